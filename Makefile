@@ -1,0 +1,55 @@
+# The commands of this project; CONTRIBUTING.md says when to use which.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types unit slow proto lock format clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED) ## Create .venv and install everything, at the versions of requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@echo "== installing into $(VENV) (a minute or two; torch is large)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --requirement requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## Train, export, serve and fetch a grid of digits, all under demo/
+	$(BIN)/python -m benchmarks.demo
+
+test: lint types unit ## Lint, types and the whole test suite
+
+lint: $(INSTALLED) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+unit: $(INSTALLED) ## Run the tests
+	$(BIN)/python -m pytest
+
+slow: $(INSTALLED) ## Run the long checks, which make test leaves out
+	$(BIN)/python -m pytest -m slow
+
+proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
+		proto/ganserve/v1/generator.proto
+
+lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+		pyproject.toml --output-file requirements.lock
+
+format: $(INSTALLED) ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove what the commands above make
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

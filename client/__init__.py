@@ -1,0 +1,1 @@
+"""Talks to a ganserve server: the ganclient command and a Python class."""

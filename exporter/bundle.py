@@ -1,0 +1,248 @@
+"""Owner of the model repository contract: what lies in `models/`, who may write it, and how.
+
+    models/<name>/config.pbtxt               so that the folder is a valid NVIDIA Triton model repository too
+    models/<name>/<version>/model.onnx       latents -> images, pixels
+    models/<name>/<version>/model.pt         the same graph as TorchScript
+    models/<name>/<version>/card.json        what the model is, and the proof that the two files above compute it
+
+A version appears by one rename, complete or not at all, and is never changed afterwards. Everything read from here is
+untrusted: cards are decoded strictly, and files are checked against the card's hashes. No torch, no onnxruntime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+ONNX_FILE = "model.onnx"
+TORCHSCRIPT_FILE = "model.pt"
+CARD_FILE = "card.json"
+TRITON_CONFIG_FILE = "config.pbtxt"
+
+# Names of the graph's inputs and outputs, the same in ONNX, TorchScript (by position) and Triton's config.
+INPUT_LATENTS = "latents"  # float32 (rows, latent_dim)
+OUTPUT_IMAGES = "images"  # float32 (rows, channels, height, width), in the card's value range
+OUTPUT_PIXELS = "pixels"  # uint8 (rows, height, width, channels)
+
+TRITON_MAX_BATCH_SIZE = 64
+_MAX_CARD_BYTES = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STAGING = ".staging"
+
+Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class BundleError(Exception):
+    """A model repository, or something asked of it, is not what it must be; the message says what to do."""
+
+
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The largest differences from eager PyTorch, over every element, at one batch size."""
+
+    rows: Positive
+    torchscript_images: float
+    onnx_images: float
+    torchscript_pixels: int
+    onnx_pixels: int
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a bundle is; stored as card.json."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    version: Positive
+    kind: str  # the model it was trained as: "dcgan", ...; empty for an imported generator
+    architecture: str  # registry name, or "module:Class" for an imported generator
+    dataset: str
+    latent_dim: Positive
+    latent_distribution: Literal["normal"] = "normal"
+    channels: Annotated[int, msgspec.Meta(ge=1, le=4)]
+    height: Positive
+    width: Positive
+    value_min: float = -1.0  # of OUTPUT_IMAGES
+    value_max: float = 1.0
+    files: dict[str, Sha256]
+    parity: list[Parity]
+    training: dict[str, float | int | str | None]  # steps, images seen, metrics of the exported checkpoint
+    tool_versions: dict[str, str]
+
+
+def check_name(name: str) -> str:
+    """Returns `name` if it can name a model: it becomes a folder and a metric label.
+
+    Raises:
+        BundleError: it cannot.
+    """
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"model name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+        )
+    return name
+
+
+def list_models(repository: Path) -> list[str]:
+    """Names of the models that have at least one version, sorted."""
+    if not repository.is_dir():
+        raise BundleError(
+            f"no model repository at {repository}: export a run into it, or name another folder"
+        )
+    names = (entry.name for entry in repository.iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name))
+    return sorted(name for name in names if list_versions(repository, name))
+
+
+def list_versions(repository: Path, name: str) -> list[int]:
+    """Versions of a model, oldest first; empty if there is no such model."""
+    folder = repository / check_name(name)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        int(entry.name)
+        for entry in folder.iterdir()
+        if entry.is_dir()
+        and entry.name.isascii()
+        and entry.name.isdecimal()
+        and entry.name == str(int(entry.name)) != "0"
+    )
+
+
+def version_folder(repository: Path, name: str, version: int) -> Path:
+    """Where one version of a model lies."""
+    return repository / check_name(name) / str(version)
+
+
+def read_card(folder: Path) -> Card:
+    """Reads the card of one version's folder.
+
+    Raises:
+        BundleError: there is no card, or it is not a valid one.
+    """
+    path = folder / CARD_FILE
+    try:
+        if path.stat().st_size > _MAX_CARD_BYTES:
+            raise BundleError(f"{path}: larger than {_MAX_CARD_BYTES} bytes, so not a card")
+        return msgspec.json.decode(path.read_bytes(), type=Card)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not a valid card ({error}); export the model again") from error
+
+
+def verify_file(folder: Path, card: Card, file_name: str) -> Path:
+    """Returns the path of one of the bundle's files, after checking it against the card's hash.
+
+    Raises:
+        BundleError: the card lists no such file, or the file is missing or has changed since the export.
+    """
+    expected = card.files.get(file_name)
+    path = folder / file_name
+    if expected is None:
+        raise BundleError(f"{folder / CARD_FILE}: lists no {file_name}; export the model again")
+    try:
+        actual = sha256_of(path)
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
+    if actual != expected:
+        raise BundleError(
+            f"{path}: its sha256 is not the card's, so it was changed or cut short; export the model again"
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def triton_config(card: Card) -> str:
+    """The text of config.pbtxt for a model with this card (Triton's ModelConfig; batch axis left out, as it asks)."""
+    return f"""\
+name: "{card.name}"
+platform: "onnxruntime_onnx"
+max_batch_size: {TRITON_MAX_BATCH_SIZE}
+input [
+  {{ name: "{INPUT_LATENTS}" data_type: TYPE_FP32 dims: [ {card.latent_dim} ] }}
+]
+output [
+  {{ name: "{OUTPUT_IMAGES}" data_type: TYPE_FP32 dims: [ {card.channels}, {card.height}, {card.width} ] }},
+  {{ name: "{OUTPUT_PIXELS}" data_type: TYPE_UINT8 dims: [ {card.height}, {card.width}, {card.channels} ] }}
+]
+dynamic_batching {{ }}
+"""
+
+
+@contextlib.contextmanager
+def staging_folder(repository: Path) -> Iterator[Path]:
+    """Yields an empty folder inside the repository to build a version in; removes it afterwards if it is still there."""
+    try:
+        (repository / _STAGING).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=repository / _STAGING))
+    except OSError as error:
+        raise BundleError(f"cannot write to the model repository {repository} ({error.strerror})") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another export may be staging beside us
+            (repository / _STAGING).rmdir()
+
+
+def publish(repository: Path, staged: Path, card: Card) -> Path:
+    """Makes the files in `staged` (from `staging_folder`) a version of the repository; returns its folder.
+
+    Writes card.json, then moves the folder into place by one rename.
+
+    Raises:
+        BundleError: the version exists, the files are not those the card lists, or the model's earlier versions have
+            other shapes (Triton keeps one config for all versions of a model).
+    """
+    target = version_folder(repository, card.name, card.version)
+    for file_name in card.files:
+        verify_file(staged, card, file_name)
+    config = repository / card.name / TRITON_CONFIG_FILE
+    text = triton_config(card)
+    if list_versions(repository, card.name) and config.is_file() and config.read_text() != text:
+        raise BundleError(
+            f"{config}: earlier versions of {card.name!r} have another latent size or image shape;"
+            " give this one another --name"
+        )
+    (staged / CARD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
+    target.parent.mkdir(exist_ok=True)
+    _write_atomically(config, text)
+    for path in staged.iterdir():
+        _flush_to_disk(path)
+    try:
+        staged.rename(target)
+    except OSError as error:
+        raise BundleError(
+            f"{target} exists already; give another --version, or none for the next free one"
+        ) from error
+    _flush_to_disk(target.parent)
+    return target
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Serves the generators of a model repository over gRPC."""

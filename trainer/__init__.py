@@ -1,0 +1,1 @@
+"""Trains the GAN family: images in, run folder out."""
