@@ -19,11 +19,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
 CARD_FILE = "card.json"
@@ -95,9 +95,7 @@ def check_name(name: str) -> str:
 def list_models(repository: Path) -> list[str]:
     """Names of the models that have at least one version, sorted."""
     if not repository.is_dir():
-        raise BundleError(
-            f"no model repository at {repository}: export a run into it, or name another folder"
-        )
+        raise BundleError(f"no model repository at {repository}: export a run into it, or name another folder")
     names = (entry.name for entry in repository.iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name))
     return sorted(name for name in names if list_versions(repository, name))
 
@@ -227,9 +225,7 @@ def publish(repository: Path, staged: Path, card: Card) -> Path:
     try:
         staged.rename(target)
     except OSError as error:
-        raise BundleError(
-            f"{target} exists already; give another --version, or none for the next free one"
-        ) from error
+        raise BundleError(f"{target} exists already; give another --version, or none for the next free one") from error
     _flush_to_disk(target.parent)
     return target
 

@@ -1,7 +1,7 @@
 """What a seed means: the latents that client and server draw from it, and so the images it stands for.
 
-This is part of the wire contract (`SeededLatents` in proto/ganserve/v1/generator.proto): client, server, trainer and exporter
-must all draw the same rows, so there is one function. It must never depend on anything but NumPy.
+This is part of the wire contract (`SeededLatents` in proto/ganserve/v1/generator.proto): client, server, trainer and
+exporter must all draw the same rows, so there is one function. It must never depend on anything but NumPy.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Stubs generated from proto/ganserve/v1; `make proto` writes them."""
