@@ -183,7 +183,7 @@ dynamic_batching {{ }}
 
 @contextlib.contextmanager
 def staging_folder(repository: Path) -> Iterator[Path]:
-    """Yields an empty folder inside the repository to build a version in; removes it afterwards if it is still there."""
+    """Yields an empty folder inside the repository to build a version in; removes it afterwards if it is left."""
     try:
         (repository / _STAGING).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=repository / _STAGING))
