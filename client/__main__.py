@@ -1,0 +1,55 @@
+"""The ganclient command: puts the subcommands together, and turns errors into one line and an exit code.
+
+Exit codes: 0 done; 1 the server is not reachable, busy or failing; 2 a mistake of the user's; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from client.commands.grid import grid
+from client.commands.models import models
+from client.errors import GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
+
+_USER_MISTAKES: Final = (InvalidRequest, UnknownModel, UnwritableOutput)
+
+
+class _OneLineError(click.ClickException):
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(one_line(message))  # what the user typed may hold anything
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+class _ErrorsAsExitCodes(click.Group):
+    """Ends every subcommand that fails with one line on stderr."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:  # without click's two lines of usage in front
+            raise _OneLineError(error.format_message(), 2) from error
+        except GanClientError as error:
+            raise _OneLineError(str(error), 2 if isinstance(error, _USER_MISTAKES) else 1) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+@click.group(cls=_ErrorsAsExitCodes, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Gets images from a ganserve server."""
+
+
+cli.add_command(grid)
+cli.add_command(models)
+
+
+def main() -> None:
+    """Runs the command; the console script's entry."""
+    cli(prog_name="ganclient")
+
+
+if __name__ == "__main__":
+    main()

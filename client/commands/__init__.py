@@ -1,0 +1,1 @@
+"""The subcommands of ganclient, one file each; `client.__main__` puts them together."""

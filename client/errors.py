@@ -1,0 +1,76 @@
+"""Owner of the client's error tree, and the one place that turns gRPC statuses into it. Knows no command line.
+
+Messages are one printable line each: server texts are untrusted, and end up on terminals.
+"""
+# ruff: noqa: N818  (the names say what happened; a suffix Error on each would say nothing more)
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+
+class GanClientError(Exception):
+    """Anything that keeps a call from giving its images; the message says what to do."""
+
+
+class ServerUnreachable(GanClientError):
+    """No server answers at the address, or it is starting or draining, and stayed so through the retries."""
+
+
+class UnknownModel(GanClientError):
+    """The server does not serve this model or version; the message lists those that it serves."""
+
+
+class InvalidRequest(GanClientError):
+    """The request can never succeed; the message names the argument."""
+
+
+class ServerBusy(GanClientError):
+    """The server's queue is full; try again after a pause."""
+
+
+class DeadlineExceeded(GanClientError):
+    """The answer did not come in time."""
+
+
+class ServerFault(GanClientError):
+    """The server failed, or its answer is not what the contract says."""
+
+
+class UnwritableOutput(GanClientError):
+    """An image file cannot be written where, or as, it was asked for."""
+
+
+_BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
+    grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
+    grpc.StatusCode.NOT_FOUND: UnknownModel,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+
+def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanClientError:
+    """The client's error for a failed call to the server at `address` with a deadline of `timeout_s` seconds."""
+    status = error.code()
+    text = one_line(error.details() or status.name)
+    kind = _BY_STATUS.get(status, ServerFault)
+    if kind is ServerUnreachable:
+        text = f"no server is ready at {address} ({text}); start one, or name another address"
+    elif kind is DeadlineExceeded:
+        text = f"no answer from {address} within {timeout_s:g} s ({text}); allow more time, or ask for fewer images"
+    elif kind is ServerBusy:
+        text = f"{text} (the server at {address} is busy; try again after a pause)"
+    elif status is grpc.StatusCode.UNIMPLEMENTED:
+        text = f"what listens at {address} is not a ganserve server, or an older one ({text}); name another address"
+    elif kind is ServerFault:
+        text = f"the server at {address} failed: {status.name}: {text}"
+    return kind(text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, with every character that a terminal might obey replaced."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -1,0 +1,128 @@
+"""Lays images out in a grid, and writes image files whole or not at all. Knows no server.
+
+The layout is that of torchvision's `make_grid`: the same columns and padding, and a single image stays as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from client.errors import UnwritableOutput
+
+PADDING = 2  # pixels between images, and around them
+
+# File extension -> Pillow's format, and how to save in it without a loss that anyone would see.
+_FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".bmp": ("BMP", {}),
+    ".tif": ("TIFF", {}),
+    ".tiff": ("TIFF", {}),
+}
+
+
+def grid_columns(rows: int) -> int:
+    """The default number of columns for so many images: a square, or a little wider than high."""
+    return math.isqrt(rows - 1) + 1
+
+
+def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: int = PADDING) -> Image.Image:
+    """Lays images out row by row, with black pixels between and around them.
+
+    Args:
+        images: uint8 (rows, height, width, channels), with at least one row; 1 channel is grayscale, 3 are RGB, and 2
+            and 4 have alpha besides.
+        columns: How many images stand side by side; None: ceil(sqrt(rows)).
+        padding: In pixels.
+
+    Raises:
+        ValueError: an argument has another shape, or is out of range.
+    """
+    if images.ndim != 4 or images.dtype != np.uint8 or not len(images) or images.shape[3] not in (1, 2, 3, 4):
+        raise ValueError(
+            f"images must be uint8 (rows, height, width, 1..4 channels), not {images.dtype} {images.shape}"
+        )
+    rows, height, width, channels = images.shape
+    columns = min(grid_columns(rows) if columns is None else columns, rows)
+    if columns < 1 or padding < 0:
+        raise ValueError(f"columns must be at least 1 and padding at least 0, not {columns} and {padding}")
+    if rows == 1:
+        return _to_pil(images[0])
+    lines = math.ceil(rows / columns)
+    canvas = np.zeros(
+        (padding + lines * (height + padding), padding + columns * (width + padding), channels), dtype=np.uint8
+    )
+    for index, image in enumerate(images):
+        line, column = divmod(index, columns)
+        top, left = padding + line * (height + padding), padding + column * (width + padding)
+        canvas[top : top + height, left : left + width] = image
+    return _to_pil(canvas)
+
+
+def check_output(path: Path) -> None:
+    """Finds out before any work is done whether `save_image` can write there; writes nothing.
+
+    Raises:
+        UnwritableOutput: it cannot.
+    """
+    _file_format(path)
+    try:
+        if path.is_dir():
+            raise UnwritableOutput(f"{path}: is a folder; name a file in it")
+        folder = path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not folder.is_dir():
+        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not a folder; name another file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not yours to write to; name another file")
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes an image file in the format that its extension names; makes its folder if there is none.
+
+    The file appears by one rename: whatever happens, it is the old one or the new one.
+
+    Raises:
+        UnwritableOutput: it cannot be written; nothing is left behind.
+    """
+    file_format, options = _file_format(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            image.save(temporary, format=file_format, **options)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:  # Pillow raises both for what a format cannot hold
+        raise _unwritable(path, error) from error
+
+
+def _file_format(path: Path) -> tuple[str, dict[str, Any]]:
+    try:
+        return _FILE_FORMATS[path.suffix.lower()]
+    except KeyError as error:
+        raise UnwritableOutput(
+            f"{path}: has no known image extension; use one of {', '.join(_FILE_FORMATS)}"
+        ) from error
+
+
+def _unwritable(path: Path, error: OSError | ValueError) -> UnwritableOutput:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return UnwritableOutput(f"{path}: cannot be written ({reason}); name another file or format")
+
+
+def _to_pil(pixels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

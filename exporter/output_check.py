@@ -1,0 +1,53 @@
+"""Decides whether what a generator puts out can be served at all. Knows nothing of formats and files."""
+
+from __future__ import annotations
+
+import torch
+
+from exporter.errors import InputError
+from exporter.source import Source
+from ganserve.latents import latents_from_seed
+
+_ROWS = 8
+_SEED = 0
+
+
+def check_output(source: Source) -> tuple[int, int, int]:
+    """Generates a few images and returns their shape (C, H, W).
+
+    Raises:
+        InputError: they are not images of up to 4 channels in about the source's value range, or the image of a latent
+            depends on anything but the latent.
+    """
+    latents = torch.from_numpy(latents_from_seed(_SEED, _ROWS, source.latent_dim))
+    with torch.no_grad():
+        images: torch.Tensor = source.generator(latents)
+        first_images: torch.Tensor = source.generator(latents[: _ROWS // 2])
+    if images.ndim != 4 or images.dtype != torch.float32:
+        raise InputError(f"the generator gives {images.dtype} {tuple(images.shape)}, not float32 images (N, C, H, W)")
+    channels, height, width = images.shape[1:]
+    if source.image_shape not in (None, (channels, height, width)):
+        raise InputError(f"the generator gives images {(channels, height, width)}, but its run {source.image_shape}")
+    if not 1 <= channels <= 4:
+        raise InputError(f"the generator gives images of {channels} channels; images have 1 to 4")
+    if not torch.isfinite(images).all():
+        raise InputError("the generator gives NaN or infinity; was its training healthy? Try another checkpoint")
+    _check_range(images, source)
+    if (images[: _ROWS // 2] - first_images).abs().max() > 1e-3 * (source.value_max - source.value_min):
+        raise InputError(
+            "the image of a latent changes with its batch or from call to call, so no server could repeat it:"
+            " is there noise or dropout in forward, or a BatchNorm without running statistics?"
+        )
+    return channels, height, width
+
+
+def _check_range(images: torch.Tensor, source: Source) -> None:
+    low, high = float(images.min()), float(images.max())
+    half_span = (source.value_max - source.value_min) / 2
+    # A generator that ends without tanh overshoots here and there; one of another range is outside most of the time.
+    outside = (images < source.value_min - half_span) | (images > source.value_max + half_span)
+    if outside.float().mean() > 0.5:
+        raise InputError(
+            f"the generator's images lie in {low:.3g} .. {high:.3g}, not about"
+            f" {source.value_min:g} .. {source.value_max:g}; give its range with --value-range"
+        )

@@ -1,0 +1,62 @@
+"""`python -m server`: flags to a config, errors to exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from server.app import serve
+from server.config import BACKENDS, DEVICES, Address, ServerConfig
+from server.errors import StartupError
+
+_USER_ERROR = 2
+_DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
+
+
+class _AddressType(click.ParamType):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        try:
+            return Address.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _option(name: str, kind: Any, text: str) -> Any:
+    """A flag for one field of the config, with the config's default."""
+    default = _DEFAULTS[name]
+    return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
+
+
+@click.command(context_settings={"max_content_width": 120})
+@_option("models", click.Path(path_type=Path), "Model repository to serve.")
+@_option("address", _AddressType(), "Where to answer gRPC; port 0 takes a free one.")
+@_option("metrics_address", _AddressType(), "Where to answer Prometheus over HTTP.")
+@_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
+@_option("backend", click.Choice(BACKENDS), "What runs the graphs; TorchScript files hold code.")
+@_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
+@_option("max_queue_delay_us", click.IntRange(0, 10_000_000), "How long a row may wait for a fuller batch.")
+@_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
+@_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
+@_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
+def main(**flags: Any) -> None:
+    """Serve the newest version of every model in a model repository over gRPC."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
+    except StartupError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m server")

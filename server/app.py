@@ -1,0 +1,199 @@
+"""Puts the server together and takes it apart again: listen, load, serve, drain, stop. No request is looked at here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from server.batcher import Batcher
+from server.catalog import Catalog, ServedModel
+from server.config import Address, ServerConfig
+from server.errors import StartupError
+from server.gate import Gate
+from server.interceptors import RequestInterceptor
+from server.metrics import Metrics, MetricsEndpoint
+from server.repository import LoadedModel, load_repository
+from server.services.generator import SERVICE, GeneratorService
+
+_log = logging.getLogger(__name__)
+_MESSAGE_OVERHEAD_BYTES = 64 << 10
+_STOP_GRACE_S = 1.0  # for what is not ours to wait for, such as a client that watches our health
+_CUT_OFF_EXIT_CODE = 1
+
+
+class Server:
+    """A gRPC server and its metrics endpoint, on the running event loop.
+
+    `listen`, then `load`, then at some time `drain` (or not), then `close`.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.catalog = Catalog()
+        self.metrics = Metrics()
+        self.address = config.address
+        self.metrics_address = config.metrics_address
+        self._gate = Gate()
+        self._health = health.aio.HealthServicer()
+        self._endpoint: MetricsEndpoint | None = None
+        self._server = grpc.aio.server(
+            interceptors=[RequestInterceptor(SERVICE, self._gate, self.metrics)],
+            options=[
+                ("grpc.max_receive_message_length", config.max_latents_bytes + _MESSAGE_OVERHEAD_BYTES),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
+            ],
+        )
+        self._server.add_generic_rpc_handlers((GeneratorService(self.catalog, config).handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    async def listen(self) -> None:
+        """Opens both ports; health is NOT_SERVING, and requests are turned away.
+
+        Raises:
+            StartupError: an address cannot be had.
+        """
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        port = _bind(self._server, self.config.address)
+        self.address = Address(self.config.address.host, port)
+        try:
+            self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
+        except OSError as error:
+            raise _cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+        self.metrics_address = self._endpoint.address
+        await self._server.start()
+
+    async def load(self) -> None:
+        """Loads and warms every model, then serves them all.
+
+        Raises:
+            StartupError: there is nothing to serve.
+        """
+        for model in await asyncio.to_thread(lambda: list(load_repository(self.config))):
+            self._serve(model)
+        self._gate.open()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> bool:
+        """Turns new requests away and lets those that came in finish; False if the drain timeout cut some off."""
+        await self._health.enter_graceful_shutdown()
+        self._gate.drain()
+        _log.info("draining: %d requests are being answered", self._gate.inside)
+        try:
+            await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
+        except TimeoutError:
+            _log.warning("the drain timeout has passed: %d requests are cut off", self._gate.inside)
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Closes the ports and stops every thread; requests that are still being answered are cut off soon."""
+        await self._server.stop(_STOP_GRACE_S)
+        for model in self.catalog.values():
+            await model.batcher.close()
+        if self._endpoint is not None:
+            await asyncio.to_thread(self._endpoint.close)
+            self._endpoint = None
+
+    def _serve(self, model: LoadedModel) -> None:
+        card, engine, config = model.card, model.engine, self.config
+        self.metrics.add_model(card.name, card.version, engine.backend, engine.device)
+        batcher = Batcher(
+            engine.run,
+            max_batch_rows=config.max_batch_size,
+            max_queue_rows=config.max_queue_rows,
+            max_queue_delay_s=config.max_queue_delay_us / 1e6,
+            observer=self.metrics.observer(card.name),
+            name=card.name,
+        )
+        self.catalog.add(ServedModel(card, engine.backend, engine.device, batcher))
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", SERVICE):
+            await self._health.set(service, status)
+
+
+async def start(config: ServerConfig) -> Server:
+    """Returns a server that serves, with its real ports; close it.
+
+    Raises:
+        StartupError: it cannot be started so; nothing is left open.
+    """
+    server = Server(config)
+    try:
+        await server.listen()
+        await server.load()
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
+    """Serves until SIGTERM or SIGINT, drains, and returns the exit code; a second signal ends the process at once.
+
+    Args:
+        config: what to serve and where.
+        announce: prints a line for the user, once the server is ready.
+
+    Raises:
+        StartupError: the server cannot be started so.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, partial(_on_signal, number, stop))
+    server = Server(config)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await server.listen()
+        loading = asyncio.create_task(server.load())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            os._exit(0)  # nothing was accepted yet, and a runtime that loads a model cannot be interrupted
+        await loading
+        for model in server.catalog.values():
+            announce(f"model {model}: {model.backend} on {model.device}")
+        models = ", ".join(map(str, server.catalog.values()))
+        announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
+        await stopping
+        if not await server.drain():
+            os._exit(_CUT_OFF_EXIT_CODE)  # the engine's threads may never end
+    finally:
+        stopping.cancel()
+        await server.close()
+    return 0
+
+
+def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(128 + number)
+    stop.set()
+
+
+def _bind(server: grpc.aio.Server, address: Address) -> int:
+    """Returns the real port."""
+    try:
+        # gRPC does not say why it cannot listen, and writes to stderr; a socket does say.
+        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+            probe.listen()
+        return server.add_insecure_port(str(address))
+    except (OSError, RuntimeError) as error:
+        raise _cannot_listen("--address", address, error) from error
+
+
+def _cannot_listen(flag: str, address: Address, error: Exception) -> StartupError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return StartupError(f"{flag}: cannot listen on {address} ({reason}); free it, or give another address")

@@ -1,0 +1,64 @@
+"""The server's settings: the only place of a default. No flags here, and nothing that runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from exporter.bundle import TRITON_MAX_BATCH_SIZE
+
+Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["onnx", "torchscript"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen; port 0 means any free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads HOST:PORT, with an IPv6 host in brackets.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        host, _, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if bracketed:
+            host = host[1:-1]
+        well_formed = host and host == host.strip() and (bracketed or ":" not in host)
+        if not (well_formed and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 2**16):
+            raise ValueError(f"{text!r} is not HOST:PORT with a port of 0 to 65535; write for example 127.0.0.1:50051")
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything that `python -m server` can be told."""
+
+    models: Path = Path("models")
+    address: Address = Address("127.0.0.1", 50051)
+    metrics_address: Address = Address("127.0.0.1", 9095)
+    device: Device = "auto"
+    backend: Backend = "onnx"
+    max_batch_size: int = TRITON_MAX_BATCH_SIZE  # rows
+    max_queue_delay_us: int = 0
+    max_queue_rows: int = 4096
+    max_request_rows: int = 1024
+    drain_timeout_s: float = 30.0
+    max_response_bytes: int = 256 << 20
+    max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds what is received
+
+    @property
+    def max_latents_bytes(self) -> int:
+        """The largest latents that a request may hold, or have drawn from a seed."""
+        return self.max_request_rows * self.max_latent_bytes_a_row

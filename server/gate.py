@@ -1,0 +1,54 @@
+"""Decides whether requests may come in, and knows when the last of them has gone. Knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+
+from server.errors import Unavailable
+
+
+class Gate:
+    """Shut while the server starts, open while it serves, shut for good once it drains. Used on the event loop only."""
+
+    def __init__(self) -> None:
+        self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
+        self._draining = False
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def inside(self) -> int:
+        """How many requests came in and have not left."""
+        return self._inside
+
+    def open(self) -> None:
+        """Lets requests in, unless the server drains already."""
+        if not self._draining:
+            self._refusal = None
+
+    def drain(self) -> None:
+        """Lets no request in from now on."""
+        self._draining = True
+        self._refusal = "the server is draining: try another replica"
+
+    def enter(self) -> None:
+        """Counts a request in; `leave` must follow.
+
+        Raises:
+            Unavailable: the gate is shut.
+        """
+        if self._refusal is not None:
+            raise Unavailable(self._refusal)
+        self._inside += 1
+        self._empty.clear()
+
+    def leave(self) -> None:
+        """Counts a request out."""
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
+
+    async def wait_until_empty(self) -> None:
+        """Returns when nobody is inside."""
+        await self._empty.wait()

@@ -1,0 +1,85 @@
+"""Loads the newest version that works of every model in a model repository. Knows no protocol and no queue.
+
+Versions are tried from the newest down, so that one broken export does not take a model out of service.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exporter.bundle import BundleError, Card, list_models, list_versions, read_card, version_folder
+from server.admission import max_rows
+from server.config import ServerConfig
+from server.engine import Engine, load_engine, warm_up
+from server.errors import StartupError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One version, loaded and warm."""
+
+    card: Card
+    engine: Engine
+
+
+def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
+    """Loads every model, one by one, in the order of their names; slow, so not for the event loop.
+
+    Raises:
+        StartupError: there is no repository or no model that works, or the device cannot be had.
+    """
+    try:
+        names = list_models(config.models)
+    except BundleError as error:
+        raise StartupError(f"--models: {error}") from error
+    except OSError as error:
+        raise StartupError(f"--models: {config.models} cannot be read ({error.strerror}); mend its rights") from error
+    if not names:
+        raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
+    loaded = 0
+    for name in names:
+        if (model := load_newest(config, name)) is not None:
+            loaded += 1
+            yield model
+    if not loaded:
+        raise StartupError(f"--models: no model in {config.models} works; the lines above say why, export them again")
+
+
+def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
+    """Loads the newest version of a model that works; None, and an error in the log, if there is none.
+
+    Raises:
+        StartupError: the device cannot be had; another version would not help.
+    """
+    for version in reversed(list_versions(config.models, name)):
+        try:
+            return _load_version(config, name, version)
+        except (BundleError, OSError) as error:
+            _log.warning("%s:%d is broken and not served: %s", name, version, error)
+    _log.error("%s: no version works, so the model is not served", name)
+    return None
+
+
+def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
+    folder = version_folder(config.models, name, version)
+    card = read_card(folder)
+    if (card.name, card.version) != (name, version):
+        raise BundleError(
+            f"{folder}: its card is that of {card.name}:{card.version}; copy the folder there, or export the model again"
+        )
+    if max_rows(card, config) < 1:
+        raise BundleError(f"{folder}: a single row is larger than the largest request or response that is served")
+    began = time.perf_counter()
+    engine = load_engine(folder, card, config.backend, config.device)
+    loaded = time.perf_counter()
+    warm_up(engine, card, config.max_batch_size)
+    _log.info(
+        "%s:%d: %s on %s, %d threads, loaded in %.2f s, warmed up in %.2f s",
+        *(name, version, engine.backend, engine.device, engine.threads, loaded - began, time.perf_counter() - loaded),
+    )
+    return LoadedModel(card, engine)

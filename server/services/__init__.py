@@ -1,0 +1,1 @@
+"""The gRPC services: protobuf messages to plain values and back, and nothing else."""

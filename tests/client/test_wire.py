@@ -1,0 +1,142 @@
+"""Answers that break the contract: each is a ServerFault that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client import GanClient, ServerFault
+from client.wire import PixelFormat, images_from, models_from, png_from
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import FakeServer, model, tensor
+
+UINT8, FLOAT32 = pb.DATA_TYPE_UINT8, pb.DATA_TYPE_FLOAT32
+
+
+def answer(dtype: pb.DataType, shape: list[int], data: bytes) -> pb.GenerateResponse:
+    return pb.GenerateResponse(model="dcgan", version=3, images=pb.Tensor(dtype=dtype, shape=shape, data=data))
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (pb.GenerateResponse(), "no tensor of images"),
+        (pb.GenerateResponse(png=pb.PngImages(data=[b""])), "no tensor of images"),
+        (answer(FLOAT32, [2, 4, 4, 1], bytes(128)), "data type 1, not 2 .uint8."),
+        (answer(UINT8, [], b""), r"shape \(\) for 2 rows"),
+        (answer(UINT8, [2, 4, 4], bytes(32)), r"shape \(2, 4, 4\) for 2 rows"),
+        (answer(UINT8, [3, 4, 4, 1], bytes(48)), "for 2 rows"),
+        (answer(UINT8, [2, -4, -4, 1], bytes(32)), "for 2 rows"),
+        (answer(UINT8, [2, 0, 4, 1], b""), "for 2 rows"),
+        (answer(UINT8, [2, 2**62, 4, 1], b""), "for 2 rows"),
+        (answer(UINT8, [2, 4, 4, 5], bytes(160)), "5 channels"),
+        (answer(UINT8, [2, 4, 4, 1], bytes(31)), "31 bytes instead of 32"),
+        (answer(UINT8, [2, 4, 4, 1], bytes(33)), "33 bytes instead of 32"),
+        (answer(UINT8, [2, 2**20, 2**20, 4], b""), "0 bytes instead of 8796093022208"),
+    ],
+)
+def test_wrong_pixels_are_refused(response: pb.GenerateResponse, message: str) -> None:
+    with pytest.raises(ServerFault, match=message):
+        images_from(response, 2, "pixels")
+
+
+def test_float32_counts_four_bytes_a_value_and_channels_first() -> None:
+    images = images_from(answer(FLOAT32, [1, 3, 2, 9], bytes(216)), 1, "float32")
+    assert images.shape == (1, 3, 2, 9)
+    assert images.dtype == np.float32
+    with pytest.raises(ServerFault, match="54 bytes instead of 216"):
+        images_from(answer(FLOAT32, [1, 3, 2, 9], bytes(54)), 1, "float32")
+
+
+@given(
+    shape=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 4), max_size=5),
+    dtype=st.integers(0, 3),
+    data=st.binary(max_size=64),
+    rows=st.integers(1, 3),
+    image_format=st.sampled_from(["pixels", "float32"]),
+)
+def test_any_tensor_gives_an_array_of_its_shape_or_a_fault(
+    shape: list[int], dtype: pb.DataType, data: bytes, rows: int, image_format: PixelFormat
+) -> None:
+    try:
+        images = images_from(answer(dtype, shape, data), rows, image_format)
+    except ServerFault:
+        return
+    assert images.shape == tuple(shape)
+    assert images.tobytes() == data
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (answer(UINT8, [2, 4, 4, 1], bytes(32)), "no PNG files"),
+        (pb.GenerateResponse(png=pb.PngImages(data=[PNG])), "1 PNG files for 2 rows"),
+        (pb.GenerateResponse(png=pb.PngImages(data=[PNG, b"GIF89a"])), "not a PNG file"),
+    ],
+)
+def test_wrong_png_files_are_refused(response: pb.GenerateResponse, message: str) -> None:
+    with pytest.raises(ServerFault, match=message):
+        png_from(response, 2)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "a\x1b[2J"},
+        {"device": "cpu\n"},
+        {"version": 0},
+        {"latent_dim": 0},
+        {"latent_dim": 2**40},
+        {"channels": 5},
+        {"height": 0},
+        {"width": -1},
+        {"max_request_rows": -1},
+    ],
+)
+def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ServerFault, match="it lists"):
+        models_from(pb.ListModelsResponse(models=[model(**fields)]))  # type: ignore[arg-type]  # fields of all types
+
+
+Change = Callable[[pb.GenerateResponse], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda response: setattr(response, "model", "wgan"), "from the model 'wgan', not 'dcgan'"),
+        (lambda response: setattr(response, "version", 2), "from version 2, not 3"),
+        (lambda response: setattr(response, "version", 0), "from version 0"),
+        (lambda response: response.ClearField("images"), "no tensor of images"),
+    ],
+)
+def test_an_answer_to_another_question_is_refused(
+    server: FakeServer, client: GanClient, change: Change, message: str
+) -> None:
+    def wrong(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        response = server.images_for(request)
+        change(response)
+        return response
+
+    server.answer = wrong
+    with pytest.raises(ServerFault, match=message):
+        client.generate("dcgan", version=3)
+
+
+def test_chunks_of_different_shapes_are_refused(server: FakeServer, client: GanClient) -> None:
+    def growing(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        side, rows = len(server.requests), request.latents.shape[0]
+        pixels = np.zeros((rows, side, side, 1), np.uint8)
+        return pb.GenerateResponse(model="dcgan", version=3, images=tensor(pixels))
+
+    server.answer = growing
+    with pytest.raises(ServerFault, match="answers disagree"):
+        client.generate("dcgan", seed=0, count=300)

@@ -1,0 +1,222 @@
+"""`python -m trainer`: flags -> config -> train, and what the user reads afterwards."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.table import Table
+
+from trainer.checkpoint import RunFolder
+from trainer.config import TrainConfig, check_config, override, to_json, with_channels
+from trainer.data import check_dataset_name, load_images
+from trainer.errors import TrainingDivergedError, UserError
+from trainer.loop import Summary, check_data, choose_device, train
+from trainer.presets import MODELS, choose_preset
+from trainer.progress import Progress
+
+EXIT_DIVERGED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+# Flags that set fields of the config; a name with a dot is a field of the network.
+_FIELDS = {
+    "data_root": "data_root",
+    "max_corrupt": "max_corrupt_images",
+    "batch_size": "batch_size",
+    "optimizer": "optimizer",
+    "n_critic": "n_critic",
+    "clip_value": "clip_value",
+    "gp_weight": "gp_weight",
+    "div_k": "div_k",
+    "div_p": "div_p",
+    "critic_norm": "network.critic_norm",
+    "image_size": "network.image_size",
+    "latent_dim": "network.latent_dim",
+    "width": "network.width",
+    "seed": "seed",
+    "device": "device",
+}
+
+
+class _StopOnSignal:
+    """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self.requested
+
+
+@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.option("--model", help=f"What to train: {', '.join(MODELS)}, or all of them in turn.", metavar="MODEL")
+@click.option("--preset", help="A recipe of the model; by default the one that fits the data set.", metavar="ID")
+@click.option("--dataset", help="digits, mnist, fashion-mnist, folder:PATH or zip:PATH.", metavar="DATA")
+@click.option("--data-root", help="Where mnist and fashion-mnist lie, or are downloaded to.", metavar="FOLDER")
+@click.option("--max-corrupt", type=int, help="Unreadable images to skip before giving up.")
+@click.option("--epochs", type=int, help="Passes over the data.")
+@click.option("--steps", type=int, help="Batches of real images, instead of --epochs.")
+@click.option("--batch-size", type=int)
+@click.option("--lr", type=float, help="Learning rate of both networks.")
+@click.option("--optimizer", metavar="[adam|rmsprop|sgd]")
+@click.option("--n-critic", type=int, help="Discriminator updates a generator update.")
+@click.option("--clip-value", type=float, help="wgan: critic weights are kept within +- this.")
+@click.option("--gp-weight", type=float, help="wgan-gp: weight of the gradient penalty.")
+@click.option("--div-k", type=float, help="wgan-div: weight of the penalty.")
+@click.option("--div-p", type=float, help="wgan-div: power of the gradient's norm.")
+@click.option("--critic-norm", metavar="[batch|instance|layer|none]", help="Normalisation in the discriminator.")
+@click.option("--image-size", type=int, help="Height and width, in pixels.")
+@click.option("--latent-dim", type=int)
+@click.option("--width", type=float, help="Multiplies the features of every hidden layer.")
+@click.option("--seed", type=int)
+@click.option("--device", metavar="[auto|cpu|cuda]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders are made.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with this run.", metavar="RUN")
+@click.option("--dry-run", is_flag=True, help="Print the resolved config and exit.")
+def main(
+    *, model: str | None, preset: str | None, dataset: str | None, resume: Path | None, dry_run: bool, **flags: Any
+) -> None:
+    """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
+    progress = Progress()
+    try:
+        out = flags.pop("out")
+        if resume is not None:
+            _resume(resume, progress, _given(flags) | _given({"model": model, "preset": preset, "dataset": dataset}))
+            return
+        if model is None:
+            raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
+        if model == "all" and preset is not None:
+            raise UserError("--preset goes with one model, not with --model all")
+        configs = [_resolve(name, preset, dataset, flags) for name in (MODELS if model == "all" else [model])]
+        if dry_run:
+            for config in configs:
+                click.echo(to_json(config))
+            return
+        _train_all(configs, out, progress)
+    except UserError as error:
+        _fail(str(error), EXIT_USER_ERROR)
+    except TrainingDivergedError as error:
+        _fail(str(error), EXIT_DIVERGED)
+
+
+def _given(flags: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[str, Any]) -> TrainConfig:
+    """Preset, then flags; everything that can be checked without touching data is checked."""
+    if dataset is not None:
+        check_dataset_name(dataset)
+    settings = _settings(_given(flags))
+    config = override(choose_preset(model, preset, dataset), settings)
+    check_config(config)
+    choose_device(config.device)
+    return config
+
+
+def _settings(flags: dict[str, Any]) -> dict[str, Any]:
+    settings = {_FIELDS[name]: value for name, value in flags.items() if name in _FIELDS}
+    if "lr" in flags:
+        settings |= {"generator_lr": flags["lr"], "discriminator_lr": flags["lr"]}
+    if "epochs" in flags and "steps" in flags:
+        raise UserError("--epochs and --steps: give one of the two")
+    if "epochs" in flags:
+        settings |= {"epochs": flags["epochs"], "steps": None}
+    if "steps" in flags:
+        settings |= {"steps": flags["steps"], "epochs": None}
+    return settings
+
+
+def _train_all(configs: list[TrainConfig], out: Path, progress: Progress) -> None:
+    stop = _StopOnSignal()
+    summaries: list[tuple[TrainConfig, Summary]] = []
+    for config in configs:
+        data = load_images(
+            config.dataset,
+            data_root=Path(config.data_root),
+            image_size=config.network.image_size,
+            max_corrupt_images=config.max_corrupt_images,
+            progress=progress,
+        )
+        config = with_channels(config, data.channels)  # noqa: PLW2901  # the data decides
+        check_data(config, data)
+        run = RunFolder.create(out, config)
+        progress.say(f"training {config.model} ({config.preset}) on {config.dataset}: {len(data)} images -> {run.path}")
+        progress.say(to_json(config))
+        summaries.append((config, train(config, run, data, progress, stop_requested=stop)))
+        if stop.requested:
+            break
+    _finish(summaries, progress)
+
+
+def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
+    allowed = {"epochs", "steps", "device", "data_root"}
+    for name in flags:
+        if name not in allowed:
+            raise UserError(
+                f"--{name.replace('_', '-')}: cannot be changed with --resume, which goes on as the run began;"
+                " only --epochs, --steps, --device and --data-root can"
+            )
+    run = RunFolder.open(path)
+    config = override(run.read_config(), _settings(flags))
+    check_config(config)
+    choose_device(config.device)
+    data = load_images(
+        config.dataset,
+        data_root=Path(config.data_root),
+        image_size=config.network.image_size,
+        max_corrupt_images=config.max_corrupt_images,
+        progress=progress,
+    )
+    stop = _StopOnSignal()
+    run.write_config(config)
+    summary = train(config, run, data, progress, resume=True, stop_requested=stop)
+    _finish([(config, summary)], progress)
+
+
+def _finish(summaries: list[tuple[TrainConfig, Summary]], progress: Progress) -> None:
+    table = Table(title="What was trained")
+    for heading in ("model", "preset", "steps", "images/s", "time", "SWD last", "SWD best", "run"):
+        table.add_column(heading, overflow="fold")
+    for config, summary in summaries:
+        table.add_row(
+            config.model,
+            config.preset,
+            f"{summary.step}/{summary.total_steps}",
+            f"{summary.images_per_s:.0f}",
+            f"{summary.train_seconds:.0f} s",
+            "-" if summary.score is None else f"{summary.score:.1f}",
+            "-" if summary.best_score is None else f"{summary.best_score:.1f}",
+            str(summary.run),
+        )
+    progress.console.print(table)
+    last = summaries[-1][1]
+    progress.say("SWD: sliced Wasserstein distance x 1000 to real images, smaller is better")
+    progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
+    if last.interrupted:
+        progress.say(f"interrupted at step {last.step}; go on with: python -m trainer --resume {last.run}")
+    else:
+        progress.say(f"export it with: python -m exporter {last.run}")
+    click.echo(str(last.run))
+    if last.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Owner of the run folder contract: what a run leaves on disk, and how it is read back.
+
+    config.json                          the resolved TrainConfig
+    metrics.jsonl                        one JSON object a line; `kind` is "step" or "evaluation"
+    samples/step-00001000.png            grids of the same latents, through the averaged generator
+    figures/                             curves and pictures drawn from the above
+    checkpoints/{last,best}.safetensors  networks, average, optimisers, random state; metadata as JSON in the header
+
+Every file but metrics.jsonl is replaced by one rename, and metrics.jsonl is cut back to the checkpoint on resuming, so
+a kill at any instant leaves a run that goes on as if nothing had happened. Nothing here is pickled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from trainer.config import TrainConfig, check_config, to_json
+from trainer.errors import RunFolderError
+from trainer.models import build_generator
+from trainer.step import TrainingState
+
+Which = Literal["best", "last"]
+_METADATA_KEY = "ganserve"
+
+
+class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a checkpoint knows besides tensors."""
+
+    schema_version: Literal[1] = 1
+    step: int
+    generator_steps: int
+    critic_steps_since_generator: int
+    images_seen: int
+    train_seconds: float
+    best_score: float | None  # of the best checkpoint so far
+    score: float | None  # of this checkpoint, when it was evaluated
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """What the exporter needs of a run."""
+
+    generator: nn.Module  # averaged weights, eval mode, on the CPU: (N, latent_dim) -> (N, C, H, W) in [-1, 1]
+    model: str
+    preset: str
+    architecture: str
+    dataset: str
+    latent_dim: int
+    channels: int
+    image_size: int
+    training: dict[str, float | int | str | None]
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.samples = path / "samples"
+        self.figures = path / "figures"
+        self.metrics = path / "metrics.jsonl"
+        self._config = path / "config.json"
+
+    @classmethod
+    def create(cls, out: Path, config: TrainConfig) -> RunFolder:
+        """Makes the next numbered folder under `out`, such as 0003-dcgan-digits, and writes the config."""
+        data = config.dataset.partition(":")
+        label = Path(data[2]).stem if data[2] else data[0]
+        name = f"{config.model}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            while True:
+                taken = [int(entry.name[:4]) for entry in out.iterdir() if re.match(r"\d{4}-", entry.name)]
+                path = out / f"{max(taken, default=0) + 1:04d}-{name}"
+                try:
+                    path.mkdir()
+                    break
+                except FileExistsError:  # another run took the number just now
+                    continue
+        except OSError as error:
+            raise RunFolderError(f"--out {out}: cannot be written to ({error.strerror})") from error
+        run = cls(path)
+        for folder in (run.samples, run.figures, path / "checkpoints"):
+            folder.mkdir()
+        run.metrics.touch()
+        run.write_config(config)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Opens an existing run folder.
+
+        Raises:
+            RunFolderError: it is not one.
+        """
+        run = cls(path)
+        if not run._config.is_file():
+            raise RunFolderError(
+                f"{path}: not a run folder (it has no config.json); give the folder a training printed"
+            )
+        return run
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes config.json."""
+        replace_file(self._config, (to_json(config) + "\n").encode())
+
+    def read_config(self) -> TrainConfig:
+        """Reads config.json strictly.
+
+        Raises:
+            RunFolderError: it is not a valid config of this version.
+        """
+        try:
+            config = msgspec.json.decode(self._config.read_bytes(), type=TrainConfig)
+            check_config(config)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{self._config}: not a valid config ({error})") from error
+        return config
+
+    def checkpoint_path(self, which: Which) -> Path:
+        """Where a checkpoint lies, if it was written."""
+        return self.path / "checkpoints" / f"{which}.safetensors"
+
+    def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Appends rows to metrics.jsonl."""
+        with self.metrics.open("ab") as file:
+            file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        for line in self.metrics.read_bytes().splitlines() if self.metrics.is_file() else ():
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.DecodeError:
+                return
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops rows after `step`, which a resumed run will write again."""
+        kept = [row for row in self.read_metrics() if row["step"] <= step]
+        replace_file(self.metrics, b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+
+    def save_checkpoint(self, state: TrainingState, metadata: CheckpointMetadata, *, best: bool) -> None:
+        """Replaces the last checkpoint, and the best one too if this is it."""
+        tensors = {name: tensor.contiguous() for name, tensor in _tensors(state).items()}
+        content = save(tensors, {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
+        if best:
+            replace_file(self.checkpoint_path("best"), content)
+        replace_file(self.checkpoint_path("last"), content)
+
+    def load_checkpoint(self, state: TrainingState) -> CheckpointMetadata:
+        """Restores networks, optimisers, counters and torch's random state from the last checkpoint.
+
+        Raises:
+            RunFolderError: there is none yet, or it does not belong to this config.
+        """
+        path = self.checkpoint_path("last")
+        metadata, tensors = _read(path)
+        try:
+            for network, prefix in _networks(state):
+                network.load_state_dict(_section(tensors, prefix))
+            for optimizer, prefix in _optimizers(state):
+                _load_optimizer(optimizer, _section(tensors, prefix))
+            torch.set_rng_state(tensors["random.cpu"])
+            if state.device.type == "cuda" and "random.cuda" in tensors:
+                torch.cuda.set_rng_state(tensors["random.cuda"], state.device)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunFolderError(f"{path}: does not fit this run's config.json ({error})") from error
+        state.step = metadata.step
+        state.generator_steps = metadata.generator_steps
+        state.critic_steps_since_generator = metadata.critic_steps_since_generator
+        return metadata
+
+
+def load_generator(run: Path, which: Which) -> ExportedRun:
+    """Loads the averaged generator of a run's best or last checkpoint, ready to export.
+
+    Raises:
+        RunFolderError: not a run folder, or it has no such checkpoint.
+    """
+    folder = RunFolder.open(run)
+    config = folder.read_config()
+    metadata, tensors = _read(folder.checkpoint_path(which))
+    generator = build_generator(config.network)
+    try:
+        generator.load_state_dict(_section(tensors, "ema_generator."))
+    except RuntimeError as error:
+        raise RunFolderError(f"{folder.checkpoint_path(which)}: does not fit config.json ({error})") from error
+    return ExportedRun(
+        generator=generator.eval().requires_grad_(False),
+        model=config.model,
+        preset=config.preset,
+        architecture=config.network.architecture,
+        dataset=config.dataset.partition(":")[0],  # a path says nothing to others, and may be private
+        latent_dim=config.network.latent_dim,
+        channels=config.network.channels,
+        image_size=config.network.image_size,
+        training={
+            "preset": config.preset,
+            "step": metadata.step,
+            "images_seen": metadata.images_seen,
+            "sliced_wasserstein_distance": metadata.score,
+            "seed": config.seed,
+        },
+    )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _networks(state: TrainingState) -> tuple[tuple[nn.Module, str], ...]:
+    return (
+        (state.generator, "generator."),
+        (state.discriminator, "discriminator."),
+        (state.ema_generator, "ema_generator."),
+    )
+
+
+def _optimizers(state: TrainingState) -> tuple[tuple[Optimizer, str], ...]:
+    return (
+        (state.generator_optimizer, "generator_optimizer."),
+        (state.discriminator_optimizer, "discriminator_optimizer."),
+    )
+
+
+def _tensors(state: TrainingState) -> dict[str, Tensor]:
+    tensors = {"random.cpu": torch.get_rng_state()}
+    if state.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(state.device)
+    for network, prefix in _networks(state):
+        tensors |= {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    for optimizer, prefix in _optimizers(state):
+        for index, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"{prefix}{index}.{name}": value for name, value in values.items() if value is not None}
+    return tensors
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        moments.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
+    if not path.is_file():
+        raise RunFolderError(f"{path.parent.parent}: has no {path.stem} checkpoint yet; train it for longer")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(_METADATA_KEY, "")
+            metadata = msgspec.json.decode(text, type=CheckpointMetadata)
+            return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (SafetensorError, msgspec.MsgspecError, OSError) as error:
+        raise RunFolderError(f"{path}: not a checkpoint, or a damaged one ({error})") from error

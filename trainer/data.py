@@ -1,0 +1,143 @@
+"""Data sets: a name becomes one uint8 tensor of images, decoded once, and an endless, seeded order of batches.
+
+`digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
+anyone's images (image_files.py reads those). Knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import datasets as torchvision_datasets
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from trainer import image_files
+from trainer.errors import UserError
+from trainer.progress import Progress
+
+_RESIZE_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A whole data set at the training size."""
+
+    name: str
+    images: Tensor  # uint8, (N, C, H, W)
+    skipped: tuple[str, ...] = ()  # why each unreadable file was left out
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image: 1 or 3."""
+        return self.images.shape[1]
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Pixels 0..255 (uint8) -> [-1, 1] (float32), the range of a tanh."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def _digits(_: Path, image_size: int, progress: Progress) -> Tensor:
+    from sklearn.datasets import load_digits
+
+    levels = load_digits().images  # (1797, 8, 8), 0..16
+    images = torch.from_numpy(np.rint(levels * (255 / 16)).astype(np.uint8)).unsqueeze(1)
+    return _resize(images, image_size, progress)
+
+
+def _torchvision(dataset: type[torchvision_datasets.MNIST]) -> Callable[[Path, int, Progress], Tensor]:
+    def load(root: Path, image_size: int, progress: Progress) -> Tensor:
+        return _resize(_read_or_download(dataset, root).unsqueeze(1), image_size, progress)
+
+    return load
+
+
+BUILT_IN: dict[str, Callable[[Path, int, Progress], Tensor]] = {
+    "digits": _digits,
+    "mnist": _torchvision(torchvision_datasets.MNIST),
+    "fashion-mnist": _torchvision(torchvision_datasets.FashionMNIST),
+}
+FILE_PREFIXES = ("folder:", "zip:")
+
+
+def check_dataset_name(name: str) -> None:
+    """Raises UserError, listing the data sets, if there is none of this name; touches no file."""
+    if name in BUILT_IN or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
+        return
+    raise UserError(f"--dataset {name!r}: choose one of {', '.join(BUILT_IN)}, folder:PATH, zip:PATH")
+
+
+def load_images(
+    name: str, *, data_root: Path, image_size: int, max_corrupt_images: int, progress: Progress
+) -> ImageData:
+    """Decodes a data set to (N, C, image_size, image_size): short side resized, centre cropped.
+
+    Raises:
+        UserError: there is no such data set, it is empty, too much of it is corrupt, or it cannot be downloaded.
+    """
+    check_dataset_name(name)
+    if name in BUILT_IN:
+        return ImageData(name, BUILT_IN[name](data_root, image_size, progress))
+    kind, _, path = name.partition(":")
+    with image_files.open_source(kind, Path(path)) as source:
+        images, skipped = image_files.decode_all(source, image_size, max_corrupt_images, progress)
+    return ImageData(name, images, tuple(skipped))
+
+
+def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of the images in an epoch: a permutation of 0 .. count - 1 that depends on nothing else."""
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    return torch.from_numpy(generator.permutation(count))
+
+
+def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
+    if images.shape[-2:] == (image_size, image_size):
+        return images
+    size = [image_size, image_size]
+    chunks = [
+        transforms.resize(chunk, size, InterpolationMode.BICUBIC, antialias=True)
+        for chunk in progress.track(torch.split(images, _RESIZE_CHUNK), "resizing")
+    ]
+    return torch.cat(chunks)
+
+
+def _read_or_download(dataset: type[torchvision_datasets.MNIST], root: Path) -> Tensor:
+    """The training images, from files under `root` if they are there (torchvision's layout), else downloaded there.
+
+    torchvision checks the hash of every archive, and shows a progress bar while it downloads.
+    """
+    raw = root / dataset.__name__ / "raw"
+    archives = [raw / name for name, _ in dataset.resources]
+    try:
+        if not all(path.is_file() for path in archives) or all(path.with_suffix("").is_file() for path in archives):
+            return _images(dataset(str(root), download=True))
+        # Unpack beside nothing of the user's: the folder of the archives may be read-only.
+        with tempfile.TemporaryDirectory() as folder:
+            copies = Path(folder) / dataset.__name__ / "raw"
+            copies.mkdir(parents=True)
+            for path in archives:
+                shutil.copyfile(path, copies / path.name)
+            return _images(dataset(folder, download=True))
+    except (RuntimeError, OSError, urllib.error.URLError, ValueError) as error:
+        names = ", ".join(name for name, _ in dataset.resources)
+        raise UserError(
+            f"--data-root {root}: {dataset.__name__} is not there and could not be downloaded ({error});"
+            f" put {names} into {raw}"
+        ) from error
+
+
+def _images(dataset: torchvision_datasets.MNIST) -> Tensor:
+    images: Tensor = dataset.data  # uint8, (N, 28, 28)
+    return images

@@ -1,0 +1,102 @@
+"""Pictures of a run: sample grids, curves, real beside fake, the progress animation. Knows tensors and rows only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from trainer.checkpoint import replace_file
+
+GRID_COLUMNS = 8
+GIF_MAX_FRAMES = 60
+_SMOOTHING_STEPS = 25
+
+
+def grid_image(images: Tensor) -> Image.Image:
+    """An 8-column grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
+    grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=2, normalize=True, value_range=(-1, 1))
+    pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes a PNG whole or not at all."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    replace_file(path, buffer.getvalue())
+
+
+def save_real_beside_fake(reals: Tensor, fakes: Tensor, path: Path) -> None:
+    """Two grids side by side, (N, C, H, W) each in [-1, 1]."""
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    for axes, images, title in zip(figure.subplots(1, 2), (reals, fakes), ("Real images", "Fake images"), strict=True):
+        axes.imshow(grid_image(images))
+        axes.set_title(title)
+        axes.axis("off")
+    _save(figure, path)
+
+
+def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Generator and discriminator loss a step."""
+    curves = {"Generator": "g_loss", "Discriminator": "d_loss"}
+    _save_curves(rows, curves, "Generator and discriminator loss during training", "loss", path)
+
+
+def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabilities: bool) -> None:
+    """D(x) and D(G(z)) a step: probabilities for GANs, raw scores for critics."""
+    curves = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
+    unit = "probability of being real" if probabilities else "critic score"
+    _save_curves(rows, curves, "Confidence of the discriminator", unit, path)
+
+
+def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
+    """All sample grids as one animation, 1 s the last frame; long runs are thinned evenly."""
+    if not frames:
+        return
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
+    images = [Image.open(frames[index]).convert("P", palette=Image.Palette.ADAPTIVE) for index in chosen]
+    durations_ms = [1000 if len(images) <= 10 else 200] * (len(images) - 1) + [2000]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations_ms, loop=0)
+    replace_file(path, buffer.getvalue())
+
+
+def _save_curves(rows: Sequence[dict[str, Any]], curves: dict[str, str], title: str, unit: str, path: Path) -> None:
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    axes = figure.subplots()
+    for label, key in curves.items():
+        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        if not points:
+            continue
+        steps, values = np.array([step for step, _ in points]), np.array([value for _, value in points])
+        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
+        smooth = _running_mean(values)
+        axes.plot(steps[-len(smooth) :], smooth, color=line.get_color(), label=label, linewidth=1.5)
+    axes.set_title(title)
+    axes.set_xlabel("steps")
+    axes.set_ylabel(unit)
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    _save(figure, path)
+
+
+def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    window = min(_SMOOTHING_STEPS, len(values))
+    return np.convolve(values, np.ones(window) / window, mode="valid")
+
+
+def _save(figure: Figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    replace_file(path, buffer.getvalue())

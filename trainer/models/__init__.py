@@ -1,0 +1,42 @@
+"""The networks: a registry of architectures, each a generator and the discriminator (or critic) that trains it.
+
+Networks own no training step. Every generator maps latents (N, latent_dim) to images (N, channels, size, size); every
+discriminator maps such images to logits (N,). There is no sigmoid: losses work on logits, and D(x) is read through one.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from trainer.errors import UserError
+from trainer.models import dcgan, mlp, upsample
+from trainer.models.architecture import Architecture, NetworkConfig
+from trainer.registry import Registry
+
+ARCHITECTURES: Registry[Architecture] = Registry("architecture")
+for _architecture in (*mlp.ARCHITECTURES, *dcgan.ARCHITECTURES, *upsample.ARCHITECTURES):
+    ARCHITECTURES.add(_architecture.name, _architecture)
+
+__all__ = ["ARCHITECTURES", "Architecture", "NetworkConfig", "build_discriminator", "build_generator", "check_network"]
+
+
+def check_network(config: NetworkConfig) -> None:
+    """Raises UserError if the architecture cannot make images of this size."""
+    architecture = ARCHITECTURES[config.architecture]
+    if not architecture.makes_size(config.image_size):
+        raise UserError(
+            f"--image-size {config.image_size}: {architecture.name} makes {architecture.sizes_text};"
+            " choose such a size or another --preset"
+        )
+
+
+def build_generator(config: NetworkConfig) -> nn.Module:
+    """Builds the generator: latents (N, latent_dim) -> images (N, channels, size, size)."""
+    check_network(config)
+    return ARCHITECTURES[config.architecture].generator(config)
+
+
+def build_discriminator(config: NetworkConfig) -> nn.Module:
+    """Builds the discriminator or critic: images (N, channels, size, size) -> logits (N,)."""
+    check_network(config)
+    return ARCHITECTURES[config.architecture].discriminator(config)

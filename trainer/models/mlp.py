@@ -1,0 +1,60 @@
+"""Fully connected GANs: Goodfellow et al. 2014 in the three forms that courses and write-ups train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import nn
+
+from trainer.models.architecture import Architecture, NetworkConfig
+
+
+def _architecture(
+    name: str,
+    generator_widths: Sequence[int],
+    discriminator_widths: Sequence[int],
+    *,
+    slope: float,
+    dropout: float = 0.0,
+    batch_norm_eps: float | None = None,
+) -> Architecture:
+    """A family of MLPs: every hidden layer is Linear, (batch norm,) leaky ReLU, (dropout).
+
+    Batch norm is in the generator only, and not in its first layer.
+    """
+
+    def hidden(inputs: int, outputs: int, *, norm: bool) -> list[nn.Module]:
+        layers: list[nn.Module] = [nn.Linear(inputs, outputs)]
+        if norm and batch_norm_eps is not None:
+            layers.append(nn.BatchNorm1d(outputs, batch_norm_eps))
+        layers.append(nn.LeakyReLU(slope))
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        return layers
+
+    def generator(config: NetworkConfig) -> nn.Module:
+        image_shape = (config.channels, config.image_size, config.image_size)
+        pixels = config.channels * config.image_size**2
+        widths = [config.latent_dim, *(config.features(width) for width in generator_widths)]
+        layers: list[nn.Module] = []
+        for index, (inputs, outputs) in enumerate(pairwise(widths)):
+            layers += hidden(inputs, outputs, norm=index > 0)
+        return nn.Sequential(*layers, nn.Linear(widths[-1], pixels), nn.Tanh(), nn.Unflatten(1, image_shape))
+
+    def discriminator(config: NetworkConfig) -> nn.Module:
+        pixels = config.channels * config.image_size**2
+        widths = [pixels, *(config.features(width) for width in discriminator_widths)]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for inputs, outputs in pairwise(widths):
+            layers += hidden(inputs, outputs, norm=False)
+        return nn.Sequential(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
+
+    return Architecture(name, generator, discriminator, lambda size: 4 <= size <= 256, "any size from 4 to 256")
+
+
+ARCHITECTURES = (
+    _architecture("mlp-dropout", (32, 64, 128), (128, 64, 32), slope=0.01, dropout=0.3),
+    _architecture("mlp-shallow", (128,), (128,), slope=0.2),
+    _architecture("mlp-batchnorm", (128, 256, 512, 1024), (512, 256), slope=0.2, batch_norm_eps=0.8),
+)

@@ -1,0 +1,46 @@
+"""What a user sees while waiting: progress bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sized
+from typing import Protocol, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+T = TypeVar("T")
+
+
+class SizedIterable(Sized, Iterable[T], Protocol[T]):  # type: ignore[misc]  # T is only read
+    """Something to walk whose length is known."""
+
+
+class Progress:
+    """Writes to one console, so that bars and lines do not tear each other."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """Prints one line, above any bar."""
+        self.console.print(line, markup=False)
+
+    def bar(self) -> RichProgress:
+        """A bar with counts, elapsed and remaining time; silent where there is no terminal."""
+        return RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def track(self, items: SizedIterable[T], description: str) -> Iterator[T]:
+        """Walks `items` under a bar."""
+        with self.bar() as bar:
+            yield from bar.track(items, total=len(items), description=description)

@@ -1,0 +1,166 @@
+"""One training step of a GAN: one batch of real images, one update of the discriminator, perhaps one of the generator.
+
+No files, no printing, no loop. `TrainingState` is all that changes while a run goes on, and so all that a checkpoint
+holds.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+from torch.optim.sgd import SGD
+
+from trainer.config import TrainConfig
+from trainer.models import build_discriminator, build_generator
+from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_scores
+
+
+@dataclass
+class TrainingState:
+    """Networks, optimisers and counters of a run."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema_generator: nn.Module  # running average of the generator; what is sampled and exported
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    device: torch.device
+    step: int = 0  # batches of real images seen
+    generator_steps: int = 0
+    critic_steps_since_generator: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step measured; scalars on the training device, so that reading them can wait."""
+
+    discriminator_loss: Tensor  # with its penalty
+    real_score: Tensor  # D(x): a probability for GANs, a raw score for critics
+    fake_score: Tensor  # D(G(z)) before the generator's update
+    generator_loss: Tensor | None  # None if the generator was not updated
+    fake_score_after: Tensor | None  # D(G(z)) seen by the generator's own update
+
+
+def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
+    """Builds networks and optimisers from torch's global random state."""
+    generator = build_generator(config.network).to(device)
+    discriminator = build_discriminator(config.network).to(device)
+    ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
+    return TrainingState(
+        generator,
+        discriminator,
+        ema_generator,
+        _optimizer(config, generator, config.generator_lr),
+        _optimizer(config, discriminator, config.discriminator_lr),
+        device,
+    )
+
+
+def train_step(state: TrainingState, config: TrainConfig, reals: Tensor) -> StepResult:
+    """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn."""
+    generator_loss: Tensor | None = None
+    after: Tensor | None = None
+    if config.generator_first:
+        generator_loss, after, fakes = _update_generator(state, config, len(reals), None)
+        fakes = fakes if config.reuse_fakes else _new_fakes(state, config, len(reals))
+        loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
+    else:
+        state.critic_steps_since_generator += 1
+        turn = state.critic_steps_since_generator >= _critic_steps_wanted(state, config)
+        with torch.set_grad_enabled(turn and config.reuse_fakes):
+            fakes = _new_fakes(state, config, len(reals))
+        loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
+        if turn:
+            kept = fakes if config.reuse_fakes else None
+            generator_loss, after, _ = _update_generator(state, config, len(reals), kept)
+    state.step += 1
+    return StepResult(loss, real_score, fake_score, generator_loss, after)
+
+
+def sample_latents(config: TrainConfig, count: int, device: torch.device) -> Tensor:
+    """Standard normal latents (count, latent_dim) from torch's global random state."""
+    return torch.randn(count, config.network.latent_dim, device=device)
+
+
+def _new_fakes(state: TrainingState, config: TrainConfig, count: int) -> Tensor:
+    fakes: Tensor = state.generator(sample_latents(config, count, state.device))
+    return fakes
+
+
+def _update_discriminator(
+    state: TrainingState, config: TrainConfig, reals: Tensor, fakes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One discriminator update; returns (loss, D(x), D(G(z)))."""
+    objective = OBJECTIVES[config.objective]
+    critic = state.discriminator
+    # Two forwards, not one on the joined batch: batch norm must see reals and fakes apart.
+    real_logits, fake_logits = critic(reals), critic(fakes)
+    loss = objective.discriminator_loss(real_logits, fake_logits) * config.discriminator_loss_scale
+    if objective.constraint == "gradient-penalty":
+        loss = loss + config.gp_weight * gradient_penalty(critic, reals, fakes)
+    elif objective.constraint == "divergence":
+        loss = loss + config.div_k * divergence_penalty(critic, reals, fakes, config.div_p, config.div_points)
+    state.discriminator_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.discriminator_optimizer.step()
+    if objective.constraint == "clip":
+        with torch.no_grad():
+            for parameter in critic.parameters():  # all of them, as in the paper, batch norm's too; buffers never
+                parameter.clamp_(-config.clip_value, config.clip_value)
+    return loss.detach(), read_scores(objective, real_logits.detach()), read_scores(objective, fake_logits.detach())
+
+
+def _update_generator(
+    state: TrainingState, config: TrainConfig, count: int, fakes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One generator update, on given fakes (with their graph) or new ones; returns (loss, D(G(z)), fakes)."""
+    objective = OBJECTIVES[config.objective]
+    if fakes is None:
+        fakes = _new_fakes(state, config, count)
+    state.discriminator.requires_grad_(False)  # its weight gradients would be thrown away
+    logits = state.discriminator(fakes)
+    loss = objective.generator_loss(logits)
+    state.generator_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    state.generator_optimizer.step()
+    state.discriminator.requires_grad_(True)
+    state.generator_steps += 1
+    state.critic_steps_since_generator = 0
+    _update_ema(state, config.ema_decay)
+    return loss.detach(), read_scores(objective, logits.detach()), fakes
+
+
+def _critic_steps_wanted(state: TrainingState, config: TrainConfig) -> int:
+    # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
+    if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
+        return 100
+    return config.n_critic
+
+
+@torch.no_grad()
+def _update_ema(state: TrainingState, decay: float) -> None:
+    """Moves the average towards the generator: weights and batch norm statistics alike.
+
+    The decay grows to its full value over the first steps, so that a short run's average forgets its first weights.
+    """
+    decay = min(decay, (1 + state.generator_steps) / (10 + state.generator_steps))
+    for average, current in zip(
+        state.ema_generator.state_dict().values(), state.generator.state_dict().values(), strict=True
+    ):
+        if average.is_floating_point():
+            average.lerp_(current, 1 - decay)
+        else:
+            average.copy_(current)
+
+
+def _optimizer(config: TrainConfig, network: nn.Module, lr: float) -> Optimizer:
+    parameters = network.parameters()
+    if config.optimizer == "adam":
+        return Adam(parameters, lr, betas=config.betas, fused=True)
+    if config.optimizer == "rmsprop":
+        return RMSprop(parameters, lr)
+    return SGD(parameters, lr, fused=True)
