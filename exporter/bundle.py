@@ -124,17 +124,20 @@ def read_card(folder: Path) -> Card:
     """Reads the card of one version's folder.
 
     Raises:
-        BundleError: there is no card, or it is not a valid one.
+        BundleError: there is no card, it is not a valid one, or it is another version's.
     """
     path = folder / CARD_FILE
     try:
         if path.stat().st_size > _MAX_CARD_BYTES:
             raise BundleError(f"{path}: larger than {_MAX_CARD_BYTES} bytes, so not a card")
-        return msgspec.json.decode(path.read_bytes(), type=Card)
+        card = msgspec.json.decode(path.read_bytes(), type=Card)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a valid card ({error}); export the model again") from error
+    if (card.name, str(card.version)) != (folder.parent.name, folder.name):
+        raise BundleError(f"{path}: is the card of {card.name}/{card.version}; export under the name you want instead")
+    return card
 
 
 def verify_file(folder: Path, card: Card, file_name: str) -> Path:
@@ -203,36 +206,49 @@ def publish(repository: Path, staged: Path, card: Card) -> Path:
     Writes card.json, then moves the folder into place by one rename.
 
     Raises:
-        BundleError: the version exists, the files are not those the card lists, or the model's earlier versions have
-            other shapes (Triton keeps one config for all versions of a model).
+        BundleError: the version exists, the card could not be read back, the files are not those it lists, the model's
+            earlier versions have other shapes (Triton keeps one config for all versions of a model), or the repository
+            cannot be written to.
     """
     target = version_folder(repository, card.name, card.version)
     for file_name in card.files:
         verify_file(staged, card, file_name)
     config = repository / card.name / TRITON_CONFIG_FILE
-    text = triton_config(card)
-    if list_versions(repository, card.name) and config.is_file() and config.read_text() != text:
-        raise BundleError(
-            f"{config}: earlier versions of {card.name!r} have another latent size or image shape;"
-            " give this one another --name"
-        )
-    (staged / CARD_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-    staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
-    target.parent.mkdir(exist_ok=True)
-    _write_atomically(config, text)
-    for path in staged.iterdir():
-        _flush_to_disk(path)
+    text = triton_config(card).encode()
     try:
+        if list_versions(repository, card.name) and config.is_file() and config.read_bytes() != text:
+            raise BundleError(
+                f"{config}: earlier versions of {card.name!r} have another latent size or image shape;"
+                " give this one another --name"
+            )
+        (staged / CARD_FILE).write_bytes(_encode(card))
+        staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
+        target.parent.mkdir(exist_ok=True)
+        _write_atomically(config, text)
+        for path in staged.iterdir():
+            _flush_to_disk(path)
+        if target.exists():
+            raise BundleError(f"{target} exists already; give another --version, or none for the next free one")
         staged.rename(target)
+        _flush_to_disk(target.parent)
     except OSError as error:
-        raise BundleError(f"{target} exists already; give another --version, or none for the next free one") from error
-    _flush_to_disk(target.parent)
+        raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
     return target
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def _encode(card: Card) -> bytes:
+    """The text of card.json; structs are checked when decoded, not when made, so this decodes once."""
+    text = msgspec.json.encode(card)
+    try:
+        msgspec.json.decode(text, type=Card)
+    except msgspec.ValidationError as error:
+        raise BundleError(f"the generator's facts do not fit a card ({error}); mend the run's config") from error
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import torch
 
 from exporter import bundle
@@ -102,7 +101,7 @@ def export(source: Source, plan: Plan, announce: Callable[[str], None] = lambda 
             training=_finite(source.training),
             tool_versions=_tool_versions(),
         )
-        return bundle.publish(plan.repository, staged, _checked(card)), card
+        return bundle.publish(plan.repository, staged, card), card
 
 
 def _prove(reference: ServedGenerator, staged: Path, latent_dim: int, *, folded: bool) -> list[Parity]:
@@ -113,14 +112,6 @@ def _prove(reference: ServedGenerator, staged: Path, latent_dim: int, *, folded:
             raise
         # Folding takes it that a Sequential is called as a whole.
         raise ParityError(f"{error}; if forward calls the layers of a Sequential one by one, try --no-fold") from error
-
-
-def _checked(card: Card) -> Card:
-    """Structs are checked when decoded, not when made: an unreadable card must not be published."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(card), Card)
-    except msgspec.ValidationError as error:
-        raise InputError(f"the generator's facts do not fit a card ({error}); mend the run's config") from error
 
 
 def _finite(training: Mapping[str, float | int | str | None]) -> dict[str, float | int | str | None]:

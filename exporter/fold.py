@@ -9,7 +9,6 @@ import contextlib
 import copy
 
 from torch import nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -22,8 +21,7 @@ def fold_batch_norms(generator: nn.Module) -> nn.Module:
 
     A folded BatchNorm becomes an `nn.Identity`, so that indices into the Sequential still hold. Left as they are:
     BatchNorm after anything but a plain convolution, transposed convolution or linear layer, after a grouped transposed
-    convolution, or without running statistics; and layers with hooks. Weights that are computed in every forward (spectral
-    norm, weight norm) become plain ones first.
+    convolution, or without running statistics; and layers with hooks or parametrizations.
     """
     folded = copy.deepcopy(generator).eval()
     for module in list(folded.modules()):
@@ -41,12 +39,12 @@ def count_batch_norms(module: nn.Module) -> int:
 
 
 def _fix_computed_weights(module: nn.Module) -> None:
-    """Replaces weights computed in every forward (spectral norm, weight norm) by their values."""
-    if parametrize.is_parametrized(module):
-        assert isinstance(module.parametrizations, nn.ModuleDict)
-        for name in list(module.parametrizations):
-            parametrize.remove_parametrizations(module, name)
-    for remove in (nn.utils.remove_spectral_norm, nn.utils.remove_weight_norm):  # the older, hooked form of both
+    """Replaces weights that a hook sets in every forward (old spectral and weight norm) by their values.
+
+    ONNX export refuses such hooks. It takes parametrizations, and removing one would break the original: a copy has
+    the same class.
+    """
+    for remove in (nn.utils.remove_spectral_norm, nn.utils.remove_weight_norm):
         with contextlib.suppress(ValueError):  # it has none
             remove(module)
 
@@ -67,7 +65,7 @@ def _fold(layer: nn.Module, batch_norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.Bat
         return None
     if _is_hooked(layer) or _is_hooked(batch_norm):
         return None
-    # Exact types: a subclass may compute something else.
+    # Exact types: a subclass may compute something else, and a parametrized layer has a class of its own.
     if type(layer) not in _FOLDABLE or (isinstance(layer, _TRANSPOSED) and layer.groups != 1):
         return None
     assert isinstance(layer, _FOLDABLE)

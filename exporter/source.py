@@ -52,7 +52,7 @@ def from_run(run: Path, checkpoint: Literal["best", "last"]) -> Source:
     try:
         exported = load_generator(run, checkpoint)
     except RunFolderError as error:
-        raise InputError(str(error)) from error
+        raise InputError(" ".join(str(error).split())) from error  # one line, whatever it quotes
     return Source(
         generator=exported.generator.float().cpu().eval(),
         kind=exported.model,
@@ -86,7 +86,7 @@ def from_module(
     module = _build(spec, module_kwargs)
     _load_weights(module, _read_state(weights), weights)
     return Source(
-        generator=_take_flat_latents(module.float().cpu().eval(), latent_dim),
+        generator=_take_flat_latents(module.float().cpu().eval(), latent_dim).eval(),
         kind="",
         architecture=spec,
         dataset="",
@@ -141,8 +141,8 @@ def _load_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> No
     expected = module.state_dict()
     if not any(key.startswith("module.") for key in expected):
         consume_prefix_in_state_dict_if_present(state, "module.")  # saved from inside a DataParallel
-    for key in expected.keys() & state.keys():
-        if expected[key].shape != state[key].shape:
+    for key in expected:
+        if key in state and expected[key].shape != state[key].shape:
             raise InputError(
                 f"--weights {path}: {key} has shape {tuple(state[key].shape)}, but the module's has"
                 f" {tuple(expected[key].shape)}; give the sizes it was trained with in --module-kwargs"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -16,10 +17,11 @@ from server.config import BACKENDS, DEVICES, Address, ServerConfig
 from server.errors import StartupError
 
 _USER_ERROR = 2
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
 
 
-class _AddressType(click.ParamType):
+class _AddressType(click.ParamType[Address]):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
@@ -31,7 +33,7 @@ class _AddressType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def _option(name: str, kind: Any, text: str) -> Any:
+def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     """A flag for one field of the config, with the config's default."""
     default = _DEFAULTS[name]
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
@@ -44,7 +46,7 @@ def _option(name: str, kind: Any, text: str) -> Any:
 @_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
 @_option("backend", click.Choice(BACKENDS), "What runs the graphs; TorchScript files hold code.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
-@_option("max_queue_delay_us", click.IntRange(0, 10_000_000), "How long a row may wait for a fuller batch.")
+@_option("max_queue_delay_us", click.IntRange(0, 60_000_000), "How long a row may wait for a fuller batch.")
 @_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
 @_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")

@@ -88,7 +88,11 @@ class Server:
         """Turns new requests away and lets those that came in finish; False if the drain timeout cut some off."""
         await self._health.enter_graceful_shutdown()
         self._gate.drain()
+        for model in self.catalog.values():
+            model.batcher.hurry()
         _log.info("draining: %d requests are being answered", self._gate.inside)
+        if not self._gate.inside:  # wait_for with no time at all would not even look
+            return True
         try:
             await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
         except TimeoutError:

@@ -127,10 +127,15 @@ class Batcher:
             return entry.results[0]
         return await asyncio.to_thread(_join, entry.results)
 
+    def hurry(self) -> None:
+        """Delays nothing any more; for a server that is about to stop."""
+        self._max_queue_delay_s = 0.0
+        self._dispatch()
+
     async def drain(self) -> None:
         """Refuses new requests from now on, and returns when the accepted ones are computed."""
         self._draining = True
-        self._dispatch()
+        self.hurry()
         while self._running:
             await asyncio.wait(self._running)
 
@@ -172,7 +177,7 @@ class Batcher:
 
     def _delayed_until(self, now: float) -> float | None:
         """Until when a fuller batch is worth waiting for; None if one should go now."""
-        if not self._max_queue_delay_s or self._draining or self._queue.rows >= self._max_batch_rows:
+        if not self._max_queue_delay_s or self._queue.rows >= self._max_batch_rows:
             return None
         due = next(iter(self._queue)).enqueued + self._max_queue_delay_s
         # Waiting right up to a deadline would only waste the rows, so a request in a hurry takes the others along.

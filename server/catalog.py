@@ -1,4 +1,4 @@
-"""What is being served: the one table that a change of versions would swap entries of. Knows no protocol, no runtime."""
+"""What is being served: the one table whose entries a change of versions would swap. Knows no protocol, no runtime."""
 
 from __future__ import annotations
 

@@ -6,9 +6,12 @@ holds code, and an ONNX file may name further files, so every file is checked ag
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,11 +115,12 @@ class OnnxEngine:
         # Threads that spin between batches would take the cores from the event loop.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = [_CPU_PROVIDER]
-        if device == "cuda" or (device == "auto" and cuda_devices() > 0):
-            if _CUDA_PROVIDER in onnxruntime.get_available_providers():
+        wanted = device != "cpu" and cuda_devices() > 0
+        if wanted and _CUDA_PROVIDER in onnxruntime.get_available_providers():
+            with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
                 onnxruntime.preload_dlls()  # finds the CUDA libraries that are installed as Python packages
-                # DEFAULT would mean cuDNN's slow fallback mode; EXHAUSTIVE tries every algorithm at every new shape.
-                providers.insert(0, (_CUDA_PROVIDER, {"cudnn_conv_algo_search": "HEURISTIC"}))
+            # DEFAULT would mean cuDNN's slow fallback mode; EXHAUSTIVE tries every algorithm at every new shape.
+            providers.insert(0, (_CUDA_PROVIDER, {"cudnn_conv_algo_search": "HEURISTIC"}))
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:
@@ -129,7 +133,7 @@ class OnnxEngine:
                 "--device cuda: ONNX Runtime cannot use CUDA here; install onnxruntime-gpu with its CUDA libraries and"
                 " an NVIDIA driver, or use --device cpu"
             )
-        if len(providers) > 1 and not on_cuda:
+        if wanted and not on_cuda:
             _log.warning("there is a CUDA device, but ONNX Runtime cannot use it, so the CPU does the work")
         self.device = "cuda:0" if on_cuda else "cpu"
         _check_graph(self._session, card, path)
@@ -166,7 +170,10 @@ class TorchScriptEngine:
         self.threads = torch.get_num_threads()
         self._torch = torch
         try:
-            self._module = torch.jit.load(str(path), map_location=self.device).eval()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)  # not the user's choice
+                jit: Any = torch.jit  # untyped
+                self._module = jit.load(str(path), map_location=self.device).eval()
         except RuntimeError as error:
             raise BundleError(f"{path}: not TorchScript ({_first_line(error)}); export the model again") from error
 

@@ -1,15 +1,17 @@
-"""The Prometheus metrics of one server and their HTTP endpoint. Nothing global, so that tests can build many servers."""
+"""The Prometheus metrics of one server and their HTTP endpoint. Nothing is global, so tests can build many servers."""
 
 from __future__ import annotations
 
+import socket
 import threading
-from wsgiref.simple_server import WSGIServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
 
 from server.config import Address
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STOP_POLL_S = 0.1  # how long the endpoint may take to notice that it is closed
 _ROW_BUCKETS = tuple(2**power for power in range(11))
 
 
@@ -117,15 +119,23 @@ class MetricsEndpoint:
     """
 
     def __init__(self, metrics: Metrics, address: Address) -> None:
-        http: WSGIServer
-        thread: threading.Thread
-        http, thread = start_http_server(address.port, addr=address.host, registry=metrics.registry)
-        self._http = http
-        self._thread = thread
-        self.address = Address(address.host, http.server_port)
+        self._http = _HttpServer((address.host, address.port), MetricsHandler.factory(metrics.registry))
+        self.address = Address(address.host, self._http.server_port)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, args=(_STOP_POLL_S,), name="metrics", daemon=True
+        )
+        self._thread.start()
 
     def close(self) -> None:
         """Stops listening; returns when the thread has ended."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
+
+
+class _HttpServer(ThreadingHTTPServer):
+    """Like its base, and for IPv6 too."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
+        super().__init__(address, handler)

@@ -70,7 +70,7 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     card = read_card(folder)
     if (card.name, card.version) != (name, version):
         raise BundleError(
-            f"{folder}: its card is that of {card.name}:{card.version}; copy the folder there, or export the model again"
+            f"{folder}: its card is that of {card.name}:{card.version}; move the folder there, or export again"
         )
     if max_rows(card, config) < 1:
         raise BundleError(f"{folder}: a single row is larger than the largest request or response that is served")

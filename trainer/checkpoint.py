@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig, check_config, to_json
-from trainer.errors import RunFolderError
+from trainer.errors import RunFolderError as RunFolderError  # part of this contract
 from trainer.models import build_generator
 from trainer.step import TrainingState
 

@@ -132,8 +132,9 @@ def _read_or_download(dataset: type[torchvision_datasets.MNIST], root: Path) -> 
             return _images(dataset(folder, download=True))
     except (RuntimeError, OSError, urllib.error.URLError, ValueError) as error:
         names = ", ".join(name for name, _ in dataset.resources)
+        reason = " ".join(str(error).split())
         raise UserError(
-            f"--data-root {root}: {dataset.__name__} is not there and could not be downloaded ({error});"
+            f"--data-root {root}: {dataset.__name__} is not there and could not be downloaded ({reason});"
             f" put {names} into {raw}"
         ) from error
 

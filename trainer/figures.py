@@ -64,11 +64,16 @@ def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
     if not frames:
         return
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
-    images = [Image.open(frames[index]).convert("P", palette=Image.Palette.ADAPTIVE) for index in chosen]
+    images = [_frame(frames[index]) for index in chosen]
     durations_ms = [1000 if len(images) <= 10 else 200] * (len(images) - 1) + [2000]
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations_ms, loop=0)
     replace_file(path, buffer.getvalue())
+
+
+def _frame(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
 def _save_curves(rows: Sequence[dict[str, Any]], curves: dict[str, str], title: str, unit: str, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from typing import Protocol, TypeVar
 
@@ -20,7 +21,7 @@ class Progress:
     """Writes to one console, so that bars and lines do not tear each other."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
     def say(self, line: str) -> None:
         """Prints one line, above any bar."""

@@ -37,7 +37,7 @@ class GeneratorService:
         self._catalog = catalog
         self._config = config
 
-    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def handlers(self) -> grpc.GenericRpcHandler:
         """What to add to a gRPC server.
 
         Generate answers in bytes, already serialised, because doing that to many images would hold up the event loop.

@@ -101,6 +101,7 @@ def test_one_image_is_not_called_images(server: FakeServer, here: Path) -> None:
         (["--out", "a.gan"], "'--out': a.gan: has no known image extension; use one of .png"),
         (["--out", "file/a.png"], "'--out': file/a.png: cannot be written"),
         (["--out", "folder.png"], "'--out': folder.png: is a folder"),
+        (["--out", "a\n\x1b[2J\udcff.gan"], "'--out': a ?[2J?.gan: has no known image extension"),
         (["--bogus"], "No such option '--bogus'"),
     ],
 )

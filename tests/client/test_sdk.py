@@ -149,7 +149,7 @@ def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient
 def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeServer, client: GanClient) -> None:
     server.models = [model(latent_distribution="uniform", max_request_rows=4)]
     assert len(client.generate("dcgan", seed=0, count=4)) == 4
-    with pytest.raises(InvalidRequest, match="count: at most 4 for 'dcgan'.*'uniform'"):
+    with pytest.raises(InvalidRequest, match=r"count: at most 4 for 'dcgan'.*'uniform'"):
         client.generate("dcgan", seed=0, count=5)
 
 

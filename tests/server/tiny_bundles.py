@@ -30,12 +30,15 @@ IMAGE_SHAPE = (3, 4, 6)  # channels, height, width
 
 def tiny_weights(seed: int, latent_dim: int = LATENT_DIM, shape: tuple[int, int, int] = IMAGE_SHAPE) -> NDArray[Any]:
     """The one matrix of a tiny generator, (latent_dim, channels * height * width)."""
-    return np.random.default_rng(seed).standard_normal((latent_dim, int(np.prod(shape))), dtype=np.float32) / 2
+    generator = np.random.default_rng(seed)
+    weights: NDArray[Any] = generator.standard_normal((latent_dim, int(np.prod(shape))), dtype=np.float32)
+    return weights
 
 
 def tiny_images(latents: NDArray[np.float32], seed: int = 0, shape: tuple[int, int, int] = IMAGE_SHAPE) -> NDArray[Any]:
     """The images (rows, channels, height, width) that a tiny generator must compute."""
-    return np.tanh(latents @ tiny_weights(seed, latents.shape[1], shape)).reshape(-1, *shape)
+    images: NDArray[Any] = np.tanh(latents @ tiny_weights(seed, latents.shape[1], shape))
+    return images.reshape(-1, *shape)
 
 
 def tiny_pixels(latents: NDArray[np.float32], seed: int = 0, shape: tuple[int, int, int] = IMAGE_SHAPE) -> NDArray[Any]:
@@ -140,13 +143,14 @@ def _write_torchscript(path: Path, seed: int, latent_dim: int, shape: tuple[int,
     class Tiny(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.register_buffer("weights", weights)
+            self.weights = torch.nn.Parameter(weights, requires_grad=False)
 
         def forward(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             images = torch.tanh(latents @ self.weights).reshape(-1, *shape)
             pixels = ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clip(0, 255).to(torch.uint8)
             return images, pixels
 
+    jit: Any = torch.jit  # untyped
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
-        torch.jit.save(torch.jit.trace(Tiny().eval(), torch.zeros(2, latent_dim)), str(path))
+        warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+        jit.save(jit.trace(Tiny().eval(), torch.zeros(2, latent_dim)), str(path))

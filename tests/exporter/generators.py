@@ -1,0 +1,113 @@
+"""Small generators for the exporter's tests."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+LATENT_DIM = 6
+
+
+class TutorialGenerator(nn.Module):
+    """8 x 8 images from latents (N, LATENT_DIM, 1, 1), in the style of DCGAN code."""
+
+    def __init__(self, width: int = 4, channels: int = 3) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ConvTranspose2d(LATENT_DIM, width, 4, 1, 0, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(True),
+            nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self.main(latents))
+
+
+class FlatGenerator(nn.Module):
+    """4 x 4 grey images from latents (N, LATENT_DIM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.Linear(LATENT_DIM, 16), nn.BatchNorm1d(16, 0.8), nn.Tanh())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self.main(latents).view(-1, 1, 4, 4))
+
+
+class FixedBatchGenerator(FlatGenerator):
+    """Makes its batch size a constant under tracing."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self.main(latents).view(len(latents), 1, 4, 4))
+
+
+class OneByOneGenerator(FlatGenerator):
+    """Leaves its BatchNorm out, which folding cannot know."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return cast(Tensor, self.main[2](self.main[0](latents)).view(-1, 1, 4, 4))
+
+
+class BranchingGenerator(FlatGenerator):
+    """Depends on the values of its input in a way that no graph can hold."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images = super().forward(latents)
+        return images if latents.sum() > 0 else -images
+
+
+class NoisyGenerator(FlatGenerator):
+    def forward(self, latents: Tensor) -> Tensor:
+        return super().forward(latents + torch.randn_like(latents))
+
+
+class BatchStatisticsGenerator(FlatGenerator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.main[1] = nn.BatchNorm1d(16, track_running_stats=False)
+
+
+class NanGenerator(FlatGenerator):
+    def forward(self, latents: Tensor) -> Tensor:
+        return super().forward(latents) * float("nan")
+
+
+class ByteRangeGenerator(FlatGenerator):
+    """Images in 0 .. 255."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return (super().forward(latents) + 1) * 127.5
+
+
+class FiveChannelGenerator(TutorialGenerator):
+    def __init__(self) -> None:
+        super().__init__(channels=5)
+
+
+class HalfPrecisionGenerator(FlatGenerator):
+    def forward(self, latents: Tensor) -> Tensor:
+        return super().forward(latents).half()
+
+
+class BrokenGenerator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        raise RuntimeError("first line\nsecond line")
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Gives every BatchNorm statistics and scales as a training would, and returns the module in eval mode."""
+    draw = torch.Generator().manual_seed(1)
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None:
+            assert layer.running_var is not None
+            layer.running_mean.normal_(generator=draw)
+            layer.running_var.uniform_(0.3, 2.0, generator=draw)
+            if layer.affine:
+                nn.init.normal_(layer.weight, generator=draw)
+                nn.init.normal_(layer.bias, generator=draw)
+    return module.eval()

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from google.protobuf import text_format
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import model_config_pb2
+
+from exporter import bundle
+from exporter.bundle import BundleError, Card, Parity
+
+NO_DEADLINE = settings(deadline=None)  # disks stall
+
+sizes = st.integers(1, 1 << 20)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+sha256s = st.binary(min_size=32, max_size=32).map(bytes.hex)
+cards = st.builds(
+    Card,
+    name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+    version=sizes,
+    kind=st.text(max_size=9),
+    architecture=st.text(max_size=9),
+    dataset=st.text(max_size=9),
+    latent_dim=sizes,
+    channels=st.integers(1, 4),
+    height=sizes,
+    width=sizes,
+    value_min=numbers,
+    value_max=numbers,
+    files=st.dictionaries(st.text(max_size=9), sha256s, max_size=3),
+    parity=st.lists(st.builds(Parity, sizes, numbers, numbers, st.integers(0, 255), st.integers(0, 255)), max_size=3),
+    training=st.dictionaries(
+        st.text(max_size=9), numbers | st.integers(-(1 << 63), (1 << 63) - 1) | st.text(max_size=9) | st.none()
+    ),
+    tool_versions=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3),
+)
+
+
+def make_card(**changes: Any) -> Card:
+    facts: dict[str, Any] = {
+        "name": "tiny",
+        "version": 1,
+        "kind": "dcgan",
+        "architecture": "dcgan",
+        "dataset": "digits",
+        "latent_dim": 6,
+        "channels": 3,
+        "height": 8,
+        "width": 8,
+        "files": {},
+        "parity": [],
+        "training": {},
+        "tool_versions": {},
+    }
+    return Card(**(facts | changes))
+
+
+def read_card_bytes(content: bytes) -> Card:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / bundle.CARD_FILE).write_bytes(content)
+        return bundle.read_card(Path(folder))
+
+
+@NO_DEADLINE
+@given(cards)
+def test_card_survives_writing_and_reading(card: Card) -> None:
+    assert read_card_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2)) == card
+
+
+@NO_DEADLINE
+@given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+@example(b"")
+@example(b"null")
+@example(b"{}")
+@example(b"\xff\xfe{}")
+@example(b"[" * 100_000)
+@example(b'{"training":' * 50_000)
+@example(b'{"parity":[{"rows":' + b"[" * 100_000)
+def test_junk_is_no_card(content: bytes) -> None:
+    with pytest.raises(BundleError, match="not a valid card"):
+        read_card_bytes(content)
+
+
+@NO_DEADLINE
+@given(cards, st.integers(0, 10_000), st.binary(max_size=4), st.integers(0, 4))
+def test_damaged_card_is_another_card_or_a_bundle_error(card: Card, at: int, inserted: bytes, dropped: int) -> None:
+    content = msgspec.json.encode(card)
+    at %= len(content)
+    damaged = content[:at] + inserted + content[at + dropped :]
+    with contextlib.suppress(BundleError):
+        assert isinstance(read_card_bytes(damaged), Card)
+
+
+@NO_DEADLINE
+@given(cards, st.data())
+def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -> None:
+    fields: dict[str, Any] = msgspec.to_builtins(card)
+    name = data.draw(st.sampled_from(sorted(fields)))
+    wrong: Any = data.draw(st.sampled_from([[[]], {"a": []}, -1, True, "no", 2.5, None]))
+    try:
+        msgspec.convert({**fields, name: wrong}, Card)
+    except msgspec.ValidationError:
+        pass
+    else:
+        assume(False)
+    with pytest.raises(BundleError, match=name):
+        read_card_bytes(msgspec.json.encode({**fields, name: wrong}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"version": 0}, "version"),
+        ({"channels": 5}, "channels"),
+        ({"latent_dim": 1 << 21}, "latent_dim"),
+        ({"latent_distribution": "uniform"}, "latent_distribution"),
+        ({"files": {"model.onnx": "ABC"}}, "files"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_card_field_out_of_bounds_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read_card_bytes(msgspec.json.encode({**msgspec.to_builtins(make_card()), **change}))
+
+
+def test_enormous_card_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / bundle.CARD_FILE).write_bytes(b" " * ((1 << 20) + 1))
+    with pytest.raises(BundleError, match="larger than 1048576 bytes"):
+        bundle.read_card(tmp_path)
+
+
+def test_missing_card_and_card_that_is_a_folder_give_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"cannot be read .*No such file"):
+        bundle.read_card(tmp_path)
+    (tmp_path / bundle.CARD_FILE).mkdir()
+    with pytest.raises(BundleError, match=r"cannot be read .*directory"):
+        bundle.read_card(tmp_path)
+
+
+@NO_DEADLINE
+@given(cards)
+def test_triton_config_is_one_for_any_card(card: Card) -> None:
+    config = text_format.Parse(bundle.triton_config(card), model_config_pb2.ModelConfig())
+    assert (config.name, config.platform, config.max_batch_size) == (card.name, "onnxruntime_onnx", 64)
+    (latents,) = config.input
+    images, pixels = config.output
+    assert (latents.name, latents.data_type) == ("latents", model_config_pb2.TYPE_FP32)
+    assert list(latents.dims) == [card.latent_dim]
+    assert (images.name, images.data_type) == ("images", model_config_pb2.TYPE_FP32)
+    assert list(images.dims) == [card.channels, card.height, card.width]
+    assert (pixels.name, pixels.data_type) == ("pixels", model_config_pb2.TYPE_UINT8)
+    assert list(pixels.dims) == [card.height, card.width, card.channels]
+    assert config.HasField("dynamic_batching")

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from exporter.graph import ServedGenerator, SpatialLatents
+
+
+class Constant(nn.Module):
+    """Gives one image (2 channels, 1 x 3) whatever the latents."""
+
+    def __init__(self, image: list[list[list[float]]]) -> None:
+        super().__init__()
+        self.image = torch.tensor(image)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.image.expand(latents.shape[0], -1, -1, -1)
+
+
+def pixel_of(value: float, value_min: float = -1.0, value_max: float = 1.0) -> int:
+    images, pixels = ServedGenerator(Constant([[[value]]]), value_min, value_max)(torch.zeros(1, 4))
+    assert images.item() == pytest.approx(value)  # images are never clamped or rounded
+    return int(pixels.item())
+
+
+@pytest.mark.parametrize(
+    ("value", "pixel"),
+    [
+        pytest.param(-1.0, 0, id="lowest"),
+        pytest.param(1.0, 255, id="highest"),
+        pytest.param(0.0, 128, id="middle-127.5-rounds-to-even"),
+        pytest.param(-1.0 + 2 * 126.5 / 255, 126, id="half-rounds-to-even-below"),
+        pytest.param(-1.0 + 2 * 10.4 / 255, 10, id="rounds-down"),
+        pytest.param(-1.0 + 2 * 10.6 / 255, 11, id="rounds-up"),
+        pytest.param(-7.0, 0, id="clamped-below"),
+        pytest.param(1.01, 255, id="clamped-above"),
+        pytest.param(1e30, 255, id="far-above"),
+    ],
+)
+def test_pixel_of_a_value(value: float, pixel: int) -> None:
+    assert pixel_of(value) == pixel
+
+
+@pytest.mark.parametrize(("value", "pixel"), [(0.0, 0), (1.0, 255), (0.2, 51)])
+def test_pixel_of_a_value_in_another_range(value: float, pixel: int) -> None:
+    assert pixel_of(value, 0.0, 1.0) == pixel
+
+
+def test_images_are_channels_first_and_pixels_channels_last() -> None:
+    graph = ServedGenerator(Constant([[[-1.0, 0.0, 1.0]], [[1.0, 1.0, -1.0]]]))
+    images, pixels = graph(torch.zeros(5, 4))
+    assert images.shape == (5, 2, 1, 3)
+    assert images.dtype == torch.float32
+    assert pixels.dtype == torch.uint8
+    assert pixels.is_contiguous()
+    assert pixels[4].tolist() == [[[0, 255], [128, 255], [255, 0]]]
+
+
+def test_spatial_latents_adds_two_axes_of_one() -> None:
+    wrapped = SpatialLatents(nn.Identity())
+    assert wrapped(torch.zeros(3, 7)).shape == (3, 7, 1, 1)

@@ -1,0 +1,118 @@
+"""Fixtures of the server's tests: a tiny model repository, configs that take free ports, a server and its stubs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server.app import Server, start
+from server.batcher import Batcher
+from server.config import Address, ServerConfig
+from tests.server.held_run import HeldRun
+from tests.server.tiny_bundles import publish_tiny_bundle
+
+StartServer = Callable[..., Any]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A model repository with version 1 of "tiny"."""
+    publish_tiny_bundle(tmp_path / "models")
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def config(repository: Path) -> ServerConfig:
+    """Serves `repository` on free ports of the loopback, on the CPU."""
+    return ServerConfig(
+        models=repository, address=Address("127.0.0.1", 0), metrics_address=Address("127.0.0.1", 0), device="cpu"
+    )
+
+
+@pytest.fixture
+async def start_server(config: ServerConfig) -> AsyncIterator[StartServer]:
+    """Starts servers, with changes to `config`, and closes them."""
+    servers: list[Server] = []
+
+    async def start_one(**changes: Any) -> Server:
+        servers.append(await start(replace(config, **changes)))
+        return servers[-1]
+
+    yield start_one
+    for server in servers:
+        await server.close()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[[Server], grpc.aio.Channel]]:
+    """Opens channels that take answers of any size, and closes them."""
+    channels: list[grpc.aio.Channel] = []
+
+    def open_one(server: Server) -> grpc.aio.Channel:
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        channels.append(grpc.aio.insecure_channel(str(server.address), options=options))
+        return channels[-1]
+
+    yield open_one
+    for channel in channels:
+        await channel.close()
+
+
+@pytest.fixture
+async def server(start_server: StartServer) -> Server:
+    """A server of `repository`."""
+    started: Server = await start_server()
+    return started
+
+
+@pytest.fixture
+def stub(server: Server, connect: Callable[[Server], grpc.aio.Channel]) -> Any:
+    """The generator of `server`; of type Any, as the generated stub says nothing of its being async."""
+    make_stub: Any = GeneratorStub
+    return make_stub(connect(server))
+
+
+@pytest.fixture
+async def hold() -> AsyncIterator[Callable[[Server], HeldRun]]:
+    """Puts an engine that the test controls behind the model "tiny"; released at the end."""
+    replaced: list[tuple[HeldRun, Batcher]] = []
+
+    def hold_one(server: Server) -> HeldRun:
+        held = HeldRun()
+        config = server.config
+        batcher = Batcher(held, max_batch_rows=config.max_batch_size, max_queue_rows=config.max_queue_rows, name="tiny")
+        replaced.append((held, server.catalog["tiny"].batcher))
+        server.catalog.add(replace(server.catalog["tiny"], batcher=batcher))
+        return held
+
+    yield hold_one
+    for held, original in replaced:
+        held.release_all()
+        await original.close()
+
+
+@pytest.fixture
+def held() -> HeldRun:
+    """An engine that the test controls."""
+    return HeldRun()
+
+
+@pytest.fixture
+async def batchers(held: HeldRun) -> AsyncIterator[Any]:
+    """Makes batchers in front of `held`, and closes them."""
+    made: list[Batcher] = []
+
+    def make(**settings: Any) -> Batcher:
+        made.append(Batcher(held, **{"max_batch_rows": 4, "max_queue_rows": 16, "name": "tiny", **settings}))
+        return made[-1]
+
+    yield make
+    held.release_all()
+    for batcher in made:
+        await batcher.close()

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.bundle import Card
+from ganserve.latents import latents_from_seed
+from server.admission import ImageFormat, SeededLatents, SentLatents, admit, find_model, max_rows, read_latents
+from server.config import ServerConfig
+from server.errors import DeadlinePassed, InvalidRequest, NotServed
+
+CARD = Card(
+    name="tiny",
+    version=3,
+    kind="",
+    architecture="tiny",
+    dataset="noise",
+    latent_dim=4,
+    channels=3,
+    height=4,
+    width=6,
+    files={},
+    parity=[],
+    training={},
+    tool_versions={},
+)
+CONFIG = ServerConfig(max_request_rows=8)
+TWO_ROWS = SentLatents("FLOAT32", (2, 4), bytes(32))
+
+
+def admit_tiny(source: Any, image_format: str = "PIXELS", remaining_s: float | None = None, **limits: Any) -> Any:
+    return admit(source, image_format, remaining_s, CARD, replace(CONFIG, **limits))
+
+
+@pytest.mark.parametrize("version", [0, 3])
+def test_the_served_version_is_found_by_its_number_and_by_zero(version: int) -> None:
+    assert find_model("tiny", version, {"tiny": 3}) == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "message"),
+    [
+        ("other", 0, "no model 'other' is served: use one of tiny, wgan"),
+        ("", 0, "model is empty: use one of tiny, wgan"),
+        ("tiny", 2, "version 2 of 'tiny' is not served: use version 3, or 0 for the newest one"),
+        ("tiny", -(2**63), f"version {-(2**63)} of 'tiny' is not served"),
+    ],
+)
+def test_what_is_not_served_is_answered_with_what_is(name: str, version: int, message: str) -> None:
+    with pytest.raises(NotServed, match=message):
+        find_model(name, version, {"wgan": 1, "tiny": 3})
+
+
+def test_a_message_never_repeats_much_of_what_the_caller_sent() -> None:
+    with pytest.raises(NotServed) as error:
+        find_model("x" * 10_000, 0, {f"model-{number}": 1 for number in range(1000)})
+    assert len(str(error.value)) < 500
+
+
+def test_sent_latents_are_read_as_they_are() -> None:
+    values = np.arange(8, dtype="<f4").reshape(2, 4)
+    admitted = admit_tiny(SentLatents("FLOAT32", (2, 4), values.tobytes()))
+    assert (admitted.rows, admitted.image_format) == (2, ImageFormat.PIXELS)
+    np.testing.assert_array_equal(read_latents(admitted), values)
+
+
+def test_seeded_latents_are_those_that_every_stage_draws() -> None:
+    admitted = admit_tiny(SeededLatents(seed=2**64 - 1, count=5))
+    np.testing.assert_array_equal(read_latents(admitted), latents_from_seed(2**64 - 1, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "neither latents nor seeded is set"),
+        (SentLatents("UINT8", (2, 4), bytes(8)), "latents.dtype is 'UINT8': send FLOAT32"),
+        (SentLatents("99", (2, 4), bytes(8)), "latents.dtype is '99'"),
+        (SentLatents("FLOAT32", (), bytes(32)), r"latents.shape is \(\): 'tiny' takes \(rows, 4\)"),
+        (SentLatents("FLOAT32", (8,), bytes(32)), r"latents.shape is \(8\)"),
+        (SentLatents("FLOAT32", (2, 5), bytes(40)), r"latents.shape is \(2, 5\)"),
+        (SentLatents("FLOAT32", (1, 1, 1, 1, 1), b""), r"latents.shape is \(1, 1, 1, 1, \.\.\.\)"),
+        (SentLatents("FLOAT32", (0, 4), b""), "latents.shape: the number of rows is 0"),
+        (SentLatents("FLOAT32", (-1, 4), bytes(16)), "latents.shape: the number of rows is -1"),
+        (SentLatents("FLOAT32", (2**63 - 1, 4), bytes(16)), "rows are too many for one request: ask for at most 8"),
+        (SentLatents("FLOAT32", (2**62, 4), b""), "too many"),  # 2**62 * 4 * 4 is 0 in 64 bits
+        (
+            SentLatents("FLOAT32", (2, 4), bytes(31)),
+            r"latents.data has 31 bytes, but shape \(2, 4\) of float32 needs 32",
+        ),
+        (SentLatents("FLOAT32", (2, 4), bytes(33)), "latents.data has 33 bytes"),
+        (SeededLatents(0, 0), "seeded.count is 0: ask for at least 1 row"),
+        (SeededLatents(0, 9), "9 rows are too many for one request: ask for at most 8 at a time"),
+    ],
+)
+def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message) as error:
+        admit_tiny(source)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("image_format", ["7", "-1", "pixels", "UNSPECIFIED"])
+def test_an_unknown_format_is_refused(image_format: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"format {image_format} is unknown: use one of PIXELS, FLOAT32, PNG"):
+        admit_tiny(TWO_ROWS, image_format)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_values_that_are_not_finite_are_refused_by_their_place(value: float) -> None:
+    source = SentLatents("FLOAT32", (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, value, 0, 0))
+    with pytest.raises(InvalidRequest, match=r"latents\[1, 1\] is -?(nan|inf): send finite values only"):
+        read_latents(admit_tiny(source))
+
+
+@pytest.mark.parametrize("remaining_s", [0.0, -1.0])
+def test_a_request_that_has_no_time_left_is_refused(remaining_s: float) -> None:
+    with pytest.raises(DeadlinePassed):
+        admit_tiny(TWO_ROWS, remaining_s=remaining_s)
+
+
+def test_a_response_that_would_be_too_large_is_refused_with_the_count_that_fits() -> None:
+    assert admit_tiny(SeededLatents(0, 5), "PIXELS", max_response_bytes=5 * 72).rows == 5
+    with pytest.raises(InvalidRequest, match=r"5 FLOAT32 images of 3x4x6 are 1440 bytes.* ask for at most 1 rows"):
+        admit_tiny(SeededLatents(0, 5), "FLOAT32", max_response_bytes=5 * 72)
+    with pytest.raises(InvalidRequest, match="one FLOAT32 image is larger than a response may be"):
+        admit_tiny(SeededLatents(0, 1), "FLOAT32", max_response_bytes=72)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows"),
+    [
+        ({"max_request_rows": 7}, 7),
+        ({"max_queue_rows": 6}, 6),
+        ({"max_response_bytes": 5 * 72 + 71}, 5),
+        ({"max_latent_bytes_a_row": 8}, 4),
+    ],
+)
+def test_the_most_rows_follow_from_the_tightest_limit(limits: dict[str, Any], rows: int) -> None:
+    assert max_rows(CARD, replace(CONFIG, **limits)) == rows
+    assert admit_tiny(SeededLatents(0, rows), **limits).rows == rows
+    with pytest.raises(InvalidRequest, match=f"at most {rows} "):
+        admit_tiny(SeededLatents(0, rows + 1), **limits)
+
+
+@given(
+    dtype=st.sampled_from(["FLOAT32", "UINT8", "17"]),
+    shape=st.lists(st.one_of(st.integers(-2, 9), st.integers(-(2**63), 2**63 - 1)), max_size=3),
+    data=st.binary(max_size=200),
+)
+def test_whatever_is_sent_is_either_read_in_full_or_refused(dtype: str, shape: list[int], data: bytes) -> None:
+    try:
+        latents = read_latents(admit_tiny(SentLatents(dtype, tuple(shape), data)))
+    except InvalidRequest:
+        return  # any other error fails the test
+    assert list(latents.shape) == shape
+    assert latents.tobytes() == data

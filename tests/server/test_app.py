@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import urllib.request
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from ganserve.v1 import generator_pb2 as pb
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server import app
+from server.app import Server, start
+from server.config import Address, ServerConfig
+from server.errors import StartupError
+from tests.server.held_run import HeldRun, settle, until
+
+Start = Callable[..., Awaitable[Server]]
+Connect = Callable[[Server], grpc.aio.Channel]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICES = ["", "ganserve.v1.Generator"]
+
+
+def stub_of(channel: grpc.aio.Channel) -> Any:
+    make_stub: Any = GeneratorStub
+    return make_stub(channel)
+
+
+def one_row(model: str = "tiny") -> pb.GenerateRequest:
+    tensor = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=(1, 4), data=np.zeros(4, np.float32).tobytes())
+    return pb.GenerateRequest(model=model, latents=tensor)
+
+
+async def health_of(channel: grpc.aio.Channel, service: str) -> int:
+    response = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service))
+    return int(response.status)
+
+
+async def assert_unavailable(call: Any, message: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert message in (error.value.details() or "")
+
+
+async def scrape(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    url = f"http://{server.metrics_address}/metrics"
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    return name, frozenset(labels.items())
+
+
+async def test_a_server_listens_first_and_is_ready_once_it_is_warm(config: ServerConfig, connect: Connect) -> None:
+    server = Server(config)
+    try:
+        await server.listen()
+        channel = connect(server)
+        for service in SERVICES:
+            assert await health_of(channel, service) == NOT_SERVING
+        await assert_unavailable(stub_of(channel).Generate(one_row()), "the server is starting")
+        await assert_unavailable(stub_of(channel).ListModels(pb.ListModelsRequest()), "the server is starting")
+        await server.load()
+        for service in SERVICES:
+            assert await health_of(channel, service) == SERVING
+        assert (await stub_of(channel).Generate(one_row())).model == "tiny"
+    finally:
+        await server.close()
+
+
+async def test_a_drain_turns_away_the_new_and_finishes_what_came_in(
+    server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
+) -> None:
+    held, channel = hold(server), connect(server)
+    stub = stub_of(channel)
+    accepted = [stub.Generate(one_row())]
+    await held.started()
+    accepted.append(stub.Generate(one_row()))  # waits in the queue
+    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
+    draining = asyncio.create_task(server.drain())
+    await settle()
+    assert await health_of(channel, "") == NOT_SERVING
+    assert await health_of(channel, "ganserve.v1.Generator") == NOT_SERVING
+    await assert_unavailable(stub.Generate(one_row()), "the server is draining: try another replica")
+    assert not draining.done()
+    held.release_all()
+    assert await draining
+    for response in await asyncio.gather(*accepted):
+        assert response.images.shape[0] == 1
+
+
+async def test_an_idle_server_drains_in_no_time(start_server: Start) -> None:
+    assert await (await start_server(drain_timeout_s=0.0)).drain()
+
+
+async def test_health_turns_before_requests_are_refused(server: Server, connect: Connect) -> None:
+    watch = health_pb2_grpc.HealthStub(connect(server)).Watch(health_pb2.HealthCheckRequest(service=""))
+    assert (await watch.read()).status == SERVING
+    assert await server.drain()
+    assert (await watch.read()).status == NOT_SERVING
+    watch.cancel()
+
+
+async def test_a_drain_that_takes_too_long_is_given_up(
+    start_server: Start, connect: Connect, hold: Callable[[Server], HeldRun], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await start_server(drain_timeout_s=0.01)
+    held = hold(server)
+    stuck = stub_of(connect(server)).Generate(one_row())
+    await held.started()
+    with caplog.at_level(logging.WARNING):
+        assert not await server.drain()
+    assert "the drain timeout has passed: 1 requests are cut off" in caplog.messages
+    held.release_all()
+    await stuck
+
+
+async def test_reflection_names_the_services_and_describes_them(server: Server, connect: Connect) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(connect(server))
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="ganserve.v1.Generator"),
+    ]
+    listed, described = [response async for response in stub.ServerReflectionInfo(iter(requests))]
+    assert {service.name for service in listed.list_services_response.service} == {
+        "ganserve.v1.Generator",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    files = [FileDescriptorProto.FromString(file) for file in described.file_descriptor_response.file_descriptor_proto]
+    assert "ganserve/v1/generator.proto" in [file.name for file in files]
+
+
+async def test_metrics_count_requests_rows_and_batches(server: Server, connect: Connect) -> None:
+    stub = stub_of(connect(server))
+    seeded = pb.SeededLatents(seed=1, count=100)
+    await stub.Generate(pb.GenerateRequest(model="tiny", seeded=seeded))
+    await stub.ListModels(pb.ListModelsRequest())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await stub.Generate(pb.GenerateRequest(model="tiny"))
+    metrics = await scrape(server)
+    request = {"model": "tiny", "method": "Generate"}
+    assert metrics[key("ganserve_requests_total", **request, status="OK")] == 1
+    assert metrics[key("ganserve_requests_total", **request, status="INVALID_ARGUMENT")] == 1
+    assert metrics[key("ganserve_requests_total", model="", method="ListModels", status="OK")] == 1
+    assert metrics[key("ganserve_request_duration_seconds_count", **request)] == 2
+    assert metrics[key("ganserve_queue_duration_seconds_count", model="tiny")] == 1
+    assert metrics[key("ganserve_compute_duration_seconds_count", model="tiny")] == 2
+    assert metrics[key("ganserve_batch_rows_sum", model="tiny")] == 100
+    assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="64.0")] == 2
+    assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="32.0")] == 0
+    assert metrics[key("ganserve_rows_total", model="tiny")] == 100
+    assert metrics[key("ganserve_queue_rows", model="tiny")] == 0
+    assert metrics[key("ganserve_model_info", model="tiny", version="1", backend="onnx", device="cpu")] == 1
+
+
+async def test_names_that_clients_make_up_never_become_labels(server: Server, connect: Connect) -> None:
+    stub = stub_of(connect(server))
+    for number in range(3):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stub.Generate(one_row(f"made-up-{number}"))
+    metrics = await scrape(server)
+    assert metrics[key("ganserve_requests_total", model="", method="Generate", status="NOT_FOUND")] == 3
+    assert not any("made-up" in value for _, labels in metrics for _, value in labels)
+
+
+async def test_a_call_that_leaves_is_counted_as_cancelled(
+    server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
+) -> None:
+    held = hold(server)
+    call = stub_of(connect(server)).Generate(one_row())
+    await held.started()
+    call.cancel()
+    held.release_all()
+    assert await server.drain()
+    metrics = await scrape(server)
+    assert metrics[key("ganserve_requests_total", model="tiny", method="Generate", status="CANCELLED")] == 1
+
+
+async def test_two_servers_in_one_process_do_not_share_metrics(start_server: Start, connect: Connect) -> None:
+    first, second = await start_server(), await start_server()
+    await stub_of(connect(first)).Generate(one_row())
+    assert key("ganserve_rows_total", model="tiny") in await scrape(first)
+    assert (await scrape(second))[key("ganserve_rows_total", model="tiny")] == 0
+
+
+@pytest.mark.parametrize(("flag", "field"), [("--address", "address"), ("--metrics-address", "metrics_address")])
+async def test_an_address_in_use_is_named_with_its_flag(config: ServerConfig, flag: str, field: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = Address("127.0.0.1", taken.getsockname()[1])
+        changes: dict[str, Any] = {field: address}
+        with pytest.raises(StartupError, match=f"^{flag}: cannot listen on {address} .*in use.*another address$"):
+            await start(replace(config, **changes))
+
+
+async def test_a_second_server_cannot_share_the_port_of_the_first(config: ServerConfig, server: Server) -> None:
+    with pytest.raises(StartupError, match="--address: cannot listen on"):
+        await start(replace(config, address=server.address))
+
+
+async def test_a_failed_start_leaves_no_port_open(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Server] = []
+
+    class Noted(Server):
+        def __init__(self, config: ServerConfig) -> None:
+            super().__init__(config)
+            made.append(self)
+
+    monkeypatch.setattr(app, "Server", Noted)
+    with pytest.raises(StartupError, match="--models: no model repository"):
+        await start(replace(config, models=config.models / "nowhere"))
+    for address in (made[0].address, made[0].metrics_address):
+        assert address.port
+        socket.create_server((address.host, address.port)).close()

@@ -1,0 +1,177 @@
+"""The program as users start it: exit codes, one-line errors, signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ganserve.v1 import generator_pb2 as pb
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server.__main__ import main
+from server.config import Address, ServerConfig
+from server.engine import cuda_devices
+
+ANY_PORTS = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+REPOSITORY_ROOT = Path(__file__).parents[2]
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def launch(repository: Path) -> Iterator[Launch]:
+    """Starts `python -m server` on `repository`; killed at the end if it still runs."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def launch_one(*flags: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "server", "--models", str(repository), "--device", "cpu", *ANY_PORTS, *flags]
+        processes.append(
+            subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+        return processes[-1]
+
+    yield launch_one
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> tuple[list[str], str]:
+    """Returns the lines up to the ready line, and the address in it."""
+    lines: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if line.startswith("ready: "):
+            match = re.search(r" on (127\.0\.0\.1:[1-9]\d*), ", line)
+            assert match, line
+            return lines, match[1]
+    raise AssertionError(f"it never became ready: {process.communicate()}")
+
+
+def generate(channel: grpc.Channel, count: int) -> Any:
+    stub: Any = GeneratorStub(channel)  # type: ignore[no-untyped-call]  # generated
+    return stub.Generate.future(pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=count)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, number: signal.Signals) -> None:
+    process = launch()
+    lines, address = wait_until_ready(process)
+    assert lines[0] == "model tiny:1: onnx on cpu"
+    assert re.fullmatch(
+        r"ready: serving tiny:1 on 127\.0\.0\.1:\d+, metrics on http://127\.0\.0\.1:\d+/metrics", lines[1]
+    )
+    with grpc.insecure_channel(address) as channel:
+        assert generate(channel, 2).result(timeout=20).images.shape[0] == 2
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 0
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
+    # The row waits for a fuller batch, longer than a test may last: only a drain can let it go.
+    process = launch("--max-queue-delay-us", "60000000")
+    lines, address = wait_until_ready(process)
+    metrics_url = lines[-1].rpartition(" ")[2]
+    with grpc.insecure_channel(address) as channel:
+        waiting = generate(channel, 1)
+        for _ in range(2000):
+            with urllib.request.urlopen(metrics_url, timeout=10) as page:
+                if b'ganserve_queue_rows{model="tiny"} 1.0' in page.read():
+                    break
+        else:
+            raise AssertionError("the row never came into the queue")
+        process.send_signal(signal.SIGTERM)
+        assert waiting.result(timeout=20).images.shape[0] == 1
+        assert process.wait(timeout=20) == 0
+
+
+def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
+    process = launch("--max-queue-delay-us", "60000000", "--drain-timeout-s", "100")
+    _, address = wait_until_ready(process)
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))  # keeps the server from stopping for a second
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) in {128 + signal.SIGTERM, 128 + signal.SIGINT}  # either may arrive last
+
+
+def user_error(*flags: str, cwd: Path | None = None) -> str:
+    """Runs it with wrong flags in this process; returns what it says."""
+    result = CliRunner().invoke(main, flags, prog_name="python -m server")
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--address", "localhost"], "Invalid value for '--address': 'localhost' is not HOST:PORT"),
+        (["--address", "127.0.0.1:65536"], "Invalid value for '--address'"),
+        (["--address", ":50051"], "Invalid value for '--address'"),
+        (["--address", "::1:50051"], "Invalid value for '--address'"),
+        (["--metrics-address", "127.0.0.1:http"], "Invalid value for '--metrics-address'"),
+        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["--max-batch-size", "0"], "Invalid value for '--max-batch-size': 0"),
+        (["--max-queue-delay-us", "-1"], "Invalid value for '--max-queue-delay-us': -1"),
+    ],
+)
+def test_wrong_flags_are_named(flags: list[str], message: str) -> None:
+    assert message in user_error(*flags)
+
+
+def test_a_missing_repository_is_one_line_that_names_the_flag(tmp_path: Path) -> None:
+    error = user_error("--models", str(tmp_path / "nowhere"), *ANY_PORTS)
+    assert error.startswith("Error: --models: no model repository at")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path) -> None:
+    error = user_error("--models", str(repository), "--device", "cuda", *ANY_PORTS)
+    assert error.startswith("Error: --device cuda: ONNX Runtime cannot use CUDA here")
+    assert error.count("\n") == 1
+
+
+def test_every_flag_shows_the_default_of_the_config() -> None:
+    help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
+    flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
+    assert len(flagged) == 10
+    for field in flagged:
+        assert f"[default: {field.default}" in help_text
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:50051", Address("127.0.0.1", 50051)),
+        ("[::1]:0", Address("::1", 0)),
+        ("h:65535", Address("h", 65535)),
+    ],
+)
+def test_addresses_are_read_and_written_alike(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+    assert str(address) == text
+
+
+def test_serving_needs_neither_torch_nor_the_other_stages() -> None:
+    code = "import sys, server.app; print(sorted({'torch', 'onnx', 'trainer', 'client'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from trainer import figures
+
+
+def test_a_grid_has_eight_columns_two_pixels_apart_and_maps_minus_1_and_1_to_black_and_white() -> None:
+    images = torch.stack([torch.full((1, 4, 4), value) for value in [-1.0, 1.0, 0.0] + [-1.0] * 7])
+    grid = figures.grid_image(images)
+    assert grid.size == (8 * 6 + 2, 2 * 6 + 2)
+    assert [grid.getpixel((x, 3)) for x in (3, 9, 15)] == [(0, 0, 0), (255, 255, 255), (128, 128, 128)]
+
+
+def test_the_animation_ends_with_the_last_sample_and_is_thinned(tmp_path: Path) -> None:
+    frames = []
+    for index in range(150):
+        frames.append(tmp_path / f"{index}.png")
+        Image.new("L", (8, 8), index).save(frames[-1])
+    figures.save_progress_gif(frames, tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        assert animation.n_frames == figures.GIF_MAX_FRAMES  # type: ignore[attr-defined]
+        animation.seek(animation.n_frames - 1)  # type: ignore[attr-defined]
+        assert animation.convert("L").getpixel((0, 0)) == pytest.approx(149, abs=2)
+
+
+def test_no_sample_means_no_animation(tmp_path: Path) -> None:
+    figures.save_progress_gif([], tmp_path / "progress.gif")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 300])
+def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_losses(tmp_path: Path, rows: int) -> None:
+    metrics = [
+        {"step": step, "d_loss": 1 / step, "g_loss": 1.0 if step % 5 == 0 else None, "d_real": 0.6, "d_fake": 0.4}
+        for step in range(1, rows + 1)
+    ]
+    figures.save_loss_curve(metrics, tmp_path / "loss.png")
+    figures.save_confidence_curve(metrics, tmp_path / "confidence.png", probabilities=True)
+    for name in ("loss.png", "confidence.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (1000, 500)
+
+
+def test_the_running_mean_is_a_mean() -> None:
+    import numpy as np
+
+    values = np.arange(100, dtype=float)
+    smooth = figures._running_mean(values)
+    assert len(smooth) == 76
+    assert smooth[0] == pytest.approx(12)

@@ -1,0 +1,173 @@
+"""The command line: what a user types, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import load_file
+
+from trainer.__main__ import main
+from trainer.presets import MODELS
+
+TINY = ["--width", "0.1", "--batch-size", "8", "--device", "cpu"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def the_error(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--model is missing: choose one of gan, dcgan, wgan"),
+        (["--model", "vae"], "--model 'vae': choose one of gan, dcgan, wgan, wgan-gp, wgan-div, all"),
+        (["--model", "dcgan", "--preset", "nope"], "--preset 'nope': the presets of dcgan are dcgan-digits"),
+        (["--model", "dcgan", "--dataset", "celeba"], "--dataset 'celeba': choose one of digits"),
+        (["--model", "dcgan", "--preset", "dcgan64-k4"], "--dataset: preset 'dcgan64-k4' has no data set of its own"),
+        (["--model", "dcgan", "--image-size", "48"], "--image-size 48: dcgan-k4 makes powers of two"),
+        (["--model", "dcgan", "--batch-size", "1798"], "--batch-size 1798: digits has only 1797 images"),
+        (["--model", "dcgan", "--batch-size", "1"], "--batch-size: expected `int` >= 2"),
+        (["--model", "dcgan", "--optimizer", "lion"], "--optimizer: invalid enum value 'lion'"),
+        (["--model", "dcgan", "--steps", "3", "--epochs", "3"], "--epochs and --steps"),
+        (["--model", "dcgan", "--steps", "0"], "--steps: expected `int` >= 1"),
+        (["--model", "dcgan", "--lr", "-1"], "lr: expected `float` > 0"),
+        (["--model", "all", "--preset", "dcgan-digits"], "--preset goes with one model"),
+        (["--model", "dcgan", "--dataset", "folder:/nowhere/at/all"], "no such folder"),
+        (["--resume", "/nowhere/at/all"], "not a run folder"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    assert message in the_error(run(*arguments, "--out", str(tmp_path / "runs")))
+    assert not list(tmp_path.rglob("config.json"))
+
+
+def test_an_out_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert "--out" in the_error(run("--model", "dcgan", *TINY, "--out", str(tmp_path / "file")))
+
+
+def test_a_dry_run_prints_the_resolved_config_and_makes_nothing(tmp_path: Path) -> None:
+    result = run(
+        "--model", "wgan-gp", "--lr", "0.001", "--gp-weight", "5", "--dry-run", "--out", str(tmp_path / "runs")
+    )
+    config = json.loads(result.stdout)
+    assert (config["generator_lr"], config["discriminator_lr"], config["gp_weight"]) == (0.001, 0.001, 5)
+    assert config["dataset"] == "digits"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_all_models_prints_each(tmp_path: Path) -> None:
+    output = run("--model", "all", "--dry-run").stdout
+    assert [line for line in output.splitlines() if '"model"' in line] == [f'  "model": "{name}",' for name in MODELS]
+
+
+def test_training_ends_with_the_run_folder_and_what_to_do_next(tmp_path: Path) -> None:
+    result = run("--model", "dcgan", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    folder = Path(result.stdout.splitlines()[-1])
+    assert (folder / "config.json").is_file()
+    assert f"python -m exporter {folder}" in result.stdout
+    assert json.loads((folder / "config.json").read_text())["batch_size"] == 8
+
+
+def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
+    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert [folder.name for folder in folders] == [f"{n:04d}-{name}-digits" for n, name in enumerate(MODELS, 1)]
+    assert result.stdout.splitlines()[-1] == str(folders[-1])
+    table = result.stdout[result.stdout.index("What was trained") :]
+    assert all(name in table for name in MODELS)
+
+
+@pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed"])
+def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
+    assert f"{flag}: cannot be changed with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
+
+
+def test_resuming_goes_on_to_more_steps(tmp_path: Path) -> None:
+    first = run("--model", "gan", "--steps", "2", *TINY, "--out", str(tmp_path))
+    folder = first.stdout.splitlines()[-1]
+    second = run("--resume", folder, "--steps", "4")
+    assert second.exit_code == 0, second.output
+    assert second.stdout.splitlines()[-1] == folder
+    assert '"step":4' in (Path(folder) / "metrics.jsonl").read_text()
+
+
+def start_training(out: Path, steps: int) -> subprocess.Popen[str]:
+    arguments = ["--model", "dcgan", "--width", "0.1", "--batch-size", "64", "--device", "cpu", "--seed", "5"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments, "--steps", str(steps), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    guard = threading.Timer(60, process.kill)
+    guard.start()
+    try:
+        for line in process.stdout:
+            if text in line:
+                return
+        raise AssertionError(f"never printed {text!r}")
+    finally:
+        guard.cancel()
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
+    process = start_training(tmp_path, 100_000)
+    read_until(process, "[step 56/")
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    folder = Path(output.splitlines()[-1])
+    assert f"go on with: python -m trainer --resume {folder}" in output
+    assert (folder / "checkpoints" / "last.safetensors").is_file()
+    assert (folder / "figures" / "loss_curve.png").is_file()
+
+
+def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
+    whole = start_training(tmp_path / "whole", 90)
+    output, error = whole.communicate(timeout=100)
+    assert whole.returncode == 0, error
+    killed = start_training(tmp_path / "killed", 90)
+    read_until(killed, "[step 56/")  # printed just before the checkpoint of step 56 is written
+    killed.kill()
+    killed.communicate()
+    folder = next((tmp_path / "killed").iterdir())
+    resumed = subprocess.run(
+        [sys.executable, "-m", "trainer", "--resume", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    expected = load_file(Path(output.splitlines()[-1]) / "checkpoints" / "last.safetensors")
+    actual = load_file(folder / "checkpoints" / "last.safetensors")
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())

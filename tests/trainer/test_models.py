@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainer.conftest import small_config
+from trainer.errors import UserError
+from trainer.models import ARCHITECTURES, NetworkConfig, build_discriminator, build_generator
+from trainer.models.architecture import CriticNorm
+from trainer.presets import PRESETS
+
+# Exact parameter counts of the published networks, by hand from their layer lists: (generator, discriminator).
+PARAMETERS = [
+    ("mlp-dropout", 28, 1, 114_800, 110_849),
+    ("mlp-shallow", 28, 1, 114_064, 100_609),
+    ("mlp-batchnorm", 64, 3, 13_301_632, 6_423_553),
+    ("mlp-batchnorm", 28, 1, 1_510_032, 533_505),
+    ("dcgan-upsample", 32, 1, 1_049_985, 98_113),
+    ("dcgan-upsample", 32, 3, 1_051_139, 98_401),
+    ("dcgan-32", 32, 1, 3_444_353, 661_697),
+    ("dcgan-k5", 64, 3, 5_142_083, 4_316_545),
+    ("dcgan-k4", 64, 3, 3_576_704, 2_765_568),
+    ("dcgan-k4", 64, 1, 3_574_656, 2_763_520),
+]
+
+# What each preset must build, whatever data set it is trained on by default.
+PRESET_PARAMETERS = {
+    ("gan", "mlp-mnist"): (114_800, 110_849),
+    ("gan", "mlp-fmnist"): (114_064, 100_609),
+    ("gan", "mlp-anime64"): (13_301_632, 6_423_553),
+    ("dcgan", "dcgan-upsample32"): (1_049_985, 98_113),
+    ("dcgan", "dcgan-fmnist32"): (3_444_353, 661_697),
+    ("dcgan", "dcgan64-k5"): (5_142_083, 4_316_545),
+    ("dcgan", "dcgan64-k4"): (3_576_704, 2_765_568),
+    ("wgan", "wgan64-k5"): (5_142_083, 4_316_545),
+    ("wgan", "wgan64-k4"): (3_576_704, 2_765_568),
+    ("wgan", "wgan-paper"): (3_576_704, 2_765_568),
+    ("wgan-gp", "wgan-gp"): (3_576_704, 2_765_568),
+    ("wgan-div", "wgan-div"): (3_576_704, 2_765_568),
+    ("wgan", "mlp-wgan28"): (1_510_032, 533_505),
+    ("wgan-gp", "mlp-wgan28"): (1_510_032, 533_505),
+    ("wgan-div", "mlp-wgan28"): (1_510_032, 533_505),
+}
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("architecture", "size", "channels", "generator", "discriminator"), PARAMETERS)
+def test_parameter_counts_are_those_of_the_published_networks(
+    architecture: str, size: int, channels: int, generator: int, discriminator: int
+) -> None:
+    config = NetworkConfig(architecture=architecture, image_size=size, channels=channels)
+    assert count(build_generator(config)) == generator
+    assert count(build_discriminator(config)) == discriminator
+
+
+@pytest.mark.parametrize(("model", "preset"), PRESET_PARAMETERS)
+def test_presets_build_the_published_networks(model: str, preset: str) -> None:
+    network = PRESETS[model, preset].config.network
+    counts = (count(build_generator(network)), count(build_discriminator(network)))
+    assert counts == PRESET_PARAMETERS[model, preset]
+
+
+@pytest.mark.parametrize(("model", "preset"), PRESETS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_preset_maps_latents_to_images_to_logits_with_a_gradient_everywhere(
+    model: str, preset: str, channels: int
+) -> None:
+    network = small_config(model, preset, **{"network.channels": channels}).network
+    generator, discriminator = build_generator(network), build_discriminator(network)
+    images = generator(torch.randn(3, network.latent_dim))
+    assert images.shape == (3, channels, network.image_size, network.image_size)
+    assert images.abs().max() <= 1
+    logits = discriminator(images)
+    assert logits.shape == (3,)
+    logits.sum().backward()
+    for part in (generator, discriminator):
+        assert all(parameter.grad is not None for parameter in part.parameters())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_size_an_architecture_claims_is_made_and_every_other_refused(architecture: str) -> None:
+    claimed = ARCHITECTURES[architecture].makes_size
+    for size in (4, 8, 16, 28, 32, 48, 64, 96, 100):
+        config = NetworkConfig(architecture=architecture, image_size=size, width=0.05)
+        if claimed(size):
+            images = build_generator(config).eval()(torch.randn(1, 100))
+            assert images.shape == (1, 1, size, size)
+            assert build_discriminator(config).eval()(images).shape == (1,)
+        else:
+            with pytest.raises(UserError, match=f"--image-size {size}"):
+                build_generator(config)
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
+def test_a_critic_without_batch_norm_scores_each_image_by_itself(norm: CriticNorm) -> None:
+    network = NetworkConfig(architecture="dcgan-k4", image_size=32, width=0.125, critic_norm=norm)
+    critic = build_discriminator(network)
+    images = torch.randn(4, 1, 32, 32)
+    torch.testing.assert_close(critic(images)[:1], critic(images[:1]))
+
+
+def test_the_critic_of_the_wgan_gp_paper_has_no_batch_norm() -> None:
+    network = PRESETS["wgan-gp", "wgan-gp-paper"].config.network
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in build_discriminator(network).modules())
+
+
+def test_dcgan_initialisation_has_the_papers_spread() -> None:
+    generator = build_generator(PRESETS["dcgan", "dcgan64-k4"].config.network)
+    weights = torch.cat([m.weight.flatten() for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.01)
+    scales = torch.cat([m.weight for m in generator.modules() if isinstance(m, nn.BatchNorm2d)])
+    assert scales.mean().item() == pytest.approx(1, abs=0.01)
+
+
+def test_width_scales_hidden_layers_only() -> None:
+    network = NetworkConfig(architecture="dcgan-k4", image_size=64, channels=3, width=0.5)
+    shapes = [m.weight.shape[:2] for m in build_generator(network).modules() if isinstance(m, nn.ConvTranspose2d)]
+    assert [tuple(shape) for shape in shapes] == [(100, 256), (256, 128), (128, 64), (64, 32), (32, 3)]
