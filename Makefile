@@ -22,7 +22,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(INSTALLED) ## Train, export, serve and fetch a grid of digits, all under demo/
-	$(BIN)/python -m benchmarks.demo
+	$(BIN)/python scripts/demo.py
 
 test: lint types unit ## Lint, types and the whole test suite
 

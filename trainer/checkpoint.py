@@ -27,9 +27,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig, check_config, to_json
-from trainer.errors import RunFolderError as RunFolderError  # part of this contract
+from trainer.errors import RunFolderError
 from trainer.models import build_generator
 from trainer.step import TrainingState
+
+__all__ = [
+    "CheckpointMetadata",
+    "ExportedRun",
+    "RunFolder",
+    "RunFolderError",
+    "Which",
+    "load_generator",
+    "replace_file",
+]
 
 Which = Literal["best", "last"]
 _METADATA_KEY = "ganserve"

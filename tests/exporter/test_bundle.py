@@ -174,3 +174,24 @@ def test_repository_that_is_a_file_gives_one_line(tmp_path: Path) -> None:
 def test_triton_config_lies_beside_the_exported_version(exported: Exported) -> None:
     text = (exported.repository / "tiny" / bundle.TRITON_CONFIG_FILE).read_text()
     assert text == bundle.triton_config(exported.card)
+
+
+@pytest.mark.parametrize("obstacle", ["model is a file", "config is a folder", "config is not text"])
+def test_repository_that_cannot_take_a_version_is_one_clear_error(tmp_path: Path, obstacle: str) -> None:
+    model = tmp_path / "tiny"
+    if obstacle == "model is a file":
+        model.write_text("in the way")
+    elif obstacle == "config is a folder":
+        (model / bundle.TRITON_CONFIG_FILE).mkdir(parents=True)
+    else:
+        (model / "1").mkdir(parents=True)
+        (model / bundle.TRITON_CONFIG_FILE).write_bytes(b"\xff\xfe")
+    with bundle.staging_folder(tmp_path) as staged, pytest.raises(bundle.BundleError, match="tiny"):
+        bundle.publish(tmp_path, staged, make_card(version=2))
+    assert not (model / "2").exists()
+
+
+def test_empty_folder_of_a_version_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / "1").mkdir(parents=True)
+    with bundle.staging_folder(tmp_path) as staged, pytest.raises(bundle.BundleError, match="exists already"):
+        bundle.publish(tmp_path, staged, make_card())

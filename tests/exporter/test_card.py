@@ -61,16 +61,24 @@ def make_card(**changes: Any) -> Card:
     return Card(**(facts | changes))
 
 
-def read_card_bytes(content: bytes) -> Card:
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / bundle.CARD_FILE).write_bytes(content)
-        return bundle.read_card(Path(folder))
+def read_card_bytes(content: bytes, name: str = "tiny", version: int = 1) -> Card:
+    with tempfile.TemporaryDirectory() as repository:
+        folder = Path(repository) / name / str(version)
+        folder.mkdir(parents=True)
+        (folder / bundle.CARD_FILE).write_bytes(content)
+        return bundle.read_card(folder)
 
 
 @NO_DEADLINE
 @given(cards)
 def test_card_survives_writing_and_reading(card: Card) -> None:
-    assert read_card_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2)) == card
+    assert read_card_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2), card.name, card.version) == card
+
+
+@pytest.mark.parametrize(("name", "version"), [("other", 1), ("tiny", 2)])
+def test_card_of_another_version_is_refused(name: str, version: int) -> None:
+    with pytest.raises(BundleError, match="is the card of tiny/1"):
+        read_card_bytes(msgspec.json.encode(make_card()), name, version)
 
 
 @NO_DEADLINE
@@ -94,7 +102,7 @@ def test_damaged_card_is_another_card_or_a_bundle_error(card: Card, at: int, ins
     at %= len(content)
     damaged = content[:at] + inserted + content[at + dropped :]
     with contextlib.suppress(BundleError):
-        assert isinstance(read_card_bytes(damaged), Card)
+        assert isinstance(read_card_bytes(damaged, card.name, card.version), Card)
 
 
 @NO_DEADLINE

@@ -173,7 +173,7 @@ def test_facts_that_no_card_can_hold_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("exporter.export.prove_parity", lambda reference, folder, latent_dim: [])
     source = make_source(FlatGenerator())
     source.training["step"] = [1]  # type: ignore[index]
-    with pytest.raises(InputError, match=r"do not fit a card .*training"):
+    with pytest.raises(bundle.BundleError, match=r"do not fit a card .*training"):
         export(source, plan_export(tmp_path, "tiny", None))
     assert_nothing_was_left(tmp_path)
 

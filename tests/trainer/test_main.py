@@ -151,12 +151,12 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
 
 def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
     whole = start_training(tmp_path / "whole", 90)
-    output, error = whole.communicate(timeout=100)
-    assert whole.returncode == 0, error
     killed = start_training(tmp_path / "killed", 90)
     read_until(killed, "[step 56/")  # printed just before the checkpoint of step 56 is written
     killed.kill()
     killed.communicate()
+    output, error = whole.communicate(timeout=100)
+    assert whole.returncode == 0, error
     folder = next((tmp_path / "killed").iterdir())
     resumed = subprocess.run(
         [sys.executable, "-m", "trainer", "--resume", str(folder)],
