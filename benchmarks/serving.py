@@ -1,0 +1,138 @@
+"""Serving speed against the limit: the same ONNX file through the server, and in this process without one.
+
+    python -m benchmarks.serving [--preset dcgan64-k4] [--seconds 5] [--rounds 3] [--out serving.json]
+
+Random weights (only time is measured). Client, server and the in-process session share the machine, and the cells are
+interleaved round by round, so read the ratios.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime
+
+from benchmarks.report import report
+from client import GanClient
+from exporter.bundle import INPUT_LATENTS, ONNX_FILE, OUTPUT_PIXELS
+from exporter.export import export, plan_export
+from exporter.source import Source
+from ganserve.latents import latents_from_seed
+from trainer.models import build_generator
+from trainer.presets import choose_preset
+
+_STOP_TIMEOUT_S = 30
+
+
+def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, int]:
+    """Exports a generator with random weights; returns its folder and latent size."""
+    network = choose_preset(model, preset, None).network
+    source = Source(
+        generator=build_generator(network).eval(),
+        kind=model,
+        architecture=network.architecture,
+        dataset="",
+        latent_dim=network.latent_dim,
+        training={},
+    )
+    folder, _ = export(source, plan_export(models, model, None))
+    return folder, network.latent_dim
+
+
+@contextmanager
+def server(models: Path) -> Iterator[str]:
+    """A server process; yields its address."""
+    flags = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    with subprocess.Popen([sys.executable, "-m", "server", *flags], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            ready = next(line for line in process.stdout if line.startswith("ready:"))
+            yield ready.partition(" on ")[2].partition(",")[0]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(_STOP_TIMEOUT_S)
+
+
+def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> float:
+    """How many images `call` makes, called by so many threads for about `seconds`."""
+    began = time.perf_counter()
+
+    def keep_calling(_: int) -> int:
+        images = 0
+        while time.perf_counter() - began < seconds:
+            images += call()
+        return images
+
+    with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+        images = sum(pool.map(keep_calling, range(callers)))
+    return images / (time.perf_counter() - began)
+
+
+@click.command()
+@click.option("--model", default="dcgan", show_default=True)
+@click.option("--preset", default="dcgan64-k4", show_default=True)
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="For one measurement.")
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None) -> None:
+    """Measures served images a second against the same session in-process."""
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder)
+        version, latent_dim = publish_untrained(models, model, preset)
+        session = onnxruntime.InferenceSession(version / ONNX_FILE, providers=["CPUExecutionProvider"])
+
+        def in_process(rows: int) -> Callable[[], int]:
+            latents = latents_from_seed(0, rows, latent_dim)
+            return lambda: len(session.run([OUTPUT_PIXELS], {INPUT_LATENTS: latents})[0])
+
+        with server(models) as address, GanClient(address) as client:
+
+            def served(rows: int) -> Callable[[], int]:
+                latents = latents_from_seed(0, rows, latent_dim)
+                return lambda: len(client.generate(model, latents=latents))
+
+            np.testing.assert_array_equal(
+                client.generate(model, seed=0, count=3),
+                session.run([OUTPUT_PIXELS], {INPUT_LATENTS: latents_from_seed(0, 3, latent_dim)})[0],
+            )
+            cells = [(rows, callers) for rows, callers in ((1, 1), (1, 8), (1, 32), (64, 1), (64, 4), (64, 8))]
+            figures: dict[tuple[str, int, int], list[float]] = {}
+            for number in range(rounds):
+                for rows in (1, 64):
+                    call = in_process(rows)
+                    figures.setdefault(("in-process", rows, 1), []).append(images_per_second(call, 1, seconds))
+                for rows, callers in cells:
+                    call = served(rows)
+                    figures.setdefault(("served", rows, callers), []).append(images_per_second(call, callers, seconds))
+                click.echo(f"round {number + 1} of {rounds} done")
+    limits = {rows: statistics.median(figures["in-process", rows, 1]) for rows in (1, 64)}
+    table: list[dict[str, Any]] = [
+        {
+            "where": where,
+            "rows a request": rows,
+            "callers": callers,
+            "images/s": round(statistics.median(values)),
+            "lowest": round(min(values)),
+            "highest": round(max(values)),
+            "of in-process, same rows": statistics.median(values) / limits[rows],
+            "of in-process, 64 rows": statistics.median(values) / limits[64],
+        }
+        for (where, rows, callers), values in figures.items()
+    ]
+    report(f"serving {preset} on the CPU, pixels, median of {rounds} x {seconds:g} s", table, out)
+
+
+if __name__ == "__main__":
+    main()
