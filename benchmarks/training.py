@@ -24,7 +24,11 @@ from trainer.step import TrainingState, new_state, train_step
 
 def images_per_second(state: TrainingState, config: TrainConfig, reals: torch.Tensor, seconds: float) -> float:
     """Runs whole steps for about `seconds`; always a multiple of n_critic, so that each share of work is counted."""
-    synchronise = torch.cuda.synchronize if state.device.type == "cuda" else lambda: None
+
+    def synchronise() -> None:
+        if state.device.type == "cuda":
+            torch.cuda.synchronize()
+
     synchronise()
     began = time.perf_counter()
     images = 0

@@ -1,0 +1,140 @@
+"""README tells the truth: its commands run, its table is the registry's, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from scripts.presets_table import with_table
+from tests.end_to_end.conftest import running_server
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SERVER = "python -m server"
+PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
+
+# The module and weights of README's "anyone's generator".
+MY_NETS = """
+from torch import nn
+
+
+class Generator(nn.Sequential):
+    def __init__(self):
+        super().__init__(
+            nn.ConvTranspose2d(100, 8, 4, 1, 0),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.ConvTranspose2d(8, 3, 4, 2, 1),
+            nn.Tanh(),
+        )
+"""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as README's reader has it: some images, and a module of one's own with weights."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "faces").mkdir()
+    for index in range(130):
+        Image.new("RGB", (64, 64), (index, 90, 90)).save(folder / "faces" / f"{index}.png")
+    (folder / "my_nets.py").write_text(MY_NETS)
+    namespace: dict[str, type[torch.nn.Module]] = {}
+    exec(compile(MY_NETS, "my_nets.py", "exec"), namespace)
+    torch.save(namespace["Generator"]().state_dict(), folder / "generator.pth")
+    return folder
+
+
+def run(command: str, folder: Path, address: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs one of README's commands, trainings cut short."""
+    words = shlex.split(command)
+    if words[:3] == ["python", "-m", "trainer"] and "--dry-run" not in words:
+        if "--resume" in words:
+            words[words.index("--steps") + 1] = "4"
+        else:
+            words += ["--steps", "2", "--width", "0.1", "--batch-size", "8"]
+    programs = {"python": [sys.executable], "ganclient": [sys.executable, "-m", "client"]}
+    return subprocess.run(
+        [*programs[words[0]], *words[1:]],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=110,
+        check=False,
+        env=os.environ | {"GANSERVE_ADDRESS": address, "OMP_NUM_THREADS": "2"},
+    )
+
+
+@pytest.fixture(scope="module")
+def address(workplace: Path) -> Iterator[str]:
+    """README's server, once the commands before it have run."""
+    for command in COMMANDS[: COMMANDS.index(SERVER)]:
+        done = run(command, workplace)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+    with running_server(workplace / "models") as server:
+        yield server.address
+
+
+@pytest.mark.timeout(300)
+def test_the_commands_up_to_the_server_run_in_order_and_their_models_are_served(address: str, workplace: Path) -> None:
+    listed = run("ganclient models", workplace, address).stdout
+    assert "dcgan" in listed
+    assert "mine" in listed
+
+
+@pytest.mark.parametrize("command", COMMANDS[COMMANDS.index(SERVER) + 1 :])
+def test_the_commands_after_the_server_run(command: str, address: str, workplace: Path) -> None:
+    done = run(command, workplace, address)
+    assert done.returncode == 0, done.stderr
+    if "--out" in command:
+        assert (workplace / command.rpartition("--out ")[2]).is_file()
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS)
+def test_the_python_examples_run(block: str, address: str) -> None:
+    namespace: dict[str, object] = {}
+    exec(compile(block.replace("127.0.0.1:50051", address), "README.md", "exec"), namespace)
+    assert getattr(namespace["images"], "shape", None) == (16, 32, 32, 1)
+
+
+def test_every_program_has_an_example() -> None:
+    for program in (
+        "python -m trainer",
+        "python -m exporter",
+        "python -m server",
+        "ganclient grid",
+        "ganclient models",
+    ):
+        assert any(command.startswith(program) for command in COMMANDS)
+
+
+def test_the_table_of_presets_is_the_registrys() -> None:
+    assert with_table(README) == README, "run: python -m scripts.presets_table"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
+        assert (ROOT / page.parent / target).exists(), f"{page} links to {target}"
+
+
+def test_every_preset_is_explained() -> None:
+    from trainer.presets import PRESETS
+
+    explained = (ROOT / "docs" / "presets.md").read_text()
+    assert not [name for _, name in PRESETS if f"`{name}`" not in explained]
