@@ -92,7 +92,7 @@ class RunFolder:
         try:
             out.mkdir(parents=True, exist_ok=True)
             while True:
-                taken = [int(entry.name[:4]) for entry in out.iterdir() if re.match(r"\d{4}-", entry.name)]
+                taken = [int(match[1]) for entry in out.iterdir() if (match := re.match(r"(\d{4,9})-", entry.name))]
                 path = out / f"{max(taken, default=0) + 1:04d}-{name}"
                 try:
                     path.mkdir()

@@ -36,8 +36,8 @@ PRESET_PARAMETERS = {
     ("wgan", "wgan64-k5"): (5_142_083, 4_316_545),
     ("wgan", "wgan64-k4"): (3_576_704, 2_765_568),
     ("wgan", "wgan-paper"): (3_576_704, 2_765_568),
-    ("wgan-gp", "wgan-gp"): (3_576_704, 2_765_568),
-    ("wgan-div", "wgan-div"): (3_576_704, 2_765_568),
+    ("wgan-gp", "wgan-gp"): (3_576_704, 2_765_568 + 64),  # layer norm for batch norm, and a bias in the first layer
+    ("wgan-div", "wgan-div"): (3_576_704, 2_765_568 + 64),
     ("wgan", "mlp-wgan28"): (1_510_032, 533_505),
     ("wgan-gp", "mlp-wgan28"): (1_510_032, 533_505),
     ("wgan-div", "mlp-wgan28"): (1_510_032, 533_505),
@@ -101,6 +101,16 @@ def test_a_critic_without_batch_norm_scores_each_image_by_itself(norm: CriticNor
     critic = build_discriminator(network)
     images = torch.randn(4, 1, 32, 32)
     torch.testing.assert_close(critic(images)[:1], critic(images[:1]))
+
+
+@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
+@pytest.mark.parametrize("architecture", ["dcgan-k4", "dcgan-k5", "dcgan-32", "dcgan-upsample"])
+def test_a_critic_sees_the_contrast_of_an_image(architecture: str, norm: CriticNorm) -> None:
+    network = NetworkConfig(architecture=architecture, image_size=32, width=0.5, critic_norm=norm)
+    critic = build_discriminator(network).eval()
+    images = torch.randn(8, 1, 32, 32)
+    vivid, faded = critic(images), critic(0.4 * images)
+    assert (vivid - faded).abs().mean() > 0.02 * vivid.std()
 
 
 def test_the_critic_of_the_wgan_gp_paper_has_no_batch_norm() -> None:

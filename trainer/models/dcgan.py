@@ -44,7 +44,9 @@ def _generator_k4(config: NetworkConfig) -> nn.Module:
 
 def _discriminator_k4(config: NetworkConfig) -> nn.Module:
     widths = _widths(config)[::-1]
-    layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+    # Without any bias, norms over a sample would hide its contrast: a gray image would score like a vivid one.
+    first_bias = config.critic_norm != "batch"
+    layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 4, 2, 1, bias=first_bias), nn.LeakyReLU(0.2)]
     for inputs, outputs in pairwise(widths):
         # The bias that a following norm would make useless is needed where there is none.
         bias = config.critic_norm == "none"
