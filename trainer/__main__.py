@@ -13,7 +13,7 @@ from rich.table import Table
 
 from trainer.checkpoint import RunFolder
 from trainer.config import TrainConfig, check_config, override, to_json, with_channels
-from trainer.data import check_dataset_name, load_images
+from trainer.data import ImageData, check_dataset_name, load_images
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.loop import Summary, check_data, choose_device, train
 from trainer.presets import MODELS, choose_preset
@@ -44,12 +44,20 @@ _FIELDS = {
 
 
 class _StopOnSignal:
-    """Ctrl-C and SIGTERM ask the loop to stop after the current step; a second one stops at once."""
+    """While entered, Ctrl-C and SIGTERM ask the loop to stop after the current step; a second one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
-        signal.signal(signal.SIGINT, self._handle)
-        signal.signal(signal.SIGTERM, self._handle)
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> _StopOnSignal:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
@@ -81,7 +89,7 @@ class _StopOnSignal:
 @click.option("--width", type=float, help="Multiplies the features of every hidden layer.")
 @click.option("--seed", type=int)
 @click.option("--device", metavar="[auto|cpu|cuda]")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where run folders are made.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where run folders are made.  [default: runs]")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with this run.", metavar="RUN")
 @click.option("--dry-run", is_flag=True, help="Print the resolved config and exit.")
 def main(
@@ -90,10 +98,11 @@ def main(
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
     progress = Progress()
     try:
-        out = flags.pop("out")
         if resume is not None:
-            _resume(resume, progress, _given(flags) | _given({"model": model, "preset": preset, "dataset": dataset}))
+            flags |= {"model": model, "preset": preset, "dataset": dataset, "dry_run": dry_run or None}
+            _resume(resume, progress, _given(flags))
             return
+        out = flags.pop("out") or Path("runs")
         if model is None:
             raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
         if model == "all" and preset is not None:
@@ -108,6 +117,10 @@ def main(
         _fail(str(error), EXIT_USER_ERROR)
     except TrainingDivergedError as error:
         _fail(str(error), EXIT_DIVERGED)
+    except OSError as error:
+        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _fail("interrupted before training began; no run was made", EXIT_INTERRUPTED)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
@@ -139,25 +152,36 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train_all(configs: list[TrainConfig], out: Path, progress: Progress) -> None:
-    stop = _StopOnSignal()
-    summaries: list[tuple[TrainConfig, Summary]] = []
-    for config in configs:
-        data = load_images(
-            config.dataset,
-            data_root=Path(config.data_root),
-            image_size=config.network.image_size,
-            max_corrupt_images=config.max_corrupt_images,
-            progress=progress,
-        )
-        config = with_channels(config, data.channels)  # noqa: PLW2901  # the data decides
+    """Trains one config after another; one that diverges does not keep the others from their turn."""
+    prepared = [_with_data(config, progress) for config in configs]
+    for config, data in prepared:
         check_data(config, data)
-        run = RunFolder.create(out, config)
-        progress.say(f"training {config.model} ({config.preset}) on {config.dataset}: {len(data)} images -> {run.path}")
-        progress.say(to_json(config))
-        summaries.append((config, train(config, run, data, progress, stop_requested=stop)))
-        if stop.requested:
-            break
+    summaries: list[tuple[TrainConfig, Summary]] = []
+    diverged: list[str] = []
+    with _StopOnSignal() as stop:
+        for config, data in prepared:
+            run = RunFolder.create(out, config)
+            progress.say(
+                f"training {config.model} ({config.preset}) on {config.dataset}: {len(data)} images -> {run.path}"
+            )
+            progress.say(to_json(config))
+            try:
+                summaries.append((config, train(config, run, data, progress, stop_requested=stop)))
+            except TrainingDivergedError as error:
+                diverged.append(f"{config.model}: {error}")
+                progress.say(diverged[-1])
+            if stop.requested:
+                break
+    untrained = [config.model for config, _ in prepared[len(summaries) + len(diverged) :]]
+    if untrained:
+        progress.say(f"interrupted before {', '.join(untrained)}")
+    if not summaries:
+        raise TrainingDivergedError("; ".join(diverged))
     _finish(summaries, progress)
+    if untrained:
+        sys.exit(EXIT_INTERRUPTED)
+    if diverged:
+        _fail("; ".join(diverged), EXIT_DIVERGED)
 
 
 def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
@@ -165,13 +189,24 @@ def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
     for name in flags:
         if name not in allowed:
             raise UserError(
-                f"--{name.replace('_', '-')}: cannot be changed with --resume, which goes on as the run began;"
-                " only --epochs, --steps, --device and --data-root can"
+                f"--{name.replace('_', '-')}: does not go with --resume, which goes on as the run began;"
+                " only --epochs, --steps, --device and --data-root do"
             )
     run = RunFolder.open(path)
     config = override(run.read_config(), _settings(flags))
     check_config(config)
     choose_device(config.device)
+    config, data = _with_data(config, progress)
+    with _StopOnSignal() as stop:
+        summary = train(config, run, data, progress, resume=True, stop_requested=stop)
+    _finish([(config, summary)], progress)
+
+
+def _with_data(config: TrainConfig, progress: Progress) -> tuple[TrainConfig, ImageData]:
+    """Decodes the data set, which decides the number of channels; paths are made absolute, for a later --resume."""
+    kind, colon, path = config.dataset.partition(":")
+    dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
+    config = override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
     data = load_images(
         config.dataset,
         data_root=Path(config.data_root),
@@ -179,13 +214,11 @@ def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
         max_corrupt_images=config.max_corrupt_images,
         progress=progress,
     )
-    stop = _StopOnSignal()
-    run.write_config(config)
-    summary = train(config, run, data, progress, resume=True, stop_requested=stop)
-    _finish([(config, summary)], progress)
+    return with_channels(config, data.channels), data
 
 
 def _finish(summaries: list[tuple[TrainConfig, Summary]], progress: Progress) -> None:
+    """Sums up; the last line printed is the run folder."""
     table = Table(title="What was trained")
     for heading in ("model", "preset", "steps", "images/s", "time", "SWD last", "SWD best", "run"):
         table.add_column(heading, overflow="fold")
@@ -214,7 +247,7 @@ def _finish(summaries: list[tuple[TrainConfig, Summary]], progress: Progress) ->
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 

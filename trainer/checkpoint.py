@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from trainer.config import TrainConfig, check_config, to_json
-from trainer.errors import RunFolderError
+from trainer.errors import RunFolderError, UserError
 from trainer.models import build_generator
+from trainer.state_tensors import EMA_PREFIX, restore_state, section, state_to_tensors
 from trainer.step import TrainingState
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 Which = Literal["best", "last"]
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
 
 
@@ -49,13 +50,15 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """What a checkpoint knows besides tensors."""
 
     schema_version: Literal[1] = 1
-    step: int
-    generator_steps: int
-    critic_steps_since_generator: int
-    images_seen: int
-    train_seconds: float
+    step: Count
+    generator_steps: Count
+    critic_steps_since_generator: Count
+    images_seen: Count
+    train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
     best_score: float | None  # of the best checkpoint so far
-    score: float | None  # of this checkpoint, when it was evaluated
+    score: float | None  # of this checkpoint, if it was evaluated
+    data_images: Count
+    data_sha256: str  # of all decoded pixels, so that a resumed run is known to go on with the same data
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,24 @@ class RunFolder:
         name = f"{config.model}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
+            hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # a folder that shows is a whole one
+            hidden.path.chmod(0o755)
+            hidden._make_folders()
+            hidden.metrics.touch()
+            hidden.write_config(config)
+            taken = [int(match[1]) for entry in out.iterdir() if (match := re.match(r"(\d{4,9})-", entry.name))]
+            number = max(taken, default=0)
             while True:
-                taken = [int(match[1]) for entry in out.iterdir() if (match := re.match(r"(\d{4,9})-", entry.name))]
-                path = out / f"{max(taken, default=0) + 1:04d}-{name}"
+                number += 1
+                path = out / f"{number:04d}-{name}"
                 try:
-                    path.mkdir()
-                    break
-                except FileExistsError:  # another run took the number just now
-                    continue
+                    hidden.path.rename(path)
+                    return cls(path)
+                except OSError:
+                    if not path.exists():  # so another run did not take the number just now
+                        raise
         except OSError as error:
             raise RunFolderError(f"--out {out}: cannot be written to ({error.strerror})") from error
-        run = cls(path)
-        for folder in (run.samples, run.figures, path / "checkpoints"):
-            folder.mkdir()
-        run.metrics.touch()
-        run.write_config(config)
-        return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -122,6 +127,12 @@ class RunFolder:
             )
         return run
 
+    def clean_up(self) -> None:
+        """Makes what a copy may have lost (empty folders), and removes what a kill left; for who owns the run now."""
+        self._make_folders()
+        for leftover in self.path.rglob(".*.tmp"):
+            leftover.unlink()
+
     def write_config(self, config: TrainConfig) -> None:
         """Writes config.json."""
         replace_file(self._config, (to_json(config) + "\n").encode())
@@ -135,7 +146,7 @@ class RunFolder:
         try:
             config = msgspec.json.decode(self._config.read_bytes(), type=TrainConfig)
             check_config(config)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UserError) as error:
             raise RunFolderError(f"{self._config}: not a valid config ({error})") from error
         return config
 
@@ -149,12 +160,20 @@ class RunFolder:
             file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
 
     def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
-        for line in self.metrics.read_bytes().splitlines() if self.metrics.is_file() else ():
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out.
+
+        Raises:
+            RunFolderError: another line is not one that a run writes.
+        """
+        lines = self.metrics.read_bytes().split(b"\n") if self.metrics.is_file() else [b""]
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.DecodeError:
-                return
+                row: dict[str, Any] = msgspec.json.decode(line, type=dict[str, int | float | str | list[float] | None])
+                if not isinstance(row.get("step"), int) or not isinstance(row.get("kind"), str):
+                    raise msgspec.ValidationError("no kind, or no step")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise RunFolderError(f"{self.metrics}, line {number}: not a line of metrics ({error})") from error
+            yield row
 
     def rewind_metrics(self, step: int) -> None:
         """Drops rows after `step`, which a resumed run will write again."""
@@ -163,8 +182,7 @@ class RunFolder:
 
     def save_checkpoint(self, state: TrainingState, metadata: CheckpointMetadata, *, best: bool) -> None:
         """Replaces the last checkpoint, and the best one too if this is it."""
-        tensors = {name: tensor.contiguous() for name, tensor in _tensors(state).items()}
-        content = save(tensors, {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
+        content = save(state_to_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         if best:
             replace_file(self.checkpoint_path("best"), content)
         replace_file(self.checkpoint_path("last"), content)
@@ -178,19 +196,17 @@ class RunFolder:
         path = self.checkpoint_path("last")
         metadata, tensors = _read(path)
         try:
-            for network, prefix in _networks(state):
-                network.load_state_dict(_section(tensors, prefix))
-            for optimizer, prefix in _optimizers(state):
-                _load_optimizer(optimizer, _section(tensors, prefix))
-            torch.set_rng_state(tensors["random.cpu"])
-            if state.device.type == "cuda" and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], state.device)
-        except (KeyError, RuntimeError, ValueError) as error:
+            restore_state(state, tensors)
+        except UserError as error:
             raise RunFolderError(f"{path}: does not fit this run's config.json ({error})") from error
         state.step = metadata.step
         state.generator_steps = metadata.generator_steps
         state.critic_steps_since_generator = metadata.critic_steps_since_generator
         return metadata
+
+    def _make_folders(self) -> None:
+        for folder in (self.samples, self.figures, self.path / "checkpoints"):
+            folder.mkdir(exist_ok=True)
 
 
 def load_generator(run: Path, which: Which) -> ExportedRun:
@@ -204,9 +220,10 @@ def load_generator(run: Path, which: Which) -> ExportedRun:
     metadata, tensors = _read(folder.checkpoint_path(which))
     generator = build_generator(config.network)
     try:
-        generator.load_state_dict(_section(tensors, "ema_generator."))
+        generator.load_state_dict(section(tensors, EMA_PREFIX))
     except RuntimeError as error:
-        raise RunFolderError(f"{folder.checkpoint_path(which)}: does not fit config.json ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise RunFolderError(f"{folder.checkpoint_path(which)}: does not fit config.json ({reason})") from error
     return ExportedRun(
         generator=generator.eval().requires_grad_(False),
         model=config.model,
@@ -228,51 +245,16 @@ def load_generator(run: Path, which: Which) -> ExportedRun:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _networks(state: TrainingState) -> tuple[tuple[nn.Module, str], ...]:
-    return (
-        (state.generator, "generator."),
-        (state.discriminator, "discriminator."),
-        (state.ema_generator, "ema_generator."),
-    )
-
-
-def _optimizers(state: TrainingState) -> tuple[tuple[Optimizer, str], ...]:
-    return (
-        (state.generator_optimizer, "generator_optimizer."),
-        (state.discriminator_optimizer, "discriminator_optimizer."),
-    )
-
-
-def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    tensors = {"random.cpu": torch.get_rng_state()}
-    if state.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(state.device)
-    for network, prefix in _networks(state):
-        tensors |= {prefix + name: tensor for name, tensor in network.state_dict().items()}
-    for optimizer, prefix in _optimizers(state):
-        for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"{prefix}{index}.{name}": value for name, value in values.items() if value is not None}
-    return tensors
-
-
-def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
@@ -283,5 +265,5 @@ def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
             text = (file.metadata() or {}).get(_METADATA_KEY, "")
             metadata = msgspec.json.decode(text, type=CheckpointMetadata)
             return metadata, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (SafetensorError, msgspec.MsgspecError, OSError) as error:
+    except (SafetensorError, msgspec.MsgspecError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise RunFolderError(f"{path}: not a checkpoint, or a damaged one ({error})") from error

@@ -15,9 +15,9 @@ from trainer.errors import UserError
 from trainer.models import NetworkConfig, check_network
 from trainer.objectives import OBJECTIVES, DivergencePoints
 
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
-Weight = Annotated[float, msgspec.Meta(ge=0)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Beta = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
@@ -34,20 +34,20 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     preset: str
     dataset: str  # "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH"; "" in presets that need images
     data_root: str = "data"  # where mnist and fashion-mnist lie, or are downloaded to
-    max_corrupt_images: Annotated[int, msgspec.Meta(ge=0)] = 50
+    max_corrupt_images: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
     network: NetworkConfig
 
     # The game.
     objective: str
     discriminator_loss_scale: Rate = 1.0
-    clip_value: Annotated[float, msgspec.Meta(gt=0)] = 0.01  # wgan: critic weights are kept in +- this
+    clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are kept in +- this
     gp_weight: Weight = 10.0  # wgan-gp: lambda
     div_k: Weight = 2.0  # wgan-div: weight of the penalty
     div_p: Annotated[float, msgspec.Meta(ge=1, le=16)] = 6.0  # wgan-div: power of the gradient norm
     div_points: DivergencePoints = "interpolates"
 
     # The recipe. A step is one batch of real images and one update of the discriminator.
-    batch_size: Annotated[int, msgspec.Meta(ge=2)] = 64
+    batch_size: Annotated[int, msgspec.Meta(ge=2, le=1 << 20)] = 64
     epochs: Positive | None = None  # exactly one of epochs and steps is set
     steps: Positive | None = None
     optimizer: OptimizerName = "adam"
@@ -65,8 +65,12 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # What is written, and when. Samples and a checkpoint are written at the end of every epoch.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
-    max_evaluations: Positive = 20  # spread over the epochs; the best checkpoint is chosen at them
-    evaluation_images: Annotated[int, msgspec.Meta(ge=16)] = 512
+    evaluate_every_steps: Positive = 50  # at the end of an epoch, if it passed a multiple; best is chosen at these
+    evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
+
+
+# Flags that are not named after their field.
+_FLAGS = {"generator_lr": "lr", "discriminator_lr": "lr", "max_corrupt_images": "max-corrupt"}
 
 
 def check_config(config: TrainConfig) -> None:
@@ -96,7 +100,8 @@ def override(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
         return msgspec.convert(raw, TrainConfig)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
-        flag = path.rstrip("`").removeprefix("network.").replace("_", "-") or "config"
+        field = path.rstrip("`")
+        flag = _FLAGS.get(field, field.removeprefix("network.").replace("_", "-"))
         raise UserError(f"--{flag}: {reason[0].lower()}{reason[1:]}") from None
 
 

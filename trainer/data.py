@@ -6,6 +6,7 @@ anyone's images (image_files.py reads those). Knows nothing of networks or train
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import urllib.error
@@ -42,6 +43,13 @@ class ImageData:
 
     def __len__(self) -> int:
         return self.images.shape[0]
+
+
+def sha256_of(data: ImageData) -> str:
+    """Hex SHA-256 of the shape and all pixels."""
+    digest = hashlib.sha256(repr(tuple(data.images.shape)).encode())
+    digest.update(data.images.numpy())  # type: ignore[arg-type]  # any buffer will do
+    return digest.hexdigest()
 
 
 def to_unit_range(images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -26,6 +27,7 @@ from trainer.errors import UserError
 from trainer.progress import Progress
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no others: some start programs of the system
 MAX_FILE_BYTES = 64 << 20
 MAX_IMAGE_PIXELS = 64 << 20  # a decompression bomb is refused by its header, before it costs memory
 
@@ -35,12 +37,19 @@ class _UnreadableImageError(Exception):
 
 
 @dataclass(frozen=True)
+class ImageFile:
+    """One file that may be an image."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
 class ImageSource:
-    """Names of image files, in a stable order, and how to get the bytes of one."""
+    """Image files in a stable order."""
 
     flag: str  # the --dataset value, for messages
-    names: list[str]
-    read: Callable[[str], bytes]
+    files: list[ImageFile]
 
 
 @contextmanager
@@ -54,18 +63,20 @@ def open_source(kind: str, path: Path) -> Iterator[ImageSource]:
     if kind == "folder":
         if not path.is_dir():
             raise UserError(f"{flag}: no such folder")
-        names = sorted(str(found.relative_to(path)) for found in path.rglob("*") if found.is_file())
-        yield _source(flag, names, lambda name: _read_file(path / name))
+        found = sorted(entry for entry in path.rglob("*") if entry.is_file())
+        yield _source(flag, [ImageFile(str(entry.relative_to(path)), partial(_read_file, entry)) for entry in found])
         return
     if not path.is_file():
         raise UserError(f"{flag}: no such file")
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # hostile archives raise several kinds
         raise UserError(f"{flag}: not a readable zip file ({error})") from error
     with archive:
-        names = sorted(entry.filename for entry in archive.infolist() if not entry.is_dir())
-        yield _source(flag, names, lambda name: _read_member(archive, name))
+        entries = sorted(
+            (entry for entry in archive.infolist() if not entry.is_dir()), key=lambda entry: entry.filename
+        )
+        yield _source(flag, [ImageFile(entry.filename, partial(_read_member, archive, entry)) for entry in entries])
 
 
 def decode_all(
@@ -80,21 +91,25 @@ def decode_all(
     """
     decoded: list[NDArray[np.uint8]] = []
     skipped: list[str] = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda name: _decode(source, name, image_size), source.names, chunksize=64)
-        for name in progress.track(source.names, "decoding"):
-            result = next(results)
-            if isinstance(result, str):
-                skipped.append(f"{name}: {result}")
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # odd metadata is no reason to skip; sizes are checked here
+            results = pool.map(lambda file: _decode(file, image_size), source.files)
+            for file in progress.track(source.files, "decoding"):
+                result = next(results)
+                if not isinstance(result, str):
+                    decoded.append(result)
+                    continue
+                skipped.append(f"{file.name}: {result}")
                 progress.say(f"skipped {skipped[-1]}")
                 if len(skipped) > max_corrupt_images:
-                    pool.shutdown(cancel_futures=True)
                     raise UserError(
                         f"{source.flag}: more than {max_corrupt_images} unreadable images;"
                         " mend the data set, or allow more with --max-corrupt"
                     )
-            else:
-                decoded.append(result)
+    finally:
+        pool.shutdown(cancel_futures=True)  # an error or Ctrl-C waits for no more than the files in hand
     if not decoded:
         raise UserError(f"{source.flag}: no readable image in it")
     if any(image.shape[2] == 3 for image in decoded):
@@ -109,13 +124,10 @@ def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
         _UnreadableImageError: it is no image, is truncated, or is too large.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # odd metadata is no reason to skip
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_IMAGE_PIXELS:
-                    raise _UnreadableImageError(f"{image.width}x{image.height} is too large")
-                plain = _to_gray_or_rgb(ImageOps.exif_transpose(image))
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_IMAGE_PIXELS:
+                raise _UnreadableImageError(f"{image.width}x{image.height} is too large")
+            plain = _to_gray_or_rgb(ImageOps.exif_transpose(image))
         fitted = ImageOps.fit(plain, (image_size, image_size), Image.Resampling.LANCZOS)
     except _UnreadableImageError:
         raise
@@ -125,18 +137,22 @@ def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
     return array[:, :, None] if array.ndim == 2 else array
 
 
-def _decode(source: ImageSource, name: str, image_size: int) -> NDArray[np.uint8] | str:
+def _decode(file: ImageFile, image_size: int) -> NDArray[np.uint8] | str:
     try:
-        return decode_image(source.read(name), image_size)
+        return decode_image(file.read(), image_size)
     except _UnreadableImageError as error:
         return str(error)
 
 
 def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
-        levels = np.asarray(image, dtype=np.float64)
-        peak = 255.0 if levels.max(initial=0) <= 255 else 65535.0
-        return Image.fromarray(np.clip(np.rint(levels * (255 / peak)), 0, 255).astype(np.uint8))
+    if image.mode.startswith("I"):  # 16 bits a pixel; a scale guessed from the image would brighten dark ones
+        sixteen_bits = np.asarray(image).clip(0, 65535).astype(np.float32)
+        return Image.fromarray(np.rint(sixteen_bits / 257).astype(np.uint8))
+    if image.mode == "F":
+        levels = np.asarray(image, dtype=np.float32) * np.float32(255)
+        if not 0 <= levels.min() <= levels.max() <= 255:
+            raise _UnreadableImageError("floating-point pixels outside 0..1")
+        return Image.fromarray(np.rint(levels).astype(np.uint8))
     if image.mode in {"1", "L"} and "transparency" not in image.info:
         return image.convert("L")
     if image.has_transparency_data:
@@ -148,11 +164,11 @@ def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _source(flag: str, names: list[str], read: Callable[[str], bytes]) -> ImageSource:
-    wanted = [name for name in names if _is_image_name(name)]
+def _source(flag: str, files: list[ImageFile]) -> ImageSource:
+    wanted = [file for file in files if _is_image_name(file.name)]
     if not wanted:
         raise UserError(f"{flag}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
-    return ImageSource(flag, wanted, read)
+    return ImageSource(flag, wanted)
 
 
 def _is_image_name(name: str) -> bool:
@@ -170,9 +186,9 @@ def _read_file(path: Path) -> bytes:
         raise _UnreadableImageError(error.strerror or str(error)) from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     try:
-        with archive.open(name) as member:
+        with archive.open(entry) as member:
             data = member.read(MAX_FILE_BYTES + 1)  # a header's size may lie, so the read itself is bounded
     except Exception as error:  # zipfile and zlib raise several kinds on hostile archives
         raise _UnreadableImageError(str(error) or type(error).__name__) from error

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +18,13 @@ from ganserve.latents import latents_from_seed
 from trainer import figures
 from trainer.checkpoint import CheckpointMetadata, RunFolder
 from trainer.config import TrainConfig
-from trainer.data import ImageData, batch_indices, to_unit_range
+from trainer.data import ImageData, batch_indices, sha256_of, to_unit_range
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.objectives import OBJECTIVES
 from trainer.progress import Progress
-from trainer.step import StepResult, TrainingState, new_state, train_step
+from trainer.session import Session, diverged, log_steps
+from trainer.step import TrainingState, new_state, train_step
 
 GRID_IMAGES = 64
 _SAMPLE_CHUNK = 128
@@ -42,29 +42,6 @@ class Summary:
     score: float | None  # sliced Wasserstein distance of the last evaluation, mean over levels
     best_score: float | None
     interrupted: bool
-
-
-@dataclass
-class _Session:
-    """One process's work on a run."""
-
-    config: TrainConfig
-    run: RunFolder
-    data: ImageData
-    state: TrainingState
-    progress: Progress
-    train_seconds: float = 0.0
-    best_score: float | None = None
-    score: float | None = None
-    pending: list[tuple[int, StepResult]] = field(default_factory=list)  # measured, not yet read from the device
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.data) // self.config.batch_size
-
-    @property
-    def total_steps(self) -> int:
-        return self.config.steps or (self.config.epochs or 0) * self.steps_per_epoch
 
 
 def check_data(config: TrainConfig, data: ImageData) -> None:
@@ -102,7 +79,7 @@ def train(
         RunFolderError: the checkpoint cannot be resumed from.
     """
     session = _start(config, run, data, progress, resume=resume)
-    images = data.images.to(session.state.device)
+    images = _on_device(data.images, session.state.device)
     state, total = session.state, session.total_steps
     interrupted = False
     with progress.bar() as bar:
@@ -112,18 +89,18 @@ def train(
             order = batch_indices(config.seed, epoch, len(data))
             for batch in torch.split(order, config.batch_size)[position : session.steps_per_epoch]:
                 started = time.perf_counter()
-                reals = to_unit_range(images[batch.to(images.device)])
+                reals = to_unit_range(images[batch.to(images.device)].to(state.device))
                 session.pending.append((state.step + 1, train_step(state, config, reals)))
                 session.train_seconds += time.perf_counter() - started
                 bar.update(task, completed=state.step)
                 interrupted = stop_requested()
                 if state.step % config.log_every_steps == 0 or state.step == total:
-                    _log(session)
+                    log_steps(session)
                 if interrupted or state.step == total:
                     break
                 if state.step % config.checkpoint_every_steps == 0 and state.step % session.steps_per_epoch:
                     _checkpoint(session)
-            _end_epoch(session, final=interrupted or state.step == total)
+            _end_epoch(session)
     draw_figures(session.run, config, data, state)
     return Summary(
         run.path,
@@ -137,79 +114,63 @@ def train(
     )
 
 
-def _start(config: TrainConfig, run: RunFolder, data: ImageData, progress: Progress, *, resume: bool) -> _Session:
+def _start(config: TrainConfig, run: RunFolder, data: ImageData, progress: Progress, *, resume: bool) -> Session:
     check_data(config, data)
     device = choose_device(config.device)
     torch.set_flush_denormal(True)  # CPUs are many times slower on the vanishing gradients of a saturated discriminator
     torch.manual_seed(config.seed)
-    session = _Session(config, run, data, new_state(config, device), progress)
+    session = Session(config, run, data, new_state(config, device), progress, sha256_of(data))
     if resume:
-        metadata = run.load_checkpoint(session.state)
-        run.rewind_metrics(metadata.step)
-        session.train_seconds = metadata.train_seconds
-        session.best_score = metadata.best_score
-        session.score = metadata.score
+        _restore(session)
     return session
 
 
-def _log(session: _Session) -> None:
-    """Reads the pending measurements, appends them to metrics.jsonl, and prints the newest.
+def _restore(session: Session) -> None:
+    """Goes back to the last checkpoint, or to the very beginning if the run was killed before its first."""
+    run, data = session.run, session.data
+    step = 0
+    if run.checkpoint_path("last").is_file():
+        metadata = run.load_checkpoint(session.state)
+        step = metadata.step
+        if metadata.data_sha256 != session.data_sha256:
+            raise UserError(
+                f"--resume: {data.name} has other images than this run began with"
+                f" ({len(data)} now, {metadata.data_images} then); bring those back, or start a new run"
+            )
+        if step > session.total_steps:
+            raise UserError(f"--steps or --epochs: this run is at step {step} already; give at least as many")
+        session.train_seconds = metadata.train_seconds
+        session.best_score = metadata.best_score
+    run.clean_up()
+    run.write_config(session.config)
+    run.rewind_metrics(step)
 
-    Raises:
-        TrainingDivergedError: one of them is not finite.
+
+def _on_device(images: Tensor, device: torch.device) -> Tensor:
+    """The whole data set on the device if it fits there; else it stays, and goes over batch by batch."""
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError:
+        return images
+
+
+def _end_epoch(session: Session) -> None:
+    """Samples, evaluates if it is time, and saves; also after an interruption in mid-epoch.
+
+    When to evaluate depends on the step alone, so that an interruption changes nothing about which checkpoint is best.
     """
-    if not session.pending:
-        return
-    config, state = session.config, session.state
-    images_per_s = state.step * config.batch_size / max(session.train_seconds, 1e-9)
-    rows = [_row(session, step, result, images_per_s) for step, result in session.pending]
-    session.pending.clear()
-    for row in rows:
-        if not all(math.isfinite(value) for value in row.values() if isinstance(value, float)):
-            raise TrainingDivergedError(_diverged(session, row["step"], "a loss"))
-    session.run.append_metrics(rows)
-    newest = rows[-1]
-    g_loss = next((row["g_loss"] for row in reversed(rows) if row["g_loss"] is not None), None)
-    left_s = (session.total_steps - state.step) * session.train_seconds / state.step
-    session.progress.say(
-        f"[epoch {newest['epoch']}][step {state.step}/{session.total_steps}]"
-        f"  D loss {newest['d_loss']:.4f}  G loss {'-' if g_loss is None else f'{g_loss:.4f}'}"
-        f"  D(x) {newest['d_real']:.4f}  D(G(z)) {newest['d_fake']:.4f}"
-        f"  {images_per_s:.0f} images/s  {_clock(left_s)} left"
-    )
-
-
-def _row(session: _Session, step: int, result: StepResult, images_per_s: float) -> dict[str, Any]:
-    def read(value: Tensor | None) -> float | None:
-        return None if value is None else value.item()
-
-    return {
-        "kind": "step",
-        "step": step,
-        "epoch": (step - 1) // session.steps_per_epoch + 1,
-        "images": step * session.config.batch_size,
-        "d_loss": result.discriminator_loss.item(),
-        "g_loss": read(result.generator_loss),
-        "d_real": result.real_score.item(),
-        "d_fake": result.fake_score.item(),
-        "d_fake_after": read(result.fake_score_after),
-        "images_per_s": round(images_per_s, 1),
-    }
-
-
-def _end_epoch(session: _Session, *, final: bool) -> None:
-    _log(session)
+    log_steps(session)
     state, config = session.state, session.config
     grid = figures.grid_image(sample(state, _fixed_latents(config)))
     figures.save_image(grid, session.run.samples / f"step-{state.step:08d}.png")
-    epochs = math.ceil(session.total_steps / session.steps_per_epoch)
-    interval = math.ceil(epochs / config.max_evaluations)
-    epoch = math.ceil(state.step / session.steps_per_epoch)
-    best = (final or epoch % interval == 0) and _evaluate(session)
+    interval = config.evaluate_every_steps
+    epoch_ended = state.step % session.steps_per_epoch == 0
+    due = epoch_ended and state.step // interval > (state.step - session.steps_per_epoch) // interval
+    best = (due or state.step == session.total_steps) and _evaluate(session)
     _checkpoint(session, best=best)
 
 
-def _evaluate(session: _Session) -> bool:
+def _evaluate(session: Session) -> bool:
     """Scores the averaged generator against real images; returns whether it is the best so far."""
     config, state = session.config, session.state
     count = min(config.evaluation_images, len(session.data))
@@ -218,6 +179,7 @@ def _evaluate(session: _Session) -> bool:
     fakes = sample(state, latents)
     levels = sliced_wasserstein_distance(to_unit_range(session.data.images[chosen]).to(state.device), fakes)
     session.score = sum(levels) / len(levels)
+    session.scored_step = state.step
     row = {
         "kind": "evaluation",
         "step": state.step,
@@ -237,12 +199,13 @@ def _evaluate(session: _Session) -> bool:
     return best
 
 
-def _checkpoint(session: _Session, *, best: bool = False) -> None:
-    _log(session)
+def _checkpoint(session: Session, *, best: bool = False) -> None:
+    log_steps(session)
     state = session.state
-    tensors = [*state.generator.parameters(), *state.discriminator.parameters()]
+    networks = (state.generator, state.discriminator, state.ema_generator)
+    tensors = [tensor for network in networks for tensor in network.state_dict().values()]
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
-        raise TrainingDivergedError(_diverged(session, state.step, "a weight"))
+        raise TrainingDivergedError(diverged(session, state.step, "a weight"))
     metadata = CheckpointMetadata(
         step=state.step,
         generator_steps=state.generator_steps,
@@ -250,7 +213,9 @@ def _checkpoint(session: _Session, *, best: bool = False) -> None:
         images_seen=state.step * session.config.batch_size,
         train_seconds=session.train_seconds,
         best_score=session.best_score,
-        score=session.score,
+        score=session.score if session.scored_step == state.step else None,
+        data_images=len(session.data),
+        data_sha256=session.data_sha256,
     )
     session.run.save_checkpoint(state, metadata, best=best)
 
@@ -275,15 +240,3 @@ def draw_figures(run: RunFolder, config: TrainConfig, data: ImageData, state: Tr
 
 def _fixed_latents(config: TrainConfig) -> Tensor:
     return torch.from_numpy(latents_from_seed(config.seed, GRID_IMAGES, config.network.latent_dim))
-
-
-def _diverged(session: _Session, step: int, what: str) -> str:
-    path = session.run.checkpoint_path("last")
-    kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
-    return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

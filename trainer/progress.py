@@ -24,8 +24,9 @@ class Progress:
         self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
     def say(self, line: str) -> None:
-        """Prints one line, above any bar."""
-        self.console.print(line, markup=False)
+        """Prints a line, above any bar; file names may hold anything, so control characters are shown as escapes."""
+        shown = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in line)
+        self.console.print(shown.encode("utf-8", "backslashreplace").decode(), markup=False)
 
     def bar(self) -> RichProgress:
         """A bar with counts, elapsed and remaining time; silent where there is no terminal."""

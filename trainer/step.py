@@ -62,21 +62,22 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
 
 def train_step(state: TrainingState, config: TrainConfig, reals: Tensor) -> StepResult:
     """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn."""
+    count = len(reals)
+    wanted = _critic_steps_wanted(state, config)
     generator_loss: Tensor | None = None
     after: Tensor | None = None
-    if config.generator_first:
-        generator_loss, after, fakes = _update_generator(state, config, len(reals), None)
-        fakes = fakes if config.reuse_fakes else _new_fakes(state, config, len(reals))
-        loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
-    else:
-        state.critic_steps_since_generator += 1
-        turn = state.critic_steps_since_generator >= _critic_steps_wanted(state, config)
+    fakes: Tensor | None = None
+    if config.generator_first and (state.step == 0 or state.critic_steps_since_generator >= wanted):
+        generator_loss, after, fakes = _update_generator(state, config, count, None)
+    state.critic_steps_since_generator += 1
+    turn = not config.generator_first and state.critic_steps_since_generator >= wanted
+    if fakes is None or not config.reuse_fakes:
         with torch.set_grad_enabled(turn and config.reuse_fakes):
-            fakes = _new_fakes(state, config, len(reals))
-        loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
-        if turn:
-            kept = fakes if config.reuse_fakes else None
-            generator_loss, after, _ = _update_generator(state, config, len(reals), kept)
+            fakes = _new_fakes(state, config, count)
+    loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
+    if turn:
+        kept = fakes if config.reuse_fakes else None
+        generator_loss, after, _ = _update_generator(state, config, count, kept)
     state.step += 1
     return StepResult(loss, real_score, fake_score, generator_loss, after)
 

@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tests.trainer.conftest import made_up_images, small_config
 from trainer.checkpoint import CheckpointMetadata, RunFolder, load_generator, replace_file
@@ -21,6 +24,8 @@ METADATA = CheckpointMetadata(
     train_seconds=1.5,
     best_score=3.0,
     score=4.0,
+    data_images=18,
+    data_sha256="",
 )
 CPU = torch.device("cpu")
 
@@ -134,6 +139,47 @@ def test_a_damaged_checkpoint_is_refused(
         run.load_checkpoint(new_state(config, CPU))
 
 
+@pytest.mark.parametrize(
+    ("name", "replacement"),
+    [
+        ("generator_optimizer.0.exp_avg", torch.zeros(3)),
+        ("generator_optimizer.0.exp_avg", None),
+        ("generator_optimizer.0.surprise", torch.zeros(3)),
+        ("discriminator_optimizer.0.step", torch.zeros(3)),
+        ("generator_optimizer.99.step", torch.zeros(())),
+        ("generator_optimizer.x.step", torch.zeros(())),
+        ("generator.1.weight", torch.zeros(3)),
+        ("ema_generator.1.weight", None),
+        ("random.cpu", torch.zeros(3)),
+        ("random.cpu", None),
+    ],
+)
+def test_a_checkpoint_with_a_wrong_tensor_is_refused_before_it_can_do_harm(
+    run: RunFolder, config: TrainConfig, trained: TrainingState, name: str, replacement: torch.Tensor | None
+) -> None:
+    run.save_checkpoint(trained, METADATA, best=False)
+    path = run.checkpoint_path("last")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = {key: tensor for key, tensor in load_file(path).items() if key != name}
+    if replacement is not None:
+        tensors[name] = replacement
+    save_file(tensors, path, metadata)
+    with pytest.raises(RunFolderError, match="does not fit this run's config") as caught:
+        run.load_checkpoint(new_state(config, CPU))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"step": -5}, {"train_seconds": -1.0}, {"surprise": 1}, {"schema_version": 2}])
+def test_nonsense_in_a_checkpoints_metadata_is_refused(
+    run: RunFolder, config: TrainConfig, trained: TrainingState, change: dict[str, object]
+) -> None:
+    metadata = msgspec.json.encode(msgspec.to_builtins(METADATA) | change).decode()
+    save_file({"x": torch.zeros(1)}, run.checkpoint_path("last"), {"ganserve": metadata})
+    with pytest.raises(RunFolderError, match="not a checkpoint, or a damaged one"):
+        run.load_checkpoint(new_state(config, CPU))
+
+
 def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: TrainingState) -> None:
     run.save_checkpoint(trained, METADATA, best=True)
     other = small_config("dcgan", "dcgan-digits", **{"network.width": 0.25})
@@ -149,6 +195,41 @@ def test_metrics_are_cut_back_to_the_checkpoint_and_a_torn_last_line_is_dropped(
     assert [row["step"] for row in run.read_metrics()] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("line", ["{}", "[1]", '{"kind":"step"}', '{"kind":"step","step":"1"}', "[" * 9999, "\xff"])
+def test_a_line_that_no_run_writes_is_refused_with_its_number(run: RunFolder, line: str) -> None:
+    run.append_metrics([{"kind": "step", "step": 1}])
+    with run.metrics.open("ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
+    with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):
+        list(run.read_metrics())
+
+
+def test_run_numbers_go_on_past_9999(tmp_path: Path, config: TrainConfig) -> None:
+    for number in ("9999", "10000"):
+        (tmp_path / f"{number}-dcgan-digits").mkdir()
+    assert RunFolder.create(tmp_path, config).path.name == "10001-dcgan-digits"
+
+
+def test_a_run_folder_appears_complete_or_not_at_all(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "write_config", fail)
+    with pytest.raises(RunFolderError, match=r"--out .*No space left"):
+        RunFolder.create(tmp_path, config)
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+
+def test_what_a_kill_or_a_copy_left_is_mended(run: RunFolder) -> None:
+    (run.path / "checkpoints" / ".best.safetensors.tmp").write_bytes(b"half")
+    run.samples.rmdir()
+    run.clean_up()
+    assert run.samples.is_dir()
+    assert list((run.path / "checkpoints").iterdir()) == []
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     replace_file(path, b"old")
@@ -160,3 +241,4 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="disk full"):
         replace_file(path, b"new and longer")
     assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

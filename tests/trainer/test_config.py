@@ -62,7 +62,7 @@ def test_the_papers_settings_are_in_their_presets() -> None:
         ({"batch_size": 0}, "--batch-size: expected `int` >= 2"),
         ({"optimizer": "lion"}, "--optimizer: invalid enum value 'lion'"),
         ({"network.latent_dim": 0}, "--latent-dim: expected `int` >= 1"),
-        ({"generator_lr": -1.0}, "--generator-lr: expected `float` > 0"),
+        ({"generator_lr": -1.0}, "--lr: expected `float` > 0"),
         ({"n_critic": "two"}, "--n-critic: expected `int`, got `str`"),
         ({"seed": -1}, "--seed: expected `int` >= 0"),
     ],

@@ -37,9 +37,13 @@ def load(quiet: Progress, tmp_path: Path) -> Load:
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
 def test_every_mode_is_decoded_to_gray_or_rgb(mode: str) -> None:
-    image = Image.new("RGB", (20, 30), (200, 200, 200)).convert("L" if mode == "I;16" else mode)
+    image = Image.new("RGB", (20, 30), (200, 200, 200)).convert("L" if mode in {"I;16", "I", "F"} else mode)
     if mode == "I;16":
         image = Image.fromarray(np.full((30, 20), 200 * 257, dtype=np.uint16))
+    if mode == "I":
+        image = Image.fromarray(np.full((30, 20), 200 * 257, dtype=np.int32))
+    if mode == "F":
+        image = Image.fromarray(np.full((30, 20), 200 / 255, dtype=np.float32))
     kind = {"CMYK": "TIFF", "I": "TIFF", "F": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
     pixels = decode_image(encoded(image, kind), 16)
     assert pixels.shape in {(16, 16, 1), (16, 16, 3)}
@@ -72,6 +76,38 @@ def test_a_truncated_image_is_refused(cut: int) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
     with pytest.raises(_UnreadableImageError):
         decode_image(encoded(noise)[:cut], 16)
+
+
+@pytest.mark.parametrize("level", [200, 300, 40_000])
+def test_the_scale_of_16_bit_images_does_not_depend_on_the_image(level: int) -> None:
+    image = Image.fromarray(np.full((16, 16), level, dtype=np.uint16))
+    assert decode_image(encoded(image), 16)[0, 0, 0] == round(level / 257)
+
+
+def test_floating_point_pixels_beyond_0_to_1_are_refused() -> None:
+    image = Image.fromarray(np.full((16, 16), 3.0, dtype=np.float32))
+    with pytest.raises(_UnreadableImageError, match=r"outside 0\.\.1"):
+        decode_image(encoded(image, "TIFF"), 16)
+
+
+def test_a_format_that_starts_other_programs_is_refused() -> None:
+    with pytest.raises(_UnreadableImageError, match="cannot identify"):
+        decode_image(encoded(Image.new("RGB", (16, 16)), "EPS"), 16)
+
+
+def test_names_with_control_characters_or_lone_surrogates_are_shown_escaped(quiet: Progress) -> None:
+    quiet.say("skipped \x1b[31mred\udcff.png")
+    shown = quiet.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b" not in shown
+    assert "red" in shown
+
+
+def test_two_zip_members_of_one_name_are_both_read(tmp_path: Path, load: Load) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a.png", encoded(Image.new("L", (8, 8), 10)))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.png", encoded(Image.new("L", (8, 8), 200)))
+    assert sorted(load(f"zip:{tmp_path / 'set.zip'}").images[:, 0, 0, 0].tolist()) == [10, 200]
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.trainer.conftest import made_up_images, small_config
 from trainer import loop
-from trainer.checkpoint import RunFolder
+from trainer.checkpoint import RunFolder, load_generator
 from trainer.config import TrainConfig, override
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.loop import Summary, train
@@ -88,6 +88,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         return [(row["step"], row["d_loss"], row["g_loss"]) for row in run.read_metrics() if row["kind"] == "step"]
 
     assert steps(whole) == steps(parts)
+    assert whole.checkpoint_path("best").read_bytes()[-4096:] == parts.checkpoint_path("best").read_bytes()[-4096:]
     assert {path.name for path in whole.samples.iterdir()} <= {path.name for path in parts.samples.iterdir()}
 
 
@@ -111,6 +112,55 @@ def test_a_run_killed_after_its_checkpoint_resumes_from_it(tmp_path: Path, quiet
     train(config, killed, made_up_images(config), quiet, resume=True)
     for name, tensor in tensors_of(whole).items():
         assert torch.equal(tensor, tensors_of(killed)[name]), name
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path, quiet: Progress) -> None:
+    config = small_config("dcgan", "dcgan-digits")
+    whole, _ = run_training(config, tmp_path / "whole", quiet)
+    killed = RunFolder.create(tmp_path / "killed", config)
+    killed.append_metrics([{"kind": "step", "step": 1}])
+    train(config, killed, made_up_images(config), quiet, resume=True)
+    for name, tensor in tensors_of(whole).items():
+        assert torch.equal(tensor, tensors_of(killed)[name]), name
+
+
+def test_an_interruption_does_not_change_which_checkpoint_is_best(
+    tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config("dcgan", "dcgan-digits", steps=24, evaluate_every_steps=4, generator_lr=2e-2)
+    data = made_up_images(config)
+    whole, summary = run_training(config, tmp_path / "whole", quiet)
+    parts = RunFolder.create(tmp_path / "parts", config)
+    train(config, parts, data, quiet, stop_requested=stop_after(6))
+    again = train(config, parts, data, quiet, resume=True)
+    assert again.best_score == summary.best_score
+    best, other = (load_file(run.checkpoint_path("best")) for run in (whole, parts))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in best.items())
+
+
+def test_the_score_of_a_checkpoint_is_its_own(tmp_path: Path, quiet: Progress, stop_after: StopAfter) -> None:
+    config = small_config("dcgan", "dcgan-digits", steps=8, evaluate_every_steps=4)
+    run = RunFolder.create(tmp_path, config)
+    train(config, run, made_up_images(config), quiet, stop_requested=stop_after(6))
+    assert load_generator(run.path, "last").training["sliced_wasserstein_distance"] is None
+    assert load_generator(run.path, "best").training["sliced_wasserstein_distance"] is not None
+
+
+def test_a_run_does_not_go_on_with_other_images(tmp_path: Path, quiet: Progress) -> None:
+    config = small_config("dcgan", "dcgan-digits")
+    run, _ = run_training(config, tmp_path, quiet)
+    other = made_up_images(config, 19)
+    with pytest.raises(UserError, match=r"--resume: .*other images than this run began with \(19 now, 18 then\)"):
+        train(override(config, {"steps": 8}), run, other, quiet, resume=True)
+    assert run.read_config() == config
+
+
+def test_a_run_cannot_be_resumed_to_fewer_steps(tmp_path: Path, quiet: Progress) -> None:
+    config = small_config("dcgan", "dcgan-digits")
+    run, _ = run_training(config, tmp_path, quiet)
+    with pytest.raises(UserError, match="this run is at step 4 already"):
+        train(override(config, {"steps": 2}), run, made_up_images(config), quiet, resume=True)
+    assert run.read_config() == config
 
 
 def test_a_finished_run_can_be_extended(tmp_path: Path, quiet: Progress) -> None:

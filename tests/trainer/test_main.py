@@ -16,6 +16,9 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
+from trainer.config import TrainConfig
+from trainer.errors import TrainingDivergedError
+from trainer.loop import Summary, train
 from trainer.presets import MODELS
 
 TINY = ["--width", "0.1", "--batch-size", "8", "--device", "cpu"]
@@ -47,10 +50,9 @@ def the_error(result: Result) -> str:
         (["--model", "dcgan", "--optimizer", "lion"], "--optimizer: invalid enum value 'lion'"),
         (["--model", "dcgan", "--steps", "3", "--epochs", "3"], "--epochs and --steps"),
         (["--model", "dcgan", "--steps", "0"], "--steps: expected `int` >= 1"),
-        (["--model", "dcgan", "--lr", "-1"], "lr: expected `float` > 0"),
+        (["--model", "dcgan", "--lr", "-1"], "--lr: expected `float` > 0"),
         (["--model", "all", "--preset", "dcgan-digits"], "--preset goes with one model"),
         (["--model", "dcgan", "--dataset", "folder:/nowhere/at/all"], "no such folder"),
-        (["--resume", "/nowhere/at/all"], "not a run folder"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(
@@ -58,6 +60,10 @@ def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(
 ) -> None:
     assert message in the_error(run(*arguments, "--out", str(tmp_path / "runs")))
     assert not list(tmp_path.rglob("config.json"))
+
+
+def test_resuming_what_is_no_run_is_an_error(tmp_path: Path) -> None:
+    assert "not a run folder" in the_error(run("--resume", str(tmp_path)))
 
 
 def test_an_out_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
@@ -99,9 +105,9 @@ def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
     assert all(name in table for name in MODELS)
 
 
-@pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed"])
+@pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed", "--out"])
 def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
-    assert f"{flag}: cannot be changed with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
+    assert f"{flag}: does not go with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
 
 
 def test_resuming_goes_on_to_more_steps(tmp_path: Path) -> None:
@@ -111,6 +117,42 @@ def test_resuming_goes_on_to_more_steps(tmp_path: Path) -> None:
     assert second.exit_code == 0, second.output
     assert second.stdout.splitlines()[-1] == folder
     assert '"step":4' in (Path(folder) / "metrics.jsonl").read_text()
+
+
+def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:
+    assert "--dry-run: does not go with --resume" in the_error(run("--resume", str(tmp_path), "--dry-run"))
+
+
+def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing = "dcgan"
+
+    def fail_for_one(config: TrainConfig, *arguments: object, **options: object) -> Summary:
+        if config.model == failing:
+            raise TrainingDivergedError("step 1: a loss is NaN")
+        return train(config, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trainer.__main__.train", fail_for_one)
+    monkeypatch.setattr("trainer.loop.draw_figures", lambda *_: None)
+    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
+    assert result.exit_code == 1
+    assert f"Error: {failing}: step 1: a loss is NaN" in result.stderr
+    assert len(list(tmp_path.rglob("best.safetensors"))) == len(MODELS) - 1
+
+
+def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> Summary:
+        summary = train(*arguments, **options)  # type: ignore[arg-type]
+        signal.raise_signal(signal.SIGINT)
+        return summary
+
+    monkeypatch.setattr("trainer.__main__.train", interrupt)
+    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
+    assert result.exit_code == 130
+    assert "interrupted before dcgan, wgan, wgan-gp, wgan-div" in result.stdout
 
 
 def start_training(out: Path, steps: int) -> subprocess.Popen[str]:

@@ -25,7 +25,7 @@ def test_samples_of_one_distribution_are_nearer_than_samples_of_two(channels: in
     smooth = torch.nn.functional.avg_pool2d(noise(2, channels=channels), 5, 1, 2)
     same = average(sliced_wasserstein_distance(noise(0, channels=channels), noise(1, channels=channels)))
     other = average(sliced_wasserstein_distance(noise(0, channels=channels), smooth))
-    assert other > 2 * same
+    assert other > 1.5 * same
 
 
 def test_the_figure_depends_on_nothing_but_images_and_seed() -> None:
