@@ -14,6 +14,7 @@ help: ## Show this list
 install: $(INSTALLED) ## Create .venv and install everything, at the versions of requirements.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("ganserve needs Python 3.11 or newer: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	@echo "== installing into $(VENV) (a minute or two; torch is large)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -65,7 +65,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # What is written, and when. Samples and a checkpoint are written at the end of every epoch.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
-    evaluate_every_steps: Positive = 50  # at the end of an epoch, if it passed a multiple; best is chosen at these
+    evaluate_every_steps: Positive = 100  # at the end of an epoch, if it passed a multiple; best is chosen at these
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
 
 
