@@ -5,6 +5,10 @@ Exit codes: 0 done; 1 the server is not reachable, busy or failing; 2 a mistake 
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -13,6 +17,7 @@ from client.commands.grid import grid
 from client.commands.models import models
 from client.errors import GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
 
+_INTERRUPTED: Final = 130
 _USER_MISTAKES: Final = (InvalidRequest, UnknownModel, UnwritableOutput)
 
 
@@ -34,7 +39,7 @@ class _ErrorsAsExitCodes(click.Group):
         except GanClientError as error:
             raise _OneLineError(str(error), 2 if isinstance(error, _USER_MISTAKES) else 1) from error
         except KeyboardInterrupt:
-            ctx.exit(130)
+            ctx.exit(_INTERRUPTED)
 
 
 @click.group(cls=_ErrorsAsExitCodes, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,8 +51,16 @@ cli.add_command(grid)
 cli.add_command(models)
 
 
+def _quit(_number: int, _frame: FrameType | None) -> None:
+    """Ends the process at once: gRPC swallows a KeyboardInterrupt that is raised inside one of its callbacks."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor
+    os._exit(_INTERRUPTED)
+
+
 def main() -> None:
     """Runs the command; the console script's entry."""
+    signal.signal(signal.SIGINT, _quit)
     cli(prog_name="ganclient")
 
 

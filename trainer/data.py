@@ -13,17 +13,18 @@ import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets as torchvision_datasets
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from trainer import image_files
 from trainer.errors import UserError
 from trainer.progress import Progress
+
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST  # torchvision takes seconds to import
 
 _RESIZE_CHUNK = 2048
 
@@ -65,17 +66,19 @@ def _digits(_: Path, image_size: int, progress: Progress) -> Tensor:
     return _resize(images, image_size, progress)
 
 
-def _torchvision(dataset: type[torchvision_datasets.MNIST]) -> Callable[[Path, int, Progress], Tensor]:
+def _torchvision(name: str) -> Callable[[Path, int, Progress], Tensor]:
     def load(root: Path, image_size: int, progress: Progress) -> Tensor:
-        return _resize(_read_or_download(dataset, root).unsqueeze(1), image_size, progress)
+        from torchvision import datasets
+
+        return _resize(_read_or_download(getattr(datasets, name), root).unsqueeze(1), image_size, progress)
 
     return load
 
 
 BUILT_IN: dict[str, Callable[[Path, int, Progress], Tensor]] = {
     "digits": _digits,
-    "mnist": _torchvision(torchvision_datasets.MNIST),
-    "fashion-mnist": _torchvision(torchvision_datasets.FashionMNIST),
+    "mnist": _torchvision("MNIST"),
+    "fashion-mnist": _torchvision("FashionMNIST"),
 }
 FILE_PREFIXES = ("folder:", "zip:")
 
@@ -111,6 +114,9 @@ def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
 
 
 def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
     if images.shape[-2:] == (image_size, image_size):
         return images
     size = [image_size, image_size]
@@ -121,7 +127,7 @@ def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
     return torch.cat(chunks)
 
 
-def _read_or_download(dataset: type[torchvision_datasets.MNIST], root: Path) -> Tensor:
+def _read_or_download(dataset: type[MNIST], root: Path) -> Tensor:
     """The training images, from files under `root` if they are there (torchvision's layout), else downloaded there.
 
     torchvision checks the hash of every archive, and shows a progress bar while it downloads.
@@ -147,6 +153,6 @@ def _read_or_download(dataset: type[torchvision_datasets.MNIST], root: Path) -> 
         ) from error
 
 
-def _images(dataset: torchvision_datasets.MNIST) -> Tensor:
+def _images(dataset: MNIST) -> Tensor:
     images: Tensor = dataset.data  # uint8, (N, 28, 28)
     return images

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from trainer.checkpoint import replace_file
 
@@ -24,6 +23,8 @@ _SMOOTHING_STEPS = 25
 
 def grid_image(images: Tensor) -> Image.Image:
     """An 8-column grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
+    from torchvision.utils import make_grid  # takes seconds to import, which a wrong flag need not wait for
+
     grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=2, normalize=True, value_range=(-1, 1))
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels)
