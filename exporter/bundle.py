@@ -17,6 +17,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -38,6 +39,7 @@ TRITON_MAX_BATCH_SIZE = 64
 _MAX_CARD_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGING = ".staging"
+_STAGING_MAX_AGE_S = 86_400
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -189,6 +191,9 @@ def staging_folder(repository: Path) -> Iterator[Path]:
     """Yields an empty folder inside the repository to build a version in; removes it afterwards if it is left."""
     try:
         (repository / _STAGING).mkdir(parents=True, exist_ok=True)
+        for leftover in (repository / _STAGING).iterdir():  # of an export that was killed
+            if time.time() - leftover.stat().st_mtime > _STAGING_MAX_AGE_S:
+                shutil.rmtree(leftover, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=repository / _STAGING))
     except OSError as error:
         raise BundleError(f"cannot write to the model repository {repository} ({error.strerror})") from error

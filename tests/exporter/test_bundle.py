@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +197,14 @@ def test_empty_folder_of_a_version_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "1").mkdir(parents=True)
     with bundle.staging_folder(tmp_path) as staged, pytest.raises(bundle.BundleError, match="exists already"):
         bundle.publish(tmp_path, staged, make_card())
+
+
+def test_what_a_killed_export_left_is_swept_after_a_day_and_not_before(tmp_path: Path) -> None:
+    old, fresh = tmp_path / ".staging" / "old", tmp_path / ".staging" / "fresh"
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+    two_days_ago_s = time.time() - 2 * 86_400
+    os.utime(old, (two_days_ago_s, two_days_ago_s))
+    with bundle.staging_folder(tmp_path):
+        assert not old.exists()
+        assert fresh.exists()
