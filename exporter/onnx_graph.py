@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,9 @@ def write_onnx(graph: nn.Module, example_latents: Tensor, path: Path) -> None:
         ExportError: PyTorch cannot express the graph in ONNX with a free batch size.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # PyTorch 2.11 warns of its own code.
+            warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
             program = torch.onnx.export(
                 graph,
                 (example_latents,),
