@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.report import report
 from trainer.config import TrainConfig
-from trainer.loop import choose_device, denormals_flushed
+from trainer.loop import choose_device
 from trainer.presets import PRESETS
 from trainer.step import TrainingState, new_state, train_step
 
@@ -46,7 +46,6 @@ def images_per_second(state: TrainingState, config: TrainConfig, reals: torch.Te
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
-@denormals_flushed()
 def main(model: str | None, seconds: float, rounds: int, device: str, out: Path | None) -> None:
     """Measures training steps of every preset, side by side."""
     where = choose_device(device)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,20 +63,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Rounds denormal numbers to 0: CPUs are many times slower on the vanishing gradients of a certain discriminator.
-
-    It is a state of the processor, so it is put back for whatever the process does next.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@denormals_flushed()
 def train(
     config: TrainConfig,
     run: RunFolder,
