@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit slow proto lock format clean
+.PHONY: help install demo test lint types unit proto lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,9 +36,6 @@ types: $(INSTALLED) ## Check types
 
 unit: $(INSTALLED) ## Run the tests
 	$(BIN)/python -m pytest
-
-slow: $(INSTALLED) ## Run the long checks, which make test leaves out
-	$(BIN)/python -m pytest -m slow
 
 proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
