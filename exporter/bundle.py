@@ -1,7 +1,7 @@
 """Owner of the model repository contract: what lies in `models/`, who may write it, and how.
 
     models/<name>/config.pbtxt               so that the folder is a valid NVIDIA Triton model repository too
-    models/<name>/<version>/model.onnx       latents -> images, pixels
+    models/<name>/<version>/model.onnx       latents (or input_pixels) -> images, pixels
     models/<name>/<version>/model.pt         the same graph as TorchScript
     models/<name>/<version>/card.json        what the model is, and the proof that the two files above compute it
 
@@ -20,65 +20,69 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Final, Literal
 
 import msgspec
 
-SCHEMA_VERSION: Final = 1
+from exporter.card import (
+    INPUT_LATENTS,
+    INPUT_PIXELS,
+    MAX_BATCH_ROWS,
+    OUTPUT_IMAGES,
+    OUTPUT_PIXELS,
+    Card,
+    ImageInput,
+    LatentInput,
+    Parity,
+    RowInput,
+    example_rows,
+    fitting_batch_rows,
+    proven_batch_rows,
+)
+
+__all__ = [
+    "CARD_FILE",
+    "INPUT_LATENTS",
+    "INPUT_PIXELS",
+    "MAX_BATCH_ROWS",
+    "ONNX_FILE",
+    "OUTPUT_IMAGES",
+    "OUTPUT_PIXELS",
+    "TORCHSCRIPT_FILE",
+    "TRITON_CONFIG_FILE",
+    "BundleError",
+    "Card",
+    "ImageInput",
+    "LatentInput",
+    "Parity",
+    "RowInput",
+    "check_name",
+    "example_rows",
+    "fitting_batch_rows",
+    "list_models",
+    "list_versions",
+    "proven_batch_rows",
+    "publish",
+    "read_card",
+    "sha256_of",
+    "staging_folder",
+    "triton_config",
+    "verify_file",
+    "version_folder",
+]
+
 ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
 CARD_FILE = "card.json"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
-# Names of the graph's inputs and outputs, the same in ONNX, TorchScript (by position) and Triton's config.
-INPUT_LATENTS = "latents"  # float32 (rows, latent_dim)
-OUTPUT_IMAGES = "images"  # float32 (rows, channels, height, width), in the card's value range
-OUTPUT_PIXELS = "pixels"  # uint8 (rows, height, width, channels)
-
-TRITON_MAX_BATCH_SIZE = 64
 _MAX_CARD_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STAGING = ".staging"
 _STAGING_MAX_AGE_S = 86_400
 
-Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-
 
 class BundleError(Exception):
     """A model repository, or something asked of it, is not what it must be; the message says what to do."""
-
-
-class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The largest differences from eager PyTorch, over every element, at one batch size."""
-
-    rows: Positive
-    torchscript_images: float
-    onnx_images: float
-    torchscript_pixels: int
-    onnx_pixels: int
-
-
-class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a bundle is; stored as card.json."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    name: str
-    version: Positive
-    kind: str  # the model it was trained as: "dcgan", ...; empty for an imported generator
-    architecture: str  # registry name, or "module:Class" for an imported generator
-    dataset: str
-    latent_dim: Positive
-    latent_distribution: Literal["normal"] = "normal"
-    channels: Annotated[int, msgspec.Meta(ge=1, le=4)]
-    height: Positive
-    width: Positive
-    value_min: float = -1.0  # of OUTPUT_IMAGES
-    value_max: float = 1.0
-    files: dict[str, Sha256]
-    parity: list[Parity]
-    training: dict[str, float | int | str | None]  # steps, images seen, metrics of the exported checkpoint
-    tool_versions: dict[str, str]
 
 
 def check_name(name: str) -> str:
@@ -171,12 +175,14 @@ def sha256_of(path: Path) -> str:
 
 def triton_config(card: Card) -> str:
     """The text of config.pbtxt for a model with this card (Triton's ModelConfig; batch axis left out, as it asks)."""
+    data_type = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}[card.input.dtype]
+    dims = ", ".join(map(str, card.input.row_shape))
     return f"""\
 name: "{card.name}"
 platform: "onnxruntime_onnx"
-max_batch_size: {TRITON_MAX_BATCH_SIZE}
+max_batch_size: {proven_batch_rows(card.height, card.width)}
 input [
-  {{ name: "{INPUT_LATENTS}" data_type: TYPE_FP32 dims: [ {card.latent_dim} ] }}
+  {{ name: "{card.input.name}" data_type: {data_type} dims: [ {dims} ] }}
 ]
 output [
   {{ name: "{OUTPUT_IMAGES}" data_type: TYPE_FP32 dims: [ {card.channels}, {card.height}, {card.width} ] }},
@@ -223,7 +229,7 @@ def publish(repository: Path, staged: Path, card: Card) -> Path:
     try:
         if list_versions(repository, card.name) and config.is_file() and config.read_bytes() != text:
             raise BundleError(
-                f"{config}: earlier versions of {card.name!r} have another latent size or image shape;"
+                f"{config}: earlier versions of {card.name!r} have another input or image shape;"
                 " give this one another --name"
             )
         (staged / CARD_FILE).write_bytes(_encode(card))

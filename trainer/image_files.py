@@ -1,16 +1,15 @@
 """Images from a folder or a zip file, decoded to one tensor; every file is untrusted.
 
-Any mix of sizes and modes is taken: palettes and transparency are laid on white, 16-bit gray is scaled, EXIF rotation
-is applied, and of an animation the first frame counts. What cannot be read is skipped by name, up to a limit.
+Any mix of sizes and modes is taken; `ganserve/pictures.py` says what a file means. What cannot be read is skipped by
+name, up to a limit.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,20 +19,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
+from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 from trainer.errors import UserError
 from trainer.progress import Progress
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # no others: some start programs of the system
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_FILE_BYTES = 64 << 20
 MAX_IMAGE_PIXELS = 64 << 20  # a decompression bomb is refused by its header, before it costs memory
-
-
-class _UnreadableImageError(Exception):
-    """One image cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,11 @@ class ImageFile:
 
     name: str
     read: Callable[[], bytes]
+
+    @property
+    def path(self) -> PurePosixPath:
+        """The path below the folder, or inside the archive."""
+        return PurePosixPath(self.name.replace(os.sep, "/"))
 
 
 @dataclass(frozen=True)
@@ -89,18 +89,34 @@ def decode_all(
     Raises:
         UserError: more than `max_corrupt_images` are unreadable, or nothing is left.
     """
-    decoded: list[NDArray[np.uint8]] = []
+    decoded, skipped = decode_each(source, image_size, max_corrupt_images, progress)
+    images = [image for image in decoded if image is not None]
+    if not images:
+        raise UserError(f"{source.flag}: no readable image in it")
+    return stack_images(images, channels=max(image.shape[2] for image in images)), skipped
+
+
+def decode_each(
+    source: ImageSource, image_size: int, max_corrupt_images: int, progress: Progress
+) -> tuple[list[NDArray[np.uint8] | None], list[str]]:
+    """Decodes every image; returns (an array (size, size, 1 or 3) a file, None if unreadable; a line for each None).
+
+    Raises:
+        UserError: more than `max_corrupt_images` are unreadable.
+    """
+    decoded: list[NDArray[np.uint8] | None] = []
     skipped: list[str] = []
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # odd metadata is no reason to skip; sizes are checked here
+        with warnings.catch_warnings():  # of odd metadata, which is no reason to skip; sizes are checked
+            warnings.filterwarnings("ignore", module="PIL")
             results = pool.map(lambda file: _decode(file, image_size), source.files)
             for file in progress.track(source.files, "decoding"):
                 result = next(results)
                 if not isinstance(result, str):
                     decoded.append(result)
                     continue
+                decoded.append(None)
                 skipped.append(f"{file.name}: {result}")
                 progress.say(f"skipped {skipped[-1]}")
                 if len(skipped) > max_corrupt_images:
@@ -110,29 +126,23 @@ def decode_all(
                     )
     finally:
         pool.shutdown(cancel_futures=True)  # an error or Ctrl-C waits for no more than the files in hand
-    if not decoded:
-        raise UserError(f"{source.flag}: no readable image in it")
-    if any(image.shape[2] == 3 for image in decoded):
-        decoded = [image if image.shape[2] == 3 else np.repeat(image, 3, axis=2) for image in decoded]
-    return torch.from_numpy(np.stack(decoded)).permute(0, 3, 1, 2).contiguous(), skipped
+    return decoded, skipped
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]], channels: int) -> Tensor:
+    """One or more arrays (H, W, 1 or `channels`) -> uint8 (N, channels, H, W); gray ones are repeated."""
+    alike = [image if image.shape[2] == channels else np.repeat(image, channels, axis=2) for image in images]
+    return torch.from_numpy(np.stack(alike)).permute(0, 3, 1, 2).contiguous()
 
 
 def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
     """Decodes one image file to (size, size, 1 or 3): short side resized, centre cropped.
 
     Raises:
-        _UnreadableImageError: it is no image, is truncated, or is too large.
+        UnreadablePictureError: it is no image, is truncated, or is too large.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise _UnreadableImageError(f"{image.width}x{image.height} is too large")
-            plain = _to_gray_or_rgb(ImageOps.exif_transpose(image))
-        fitted = ImageOps.fit(plain, (image_size, image_size), Image.Resampling.LANCZOS)
-    except _UnreadableImageError:
-        raise
-    except Exception as error:  # decoders raise anything at all on hostile files
-        raise _UnreadableImageError(str(error) or type(error).__name__) from error
+    picture = decode_picture(data, formats=_FORMATS, max_pixels=MAX_IMAGE_PIXELS)
+    fitted = fit_picture(picture, image_size, image_size)
     array = np.asarray(fitted, dtype=np.uint8)
     return array[:, :, None] if array.ndim == 2 else array
 
@@ -140,39 +150,18 @@ def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
 def _decode(file: ImageFile, image_size: int) -> NDArray[np.uint8] | str:
     try:
         return decode_image(file.read(), image_size)
-    except _UnreadableImageError as error:
+    except UnreadablePictureError as error:
         return str(error)
 
 
-def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel; a scale guessed from the image would brighten dark ones
-        sixteen_bits = np.asarray(image).clip(0, 65535).astype(np.float32)
-        return Image.fromarray(np.rint(sixteen_bits / 257).astype(np.uint8))
-    if image.mode == "F":
-        levels = np.asarray(image, dtype=np.float32) * np.float32(255)
-        if not 0 <= levels.min() <= levels.max() <= 255:
-            raise _UnreadableImageError("floating-point pixels outside 0..1")
-        return Image.fromarray(np.rint(levels).astype(np.uint8))
-    if image.mode in {"1", "L"} and "transparency" not in image.info:
-        return image.convert("L")
-    if image.has_transparency_data:
-        gray = image.mode == "LA"
-        rgba = image.convert("RGBA")
-        page = Image.new("RGBA", rgba.size, "white")
-        page.alpha_composite(rgba)
-        return page.convert("L" if gray else "RGB")
-    return image.convert("RGB")
-
-
 def _source(flag: str, files: list[ImageFile]) -> ImageSource:
-    wanted = [file for file in files if _is_image_name(file.name)]
+    wanted = [file for file in files if _is_image_path(file.path)]
     if not wanted:
         raise UserError(f"{flag}: no image in it (looked for {', '.join(sorted(SUFFIXES))})")
     return ImageSource(flag, wanted)
 
 
-def _is_image_name(name: str) -> bool:
-    path = PurePosixPath(name.replace(os.sep, "/"))
+def _is_image_path(path: PurePosixPath) -> bool:
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not hidden
 
@@ -180,10 +169,10 @@ def _is_image_name(name: str) -> bool:
 def _read_file(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise _UnreadableImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+            raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
-        raise _UnreadableImageError(error.strerror or str(error)) from error
+        raise UnreadablePictureError(error.strerror or str(error)) from error
 
 
 def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
@@ -191,7 +180,7 @@ def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         with archive.open(entry) as member:
             data = member.read(MAX_FILE_BYTES + 1)  # a header's size may lie, so the read itself is bounded
     except Exception as error:  # zipfile and zlib raise several kinds on hostile archives
-        raise _UnreadableImageError(str(error) or type(error).__name__) from error
+        raise UnreadablePictureError(str(error) or type(error).__name__) from error
     if len(data) > MAX_FILE_BYTES:
-        raise _UnreadableImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+        raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     return data

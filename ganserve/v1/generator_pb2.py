@@ -24,33 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bganserve/v1/generator.proto\x12\x0bganserve.v1\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.ganserve.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\rSeededLatents\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xba\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x07latents\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12,\n\x06seeded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.SeededLatentsH\x00\x12(\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x18.ganserve.v1.ImageFormatB\x07\n\x05input\"\x19\n\tPngImages\x12\x0c\n\x04\x64\x61ta\x18\x01 \x03(\x0c\"\x8a\x01\n\x10GenerateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12%\n\x03png\x18\x04 \x01(\x0b\x32\x16.ganserve.v1.PngImagesH\x00\x42\x08\n\x06output\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ganserve.v1.Model\"\xf8\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x12\n\nlatent_dim\x18\x06 \x01(\x03\x12\x1b\n\x13latent_distribution\x18\x07 \x01(\t\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x03\x12\x0e\n\x06height\x18\t \x01(\x03\x12\r\n\x05width\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x0c \x01(\t\x12\x18\n\x10max_request_rows\x18\r \x01(\x03*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*t\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x01\x12\x18\n\x14IMAGE_FORMAT_FLOAT32\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x32\xa3\x01\n\tGenerator\x12G\n\x08Generate\x12\x1c.ganserve.v1.GenerateRequest\x1a\x1d.ganserve.v1.GenerateResponse\x12M\n\nListModels\x12\x1e.ganserve.v1.ListModelsRequest\x1a\x1f.ganserve.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bganserve/v1/generator.proto\x12\x0bganserve.v1\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.ganserve.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\rSeededLatents\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xba\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x07latents\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12,\n\x06seeded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.SeededLatentsH\x00\x12(\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x18.ganserve.v1.ImageFormatB\x07\n\x05input\"\x1d\n\rEncodedImages\x12\x0c\n\x04\x64\x61ta\x18\x01 \x03(\x0c\"\x92\x01\n\x10GenerateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\xcb\x01\n\x10TranslateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06pixels\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x12\x0e\n\x06resize\x18\x05 \x01(\x08\x12(\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x18.ganserve.v1.ImageFormatB\x07\n\x05input\"\x93\x01\n\x11TranslateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ganserve.v1.Model\"=\n\nImageShape\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x03\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\x03\"\xc7\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x12\n\nlatent_dim\x18\x06 \x01(\x03\x12\x1b\n\x13latent_distribution\x18\x07 \x01(\t\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x03\x12\x0e\n\x06height\x18\t \x01(\x03\x12\r\n\x05width\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x0c \x01(\t\x12\x18\n\x10max_request_rows\x18\r \x01(\x03\x12\x1f\n\x04task\x18\x0e \x01(\x0e\x32\x11.ganserve.v1.Task\x12,\n\x0binput_image\x18\x0f \x01(\x0b\x32\x17.ganserve.v1.ImageShape*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*\x8b\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x01\x12\x18\n\x14IMAGE_FORMAT_FLOAT32\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x04*C\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x12\n\x0eTASK_TRANSLATE\x10\x02\x32\xef\x01\n\tGenerator\x12G\n\x08Generate\x12\x1c.ganserve.v1.GenerateRequest\x1a\x1d.ganserve.v1.GenerateResponse\x12J\n\tTranslate\x12\x1d.ganserve.v1.TranslateRequest\x1a\x1e.ganserve.v1.TranslateResponse\x12M\n\nListModels\x12\x1e.ganserve.v1.ListModelsRequest\x1a\x1f.ganserve.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ganserve.v1.generator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=854
-  _globals['_DATATYPE']._serialized_end=935
-  _globals['_IMAGEFORMAT']._serialized_start=937
-  _globals['_IMAGEFORMAT']._serialized_end=1053
+  _globals['_DATATYPE']._serialized_start=1364
+  _globals['_DATATYPE']._serialized_end=1445
+  _globals['_IMAGEFORMAT']._serialized_start=1448
+  _globals['_IMAGEFORMAT']._serialized_end=1587
+  _globals['_TASK']._serialized_start=1589
+  _globals['_TASK']._serialized_end=1656
   _globals['_TENSOR']._serialized_start=44
   _globals['_TENSOR']._serialized_end=119
   _globals['_SEEDEDLATENTS']._serialized_start=121
   _globals['_SEEDEDLATENTS']._serialized_end=165
   _globals['_GENERATEREQUEST']._serialized_start=168
   _globals['_GENERATEREQUEST']._serialized_end=354
-  _globals['_PNGIMAGES']._serialized_start=356
-  _globals['_PNGIMAGES']._serialized_end=381
-  _globals['_GENERATERESPONSE']._serialized_start=384
-  _globals['_GENERATERESPONSE']._serialized_end=522
-  _globals['_LISTMODELSREQUEST']._serialized_start=524
-  _globals['_LISTMODELSREQUEST']._serialized_end=543
-  _globals['_LISTMODELSRESPONSE']._serialized_start=545
-  _globals['_LISTMODELSRESPONSE']._serialized_end=601
-  _globals['_MODEL']._serialized_start=604
-  _globals['_MODEL']._serialized_end=852
-  _globals['_GENERATOR']._serialized_start=1056
-  _globals['_GENERATOR']._serialized_end=1219
+  _globals['_ENCODEDIMAGES']._serialized_start=356
+  _globals['_ENCODEDIMAGES']._serialized_end=385
+  _globals['_GENERATERESPONSE']._serialized_start=388
+  _globals['_GENERATERESPONSE']._serialized_end=534
+  _globals['_TRANSLATEREQUEST']._serialized_start=537
+  _globals['_TRANSLATEREQUEST']._serialized_end=740
+  _globals['_TRANSLATERESPONSE']._serialized_start=743
+  _globals['_TRANSLATERESPONSE']._serialized_end=890
+  _globals['_LISTMODELSREQUEST']._serialized_start=892
+  _globals['_LISTMODELSREQUEST']._serialized_end=911
+  _globals['_LISTMODELSRESPONSE']._serialized_start=913
+  _globals['_LISTMODELSRESPONSE']._serialized_end=969
+  _globals['_IMAGESHAPE']._serialized_start=971
+  _globals['_IMAGESHAPE']._serialized_end=1032
+  _globals['_MODEL']._serialized_start=1035
+  _globals['_MODEL']._serialized_end=1362
+  _globals['_GENERATOR']._serialized_start=1659
+  _globals['_GENERATOR']._serialized_end=1898
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,13 @@ class ImageFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     IMAGE_FORMAT_PIXELS: _ClassVar[ImageFormat]
     IMAGE_FORMAT_FLOAT32: _ClassVar[ImageFormat]
     IMAGE_FORMAT_PNG: _ClassVar[ImageFormat]
+    IMAGE_FORMAT_JPEG: _ClassVar[ImageFormat]
+
+class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TASK_UNSPECIFIED: _ClassVar[Task]
+    TASK_GENERATE: _ClassVar[Task]
+    TASK_TRANSLATE: _ClassVar[Task]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_UINT8: DataType
@@ -26,6 +33,10 @@ IMAGE_FORMAT_UNSPECIFIED: ImageFormat
 IMAGE_FORMAT_PIXELS: ImageFormat
 IMAGE_FORMAT_FLOAT32: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
+IMAGE_FORMAT_JPEG: ImageFormat
+TASK_UNSPECIFIED: Task
+TASK_GENERATE: Task
+TASK_TRANSLATE: Task
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
@@ -59,23 +70,51 @@ class GenerateRequest(_message.Message):
     format: ImageFormat
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., latents: _Optional[_Union[Tensor, _Mapping]] = ..., seeded: _Optional[_Union[SeededLatents, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
 
-class PngImages(_message.Message):
+class EncodedImages(_message.Message):
     __slots__ = ("data",)
     DATA_FIELD_NUMBER: _ClassVar[int]
     data: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, data: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("model", "version", "images", "png")
+    __slots__ = ("model", "version", "images", "encoded")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
-    PNG_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     images: Tensor
-    png: PngImages
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[_Union[Tensor, _Mapping]] = ..., png: _Optional[_Union[PngImages, _Mapping]] = ...) -> None: ...
+    encoded: EncodedImages
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ...) -> None: ...
+
+class TranslateRequest(_message.Message):
+    __slots__ = ("model", "version", "pixels", "encoded", "resize", "format")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    pixels: Tensor
+    encoded: EncodedImages
+    resize: bool
+    format: ImageFormat
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ..., resize: _Optional[bool] = ..., format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+
+class TranslateResponse(_message.Message):
+    __slots__ = ("model", "version", "images", "encoded")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    images: Tensor
+    encoded: EncodedImages
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
@@ -87,8 +126,18 @@ class ListModelsResponse(_message.Message):
     models: _containers.RepeatedCompositeFieldContainer[Model]
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
+class ImageShape(_message.Message):
+    __slots__ = ("channels", "height", "width")
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    channels: int
+    height: int
+    width: int
+    def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
-    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows")
+    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows", "task", "input_image")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +151,8 @@ class Model(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_ROWS_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    INPUT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     kind: str
@@ -115,4 +166,6 @@ class Model(_message.Message):
     device: str
     backend: str
     max_request_rows: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ...) -> None: ...
+    task: Task
+    input_image: ImageShape
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GeneratorStub:
-    """Turns latents into images. A "row" is one latent, and so one image.
+    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
     """
 
     def __init__(self, channel):
@@ -40,6 +40,11 @@ class GeneratorStub:
                 request_serializer=ganserve_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=ganserve_dot_v1_dot_generator__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Translate = channel.unary_unary(
+                '/ganserve.v1.Generator/Translate',
+                request_serializer=ganserve_dot_v1_dot_generator__pb2.TranslateRequest.SerializeToString,
+                response_deserializer=ganserve_dot_v1_dot_generator__pb2.TranslateResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/ganserve.v1.Generator/ListModels',
                 request_serializer=ganserve_dot_v1_dot_generator__pb2.ListModelsRequest.SerializeToString,
@@ -48,11 +53,18 @@ class GeneratorStub:
 
 
 class GeneratorServicer:
-    """Turns latents into images. A "row" is one latent, and so one image.
+    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
     """
 
     def Generate(self, request, context):
         """Generates one image a row, in the order of the rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Translate(self, request, context):
+        """Translates one image a row into another domain, in the order of the rows; for models of TASK_TRANSLATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +85,11 @@ def add_GeneratorServicer_to_server(servicer, server):
                     request_deserializer=ganserve_dot_v1_dot_generator__pb2.GenerateRequest.FromString,
                     response_serializer=ganserve_dot_v1_dot_generator__pb2.GenerateResponse.SerializeToString,
             ),
+            'Translate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Translate,
+                    request_deserializer=ganserve_dot_v1_dot_generator__pb2.TranslateRequest.FromString,
+                    response_serializer=ganserve_dot_v1_dot_generator__pb2.TranslateResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=ganserve_dot_v1_dot_generator__pb2.ListModelsRequest.FromString,
@@ -87,7 +104,7 @@ def add_GeneratorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Generator:
-    """Turns latents into images. A "row" is one latent, and so one image.
+    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
     """
 
     @staticmethod
@@ -107,6 +124,33 @@ class Generator:
             '/ganserve.v1.Generator/Generate',
             ganserve_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
             ganserve_dot_v1_dot_generator__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Translate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ganserve.v1.Generator/Translate',
+            ganserve_dot_v1_dot_generator__pb2.TranslateRequest.SerializeToString,
+            ganserve_dot_v1_dot_generator__pb2.TranslateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,23 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
+from ganserve.pictures import UnreadablePictureError
+from tests.picture_files import encoded, noise
 from trainer import image_files
 from trainer.data import ImageData, load_images
 from trainer.errors import UserError
-from trainer.image_files import _UnreadableImageError, decode_image
+from trainer.image_files import decode_image
 from trainer.progress import Progress
 
 Load = Callable[..., ImageData]
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 @pytest.fixture
@@ -35,63 +28,14 @@ def load(quiet: Progress, tmp_path: Path) -> Load:
     return load_it
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"])
-def test_every_mode_is_decoded_to_gray_or_rgb(mode: str) -> None:
-    image = Image.new("RGB", (20, 30), (200, 200, 200)).convert("L" if mode in {"I;16", "I", "F"} else mode)
-    if mode == "I;16":
-        image = Image.fromarray(np.full((30, 20), 200 * 257, dtype=np.uint16))
-    if mode == "I":
-        image = Image.fromarray(np.full((30, 20), 200 * 257, dtype=np.int32))
-    if mode == "F":
-        image = Image.fromarray(np.full((30, 20), 200 / 255, dtype=np.float32))
-    kind = {"CMYK": "TIFF", "I": "TIFF", "F": "TIFF", "YCbCr": "JPEG"}.get(mode, "PNG")
-    pixels = decode_image(encoded(image, kind), 16)
-    assert pixels.shape in {(16, 16, 1), (16, 16, 3)}
-    assert abs(int(pixels.mean()) - 200) <= 20
-    assert (pixels.shape[2] == 1) == (mode in {"1", "L", "LA", "I;16", "I", "F"})
-
-
-def test_transparency_is_laid_on_white() -> None:
-    clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
-    assert (decode_image(encoded(clear), 16) == 255).all()
-
-
-def test_the_short_side_is_fitted_and_the_centre_kept() -> None:
-    wide = np.zeros((16, 48), dtype=np.uint8)
-    wide[:, 16:32] = 255
-    assert (decode_image(encoded(Image.fromarray(wide)), 16) == 255).mean() > 0.8
-
-
-def test_exif_rotation_is_applied() -> None:
-    image = Image.fromarray(np.repeat(np.array([[0] * 8 + [255] * 8], dtype=np.uint8), 16, axis=0))
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    pixels = decode_image(encoded(image, "PNG", exif=exif), 16)
-    assert pixels[:, 0].mean() > 200
-    assert pixels[:, -1].mean() < 50
-
-
-@pytest.mark.parametrize("cut", [0, 10, 60, -300])
-def test_a_truncated_image_is_refused(cut: int) -> None:
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8))
-    with pytest.raises(_UnreadableImageError):
-        decode_image(encoded(noise)[:cut], 16)
-
-
-@pytest.mark.parametrize("level", [200, 300, 40_000])
-def test_the_scale_of_16_bit_images_does_not_depend_on_the_image(level: int) -> None:
-    image = Image.fromarray(np.full((16, 16), level, dtype=np.uint16))
-    assert decode_image(encoded(image), 16)[0, 0, 0] == round(level / 257)
-
-
-def test_floating_point_pixels_beyond_0_to_1_are_refused() -> None:
-    image = Image.fromarray(np.full((16, 16), 3.0, dtype=np.float32))
-    with pytest.raises(_UnreadableImageError, match=r"outside 0\.\.1"):
-        decode_image(encoded(image, "TIFF"), 16)
+@pytest.mark.parametrize("shape", [(20, 30), (30, 20, 3), (16, 16)])
+def test_an_image_of_any_size_becomes_a_square_with_its_channels_last(shape: tuple[int, ...]) -> None:
+    pixels = decode_image(encoded(noise(*shape)), 16)
+    assert (pixels.shape, pixels.dtype) == ((16, 16, 3 if len(shape) == 3 else 1), np.uint8)
 
 
 def test_a_format_that_starts_other_programs_is_refused() -> None:
-    with pytest.raises(_UnreadableImageError, match="cannot identify"):
+    with pytest.raises(UnreadablePictureError, match="not a picture"):
         decode_image(encoded(Image.new("RGB", (16, 16)), "EPS"), 16)
 
 
@@ -111,15 +55,8 @@ def test_two_zip_members_of_one_name_are_both_read(tmp_path: Path, load: Load) -
 
 
 def test_a_decompression_bomb_is_refused_by_its_header() -> None:
-    with pytest.raises(_UnreadableImageError, match="9000x9000 is too large"):
+    with pytest.raises(UnreadablePictureError, match="9000x9000 is too large"):
         decode_image(encoded(Image.new("1", (9000, 9000))), 16)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.binary(max_size=300))
-def test_junk_is_refused_and_raises_nothing_else(junk: bytes) -> None:
-    with pytest.raises(_UnreadableImageError):
-        decode_image(junk, 16)
 
 
 def test_a_folder_is_searched_to_any_depth_and_other_files_are_left_alone(tmp_path: Path, load: Load) -> None:

@@ -1,0 +1,44 @@
+"""Makes picture files for tests, good and bad ones."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+ORIENTATION = 0x0112  # an EXIF tag
+TURNED_LEFT = 6  # a value of it: a viewer turns the picture by 90 degrees to the right
+
+
+def encoded(picture: Image.Image | NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    """A file of that kind; arrays have the shape (height, width) or (height, width, channels)."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def orientation(value: int) -> Image.Exif:
+    """EXIF data of a picture that is to be turned."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = value
+    return exif
+
+
+def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Pixels that no two places share but by chance."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes whose header claims an RGB picture of that size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
