@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -49,10 +50,14 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
 @_option("max_queue_delay_us", click.IntRange(0, 60_000_000), "How long a row may wait for a fuller batch.")
 @_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
+@_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of the images that one request sends.")
+@_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels of one image that is sent, before it is resized.")
 @_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
 def main(**flags: Any) -> None:
     """Serve the newest version of every model in a model repository over gRPC."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # Of odd metadata in files that were sent; once for all threads, as catch_warnings is not for one alone.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
     except StartupError as error:

@@ -17,11 +17,13 @@ from grpc_reflection.v1alpha import reflection
 from server.batcher import Batcher
 from server.catalog import Catalog, ServedModel
 from server.config import Address, ServerConfig
+from server.engine import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
+from server.image_reader import ImageReader
 from server.interceptors import RequestInterceptor
 from server.metrics import Metrics, MetricsEndpoint
-from server.repository import LoadedModel, load_repository
+from server.repository import LoadedModel, batch_rows, load_repository
 from server.services.generator import SERVICE, GeneratorService
 
 _log = logging.getLogger(__name__)
@@ -43,17 +45,19 @@ class Server:
         self.address = config.address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
+        self._image_reader = ImageReader(usable_cores(), config.max_queue_rows)
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
         self._server = grpc.aio.server(
             interceptors=[RequestInterceptor(SERVICE, self._gate, self.metrics)],
             options=[
-                ("grpc.max_receive_message_length", config.max_latents_bytes + _MESSAGE_OVERHEAD_BYTES),
+                ("grpc.max_receive_message_length", config.max_received_bytes + _MESSAGE_OVERHEAD_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
             ],
         )
-        self._server.add_generic_rpc_handlers((GeneratorService(self.catalog, config).handlers(),))
+        service = GeneratorService(self.catalog, self._image_reader, config)
+        self._server.add_generic_rpc_handlers((service.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -103,6 +107,7 @@ class Server:
     async def close(self) -> None:
         """Closes the ports and stops every thread; requests that are still being answered are cut off soon."""
         await self._server.stop(_STOP_GRACE_S)
+        await self._image_reader.close()
         for model in self.catalog.values():
             await model.batcher.close()
         if self._endpoint is not None:
@@ -114,7 +119,7 @@ class Server:
         self.metrics.add_model(card.name, card.version, engine.backend, engine.device)
         batcher = Batcher(
             engine.run,
-            max_batch_rows=config.max_batch_size,
+            max_batch_rows=batch_rows(card, config),
             max_queue_rows=config.max_queue_rows,
             max_queue_delay_s=config.max_queue_delay_us / 1e6,
             observer=self.metrics.observer(card.name),

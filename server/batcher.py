@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from server.errors import DeadlinePassed, InternalError, Unavailable
 from server.row_queue import Entry, Outputs, Part, RowQueue
 
-Run = Callable[[NDArray[np.float32], frozenset[str]], Outputs]
+Run = Callable[[NDArray[Any], frozenset[str]], Outputs]
 
 _log = logging.getLogger(__name__)
 
@@ -56,8 +56,8 @@ class Batcher:
     """Runs requests through `run` in batches. To be made and used on one event loop.
 
     Args:
-        run: maps latents (rows, latent_dim) and the wanted output names to those outputs, each of as many rows.
-            Called in a thread, at most `concurrency` times at once.
+        run: maps inputs (rows, ...) and the wanted output names to those outputs, each of as many rows. All rows must
+            be of one shape and dtype. Called in a thread, at most `concurrency` times at once.
         max_batch_rows: the most rows that one call of `run` gets; larger requests are split and put together again.
         max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
         max_queue_delay_s: how long the oldest row may wait for a fuller batch although an engine is free.
@@ -94,10 +94,18 @@ class Batcher:
         """How many rows wait."""
         return self._queue.rows
 
-    async def submit(
-        self, latents: NDArray[np.float32], outputs: frozenset[str], deadline: float = math.inf
-    ) -> Outputs:
-        """Computes the wanted outputs of latents (rows, latent_dim), rows >= 1, in their order.
+    def check_room(self, rows: int) -> None:
+        """Raises if so many rows would be refused now; to be asked before work is spent on making them.
+
+        Raises:
+            ServerError: `QueueFull`, `InvalidRequest`, `Unavailable`.
+        """
+        if self._draining:
+            raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
+        self._queue.check_room(rows)
+
+    async def submit(self, inputs: NDArray[Any], outputs: frozenset[str], deadline: float = math.inf) -> Outputs:
+        """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
 
         Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), takes what still waits
         out of the queue at once. The arrays may be views of a batch's.
@@ -108,12 +116,10 @@ class Batcher:
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if self._draining:
-            raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
         if deadline <= now:
             raise DeadlinePassed("the deadline has passed already: allow more time")
-        self._queue.check_room(len(latents))
-        entry = Entry(latents, outputs, deadline, now, loop.create_future())
+        self.check_room(len(inputs))
+        entry = Entry(inputs, outputs, deadline, now, loop.create_future())
         self._queue.append(entry)
         self._dispatch()
         timer = None if math.isinf(deadline) else loop.call_at(deadline, self._expire, entry)
@@ -202,7 +208,7 @@ class Batcher:
             self._dispatch()
 
     def _fail(self, part: Part, failure: Exception) -> None:
-        _log.error("%s: a request of %d rows failed", self._name, len(part.entry.latents), exc_info=failure)
+        _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)
         part.entry.fail(InternalError())
 
     async def _try_compute(self, parts: list[Part]) -> Exception | None:
@@ -220,10 +226,10 @@ class Batcher:
     def _run_timed(self, parts: list[Part]) -> tuple[list[Outputs], float]:
         """Runs in a thread, so it touches nothing that the event loop changes."""
         began = time.perf_counter()
-        latents = parts[0].latents if len(parts) == 1 else np.concatenate([part.latents for part in parts])
-        batch = self._run(latents, frozenset().union(*(part.entry.outputs for part in parts)))
-        if any(len(array) != len(latents) for array in batch.values()):
-            raise RuntimeError(f"the engine answered {len(latents)} rows with another number of rows")
+        inputs = parts[0].inputs if len(parts) == 1 else np.concatenate([part.inputs for part in parts])
+        batch = self._run(inputs, frozenset().union(*(part.entry.outputs for part in parts)))
+        if any(len(array) != len(inputs) for array in batch.values()):
+            raise RuntimeError(f"the engine answered {len(inputs)} rows with another number of rows")
         results: list[Outputs] = []
         first = 0
         for part in parts:

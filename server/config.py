@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from exporter.bundle import TRITON_MAX_BATCH_SIZE
+from exporter.bundle import MAX_BATCH_ROWS
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
@@ -50,15 +50,22 @@ class ServerConfig:
     metrics_address: Address = Address("127.0.0.1", 9095)
     device: Device = "auto"
     backend: Backend = "onnx"
-    max_batch_size: int = TRITON_MAX_BATCH_SIZE  # rows
+    max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own
     max_queue_delay_us: int = 0
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
     drain_timeout_s: float = 30.0
     max_response_bytes: int = 256 << 20
-    max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds what is received
+    max_request_bytes: int = 64 << 20  # of the images that one request sends
+    max_image_pixels: int = 1 << 24  # of one image that is sent, before it is resized; bounds a decoder's memory
+    max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds them
 
     @property
     def max_latents_bytes(self) -> int:
         """The largest latents that a request may hold, or have drawn from a seed."""
         return self.max_request_rows * self.max_latent_bytes_a_row
+
+    @property
+    def max_received_bytes(self) -> int:
+        """The largest input of any kind that a request may hold."""
+        return max(self.max_latents_bytes, self.max_request_bytes)

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from server.limits import ImageFormat
+
 # zlib's fastest level: a generator's images are nearly noise to it, so more effort buys few bytes.
-_COMPRESS_LEVEL = 1
+_PNG_COMPRESS_LEVEL: Final = 1
+_JPEG_QUALITY: Final = 95
+_JPEG_SUBSAMPLING: Final = "4:4:4"  # small images have no detail of colour to spare
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> list[bytes]:
     """Encodes pixels of shape (rows, height, width, channels), 1 to 4 channels, as one PNG file a row."""
-    return [_encode(image) for image in pixels]
+    return [_encode(image, "PNG", compress_level=_PNG_COMPRESS_LEVEL) for image in pixels]
 
 
-def _encode(image: NDArray[Any]) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8]) -> list[bytes]:
+    """Encodes pixels of shape (rows, height, width, channels), 1 or 3 channels, as one JPEG file a row."""
+    return [_encode(image, "JPEG", quality=_JPEG_QUALITY, subsampling=_JPEG_SUBSAMPLING) for image in pixels]
+
+
+ENCODERS: Final[Mapping[ImageFormat, Callable[[NDArray[np.uint8]], list[bytes]]]] = {
+    ImageFormat.PNG: encode_png,
+    ImageFormat.JPEG: encode_jpeg,
+}
+
+
+def _encode(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
     if image.shape[-1] == 1:
         image = image[..., 0]
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", compress_level=_COMPRESS_LEVEL)
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format=kind, **options)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Runs a bundle's graph: latents in, images out. The only file that knows a runtime.
+"""Runs a bundle's graph: rows in (latents or images), images out. The only file that knows a runtime.
 
 Two engines, ONNX Runtime and TorchScript; torch is imported only when the latter is asked for. A TorchScript file
 holds code, and an ONNX file may name further files, so every file is checked against the card's hash before it is read.
@@ -20,22 +20,22 @@ from numpy.typing import NDArray
 
 from exporter.bundle import (
     CARD_FILE,
-    INPUT_LATENTS,
     ONNX_FILE,
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
     TORCHSCRIPT_FILE,
     BundleError,
     Card,
+    example_rows,
     verify_file,
 )
-from ganserve.latents import latents_from_seed
 from server.config import Backend, Device
 from server.errors import StartupError
 
 _log = logging.getLogger(__name__)
 _CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
+_ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
 _ORT_ERRORS_ONLY = 3  # ONNX Runtime warns of every GPU that it looks for and does not find
 
 
@@ -46,8 +46,8 @@ class Engine(Protocol):
     device: str  # "cpu", "cuda:0"
     threads: int  # that one call uses on the CPU
 
-    def run(self, latents: NDArray[np.float32], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
-        """Computes the wanted outputs of latents (rows, latent_dim), rows >= 1."""
+    def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+        """Computes the wanted outputs of inputs (rows, ...) of the card's row shape and dtype, rows >= 1."""
 
 
 def load_engine(folder: Path, card: Card, backend: Backend, device: Device) -> Engine:
@@ -73,7 +73,7 @@ def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
     }
     for rows in sorted({1, max_rows}):
         try:
-            results = engine.run(latents_from_seed(0, rows, card.latent_dim), frozenset(expected))
+            results = engine.run(example_rows(card.input, 0, rows), frozenset(expected))
         except Exception as error:
             raise BundleError(
                 f"the graph fails on {rows} rows ({_first_line(error)}); export the model again"
@@ -136,12 +136,13 @@ class OnnxEngine:
         if wanted and not on_cuda:
             _log.warning("there is a CUDA device, but ONNX Runtime cannot use it, so the CPU does the work")
         self.device = "cuda:0" if on_cuda else "cpu"
+        self._input_name = card.input.name
         _check_graph(self._session, card, path)
 
-    def run(self, latents: NDArray[np.float32], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """See `Engine`."""
         names = sorted(outputs)
-        return dict(zip(names, self._session.run(names, {INPUT_LATENTS: latents}), strict=True))
+        return dict(zip(names, self._session.run(names, {self._input_name: inputs}), strict=True))
 
 
 class TorchScriptEngine:
@@ -177,11 +178,11 @@ class TorchScriptEngine:
         except RuntimeError as error:
             raise BundleError(f"{path}: not TorchScript ({_first_line(error)}); export the model again") from error
 
-    def run(self, latents: NDArray[np.float32], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+    def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """See `Engine`."""
         with self._torch.inference_mode():
-            # Sent latents are read-only views of the request, which tensors cannot be.
-            images, pixels = self._module(self._torch.tensor(latents, device=self.device))
+            # What was sent is a read-only view of the request, which tensors cannot be.
+            images, pixels = self._module(self._torch.tensor(inputs, device=self.device))
             results = {OUTPUT_IMAGES: images, OUTPUT_PIXELS: pixels}
             return {name: results[name].cpu().numpy() for name in outputs}
 
@@ -213,16 +214,16 @@ def _verify(folder: Path, card: Card, file_name: str) -> Path:
 
 def _check_graph(session: Any, card: Card, path: Path) -> None:
     expected = {
-        INPUT_LATENTS: ("tensor(float)", [card.latent_dim]),
-        OUTPUT_IMAGES: ("tensor(float)", [card.channels, card.height, card.width]),
-        OUTPUT_PIXELS: ("tensor(uint8)", [card.height, card.width, card.channels]),
+        card.input.name: (_ONNX_TYPES[card.input.dtype], card.input.row_shape),
+        OUTPUT_IMAGES: ("tensor(float)", (card.channels, card.height, card.width)),
+        OUTPUT_PIXELS: ("tensor(uint8)", (card.height, card.width, card.channels)),
     }
     inputs = {node.name: node for node in session.get_inputs()}
     nodes = inputs | {node.name: node for node in session.get_outputs()}
-    if set(inputs) != {INPUT_LATENTS} or not nodes.keys() >= expected.keys():
+    if set(inputs) != {card.input.name} or not nodes.keys() >= expected.keys():
         raise BundleError(
             f"{path}: maps {', '.join(sorted(inputs))} to {', '.join(sorted(nodes.keys() - inputs.keys()))}, not"
-            f" {INPUT_LATENTS} to {OUTPUT_IMAGES} and {OUTPUT_PIXELS}; export the model again"
+            f" {card.input.name} to {OUTPUT_IMAGES} and {OUTPUT_PIXELS}; export the model again"
         )
     for name, (kind, shape) in expected.items():
         node = nodes[name]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exporter.bundle import BundleError, Card, list_models, list_versions, read_card, version_folder
-from server.admission import max_rows
+from exporter.bundle import BundleError, Card, fitting_batch_rows, list_models, list_versions, read_card, version_folder
 from server.config import ServerConfig
 from server.engine import Engine, load_engine, warm_up
 from server.errors import StartupError
+from server.limits import max_rows
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +65,11 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
     return None
 
 
+def batch_rows(card: Card, config: ServerConfig) -> int:
+    """The most rows of a model that are computed at once: as configured, or fewer of large images."""
+    return min(config.max_batch_size, fitting_batch_rows(card.height, card.width))
+
+
 def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     folder = version_folder(config.models, name, version)
     card = read_card(folder)
@@ -77,7 +82,7 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     began = time.perf_counter()
     engine = load_engine(folder, card, config.backend, config.device)
     loaded = time.perf_counter()
-    warm_up(engine, card, config.max_batch_size)
+    warm_up(engine, card, batch_rows(card, config))
     _log.info(
         "%s:%d: %s on %s, %d threads, loaded in %.2f s, warmed up in %.2f s",
         *(name, version, engine.backend, engine.device, engine.threads, loaded - began, time.perf_counter() - loaded),

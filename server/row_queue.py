@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import DeadlinePassed, InvalidRequest, QueueFull, ServerError
@@ -20,7 +19,7 @@ Outputs = dict[str, NDArray[Any]]  # by output name; the first axis of each is t
 class Entry:
     """One request; it stays in the queue as long as some of its rows wait."""
 
-    latents: NDArray[np.float32]  # (rows, latent_dim)
+    inputs: NDArray[Any]  # (rows, ...)
     outputs: frozenset[str]
     deadline: float  # of the event loop's clock, in seconds
     enqueued: float
@@ -33,7 +32,7 @@ class Entry:
         """Adds the results of some rows; the request is done with the last of them."""
         self.results[first_row] = result
         self.finished_rows += rows
-        if self.finished_rows == len(self.latents) and not self.done.done():
+        if self.finished_rows == len(self.inputs) and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: ServerError) -> None:
@@ -59,9 +58,9 @@ class Part(NamedTuple):
         return self.stop - self.start
 
     @property
-    def latents(self) -> NDArray[np.float32]:
-        """Shape (rows, latent_dim)."""
-        return self.entry.latents[self.start : self.stop]
+    def inputs(self) -> NDArray[Any]:
+        """Shape (rows, ...)."""
+        return self.entry.inputs[self.start : self.stop]
 
 
 class RowQueue:
@@ -106,13 +105,13 @@ class RowQueue:
     def append(self, entry: Entry) -> None:
         """Adds a request at the end; `check_room` comes first."""
         self._entries[entry] = None
-        self._change(len(entry.latents))
+        self._change(len(entry.inputs))
 
     def remove(self, entry: Entry) -> None:
         """Takes out what still waits of a request, if anything does."""
         if entry in self._entries:
             del self._entries[entry]
-            self._change(entry.taken_rows - len(entry.latents))
+            self._change(entry.taken_rows - len(entry.inputs))
 
     def take(self, max_rows: int, now: float) -> list[Part]:
         """Takes the oldest rows for one batch, splitting the last request if it does not fit.
@@ -129,8 +128,8 @@ class RowQueue:
                 self.remove(entry)
                 continue
             start = entry.taken_rows
-            stop = entry.taken_rows = min(len(entry.latents), start + room)
-            if stop == len(entry.latents):
+            stop = entry.taken_rows = min(len(entry.inputs), start + room)
+            if stop == len(entry.inputs):
                 del self._entries[entry]
             self._change(start - stop)
             room -= stop - start

@@ -19,13 +19,13 @@ _PATIENCE_S = 20.0
 
 
 def rows_of(*first_values: float) -> NDArray[np.float32]:
-    """Latents (rows, 2) whose first column is given, so that a row can be told from every other."""
+    """Inputs (rows, 2) whose first column is given, so that a row can be told from every other."""
     return np.stack([np.array([value, value + 0.5], np.float32) for value in first_values])
 
 
-def answers(latents: NDArray[np.float32], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+def answers(inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
     """What a stand-in engine computes: something of each row alone."""
-    every = {"images": latents * 2, "pixels": latents + 1}
+    every = {"images": inputs * 2, "pixels": inputs + 1}
     return {name: every[name] for name in outputs}
 
 
@@ -39,15 +39,15 @@ class HeldRun:
         self._permits = threading.Semaphore(0)
         self._open = False
 
-    def __call__(self, latents: NDArray[np.float32], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
-        self.batches.append(latents[:, 0].tolist())
+    def __call__(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+        self.batches.append(inputs[:, 0].tolist())
         self.outputs.append(outputs)
-        self._started.put(len(latents))
+        self._started.put(len(inputs))
         if not self._open and not self._permits.acquire(timeout=_PATIENCE_S):
             raise TimeoutError("the test never released this batch")
-        if (latents[:, 0] < 0).any():
+        if (inputs[:, 0] < 0).any():
             raise ValueError("secret detail")
-        return answers(latents, outputs)
+        return answers(inputs, outputs)
 
     @property
     def computed(self) -> list[float]:

@@ -9,33 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.bundle import Card
 from ganserve.latents import latents_from_seed
-from server.admission import ImageFormat, SeededLatents, SentLatents, admit, find_model, max_rows, read_latents
+from server.admission import SeededLatents, SentLatents, admit_latents, find_model, read_latents
 from server.config import ServerConfig
 from server.errors import DeadlinePassed, InvalidRequest, NotServed
+from server.limits import ImageFormat
+from tests.server.tiny_cards import GENERATOR, TRANSLATOR
 
-CARD = Card(
-    name="tiny",
-    version=3,
-    kind="",
-    architecture="tiny",
-    dataset="noise",
-    latent_dim=4,
-    channels=3,
-    height=4,
-    width=6,
-    files={},
-    parity=[],
-    training={},
-    tool_versions={},
-)
 CONFIG = ServerConfig(max_request_rows=8)
 TWO_ROWS = SentLatents("FLOAT32", (2, 4), bytes(32))
 
 
-def admit_tiny(source: Any, image_format: str = "PIXELS", remaining_s: float | None = None, **limits: Any) -> Any:
-    return admit(source, image_format, remaining_s, CARD, replace(CONFIG, **limits))
+def admit_tiny(source: Any, format_name: str = "PIXELS", remaining_s: float | None = None, **limits: Any) -> Any:
+    return admit_latents(source, format_name, remaining_s, GENERATOR, replace(CONFIG, **limits))
 
 
 @pytest.mark.parametrize("version", [0, 3])
@@ -104,10 +90,11 @@ def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, me
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("image_format", ["7", "-1", "pixels", "UNSPECIFIED"])
-def test_an_unknown_format_is_refused(image_format: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"format {image_format} is unknown: use one of PIXELS, FLOAT32, PNG"):
-        admit_tiny(TWO_ROWS, image_format)
+def test_a_format_or_a_deadline_that_cannot_be_met_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="format 7 is unknown"):
+        admit_tiny(TWO_ROWS, "7")
+    with pytest.raises(DeadlinePassed):
+        admit_tiny(TWO_ROWS, remaining_s=0.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -117,34 +104,9 @@ def test_values_that_are_not_finite_are_refused_by_their_place(value: float) -> 
         read_latents(admit_tiny(source))
 
 
-@pytest.mark.parametrize("remaining_s", [0.0, -1.0])
-def test_a_request_that_has_no_time_left_is_refused(remaining_s: float) -> None:
-    with pytest.raises(DeadlinePassed):
-        admit_tiny(TWO_ROWS, remaining_s=remaining_s)
-
-
-def test_a_response_that_would_be_too_large_is_refused_with_the_count_that_fits() -> None:
-    assert admit_tiny(SeededLatents(0, 5), "PIXELS", max_response_bytes=5 * 72).rows == 5
-    with pytest.raises(InvalidRequest, match=r"5 FLOAT32 images of 3x4x6 are 1440 bytes.* ask for at most 1 rows"):
-        admit_tiny(SeededLatents(0, 5), "FLOAT32", max_response_bytes=5 * 72)
-    with pytest.raises(InvalidRequest, match="one FLOAT32 image is larger than a response may be"):
-        admit_tiny(SeededLatents(0, 1), "FLOAT32", max_response_bytes=72)
-
-
-@pytest.mark.parametrize(
-    ("limits", "rows"),
-    [
-        ({"max_request_rows": 7}, 7),
-        ({"max_queue_rows": 6}, 6),
-        ({"max_response_bytes": 5 * 72 + 71}, 5),
-        ({"max_latent_bytes_a_row": 8}, 4),
-    ],
-)
-def test_the_most_rows_follow_from_the_tightest_limit(limits: dict[str, Any], rows: int) -> None:
-    assert max_rows(CARD, replace(CONFIG, **limits)) == rows
-    assert admit_tiny(SeededLatents(0, rows), **limits).rows == rows
-    with pytest.raises(InvalidRequest, match=f"at most {rows} "):
-        admit_tiny(SeededLatents(0, rows + 1), **limits)
+def test_a_translator_says_which_call_it_takes() -> None:
+    with pytest.raises(InvalidRequest, match="'tiny-a2b' takes images, not latents: call Translate"):
+        admit_latents(None, "PIXELS", None, TRANSLATOR, CONFIG)
 
 
 @given(

@@ -140,7 +140,7 @@ async def test_the_engine_serves_on_after_a_failure(batchers: Any, held: HeldRun
 
 
 async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    batcher = Batcher(lambda latents, outputs: answers(latents[1:], outputs), max_batch_rows=4, max_queue_rows=4)
+    batcher = Batcher(lambda inputs, outputs: answers(inputs[1:], outputs), max_batch_rows=4, max_queue_rows=4)
     with caplog.at_level(logging.ERROR), pytest.raises(InternalError):
         await batcher.submit(rows_of(1, 2), IMAGES)
     assert "another number of rows" in caplog.text

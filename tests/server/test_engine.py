@@ -8,12 +8,19 @@ import numpy as np
 import onnx
 import pytest
 
-from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, read_card
+from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, ImageInput, example_rows, read_card
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend
 from server.engine import Engine, cuda_devices, load_engine, warm_up
 from server.errors import StartupError
-from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images, tiny_pixels
+from tests.server.tiny_bundles import (
+    publish_tiny_bundle,
+    publish_tiny_translator,
+    tiny_images,
+    tiny_pixels,
+    tiny_translation,
+    tiny_translation_images,
+)
 
 BOTH = frozenset({"images", "pixels"})
 
@@ -36,6 +43,19 @@ def test_an_engine_computes_what_the_bundle_holds(tmp_path: Path, backend: Backe
         np.testing.assert_allclose(result["images"], tiny_images(latents), atol=1e-5)
         np.testing.assert_allclose(result["pixels"].astype(int), tiny_pixels(latents).astype(int), atol=1)
         assert result["pixels"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(3, 4, 6), (1, 5, 2)])
+def test_a_translator_maps_pixels_to_pixels(tmp_path: Path, backend: Backend, shape: tuple[int, int, int]) -> None:
+    folder = publish_tiny_translator(tmp_path, shape=shape, torchscript=True)
+    engine = load(folder, backend)
+    for rows in (1, 2, 7):
+        pixels = example_rows(read_card(folder).input, 3, rows)
+        pixels.setflags(write=False)  # as those are that a request brings
+        result = engine.run(pixels, BOTH)
+        np.testing.assert_array_equal(result["pixels"], tiny_translation(pixels))
+        np.testing.assert_allclose(result["images"], tiny_translation_images(pixels), atol=1e-6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -105,6 +125,35 @@ def test_a_graph_that_is_not_what_the_card_says_is_refused(
     with pytest.raises(BundleError, match=message) as error:
         load(publish_tiny_bundle(tmp_path, change_graph=change))
     assert "\n" not in str(error.value)
+
+
+def take_floats(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        ({"change_graph": rename_input}, "maps z to images, pixels, not input_pixels to images and pixels"),
+        ({"change_graph": take_floats}, r"input_pixels is tensor\(float\) .* the card says tensor\(uint8\)"),
+        (
+            {"card_input": ImageInput(channels=3, height=6, width=4)},
+            r"input_pixels is tensor\(uint8\) .* the card says tensor\(uint8\) \['rows', 6, 4, 3\]",
+        ),
+    ],
+)
+def test_a_translator_that_takes_other_images_than_the_card_says_is_refused(
+    tmp_path: Path, spoiled: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        load(publish_tiny_translator(tmp_path, **spoiled))
+
+
+def test_a_torchscript_translator_of_other_images_than_the_card_says_is_refused(tmp_path: Path) -> None:
+    card_input = ImageInput(channels=3, height=6, width=4)
+    folder = publish_tiny_translator(tmp_path, torchscript=True, card_input=card_input)
+    with pytest.raises(BundleError, match="the card says"):
+        load(folder, "torchscript")
 
 
 class WrongEngine:

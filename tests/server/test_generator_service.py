@@ -72,9 +72,22 @@ async def test_float32_answers_the_generators_own_range(stub: Any) -> None:
 
 async def test_png_answers_one_file_a_row(stub: Any) -> None:
     latents = latents_from_seed(1, 3, 4)
-    files = (await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PNG))).png.data
+    files = (await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PNG))).encoded.data
     assert all(Image.open(io.BytesIO(file)).format == "PNG" for file in files)
     assert_same_pixels(np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files]), latents)
+
+
+async def test_jpeg_answers_one_file_a_row_with_a_small_loss(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    publish_tiny_bundle(repository, "flat", latent_dim=1, shape=(3, 1, 1))
+    latents = latents_from_seed(1, 3, 1)
+    request = sent(latents, model="flat", format=pb.IMAGE_FORMAT_JPEG)
+    files = (await stub_of(connect(await start_server())).Generate(request)).encoded.data
+    images = [Image.open(io.BytesIO(file)) for file in files]
+    assert all(image.format == "JPEG" for image in images)
+    expected = tiny_pixels(latents, shape=(3, 1, 1)).astype(int)
+    np.testing.assert_allclose(np.stack([np.asarray(image) for image in images]).astype(int), expected, atol=6)
 
 
 async def test_a_seed_stands_for_the_latents_that_a_caller_would_draw(stub: Any) -> None:
@@ -120,7 +133,7 @@ async def test_png_files_have_as_many_channels_as_the_images(
     publish_tiny_bundle(repository, "other", shape=(channels, 5, 3))
     stub = stub_of(connect(await start_server()))
     response = await stub.Generate(seeded(1, model="other", format=pb.IMAGE_FORMAT_PNG))
-    image = Image.open(io.BytesIO(response.png.data[0]))
+    image = Image.open(io.BytesIO(response.encoded.data[0]))
     assert (image.mode, image.size) == (mode, (3, 5))
 
 
@@ -145,6 +158,7 @@ async def test_models_are_listed_with_what_a_caller_needs_to_know(
         device="cpu",
         backend="onnx",
         max_request_rows=100,
+        task=pb.TASK_GENERATE,
     )
 
 
@@ -263,7 +277,7 @@ async def test_an_unforeseen_error_is_internal_and_tells_nothing(
 
 
 async def test_a_request_larger_than_any_latents_is_refused_by_grpc(start_server: Start, connect: Connect) -> None:
-    server = await start_server(max_request_rows=1)
+    server = await start_server(max_request_rows=1, max_request_bytes=1000)
     request = sent(np.zeros((50_000, 4), np.float32))
     assert (await refusal(stub_of(connect(server)), request))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 

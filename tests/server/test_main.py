@@ -23,6 +23,8 @@ from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.__main__ import main
 from server.config import Address, ServerConfig
 from server.engine import cuda_devices
+from tests.picture_files import encoded, noise
+from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation
 
 ANY_PORTS = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
 REPOSITORY_ROOT = Path(__file__).parents[2]
@@ -99,6 +101,24 @@ def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
         assert process.wait(timeout=20) == 0
 
 
+def test_odd_metadata_in_a_picture_neither_fails_a_request_nor_fills_the_log(launch: Launch, repository: Path) -> None:
+    publish_tiny_translator(repository)
+    pixels = noise(4, 6, 3)
+    odd = encoded(pixels, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00")  # cut short
+    process = launch()
+    _, address = wait_until_ready(process)
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = GeneratorStub(channel)  # type: ignore[no-untyped-call]  # generated
+        request = pb.TranslateRequest(
+            model="tiny-a2b", encoded=pb.EncodedImages(data=[odd]), format=pb.IMAGE_FORMAT_PIXELS
+        )
+        assert stub.Translate(request, timeout=20).images.data == tiny_translation(pixels).tobytes()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+    assert process.stderr is not None
+    assert "EXIF" not in process.stderr.read()
+
+
 def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
     process = launch("--max-queue-delay-us", "60000000", "--drain-timeout-s", "100")
     _, address = wait_until_ready(process)
@@ -129,6 +149,8 @@ def user_error(*flags: str, cwd: Path | None = None) -> str:
         (["--metrics-address", "127.0.0.1:http"], "Invalid value for '--metrics-address'"),
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--max-batch-size", "0"], "Invalid value for '--max-batch-size': 0"),
+        (["--max-image-pixels", "0"], "Invalid value for '--max-image-pixels': 0"),
+        (["--max-request-bytes", "4294967296"], "Invalid value for '--max-request-bytes': 4294967296"),
         (["--max-queue-delay-us", "-1"], "Invalid value for '--max-queue-delay-us': -1"),
     ],
 )
@@ -152,7 +174,7 @@ def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path)
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 10
+    assert len(flagged) == 12
     for field in flagged:
         assert f"[default: {field.default}" in help_text
 

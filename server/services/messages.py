@@ -1,0 +1,107 @@
+"""Between the messages of ganserve.v1.Generator and plain values. Checks nothing: that is for admission."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.bundle import LatentInput
+from ganserve.v1 import generator_pb2 as pb
+from server.admission import SeededLatents, SentLatents
+from server.catalog import ServedModel
+from server.encoding import ENCODERS
+from server.image_admission import SentFiles, SentPixels
+from server.limits import ImageFormat
+
+Response = TypeVar("Response", pb.GenerateResponse, pb.TranslateResponse)
+
+# A shape may have millions of axes; this many are enough to see that it is wrong.
+_SHAPE_LENGTH: Final = 5
+
+
+def sent_latents(request: pb.GenerateRequest) -> SentLatents | SeededLatents | None:
+    """What a request wants images of; None if it does not say."""
+    match request.WhichOneof("input"):
+        case "latents":
+            return SentLatents(*_tensor_fields(request.latents))
+        case "seeded":
+            return SeededLatents(request.seeded.seed, request.seeded.count)
+        case _:
+            return None
+
+
+def sent_images(request: pb.TranslateRequest) -> SentPixels | SentFiles | None:
+    """What a request wants translated; None if it does not say."""
+    match request.WhichOneof("input"):
+        case "pixels":
+            return SentPixels(*_tensor_fields(request.pixels))
+        case "encoded":
+            return SentFiles(request.encoded.data)
+        case _:
+            return None
+
+
+def format_name(request: pb.GenerateRequest | pb.TranslateRequest) -> str:
+    """Name of the format to answer in, or a number that the protocol does not define."""
+    default = pb.IMAGE_FORMAT_PNG if request.WhichOneof("input") == "encoded" else pb.IMAGE_FORMAT_PIXELS
+    return _enum_name(pb.ImageFormat, request.format or default, "IMAGE_FORMAT_")
+
+
+def serialize_response(
+    kind: type[Response], model: ServedModel, images: NDArray[Any], image_format: ImageFormat
+) -> bytes:
+    """The answer, serialised; slow for many images, so not for the event loop then.
+
+    Args:
+        kind: of the answer.
+        model: that computed the images.
+        images: pixels (rows, height, width, channels), or for FLOAT32 images (rows, channels, height, width).
+        image_format: to encode them in.
+    """
+    response = kind(model=model.card.name, version=model.card.version)
+    if image_format in ENCODERS:
+        response.encoded.data.extend(ENCODERS[image_format](images))
+        return response.SerializeToString()
+    response.images.dtype = pb.DATA_TYPE_FLOAT32 if images.dtype == np.float32 else pb.DATA_TYPE_UINT8
+    response.images.shape.extend(images.shape)
+    response.images.data = images.astype(images.dtype.newbyteorder("<"), copy=False).tobytes()
+    return response.SerializeToString()
+
+
+def model_message(model: ServedModel, max_request_rows: int) -> pb.Model:
+    """What ListModels tells about a model."""
+    card = model.card
+    message = pb.Model(
+        name=card.name,
+        version=card.version,
+        kind=card.kind,
+        architecture=card.architecture,
+        dataset=card.dataset,
+        channels=card.channels,
+        height=card.height,
+        width=card.width,
+        device=model.device,
+        backend=model.backend,
+        max_request_rows=max_request_rows,
+    )
+    if isinstance(card.input, LatentInput):
+        message.task = pb.TASK_GENERATE
+        message.latent_dim = card.input.latent_dim
+        message.latent_distribution = card.input.distribution
+    else:
+        message.task = pb.TASK_TRANSLATE
+        shape = pb.ImageShape(channels=card.input.channels, height=card.input.height, width=card.input.width)
+        message.input_image.CopyFrom(shape)
+    return message
+
+
+def _tensor_fields(tensor: pb.Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    """Dtype, shape and data."""
+    return _enum_name(pb.DataType, tensor.dtype, "DATA_TYPE_"), tuple(tensor.shape[:_SHAPE_LENGTH]), tensor.data
+
+
+def _enum_name(enum: Any, number: int, prefix: str) -> str:
+    """The name without its prefix; the number itself if the protocol does not define it."""
+    return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)

@@ -1,0 +1,34 @@
+"""Cards of models that are never loaded, for tests of what may be asked of a model."""
+
+from __future__ import annotations
+
+import msgspec
+
+from exporter.bundle import Card, ImageInput, LatentInput
+
+GENERATOR = Card(
+    name="tiny",
+    version=3,
+    kind="",
+    architecture="tiny",
+    dataset="noise",
+    input=LatentInput(latent_dim=4),
+    channels=3,
+    height=4,
+    width=6,
+    files={},
+    parity=[],
+    training={},
+    tool_versions={},
+)
+
+# Its images come out twice as wide and high as they go in, so that the two cannot be mistaken for each other.
+TRANSLATOR = msgspec.structs.replace(
+    GENERATOR, name="tiny-a2b", input=ImageInput(channels=3, height=4, width=6), height=8, width=12
+)
+
+
+def translator_of(channels: int, height: int, width: int) -> Card:
+    """A card of a translator of images of that shape."""
+    row_input = ImageInput(channels=channels, height=height, width=width)
+    return msgspec.structs.replace(TRANSLATOR, input=row_input, channels=channels, height=height, width=width)
