@@ -1,33 +1,33 @@
-"""The command line of the exporter: flags -> plan -> export. Owns what is printed, and nothing else.
+"""The command line of the exporter: flags -> sources -> plans -> export. Owns the flags and the exit codes.
 
 python -m exporter runs/dcgan-fmnist32
 python -m exporter --module mynet:Generator --weights generator.pth --latent-dim 100 --name mynet
+python -m exporter --module mynet:Translator --weights translator.pth --input-image 3 128 128 --name mynet
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
-from rich.status import Status
-from rich.table import Table
 
-from exporter.bundle import BundleError, Card, check_name
+from exporter.bundle import BundleError, ImageInput, LatentInput, check_name
 from exporter.errors import ExportError, InputError
+from exporter.terminal import Progress, print_summary
 
-if TYPE_CHECKING:
-    from exporter.source import Source
-
-_MODULE_ONLY = {"weights", "latent_dim", "module_kwargs", "value_range"}
+_MODULE_ONLY = {"weights", "latent_dim", "input_image", "module_kwargs", "value_range"}
 _RUN_ONLY = {"checkpoint"}
+_INPUTS = {"latent_dim", "input_image"}
+_CHECKPOINT = re.compile(r"best|last|epoch-[0-9]{4,9}")
+_MAX_INPUT_SIZE = 4096
 
 
 def _parse_json_object(context: click.Context, parameter: click.Parameter, value: str) -> dict[str, Any]:
@@ -40,12 +40,30 @@ def _parse_json_object(context: click.Context, parameter: click.Parameter, value
     return decoded
 
 
+def _parse_checkpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not _CHECKPOINT.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is none; write best, last, or epoch-0012", context, parameter)
+    return value
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--checkpoint", type=click.Choice(["best", "last"]), default="best", help="Which weights of the run.")
+@click.option(
+    "--checkpoint",
+    callback=_parse_checkpoint,
+    default="best",
+    metavar="best|last|epoch-NNNN",
+    help="Which weights of the run.",
+)
 @click.option("--module", metavar="PKG.MOD:CLASS", help="Instead of a run: an importable torch.nn.Module.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Its weights: safetensors, or a saved state dict.")
 @click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Numbers in one of its latents.")
+@click.option(
+    "--input-image",
+    type=(click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE)),
+    metavar="C H W",
+    help="Instead, if it turns images into images: channels, height and width of those it takes.",
+)
 @click.option(
     "--module-kwargs",
     callback=_parse_json_object,
@@ -58,20 +76,22 @@ def _parse_json_object(context: click.Context, parameter: click.Parameter, value
     type=(float, float),
     default=(-1.0, 1.0),
     metavar="MIN MAX",
-    help="The values of its images that become pixels 0 and 255.",
+    help="The values of its images that are pixels 0 and 255.",
 )
-@click.option("--name", help="Name of the model in the repository.  [default: the run's model]", show_default=False)
+@click.option("--name", help="Name in the repository.  [default: the run's model]", show_default=False)
 @click.option("--version", type=click.IntRange(1, 1 << 20), help="Version.  [default: the next free one]")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
 @click.option("--fold/--no-fold", default=True, help="Fold BatchNorm into the layer before it.")
 @click.pass_context
 def main(
     context: click.Context,
+    *,
     run: Path | None,
-    checkpoint: Literal["best", "last"],
+    checkpoint: str,
     module: str | None,
     weights: Path | None,
     latent_dim: int | None,
+    input_image: tuple[int, int, int] | None,
     module_kwargs: dict[str, Any],
     value_range: tuple[float, float],
     name: str | None,
@@ -79,35 +99,43 @@ def main(
     models: Path,
     fold: bool,
 ) -> None:
-    """Turns RUN, or anyone's generator, into a proven version of the model repository."""
+    """Turns RUN, or anyone's module, into proven versions of the model repository."""
     with _one_line_errors():
         _check_flags(context, run, module)
         if name is not None:
             check_name(name)
         # Importing torch takes seconds, which wrong flags and --help need not wait for.
         console = Console(stderr=True)
-        with console.status("load the generator") as status:
-            from exporter.export import export, plan_export
+        with console.status("load the networks") as status:
+            from exporter.export import export_all, plan_exports
 
-            source: Source
             if run is not None:
                 from exporter.source import from_run
 
-                source = from_run(run, checkpoint)
+                sources = from_run(run, checkpoint)
             else:
-                from exporter.source import from_module
+                from exporter.imported import from_module
 
                 assert module is not None
                 assert weights is not None
-                assert latent_dim is not None
                 if str(Path.cwd()) not in sys.path:
                     sys.path.insert(0, str(Path.cwd()))
-                source = from_module(module, weights, latent_dim, module_kwargs, value_range)
-            plan = plan_export(models, name or source.kind, version, fold=fold)
-            progress = _Progress(console, status)
-            folder, card = export(source, plan, progress.begin)
+                row_input = _row_input(latent_dim, input_image)
+                sources = [from_module(module, weights, row_input, module_kwargs, value_range)]
+            names = [f"{name}{source.suffix}" if name else source.name for source in sources]
+            plans = plan_exports(models, names, version, fold=fold)
+            progress = Progress(console, status)
+            published = export_all(list(zip(sources, plans, strict=True)), progress.begin)
             progress.end()
-    _print_summary(folder, card, models)
+    print_summary(published, models)
+
+
+def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None) -> LatentInput | ImageInput:
+    if latent_dim is not None:
+        return LatentInput(latent_dim=latent_dim)
+    assert input_image is not None
+    channels, height, width = input_image
+    return ImageInput(channels=channels, height=height, width=width)
 
 
 def _check_flags(context: click.Context, run: Path | None, module: str | None) -> None:
@@ -118,9 +146,14 @@ def _check_flags(context: click.Context, run: Path | None, module: str | None) -
     foreign = sorted(given & (_MODULE_ONLY if module is None else _RUN_ONLY))
     if foreign:
         raise InputError(f"{_flag(foreign[0])} goes with {'--module' if module is None else 'a run folder'} only")
-    missing = [key for key in ("weights", "latent_dim", "name") if context.params[key] is None]
-    if module is not None and missing:
-        raise InputError(f"--module needs {' and '.join(map(_flag, missing))} too")
+    if module is not None:
+        missing = [_flag(key) for key in ("weights", "name") if key not in given]
+        if not given & _INPUTS:
+            missing.append("--latent-dim (or --input-image)")
+        if missing:
+            raise InputError(f"--module needs {' and '.join(missing)} too")
+        if given >= _INPUTS:
+            raise InputError("give --latent-dim if the module takes latents, --input-image if images, not both")
     low, high = context.params["value_range"]
     if not -1e6 <= low < high <= 1e6:
         raise InputError(f"--value-range {low:g} {high:g}: the first must be below the second, and both within 1e6")
@@ -145,47 +178,6 @@ def _one_line_errors() -> Iterator[None]:
 def _fail(message: str, exit_code: int) -> NoReturn:
     click.echo(f"Error: {message}", err=True)
     sys.exit(exit_code)
-
-
-class _Progress:
-    """Shows the running step, and prints each finished one with its time."""
-
-    def __init__(self, console: Console, status: Status) -> None:
-        self._console = console
-        self._status = status
-        self._step = ""
-        self._began_s = 0.0
-
-    def begin(self, step: str) -> None:
-        self.end()
-        self._step, self._began_s = step, time.monotonic()
-        self._status.update(step)
-
-    def end(self) -> None:
-        if self._step:
-            self._console.print(f"  {self._step} ({time.monotonic() - self._began_s:.1f} s)", highlight=False)
-
-
-def _print_summary(folder: Path, card: Card, models: Path) -> None:
-    table = Table(title="Largest difference from eager PyTorch")
-    for heading in ("rows", "TorchScript images", "ONNX images", "TorchScript pixels", "ONNX pixels"):
-        table.add_column(heading, justify="right")
-    for figure in card.parity:
-        table.add_row(
-            str(figure.rows),
-            f"{figure.torchscript_images:.1e}",
-            f"{figure.onnx_images:.1e}",
-            str(figure.torchscript_pixels),
-            str(figure.onnx_pixels),
-        )
-    Console().print(table)
-    click.echo(
-        f"{card.name} version {card.version}: latents of {card.latent_dim} -> {card.width} x {card.height} images"
-    )
-    for file_name in card.files:
-        click.echo(f"  {file_name}  {(folder / file_name).stat().st_size / 2**20:.2f} MiB")
-    click.echo(f"Serve it: python -m server --models {models}")
-    click.echo(folder)
 
 
 if __name__ == "__main__":

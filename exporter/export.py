@@ -5,26 +5,29 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
 from exporter import bundle
-from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, Card, Parity
+from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, Card, Parity, RowInput
 from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
-from exporter.graph import ServedGenerator
+from exporter.graph import ServedGraph, served_graph
 from exporter.onnx_graph import write_onnx
 from exporter.output_check import check_output
 from exporter.source import Source
 from exporter.torchscript import write_torchscript
 from exporter.verify import prove_parity
-from ganserve.latents import latents_from_seed
 
 _EXAMPLE_ROWS = 3  # of the traced batch: any number that no layer has, and above 1
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "ganserve")
+
+Announce: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -44,69 +47,111 @@ def plan_export(repository: Path, name: str, version: int | None, *, fold: bool 
         BundleError: the name cannot be one.
         InputError: the version exists.
     """
-    versions = bundle.list_versions(repository, name)
-    if version in versions:
-        raise InputError(
-            f"--version {version}: {bundle.version_folder(repository, name, version)} exists already;"
-            " leave --version out for the next free one"
-        )
-    return Plan(repository, name, version or max(versions, default=0) + 1, fold)
+    (plan,) = plan_exports(repository, [name], version, fold=fold)
+    return plan
 
 
-def export(source: Source, plan: Plan, announce: Callable[[str], None] = lambda step: None) -> tuple[Path, Card]:
-    """Exports and publishes a generator; returns its version's folder and card.
+def plan_exports(repository: Path, names: Sequence[str], version: int | None, *, fold: bool = True) -> list[Plan]:
+    """Plans one version of each name, all of the same number: the given one, or the next that is free for all.
 
-    Nothing is left in the repository unless both files match the generator.
+    Raises:
+        BundleError: a name cannot be one.
+        InputError: the version exists.
+    """
+    taken = {name: bundle.list_versions(repository, name) for name in names}
+    for name, versions in taken.items():
+        if version in versions:
+            raise InputError(
+                f"--version {version}: {bundle.version_folder(repository, name, version)} exists already;"
+                " leave --version out for the next free one"
+            )
+    newest = max((max(versions, default=0) for versions in taken.values()), default=0)
+    return [Plan(repository, name, version or newest + 1, fold) for name in names]
+
+
+def export(source: Source, plan: Plan, announce: Announce = lambda step: None) -> tuple[Path, Card]:
+    """Exports and publishes one network; see `export_all`."""
+    (published,) = export_all([(source, plan)], announce)
+    return published
+
+
+def export_all(
+    exports: Sequence[tuple[Source, Plan]], announce: Announce = lambda step: None
+) -> list[tuple[Path, Card]]:
+    """Exports and publishes the networks of a run, or anyone's one; returns each version's folder and card.
+
+    Nothing is left in the repository unless all files of all networks match.
 
     Args:
-        source: the generator.
-        plan: where it goes.
+        exports: the networks, and where they go.
         announce: called with the name of each step as it begins.
 
     Raises:
-        ExportError: the generator cannot be exported, or a file does not match it.
-        BundleError: the repository does not take it.
+        ExportError: a network cannot be exported, or a file does not match it.
+        BundleError: the repository does not take one.
     """
-    announce("check the generator's images")
+    with ExitStack() as stack:
+        proven: list[tuple[Path, Card]] = []
+        for source, plan in exports:
+            staged = stack.enter_context(bundle.staging_folder(plan.repository))
+            of_one = announce if len(exports) == 1 else _named(announce, plan.name)
+            proven.append((staged, _build(source, plan, staged, of_one)))
+        announce("publish")
+        published: list[tuple[Path, Card]] = []
+        for (_, plan), (staged, card) in zip(exports, proven, strict=True):
+            try:
+                published.append((bundle.publish(plan.repository, staged, card), card))
+            except BundleError as error:
+                if not published:
+                    raise
+                folders = ", ".join(str(folder) for folder, _ in published)
+                raise BundleError(f"{error}; already published: {folders}") from error
+        return published
+
+
+def _named(announce: Announce, name: str) -> Announce:
+    """Tells the steps of one network from those of the others."""
+    return lambda step: announce(f"{name}: {step}")
+
+
+def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card:
+    """Writes and proves both files in `staged`; returns their card."""
+    announce("check the images")
     channels, height, width = check_output(source)
-    reference = ServedGenerator(source.generator, source.value_min, source.value_max).eval()
-    example_latents = torch.from_numpy(latents_from_seed(0, _EXAMPLE_ROWS, source.latent_dim))
+    reference = served_graph(source.network, source.input, source.value_min, source.value_max)
+    rows = torch.from_numpy(bundle.example_rows(source.input, 0, _EXAMPLE_ROWS))
 
     graph = fold_batch_norms(reference) if plan.fold else reference
     total, left = count_batch_norms(reference), count_batch_norms(graph)
     announce(f"fold {total - left} of {total} BatchNorms")
-
-    with bundle.staging_folder(plan.repository) as staged:
-        announce("write TorchScript")
-        write_torchscript(graph, example_latents, staged / TORCHSCRIPT_FILE)
-        announce("write ONNX")
-        write_onnx(graph, example_latents, staged / ONNX_FILE)
-        announce("prove that both match eager PyTorch")
-        parity = _prove(reference, staged, source.latent_dim, folded=total > left)
-        announce("publish")
-        card = Card(
-            name=plan.name,
-            version=plan.version,
-            kind=source.kind,
-            architecture=source.architecture,
-            dataset=source.dataset,
-            latent_dim=source.latent_dim,
-            channels=channels,
-            height=height,
-            width=width,
-            value_min=source.value_min,
-            value_max=source.value_max,
-            files={name: bundle.sha256_of(staged / name) for name in (ONNX_FILE, TORCHSCRIPT_FILE)},
-            parity=parity,
-            training=_finite(source.training),
-            tool_versions=_tool_versions(),
-        )
-        return bundle.publish(plan.repository, staged, card), card
+    announce("write TorchScript")
+    write_torchscript(graph, rows, staged / TORCHSCRIPT_FILE)
+    announce("write ONNX")
+    write_onnx(graph, source.input.name, rows, staged / ONNX_FILE)
+    announce("prove that both match eager PyTorch")
+    parity = _prove(reference, staged, source.input, folded=total > left)
+    return Card(
+        name=plan.name,
+        version=plan.version,
+        kind=source.kind,
+        architecture=source.architecture,
+        dataset=source.dataset,
+        input=source.input,
+        channels=channels,
+        height=height,
+        width=width,
+        value_min=source.value_min,
+        value_max=source.value_max,
+        files={name: bundle.sha256_of(staged / name) for name in (ONNX_FILE, TORCHSCRIPT_FILE)},
+        parity=parity,
+        training=_finite(source.training),
+        tool_versions=_tool_versions(),
+    )
 
 
-def _prove(reference: ServedGenerator, staged: Path, latent_dim: int, *, folded: bool) -> list[Parity]:
+def _prove(reference: ServedGraph, staged: Path, row_input: RowInput, *, folded: bool) -> list[Parity]:
     try:
-        return prove_parity(reference, staged, latent_dim)
+        return prove_parity(reference, staged, row_input)
     except ParityError as error:
         if not folded:
             raise

@@ -12,19 +12,20 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from exporter.bundle import INPUT_LATENTS, OUTPUT_IMAGES, OUTPUT_PIXELS
+from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
 from exporter.errors import ExportError, first_line
 from exporter.fold import count_batch_norms
 
 OPSET: Final = 18
 
 
-def write_onnx(graph: nn.Module, example_latents: Tensor, path: Path) -> None:
+def write_onnx(graph: nn.Module, input_name: str, example_rows: Tensor, path: Path) -> None:
     """Exports `graph` to `path` with a dynamic batch axis, stripped of all that describes this machine.
 
     Args:
         graph: in eval mode, on CPU.
-        example_latents: float32 (rows, latent_dim), rows above 1: a batch of 1 would become a constant.
+        input_name: of the graph's input, see `exporter.bundle`.
+        example_rows: what it takes, by shape and dtype; above 1 row: a batch of 1 would become a constant.
         path: where to write; the weights lie in the same file.
 
     Raises:
@@ -36,10 +37,10 @@ def write_onnx(graph: nn.Module, example_latents: Tensor, path: Path) -> None:
             warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
             program = torch.onnx.export(
                 graph,
-                (example_latents,),
+                (example_rows,),
                 dynamo=True,
                 verbose=False,
-                input_names=[INPUT_LATENTS],
+                input_names=[input_name],
                 output_names=[OUTPUT_IMAGES, OUTPUT_PIXELS],
                 dynamic_shapes=({0: torch.export.Dim("rows")},),
                 opset_version=OPSET,

@@ -1,28 +1,30 @@
-"""Decides whether what a generator puts out can be served at all. Knows nothing of formats and files."""
+"""Decides whether what a network puts out can be served at all. Knows nothing of formats and files."""
 
 from __future__ import annotations
 
 import torch
 
+from exporter.bundle import example_rows
 from exporter.errors import InputError
+from exporter.graph import served_graph
 from exporter.source import Source
-from ganserve.latents import latents_from_seed
 
 _ROWS = 8
 _SEED = 0
 
 
 def check_output(source: Source) -> tuple[int, int, int]:
-    """Generates a few images and returns their shape (C, H, W).
+    """Makes a few images of random rows and returns their shape (C, H, W).
 
     Raises:
-        InputError: they are not images of up to 4 channels in about the source's value range, or the image of a latent
-            depends on anything but the latent.
+        InputError: they are not images of up to 4 channels in about the source's value range, or the image of a row
+            depends on anything but the row.
     """
-    latents = torch.from_numpy(latents_from_seed(_SEED, _ROWS, source.latent_dim))
+    rows = torch.from_numpy(example_rows(source.input, _SEED, _ROWS))
+    graph = served_graph(source.network, source.input, source.value_min, source.value_max)
     with torch.no_grad():
-        images: torch.Tensor = source.generator(latents)
-        first_images: torch.Tensor = source.generator(latents[: _ROWS // 2])
+        images = graph.images(rows)
+        first_images = graph.images(rows[: _ROWS // 2])
     if images.ndim != 4 or images.dtype != torch.float32:
         raise InputError(f"the generator gives {images.dtype} {tuple(images.shape)}, not float32 images (N, C, H, W)")
     channels, height, width = images.shape[1:]
@@ -35,7 +37,7 @@ def check_output(source: Source) -> tuple[int, int, int]:
     _check_range(images, source)
     if (images[: _ROWS // 2] - first_images).abs().max() > 1e-3 * (source.value_max - source.value_min):
         raise InputError(
-            "the image of a latent changes with its batch or from call to call, so no server could repeat it:"
+            "the image of a row changes with its batch or from call to call, so no server could repeat it:"
             " is there noise or dropout in forward, or a BatchNorm without running statistics?"
         )
     return channels, height, width

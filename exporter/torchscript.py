@@ -15,7 +15,7 @@ from torch import Tensor, nn
 _SOURCE_MAP_SUFFIX = ".debug_pkl"
 
 
-def write_torchscript(graph: nn.Module, example_latents: Tensor, path: Path) -> None:
+def write_torchscript(graph: nn.Module, example_rows: Tensor, path: Path) -> None:
     """Traces `graph` and writes it to `path`, without source maps: they hold the paths of this machine.
 
     Parameters stay parameters (the module is not frozen), so that whoever loads the file can move it to another device
@@ -23,12 +23,13 @@ def write_torchscript(graph: nn.Module, example_latents: Tensor, path: Path) -> 
 
     Args:
         graph: in eval mode, on CPU.
-        example_latents: float32 (rows, latent_dim); rows above 1, so that no batch size of 1 is taken for a constant.
+        example_rows: what it takes, by shape and dtype; above 1 row, so that no batch size of 1 is taken for a
+            constant.
         path: where to write.
     """
     with quiet_torchscript(), torch.no_grad():
         # No check_trace: the parity proof is stricter, and reads the file.
-        traced = torch.jit.trace(graph, (example_latents,), check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(graph, (example_rows,), check_trace=False)  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
     with zipfile.ZipFile(buffer) as full, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as stripped:

@@ -15,31 +15,33 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.bundle import (
-    INPUT_LATENTS,
     ONNX_FILE,
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
     TORCHSCRIPT_FILE,
-    TRITON_MAX_BATCH_SIZE,
     Parity,
+    RowInput,
+    example_rows,
+    proven_batch_rows,
 )
 from exporter.errors import ParityError, first_line
-from exporter.graph import ServedGenerator
+from exporter.graph import ServedGraph
 from exporter.torchscript import quiet_torchscript
-from ganserve.latents import latents_from_seed
 
-BATCH_ROWS: Final = (1, 2, 7, TRITON_MAX_BATCH_SIZE)
 IMAGE_TOLERANCE: Final = 1e-4  # of images in -1 .. 1; wider ranges get as much more
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two may fall either way
 
 _BATCH_REMEDY = "forward must not turn the batch size into a number: write z.shape[0] or -1, not len(z) or int(...)"
 
 Arrays: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, pixels
-Runner: TypeAlias = Callable[[NDArray[np.float32]], Arrays]
+Runner: TypeAlias = Callable[[NDArray[Any]], Arrays]
 
 
-def prove_parity(reference: ServedGenerator, folder: Path, latent_dim: int) -> list[Parity]:
+def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> list[Parity]:
     """Compares both files in `folder` with eager, unfolded PyTorch on CPU; returns one figure a batch size.
+
+    The rows are random: latents, or noise as pixels. A picture of one colour throughout would prove nothing of a
+    network with instance norms: they divide rounding errors by a spread of zero.
 
     Raises:
         ParityError: a file cannot be run, or differs by more than the tolerance; says which, where and by how much.
@@ -47,18 +49,20 @@ def prove_parity(reference: ServedGenerator, folder: Path, latent_dim: int) -> l
     reference = reference.eval()
     runners = {
         TORCHSCRIPT_FILE: _load(_torchscript_runner, folder / TORCHSCRIPT_FILE),
-        ONNX_FILE: _load(_onnx_runner, folder / ONNX_FILE),
+        ONNX_FILE: _load(lambda path: _onnx_runner(path, row_input.name), folder / ONNX_FILE),
     }
     tolerance = IMAGE_TOLERANCE * (reference.value_max - reference.value_min) / 2
     figures = []
-    for rows in BATCH_ROWS:
-        latents = latents_from_seed(rows, rows, latent_dim)  # fresh ones for each batch size
+    with torch.no_grad():
+        height, width = reference(torch.from_numpy(example_rows(row_input, 0, 1)))[0].shape[2:]
+    for rows in batch_rows(proven_batch_rows(height, width)):
+        batch = example_rows(row_input, rows, rows)  # fresh ones for each batch size
         with torch.no_grad():
-            images, pixels = reference(torch.from_numpy(latents))
+            images, pixels = reference(torch.from_numpy(batch))
         expected = (images.numpy(), pixels.numpy())
         if not np.isfinite(expected[0]).all():
             raise ParityError(f"the generator itself gives NaN or infinity at {rows} rows; try another checkpoint")
-        differences = {name: _compare(name, run, latents, expected, tolerance) for name, run in runners.items()}
+        differences = {name: _compare(name, run, batch, expected, tolerance) for name, run in runners.items()}
         figures.append(
             Parity(
                 rows=rows,
@@ -71,13 +75,16 @@ def prove_parity(reference: ServedGenerator, folder: Path, latent_dim: int) -> l
     return figures
 
 
-def _compare(
-    name: str, run: Runner, latents: NDArray[np.float32], expected: Arrays, tolerance: float
-) -> tuple[float, int]:
+def batch_rows(largest: int) -> list[int]:
+    """The batch sizes to compare at: 1, 2, 7 and the largest."""
+    return sorted({rows for rows in (1, 2, 7) if rows < largest} | {largest})
+
+
+def _compare(name: str, run: Runner, batch: NDArray[Any], expected: Arrays, tolerance: float) -> tuple[float, int]:
     """Returns the largest differences of images and pixels."""
-    where = f"{name} at {len(latents)} rows"
+    where = f"{name} at {len(batch)} rows"
     try:
-        actual = run(latents)
+        actual = run(batch)
     except Exception as error:  # both runtimes raise errors of their own making
         raise ParityError(f"{where} cannot be run ({first_line(error)}); {_BATCH_REMEDY}") from error
     for output, got, wanted in zip((OUTPUT_IMAGES, OUTPUT_PIXELS), actual, expected, strict=True):
@@ -109,10 +116,10 @@ def _torchscript_runner(path: Path) -> Runner:
     with quiet_torchscript():
         module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
 
-    def run(latents: NDArray[np.float32]) -> Arrays:
+    def run(batch: NDArray[Any]) -> Arrays:
         try:
             with torch.no_grad():
-                images, pixels = module(torch.from_numpy(latents))
+                images, pixels = module(torch.from_numpy(batch))
         except RuntimeError as error:  # the interpreter's own traceback stands before the reason
             raise RuntimeError(str(error).rsplit("RuntimeError: ", 1)[-1]) from error
         return images.numpy(), pixels.numpy()
@@ -120,13 +127,13 @@ def _torchscript_runner(path: Path) -> Runner:
     return run
 
 
-def _onnx_runner(path: Path) -> Runner:
+def _onnx_runner(path: Path, input_name: str) -> Runner:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(latents: NDArray[np.float32]) -> Arrays:
-        images, pixels = session.run([OUTPUT_IMAGES, OUTPUT_PIXELS], {INPUT_LATENTS: latents})
+    def run(batch: NDArray[Any]) -> Arrays:
+        images, pixels = session.run([OUTPUT_IMAGES, OUTPUT_PIXELS], {input_name: batch})
         return images, pixels
 
     return run

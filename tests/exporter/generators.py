@@ -1,4 +1,4 @@
-"""Small generators for the exporter's tests."""
+"""Small generators and translators for the exporter's tests."""
 
 from __future__ import annotations
 
@@ -91,6 +91,75 @@ class FiveChannelGenerator(TutorialGenerator):
 class HalfPrecisionGenerator(FlatGenerator):
     def forward(self, latents: Tensor) -> Tensor:
         return super().forward(latents).half()
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3),
+            nn.InstanceNorm2d(width),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3),
+            nn.InstanceNorm2d(width),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps + cast(Tensor, self.main(maps))
+
+
+class ResNetTranslator(nn.Module):
+    """Images to images of the same size, a multiple of 4, in the style of CycleGAN code; upsamples in both ways."""
+
+    def __init__(self, width: int = 4, channels: int = 3) -> None:
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(channels, width, 7),
+            *(nn.InstanceNorm2d(width), nn.ReLU(True)),
+            nn.Conv2d(width, 2 * width, 3, 2, 1),
+            *(nn.InstanceNorm2d(2 * width), nn.ReLU(True)),
+            nn.Conv2d(2 * width, 4 * width, 3, 2, 1),
+            *(nn.InstanceNorm2d(4 * width), nn.ReLU(True)),
+            ResidualBlock(4 * width),
+            ResidualBlock(4 * width),
+            nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, 1),
+            *(nn.InstanceNorm2d(2 * width), nn.ReLU(True)),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            *(nn.InstanceNorm2d(width), nn.ReLU(True)),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(width, channels, 7),
+            nn.Tanh(),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, self.main(images))
+
+
+class InverseTranslator(nn.Module):
+    """The negative of a picture whose values lie in value_min .. value_max."""
+
+    def __init__(self, total: float = 0.0) -> None:
+        super().__init__()
+        self.total = nn.Parameter(torch.tensor(total))  # value_min + value_max
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.total - images.view(images.shape)  # view, which refuses strided tensors
+
+
+class BatchMeanTranslator(nn.Module):
+    """Lets each image depend on its neighbours in the batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images - images.mean(0, keepdim=True)
+
+
+class RowDroppingTranslator(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images[1:]
 
 
 class BrokenGenerator(nn.Module):

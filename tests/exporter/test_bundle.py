@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter import bundle
-from exporter.bundle import BundleError
+from exporter.bundle import BundleError, ImageInput, LatentInput
 from tests.exporter.conftest import Exported
 from tests.exporter.test_card import NO_DEADLINE, make_card, sizes
 
@@ -132,11 +132,19 @@ def test_version_is_never_replaced(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
 
 
-def test_versions_of_a_model_keep_its_shapes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"height": 16}, id="image"),
+        pytest.param({"input": LatentInput(latent_dim=7)}, id="latents"),
+        pytest.param({"input": ImageInput(channels=3, height=8, width=8)}, id="images-in"),
+    ],
+)
+def test_versions_of_a_model_keep_its_shapes(tmp_path: Path, change: dict[str, Any]) -> None:
     publish(tmp_path)
     publish(tmp_path, version=2)
-    with pytest.raises(BundleError, match="another latent size or image shape; give this one another --name"):
-        publish(tmp_path, version=3, height=16)
+    with pytest.raises(BundleError, match="another input or image shape; give this one another --name"):
+        publish(tmp_path, version=3, **change)
     assert bundle.list_versions(tmp_path, "tiny") == [1, 2]
 
 
@@ -173,9 +181,9 @@ def test_repository_that_is_a_file_gives_one_line(tmp_path: Path) -> None:
         pass
 
 
-def test_triton_config_lies_beside_the_exported_version(exported: Exported) -> None:
-    text = (exported.repository / "tiny" / bundle.TRITON_CONFIG_FILE).read_text()
-    assert text == bundle.triton_config(exported.card)
+def test_triton_config_lies_beside_the_exported_version(any_exported: Exported) -> None:
+    text = (any_exported.repository / "tiny" / bundle.TRITON_CONFIG_FILE).read_text()
+    assert text == bundle.triton_config(any_exported.card)
 
 
 @pytest.mark.parametrize("obstacle", ["model is a file", "config is a folder", "config is not text"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from hypothesis import assume, example, given, settings
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from exporter import bundle
-from exporter.bundle import BundleError, Card, Parity
+from exporter.bundle import BundleError, Card, ImageInput, LatentInput, Parity, RowInput, example_rows
 
 NO_DEADLINE = settings(deadline=None)  # disks stall
 
 sizes = st.integers(1, 1 << 20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 sha256s = st.binary(min_size=32, max_size=32).map(bytes.hex)
+inputs = st.builds(LatentInput, latent_dim=sizes) | st.builds(
+    ImageInput, channels=st.integers(1, 4), height=sizes, width=sizes
+)
 cards = st.builds(
     Card,
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
@@ -27,7 +31,7 @@ cards = st.builds(
     kind=st.text(max_size=9),
     architecture=st.text(max_size=9),
     dataset=st.text(max_size=9),
-    latent_dim=sizes,
+    input=inputs,
     channels=st.integers(1, 4),
     height=sizes,
     width=sizes,
@@ -49,7 +53,7 @@ def make_card(**changes: Any) -> Card:
         "kind": "dcgan",
         "architecture": "dcgan",
         "dataset": "digits",
-        "latent_dim": 6,
+        "input": LatentInput(latent_dim=6),
         "channels": 3,
         "height": 8,
         "width": 8,
@@ -124,11 +128,16 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema_version": 2}, "schema_version"),
+        ({"schema_version": 1}, "schema_version"),
         ({"version": 0}, "version"),
         ({"channels": 5}, "channels"),
-        ({"latent_dim": 1 << 21}, "latent_dim"),
-        ({"latent_distribution": "uniform"}, "latent_distribution"),
+        ({"input": {"type": "latents", "latent_dim": 1 << 21}}, "latent_dim"),
+        ({"input": {"type": "latents", "latent_dim": 6, "distribution": "uniform"}}, "distribution"),
+        ({"input": {"type": "latents", "latent_dim": 6, "channels": 3}}, "channels"),
+        ({"input": {"type": "image", "channels": 5, "height": 8, "width": 8}}, "channels"),
+        ({"input": {"type": "image", "channels": 3, "height": 0, "width": 8}}, "height"),
+        ({"input": {"type": "text"}}, "input"),
+        ({"input": None}, "input"),
         ({"files": {"model.onnx": "ABC"}}, "files"),
         ({"surprise": 1}, "surprise"),
     ],
@@ -157,12 +166,26 @@ def test_missing_card_and_card_that_is_a_folder_give_one_line(tmp_path: Path) ->
 def test_triton_config_is_one_for_any_card(card: Card) -> None:
     config = text_format.Parse(bundle.triton_config(card), model_config_pb2.ModelConfig())
     assert (config.name, config.platform, config.max_batch_size) == (card.name, "onnxruntime_onnx", 64)
-    (latents,) = config.input
+    (taken,) = config.input
     images, pixels = config.output
-    assert (latents.name, latents.data_type) == ("latents", model_config_pb2.TYPE_FP32)
-    assert list(latents.dims) == [card.latent_dim]
+    if isinstance(card.input, LatentInput):
+        assert (taken.name, taken.data_type) == ("latents", model_config_pb2.TYPE_FP32)
+        assert list(taken.dims) == [card.input.latent_dim]
+    else:
+        assert (taken.name, taken.data_type) == ("input_pixels", model_config_pb2.TYPE_UINT8)
+        assert list(taken.dims) == [card.input.height, card.input.width, card.input.channels]
     assert (images.name, images.data_type) == ("images", model_config_pb2.TYPE_FP32)
     assert list(images.dims) == [card.channels, card.height, card.width]
     assert (pixels.name, pixels.data_type) == ("pixels", model_config_pb2.TYPE_UINT8)
     assert list(pixels.dims) == [card.height, card.width, card.channels]
     assert config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize("row_input", [LatentInput(latent_dim=6), ImageInput(channels=3, height=8, width=12)])
+def test_example_rows_are_the_inputs_and_follow_the_seed(row_input: RowInput) -> None:
+    rows = example_rows(row_input, 3, 5)
+    assert rows.shape == (5, *row_input.row_shape)
+    assert rows.dtype == np.dtype(row_input.dtype)
+    assert np.isfinite(rows).all()
+    np.testing.assert_array_equal(rows, example_rows(row_input, 3, 5))
+    assert (rows != example_rows(row_input, 4, 5)).any()

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from torch import nn
 
 from exporter import bundle
 from exporter.__main__ import main
 from tests.exporter.conftest import Exported
-from tests.exporter.generators import LATENT_DIM, FlatGenerator, TutorialGenerator, randomise
-from tests.exporter.test_source import FakeRun
+from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
+from tests.exporter.generators import (
+    LATENT_DIM,
+    BatchMeanTranslator,
+    FlatGenerator,
+    InverseTranslator,
+    TutorialGenerator,
+    randomise,
+)
 
 OWN_MODULE = """
 from tests.exporter.generators import TutorialGenerator
@@ -31,10 +39,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delitem(sys.modules, "own_generator", raising=False)
     (tmp_path / "own_generator.py").write_text(OWN_MODULE)
     torch.save(randomise(TutorialGenerator(width=2)).state_dict(), tmp_path / "own.pth")
+    torch.save(InverseTranslator().state_dict(), tmp_path / "inverse.pth")
     return tmp_path
 
 
-def run_cli(*arguments: str | Path) -> Result:
+def run_cli(*arguments: str | int | Path) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
@@ -42,6 +51,11 @@ def own_flags(**changes: str) -> list[str]:
     flags = {"module": "own_generator:OwnGenerator", "weights": "own.pth", "latent-dim": str(LATENT_DIM)}
     flags |= {"name": "own", "module-kwargs": '{"width": 2}'} | {k.replace("_", "-"): v for k, v in changes.items()}
     return [part for flag, value in flags.items() for part in (f"--{flag}", value)]
+
+
+def translator_flags() -> list[str]:
+    flags = ["--module", "tests.exporter.generators:InverseTranslator", "--weights", "inverse.pth", "--name", "own"]
+    return [*flags, "--models", "models"]
 
 
 def assert_one_line(result: Result, exit_code: int = 2) -> str:
@@ -70,14 +84,59 @@ def test_module_of_the_current_folder_is_exported(own: Path) -> None:
     assert bundle.list_versions(own / "models", "own") == [1, 2]
 
 
-def test_run_is_exported_under_its_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = FakeRun(generator=randomise(FlatGenerator()))
-    monkeypatch.setattr("trainer.checkpoint.load_generator", lambda path, which: run)
+def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
+    result = run_cli(*translator_flags(), "--input-image", 3, 8, 12)
+    assert result.exit_code == 0, result.output
+    assert "own version 1: 12 x 8 images -> 12 x 8 images" in result.stdout
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert card.input == bundle.ImageInput(channels=3, height=8, width=12)
+
+
+def test_run_is_exported_under_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = randomise(FlatGenerator())
+    replace_runs(monkeypatch, [make_exported_run(network=network, name="pggan", model="pggan")])
     result = run_cli(tmp_path / "run", "--models", tmp_path / "models", "--version", "4")
     assert result.exit_code == 0, result.output
     folder = Path(result.stdout.splitlines()[-1])
-    assert folder == tmp_path / "models" / "dcgan" / "4"
+    assert folder == tmp_path / "models" / "pggan" / "4"
     assert bundle.read_card(folder).training["checkpoint"] == "best"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name_flags", "name"),
+    [("last", (), "cyclegan"), ("epoch-0012", ("--name", "mine"), "mine")],
+)
+def test_run_of_two_translators_is_exported_as_two_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: str, name_flags: tuple[str, ...], name: str
+) -> None:
+    asked = replace_runs(monkeypatch, make_translation_run(nn.Identity(), InverseTranslator()))
+    result = run_cli(tmp_path / "run", "--models", tmp_path / "models", "--checkpoint", checkpoint, *name_flags)
+    assert result.exit_code == 0, result.output
+    assert asked == [(tmp_path / "run", checkpoint)]
+    folders = [tmp_path / "models" / f"{name}{suffix}" / "1" for suffix in ("-a2b", "-b2a")]
+    assert result.stdout.splitlines()[-3].startswith("Serve them: ")
+    assert result.stdout.splitlines()[-2:] == [str(folder) for folder in folders]
+    for folder in folders:
+        assert f"{folder.parent.name} version 1: 8 x 8 images -> 8 x 8 images" in result.stdout
+        assert bundle.read_card(folder).training["checkpoint"] == checkpoint
+
+
+def test_nothing_of_a_run_is_published_unless_all_of_it_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_runs(monkeypatch, make_translation_run(nn.Identity(), BatchMeanTranslator()))
+    assert "image of a row changes" in assert_one_line(run_cli(tmp_path, "--models", tmp_path / "models"))
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_version_that_one_of_two_models_has_stops_both_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_runs(monkeypatch, make_translation_run(nn.Identity(), nn.Identity()))
+    monkeypatch.setattr("exporter.export.check_output", lambda source: pytest.fail("began to work"))
+    (tmp_path / "models" / "cyclegan-b2a" / "2").mkdir(parents=True)
+    result = run_cli(tmp_path, "--models", tmp_path / "models", "--version", 2)
+    assert "cyclegan-b2a/2 exists already" in assert_one_line(result)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +147,19 @@ def test_run_is_exported_under_its_models_name(tmp_path: Path, monkeypatch: pyte
         pytest.param(["no-run"], "no-run: not a run folder", id="no-run"),
         pytest.param(["run", "--weights", "own.pth"], "--weights goes with --module only", id="weights-of-a-run"),
         pytest.param(["run", "--latent-dim", "3"], "--latent-dim goes with --module only", id="latent-dim-of-a-run"),
-        pytest.param(["--module", "a:B", "--name", "x"], "--module needs --weights and --latent-dim too", id="needs"),
+        pytest.param(["run", "--input-image", *"388"], "--input-image goes with --module only", id="image-of-a-run"),
+        pytest.param(["run", "--checkpoint", "newest"], "'newest' is none; write best, last, or", id="no-checkpoint"),
+        pytest.param(["run", "--checkpoint", "epoch-../../x"], "write best, last, or epoch-0012", id="path"),
+        pytest.param([*own_flags(), "--input-image", *"388"], "--input-image if images, not both", id="both-inputs"),
+        pytest.param(translator_flags(), "--module needs --latent-dim (or --input-image) too", id="no-input"),
+        pytest.param([*translator_flags(), "--input-image", *"588"], "'--input-image': 5 is not in the", id="channels"),
+        pytest.param([*translator_flags(), "--input-image", *"308"], "'--input-image': 0 is not in the", id="height"),
+        pytest.param([*translator_flags(), "--input-image", "3", "8"], "'--input-image' requires 3 arg", id="two"),
+        pytest.param(
+            ["--module", "a:B", "--name", "x"],
+            "--module needs --weights and --latent-dim (or --input-image) too",
+            id="needs",
+        ),
         pytest.param(
             [*own_flags(), "--checkpoint", "best"], "--checkpoint goes with a run folder only", id="checkpoint"
         ),
@@ -119,7 +190,7 @@ def test_name_that_has_other_shapes_gives_one_line(own: Path) -> None:
     other = own / "models" / "own"
     (other / "1").mkdir(parents=True)
     (other / bundle.TRITON_CONFIG_FILE).write_text('name: "own"')
-    assert "another latent size or image shape" in assert_one_line(run_cli(*own_flags()))
+    assert "another input or image shape" in assert_one_line(run_cli(*own_flags()))
     assert bundle.list_versions(own / "models", "own") == [1]
 
 
@@ -143,7 +214,7 @@ def test_flags_are_read_without_torch_and_modules_without_the_trainer() -> None:
 import json, sys
 import exporter.__main__
 before = "torch" in sys.modules
-import exporter.export, exporter.source
+import exporter.export, exporter.imported, exporter.source
 print(json.dumps([before, "trainer" in sys.modules]))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

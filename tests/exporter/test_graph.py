@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.graph import ServedGenerator, SpatialLatents
+from exporter.bundle import ImageInput, LatentInput
+from exporter.graph import ServedGenerator, ServedTranslator, SpatialLatents, served_graph
+from tests.exporter.generators import InverseTranslator, ResNetTranslator
 
 
 class Constant(nn.Module):
@@ -60,3 +62,37 @@ def test_images_are_channels_first_and_pixels_channels_last() -> None:
 def test_spatial_latents_adds_two_axes_of_one() -> None:
     wrapped = SpatialLatents(nn.Identity())
     assert wrapped(torch.zeros(3, 7)).shape == (3, 7, 1, 1)
+
+
+@pytest.mark.parametrize(("value_min", "value_max"), [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-7.5, 3.0)])
+def test_every_pixel_comes_back_through_a_translator_that_changes_nothing(value_min: float, value_max: float) -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(2, 8, 4, 4)
+    images, pixels = ServedTranslator(nn.Identity(), value_min, value_max)(levels)
+    assert torch.equal(pixels, levels)
+    assert images.dtype == torch.float32
+    assert images.shape == (2, 4, 8, 4)
+    assert images.min().item() == pytest.approx(value_min)
+    assert images.max().item() == pytest.approx(value_max)
+
+
+def test_translator_is_given_contiguous_images_channels_first_in_the_value_range() -> None:
+    input_pixels = torch.zeros(1, 2, 3, 2, dtype=torch.uint8)
+    input_pixels[0, 1, 2, 1] = 255  # bottom right, second channel
+    images, pixels = ServedTranslator(InverseTranslator(total=1.0), 0.0, 1.0)(input_pixels)
+    assert images.shape == (1, 2, 2, 3)
+    assert images[0, 1, 1, 2].item() == 0.0
+    assert images.sum().item() == 11.0
+    assert torch.equal(pixels, 255 - input_pixels)
+    assert pixels.is_contiguous()
+
+
+def test_translators_weights_alone_are_in_the_state_dict() -> None:
+    translator = ResNetTranslator()
+    assert len(ServedTranslator(translator).state_dict()) == len(translator.state_dict())
+
+
+def test_input_decides_what_serves_a_network() -> None:
+    image_input = ImageInput(channels=3, height=4, width=4)
+    assert isinstance(served_graph(nn.Identity(), LatentInput(latent_dim=3), -1, 1), ServedGenerator)
+    assert isinstance(served_graph(nn.Identity(), image_input, -1, 1), ServedTranslator)
+    assert not served_graph(nn.Identity(), image_input, -1, 1).training

@@ -1,0 +1,57 @@
+"""What trainer.checkpoint gives the exporter, without a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from tests.exporter.generators import LATENT_DIM, FlatGenerator
+from trainer.checkpoint import ExportedRun
+
+
+def make_exported_run(**changes: Any) -> ExportedRun:
+    facts: dict[str, Any] = {
+        "network": FlatGenerator(),
+        "name": "dcgan",
+        "suffix": "",
+        "model": "dcgan",
+        "preset": "dcgan-digits",
+        "architecture": "dcgan",
+        "dataset": "digits",
+        "latent_dim": LATENT_DIM,
+        "channels": 1,
+        "image_size": 4,
+        "training": {"step": 7},
+    }
+    return ExportedRun(**(facts | changes))
+
+
+def make_translation_run(*translators: nn.Module) -> list[ExportedRun]:
+    """Both directions of an image-to-image run."""
+    return [
+        make_exported_run(
+            network=translator,
+            name=f"cyclegan{suffix}",
+            suffix=suffix,
+            model="cyclegan",
+            latent_dim=0,
+            channels=3,
+            image_size=8,
+        )
+        for suffix, translator in zip(("-a2b", "-b2a"), translators, strict=True)
+    ]
+
+
+def replace_runs(monkeypatch: pytest.MonkeyPatch, exported_runs: list[ExportedRun]) -> list[tuple[Path, str]]:
+    """Lets every folder be a run that holds these; returns the list of all that is asked for from now on."""
+    asked: list[tuple[Path, str]] = []
+
+    def load_generators(run: Path, which: str) -> list[ExportedRun]:
+        asked.append((run, which))
+        return exported_runs
+
+    monkeypatch.setattr("trainer.checkpoint.load_generators", load_generators)
+    return asked
