@@ -15,6 +15,7 @@ import click
 
 from client.commands.grid import grid
 from client.commands.models import models
+from client.commands.translate import translate
 from client.errors import GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
 
 _INTERRUPTED: Final = 130
@@ -49,6 +50,7 @@ def cli() -> None:
 
 cli.add_command(grid)
 cli.add_command(models)
+cli.add_command(translate)
 
 
 def _quit(_number: int, _frame: FrameType | None) -> None:

@@ -71,6 +71,11 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
     return kind(text)
 
 
+def wrong_answer(reason: str) -> ServerFault:
+    """The error for an answer that is not what the contract says."""
+    return ServerFault(f"the server's answer is wrong: {one_line(reason)}; is its version the client's?")
+
+
 def one_line(text: str) -> str:
     """`text` on one line, with every character that a terminal might obey replaced."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,15 +79,21 @@ def check_output(path: Path) -> None:
     try:
         if path.is_dir():
             raise UnwritableOutput(f"{path}: is a folder; name a file in it")
-        folder = path.absolute().parent
-        while not folder.exists():
-            folder = folder.parent
+        _check_folder(path, path.absolute().parent)
     except OSError as error:
         raise _unwritable(path, error) from error
-    if not folder.is_dir():
-        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not a folder; name another file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not yours to write to; name another file")
+
+
+def check_output_folder(path: Path) -> None:
+    """Finds out before any work is done whether files can be written into a folder, which need not be there yet.
+
+    Raises:
+        UnwritableOutput: they cannot.
+    """
+    try:
+        _check_folder(path, path.absolute())
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def save_image(image: Image.Image, path: Path) -> None:
@@ -98,16 +105,39 @@ def save_image(image: Image.Image, path: Path) -> None:
         UnwritableOutput: it cannot be written; nothing is left behind.
     """
     file_format, options = _file_format(path)
+    _replace(path, lambda temporary: image.save(temporary, format=file_format, **options))
+
+
+def save_file(data: bytes, path: Path) -> None:
+    """Writes a file as it is, and else like `save_image`.
+
+    Raises:
+        UnwritableOutput: it cannot be written; nothing is left behind.
+    """
+    _replace(path, lambda temporary: temporary.write_bytes(data))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            image.save(temporary, format=file_format, **options)
+            write(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # Pillow raises both for what a format cannot hold
         raise _unwritable(path, error) from error
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    """Checks that `folder`, or the nearest one above that is there, can be written to; `path` is what it is for."""
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not a folder; name another place")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not yours to write to; name another place")
 
 
 def _file_format(path: Path) -> tuple[str, dict[str, Any]]:

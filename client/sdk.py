@@ -1,47 +1,26 @@
-"""The synchronous Python client: deadlines, retries, splitting of large counts. Knows no command line and no files."""
+"""The synchronous Python client: one class over connection, chunks and wire. Knows no command line and no files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar
 
-import grpc
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from client.channel import DEFAULT_ADDRESS, open_channel
-from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error
-from client.latents import Rows, SeededRows, checked_rows, split
-from client.wire import (
-    ModelInfo,
-    PixelFormat,
-    check_response,
-    generate_request,
-    images_from,
-    models_from,
-    png_from,
-)
-from ganserve.v1 import generator_pb2
-from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from client.channel import DEFAULT_ADDRESS
+from client.chunks import Chunk, EncodedChunk
+from client.connection import DEFAULT_TIMEOUT_S, Connection
+from client.errors import InvalidRequest
+from client.generation import generated_arrays, generated_files
+from client.input_images import InputImages, checked_images
+from client.latents import checked_rows
+from client.model_info import ModelInfo
+from client.translation import Translator, translated_arrays, translated_files
+from client.wire import AnyFormat, FileFormat, PixelFormat, check_format
 
-DEFAULT_TIMEOUT_S = 30.0
-MAX_TIMEOUT_S: Final = 86_400.0
-MAX_CHUNK_ROWS: Final = 256
-MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one answer: servers bound these too
-
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """The images of one request, as `GanClient.generate_chunks` yields them."""
-
-    model: str
-    version: int
-    images: NDArray[Any]
+_Result = TypeVar("_Result")
 
 
 class GanClient:
@@ -59,14 +38,7 @@ class GanClient:
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        if not 0 < timeout_s <= MAX_TIMEOUT_S:
-            raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
-        self._address = address
-        self._timeout_s = timeout_s
-        self._channel = open_channel(address)
-        self._stub = GeneratorStub(self._channel)  # type: ignore[no-untyped-call]  # generated
-        self._listed: list[ModelInfo] = []  # what ListModels said last
-        self._closed = False
+        self._connection = Connection(address, timeout_s=timeout_s)
 
     def generate(
         self,
@@ -111,12 +83,11 @@ class GanClient:
         image_format: PixelFormat = "pixels",
     ) -> Iterator[Chunk]:
         """Like `generate`, but yields the images of each request when they come, in the order of the rows."""
-        if image_format not in ("pixels", "float32"):
-            raise InvalidRequest(f"format: must be 'pixels' or 'float32', not {image_format!r:.60}")
+        check_format(image_format, PixelFormat)
         rows = checked_rows(latents, seed, count)
-        return self._decode_chunks(model, rows, version, image_format)
+        return generated_arrays(self._connection, model, rows, version, image_format)
 
-    def generate_png(
+    def generate_encoded(
         self,
         model: str,
         *,
@@ -124,11 +95,92 @@ class GanClient:
         seed: int | None = None,
         count: int | None = None,
         version: int | None = None,
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
-        """Like `generate`, but returns one PNG file a row, made by the server."""
+        """Like `generate`, but returns one image file a row, "png" or "jpeg", made by the server."""
+        check_format(format, FileFormat)
         rows = checked_rows(latents, seed, count)
-        answers = self._answers(model, rows, version, "png")
-        return [file for chunk_rows, response in answers for file in png_from(response, chunk_rows)]
+        chunks = generated_files(self._connection, model, rows, version, format)
+        return [file for chunk in chunks for file in chunk.files]
+
+    def translate(
+        self,
+        model: str,
+        images: InputImages,
+        *,
+        version: int | None = None,
+        resize: bool = False,
+        format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
+    ) -> NDArray[Any]:
+        """Translates one image a row into another domain.
+
+        Args:
+            model: Name of a served model whose task is "translate".
+            images: uint8 (rows, height, width, channels), or an iterable of PNG or JPEG files (bytes) or PIL images,
+                which is read as the requests are sent.
+            version: None: the newest that is served.
+            resize: Whether images of another size than the model's are fitted to it: short side resized, centre
+                cropped. Without it they are refused.
+            format: "pixels" or "float32".
+
+        Returns:
+            For "pixels" uint8 (rows, height, width, channels), 0..255; for "float32" float32
+            (rows, channels, height, width) in the model's own range, normally -1..1.
+
+        Raises:
+            GanClientError: there are no images; the subclass says why.
+        """
+        chunks = self.translate_chunks(model, images, version=version, resize=resize, image_format=format)
+        return np.concatenate(_some([chunk.images for chunk in chunks]))
+
+    def translate_chunks(
+        self,
+        model: str,
+        images: InputImages,
+        *,
+        version: int | None = None,
+        resize: bool = False,
+        image_format: PixelFormat = "pixels",
+    ) -> Iterator[Chunk]:
+        """Like `translate`, but yields the images of each request when they come; `images` may be endless."""
+        check_format(image_format, PixelFormat)
+        rows = checked_images(images)
+
+        def chunks() -> Iterator[Chunk]:
+            yield from translated_arrays(self._translator(model, version, resize, image_format), rows, image_format)
+
+        return chunks()
+
+    def translate_encoded(
+        self,
+        model: str,
+        files: InputImages,
+        *,
+        version: int | None = None,
+        resize: bool = False,
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
+    ) -> list[bytes]:
+        """Like `translate`, but returns one image file a row, "png" or "jpeg", made by the server."""
+        chunks = self.translate_encoded_chunks(model, files, version=version, resize=resize, file_format=format)
+        return _some([file for chunk in chunks for file in chunk.files])
+
+    def translate_encoded_chunks(
+        self,
+        model: str,
+        files: InputImages,
+        *,
+        version: int | None = None,
+        resize: bool = False,
+        file_format: FileFormat = "png",
+    ) -> Iterator[EncodedChunk]:
+        """Like `translate_encoded`, but yields the files of each request when they come; `files` may be endless."""
+        check_format(file_format, FileFormat)
+        rows = checked_images(files)
+
+        def chunks() -> Iterator[EncodedChunk]:
+            yield from translated_files(self._translator(model, version, resize, file_format), rows, file_format)
+
+        return chunks()
 
     def models(self) -> list[ModelInfo]:
         """The models that are ready to serve.
@@ -136,14 +188,11 @@ class GanClient:
         Raises:
             GanClientError: the server does not answer, or not as it must.
         """
-        response = self._call(self._stub.ListModels, generator_pb2.ListModelsRequest())
-        self._listed = models_from(response)
-        return list(self._listed)
+        return self._connection.models()
 
     def close(self) -> None:
         """Closes the connection; calls after this raise."""
-        self._closed = True
-        self._channel.close()
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,56 +202,11 @@ class GanClient:
     ) -> None:
         self.close()
 
-    def _decode_chunks(self, model: str, rows: Rows, version: int | None, image_format: PixelFormat) -> Iterator[Chunk]:
-        shape: tuple[int, ...] = ()
-        for chunk_rows, response in self._answers(model, rows, version, image_format):
-            images = images_from(response, chunk_rows, image_format)
-            if shape and images.shape[1:] != shape:
-                raise ServerFault(f"the server's answers disagree: images of shape {shape}, then {images.shape[1:]}")
-            shape = images.shape[1:]
-            yield Chunk(response.model, response.version, images)
-
-    def _answers(
-        self, model: str, rows: Rows, version: int | None, image_format: str
-    ) -> Iterator[tuple[int, generator_pb2.GenerateResponse]]:
-        for chunk in self._split(model, rows, version, image_format):
-            request = generate_request(model, version, chunk, image_format)
-            try:
-                response = self._call(self._stub.Generate, request)
-            except GanClientError:
-                self._listed = []  # the server may be another one by now, with other limits
-                raise
-            check_response(request, response)
-            version = response.version  # a newer one may appear meanwhile; images of two would not belong together
-            yield len(chunk), response
-
-    def _split(self, model: str, rows: Rows, version: int | None, image_format: str) -> list[Rows]:
-        served = _newest(self._listed, model, version) or _newest(self.models(), model, version)
-        if served is None:
-            return [rows]  # to be asked for all the same: the server's answer says what it serves instead
-        max_chunk_rows = _max_chunk_rows(served, image_format)
-        if len(rows) > max_chunk_rows and isinstance(rows, SeededRows) and served.latent_distribution != "normal":
-            raise InvalidRequest(
-                f"count: at most {max_chunk_rows} for {model!r}: this client cannot draw"
-                f" {served.latent_distribution!r} latents, which more rows would take; update it, or give latents"
-            )
-        return split(rows, max_chunk_rows, served.latent_dim)
-
-    def _call(self, method: Callable[..., _Response], request: _Request) -> _Response:
-        if self._closed:
-            raise InvalidRequest("this client is closed; make a new GanClient")
-        try:
-            return method(request, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._address, self._timeout_s) from error
+    def _translator(self, model: str, version: int | None, resize: bool, image_format: AnyFormat) -> Translator:
+        return Translator(self._connection, model, version, resize=resize, image_format=image_format)
 
 
-def _newest(models: list[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
-    fitting = (model for model in models if model.name == name and version in (None, model.version))
-    return max(fitting, key=lambda model: model.version, default=None)
-
-
-def _max_chunk_rows(model: ModelInfo, image_format: str) -> int:
-    value_bytes = 4 if image_format == "float32" else 1
-    image_bytes = model.channels * model.height * model.width * value_bytes
-    return min(MAX_CHUNK_ROWS, model.max_request_rows or MAX_CHUNK_ROWS, max(1, MAX_CHUNK_BYTES // image_bytes))
+def _some(results: list[_Result]) -> list[_Result]:
+    if not results:
+        raise InvalidRequest("images: there are none; give at least one")
+    return results

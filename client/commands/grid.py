@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from client.commands.options import server_options, whole_number
-from client.errors import UnwritableOutput
-from client.images import check_output, image_grid, save_image
+from client.commands.options import server_options, whole_number, writable_picture
+from client.commands.progress import ImageProgress
+from client.images import image_grid, save_image
 from client.sdk import GanClient
 
 MAX_IMAGES = 10_000
-
-
-def _output(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
-    try:
-        check_output(path)
-    except UnwritableOutput as error:
-        raise click.BadParameter(str(error)) from error
-    return path
 
 
 @click.command()
@@ -39,7 +27,7 @@ def _output(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     type=click.Path(path_type=Path),
     default="grid.png",
     show_default=True,
-    callback=_output,
+    callback=writable_picture,
     help="The image file to write; its extension names the format, and its folder is made if there is none.",
 )
 @click.option(
@@ -83,20 +71,10 @@ def grid(
 def _fetch(client: GanClient, model: str, count: int, seed: int, version: int | None) -> tuple[NDArray[np.uint8], int]:
     """The images, uint8 (count, height, width, channels), and the model's version; shows a bar if they take long."""
     parts: list[NDArray[np.uint8]] = []
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    with progress:
-        task = progress.add_task(escape(model), total=count, visible=False)
+    with ImageProgress(model, count) as progress:
         for chunk in client.generate_chunks(model, seed=seed, count=count, version=version):
             parts.append(chunk.images)
             version = chunk.version
-            progress.update(task, advance=len(chunk.images), visible=len(chunk.images) < count)
+            progress.advance(len(chunk.images))
     assert version is not None  # a count of at least 1 gives at least one chunk
     return np.concatenate(parts), version

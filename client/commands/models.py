@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from client.commands.options import server_options
+from client.model_info import ModelInfo
 from client.sdk import GanClient
-from client.wire import ModelInfo
 
-_HEADER = ("name", "version", "kind", "dataset", "latent", "image", "device", "backend")
+_HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "backend")
 
 
 @click.command()
@@ -24,7 +24,8 @@ _HEADER = ("name", "version", "kind", "dataset", "latent", "image", "device", "b
 def models(as_json: bool, address: str, timeout_s: float) -> None:
     """Lists the models that the server is ready to serve.
 
-    The image column is width x height x channels.
+    The input column is what a model turns into an image: a latent of so many numbers, or another image. Images are
+    width x height x channels.
     """
     with GanClient(address, timeout_s=timeout_s) as client:
         served = client.models()
@@ -45,12 +46,18 @@ def _cells(model: ModelInfo) -> tuple[str, ...]:
         str(model.version),
         model.kind,
         model.dataset,
-        str(model.latent_dim),
+        _input(model),
         f"{model.width}x{model.height}x{model.channels}",
         model.device,
         model.backend,
     )
     return tuple(cell or "-" for cell in cells)
+
+
+def _input(model: ModelInfo) -> str:
+    if model.task == "translate":
+        return f"{model.input_width}x{model.input_height}x{model.input_channels}"
+    return str(model.latent_dim)
 
 
 def _print_table(lines: list[tuple[str, ...]]) -> None:

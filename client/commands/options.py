@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from client.channel import DEFAULT_ADDRESS, check_address
-from client.errors import InvalidRequest
-from client.sdk import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S
+from client.connection import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S
+from client.errors import InvalidRequest, UnwritableOutput
+from client.images import check_output, check_output_folder
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -27,6 +29,25 @@ def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def writable_picture(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Callback of a flag that names a picture to write."""
+    return _checked(check_output, path)
+
+
+def writable_folder(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """Callback of a flag that names a folder to write to."""
+    return _checked(check_output_folder, path)
+
+
+def _checked(check: Callable[[Path], None], path: Path | None) -> Path | None:
+    if path is not None:
+        try:
+            check(path)
+        except UnwritableOutput as error:
+            raise click.BadParameter(str(error)) from error
+    return path
 
 
 def _seconds(text: str) -> float:

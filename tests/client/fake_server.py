@@ -1,4 +1,4 @@
-"""A ganserve server in this process whose answers a test controls; its images are a plain function of the latents."""
+"""A ganserve server in this process whose answers a test controls; its images are plain functions of the input."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ganserve.latents import latents_from_seed
+from ganserve.pictures import fit_picture
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorServicer, add_GeneratorServicer_to_server
 
+INPUT_SIZE = (4, 3)  # height and width of what the translator takes
+
 Answer = Callable[[pb.GenerateRequest], pb.GenerateResponse]
+TranslateAnswer = Callable[[pb.TranslateRequest], pb.TranslateResponse]
 
 
 def model(name: str = "dcgan", version: int = 3, **fields: Any) -> pb.Model:
@@ -39,6 +43,23 @@ def model(name: str = "dcgan", version: int = 3, **fields: Any) -> pb.Model:
     return pb.Model(name=name, version=version, **(defaults | fields))
 
 
+def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
+    height, width = INPUT_SIZE
+    defaults: dict[str, Any] = {
+        "kind": "cyclegan",
+        "architecture": "cyclegan",
+        "dataset": "photos",
+        "task": pb.TASK_TRANSLATE,
+        "latent_dim": 0,
+        "latent_distribution": "",
+        "channels": 3,
+        "height": height,
+        "width": width,
+        "input_image": pb.ImageShape(channels=3, height=height, width=width),
+    }
+    return model(name, version, **(defaults | fields))
+
+
 def pixels_of(latents: NDArray[np.float32], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 (rows, height, width, channels) that tell one latent from another."""
     values = np.resize(np.arange(1, 8, dtype=np.float32), height * width * channels)
@@ -55,10 +76,12 @@ class FakeServer(GeneratorServicer):
     """Records what it is sent; `failures` come first, then `answer` if set, then images."""
 
     def __init__(self) -> None:
-        self.models = [model()]
+        self.models = [model(), translator()]
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.answer: Answer | None = None
+        self.translate_answer: TranslateAnswer | None = None
         self.requests: list[pb.GenerateRequest] = []
+        self.translations: list[pb.TranslateRequest] = []
         self.list_calls = 0
         self.received = threading.Event()  # a Generate has come in
         self.released = threading.Event()  # let Generates go on; set from the start
@@ -94,13 +117,35 @@ class FakeServer(GeneratorServicer):
             latents = np.frombuffer(request.latents.data, "<f4").reshape(tuple(request.latents.shape))
         pixels = pixels_of(latents, served.height, served.width, served.channels)
         response = pb.GenerateResponse(model=served.name, version=request.version or served.version)
-        if request.format == pb.IMAGE_FORMAT_PNG:
-            response.png.data.extend(png(image) for image in pixels)
-        elif request.format == pb.IMAGE_FORMAT_FLOAT32:
-            floats = pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
-            response.images.CopyFrom(tensor(floats))
+        fill(response, pixels, request.format)
+        return response
+
+    def Translate(self, request: pb.TranslateRequest, context: grpc.ServicerContext) -> pb.TranslateResponse:  # noqa: N802  (gRPC's name)
+        self.translations.append(request)
+        self.received.set()
+        self.released.wait(timeout=30)
+        if self.failures:
+            context.abort(*self.failures.popleft())
+        if self.translate_answer:
+            return self.translate_answer(request)
+        try:
+            return self.translation_for(request)
+        except RefusedError as error:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    def translation_for(self, request: pb.TranslateRequest) -> pb.TranslateResponse:
+        """The right answer: the negative of each image."""
+        served = max((entry for entry in self.models if entry.name == request.model), key=lambda entry: entry.version)
+        if request.WhichOneof("input") == "pixels":
+            pixels = np.frombuffer(request.pixels.data, np.uint8).reshape(tuple(request.pixels.shape))
         else:
-            response.images.CopyFrom(tensor(pixels))
+            size = (served.input_image.width, served.input_image.height)
+            rows = [read(index, file, size, request.resize) for index, file in enumerate(request.encoded.data)]
+            pixels = np.stack(rows)
+        if len(pixels) > served.max_request_rows:
+            raise RefusedError(f"{len(pixels)} rows are too many for one request")
+        response = pb.TranslateResponse(model=served.name, version=request.version or served.version)
+        fill(response, 255 - pixels, request.format)
         return response
 
     @contextmanager
@@ -120,7 +165,38 @@ class FakeServer(GeneratorServicer):
                 server.stop(None).wait(timeout=10)
 
 
-def png(image: NDArray[np.uint8]) -> bytes:
+class RefusedError(Exception):
+    """The request is INVALID_ARGUMENT."""
+
+
+def read(index: int, file: bytes, size: tuple[int, int], resize: bool) -> NDArray[np.uint8]:
+    """uint8 (height, width, 3)."""
+    try:
+        with Image.open(io.BytesIO(file), formats=("PNG", "JPEG")) as image:
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError) as error:
+        raise RefusedError(f"encoded.data[{index}] is no image") from error
+    if rgb.size != size and not resize:
+        raise RefusedError(f"encoded.data[{index}] is {rgb.width}x{rgb.height}, not {size[0]}x{size[1]}: set resize")
+    return np.asarray(fit_picture(rgb, *size))
+
+
+def fill(
+    response: pb.GenerateResponse | pb.TranslateResponse, pixels: NDArray[np.uint8], image_format: pb.ImageFormat
+) -> None:
+    """Puts pixels into an answer, in the format that was asked for."""
+    if image_format == pb.IMAGE_FORMAT_PNG:
+        response.encoded.data.extend(encoded(image) for image in pixels)
+    elif image_format == pb.IMAGE_FORMAT_JPEG:
+        response.encoded.data.extend(encoded(image, "JPEG") for image in pixels)
+    elif image_format == pb.IMAGE_FORMAT_FLOAT32:
+        response.images.CopyFrom(tensor(pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1))
+    else:
+        response.images.CopyFrom(tensor(pixels))
+
+
+def encoded(image: NDArray[np.uint8], file_format: str = "PNG") -> bytes:
+    """An image file of (height, width, channels)."""
     file = io.BytesIO()
-    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "PNG")
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, file_format)
     return file.getvalue()

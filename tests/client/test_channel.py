@@ -51,4 +51,4 @@ def test_a_server_of_this_machine_is_reached_whatever_proxy_is_set(
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with GanClient(server.address) as client:
-        assert [model.name for model in client.models()] == ["dcgan"]
+        assert [model.name for model in client.models()] == ["dcgan", "a2b"]

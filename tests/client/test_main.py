@@ -17,7 +17,8 @@ from PIL import Image
 from client.__main__ import cli
 from client.images import image_grid
 from ganserve.latents import latents_from_seed
-from tests.client.fake_server import FakeServer, model, pixels_of
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import FakeServer, model, pixels_of, translator
 
 Code = grpc.StatusCode
 
@@ -32,12 +33,6 @@ def error_of(result: Result) -> str:
     assert len(lines) == 1, result.output
     assert lines[0].startswith("Error: ")
     return lines[0]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_grid_saves_the_images_of_the_seed_and_says_where(server: FakeServer, here: Path) -> None:
@@ -129,7 +124,7 @@ def test_a_bad_address_in_the_environment_is_one_line() -> None:
 def test_an_unknown_model_is_a_user_mistake_and_the_served_ones_are_named(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "nope", address=server.address)
     assert result.exit_code == 2
-    assert error_of(result) == "Error: no model 'nope'; served are: dcgan"
+    assert error_of(result) == "Error: no model 'nope' is served; served are: a2b, dcgan"
     assert list(here.iterdir()) == []
 
 
@@ -162,17 +157,20 @@ def test_a_picture_that_cannot_be_saved_is_one_line(server: FakeServer, here: Pa
 
 
 def test_models_is_plain_when_piped(server: FakeServer) -> None:
-    server.models = [model(), model("imported", 12, kind="", dataset="", channels=3, width=128, device="cuda:0")]
+    imported = model("imported", 12, kind="", dataset="", channels=3, width=128, device="cuda:0")
+    server.models = [model(), imported, translator(input_image=pb.ImageShape(channels=1, height=8, width=9))]
     result = run("models", address=server.address)
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
-        ["name", "version", "kind", "dataset", "latent", "image", "device", "backend"],
+        ["name", "version", "kind", "dataset", "input", "image", "device", "backend"],
         ["dcgan", "3", "dcgan", "digits", "6", "3x4x1", "cpu", "onnx"],
         ["imported", "12", "-", "-", "6", "128x4x3", "cuda:0", "onnx"],
+        ["a2b", "5", "cyclegan", "photos", "9x8x1", "3x4x3", "cpu", "onnx"],
     ]
 
 
 def test_models_as_json_has_every_field(server: FakeServer) -> None:
+    server.models = [model()]
     result = run("models", "--json", address=server.address)
     assert json.loads(result.stdout) == [
         {
@@ -181,8 +179,12 @@ def test_models_as_json_has_every_field(server: FakeServer) -> None:
             "kind": "dcgan",
             "architecture": "dcgan",
             "dataset": "digits",
+            "task": "generate",
             "latent_dim": 6,
             "latent_distribution": "normal",
+            "input_channels": 0,
+            "input_height": 0,
+            "input_width": 0,
             "channels": 1,
             "height": 4,
             "width": 3,

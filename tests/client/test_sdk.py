@@ -21,8 +21,8 @@ from client import (
     ServerUnreachable,
     UnknownModel,
 )
-from client.sdk import MAX_CHUNK_BYTES, _max_chunk_rows
-from client.wire import models_from
+from client.chunks import MAX_CHUNK_BYTES, max_chunk_rows
+from client.model_info import models_from
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, model, pixels_of
@@ -75,7 +75,7 @@ def test_float32_images_are_channels_first(client: GanClient) -> None:
 
 def test_png_files_are_those_of_the_rows(server: FakeServer, client: GanClient) -> None:
     server.models = [model(max_request_rows=2)]
-    files = client.generate_png("dcgan", seed=1, count=3)
+    files = client.generate_encoded("dcgan", seed=1, count=3)
     expected = pixels_of(latents_from_seed(1, 3, 6), 4, 3, 1)
     decoded = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
     np.testing.assert_array_equal(np.stack(decoded), expected[..., 0])
@@ -96,12 +96,12 @@ def test_without_a_seed_calls_give_different_images(client: GanClient) -> None:
     max_request_rows=st.integers(0, 2000),
     side=st.integers(1, 2048),
     channels=st.integers(1, 4),
-    image_format=st.sampled_from(["pixels", "float32", "png"]),
+    image_format=st.sampled_from(["pixels", "float32", "png", "jpeg"]),
 )
 def test_chunks_respect_every_bound(max_request_rows: int, side: int, channels: int, image_format: str) -> None:
     message = model(height=side, width=side, channels=channels, max_request_rows=max_request_rows)
     [info] = models_from(pb.ListModelsResponse(models=[message]))
-    rows = _max_chunk_rows(info, image_format)
+    rows = max_chunk_rows(info, image_format)
     assert 1 <= rows <= min(256, max_request_rows or 256)
     image_bytes = side * side * channels * (4 if image_format == "float32" else 1)
     assert rows * image_bytes <= MAX_CHUNK_BYTES or rows == 1
@@ -217,8 +217,8 @@ def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None
         client.generate("dcgan")
 
 
-def test_an_unknown_models_error_is_the_servers(client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'nope'; served are: dcgan"):
+def test_an_unknown_models_error_names_the_served_ones(client: GanClient) -> None:
+    with pytest.raises(UnknownModel, match="no model 'nope' is served; served are: a2b, dcgan"):
         client.generate("nope", count=2000)
 
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import GanClient, ServerFault
-from client.wire import PixelFormat, images_from, models_from, png_from
+from client.model_info import models_from
+from client.wire import FileFormat, PixelFormat, Response, files_from, images_from
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, model, tensor
+from tests.client.fake_server import FakeServer, model, tensor, translator
 
 UINT8, FLOAT32 = pb.DATA_TYPE_UINT8, pb.DATA_TYPE_FLOAT32
 
@@ -25,7 +26,7 @@ def answer(dtype: pb.DataType, shape: list[int], data: bytes) -> pb.GenerateResp
     ("response", "message"),
     [
         (pb.GenerateResponse(), "no tensor of images"),
-        (pb.GenerateResponse(png=pb.PngImages(data=[b""])), "no tensor of images"),
+        (pb.GenerateResponse(encoded=pb.EncodedImages(data=[b""])), "no tensor of images"),
         (answer(FLOAT32, [2, 4, 4, 1], bytes(128)), "data type 1, not 2 .uint8."),
         (answer(UINT8, [], b""), r"shape \(\) for 2 rows"),
         (answer(UINT8, [2, 4, 4], bytes(32)), r"shape \(2, 4, 4\) for 2 rows"),
@@ -70,20 +71,35 @@ def test_any_tensor_gives_an_array_of_its_shape_or_a_fault(
     assert images.tobytes() == data
 
 
-PNG = b"\x89PNG\r\n\x1a\n"
+FILES: dict[FileFormat, bytes] = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff\xe0"}
 
 
-@pytest.mark.parametrize(
-    ("response", "message"),
-    [
-        (answer(UINT8, [2, 4, 4, 1], bytes(32)), "no PNG files"),
-        (pb.GenerateResponse(png=pb.PngImages(data=[PNG])), "1 PNG files for 2 rows"),
-        (pb.GenerateResponse(png=pb.PngImages(data=[PNG, b"GIF89a"])), "not a PNG file"),
-    ],
-)
-def test_wrong_png_files_are_refused(response: pb.GenerateResponse, message: str) -> None:
-    with pytest.raises(ServerFault, match=message):
-        png_from(response, 2)
+@pytest.mark.parametrize("file_format", FILES)
+def test_wrong_image_files_are_refused(file_format: FileFormat) -> None:
+    good, name = FILES[file_format], file_format.upper()
+    wrong: list[tuple[Response, str]] = [
+        (answer(UINT8, [2, 4, 4, 1], bytes(32)), f"no {name} files"),
+        (pb.GenerateResponse(), f"no {name} files"),
+        (pb.TranslateResponse(encoded=pb.EncodedImages(data=[good])), f"1 {name} files for 2 rows"),
+        (pb.TranslateResponse(encoded=pb.EncodedImages(data=[good, b"GIF89a"])), f"not a {name} file"),
+        (pb.GenerateResponse(encoded=pb.EncodedImages(data=[good, b""])), f"not a {name} file"),
+    ]
+    for response, message in wrong:
+        with pytest.raises(ServerFault, match=message):
+            files_from(response, 2, file_format)
+
+
+@given(files=st.lists(st.binary(max_size=12) | st.sampled_from(list(FILES.values())), max_size=3))
+def test_any_files_are_those_of_the_format_or_a_fault(files: list[bytes]) -> None:
+    response = pb.TranslateResponse(encoded=pb.EncodedImages(data=files))
+    for file_format, signature in FILES.items():
+        try:
+            taken = files_from(response, 2, file_format)
+        except ServerFault:
+            continue
+        assert taken == files
+        assert len(taken) == 2
+        assert all(file.startswith(signature[:3]) for file in taken)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +120,28 @@ def test_wrong_png_files_are_refused(response: pb.GenerateResponse, message: str
 def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ServerFault, match="it lists"):
         models_from(pb.ListModelsResponse(models=[model(**fields)]))  # type: ignore[arg-type]  # fields of all types
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input_image": None},
+        {"input_image": pb.ImageShape(channels=3, height=4)},
+        {"input_image": pb.ImageShape(channels=5, height=4, width=4)},
+        {"input_image": pb.ImageShape(channels=3, height=-4, width=4)},
+        {"input_image": pb.ImageShape(channels=3, height=4, width=2**40)},
+        {"latent_dim": 6},
+        {"task": 7},
+    ],
+)
+def test_translators_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ServerFault, match="it lists the model 'a2b'"):
+        models_from(pb.ListModelsResponse(models=[translator(**fields)]))  # type: ignore[arg-type]  # fields of all types
+
+
+def test_a_model_without_a_task_generates() -> None:
+    [info] = models_from(pb.ListModelsResponse(models=[model(task=pb.TASK_UNSPECIFIED)]))
+    assert (info.task, info.input_channels, info.input_height, info.input_width) == ("generate", 0, 0, 0)
 
 
 Change = Callable[[pb.GenerateResponse], object]
@@ -140,3 +178,14 @@ def test_chunks_of_different_shapes_are_refused(server: FakeServer, client: GanC
     server.answer = growing
     with pytest.raises(ServerFault, match="answers disagree"):
         client.generate("dcgan", seed=0, count=300)
+
+
+def test_a_translation_of_another_model_is_refused(server: FakeServer, client: GanClient) -> None:
+    def wrong(request: pb.TranslateRequest) -> pb.TranslateResponse:
+        response = server.translation_for(request)
+        response.model = "b2a"
+        return response
+
+    server.translate_answer = wrong
+    with pytest.raises(ServerFault, match="from the model 'b2a', not 'a2b'"):
+        client.translate("a2b", np.zeros((1, 4, 3, 3), np.uint8))

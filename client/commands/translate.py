@@ -1,0 +1,130 @@
+"""`ganclient translate`: image files into another domain, one file each."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Final
+
+import click
+
+from client.commands.options import server_options, whole_number, writable_folder, writable_picture
+from client.commands.progress import ImageProgress
+from client.connection import Connection
+from client.errors import GanClientError
+from client.failures import Failures
+from client.file_translation import FileTranslation
+from client.images import save_image
+from client.pairs import MAX_PAIRS, PairPicture
+from client.picture_files import Plan, is_among, plan_translation
+from client.translation import Translator
+from client.wire import FileFormat
+
+_EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
+
+
+@click.command()
+@click.argument("files_or_folders", nargs=-1, required=True, type=click.Path())
+@click.option("--model", required=True, help="Name of a served image-to-image model; 'ganclient models' lists them.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=writable_folder,
+    help="The folder to write to, made if there is none; files in it are replaced.",
+)
+@click.option(
+    "--resize",
+    is_flag=True,
+    help="Fit images of other sizes to the model: short side resized, centre cropped. Without it they are refused.",
+)
+@click.option(
+    "--grid",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    callback=writable_picture,
+    help=f"Also save one picture of the first {MAX_PAIRS} pairs, before beside after.",
+)
+@click.option(
+    "--version",
+    type=whole_number(1, 2**63 - 1),
+    metavar="INTEGER",
+    help="Version of the model.  [default: the newest that is served]",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(list(_EXTENSIONS)),
+    default="png",
+    show_default=True,
+    help="What files to write.",
+)
+@server_options
+def translate(
+    files_or_folders: tuple[str, ...],
+    model: str,
+    out: Path,
+    resize: bool,
+    grid: Path | None,
+    version: int | None,
+    file_format: FileFormat,
+    address: str,
+    timeout_s: float,
+) -> None:
+    """Translates image files, and all that lie in folders, into another domain.
+
+    Each becomes a file of the same name in the --out folder; the folders within a folder are kept. A file that cannot
+    be translated is reported and left out, and the exit code is 2 then.
+    """
+    plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
+    if grid is not None and is_among(str(grid), plan.files):
+        raise click.BadParameter(f"{grid} is one of the files to read or write; name another file", param_hint="--grid")
+    with Connection(address, timeout_s=timeout_s) as connection, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which is no reason to stop
+        translator = Translator(connection, model, version, resize=resize, image_format=file_format)
+        pairs = None if grid is None else PairPicture(translator.served)
+        failed = _run(plan, translator, file_format, pairs, out)
+    if grid is not None and pairs:
+        save_image(pairs.picture(), grid)
+        click.echo(f"{click.format_filename(grid)}: {_counted(len(pairs), 'pair')}, before and after")
+    if failed:
+        click.get_current_context().exit(2)
+
+
+def _run(plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None, out: Path) -> int:
+    """Translates and prints a summary, also of what was made before an error; returns how many files failed."""
+    with ImageProgress(translator.served.name, len(plan.files)) as progress:
+        failures = Failures(progress.say)
+        translation = FileTranslation(translator, file_format, failures, pairs, progress.advance)
+        for folder, reason in plan.unreadable:
+            failures.add(folder, f"cannot be searched ({reason})")
+        stopped: GanClientError | None = None
+        try:
+            translation.run(plan.files)
+        except GanClientError as error:
+            stopped = error
+        failures.say_rest()
+    summary = (
+        f"{_counted(translation.written, 'image')} of {translator.served.name}"
+        f":{translator.version or translator.served.version} -> {_folder(out)}"
+    )
+    if failures:
+        summary += f", {len(failures)} failed"
+    if stopped is not None:
+        done = translation.written + len(failures) - len(plan.unreadable)
+        summary += f", {len(plan.files) - done} left"
+    if stopped is None or translation.written or failures:
+        click.echo(summary)
+    if stopped is not None:
+        raise stopped
+    return len(failures)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _folder(path: Path) -> str:
+    name = click.format_filename(path)
+    return name if name.endswith(os.sep) else f"{name}{os.sep}"

@@ -1,0 +1,103 @@
+"""What a server says of its models, checked. No channel, no requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from client.errors import wrong_answer
+from ganserve.v1 import generator_pb2
+
+Task = Literal["generate", "translate"]
+
+MAX_SIDE: Final = 1 << 20  # pixels; also of a latent
+
+_TASKS: Final[dict[int, Task]] = {
+    generator_pb2.TASK_UNSPECIFIED: "generate",  # servers that know no other task do not say
+    generator_pb2.TASK_GENERATE: "generate",
+    generator_pb2.TASK_TRANSLATE: "translate",
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that the server is ready to serve; the fields are those of the wire contract's `Model`.
+
+    A model whose task is "generate" turns latents into images, and its three `input_` fields are 0. One whose task is
+    "translate" turns images into images, and its `latent_dim` is 0.
+    """
+
+    name: str
+    version: int
+    kind: str
+    architecture: str
+    dataset: str
+    task: Task
+    latent_dim: int
+    latent_distribution: str
+    input_channels: int
+    input_height: int
+    input_width: int
+    channels: int
+    height: int
+    width: int
+    device: str
+    backend: str
+    max_request_rows: int  # 0: the server does not say
+
+
+def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
+    """The models of an answer, in the server's order.
+
+    Raises:
+        ServerFault: one of them cannot be.
+    """
+    return [_model_info(model) for model in response.models]
+
+
+def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
+    """The model of this name and version, or of the newest version for None; None if it is not among `models`."""
+    fitting = (model for model in models if model.name == name and version in (None, model.version))
+    return max(fitting, key=lambda model: model.version, default=None)
+
+
+def _model_info(model: generator_pb2.Model) -> ModelInfo:
+    texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
+    if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
+        raise wrong_answer(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
+    task = _TASKS.get(model.task)
+    if task is None:
+        raise wrong_answer(f"it lists the model {model.name!r:.80} with the unknown task {model.task}")
+    translates = task == "translate"
+    if (
+        model.version < 1
+        or model.max_request_rows < 0
+        or not _is_image_shape(model)
+        or (translates and (model.latent_dim or not _is_image_shape(model.input_image)))
+        or (not translates and not 1 <= model.latent_dim <= MAX_SIDE)
+    ):
+        raise wrong_answer(f"it lists the model {model.name!r:.80} with a size or version out of range")
+    return ModelInfo(
+        name=model.name,
+        version=model.version,
+        kind=model.kind,
+        architecture=model.architecture,
+        dataset=model.dataset,
+        task=task,
+        latent_dim=model.latent_dim,
+        latent_distribution=model.latent_distribution,
+        input_channels=model.input_image.channels if translates else 0,
+        input_height=model.input_image.height if translates else 0,
+        input_width=model.input_image.width if translates else 0,
+        channels=model.channels,
+        height=model.height,
+        width=model.width,
+        device=model.device,
+        backend=model.backend,
+        max_request_rows=model.max_request_rows,
+    )
+
+
+def _is_image_shape(shape: generator_pb2.Model | generator_pb2.ImageShape) -> bool:
+    return 1 <= shape.channels <= 4 and 1 <= shape.height <= MAX_SIDE and 1 <= shape.width <= MAX_SIDE

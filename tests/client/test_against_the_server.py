@@ -1,0 +1,87 @@
+"""The client against ganserve's own server, in a process of its own, with tiny models whose outputs are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from client import GanClient, InvalidRequest
+from tests.client.fake_server import encoded
+from tests.client.test_main import run
+from tests.end_to_end.conftest import running_server
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator, tiny_translation
+
+SHAPE = (3, 16, 12)
+IMAGES = np.random.default_rng(0).integers(0, 256, (9, 16, 12, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    models = tmp_path_factory.mktemp("models")
+    publish_tiny_bundle(models)
+    publish_tiny_translator(models, shape=SHAPE)
+    with running_server(models) as server:
+        yield server.address
+
+
+def test_arrays_files_and_pil_images_are_translated_alike(address: str) -> None:
+    expected = tiny_translation(IMAGES)
+    files = [encoded(image) for image in IMAGES]
+    with GanClient(address) as client:
+        np.testing.assert_array_equal(client.translate("tiny-a2b", IMAGES), expected)
+        np.testing.assert_array_equal(client.translate("tiny-a2b", files), expected)
+        np.testing.assert_array_equal(client.translate("tiny-a2b", map(Image.fromarray, IMAGES)), expected)
+        png = client.translate_encoded("tiny-a2b", files)
+        jpeg = client.translate_encoded("tiny-a2b", files, format="jpeg")
+        floats = client.translate("tiny-a2b", IMAGES, format="float32")
+        np.testing.assert_array_equal(client.translate("tiny-a2b", png), IMAGES)
+        assert client.translate("tiny-a2b", jpeg).shape == IMAGES.shape
+    assert floats.shape == (9, 3, 16, 12)
+    assert floats.dtype == np.float32
+
+
+def test_every_image_format_is_generated(address: str) -> None:
+    with GanClient(address) as client:
+        [generator] = [model.name for model in client.models() if model.task == "generate"]
+        pixels = client.generate(generator, seed=1, count=3)
+        png = client.generate_encoded(generator, seed=1, count=3)
+        jpeg = client.generate_encoded(generator, seed=1, count=3, format="jpeg")
+        with pytest.raises(InvalidRequest, match=r"use GanClient\.generate"):
+            client.translate(generator, IMAGES)
+    assert (len(pixels), len(png), len(jpeg)) == (3, 3, 3)
+
+
+def test_the_command_translates_a_folder_and_names_what_it_cannot(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    for index, image in enumerate(IMAGES):
+        Image.fromarray(image).save(f"in/{index}.png")
+    Image.new("RGB", (5, 5)).save("in/small.png")
+    Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    arguments = ["translate", "--model", "tiny-a2b", "in", "--out", "out", "--grid", "pairs.png"]
+    result = run(*arguments, address=address)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == "9 images of tiny-a2b:1 -> out/, 2 failed\npairs.png: 9 pairs, before and after\n"
+    broken, small = sorted(result.stderr.splitlines())
+    assert broken.startswith("in/broken.jpg: cannot be read (")
+    assert small.startswith("in/small.png: is 5x5 (width x height), and 'tiny-a2b' takes 12x16")
+    for index, image in enumerate(IMAGES):
+        with Image.open(f"out/{index}.png") as made:
+            np.testing.assert_array_equal(np.asarray(made), tiny_translation(image))
+    Path("in/broken.jpg").unlink()
+    resized = run(*arguments, "--resize", address=address)
+    assert (resized.exit_code, resized.stderr) == (0, "")
+    assert "10 images of tiny-a2b:1 -> out/" in resized.stdout
+
+
+def test_the_list_of_models_shows_what_goes_in(address: str) -> None:
+    lines = [line.split() for line in run("models", address=address).stdout.splitlines()]
+    inputs = {line[0]: line[lines[0].index("input")] for line in lines[1:]}
+    assert inputs["tiny-a2b"] == "12x16x3"
+    assert len(inputs) == 2
