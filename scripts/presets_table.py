@@ -20,7 +20,8 @@ def presets_table() -> str:
     for (model, name), preset in PRESETS.items():
         config, network = preset.config, preset.config.network
         label = f"`{model}`" if model != previous else ""
-        length = f"{config.epochs} epochs" if config.epochs else f"{config.steps:,} steps"
+        unit = next(unit for unit in ("epochs", "steps", "images") if getattr(config, unit))
+        length = f"{getattr(config, unit):,} {unit}"
         size = f"{network.image_size}x{network.image_size}"
         made_for = " or ".join(preset.fits).replace("images", "any images")
         lines.append(

@@ -12,10 +12,11 @@ import click
 from rich.table import Table
 
 from trainer.checkpoint import RunFolder
-from trainer.config import TrainConfig, check_config, override, to_json, with_channels
-from trainer.data import ImageData, check_dataset_name, load_images
+from trainer.config import AnyConfig, check_config, override, to_json, with_channels
+from trainer.data import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.loop import Summary, check_data, choose_device, train
+from trainer.kinds import Data, check_data, describe_data, load_data
+from trainer.loop import Summary, choose_device, train
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
 
@@ -34,6 +35,15 @@ _FIELDS = {
     "gp_weight": "gp_weight",
     "div_k": "div_k",
     "div_p": "div_p",
+    "drift": "drift",
+    "cycle_weight": "cycle_weight",
+    "identity_weight": "identity_weight",
+    "pool_images": "pool_images",
+    "keep_epochs": "keep_epochs",
+    "domains": "domains",
+    "stabilise_images": "growth.stabilise_images",
+    "fade_images": "growth.fade_images",
+    "residual_blocks": "network.residual_blocks",
     "critic_norm": "network.critic_norm",
     "image_size": "network.image_size",
     "latent_dim": "network.latent_dim",
@@ -75,6 +85,7 @@ class _StopOnSignal:
 @click.option("--max-corrupt", type=int, help="Unreadable images to skip before giving up.")
 @click.option("--epochs", type=int, help="Passes over the data.")
 @click.option("--steps", type=int, help="Batches of real images, instead of --epochs.")
+@click.option("--images", type=int, help="Real images in all batches, instead of --epochs.")
 @click.option("--batch-size", type=int)
 @click.option("--lr", type=float, help="Learning rate of both networks.")
 @click.option("--optimizer", metavar="[adam|rmsprop|sgd]")
@@ -83,6 +94,15 @@ class _StopOnSignal:
 @click.option("--gp-weight", type=float, help="wgan-gp: weight of the gradient penalty.")
 @click.option("--div-k", type=float, help="wgan-div: weight of the penalty.")
 @click.option("--div-p", type=float, help="wgan-div: power of the gradient's norm.")
+@click.option("--drift", type=float, help="Weight of the critic's mean squared score of reals.")
+@click.option("--stabilise-images", type=int, help="pggan: real images shown at each size.")
+@click.option("--fade-images", type=int, help="pggan: real images shown while a new size fades in.")
+@click.option("--domains", nargs=2, metavar="A B", help="cyclegan: names of the domains, and so of the bundles.")
+@click.option("--cycle-weight", type=float, help="cyclegan: weight of the way there and back.")
+@click.option("--identity-weight", type=float, help="cyclegan: weight of leaving be what belongs to a domain.")
+@click.option("--pool-images", type=int, help="cyclegan: earlier fakes that a discriminator is shown.")
+@click.option("--residual-blocks", type=int, help="cyclegan: depth of the generators.")
+@click.option("--keep-epochs", type=int, help="cyclegan: keep the networks of every so many epochs.")
 @click.option("--critic-norm", metavar="[batch|instance|layer|none]", help="Normalisation in the discriminator.")
 @click.option("--image-size", type=int, help="Height and width, in pixels.")
 @click.option("--latent-dim", type=int)
@@ -127,7 +147,7 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
-def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[str, Any]) -> TrainConfig:
+def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[str, Any]) -> AnyConfig:
     """Preset, then flags; everything that can be checked without touching data is checked."""
     if dataset is not None:
         check_dataset_name(dataset)
@@ -142,27 +162,26 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
     settings = {_FIELDS[name]: value for name, value in flags.items() if name in _FIELDS}
     if "lr" in flags:
         settings |= {"generator_lr": flags["lr"], "discriminator_lr": flags["lr"]}
-    if "epochs" in flags and "steps" in flags:
-        raise UserError("--epochs and --steps: give one of the two")
-    if "epochs" in flags:
-        settings |= {"epochs": flags["epochs"], "steps": None}
-    if "steps" in flags:
-        settings |= {"steps": flags["steps"], "epochs": None}
+    lengths = [name for name in ("epochs", "steps", "images") if name in flags]
+    if len(lengths) > 1:
+        raise UserError(f"{' and '.join(f'--{name}' for name in lengths)}: give one of them")
+    if lengths:
+        settings |= {"epochs": None, "steps": None, "images": None, lengths[0]: flags[lengths[0]]}
     return settings
 
 
-def _train_all(configs: list[TrainConfig], out: Path, progress: Progress) -> None:
+def _train_all(configs: list[AnyConfig], out: Path, progress: Progress) -> None:
     """Trains one config after another; one that diverges does not keep the others from their turn."""
     prepared = [_with_data(config, progress) for config in configs]
     for config, data in prepared:
         check_data(config, data)
-    summaries: list[tuple[TrainConfig, Summary]] = []
+    summaries: list[tuple[AnyConfig, Summary]] = []
     diverged: list[str] = []
     with _StopOnSignal() as stop:
         for config, data in prepared:
             run = RunFolder.create(out, config)
             progress.say(
-                f"training {config.model} ({config.preset}) on {config.dataset}: {len(data)} images -> {run.path}"
+                f"training {config.model} ({config.preset}) on {config.dataset}: {describe_data(data)} -> {run.path}"
             )
             progress.say(to_json(config))
             try:
@@ -185,12 +204,12 @@ def _train_all(configs: list[TrainConfig], out: Path, progress: Progress) -> Non
 
 
 def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
-    allowed = {"epochs", "steps", "device", "data_root"}
+    allowed = {"epochs", "steps", "images", "device", "data_root"}
     for name in flags:
         if name not in allowed:
             raise UserError(
                 f"--{name.replace('_', '-')}: does not go with --resume, which goes on as the run began;"
-                " only --epochs, --steps, --device and --data-root do"
+                " only --epochs, --steps, --images, --device and --data-root do"
             )
     run = RunFolder.open(path)
     config = override(run.read_config(), _settings(flags))
@@ -202,40 +221,36 @@ def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
     _finish([(config, summary)], progress)
 
 
-def _with_data(config: TrainConfig, progress: Progress) -> tuple[TrainConfig, ImageData]:
+def _with_data(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
     """Decodes the data set, which decides the number of channels; paths are made absolute, for a later --resume."""
     kind, colon, path = config.dataset.partition(":")
     dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
     config = override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
-    data = load_images(
-        config.dataset,
-        data_root=Path(config.data_root),
-        image_size=config.network.image_size,
-        max_corrupt_images=config.max_corrupt_images,
-        progress=progress,
-    )
+    data = load_data(config, progress)
     return with_channels(config, data.channels), data
 
 
-def _finish(summaries: list[tuple[TrainConfig, Summary]], progress: Progress) -> None:
+def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Sums up; the last line printed is the run folder."""
     table = Table(title="What was trained")
-    for heading in ("model", "preset", "steps", "images/s", "time", "SWD last", "SWD best", "run"):
+    for heading in ("model", "preset", "steps", "images/s", "time", "score", "last", "best", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:
         table.add_row(
             config.model,
             config.preset,
-            f"{summary.step}/{summary.total_steps}",
-            f"{summary.images_per_s:.0f}",
+            str(summary.step),
+            f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
-            "-" if summary.score is None else f"{summary.score:.1f}",
-            "-" if summary.best_score is None else f"{summary.best_score:.1f}",
+            summary.score_name,
+            "-" if summary.score is None else f"{summary.score:.3g}",
+            "-" if summary.best_score is None else f"{summary.best_score:.3g}",
             str(summary.run),
         )
     progress.console.print(table)
     last = summaries[-1][1]
-    progress.say("SWD: sliced Wasserstein distance x 1000 to real images, smaller is better")
+    for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
+        progress.say(explanation)
     progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
     if last.interrupted:
         progress.say(f"interrupted at step {last.step}; go on with: python -m trainer --resume {last.run}")

@@ -4,7 +4,8 @@
     metrics.jsonl                        one JSON object a line; `kind` is "step" or "evaluation"
     samples/step-00001000.png            grids of the same latents, through the averaged generator
     figures/                             curves and pictures drawn from the above
-    checkpoints/{last,best}.safetensors  networks, average, optimisers, random state; metadata as JSON in the header
+    checkpoints/{last,best}.safetensors  networks, averages, optimisers, random state; metadata as JSON in the header
+    checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
 
 Every file but metrics.jsonl is replaced by one rename, and metrics.jsonl is cut back to the checkpoint on resuming, so
 a kill at any instant leaves a run that goes on as if nothing had happened. Nothing here is pickled.
@@ -12,65 +13,71 @@ a kill at any instant leaves a run that goes on as if nothing had happened. Noth
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from trainer.config import TrainConfig, check_config, to_json
+from trainer.config import AnyConfig, GanConfig, check_config, from_json, to_json
 from trainer.errors import RunFolderError, UserError
-from trainer.models import build_generator
-from trainer.state_tensors import EMA_PREFIX, restore_state, section, state_to_tensors
-from trainer.step import TrainingState
+from trainer.metrics_log import MetricsLog, replace_file
+from trainer.models import build_generator, build_translator
+from trainer.models.progressive import ProgressiveGenerator, plain
+from trainer.state import (
+    EMA_GENERATOR,
+    TRANSLATORS,
+    TrainingState,
+    network_tensors,
+    restore_state,
+    section,
+    state_to_tensors,
+)
 
-__all__ = [
-    "CheckpointMetadata",
-    "ExportedRun",
-    "RunFolder",
-    "RunFolderError",
-    "Which",
-    "load_generator",
-    "replace_file",
-]
+__all__ = ["CheckpointMetadata", "ExportedRun", "RunFolder", "RunFolderError", "load_generators", "replace_file"]
 
-Which = Literal["best", "last"]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
+_CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
 class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a checkpoint knows besides tensors."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     step: Count
-    generator_steps: Count
-    critic_steps_since_generator: Count
     images_seen: Count
+    counters: dict[str, Count]
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
-    best_score: float | None  # of the best checkpoint so far
-    score: float | None  # of this checkpoint, if it was evaluated
+    output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make now
+    fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a network that grows, else 1
+    figures: dict[str, float]  # what this checkpoint was measured at, if it was evaluated
+    best_score: float | None  # of the best checkpoint so far, among those with the largest images
+    best_size: Count
+    epoch_step: Count  # of the last end of an epoch
     data_images: Count
     data_sha256: str  # of all decoded pixels, so that a resumed run is known to go on with the same data
 
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """What the exporter needs of a run."""
+    """One network of a run, as the exporter needs it."""
 
-    generator: nn.Module  # averaged weights, eval mode, on the CPU: (N, latent_dim) -> (N, C, H, W) in [-1, 1]
+    # Eval mode, on the CPU: latents (N, latent_dim), or images (N, channels, image_size, image_size) in [-1, 1], ->
+    # images (N, channels, image_size, image_size) in about [-1, 1].
+    network: nn.Module
+    name: str  # in a model repository, if the user gives none: "dcgan", "cyclegan-a2b"
+    suffix: str  # what is put after the user's name: "", "-a2b"
     model: str
     preset: str
     architecture: str
     dataset: str
-    latent_dim: int
+    latent_dim: int  # 0 for a network that takes images
     channels: int
     image_size: int
     training: dict[str, float | int | str | None]
@@ -83,11 +90,11 @@ class RunFolder:
         self.path = path
         self.samples = path / "samples"
         self.figures = path / "figures"
-        self.metrics = path / "metrics.jsonl"
+        self.metrics = MetricsLog(path / "metrics.jsonl")
         self._config = path / "config.json"
 
     @classmethod
-    def create(cls, out: Path, config: TrainConfig) -> RunFolder:
+    def create(cls, out: Path, config: AnyConfig) -> RunFolder:
         """Makes the next numbered folder under `out`, such as 0003-dcgan-digits, and writes the config."""
         data = config.dataset.partition(":")
         label = Path(data[2]).stem if data[2] else data[0]
@@ -97,7 +104,7 @@ class RunFolder:
             hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # a folder that shows is a whole one
             hidden.path.chmod(0o755)
             hidden._make_folders()
-            hidden.metrics.touch()
+            hidden.metrics.path.touch()
             hidden.write_config(config)
             taken = [int(match[1]) for entry in out.iterdir() if (match := re.match(r"(\d{4,9})-", entry.name))]
             number = max(taken, default=0)
@@ -133,52 +140,32 @@ class RunFolder:
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, config: AnyConfig) -> None:
         """Writes config.json."""
         replace_file(self._config, (to_json(config) + "\n").encode())
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self) -> AnyConfig:
         """Reads config.json strictly.
 
         Raises:
             RunFolderError: it is not a valid config of this version.
         """
         try:
-            config = msgspec.json.decode(self._config.read_bytes(), type=TrainConfig)
+            config = from_json(self._config.read_bytes())
             check_config(config)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UserError) as error:
             raise RunFolderError(f"{self._config}: not a valid config ({error})") from error
         return config
 
-    def checkpoint_path(self, which: Which) -> Path:
-        """Where a checkpoint lies, if it was written."""
-        return self.path / "checkpoints" / f"{which}.safetensors"
-
-    def append_metrics(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Appends rows to metrics.jsonl."""
-        with self.metrics.open("ab") as file:
-            file.write(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
-
-    def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut short is left out.
+    def checkpoint_path(self, which: str) -> Path:
+        """Where a checkpoint lies, if it was written; `which` is best, last or epoch-0007.
 
         Raises:
-            RunFolderError: another line is not one that a run writes.
+            RunFolderError: it is none of these.
         """
-        lines = self.metrics.read_bytes().split(b"\n") if self.metrics.is_file() else [b""]
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
-            try:
-                row: dict[str, Any] = msgspec.json.decode(line, type=dict[str, int | float | str | list[float] | None])
-                if not isinstance(row.get("step"), int) or not isinstance(row.get("kind"), str):
-                    raise msgspec.ValidationError("no kind, or no step")
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise RunFolderError(f"{self.metrics}, line {number}: not a line of metrics ({error})") from error
-            yield row
-
-    def rewind_metrics(self, step: int) -> None:
-        """Drops rows after `step`, which a resumed run will write again."""
-        kept = [row for row in self.read_metrics() if row["step"] <= step]
-        replace_file(self.metrics, b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+        if not _CHECKPOINT_NAME.fullmatch(which):
+            raise RunFolderError(f"--checkpoint {which!r}: choose best, last or, where epochs are kept, epoch-0001")
+        return self.path / "checkpoints" / f"{which}.safetensors"
 
     def save_checkpoint(self, state: TrainingState, metadata: CheckpointMetadata, *, best: bool) -> None:
         """Replaces the last checkpoint, and the best one too if this is it."""
@@ -186,6 +173,11 @@ class RunFolder:
         if best:
             replace_file(self.checkpoint_path("best"), content)
         replace_file(self.checkpoint_path("last"), content)
+
+    def keep_networks(self, state: TrainingState, metadata: CheckpointMetadata, epoch: int) -> None:
+        """Writes the networks of an epoch to a file of their own, without what only resuming needs."""
+        content = save(network_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
+        replace_file(self.checkpoint_path(f"epoch-{epoch:04d}"), content)
 
     def load_checkpoint(self, state: TrainingState) -> CheckpointMetadata:
         """Restores networks, optimisers, counters and torch's random state from the last checkpoint.
@@ -196,12 +188,14 @@ class RunFolder:
         path = self.checkpoint_path("last")
         metadata, tensors = _read(path)
         try:
+            if set(metadata.counters) != set(state.counters):
+                raise UserError(f"it counts {', '.join(metadata.counters) or 'nothing'}")
             restore_state(state, tensors)
         except UserError as error:
             raise RunFolderError(f"{path}: does not fit this run's config.json ({error})") from error
-        state.step = metadata.step
-        state.generator_steps = metadata.generator_steps
-        state.critic_steps_since_generator = metadata.critic_steps_since_generator
+        state.step, state.images_seen = metadata.step, metadata.images_seen
+        for name, count in metadata.counters.items():
+            setattr(state, name, count)
         return metadata
 
     def _make_folders(self) -> None:
@@ -209,52 +203,61 @@ class RunFolder:
             folder.mkdir(exist_ok=True)
 
 
-def load_generator(run: Path, which: Which) -> ExportedRun:
-    """Loads the averaged generator of a run's best or last checkpoint, ready to export.
+def load_generators(run: Path, which: str) -> list[ExportedRun]:
+    """Loads what a run's checkpoint (best, last or epoch-0007) has to export: one generator, or both translators.
+
+    A generator that grows is taken as it was then: at the size it had reached, and without its unused stages.
 
     Raises:
         RunFolderError: not a run folder, or it has no such checkpoint.
     """
     folder = RunFolder.open(run)
     config = folder.read_config()
-    metadata, tensors = _read(folder.checkpoint_path(which))
-    generator = build_generator(config.network)
+    path = folder.checkpoint_path(which)
+    metadata, tensors = _read(path)
     try:
-        generator.load_state_dict(section(tensors, EMA_PREFIX))
-    except RuntimeError as error:
+        if isinstance(config, GanConfig):
+            networks = {"": _load_latent_generator(config, metadata, section(tensors, EMA_GENERATOR))}
+        else:
+            a, b = config.domains
+            networks = {}
+            for name, suffix in zip(TRANSLATORS, (f"-{a}2{b}", f"-{b}2{a}"), strict=True):
+                networks[suffix] = build_translator(config.network)
+                networks[suffix].load_state_dict(section(tensors, name))
+    except (RuntimeError, ValueError, UserError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise RunFolderError(f"{folder.checkpoint_path(which)}: does not fit config.json ({reason})") from error
-    return ExportedRun(
-        generator=generator.eval().requires_grad_(False),
-        model=config.model,
-        preset=config.preset,
-        architecture=config.network.architecture,
-        dataset=config.dataset.partition(":")[0],  # a path says nothing to others, and may be private
-        latent_dim=config.network.latent_dim,
-        channels=config.network.channels,
-        image_size=config.network.image_size,
-        training={
-            "preset": config.preset,
-            "step": metadata.step,
-            "images_seen": metadata.images_seen,
-            "sliced_wasserstein_distance": metadata.score,
-            "seed": config.seed,
-        },
-    )
+        raise RunFolderError(f"{path}: does not fit config.json ({reason})") from error
+    return [
+        ExportedRun(
+            network=network.eval().requires_grad_(False),
+            name=config.model + suffix,
+            suffix=suffix,
+            model=config.model,
+            preset=config.preset,
+            architecture=config.network.architecture,
+            dataset=config.dataset.partition(":")[0],  # a path says nothing to others, and may be private
+            latent_dim=config.network.latent_dim if isinstance(config, GanConfig) else 0,
+            channels=config.network.channels,
+            image_size=metadata.output_size,
+            training={
+                "preset": config.preset,
+                "step": metadata.step,
+                "images_seen": metadata.images_seen,
+                "seed": config.seed,
+                **metadata.figures,
+            },
+        )
+        for suffix, network in networks.items()
+    ]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _load_latent_generator(config: GanConfig, metadata: CheckpointMetadata, weights: dict[str, Tensor]) -> nn.Module:
+    generator = build_generator(config.network)
+    generator.load_state_dict(weights)
+    if not isinstance(generator, ProgressiveGenerator):
+        return generator
+    generator.set_growth(metadata.output_size, metadata.fade)
+    return plain(generator)
 
 
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:

@@ -1,33 +1,36 @@
 """The trainer's settings: the only place of their defaults, and of what makes them valid.
 
-A preset is a complete `TrainConfig`; flags override fields of it, and the result is printed, saved as config.json, and
-enough to build everything again. It holds registry names only, never class paths.
+A preset is a complete config; flags override fields of it, and the result is printed, saved as config.json, and enough
+to build everything again. It holds registry names only, never class paths. There is one class for each kind of
+training, so that no model has settings that it does not use.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from trainer.errors import UserError
-from trainer.models import NetworkConfig, check_network
+from trainer.growth import GrowthConfig, check_growth
+from trainer.models import NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Beta = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+DomainName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]{1,20}$")]
 
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One training, completely described."""
+    """What every training has."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
 
     # What is trained, and on what.
     model: str
@@ -35,50 +38,86 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     dataset: str  # "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH"; "" in presets that need images
     data_root: str = "data"  # where mnist and fashion-mnist lie, or are downloaded to
     max_corrupt_images: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
-    network: NetworkConfig
 
-    # The game.
-    objective: str
-    discriminator_loss_scale: Rate = 1.0
-    clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are kept in +- this
-    gp_weight: Weight = 10.0  # wgan-gp: lambda
-    div_k: Weight = 2.0  # wgan-div: weight of the penalty
-    div_p: Annotated[float, msgspec.Meta(ge=1, le=16)] = 6.0  # wgan-div: power of the gradient norm
-    div_points: DivergencePoints = "interpolates"
-
-    # The recipe. A step is one batch of real images and one update of the discriminator.
-    batch_size: Annotated[int, msgspec.Meta(ge=2, le=1 << 20)] = 64
-    epochs: Positive | None = None  # exactly one of epochs and steps is set
+    # For how long. A step is one batch of real images; exactly one of epochs, steps and images is set.
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 64
+    epochs: Positive | None = None
     steps: Positive | None = None
-    optimizer: OptimizerName = "adam"
+    images: Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None = None  # real images shown
+
     generator_lr: Rate = 2e-4
     discriminator_lr: Rate = 2e-4
     betas: tuple[Beta, Beta] = (0.5, 0.999)  # of Adam
-    n_critic: Positive = 1  # discriminator updates a generator update
-    warm_start: bool = False  # wgan: 100 critic updates before each of the first 25 and every 500th generator update
-    generator_first: bool = False  # update the generator before the discriminator in a step
-    reuse_fakes: bool = False  # the generator's update re-uses the fakes of the discriminator's
-    ema_decay: Beta = 0.999  # of the generator that is sampled and exported
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     device: DeviceName = "auto"
 
     # What is written, and when. Samples and a checkpoint are written at the end of every epoch.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
-    evaluate_every_steps: Positive = 100  # at the end of an epoch, if it passed a multiple; best is chosen at these
+    evaluate_every_steps: Positive = 100  # at the end of the epoch that passes so many; best is chosen at these
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
 
+
+class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="gan"):
+    """A generator of images from latents, and the discriminator or critic that trains it."""
+
+    network: NetworkConfig
+    growth: GrowthConfig | None = None  # progressive growing; None trains the whole network from the start
+
+    # The game.
+    objective: str
+    discriminator_loss_scale: Rate = 1.0
+    clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are kept in +- this
+    gp_weight: Weight = 10.0  # wgan-gp: lambda
+    drift: Weight = 0.0  # weight of the mean squared score of reals, which keeps a critic's scores near 0
+    div_k: Weight = 2.0  # wgan-div: weight of the penalty
+    div_p: Annotated[float, msgspec.Meta(ge=1, le=16)] = 6.0  # wgan-div: power of the gradient norm
+    div_points: DivergencePoints = "interpolates"
+
+    # The recipe.
+    optimizer: OptimizerName = "adam"
+    n_critic: Positive = 1  # discriminator updates a generator update
+    warm_start: bool = False  # wgan: 100 critic updates before each of the first 25 and every 500th generator update
+    generator_first: bool = False  # update the generator before the discriminator in a step
+    reuse_fakes: bool = False  # the generator's update re-uses the fakes of the discriminator's
+    ema_decay: Beta = 0.999  # of the generator that is sampled and exported
+
+
+class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cycle"):
+    """Two translators between two domains of unpaired images (Zhu et al. 2017, "CycleGAN")."""
+
+    network: TranslatorConfig
+    domains: tuple[DomainName, DomainName] = ("a", "b")  # what the bundles are named after: cyclegan-a2b, cyclegan-b2a
+    cycle_weight: Weight = 10.0
+    identity_weight: Weight = 5.0
+    pool_images: Annotated[int, msgspec.Meta(ge=0, le=10**4)] = 50  # fakes that each discriminator remembers
+    mirror: bool = True  # show half of the training images mirrored
+    constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # of the training; then it falls to 0 in a line
+    keep_epochs: Positive = 1  # the four networks of every so many epochs are kept
+
+
+AnyConfig: TypeAlias = GanConfig | CycleConfig
+Config = TypeVar("Config", GanConfig, CycleConfig, AnyConfig)
 
 # Flags that are not named after their field.
 _FLAGS = {"generator_lr": "lr", "discriminator_lr": "lr", "max_corrupt_images": "max-corrupt"}
 
 
-def check_config(config: TrainConfig) -> None:
+def check_config(config: AnyConfig) -> None:
     """Raises UserError, naming the flag, if the settings do not fit together."""
-    OBJECTIVES[config.objective]
-    check_network(config.network)
-    if (config.epochs is None) == (config.steps is None):
-        raise UserError("--epochs and --steps: give one of the two")
+    if sum(length is not None for length in (config.epochs, config.steps, config.images)) != 1:
+        raise UserError("--epochs, --steps and --images: give one of the three")
+    if isinstance(config, CycleConfig):
+        check_translator(config.network)
+        if config.domains[0] == config.domains[1]:
+            raise UserError(f"--domains: both are {config.domains[0]!r}; the bundles are named after them")
+    else:
+        OBJECTIVES[config.objective]
+        check_network(config.network)
+        if config.growth is not None:
+            check_growth(config.growth, config.network.image_size)
+        if config.batch_size < 2:
+            raise UserError("--batch-size 1: batch statistics need at least 2 images")
     if not config.dataset:
         raise UserError(
             f"--dataset: preset {config.preset!r} has no data set of its own;"
@@ -86,30 +125,51 @@ def check_config(config: TrainConfig) -> None:
         )
 
 
-def override(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
-    """Returns the config with some fields replaced; keys are field names, `network.` before those of the network.
+def override(config: Config, settings: dict[str, Any]) -> Config:
+    """Returns the config with some fields replaced; keys are field names, with `network.` or `growth.` before theirs.
 
     Raises:
-        UserError: a value is of the wrong type or out of range; the message names the field's flag.
+        UserError: the model has no such setting, or a value is of the wrong type or out of range; the message names
+            the field's flag.
     """
     raw = msgspec.to_builtins(config)
     for name, value in settings.items():
         scope, _, field = name.rpartition(".")
-        (raw[scope] if scope else raw)[field] = value
+        table = raw[scope] if scope else raw
+        if table is None or field not in table:
+            raise UserError(f"--{_flag(field)}: {config.model} ({config.preset}) has no such setting")
+        table[field] = value
     try:
-        return msgspec.convert(raw, TrainConfig)
+        return msgspec.convert(raw, type(config))
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
-        field = path.rstrip("`")
-        flag = _FLAGS.get(field, field.removeprefix("network.").replace("_", "-"))
-        raise UserError(f"--{flag}: {reason[0].lower()}{reason[1:]}") from None
+        field = path.rstrip("`").split(".")[-1].partition("[")[0]
+        raise UserError(f"--{_flag(field)}: {reason[0].lower()}{reason[1:]}") from None
 
 
-def with_channels(config: TrainConfig, channels: int) -> TrainConfig:
+def with_channels(config: Config, channels: int) -> Config:
     """The config with the data set's number of channels."""
-    return replace(config, network=replace(config.network, channels=channels))
+    return override(config, {"network.channels": channels})
 
 
-def to_json(config: TrainConfig) -> str:
+def to_json(config: AnyConfig) -> str:
     """The config as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(config), indent=2).decode()
+
+
+def from_json(content: bytes) -> AnyConfig:
+    """Decodes a config strictly.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return msgspec.json.decode(content, type=AnyConfig)
+
+
+def replaced(config: Config, **fields: Any) -> Config:
+    """The config with some fields replaced by values that are known to be right."""
+    return replace(config, **fields)
+
+
+def _flag(field: str) -> str:
+    return _FLAGS.get(field, field.replace("_", "-"))

@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,11 +47,21 @@ class ImageData:
         return self.images.shape[0]
 
 
-def sha256_of(data: ImageData) -> str:
-    """Hex SHA-256 of the shape and all pixels."""
-    digest = hashlib.sha256(repr(tuple(data.images.shape)).encode())
-    digest.update(data.images.numpy())  # type: ignore[arg-type]  # any buffer will do
+def sha256_of(*parts: Tensor) -> str:
+    """Hex SHA-256 of the shapes and all pixels of uint8 images on the CPU."""
+    digest = hashlib.sha256()
+    for images in parts:
+        digest.update(repr(tuple(images.shape)).encode())
+        digest.update(images.contiguous().numpy())  # type: ignore[arg-type]  # any buffer will do
     return digest.hexdigest()
+
+
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """The whole data set on the device if it fits there; else it stays, and goes over batch by batch."""
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError:
+        return images
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -107,8 +118,27 @@ def load_images(
     return ImageData(name, images, tuple(skipped))
 
 
+def stream_indices(seed: int, position: int, length: int, count: int) -> Tensor:
+    """Some of the endless order in which `count` images are shown: one shuffled pass over the data after another.
+
+    Args:
+        seed: of the shuffling.
+        position: how many images were shown before.
+        length: how many are wanted; they may belong to two passes.
+        count: images in the data set.
+    """
+    parts = []
+    while length > 0:
+        epoch, offset = divmod(position, count)
+        parts.append(batch_indices(seed, epoch, count)[offset : offset + length])
+        position += len(parts[-1])
+        length -= len(parts[-1])
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=4)
 def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the images in an epoch: a permutation of 0 .. count - 1 that depends on nothing else."""
+    """The order of the images in one pass: a permutation of 0 .. count - 1 that depends on nothing else."""
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     return torch.from_numpy(generator.permutation(count))
 

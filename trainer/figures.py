@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from trainer.checkpoint import replace_file
 
 GRID_COLUMNS = 8
 GIF_MAX_FRAMES = 60
+ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
 _SMOOTHING_STEPS = 25
 
 
@@ -53,6 +54,12 @@ def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
     _save_curves(rows, curves, "Generator and discriminator loss during training", "loss", path)
 
 
+def save_cycle_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """The parts of a translator's loss a step, without their weights."""
+    curves = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
+    _save_curves(rows, curves, "Parts of the generators' loss", "loss, mean of both directions", path)
+
+
 def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabilities: bool) -> None:
     """D(x) and D(G(z)) a step: probabilities for GANs, raw scores for critics."""
     curves = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
@@ -61,20 +68,26 @@ def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabi
 
 
 def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
-    """All sample grids as one animation, 1 s the last frame; long runs are thinned evenly."""
+    """All sample grids as one animation, the last frame longest; long runs are thinned evenly.
+
+    Grids of smaller images, before a network grew, are enlarged to the size of the last one, pixels repeated.
+    """
     if not frames:
         return
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
-    images = [_frame(frames[index]) for index in chosen]
+    with Image.open(frames[-1]) as last:
+        size = last.size
+    images = [_frame(frames[index], size) for index in chosen]
     durations_ms = [1000 if len(images) <= 10 else 200] * (len(images) - 1) + [2000]
     buffer = io.BytesIO()
     images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=durations_ms, loop=0)
     replace_file(path, buffer.getvalue())
 
 
-def _frame(path: Path) -> Image.Image:
+def _frame(path: Path, size: tuple[int, int]) -> Image.Image:
     with Image.open(path) as image:
-        return image.convert("P", palette=Image.Palette.ADAPTIVE)
+        whole = image if image.size == size else image.resize(size, Image.Resampling.NEAREST)
+        return whole.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
 def _save_curves(rows: Sequence[dict[str, Any]], curves: dict[str, str], title: str, unit: str, path: Path) -> None:
@@ -106,3 +119,27 @@ def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     replace_file(path, buffer.getvalue())
+
+
+def four_row_image(real_a: Tensor, fake_b: Tensor, real_b: Tensor, fake_a: Tensor) -> Image.Image:
+    """What two translators do: rows real A, fake B (made of it), real B, fake A, named at the left; images as columns.
+
+    Takes (N, C, H, W) each in [-1, 1], all of one size; 2 pixels lie between images. If there are more of one domain
+    than of the other, the rest is left out.
+    """
+    from torchvision.utils import make_grid
+
+    rows = {"real A": real_a, "fake B": fake_b, "real B": real_b, "fake A": fake_a}
+    columns = min(len(images) for images in rows.values())
+    images = torch.cat([row[:columns].cpu() for row in rows.values()])
+    grid = make_grid(images, nrow=columns, padding=2, normalize=True, value_range=(-1, 1))
+    pixels = Image.fromarray(grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    figure = Image.new("RGB", (pixels.width + ROW_LABEL_PIXELS, pixels.height), "white")
+    figure.paste(pixels, (ROW_LABEL_PIXELS, 0))
+    row_pixels = images.shape[-2] + 2
+    for index, name in enumerate(rows):
+        label = Image.new("RGB", (row_pixels, ROW_LABEL_PIXELS), "white")
+        middle = (row_pixels / 2, ROW_LABEL_PIXELS / 2)
+        ImageDraw.Draw(label).text(middle, name, "black", ImageFont.load_default(10), anchor="mm")
+        figure.paste(label.transpose(Image.Transpose.ROTATE_90), (0, 1 + index * row_pixels))
+    return figure

@@ -1,4 +1,4 @@
-"""One process's work on a run: what it has measured, and how that reaches metrics.jsonl and the user's eyes.
+"""One process's work on a run: where it is, what it has measured, and how that reaches metrics.jsonl and the user.
 
 Measurements stay on the training device until a line is due, so that a GPU need not wait for every step.
 """
@@ -14,38 +14,61 @@ from typing import Any
 from torch import Tensor
 
 from trainer.checkpoint import RunFolder
-from trainer.config import TrainConfig
-from trainer.data import ImageData
+from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
 from trainer.progress import Progress
-from trainer.step import StepResult, TrainingState
+from trainer.training import Evaluation, Measurements, Training
 
 
 @dataclass
 class Session:
     """One process's work on a run."""
 
-    config: TrainConfig
+    config: AnyConfig
     run: RunFolder
-    data: ImageData
-    state: TrainingState
+    training: Training
     progress: Progress
-    data_sha256: str
     train_seconds: float = 0.0
-    best_score: float | None = None
-    score: float | None = None  # of the last evaluation
+    evaluation: Evaluation | None = None  # the last one
     scored_step: int = 0
-    pending: list[tuple[int, StepResult]] = field(default_factory=list)  # measured, not yet read from the device
+    epoch_step: int = 0  # of the last end of an epoch
+    best_score: float | None = None
+    best_size: int = 0  # pixels; of the images of the best checkpoint
+    pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # step, images: not yet read
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the data; what does not fill one waits for another epoch's order."""
-        return len(self.data) // self.config.batch_size
+    def step(self) -> int:
+        """Steps taken."""
+        return self.training.state.step
 
     @property
-    def total_steps(self) -> int:
-        """The step that the run ends at."""
-        return self.config.steps or (self.config.epochs or 0) * self.steps_per_epoch
+    def images_seen(self) -> int:
+        """Real images shown."""
+        return self.training.state.images_seen
+
+    @property
+    def epoch(self) -> int:
+        """Whole passes over the data."""
+        return self.images_seen // self.training.images_per_epoch
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """How much is done and how much there is to do, both in steps, or both in real images."""
+        if self.config.steps is not None:
+            return self.step, self.config.steps
+        total = self.config.images or (self.config.epochs or 0) * self.training.images_per_epoch
+        return min(self.images_seen, total), total
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        done, total = self.length
+        return done >= total
+
+    @property
+    def images_per_s(self) -> float:
+        """Real images a second of training."""
+        return self.images_seen / max(self.train_seconds, 1e-9)
 
 
 def log_steps(session: Session) -> None:
@@ -56,24 +79,23 @@ def log_steps(session: Session) -> None:
     """
     if not session.pending:
         return
-    config, state = session.config, session.state
     started = time.perf_counter()
-    rows = [_row(session, step, result) for step, result in session.pending]
+    rows = [_row(session, *pending) for pending in session.pending]
     session.pending.clear()
     session.train_seconds += time.perf_counter() - started  # on a GPU the steps themselves are waited for here
-    images_per_s = state.step * config.batch_size / max(session.train_seconds, 1e-9)
     finite = list(itertools.takewhile(_is_finite, rows))
-    session.run.append_metrics([row | {"images_per_s": round(images_per_s, 1)} for row in finite])
+    session.run.metrics.append([row | {"images_per_s": round(session.images_per_s, 1)} for row in finite])
     if len(finite) < len(rows):
         raise TrainingDivergedError(diverged(session, rows[len(finite)]["step"], "a loss"))
-    newest = rows[-1]
-    g_loss = next((row["g_loss"] for row in reversed(rows) if row["g_loss"] is not None), None)
-    left_s = (session.total_steps - state.step) * session.train_seconds / state.step
+    newest = dict(rows[-1])
+    for row in reversed(rows):  # what is not measured at every step is shown as it was last
+        newest |= {key: value for key, value in row.items() if newest[key] is None}
+    done, total = session.length
+    left_s = (total - done) * session.train_seconds / max(done, 1)
+    of_steps = f"/{session.config.steps}" if session.config.steps else ""
     session.progress.say(
-        f"[epoch {newest['epoch']}][step {state.step}/{session.total_steps}]"
-        f"  D loss {newest['d_loss']:.4f}  G loss {'-' if g_loss is None else f'{g_loss:.4f}'}"
-        f"  D(x) {newest['d_real']:.4f}  D(G(z)) {newest['d_fake']:.4f}"
-        f"  {images_per_s:.0f} images/s  {_clock(left_s)} left"
+        f"[epoch {newest['epoch']}][step {session.step}{of_steps}]  {session.training.describe(newest)}"
+        f"  {session.images_per_s:.{0 if session.images_per_s >= 10 else 1}f} images/s  {_clock(left_s)} left"
     )
 
 
@@ -81,20 +103,16 @@ def _is_finite(row: dict[str, Any]) -> bool:
     return all(math.isfinite(value) for value in row.values() if isinstance(value, float))
 
 
-def _row(session: Session, step: int, result: StepResult) -> dict[str, Any]:
+def _row(session: Session, step: int, images: int, measured: Measurements) -> dict[str, Any]:
     def read(value: Tensor | None) -> float | None:
         return None if value is None else value.item()
 
     return {
         "kind": "step",
         "step": step,
-        "epoch": (step - 1) // session.steps_per_epoch + 1,
-        "images": step * session.config.batch_size,
-        "d_loss": result.discriminator_loss.item(),
-        "g_loss": read(result.generator_loss),
-        "d_real": result.real_score.item(),
-        "d_fake": result.fake_score.item(),
-        "d_fake_after": read(result.fake_score_after),
+        "epoch": (images - 1) // session.training.images_per_epoch + 1,
+        "images": images,
+        **{name: read(value) for name, value in measured.items()},
     }
 
 

@@ -1,44 +1,92 @@
-"""A training state as named tensors, and back; what comes back is checked, for a checkpoint is untrusted.
+"""What changes while a run goes on, as named tensors and back.
 
-Knows nothing of files.
+What comes back is checked, for a checkpoint is untrusted. Knows nothing of files, nor of what a step does with it.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
 from trainer.errors import UserError
-from trainer.step import TrainingState
+from trainer.image_pool import ImagePool
 
-EMA_PREFIX = "ema_generator."
+# The networks that are exported, as checkpoints call them.
+EMA_GENERATOR = "ema_generator"
+TRANSLATORS = ("generator_ab", "generator_ba")
+
+
+@dataclass(kw_only=True)
+class TrainingState(ABC):
+    """All that a checkpoint holds, besides torch's random state."""
+
+    device: torch.device
+    step: int = 0  # batches of real images seen
+    images_seen: int = 0  # real images in them
+
+    COUNTERS: ClassVar[tuple[str, ...]] = ()  # fields that are whole numbers of a subclass's own
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """By the name that a checkpoint gives them; averages included."""
+
+    @property
+    @abstractmethod
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """By the name that a checkpoint gives them."""
+
+    @property
+    def pools(self) -> Mapping[str, ImagePool]:
+        """Histories of fakes, if the training keeps any."""
+        return {}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """The subclass's own whole numbers."""
+        return {name: getattr(self, name) for name in self.COUNTERS}
 
 
 def state_to_tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Networks, running average, optimiser moments and torch's random state, by name."""
+    """Networks, averages, optimiser moments, pools and torch's random state, by name."""
     tensors = {"random.cpu": torch.get_rng_state()}
     if state.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(state.device)
-    for network, prefix in _networks(state):
-        tensors |= {prefix + name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    for optimizer, prefix in _optimizers(state):
+    tensors |= network_tensors(state)
+    for prefix, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{prefix}{index}.{name}": moment for name, moment in moments.items() if moment is not None}
-    return tensors
+            tensors |= {f"{prefix}.{index}.{name}": moment for name, moment in moments.items() if moment is not None}
+    return tensors | {f"{prefix}.images": pool.images for prefix, pool in state.pools.items()}
+
+
+def network_tensors(state: TrainingState) -> dict[str, Tensor]:
+    """The weights and buffers of every network, by name."""
+    return {
+        f"{prefix}.{name}": tensor.contiguous()
+        for prefix, network in state.networks.items()
+        for name, tensor in network.state_dict().items()
+    }
 
 
 def restore_state(state: TrainingState, tensors: dict[str, Tensor]) -> None:
-    """Sets the state, and torch's random state, from such tensors.
+    """Sets the state, and torch's random state, from such tensors; steps and counters are the caller's to set.
 
     Raises:
         UserError: they do not fit the networks and optimisers of `state`.
     """
     try:
-        for network, prefix in _networks(state):
+        for prefix, network in state.networks.items():
             network.load_state_dict(section(tensors, prefix))
-        for optimizer, prefix in _optimizers(state):
+        for prefix, optimizer in state.optimizers.items():
             _restore_optimizer(optimizer, section(tensors, prefix))
+        for prefix, pool in state.pools.items():
+            pool.restore(tensors[f"{prefix}.images"].to(state.device))
         torch.set_rng_state(tensors["random.cpu"])
         if state.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], state.device)
@@ -47,34 +95,22 @@ def restore_state(state: TrainingState, tensors: dict[str, Tensor]) -> None:
 
 
 def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _networks(state: TrainingState) -> tuple[tuple[nn.Module, str], ...]:
-    return (
-        (state.generator, "generator."),
-        (state.discriminator, "discriminator."),
-        (state.ema_generator, EMA_PREFIX),
-    )
-
-
-def _optimizers(state: TrainingState) -> tuple[tuple[Optimizer, str], ...]:
-    return (
-        (state.generator_optimizer, "generator_optimizer."),
-        (state.discriminator_optimizer, "discriminator_optimizer."),
-    )
+    """The tensors whose names begin with `prefix` and a dot, without these."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Fused optimisers read and write moments without checking them, so a wrong shape would corrupt memory."""
+    """Fused optimisers read and write moments without checking them, so a wrong shape would corrupt memory.
+
+    A parameter without moments has not been trained yet: a network that grows has such ones.
+    """
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
         moments.setdefault(int(number), {})[name] = tensor
     parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
     names = _moment_names(optimizer)
-    if moments and (set(moments) != set(range(len(parameters))) or not names):
+    if moments and (not set(moments) <= set(range(len(parameters))) or not names):
         raise ValueError("the moments of the optimiser are not those of its parameters")
     for index, found in moments.items():
         shapes = {name: torch.Size() if name == "step" else parameters[index].shape for name in names}

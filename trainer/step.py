@@ -1,37 +1,56 @@
 """One training step of a GAN: one batch of real images, one update of the discriminator, perhaps one of the generator.
 
-No files, no printing, no loop. `TrainingState` is all that changes while a run goes on, and so all that a checkpoint
-holds.
+No files, no printing, no loop.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 from torch.optim.sgd import SGD
 
-from trainer.config import TrainConfig
+from trainer.config import GanConfig
 from trainer.models import build_discriminator, build_generator
 from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_scores
+from trainer.state import EMA_GENERATOR, TrainingState
 
 
-@dataclass
-class TrainingState:
-    """Networks, optimisers and counters of a run."""
+@dataclass(kw_only=True)
+class GanState(TrainingState):
+    """Networks, optimisers and counters of a GAN."""
 
     generator: nn.Module
     discriminator: nn.Module
     ema_generator: nn.Module  # running average of the generator; what is sampled and exported
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
-    device: torch.device
-    step: int = 0  # batches of real images seen
     generator_steps: int = 0
     critic_steps_since_generator: int = 0
+    trained_size: int = 0  # pixels; of the images of the last step
+
+    COUNTERS: ClassVar[tuple[str, ...]] = ("generator_steps", "critic_steps_since_generator", "trained_size")
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """See `TrainingState`."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            EMA_GENERATOR: self.ema_generator,
+        }
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """See `TrainingState`."""
+        return {
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
 
 
 @dataclass(frozen=True)
@@ -45,22 +64,22 @@ class StepResult:
     fake_score_after: Tensor | None  # D(G(z)) seen by the generator's own update
 
 
-def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
+def new_state(config: GanConfig, device: torch.device) -> GanState:
     """Builds networks and optimisers from torch's global random state."""
     generator = build_generator(config.network).to(device)
     discriminator = build_discriminator(config.network).to(device)
     ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
-    return TrainingState(
-        generator,
-        discriminator,
-        ema_generator,
-        _optimizer(config, generator, config.generator_lr),
-        _optimizer(config, discriminator, config.discriminator_lr),
-        device,
+    return GanState(
+        device=device,
+        generator=generator,
+        discriminator=discriminator,
+        ema_generator=ema_generator,
+        generator_optimizer=_optimizer(config, generator, config.generator_lr),
+        discriminator_optimizer=_optimizer(config, discriminator, config.discriminator_lr),
     )
 
 
-def train_step(state: TrainingState, config: TrainConfig, reals: Tensor) -> StepResult:
+def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn."""
     count = len(reals)
     wanted = _critic_steps_wanted(state, config)
@@ -79,21 +98,22 @@ def train_step(state: TrainingState, config: TrainConfig, reals: Tensor) -> Step
         kept = fakes if config.reuse_fakes else None
         generator_loss, after, _ = _update_generator(state, config, count, kept)
     state.step += 1
+    state.images_seen += count
     return StepResult(loss, real_score, fake_score, generator_loss, after)
 
 
-def sample_latents(config: TrainConfig, count: int, device: torch.device) -> Tensor:
+def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tensor:
     """Standard normal latents (count, latent_dim) from torch's global random state."""
     return torch.randn(count, config.network.latent_dim, device=device)
 
 
-def _new_fakes(state: TrainingState, config: TrainConfig, count: int) -> Tensor:
+def _new_fakes(state: GanState, config: GanConfig, count: int) -> Tensor:
     fakes: Tensor = state.generator(sample_latents(config, count, state.device))
     return fakes
 
 
 def _update_discriminator(
-    state: TrainingState, config: TrainConfig, reals: Tensor, fakes: Tensor
+    state: GanState, config: GanConfig, reals: Tensor, fakes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One discriminator update; returns (loss, D(x), D(G(z)))."""
     objective = OBJECTIVES[config.objective]
@@ -105,6 +125,8 @@ def _update_discriminator(
         loss = loss + config.gp_weight * gradient_penalty(critic, reals, fakes)
     elif objective.constraint == "divergence":
         loss = loss + config.div_k * divergence_penalty(critic, reals, fakes, config.div_p, config.div_points)
+    if config.drift:
+        loss = loss + config.drift * real_logits.square().mean()
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     state.discriminator_optimizer.step()
@@ -116,7 +138,7 @@ def _update_discriminator(
 
 
 def _update_generator(
-    state: TrainingState, config: TrainConfig, count: int, fakes: Tensor | None
+    state: GanState, config: GanConfig, count: int, fakes: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One generator update, on given fakes (with their graph) or new ones; returns (loss, D(G(z)), fakes)."""
     objective = OBJECTIVES[config.objective]
@@ -135,7 +157,7 @@ def _update_generator(
     return loss.detach(), read_scores(objective, logits.detach()), fakes
 
 
-def _critic_steps_wanted(state: TrainingState, config: TrainConfig) -> int:
+def _critic_steps_wanted(state: GanState, config: GanConfig) -> int:
     # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
     if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
         return 100
@@ -143,7 +165,7 @@ def _critic_steps_wanted(state: TrainingState, config: TrainConfig) -> int:
 
 
 @torch.no_grad()
-def _update_ema(state: TrainingState, decay: float) -> None:
+def _update_ema(state: GanState, decay: float) -> None:
     """Moves the average towards the generator: weights and batch norm statistics alike.
 
     The decay grows to its full value over the first steps, so that a short run's average forgets its first weights.
@@ -158,7 +180,7 @@ def _update_ema(state: TrainingState, decay: float) -> None:
             average.copy_(current)
 
 
-def _optimizer(config: TrainConfig, network: nn.Module, lr: float) -> Optimizer:
+def _optimizer(config: GanConfig, network: nn.Module, lr: float) -> Optimizer:
     parameters = network.parameters()
     if config.optimizer == "adam":
         return Adam(parameters, lr, betas=config.betas, fused=True)

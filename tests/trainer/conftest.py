@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from typing import overload
 
 import pytest
 import torch
 from rich.console import Console
+from torch import Tensor
 
-from trainer.config import TrainConfig, override
+from trainer.config import AnyConfig, CycleConfig, GanConfig, override
 from trainer.data import ImageData
+from trainer.kinds import Data
 from trainer.presets import PRESETS
 from trainer.progress import Progress
+from trainer.unpaired import UnpairedData
 
-SMALL = {"network.width": 0.125, "batch_size": 4, "steps": 4, "epochs": None, "device": "cpu", "evaluation_images": 16}
+SMALL = {
+    "network.width": 0.125,
+    "batch_size": 4,
+    "steps": 4,
+    "epochs": None,
+    "images": None,
+    "device": "cpu",
+    "evaluation_images": 16,
+}
+# In batches of 4: the first at 4x4, the next three while 8x8 fades in, the fifth at 16x16.
+SMALL_GROWTH = {"network.image_size": 16, "growth.stabilise_images": 3, "growth.fade_images": 10}
+# The pools are full after two batches of 4.
+SMALL_CYCLE = {"network.image_size": 32, "network.residual_blocks": 1, "pool_images": 6}
 
+GAN_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, GanConfig)]
+CYCLE_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, CycleConfig)]
+GAN_MODELS = list(dict.fromkeys(model for model, _ in GAN_PRESETS))
+GROWING_MODELS = list(
+    dict.fromkeys(
+        preset.config.model
+        for preset in PRESETS.values()
+        if isinstance(preset.config, GanConfig) and preset.config.growth is not None
+    )
+)
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share
 
@@ -33,19 +59,52 @@ def quiet() -> Progress:
     return Progress(Console(file=io.StringIO(), width=200))
 
 
-def small_config(model: str, preset: str, **settings: object) -> TrainConfig:
-    """A preset with narrow networks, few steps and a made-up data set."""
+def small_config(model: str, preset: str, **settings: object) -> AnyConfig:
+    """A preset with narrow networks, few steps and a made-up data set; one that grows does so every few steps."""
     config = PRESETS[model, preset].config
-    return override(config, SMALL | {"dataset": config.dataset or "digits"} | settings)
+    small = SMALL | {"dataset": config.dataset or "digits"}
+    if isinstance(config, CycleConfig):
+        return override(config, small | SMALL_CYCLE | settings)
+    return override(config, small | (SMALL_GROWTH if config.growth is not None else {}) | settings)
 
 
-def made_up_images(config: TrainConfig, count: int = 18) -> ImageData:
-    """Blocks of random brightness: cheap, and enough to learn from."""
+def small_gan(model: str, preset: str, **settings: object) -> GanConfig:
+    """`small_config` of a preset that is known to make images from latents."""
+    config = small_config(model, preset, **settings)
+    assert isinstance(config, GanConfig)
+    return config
+
+
+def small_cycle(preset: str = "cyclegan-digits", **settings: object) -> CycleConfig:
+    """`small_config` of a preset that is known to translate."""
+    config = small_config("cyclegan", preset, **settings)
+    assert isinstance(config, CycleConfig)
+    return config
+
+
+@overload
+def made_up_images(config: GanConfig, count: int = 18) -> ImageData: ...
+@overload
+def made_up_images(config: CycleConfig, count: int = 18) -> UnpairedData: ...
+@overload
+def made_up_images(config: AnyConfig, count: int = 18) -> Data: ...
+def made_up_images(config: AnyConfig, count: int = 18) -> Data:
+    """Blocks of random brightness: cheap, and enough to learn from.
+
+    Two domains have `count` and `count` - 1 images, and four test pairs, B the negative of A.
+    """
     generator = torch.Generator().manual_seed(7)
     size = config.network.image_size
-    blocks = torch.randint(0, 256, (count, config.network.channels, 4, 4), generator=generator, dtype=torch.uint8)
-    images = torch.nn.functional.interpolate(blocks.float(), size=(size, size)).to(torch.uint8)
-    return ImageData("made-up", images)
+
+    def blocks(images: int) -> Tensor:
+        shape = (images, config.network.channels, 4, 4)
+        small = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        return torch.nn.functional.interpolate(small.float(), size=(size, size)).to(torch.uint8)
+
+    if not isinstance(config, CycleConfig):
+        return ImageData("made-up", blocks(count))
+    train_a, train_b, test_a = blocks(count), blocks(count - 1), blocks(4)
+    return UnpairedData("made-up", train_a, train_b, test_a, 255 - test_a, test_is_paired=True)
 
 
 @pytest.fixture

@@ -53,3 +53,34 @@ def test_the_running_mean_is_a_mean() -> None:
     smooth = figures._running_mean(values)
     assert len(smooth) == 76
     assert smooth[0] == pytest.approx(12)
+
+
+def gray_images(count: int, level: float, channels: int = 3, size: int = 32) -> torch.Tensor:
+    return torch.full((count, channels, size, size), level)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [1, 5])
+def test_four_rows_are_two_pixels_apart_right_of_their_names(count: int, channels: int) -> None:
+    figure = figures.four_row_image(*(gray_images(count, level, channels) for level in (-1.0, 1.0, 0.0, -0.5)))
+    left = figures.ROW_LABEL_PIXELS
+    assert figure.size == (left + count * 34 + 2, 4 * 34 + 2)
+    for column in range(count):
+        x = left + 2 + column * 34
+        assert [figure.getpixel((x, 2 + row * 34)) for row in range(4)] == [(v,) * 3 for v in (0, 255, 128, 64)]
+        assert figure.getpixel((x, 34)) == (0, 0, 0)
+    for row in range(4):
+        label = figure.crop((0, 2 + row * 34, left, 34 + row * 34)).convert("L")
+        darkest, lightest = label.getextrema()
+        assert (darkest < 64, lightest) == (True, 255)  # type: ignore[operator]
+
+
+def test_four_rows_have_names_of_their_own() -> None:
+    figure = figures.four_row_image(*(gray_images(2, 0.0, size=64) for _ in range(4)))
+    labels = [figure.crop((0, 2 + row * 66, figures.ROW_LABEL_PIXELS, 66 + row * 66)).tobytes() for row in range(4)]
+    assert len(set(labels)) == 4
+
+
+def test_images_without_a_counterpart_are_left_out_of_the_four_rows() -> None:
+    a, b = gray_images(5, 0.0), gray_images(3, 0.0)
+    assert figures.four_row_image(a, a, b, b).size == figures.four_row_image(b, b, b, b).size

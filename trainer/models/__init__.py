@@ -2,6 +2,7 @@
 
 Networks own no training step. Every generator maps latents (N, latent_dim) to images (N, channels, size, size); every
 discriminator maps such images to logits (N,). There is no sigmoid: losses work on logits, and D(x) is read through one.
+Image-to-image networks are not in the registry, for they take images: cyclegan.py has them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,27 @@ from __future__ import annotations
 from torch import nn
 
 from trainer.errors import UserError
-from trainer.models import dcgan, mlp, upsample
+from trainer.models import dcgan, mlp, progressive, upsample
 from trainer.models.architecture import Architecture, NetworkConfig
+from trainer.models.cyclegan import TranslatorConfig, build_patch_discriminator, build_translator, check_translator
 from trainer.registry import Registry
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
-for _architecture in (*mlp.ARCHITECTURES, *dcgan.ARCHITECTURES, *upsample.ARCHITECTURES):
+for _architecture in (*mlp.ARCHITECTURES, *dcgan.ARCHITECTURES, *upsample.ARCHITECTURES, *progressive.ARCHITECTURES):
     ARCHITECTURES.add(_architecture.name, _architecture)
 
-__all__ = ["ARCHITECTURES", "Architecture", "NetworkConfig", "build_discriminator", "build_generator", "check_network"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "NetworkConfig",
+    "TranslatorConfig",
+    "build_discriminator",
+    "build_generator",
+    "build_patch_discriminator",
+    "build_translator",
+    "check_network",
+    "check_translator",
+]
 
 
 def check_network(config: NetworkConfig) -> None:

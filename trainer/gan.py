@@ -1,0 +1,174 @@
+"""Training of a GAN on latents, fixed or growing: its data, its schedule, its samples, its score and its pictures."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ganserve.latents import latents_from_seed
+from trainer import figures
+from trainer.checkpoint import RunFolder
+from trainer.config import GanConfig
+from trainer.data import ImageData, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at
+from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from trainer.models.progressive import ProgressiveNetwork
+from trainer.objectives import OBJECTIVES
+from trainer.step import GanState, new_state, train_step
+from trainer.training import Evaluation, Measurements, Row, Training
+
+GRID_IMAGES = 64
+_SAMPLE_CHUNK = 128
+
+
+class GanTraining(Training):
+    """A generator, its discriminator and a data set of images.
+
+    Args:
+        config: the resolved settings.
+        data: images at the final size.
+        device: that trains.
+    """
+
+    score_name = "SWD"
+    score_explanation = "SWD: sliced Wasserstein distance x 1000 to real images of the same size, smaller is better"
+
+    def __init__(self, config: GanConfig, data: ImageData, device: torch.device) -> None:
+        self._config = config
+        self._data = data
+        self._state = new_state(config, device)
+        self._images = on_device(data.images, device)
+        self.data_name = data.name
+        self.data_images = self.images_per_epoch = len(data)
+        self.data_sha256 = sha256_of(data.images)
+        self._grow(self._growth())
+
+    @property
+    def state(self) -> GanState:
+        """See `Training`."""
+        return self._state
+
+    @property
+    def batch_size(self) -> int:
+        """See `Training`."""
+        config = self._config
+        if config.growth is None:
+            return config.batch_size
+        return batch_size_at(config.growth, config.network.image_size, self._state.images_seen, config.batch_size)
+
+    @property
+    def output_size(self) -> int:
+        """See `Training`."""
+        return self._current.resolution
+
+    @property
+    def fade(self) -> float:
+        """See `Training`."""
+        return self._current.alpha
+
+    @property
+    def about_to_grow(self) -> bool:
+        """See `Training`."""
+        return self._growth().resolution > self.output_size
+
+    def restored(self) -> None:
+        """See `Training`; goes back to the growth of the step that was the last one."""
+        self._grow(self._growth())
+
+    def train_step(self, progress: float) -> Measurements:
+        """See `Training`."""
+        self._grow(self._growth())
+        state = self._state
+        if state.trained_size not in (0, self.output_size):
+            # A new resolution is another game: the moments of the old one would only mislead (as in the paper's code).
+            state.generator_optimizer.state.clear()
+            state.discriminator_optimizer.state.clear()
+        state.trained_size = self.output_size
+        indices = stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data))
+        reals = self._reals(self._images[indices.to(self._images.device)].to(state.device))
+        result = train_step(state, self._config, reals)
+        measured: dict[str, Tensor | None] = {
+            "d_loss": result.discriminator_loss,
+            "g_loss": result.generator_loss,
+            "d_real": result.real_score,
+            "d_fake": result.fake_score,
+            "d_fake_after": result.fake_score_after,
+        }
+        if self._config.growth is not None:
+            measured |= {"resolution": torch.tensor(self.output_size), "alpha": torch.tensor(self.fade)}
+        return measured
+
+    def describe(self, row: Row) -> str:
+        """See `Training`."""
+        g_loss = row["g_loss"]
+        text = (
+            f"D loss {row['d_loss']:.4f}  G loss {'-' if g_loss is None else f'{g_loss:.4f}'}"
+            f"  D(x) {row['d_real']:.4f}  D(G(z)) {row['d_fake']:.4f}"
+        )
+        if "resolution" not in row:
+            return text
+        size, alpha = int(row["resolution"]), row["alpha"]
+        return f"{size}x{size}{'' if alpha == 1 else f' fading in {alpha:.0%}'}  {text}"
+
+    def sample(self) -> Image.Image:
+        """See `Training`: a grid of the averaged generator's images of the same latents."""
+        return figures.grid_image(self._sample(self._fixed_latents()))
+
+    def evaluate(self) -> Evaluation:
+        """See `Training`: averaged generator against real images."""
+        config, size = self._config, self.output_size
+        count = min(config.evaluation_images, len(self._data))
+        chosen = stream_indices(config.seed, 0, count, len(self._data))
+        reals = downscale(to_unit_range(self._data.images[chosen]), size)
+        latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
+        levels = sliced_wasserstein_distance(reals.to(self._state.device), self._sample(latents).clamp(-1, 1))
+        score = sum(levels) / len(levels)
+        return Evaluation(
+            score if math.isfinite(score) else None,
+            {"sliced_wasserstein_distance": score},
+            {"levels": levels, "image_size": size, "real_images": count, "fake_images": count, "split": "train"},
+            f"sliced Wasserstein distance {score:.1f}",
+        )
+
+    def draw_figures(self, run: RunFolder) -> None:
+        """See `Training`."""
+        rows = [row for row in run.metrics.read() if row["kind"] == "step"]
+        folder = run.figures
+        figures.save_loss_curve(rows, folder / "loss_curve.png")
+        probabilities = OBJECTIVES[self._config.objective].scores_are_probabilities
+        figures.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
+        chosen = stream_indices(self._config.seed, 0, min(GRID_IMAGES, len(self._data)), len(self._data))
+        reals = downscale(to_unit_range(self._data.images[chosen]), self.output_size)
+        figures.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
+        figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
+
+    def _growth(self) -> GrowthState:
+        """The growth of the next step."""
+        config = self._config
+        if config.growth is None:
+            return GrowthState(config.network.image_size, 1.0, 0)
+        return growth_at(config.growth, config.network.image_size, self._state.images_seen)
+
+    def _grow(self, growth: GrowthState) -> None:
+        self._current = growth
+        for network in self._state.networks.values():
+            if isinstance(network, ProgressiveNetwork):
+                network.set_growth(growth.resolution, growth.alpha)
+
+    def _reals(self, images: Tensor) -> Tensor:
+        """Pixels at the final size -> real images as the discriminator sees them now."""
+        reals = downscale(to_unit_range(images), self.output_size)
+        growth = self._config.growth
+        return blend(reals, self.fade) if growth is not None and growth.blend_reals else reals
+
+    def _sample(self, latents: Tensor) -> Tensor:
+        """Images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
+        device, generator = self._state.device, self._state.ema_generator
+        with torch.inference_mode():
+            return torch.cat([generator(chunk) for chunk in torch.split(latents.to(device), _SAMPLE_CHUNK)])
+
+    def _fixed_latents(self) -> Tensor:
+        return torch.from_numpy(latents_from_seed(self._config.seed, GRID_IMAGES, self._config.network.latent_dim))

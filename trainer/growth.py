@@ -1,0 +1,134 @@
+"""When a progressively grown GAN grows: the schedule as pure functions of the number of real images seen.
+
+Owns the phases, the batch size of each, and what real images look like in them. Must not know networks, optimisers or
+the loop; nothing here has a state, so that a resumed run is where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.errors import UserError
+
+SMALLEST_RESOLUTION, SMALLEST_FINAL_RESOLUTION, LARGEST_RESOLUTION = 4, 8, 1024  # pixels, height and width
+
+
+class GrowthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a GAN grows from its start resolution to the final one (Karras et al. 2018, appendix A.1)."""
+
+    start_resolution: int = SMALLEST_RESOLUTION  # pixels; a power of two
+    stabilise_images: Annotated[int, msgspec.Meta(ge=1, le=10**12)]  # real images seen with all stages at full weight
+    fade_images: Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # real images seen while a new stage fades in
+    # The largest batch at some resolutions; the others have the batch size of the run.
+    batch_sizes: dict[int, Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]] = {}
+    blend_reals: bool = True  # fade real images in as well, so that the discriminator cannot tell by their sharpness
+
+
+@dataclass(frozen=True)
+class GrowthState:
+    """Where a run is in its growth."""
+
+    resolution: int  # pixels, height and width
+    alpha: float  # weight of the newest stage; 1 outside fades
+    phase: int  # 0: the first stabilising phase; then odd numbers are fades, even ones stabilise; never falls
+
+    @property
+    def fading(self) -> bool:
+        """Whether a new stage is fading in, be its weight still 0."""
+        return self.phase % 2 == 1
+
+
+def check_growth(growth: GrowthConfig, final_resolution: int) -> None:
+    """Checks that the growth leads to the final resolution.
+
+    Raises:
+        UserError: it does not; the message names the field.
+    """
+    sizes = f"a power of two from {SMALLEST_FINAL_RESOLUTION} to {LARGEST_RESOLUTION}"
+    if not _is_resolution(final_resolution) or final_resolution < SMALLEST_FINAL_RESOLUTION:
+        raise UserError(f"--image-size {final_resolution}: a progressively grown GAN needs {sizes}")
+    start = growth.start_resolution
+    if not _is_resolution(start) or start > final_resolution:
+        raise UserError(
+            f"growth.start_resolution {start}: give a power of two from {SMALLEST_RESOLUTION} to the final resolution,"
+            f" {final_resolution}"
+        )
+    for resolution in growth.batch_sizes:
+        if not _is_resolution(resolution):
+            raise UserError(
+                f"growth.batch_sizes: {resolution} is no resolution; give powers of two from {SMALLEST_RESOLUTION} to"
+                f" {LARGEST_RESOLUTION}"
+            )
+
+
+def growth_at(growth: GrowthConfig, final_resolution: int, images_seen: int) -> GrowthState:
+    """Where a run is after `images_seen` real images.
+
+    The start resolution is only stabilised. Then each doubling first fades in, with alpha rising linearly from 0
+    (images into the fade / fade_images), then stabilises; the final resolution stays as it is for ever.
+
+    Evaluate it once, at the start of each batch: the batch keeps that resolution and alpha even if a phase ends within
+    it. The first batch of a fade may have alpha 0, with which the new stage learns nothing; it is no trap, as the next
+    batch has seen more images and so has alpha above 0. A batch larger than a phase may step over it.
+
+    Args:
+        growth: checked by `check_growth`.
+        final_resolution: pixels.
+        images_seen: real images in all batches so far, 0 or more.
+    """
+    resolution = growth.start_resolution
+    phase = 0
+    images = images_seen - growth.stabilise_images  # into the fade of the next doubling
+    while images >= 0 and resolution < final_resolution:
+        resolution *= 2
+        if images < growth.fade_images:
+            return GrowthState(resolution, images / growth.fade_images, phase + 1)
+        images -= growth.fade_images + growth.stabilise_images
+        phase += 2
+    return GrowthState(resolution, 1.0, phase)
+
+
+def batch_size_at(growth: GrowthConfig, final_resolution: int, images_seen: int, batch_size: int) -> int:
+    """Real images in the batch that begins after `images_seen`: the run's batch size, or less at some resolutions."""
+    resolution = growth_at(growth, final_resolution, images_seen).resolution
+    return min(batch_size, growth.batch_sizes.get(resolution, batch_size))
+
+
+def total_images(growth: GrowthConfig, final_resolution: int) -> int:
+    """Real images until the end of the last stabilising phase."""
+    doublings = (final_resolution // growth.start_resolution).bit_length() - 1
+    return growth.stabilise_images + doublings * (growth.fade_images + growth.stabilise_images)
+
+
+def downscale(images: Tensor, resolution: int) -> Tensor:
+    """Images (N, C, S, S), floating point, at a resolution that divides S: each pixel the mean of a box; (N, C, R, R).
+
+    Raises:
+        ValueError: the resolution does not divide S, or the images are not square.
+    """
+    height, width = images.shape[-2:]
+    if height != width or height % resolution:
+        raise ValueError(f"images of {height}x{width} pixels cannot be averaged to {resolution}x{resolution}")
+    return images if height == resolution else F.avg_pool2d(images, height // resolution)
+
+
+def blend(images: Tensor, alpha: float) -> Tensor:
+    """Real images (N, C, R, R), R even, as sharp as the faded generator's: x * alpha + up(down(x)) * (1 - alpha).
+
+    Down is the mean of 2x2 pixels, up repeats pixels (Karras et al. 2018, figure 2: real images are interpolated
+    between two resolutions as the generator's are).
+    """
+    if alpha == 1:
+        return images
+    coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2.0, mode="nearest")
+    return torch.lerp(coarse, images, alpha)
+
+
+def _is_resolution(size: int) -> bool:
+    return SMALLEST_RESOLUTION <= size <= LARGEST_RESOLUTION and size & (size - 1) == 0

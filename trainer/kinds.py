@@ -1,0 +1,64 @@
+"""Which data and which training a config means: the one place that knows every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from trainer.config import AnyConfig, CycleConfig
+from trainer.cyclegan import CycleTraining
+from trainer.data import ImageData, load_images
+from trainer.errors import UserError
+from trainer.gan import GanTraining
+from trainer.progress import Progress
+from trainer.training import Training
+from trainer.unpaired import UnpairedData, load_unpaired
+
+Data: TypeAlias = ImageData | UnpairedData
+
+
+def load_data(config: AnyConfig, progress: Progress) -> Data:
+    """Decodes the data set of a config.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    load = load_unpaired if isinstance(config, CycleConfig) else load_images
+    return load(
+        config.dataset,
+        data_root=Path(config.data_root),
+        image_size=config.network.image_size,
+        max_corrupt_images=config.max_corrupt_images,
+        progress=progress,
+    )
+
+
+def check_data(config: AnyConfig, data: Data) -> None:
+    """Raises UserError if the data set cannot fill one batch."""
+    count = len(data) if isinstance(data, ImageData) else min(len(data.train_a), len(data.train_b))
+    if config.batch_size > count:
+        raise UserError(f"--batch-size {config.batch_size}: {data.name} has only {count} images; give at most {count}")
+
+
+def describe_data(data: Data) -> str:
+    """How many images there are, for the user."""
+    if isinstance(data, ImageData):
+        return f"{len(data)} images"
+    test = f", {len(data.test_a)} + {len(data.test_b)} to test on" if len(data.test_a) or len(data.test_b) else ""
+    paired = " (pairs)" if data.test_is_paired else ""
+    return f"{len(data.train_a)} + {len(data.train_b)} images of two domains{test}{paired}"
+
+
+def new_training(config: AnyConfig, data: Data, device: torch.device) -> Training:
+    """Builds networks and optimisers from torch's global random state.
+
+    Raises:
+        TypeError: the data is another kind's.
+    """
+    if isinstance(config, CycleConfig) and isinstance(data, UnpairedData):
+        return CycleTraining(config, data, device)
+    if not isinstance(config, CycleConfig) and isinstance(data, ImageData):
+        return GanTraining(config, data, device)
+    raise TypeError(f"{type(config).__name__} does not train on {type(data).__name__}")

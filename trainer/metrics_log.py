@@ -1,0 +1,64 @@
+"""metrics.jsonl: one JSON object a line; appended to, and cut back to a checkpoint on resuming."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainer.errors import RunFolderError
+
+_Row = dict[str, int | float | str | list[float] | None]
+
+
+class MetricsLog:
+    """The rows of one run; each has `kind` ("step" or "evaluation") and `step`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Appends rows."""
+        with self.path.open("ab") as file:
+            file.write(_encode(rows))
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """All rows; a last line that a kill cut short is left out.
+
+        Raises:
+            RunFolderError: another line is not one that a run writes.
+        """
+        lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
+        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
+            try:
+                row: dict[str, Any] = msgspec.json.decode(line, type=_Row)
+                if not isinstance(row.get("step"), int) or not isinstance(row.get("kind"), str):
+                    raise msgspec.ValidationError("no kind, or no step")
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise RunFolderError(f"{self.path}, line {number}: not a line of metrics ({error})") from error
+            yield row
+
+    def rewind(self, step: int) -> None:
+        """Drops rows after `step`, which a resumed run will write again."""
+        replace_file(self.path, _encode(row for row in self.read() if row["step"] <= step))
+
+
+def _encode(rows: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

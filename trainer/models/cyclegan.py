@@ -1,0 +1,142 @@
+"""CycleGAN's networks: a residual translator, and a discriminator that judges patches.
+
+Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", section 4 and
+appendix 7.2. Instance normalisation has no scale and shift and keeps no running statistics, so a network does the same
+in training and in evaluation, and to each image whatever its neighbours in the batch. Owns no training step.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+from torch import Tensor, nn
+
+from trainer.errors import UserError
+
+ARCHITECTURE = "cyclegan-resnet"
+SIZES_TEXT = "multiples of 4 from 32 to 256"
+
+Upsampling = Literal["transposed", "nearest"]
+PatchField = Literal[70, 94]
+
+
+class TranslatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that decides the shape of a translator and of the discriminator that judges its images."""
+
+    architecture: str = ARCHITECTURE
+    image_size: Annotated[int, msgspec.Meta(ge=4, le=1024)]  # pixels, height and width
+    channels: Annotated[int, msgspec.Meta(ge=1, le=4)] = 3
+    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # multiplies the number of features of every hidden layer
+    residual_blocks: Annotated[int, msgspec.Meta(ge=1, le=12)] = 9  # the paper: 9 at 256 pixels, 6 at 128
+    upsampling: Upsampling = "transposed"  # the paper's; "nearest" and a convolution leave no checkerboard
+    patch_field: PatchField = 70  # pixels of the image, a side, that one score of the discriminator sees
+
+    def features(self, count: int) -> int:
+        """The number of features of a hidden layer that has `count` at width 1."""
+        return max(1, round(count * self.width))
+
+
+def check_translator(config: TranslatorConfig) -> None:
+    """Raises UserError if there is no such architecture or it cannot translate images of this size."""
+    if config.architecture != ARCHITECTURE:
+        raise UserError(f"architecture {config.architecture!r}: translators have one, {ARCHITECTURE}")
+    if not 32 <= config.image_size <= 256 or config.image_size % 4:
+        raise UserError(f"--image-size {config.image_size}: {ARCHITECTURE} translates {SIZES_TEXT}; choose such a size")
+
+
+def build_translator(config: TranslatorConfig) -> nn.Module:
+    """Builds a translator: images (N, C, size, size) in [-1, 1] -> images of the other domain, same shape and range.
+
+    Raises:
+        UserError: as check_translator.
+    """
+    check_translator(config)
+    narrow, middle, wide = (config.features(count) for count in (64, 128, 256))
+    network = nn.Sequential(
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(config.channels, narrow, 7),
+        *_norm_relu(narrow),
+        nn.Conv2d(narrow, middle, 3, 2, 1),  # half the size
+        *_norm_relu(middle),
+        nn.Conv2d(middle, wide, 3, 2, 1),  # a quarter of the size
+        *_norm_relu(wide),
+        *(_ResidualBlock(wide) for _ in range(config.residual_blocks)),
+        *_doubling(wide, middle, config.upsampling),
+        *_norm_relu(middle),
+        *_doubling(middle, narrow, config.upsampling),
+        *_norm_relu(narrow),
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(narrow, config.channels, 7),
+        nn.Tanh(),
+    )
+    _initialise(network)
+    return network
+
+
+def build_patch_discriminator(config: TranslatorConfig) -> nn.Module:
+    """Builds a discriminator: images (N, C, size, size) -> a map of scores (N, 1, h, w), one score a patch.
+
+    A patch is `patch_field` pixels a side. Field 70 (the paper's, from Isola et al. 2017, "pix2pix", section 3.2.2)
+    halves the size three times, h = size // 8 - 2; field 94 halves it four times, h = size // 16.
+
+    Raises:
+        UserError: as check_translator.
+    """
+    check_translator(config)
+    widths = [config.channels, *(config.features(count) for count in (64, 128, 256, 512))]
+    strides = (2, 2, 2, 1) if config.patch_field == 70 else (2, 2, 2, 2)
+    layers: list[nn.Module] = []
+    for index, ((inputs, outputs), stride) in enumerate(zip(pairwise(widths), strides, strict=True)):
+        layers.append(nn.Conv2d(inputs, outputs, 4, stride, 1))
+        if index > 0:
+            layers.append(_norm(outputs))
+        layers.append(nn.LeakyReLU(0.2))
+    if config.patch_field == 94:
+        layers.append(nn.ZeroPad2d((1, 0, 1, 0)))  # left and top, so that the last convolution keeps the map's size
+    network = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1))
+    _initialise(network)
+    return network
+
+
+class _ResidualBlock(nn.Module):
+    """x + two convolutions of x (He et al. 2016), with nothing after the sum."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(features, features, 3),
+            *_norm_relu(features),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(features, features, 3),
+            _norm(features),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        residual: Tensor = self.layers(images)
+        return images + residual
+
+
+def _doubling(inputs: int, outputs: int, upsampling: Upsampling) -> list[nn.Module]:
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(inputs, outputs, 3, 2, 1, output_padding=1)]
+    return [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, 1, 1)]
+
+
+def _norm(features: int) -> nn.Module:
+    return nn.InstanceNorm2d(features, affine=False, track_running_stats=False)
+
+
+def _norm_relu(features: int) -> list[nn.Module]:
+    return [_norm(features), nn.ReLU()]
+
+
+def _initialise(network: nn.Module) -> None:
+    """Weights N(0, 0.02) (the paper, appendix 7.1) and biases 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,62 @@
+"""Two ways to draw gray strokes in colour, so that built-in data sets can be translated from one to the other.
+
+Integer arithmetic and a table of colours: the same pixels on every machine. Knows no data set by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.progress import Progress
+
+_CHUNK = 1024  # images in hand as floats at a time
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a stroke looks."""
+
+    background: Colour
+    stroke: Colour
+    grow_share: float  # added to each side of a stroke, as a share of the image's side; negative thins it
+    faint: int  # gray level that is not yet drawn
+    full: int  # gray level that is drawn in the full colour
+
+
+INK = Style(background=(248, 241, 222), stroke=(22, 38, 112), grow_share=-1 / 64, faint=70, full=190)
+CHALK = Style(background=(29, 66, 49), stroke=(238, 240, 226), grow_share=1 / 40, faint=90, full=190)
+
+
+def draw(gray: Tensor, index: Tensor, style: Style, progress: Progress) -> Tensor:
+    """Draws the images `index` (n,) of uint8 (N, 1, S, S), bright strokes on black, as uint8 RGB (n, 3, S, S)."""
+    size = gray.shape[-1]
+    colours = _colours(style)
+    drawn = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
+    for start in progress.track(range(0, len(index), _CHUNK), "drawing"):
+        part = index[start : start + _CHUNK]
+        levels = _grown(gray[part, 0], round(style.grow_share * size))
+        torch.stack([table[levels] for table in colours], dim=1, out=drawn[start : start + len(part)])
+    return drawn
+
+
+def _colours(style: Style) -> Tensor:
+    """The colour of each gray level, uint8 (3, 256)."""
+    levels = torch.arange(256, dtype=torch.float64)
+    share = ((levels - style.faint) / (style.full - style.faint)).clamp(0, 1)
+    ends = torch.tensor([style.background, style.stroke], dtype=torch.float64)
+    return (ends[0, :, None] + (ends[1] - ends[0])[:, None] * share).round().to(torch.uint8)
+
+
+def _grown(gray: Tensor, pixels: int) -> Tensor:
+    """Levels (n, S, S) as indices, with strokes `pixels` wider on each side, or narrower if negative."""
+    sign = -1 if pixels < 0 else 1
+    levels = gray.float().unsqueeze(1) * sign
+    for _ in range(abs(pixels)):
+        levels = F.max_pool2d(levels, 3, 1, 1)
+    return (levels * sign).squeeze(1).long()
