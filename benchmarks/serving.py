@@ -1,9 +1,10 @@
 """Serving speed against the limit: the same ONNX file through the server, and in this process without one.
 
-    python -m benchmarks.serving [--preset dcgan64-k4] [--seconds 5] [--rounds 3] [--out serving.json]
+    python -m benchmarks.serving [--model dcgan] [--preset dcgan64-k4] [--seconds 5] [--rounds 3] [--out serving.json]
 
 Random weights (only time is measured). Client, server and the in-process session share the machine, and the cells are
-interleaved round by round, so read the ratios.
+interleaved round by round, so read the ratios. A translator gets noise as pixels, and the client sends it in as many
+requests as it likes.
 """
 
 from __future__ import annotations
@@ -23,32 +24,41 @@ from typing import Any
 import click
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
 from benchmarks.report import report
 from client import GanClient
-from exporter.bundle import INPUT_LATENTS, ONNX_FILE, OUTPUT_PIXELS
+from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, ImageInput, LatentInput, RowInput, example_rows
 from exporter.export import export, plan_export
 from exporter.source import Source
-from ganserve.latents import latents_from_seed
-from trainer.models import build_generator
+from trainer.config import CycleConfig
+from trainer.models import build_generator, build_translator
+from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.presets import choose_preset
 
 _STOP_TIMEOUT_S = 30
 
 
-def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, int]:
-    """Exports a generator with random weights; returns its folder and latent size."""
-    network = choose_preset(model, preset, None).network
+def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, Card]:
+    """Exports a generator or translator with random weights; returns its folder and card."""
+    config = choose_preset(model, preset, None)
+    row_input: RowInput
+    if isinstance(config, CycleConfig):
+        side, channels = config.network.image_size, config.network.channels
+        network, row_input = build_translator(config.network), ImageInput(channels=channels, height=side, width=side)
+    else:
+        network, row_input = build_generator(config.network), LatentInput(latent_dim=config.network.latent_dim)
+    if isinstance(network, ProgressiveGenerator):
+        network = plain(network)
     source = Source(
-        generator=build_generator(network).eval(),
+        network=network.eval(),
+        input=row_input,
+        name=model,
         kind=model,
-        architecture=network.architecture,
+        architecture=config.network.architecture,
         dataset="",
-        latent_dim=network.latent_dim,
-        training={},
     )
-    folder, _ = export(source, plan_export(models, model, None))
-    return folder, network.latent_dim
+    return export(source, plan_export(models, model, None))
 
 
 @contextmanager
@@ -88,25 +98,29 @@ def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> 
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
 def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None) -> None:
     """Measures served images a second against the same session in-process."""
-    with tempfile.TemporaryDirectory() as folder:
-        models = Path(folder)
-        version, latent_dim = publish_untrained(models, model, preset)
-        session = onnxruntime.InferenceSession(version / ONNX_FILE, providers=["CPUExecutionProvider"])
+    with tempfile.TemporaryDirectory() as repository:
+        models = Path(repository)
+        folder, card = publish_untrained(models, model, preset)
+        session = onnxruntime.InferenceSession(folder / ONNX_FILE, providers=["CPUExecutionProvider"])
 
         def in_process(rows: int) -> Callable[[], int]:
-            latents = latents_from_seed(0, rows, latent_dim)
-            return lambda: len(session.run([OUTPUT_PIXELS], {INPUT_LATENTS: latents})[0])
+            inputs = example_rows(card.input, 0, rows)
+            return lambda: len(session.run([OUTPUT_PIXELS], {card.input.name: inputs})[0])
 
         with server(models) as address, GanClient(address) as client:
 
-            def served(rows: int) -> Callable[[], int]:
-                latents = latents_from_seed(0, rows, latent_dim)
-                return lambda: len(client.generate(model, latents=latents))
+            def fetch(inputs: NDArray[Any]) -> NDArray[Any]:
+                if isinstance(card.input, ImageInput):
+                    return client.translate(model, inputs)
+                return client.generate(model, latents=inputs)
 
-            np.testing.assert_array_equal(
-                client.generate(model, seed=0, count=3),
-                session.run([OUTPUT_PIXELS], {INPUT_LATENTS: latents_from_seed(0, 3, latent_dim)})[0],
-            )
+            def served(rows: int) -> Callable[[], int]:
+                inputs = example_rows(card.input, 0, rows)
+                return lambda: len(fetch(inputs))
+
+            inputs = example_rows(card.input, 0, 3)
+            direct = session.run([OUTPUT_PIXELS], {card.input.name: inputs})[0]
+            assert np.abs(fetch(inputs).astype(int) - direct).max() <= 1
             cells = [(rows, callers) for rows, callers in ((1, 1), (1, 8), (1, 32), (64, 1), (64, 4), (64, 8))]
             figures: dict[tuple[str, int, int], list[float]] = {}
             for number in range(rounds):
@@ -121,7 +135,7 @@ def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None)
     table: list[dict[str, Any]] = [
         {
             "where": where,
-            "rows a request": rows,
+            "rows a call": rows,
             "callers": callers,
             "images/s": round(statistics.median(values)),
             "lowest": round(min(values)),

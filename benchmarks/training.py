@@ -1,8 +1,9 @@
-"""Training speed of every model and preset: images a second through whole steps, networks at full width.
+"""Training speed of every model and preset: real images a second through whole steps, networks at full width.
 
-    python -m benchmarks.training [--model dcgan] [--seconds 5] [--rounds 3] [--out training.json]
+    python -m benchmarks.training [--model dcgan] [--max-size 64] [--seconds 5] [--rounds 3] [--out training.json]
 
-Random images stand in for data. Rounds are interleaved over the presets, and the median is reported.
+Random images stand in for data. A GAN that grows is measured at every size, with all of it faded in. Rounds are
+interleaved over the presets, and the median is reported.
 """
 
 from __future__ import annotations
@@ -16,64 +17,101 @@ import click
 import torch
 
 from benchmarks.report import report
-from trainer.config import TrainConfig
+from trainer.config import AnyConfig, CycleConfig, override
+from trainer.data import ImageData
+from trainer.growth import GrowthConfig
+from trainer.kinds import Data, new_training
 from trainer.loop import choose_device
 from trainer.presets import PRESETS
-from trainer.step import TrainingState, new_state, train_step
+from trainer.training import Training
+from trainer.unpaired import UnpairedData
 
 
-def images_per_second(state: TrainingState, config: TrainConfig, reals: torch.Tensor, seconds: float) -> float:
-    """Runs whole steps for about `seconds`; always a multiple of n_critic, so that each share of work is counted."""
+def sizes(config: AnyConfig, max_size: int) -> list[int]:
+    """The sizes to measure a preset at: its own, or every one that it grows through."""
+    largest = config.network.image_size
+    if not isinstance(config, CycleConfig) and config.growth is not None:
+        every = (config.growth.start_resolution << doublings for doublings in range(9))
+        return [size for size in every if size <= min(largest, max_size)]
+    return [largest] if largest <= max_size else []
+
+
+def random_data(config: AnyConfig) -> Data:
+    """One batch of noise."""
+    size, channels = config.network.image_size, config.network.channels
+    images = torch.randint(0, 256, (config.batch_size, channels, size, size), dtype=torch.uint8)
+    if isinstance(config, CycleConfig):
+        return UnpairedData("noise", images, images, images[:0], images[:0], test_is_paired=False)
+    return ImageData("noise", images)
+
+
+def training_at(config: AnyConfig, size: int, device: torch.device) -> Training:
+    """A training that makes images of this size now."""
+    if not isinstance(config, CycleConfig) and config.growth is not None:
+        # One image at each size and no fade: at size s the network has seen as many images as it has doubled before.
+        growth = GrowthConfig(stabilise_images=1, fade_images=0, batch_sizes=config.growth.batch_sizes)
+        config = override(config, {"network.image_size": max(8, size), "growth": growth})
+        training = new_training(config, random_data(config), device)
+        training.state.images_seen = (size // growth.start_resolution).bit_length() - 1
+        return training
+    return new_training(config, random_data(config), device)
+
+
+def images_per_second(training: Training, steps: int, seconds: float) -> float:
+    """Runs whole steps for about `seconds`; always a multiple of `steps`, so that each share of work is counted."""
+    state = training.state
 
     def synchronise() -> None:
         if state.device.type == "cuda":
             torch.cuda.synchronize()
 
+    seen = state.images_seen  # put back after each step, so that nothing grows
     synchronise()
     began = time.perf_counter()
     images = 0
     while time.perf_counter() - began < seconds:
-        for _ in range(config.n_critic):
-            train_step(state, config, reals)
-            images += len(reals)
+        for _ in range(steps):
+            images += training.batch_size
+            training.train_step(0.0)
+            state.images_seen = seen
         synchronise()
     return images / (time.perf_counter() - began)
 
 
 @click.command()
 @click.option("--model", help="Only this model.")
+@click.option("--max-size", type=int, default=64, show_default=True, help="Only images up to this size, in pixels.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="For one measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
-def main(model: str | None, seconds: float, rounds: int, device: str, out: Path | None) -> None:
+def main(model: str | None, max_size: int, seconds: float, rounds: int, device: str, out: Path | None) -> None:
     """Measures training steps of every preset, side by side."""
     where = choose_device(device)
-    entries = {}
+    cells: dict[tuple[str, str, int], tuple[Training, int]] = {}
     for (owner, name), preset in PRESETS.items():
-        if model in {None, owner}:
-            config, network = preset.config, preset.config.network
+        for size in sizes(preset.config, max_size) if model in {None, owner} else []:
             torch.manual_seed(0)
-            shape = (config.batch_size, network.channels, network.image_size, network.image_size)
-            entries[owner, name] = (config, new_state(config, where), torch.rand(shape, device=where) * 2 - 1)
-    for config, state, reals in entries.values():  # warm-up
-        train_step(state, config, reals)
-    figures: dict[tuple[str, str], list[float]] = {key: [] for key in entries}
+            training = training_at(preset.config, size, where)
+            cells[owner, name, size] = training, getattr(preset.config, "n_critic", 1)
+    for training, _ in cells.values():
+        images_per_second(training, 1, 0.001)  # warm-up
+    figures: dict[tuple[str, str, int], list[float]] = {key: [] for key in cells}
     for number in range(rounds):
-        for key, (config, state, reals) in entries.items():
-            figures[key].append(images_per_second(state, config, reals, seconds))
-            click.echo(f"round {number + 1}: {key[0]} {key[1]}: {figures[key][-1]:.0f} images/s")
+        for key, (training, steps) in cells.items():
+            figures[key].append(images_per_second(training, steps, seconds))
+            click.echo(f"round {number + 1}: {key[0]} {key[1]} {key[2]}px: {figures[key][-1]:.4g} images/s")
     rows: list[dict[str, Any]] = [
         {
             "model": owner,
             "preset": name,
-            "image": f"{entries[owner, name][0].network.image_size}x{entries[owner, name][0].network.image_size}",
-            "batch": entries[owner, name][0].batch_size,
-            "images/s": round(statistics.median(values)),
-            "lowest": round(min(values)),
-            "highest": round(max(values)),
+            "image": f"{size}x{size}",
+            "batch": cells[owner, name, size][0].batch_size,
+            "images/s": float(f"{statistics.median(values):.3g}"),
+            "lowest": float(f"{min(values):.3g}"),
+            "highest": float(f"{max(values):.3g}"),
         }
-        for (owner, name), values in figures.items()
+        for (owner, name, size), values in figures.items()
     ]
     report(f"training on {where}, median of {rounds} x {seconds:g} s", rows, out)
 

@@ -56,7 +56,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
     output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make now
     fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a network that grows, else 1
-    figures: dict[str, float]  # what this checkpoint was measured at, if it was evaluated
+    figures: dict[str, float | None]  # what this checkpoint was measured at, if it was; None: not a finite number
     best_score: float | None  # of the best checkpoint so far, among those with the largest images
     best_size: Count
     epoch_step: Count  # of the last end of an epoch

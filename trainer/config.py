@@ -51,7 +51,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     device: DeviceName = "auto"
 
-    # What is written, and when. Samples and a checkpoint are written at the end of every epoch.
+    # What is written, and when. Samples and a checkpoint are written at the end of every epoch too.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
     evaluate_every_steps: Positive = 100  # at the end of the epoch that passes so many; best is chosen at these
@@ -135,7 +135,7 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
     raw = msgspec.to_builtins(config)
     for name, value in settings.items():
         scope, _, field = name.rpartition(".")
-        table = raw[scope] if scope else raw
+        table = raw.get(scope) if scope else raw
         if table is None or field not in table:
             raise UserError(f"--{_flag(field)}: {config.model} ({config.preset}) has no such setting")
         table[field] = value
@@ -163,7 +163,8 @@ def from_json(content: bytes) -> AnyConfig:
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    return msgspec.json.decode(content, type=AnyConfig)
+    config: AnyConfig = msgspec.json.decode(content, type=AnyConfig)
+    return config
 
 
 def replaced(config: Config, **fields: Any) -> Config:

@@ -13,7 +13,7 @@ from trainer import figures
 from trainer.checkpoint import RunFolder
 from trainer.config import GanConfig
 from trainer.data import ImageData, on_device, sha256_of, stream_indices, to_unit_range
-from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at
+from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES
@@ -69,13 +69,20 @@ class GanTraining(Training):
         """See `Training`."""
         return self._current.alpha
 
+    def work(self, images_seen: int) -> float:
+        """See `Training`."""
+        config = self._config
+        if config.growth is None:
+            return float(images_seen)
+        return pixels_shown(config.growth, config.network.image_size, images_seen)
+
     @property
     def about_to_grow(self) -> bool:
         """See `Training`."""
         return self._growth().resolution > self.output_size
 
     def restored(self) -> None:
-        """See `Training`; goes back to the growth of the step that was the last one."""
+        """See `Training`; takes on the growth of the next step."""
         self._grow(self._growth())
 
     def train_step(self, progress: float) -> Measurements:
@@ -127,7 +134,7 @@ class GanTraining(Training):
         levels = sliced_wasserstein_distance(reals.to(self._state.device), self._sample(latents).clamp(-1, 1))
         score = sum(levels) / len(levels)
         return Evaluation(
-            score if math.isfinite(score) else None,
+            score if math.isfinite(score) else math.inf,
             {"sliced_wasserstein_distance": score},
             {"levels": levels, "image_size": size, "real_images": count, "fake_images": count, "split": "train"},
             f"sliced Wasserstein distance {score:.1f}",

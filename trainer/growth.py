@@ -106,6 +106,18 @@ def total_images(growth: GrowthConfig, final_resolution: int) -> int:
     return growth.stabilise_images + doublings * (growth.fade_images + growth.stabilise_images)
 
 
+def pixels_shown(growth: GrowthConfig, final_resolution: int, images_seen: int) -> float:
+    """Pixels of so many real images at the resolutions they are shown at; training time is about in proportion."""
+    resolution, pixels = growth.start_resolution, 0.0
+    length = growth.stabilise_images
+    while resolution < final_resolution and images_seen > length:
+        pixels += length * resolution**2
+        images_seen -= length
+        resolution *= 2
+        length = growth.fade_images + growth.stabilise_images
+    return pixels + images_seen * resolution**2
+
+
 def downscale(images: Tensor, resolution: int) -> Tensor:
     """Images (N, C, S, S), floating point, at a resolution that divides S: each pixel the mean of a box; (N, C, R, R).
 

@@ -86,10 +86,9 @@ def train(
             if state.step % config.log_every_steps == 0:
                 log_steps(session)
             epoch_ended = session.epoch > epoch
-            if epoch_ended or session.finished or interrupted or training.about_to_grow:
+            due = state.step % config.checkpoint_every_steps == 0
+            if epoch_ended or due or session.finished or interrupted or training.about_to_grow:
                 _sample_and_save(session, epoch_ended=epoch_ended)
-            elif state.step % config.checkpoint_every_steps == 0:
-                _checkpoint(session)
     training.draw_figures(run)
     return Summary(
         run.path,
@@ -133,7 +132,7 @@ def _restore(session: Session) -> None:
 
 
 def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
-    """Samples, evaluates if it is time, and saves; also after an interruption in mid-epoch.
+    """Samples, evaluates if it is time, and saves; at the end of an epoch, and now and then within.
 
     When to evaluate depends on the steps alone, so that an interruption changes nothing about which checkpoint is best.
     """
@@ -151,17 +150,19 @@ def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
 
 
 def _evaluate(session: Session) -> bool:
-    """Scores the networks; returns whether they are the best so far: those that make larger images always are."""
+    """Scores the networks; returns whether they are the best so far.
+
+    Those that make larger images always are, and where nothing can be measured the newest are.
+    """
     training = session.training
     session.evaluation = evaluation = training.evaluate()
     session.scored_step = session.step
     session.run.metrics.append(
         [{"kind": "evaluation", "step": session.step, **evaluation.figures, **evaluation.protocol}]
     )
+    score, best_score = evaluation.score, session.best_score
     larger = training.output_size > session.best_size
-    best = larger or (
-        evaluation.score is not None and (session.best_score is None or evaluation.score < session.best_score)
-    )
+    best = larger or score is None or best_score is None or score < best_score
     if best:
         session.best_score, session.best_size = evaluation.score, training.output_size
     session.progress.say(f"[step {session.step}]  {evaluation.text}{' (best so far)' if best else ''}")

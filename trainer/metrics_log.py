@@ -11,7 +11,7 @@ import msgspec
 
 from trainer.errors import RunFolderError
 
-_Row = dict[str, int | float | str | list[float] | None]
+_Row = dict[str, int | float | str | list[float | None] | None]  # JSON has null for what is not finite
 
 
 class MetricsLog:

@@ -60,6 +60,14 @@ class Session:
         return min(self.images_seen, total), total
 
     @property
+    def seconds_left(self) -> float:
+        """An estimate from the time that was needed so far."""
+        done, total = (float(part) for part in self.length)
+        if self.config.steps is None:
+            done, total = self.training.work(int(done)), self.training.work(int(total))
+        return (total - done) * self.train_seconds / max(done, 1.0)
+
+    @property
     def finished(self) -> bool:
         """Whether there is nothing left to do."""
         done, total = self.length
@@ -90,12 +98,11 @@ def log_steps(session: Session) -> None:
     newest = dict(rows[-1])
     for row in reversed(rows):  # what is not measured at every step is shown as it was last
         newest |= {key: value for key, value in row.items() if newest[key] is None}
-    done, total = session.length
-    left_s = (total - done) * session.train_seconds / max(done, 1)
+    digits = 0 if session.images_per_s >= 10 else 1
     of_steps = f"/{session.config.steps}" if session.config.steps else ""
     session.progress.say(
         f"[epoch {newest['epoch']}][step {session.step}{of_steps}]  {session.training.describe(newest)}"
-        f"  {session.images_per_s:.{0 if session.images_per_s >= 10 else 1}f} images/s  {_clock(left_s)} left"
+        f"  {session.images_per_s:.{digits}f} images/s  {_clock(session.seconds_left)} left"
     )
 
 

@@ -24,7 +24,7 @@ Row = Mapping[str, Any]  # a line of metrics.jsonl
 class Evaluation:
     """How good the networks are now."""
 
-    score: float | None  # smaller is better; None if it cannot be measured
+    score: float | None  # smaller is better; None if there is nothing to measure by
     figures: Mapping[str, float]  # all that was measured, by name
     protocol: Row  # how: numbers of images, split; recorded beside the figures
     text: str  # for the user
@@ -68,6 +68,10 @@ class Training(ABC):
     def fade(self) -> float:
         """Weight of the newest stage of a network that grows; 1 otherwise."""
         return 1.0
+
+    def work(self, images_seen: int) -> float:
+        """How much work so many real images are; in any unit, for estimates of the time left."""
+        return float(images_seen)
 
     @property
     def about_to_grow(self) -> bool:

@@ -50,9 +50,10 @@ class Generator(nn.Sequential):
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as README's reader has it: some images, and a module of one's own with weights."""
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "faces").mkdir()
-    for index in range(130):
-        Image.new("RGB", (64, 64), (index, 90, 90)).save(folder / "faces" / f"{index}.png")
+    for name, images in (("faces", 130), ("pictures", 3)):
+        (folder / name).mkdir()
+        for index in range(images):
+            Image.new("RGB", (64, 64), (index, 90, 90)).save(folder / name / f"{index}.png")
     (folder / "my_nets.py").write_text(MY_NETS)
     namespace: dict[str, type[torch.nn.Module]] = {}
     exec(compile(MY_NETS, "my_nets.py", "exec"), namespace)
@@ -101,8 +102,9 @@ def test_the_commands_up_to_the_server_run_in_order_and_their_models_are_served(
 def test_the_commands_after_the_server_run(command: str, address: str, workplace: Path) -> None:
     done = run(command, workplace, address)
     assert done.returncode == 0, done.stderr
-    if "--out" in command:
-        assert (workplace / command.rpartition("--out ")[2]).is_file()
+    words = shlex.split(command)
+    for flag in {"--out", "--grid"} & set(words):
+        assert (workplace / words[words.index(flag) + 1]).exists()
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS)
@@ -119,6 +121,7 @@ def test_every_program_has_an_example() -> None:
         "python -m server",
         "ganclient grid",
         "ganclient models",
+        "ganclient translate",
     ):
         assert any(command.startswith(program) for command in COMMANDS)
 

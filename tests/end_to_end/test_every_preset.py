@@ -1,4 +1,4 @@
-"""Every model and preset of the registry goes the whole way: two training steps, export, serve, fetch."""
+"""Every model and preset of the registry goes the whole way: a few training steps, export, serve, fetch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
 from client import GanClient
-from exporter.export import export, plan_export
+from exporter.bundle import ImageInput, LatentInput, example_rows
+from exporter.export import export_all, plan_exports
 from exporter.source import from_run
-from ganserve.latents import latents_from_seed
 from tests.end_to_end.conftest import running_server
 from tests.trainer.conftest import made_up_images, small_config
 from trainer import loop
-from trainer.checkpoint import RunFolder, load_generator
+from trainer.checkpoint import ExportedRun, RunFolder, load_generators
+from trainer.config import CycleConfig
+from trainer.cyclegan import CycleTraining
+from trainer.gan import GanTraining
 from trainer.presets import PRESETS
 from trainer.progress import Progress
+
+ROWS = 9
+Key = tuple[str, str]
 
 
 def served_name(model: str, preset: str) -> str:
@@ -28,12 +35,15 @@ def served_name(model: str, preset: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, Path]:
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "draw_figures", lambda *_: None)
+        for training in (GanTraining, CycleTraining):
+            patch.setattr(training, "draw_figures", lambda *_: None)
         for model, preset in PRESETS:
-            config = small_config(model, preset, steps=2, n_critic=1, warm_start=False)
+            config = small_config(model, preset, steps=2)
+            if not isinstance(config, CycleConfig):
+                config = small_config(model, preset, steps=2, n_critic=1, warm_start=False)
             run = RunFolder.create(tmp_path_factory.getbasetemp() / "runs", config)
             loop.train(config, run, made_up_images(config), Progress(Console(file=io.StringIO())))
             folders[model, preset] = run.path
@@ -41,35 +51,57 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path
 
 
 @pytest.fixture(scope="module")
-def client(runs: dict[tuple[str, str], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GanClient]:
+def client(runs: dict[Key, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GanClient]:
     models = tmp_path_factory.mktemp("models")
-    for (model, preset), run in runs.items():
-        export(from_run(run, "best"), plan_export(models, served_name(model, preset), None))
+    for key, run in runs.items():
+        sources = from_run(run, "best")
+        names = [served_name(*key) + source.suffix for source in sources]
+        export_all(list(zip(sources, plan_exports(models, names, None), strict=True)))
     with running_server(models) as server, GanClient(server.address) as connected:
         yield connected
 
 
-@pytest.mark.timeout(300)  # the first test waits for all trainings and exports
-@pytest.mark.parametrize(("model", "preset"), PRESETS)
-def test_what_is_served_is_what_was_trained(
-    model: str, preset: str, runs: dict[tuple[str, str], Path], client: GanClient
-) -> None:
-    trained = load_generator(runs[model, preset], "best")
-    latents = latents_from_seed(11, 9, trained.latent_dim)
+def trained_images(exported: ExportedRun, rows: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the trained network itself makes of latents, or of pixels."""
+    inputs = torch.from_numpy(rows)
+    if not exported.latent_dim:
+        inputs = inputs.permute(0, 3, 1, 2) / 127.5 - 1
     with torch.inference_mode():
-        images = trained.generator(torch.from_numpy(latents)).numpy()
-    served = client.generate(served_name(model, preset), seed=11, count=9, format="float32")
-    np.testing.assert_allclose(served, images, atol=1e-4)
-    pixels = client.generate(served_name(model, preset), latents=latents).astype(int)
-    expected = np.rint((images + 1) * 127.5).transpose(0, 2, 3, 1)
-    assert np.abs(pixels - expected).max() <= 1
+        images: NDArray[np.float32] = exported.network(inputs).numpy()
+    return images
 
 
-def test_every_preset_is_listed_with_its_facts(client: GanClient) -> None:
+@pytest.mark.timeout(400)  # the first test waits for all trainings and exports
+@pytest.mark.parametrize(("model", "preset"), PRESETS)
+def test_what_is_served_is_what_was_trained(model: str, preset: str, runs: dict[Key, Path], client: GanClient) -> None:
+    for exported in load_generators(runs[model, preset], "best"):
+        name = served_name(model, preset) + exported.suffix
+        if exported.latent_dim:
+            rows = example_rows(LatentInput(latent_dim=exported.latent_dim), 11, ROWS)
+            served = client.generate(name, seed=11, count=ROWS, format="float32")
+            pixels = client.generate(name, latents=rows)
+        else:
+            size = exported.image_size
+            rows = example_rows(ImageInput(channels=exported.channels, height=size, width=size), 11, ROWS)
+            served = client.translate(name, rows, format="float32")
+            pixels = client.translate(name, rows)
+        images = trained_images(exported, rows)
+        np.testing.assert_allclose(served, images, atol=1e-4)
+        expected = np.rint((images + 1) * 127.5).clip(0, 255).transpose(0, 2, 3, 1)
+        assert np.abs(pixels.astype(int) - expected).max() <= 1
+
+
+def test_every_preset_is_listed_with_its_facts(runs: dict[Key, Path], client: GanClient) -> None:
     listed = {model.name: model for model in client.models()}
-    assert sorted(listed) == sorted(served_name(*key) for key in PRESETS)
-    for (model, preset), entry in PRESETS.items():
-        facts = listed[served_name(model, preset)]
-        assert facts.kind == model
-        assert facts.latent_dim == entry.config.network.latent_dim
-        assert facts.height == facts.width == entry.config.network.image_size
+    exported = {
+        served_name(*key) + network.suffix: network
+        for key, run in runs.items()
+        for network in load_generators(run, "best")
+    }
+    assert listed.keys() == exported.keys()
+    for name, network in exported.items():
+        facts = listed[name]
+        assert facts.kind == network.model
+        assert facts.latent_dim == network.latent_dim
+        assert facts.task == ("generate" if network.latent_dim else "translate")
+        assert facts.height == facts.width == network.image_size

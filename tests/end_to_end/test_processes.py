@@ -57,6 +57,51 @@ def test_from_images_to_a_png_grid(models: Path, tmp_path: Path, backend: str) -
     assert gone.stderr.count("\n") == 1
 
 
+@pytest.mark.timeout(240)
+def test_from_two_heaps_of_images_to_translated_files(tmp_path: Path) -> None:
+    small = ["--steps", "4", "--width", "0.1", "--batch-size", "4", "--domains", "ink", "chalk"]
+    trained = run_python("-m", "trainer", "--model", "cyclegan", *small, "--out", str(tmp_path / "runs"))
+    assert trained.returncode == 0, trained.stderr
+    run, models = trained.stdout.splitlines()[-1], tmp_path / "models"
+    exported = run_python("-m", "exporter", run, "--models", str(models))
+    assert exported.returncode == 0, exported.stderr
+    names = ["cyclegan-ink2chalk", "cyclegan-chalk2ink"]
+    assert exported.stdout.splitlines()[-2:] == [str(models / name / "1") for name in names]
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index, side in enumerate((32, 32, 50)):
+        Image.effect_noise((side, side), 60).convert("RGB").save(pictures / f"{index}.png")
+    with running_server(models) as server:
+
+        def translate(*flags: str) -> subprocess.CompletedProcess[str]:
+            arguments = ["--model", names[0], str(pictures), "--out", str(tmp_path / "out"), *flags]
+            return run_python("-m", "client", "translate", *arguments, "--address", server.address)
+
+        refused = translate()
+        assert refused.returncode == 2
+        assert "2.png" in refused.stderr
+        assert "resize" in refused.stderr
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+        resized = translate("--resize", "--grid", str(tmp_path / "grid.png"))
+        assert resized.returncode == 0, resized.stderr
+    for name in ("0.png", "1.png", "2.png"):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.size == (32, 32)
+    assert (tmp_path / "grid.png").is_file()
+
+
+@pytest.mark.timeout(240)
+def test_a_pggan_that_was_stopped_early_is_served_at_the_size_it_had(tmp_path: Path) -> None:
+    small = ["--images", "200", "--width", "0.05", "--batch-size", "16"]
+    growth = ["--stabilise-images", "40", "--fade-images", "40"]  # 4x4 up to 40, 8x8 up to 120, 16x16 up to 200
+    trained = run_python("-m", "trainer", "--model", "pggan", *small, *growth, "--out", str(tmp_path / "runs"))
+    assert trained.returncode == 0, trained.stderr
+    exported = run_python("-m", "exporter", trained.stdout.splitlines()[-1], "--models", str(tmp_path / "models"))
+    assert exported.returncode == 0, exported.stderr
+    with running_server(tmp_path / "models") as server, GanClient(server.address) as client:
+        assert client.generate("pggan", seed=1, count=3).shape == (3, 16, 16, 1)
+
+
 def test_a_run_that_was_never_trained_cannot_be_exported(tmp_path: Path) -> None:
     result = run_python("-m", "exporter", str(tmp_path), "--models", str(tmp_path / "models"))
     assert result.returncode == 2

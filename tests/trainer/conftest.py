@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import overload
 
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, CycleConfig, GanConfig, override
+from trainer.cyclegan import CycleTraining
 from trainer.data import ImageData
+from trainer.gan import GanTraining
 from trainer.kinds import Data
+from trainer.loop import Summary, train
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.unpaired import UnpairedData
@@ -28,20 +34,18 @@ SMALL = {
     "evaluation_images": 16,
 }
 # In batches of 4: the first at 4x4, the next three while 8x8 fades in, the fifth at 16x16.
-SMALL_GROWTH = {"network.image_size": 16, "growth.stabilise_images": 3, "growth.fade_images": 10}
+SMALL_GROWTH = {
+    "network.image_size": 16,
+    "network.width": 0.0625,
+    "network.latent_dim": 64,
+    "growth.stabilise_images": 3,
+    "growth.fade_images": 10,
+}
 # The pools are full after two batches of 4.
-SMALL_CYCLE = {"network.image_size": 32, "network.residual_blocks": 1, "pool_images": 6}
+SMALL_CYCLE = {"network.image_size": 32, "network.width": 0.0625, "network.residual_blocks": 1, "pool_images": 6}
 
 GAN_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, GanConfig)]
 CYCLE_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, CycleConfig)]
-GAN_MODELS = list(dict.fromkeys(model for model, _ in GAN_PRESETS))
-GROWING_MODELS = list(
-    dict.fromkeys(
-        preset.config.model
-        for preset in PRESETS.values()
-        if isinstance(preset.config, GanConfig) and preset.config.growth is not None
-    )
-)
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share
 
@@ -57,6 +61,13 @@ def _torch_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def quiet() -> Progress:
     return Progress(Console(file=io.StringIO(), width=200))
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing is slow, and not what most trainings here are for."""
+    for training in (GanTraining, CycleTraining):
+        monkeypatch.setattr(training, "draw_figures", lambda *_: None)
 
 
 def small_config(model: str, preset: str, **settings: object) -> AnyConfig:
@@ -107,8 +118,20 @@ def made_up_images(config: AnyConfig, count: int = 18) -> Data:
     return UnpairedData("made-up", train_a, train_b, test_a, 255 - test_a, test_is_paired=True)
 
 
+def run_training(config: AnyConfig, out: Path, progress: Progress) -> tuple[RunFolder, Summary]:
+    run = RunFolder.create(out, config)
+    return run, train(config, run, made_up_images(config), progress)
+
+
+def tensors_of(run: RunFolder) -> dict[str, Tensor]:
+    return load_file(run.checkpoint_path("last"))
+
+
+StopAfter = Callable[[int], Callable[[], bool]]
+
+
 @pytest.fixture
-def stop_after() -> Callable[[int], Callable[[], bool]]:
+def stop_after() -> StopAfter:
     """Makes a `stop_requested` that says yes at its n-th question."""
 
     def make(steps: int) -> Callable[[], bool]:

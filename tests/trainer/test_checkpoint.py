@@ -8,44 +8,80 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from tests.trainer.conftest import made_up_images, small_config
-from trainer.checkpoint import CheckpointMetadata, RunFolder, load_generator, replace_file
-from trainer.config import TrainConfig
-from trainer.data import to_unit_range
+from tests.trainer.conftest import made_up_images, small_config, small_cycle
+from trainer.checkpoint import CheckpointMetadata, RunFolder, load_generators
+from trainer.config import AnyConfig
+from trainer.cyclegan import CycleTraining
 from trainer.errors import RunFolderError
-from trainer.step import TrainingState, new_state, train_step
+from trainer.gan import GanTraining
+from trainer.kinds import new_training
+from trainer.state import state_to_tensors
+from trainer.training import Training
 
-METADATA = CheckpointMetadata(
-    step=2,
-    generator_steps=2,
-    critic_steps_since_generator=1,
-    images_seen=8,
-    train_seconds=1.5,
-    best_score=3.0,
-    score=4.0,
-    data_images=18,
-    data_sha256="",
-)
 CPU = torch.device("cpu")
+SMALL: dict[str, AnyConfig] = {
+    "dcgan": small_config("dcgan", "dcgan-digits"),
+    "pggan": small_config("pggan", "pggan-small"),
+    "cyclegan": small_config("cyclegan", "cyclegan-digits"),
+}
+
+
+def new(config: AnyConfig) -> Training:
+    return new_training(config, made_up_images(config), CPU)
+
+
+def after_steps(config: AnyConfig, steps: int = 3) -> Training:
+    """By default in mid-fade if it grows, and with full pools and fakes exchanged if it has such."""
+    training = new(config)
+    for _ in range(steps):
+        training.train_step(0.0)
+    return training
+
+
+def metadata_of(training: Training, **changes: object) -> CheckpointMetadata:
+    metadata = CheckpointMetadata(
+        step=training.state.step,
+        images_seen=training.state.images_seen,
+        counters=training.state.counters,
+        train_seconds=1.5,
+        output_size=training.output_size,
+        fade=training.fade,
+        figures={"some_distance": 4.0},
+        best_score=3.0,
+        best_size=training.output_size,
+        epoch_step=0,
+        data_images=training.data_images,
+        data_sha256=training.data_sha256,
+    )
+    return msgspec.structs.replace(metadata, **changes)
+
+
+def save(run: RunFolder, training: Training, *, best: bool = False, **changes: object) -> None:
+    run.save_checkpoint(training.state, metadata_of(training, **changes), best=best)
+
+
+def change_tensors(path: Path, changes: dict[str, Tensor | None]) -> None:
+    """Replaces tensors of a checkpoint; None takes one out."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path) | changes
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path, metadata)
 
 
 @pytest.fixture
-def config() -> TrainConfig:
-    return small_config("dcgan", "dcgan-digits")
+def config() -> AnyConfig:
+    return SMALL["dcgan"]
 
 
 @pytest.fixture
-def trained(config: TrainConfig) -> TrainingState:
-    state = new_state(config, CPU)
-    reals = to_unit_range(made_up_images(config).images[:4])
-    for _ in range(2):
-        train_step(state, config, reals)
-    return state
+def trained(config: AnyConfig) -> Training:
+    return after_steps(config)
 
 
 @pytest.fixture
-def run(tmp_path: Path, config: TrainConfig) -> RunFolder:
+def run(tmp_path: Path, config: AnyConfig) -> RunFolder:
     return RunFolder.create(tmp_path / "runs", config)
 
 
@@ -57,59 +93,132 @@ def test_run_folders_are_numbered_and_named_after_model_and_data(tmp_path: Path)
     assert names == ["0001-wgan-gp-digits", "0002-wgan-gp-anime-faces", "0003-wgan-gp-faces-v2"]
 
 
-def test_the_config_is_read_back_as_written(run: RunFolder, config: TrainConfig) -> None:
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+def test_the_config_is_read_back_as_written(run: RunFolder, config: AnyConfig) -> None:
     assert RunFolder.open(run.path).read_config() == config
 
 
-def test_a_checkpoint_restores_everything_the_next_step_depends_on(
-    run: RunFolder, config: TrainConfig, trained: TrainingState
+@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+def test_a_checkpoint_restores_everything_the_next_steps_depend_on(
+    run: RunFolder, config: AnyConfig, trained: Training
 ) -> None:
-    run.save_checkpoint(trained, METADATA, best=False)
-    reals = to_unit_range(made_up_images(config).images[4:8])
-    train_step(trained, config, reals)
-    restored = new_state(config, CPU)
-    assert run.load_checkpoint(restored) == METADATA
-    train_step(restored, config, reals)
-    for one, other in (
-        (trained.generator, restored.generator),
-        (trained.discriminator, restored.discriminator),
-        (trained.ema_generator, restored.ema_generator),
-    ):
-        for name, tensor in one.state_dict().items():
-            assert torch.equal(tensor, other.state_dict()[name]), name
+    save(run, trained)
+    restored = new(config)
+    assert run.load_checkpoint(restored.state) == metadata_of(trained)
+    restored.restored()
+    assert (restored.state.step, restored.state.images_seen) == (3, 12)
+    rng = torch.get_rng_state()
+    for training in (trained, restored):
+        torch.set_rng_state(rng)
+        for _ in range(2):
+            training.train_step(0.0)
+    expected, actual = state_to_tensors(trained.state), state_to_tensors(restored.state)
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, actual[name]), name
+    assert trained.state.counters == restored.state.counters
 
 
-def test_the_best_checkpoint_stays_when_a_worse_one_is_saved(run: RunFolder, trained: TrainingState) -> None:
-    run.save_checkpoint(trained, METADATA, best=True)
+def test_a_checkpoint_in_mid_fade_holds_no_moments_of_stages_that_are_still_unused() -> None:
+    trained = after_steps(SMALL["pggan"])
+    assert isinstance(trained, GanTraining)
+    assert (trained.output_size, trained.fade) == (8, 0.5)
+    names = [name for name, _ in trained.state.generator.named_parameters()]
+    prefix = "generator_optimizer."
+    keys = (key.removeprefix(prefix) for key in state_to_tensors(trained.state) if key.startswith(prefix))
+    with_moments = {names[int(key.split(".")[0])] for key in keys}
+    assert with_moments == {name for name in names if name.split(".")[1] in {"0", "1"}}  # of stages 0, 1 and 2
+    assert with_moments != set(names)
+
+
+def test_a_checkpoint_holds_the_fakes_of_the_pools() -> None:
+    trained = after_steps(SMALL["cyclegan"])
+    assert isinstance(trained, CycleTraining)
+    tensors = state_to_tensors(trained.state)
+    for name, pool in trained.state.pools.items():
+        assert tensors[f"{name}.images"].shape == (pool.capacity, 3, 32, 32)
+
+
+def test_the_best_checkpoint_stays_when_a_worse_one_is_saved(run: RunFolder, trained: Training) -> None:
+    save(run, trained, best=True)
     best = run.checkpoint_path("best").read_bytes()
-    trained.step = 3
-    with torch.no_grad():
-        next(trained.generator.parameters()).add_(1)
-    run.save_checkpoint(trained, METADATA, best=False)
+    trained.train_step(0.0)
+    save(run, trained)
     assert run.checkpoint_path("best").read_bytes() == best
     assert run.checkpoint_path("last").read_bytes() != best
 
 
-def test_the_exporter_gets_the_averaged_generator(run: RunFolder, trained: TrainingState) -> None:
-    run.save_checkpoint(trained, METADATA, best=True)
-    exported = load_generator(run.path, "best")
-    latents = torch.randn(3, 100)
-    assert torch.equal(exported.generator(latents), trained.ema_generator(latents))
-    assert not exported.generator.training
-    assert (exported.model, exported.dataset, exported.image_size) == ("dcgan", "digits", 32)
-    assert exported.training["step"] == 2
+@pytest.mark.parametrize("model", ["dcgan", "pggan"])
+def test_the_exporter_gets_the_averaged_generator_as_it_is_now(model: str, tmp_path: Path) -> None:
+    config = SMALL[model]
+    trained = after_steps(config)
+    run = RunFolder.create(tmp_path, config)
+    save(run, trained, best=True)
+    (exported,) = load_generators(run.path, "best")
+    assert isinstance(trained, GanTraining)
+    latents = torch.randn(3, exported.latent_dim)
+    torch.testing.assert_close(exported.network(latents), trained.state.ema_generator(latents))
+    assert not exported.network.training
+    assert (exported.name, exported.suffix, exported.model, exported.dataset) == (model, "", model, "digits")
+    assert exported.image_size == trained.output_size
+    assert (exported.training["step"], exported.training["images_seen"]) == (3, 12)
+    assert exported.training["some_distance"] == 4.0
+
+
+def test_the_exporter_gets_both_translators(tmp_path: Path) -> None:
+    config = small_cycle(domains=("horse", "zebra"))
+    trained = after_steps(config)
+    assert isinstance(trained, CycleTraining)
+    run = RunFolder.create(tmp_path, config)
+    save(run, trained, best=True)
+    exported = load_generators(run.path, "best")
+    assert [each.name for each in exported] == ["cyclegan-horse2zebra", "cyclegan-zebra2horse"]
+    assert [each.suffix for each in exported] == ["-horse2zebra", "-zebra2horse"]
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    for each, translator in zip(exported, (trained.state.generator_ab, trained.state.generator_ba), strict=True):
+        assert torch.equal(each.network(images), translator(images))
+        assert (each.latent_dim, each.channels, each.image_size) == (0, 3, 32)
+
+
+def test_the_networks_of_an_epoch_are_kept_and_exported_and_nothing_else_of_it(tmp_path: Path) -> None:
+    config = small_cycle()
+    trained = after_steps(config)
+    assert isinstance(trained, CycleTraining)
+    run = RunFolder.create(tmp_path, config)
+    run.keep_networks(trained.state, metadata_of(trained), 7)
+    names = load_file(run.checkpoint_path("epoch-0007"))
+    assert {name.partition(".")[0] for name in names} == set(trained.state.networks)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    exported = load_generators(run.path, "epoch-0007")
+    assert torch.equal(exported[0].network(images), trained.state.generator_ab(images))
+
+
+@pytest.mark.parametrize("which", ["worst", "epoch-1", "../last", "epoch-0001/../../last", ""])
+def test_a_checkpoint_that_no_run_has_is_refused_with_the_valid_names(run: RunFolder, which: str) -> None:
+    with pytest.raises(RunFolderError, match="choose best, last or, where epochs are kept, epoch-0001"):
+        run.checkpoint_path(which)
+
+
+@pytest.mark.parametrize("change", [{"output_size": 7}, {"output_size": 4}, {"output_size": 32}])
+def test_a_generator_is_not_exported_at_a_size_or_fade_that_it_does_not_have(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    run = RunFolder.create(tmp_path, SMALL["pggan"])
+    save(run, after_steps(SMALL["pggan"]), best=True, **change)
+    with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
+        load_generators(run.path, "best")
 
 
 def test_no_local_path_leaves_with_an_export(tmp_path: Path) -> None:
     config = small_config("dcgan", "dcgan-digits", dataset="folder:/home/somebody/secret")
     run = RunFolder.create(tmp_path, config)
-    run.save_checkpoint(new_state(config, CPU), METADATA, best=True)
-    assert load_generator(run.path, "best").dataset == "folder"
+    save(run, new(config), best=True)
+    assert load_generators(run.path, "best")[0].dataset == "folder"
 
 
 def test_a_run_without_a_checkpoint_says_so(run: RunFolder) -> None:
     with pytest.raises(RunFolderError, match="has no best checkpoint yet"):
-        load_generator(run.path, "best")
+        load_generators(run.path, "best")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -117,7 +226,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         RunFolder.open(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"model": "dcgan", "surprise": 1}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"kind": "gan", "model": "dcgan", "surprise": 1}', "\xff"])
 def test_a_damaged_config_is_refused(run: RunFolder, content: str) -> None:
     (run.path / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(RunFolderError, match="not a valid config"):
@@ -125,93 +234,106 @@ def test_a_damaged_config_is_refused(run: RunFolder, content: str) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "junk", "empty", "pickle"])
-def test_a_damaged_checkpoint_is_refused(
-    run: RunFolder, config: TrainConfig, trained: TrainingState, damage: str
-) -> None:
-    run.save_checkpoint(trained, METADATA, best=False)
+def test_a_damaged_checkpoint_is_refused(run: RunFolder, config: AnyConfig, trained: Training, damage: str) -> None:
+    save(run, trained)
     path = run.checkpoint_path("last")
     content = path.read_bytes()
     if damage == "pickle":
-        torch.save({"generator": trained.generator.state_dict()}, path)
+        torch.save(state_to_tensors(trained.state), path)
     else:
         path.write_bytes({"cut": content[: len(content) // 2], "junk": os.urandom(500), "empty": b""}[damage])
     with pytest.raises(RunFolderError, match="not a checkpoint, or a damaged one"):
-        run.load_checkpoint(new_state(config, CPU))
+        run.load_checkpoint(new(config).state)
 
 
 @pytest.mark.parametrize(
-    ("name", "replacement"),
+    ("model", "name", "replacement"),
     [
-        ("generator_optimizer.0.exp_avg", torch.zeros(3)),
-        ("generator_optimizer.0.exp_avg", None),
-        ("generator_optimizer.0.surprise", torch.zeros(3)),
-        ("discriminator_optimizer.0.step", torch.zeros(3)),
-        ("generator_optimizer.99.step", torch.zeros(())),
-        ("generator_optimizer.x.step", torch.zeros(())),
-        ("generator.1.weight", torch.zeros(3)),
-        ("ema_generator.1.weight", None),
-        ("random.cpu", torch.zeros(3)),
-        ("random.cpu", None),
+        ("dcgan", "generator_optimizer.0.exp_avg", torch.zeros(3)),
+        ("dcgan", "generator_optimizer.0.exp_avg", None),
+        ("dcgan", "generator_optimizer.0.surprise", torch.zeros(3)),
+        ("dcgan", "discriminator_optimizer.0.step", torch.zeros(3)),
+        ("dcgan", "generator_optimizer.99.step", torch.zeros(())),
+        ("dcgan", "generator_optimizer.-1.step", torch.zeros(())),
+        ("dcgan", "generator_optimizer.x.step", torch.zeros(())),
+        ("dcgan", "generator.1.weight", torch.zeros(3)),
+        ("dcgan", "ema_generator.1.weight", None),
+        ("dcgan", "random.cpu", torch.zeros(3)),
+        ("dcgan", "random.cpu", None),
+        ("pggan", "generator_optimizer.0.exp_avg_sq", torch.zeros(3)),
+        ("pggan", "generator_optimizer.0.exp_avg", torch.zeros(3, dtype=torch.float64)),
+        ("pggan", "ema_generator.to_rgb.0.weight", None),
+        ("cyclegan", "generator_optimizer.0.exp_avg", torch.zeros(3)),
+        ("cyclegan", "discriminator_b.0.weight", None),
+        ("cyclegan", "pool_a.images", None),
+        ("cyclegan", "pool_a.images", torch.zeros(7, 3, 32, 32)),
+        ("cyclegan", "pool_b.images", torch.zeros(1, 3, 16, 16)),
+        ("cyclegan", "pool_b.images", torch.full((1, 3, 32, 32), torch.nan)),
     ],
 )
 def test_a_checkpoint_with_a_wrong_tensor_is_refused_before_it_can_do_harm(
-    run: RunFolder, config: TrainConfig, trained: TrainingState, name: str, replacement: torch.Tensor | None
+    tmp_path: Path, model: str, name: str, replacement: Tensor | None
 ) -> None:
-    run.save_checkpoint(trained, METADATA, best=False)
-    path = run.checkpoint_path("last")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = {key: tensor for key, tensor in load_file(path).items() if key != name}
-    if replacement is not None:
-        tensors[name] = replacement
-    save_file(tensors, path, metadata)
+    config = SMALL[model]
+    run = RunFolder.create(tmp_path, config)
+    save(run, after_steps(config, 2))
+    change_tensors(run.checkpoint_path("last"), {name: replacement})
     with pytest.raises(RunFolderError, match="does not fit this run's config") as caught:
-        run.load_checkpoint(new_state(config, CPU))
+        run.load_checkpoint(new(config).state)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"step": -5}, {"train_seconds": -1.0}, {"surprise": 1}, {"schema_version": 2}])
-def test_nonsense_in_a_checkpoints_metadata_is_refused(
-    run: RunFolder, config: TrainConfig, trained: TrainingState, change: dict[str, object]
+@pytest.mark.parametrize("counters", [{}, {"generator_steps": 1}, {"step": 1}])
+def test_a_checkpoint_that_counts_something_else_is_refused(
+    run: RunFolder, config: AnyConfig, trained: Training, counters: dict[str, int]
 ) -> None:
-    metadata = msgspec.json.encode(msgspec.to_builtins(METADATA) | change).decode()
+    save(run, trained, counters=counters)
+    with pytest.raises(RunFolderError, match=r"does not fit this run's config\.json \(it counts"):
+        run.load_checkpoint(new(config).state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": -5},
+        {"train_seconds": -1.0},
+        {"surprise": 1},
+        {"schema_version": 1},
+        {"fade": 1.5},
+        {"output_size": 0},
+        {"counters": {"generator_steps": -1}},
+        {"figures": {"some_distance": "small"}},
+    ],
+)
+def test_nonsense_in_a_checkpoints_metadata_is_refused(
+    run: RunFolder, config: AnyConfig, trained: Training, change: dict[str, object]
+) -> None:
+    metadata = msgspec.json.encode(msgspec.to_builtins(metadata_of(trained)) | change).decode()
     save_file({"x": torch.zeros(1)}, run.checkpoint_path("last"), {"ganserve": metadata})
     with pytest.raises(RunFolderError, match="not a checkpoint, or a damaged one"):
-        run.load_checkpoint(new_state(config, CPU))
+        run.load_checkpoint(new(config).state)
 
 
-def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: TrainingState) -> None:
-    run.save_checkpoint(trained, METADATA, best=True)
-    other = small_config("dcgan", "dcgan-digits", **{"network.width": 0.25})
+@pytest.mark.parametrize(
+    "other", [small_config("dcgan", "dcgan-digits", **{"network.width": 0.25}), SMALL["pggan"], SMALL["cyclegan"]]
+)
+def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: Training, other: AnyConfig) -> None:
+    save(run, trained, best=True)
     with pytest.raises(RunFolderError, match="does not fit this run's config"):
-        run.load_checkpoint(new_state(other, CPU))
+        run.load_checkpoint(new(other).state)
+    run.write_config(other)
+    with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
+        load_generators(run.path, "best")
 
 
-def test_metrics_are_cut_back_to_the_checkpoint_and_a_torn_last_line_is_dropped(run: RunFolder) -> None:
-    run.append_metrics([{"kind": "step", "step": step} for step in range(1, 6)])
-    with run.metrics.open("ab") as file:
-        file.write(b'{"kind": "st')
-    run.rewind_metrics(3)
-    assert [row["step"] for row in run.read_metrics()] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("line", ["{}", "[1]", '{"kind":"step"}', '{"kind":"step","step":"1"}', "[" * 9999, "\xff"])
-def test_a_line_that_no_run_writes_is_refused_with_its_number(run: RunFolder, line: str) -> None:
-    run.append_metrics([{"kind": "step", "step": 1}])
-    with run.metrics.open("ab") as file:
-        file.write(line.encode("latin-1") + b"\n")
-    with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):
-        list(run.read_metrics())
-
-
-def test_run_numbers_go_on_past_9999(tmp_path: Path, config: TrainConfig) -> None:
+def test_run_numbers_go_on_past_9999(tmp_path: Path, config: AnyConfig) -> None:
     for number in ("9999", "10000"):
         (tmp_path / f"{number}-dcgan-digits").mkdir()
     assert RunFolder.create(tmp_path, config).path.name == "10001-dcgan-digits"
 
 
 def test_a_run_folder_appears_complete_or_not_at_all(
-    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, config: AnyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -228,17 +350,3 @@ def test_what_a_kill_or_a_copy_left_is_mended(run: RunFolder) -> None:
     run.clean_up()
     assert run.samples.is_dir()
     assert list((run.path / "checkpoints").iterdir()) == []
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    replace_file(path, b"old")
-
-    def fail(_: int) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

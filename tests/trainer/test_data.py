@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchvision import datasets
 
-from trainer.data import ImageData, batch_indices, check_dataset_name, load_images, to_unit_range
+from trainer.data import ImageData, batch_indices, check_dataset_name, load_images, stream_indices, to_unit_range
 from trainer.errors import UserError
 from trainer.progress import Progress
 
@@ -90,3 +92,26 @@ def test_an_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
     assert first.tolist() != second.tolist()
     assert batch_indices(3, 1, 100).tolist() == second.tolist()
     assert batch_indices(4, 1, 100).tolist() != second.tolist()
+
+
+@given(
+    seed=st.integers(0, 2**64),
+    start=st.integers(0, 200),
+    lengths=st.lists(st.integers(1, 30)),
+    count=st.integers(1, 40),
+)
+def test_however_the_stream_is_cut_it_is_one_pass_after_another(
+    seed: int, start: int, lengths: list[int], count: int
+) -> None:
+    passes = torch.cat([batch_indices(seed, epoch, count) for epoch in range((start + sum(lengths)) // count + 1)])
+    position = start
+    for length in lengths:
+        part = stream_indices(seed, position, length, count)
+        assert part.tolist() == passes[position : position + length].tolist()
+        position += length
+
+
+def test_a_batch_may_belong_to_two_passes_and_no_image_is_left_out() -> None:
+    batches = [stream_indices(3, 4 * step, 4, 6).tolist() for step in range(3)]
+    shown = [index for batch in batches for index in batch]
+    assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))

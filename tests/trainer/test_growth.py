@@ -18,6 +18,7 @@ from trainer.growth import (
     check_growth,
     downscale,
     growth_at,
+    pixels_shown,
     total_images,
 )
 
@@ -237,3 +238,12 @@ def test_a_blend_keeps_what_the_stage_before_sees() -> None:
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(downscale(blend(images, 0.3), 8), downscale(images, 8))
     assert blend(images, 1.0) is images
+
+
+@given(st.integers(1, 9), st.integers(0, 9), FINAL, st.integers(0, 150))
+def test_pixels_shown_are_those_of_every_image_at_its_resolution(
+    stabilise_images: int, fade_images: int, final_resolution: int, images: int
+) -> None:
+    growth = GrowthConfig(stabilise_images=stabilise_images, fade_images=fade_images)
+    each = [growth_at(growth, final_resolution, image).resolution ** 2 for image in range(images)]
+    assert pixels_shown(growth, final_resolution, images) == sum(each)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
-from trainer.config import TrainConfig
+from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
 from trainer.loop import Summary, train
 from trainer.presets import MODELS
@@ -40,16 +40,29 @@ def the_error(result: Result) -> str:
     ("arguments", "message"),
     [
         ([], "--model is missing: choose one of gan, dcgan, wgan"),
-        (["--model", "vae"], "--model 'vae': choose one of gan, dcgan, wgan, wgan-gp, wgan-div, all"),
+        (["--model", "vae"], "--model 'vae': choose one of gan, dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan, all"),
         (["--model", "dcgan", "--preset", "nope"], "--preset 'nope': the presets of dcgan are dcgan-digits"),
         (["--model", "dcgan", "--dataset", "celeba"], "--dataset 'celeba': choose one of digits"),
         (["--model", "dcgan", "--preset", "dcgan64-k4"], "--dataset: preset 'dcgan64-k4' has no data set of its own"),
         (["--model", "dcgan", "--image-size", "48"], "--image-size 48: dcgan-k4 makes powers of two"),
         (["--model", "dcgan", "--batch-size", "1798"], "--batch-size 1798: digits has only 1797 images"),
-        (["--model", "dcgan", "--batch-size", "1"], "--batch-size: expected `int` >= 2"),
+        (["--model", "dcgan", "--batch-size", "0"], "--batch-size: expected `int` >= 1"),
+        (["--model", "dcgan", "--batch-size", "1"], "--batch-size 1: batch statistics need at least 2 images"),
+        (["--model", "cyclegan", "--batch-size", "867"], "--batch-size 867: digits has only 866 images"),
         (["--model", "dcgan", "--optimizer", "lion"], "--optimizer: invalid enum value 'lion'"),
-        (["--model", "dcgan", "--steps", "3", "--epochs", "3"], "--epochs and --steps"),
+        (["--model", "dcgan", "--steps", "3", "--epochs", "3"], "--epochs and --steps: give one of them"),
+        (["--model", "pggan", "--steps", "3", "--images", "3"], "--steps and --images: give one of them"),
         (["--model", "dcgan", "--steps", "0"], "--steps: expected `int` >= 1"),
+        (["--model", "dcgan", "--images", "0"], "--images: expected `int` >= 1"),
+        (["--model", "dcgan", "--fade-images", "9"], "--fade-images: dcgan (dcgan-digits) has no such setting"),
+        (["--model", "cyclegan", "--fade-images", "9"], "--fade-images: cyclegan (cyclegan-digits) has no such"),
+        (["--model", "cyclegan", "--latent-dim", "9"], "--latent-dim: cyclegan (cyclegan-digits) has no such setting"),
+        (["--model", "all", "--pool-images", "9"], "--pool-images: gan (gan-digits) has no such setting"),
+        (["--model", "pggan", "--image-size", "48"], "--image-size 48: pggan makes powers of two"),
+        (["--model", "pggan", "--stabilise-images", "0"], "--stabilise-images: expected `int` >= 1"),
+        (["--model", "cyclegan", "--image-size", "30"], "--image-size 30: cyclegan-resnet translates multiples of 4"),
+        (["--model", "cyclegan", "--domains", "a", "a"], "--domains: both are 'a'"),
+        (["--model", "cyclegan", "--domains", "..", "b"], "--domains: expected `str` matching regex"),
         (["--model", "dcgan", "--lr", "-1"], "--lr: expected `float` > 0"),
         (["--model", "all", "--preset", "dcgan-digits"], "--preset goes with one model"),
         (["--model", "dcgan", "--dataset", "folder:/nowhere/at/all"], "no such folder"),
@@ -81,6 +94,27 @@ def test_a_dry_run_prints_the_resolved_config_and_makes_nothing(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_flags_of_models_that_grow_or_translate_reach_their_settings() -> None:
+    growing = json.loads(
+        run(
+            *("--model", "pggan", "--stabilise-images", "100", "--fade-images", "50", "--images", "500"),
+            *("--drift", "0.5", "--dry-run"),
+        ).stdout
+    )
+    assert (growing["growth"]["stabilise_images"], growing["growth"]["fade_images"]) == (100, 50)
+    assert (growing["kind"], growing["images"], growing["drift"]) == ("gan", 500, 0.5)
+    assert growing["epochs"] is growing["steps"] is None
+    cycle = json.loads(
+        run(
+            *("--model", "cyclegan", "--domains", "ink", "chalk", "--cycle-weight", "4", "--identity-weight", "0"),
+            *("--pool-images", "7", "--residual-blocks", "2", "--keep-epochs", "3", "--dry-run"),
+        ).stdout
+    )
+    assert (cycle["kind"], cycle["domains"]) == ("cycle", ["ink", "chalk"])
+    assert (cycle["cycle_weight"], cycle["identity_weight"], cycle["pool_images"]) == (4, 0, 7)
+    assert (cycle["network"]["residual_blocks"], cycle["keep_epochs"]) == (2, 3)
+
+
 def test_a_dry_run_of_all_models_prints_each(tmp_path: Path) -> None:
     output = run("--model", "all", "--dry-run").stdout
     assert [line for line in output.splitlines() if '"model"' in line] == [f'  "model": "{name}",' for name in MODELS]
@@ -110,10 +144,16 @@ def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: P
     assert f"{flag}: does not go with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
 
 
-def test_resuming_goes_on_to_more_steps(tmp_path: Path) -> None:
-    first = run("--model", "gan", "--steps", "2", *TINY, "--out", str(tmp_path))
+@pytest.mark.parametrize(
+    ("length", "more"), [(["--steps", "2"], ["--steps", "4"]), (["--images", "16"], ["--images", "32"])]
+)
+@pytest.mark.parametrize("model", ["gan", "pggan", "cyclegan"])
+def test_resuming_goes_on_to_more(
+    model: str, length: list[str], more: list[str], tmp_path: Path, no_figures: None
+) -> None:
+    first = run("--model", model, *length, *TINY, "--out", str(tmp_path))
     folder = first.stdout.splitlines()[-1]
-    second = run("--resume", folder, "--steps", "4")
+    second = run("--resume", folder, *more)
     assert second.exit_code == 0, second.output
     assert second.stdout.splitlines()[-1] == folder
     assert '"step":4' in (Path(folder) / "metrics.jsonl").read_text()
@@ -123,18 +163,18 @@ def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:
     assert "--dry-run: does not go with --resume" in the_error(run("--resume", str(tmp_path), "--dry-run"))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing = "dcgan"
 
-    def fail_for_one(config: TrainConfig, *arguments: object, **options: object) -> Summary:
+    def fail_for_one(config: AnyConfig, *arguments: object, **options: object) -> Summary:
         if config.model == failing:
             raise TrainingDivergedError("step 1: a loss is NaN")
         return train(config, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("trainer.__main__.train", fail_for_one)
-    monkeypatch.setattr("trainer.loop.draw_figures", lambda *_: None)
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
     assert result.exit_code == 1
     assert f"Error: {failing}: step 1: a loss is NaN" in result.stderr
@@ -152,7 +192,7 @@ def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
     monkeypatch.setattr("trainer.__main__.train", interrupt)
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
     assert result.exit_code == 130
-    assert "interrupted before dcgan, wgan, wgan-gp, wgan-div" in result.stdout
+    assert "interrupted before dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan" in result.stdout
 
 
 def start_training(out: Path, steps: int) -> subprocess.Popen[str]:
@@ -181,7 +221,7 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     process = start_training(tmp_path, 100_000)
-    read_until(process, "[step 56/")
+    read_until(process, "[step 57/")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -194,7 +234,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
 def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
     whole = start_training(tmp_path / "whole", 90)
     killed = start_training(tmp_path / "killed", 90)
-    read_until(killed, "[step 56/")  # printed just before the checkpoint of step 56 is written
+    read_until(killed, "[step 57/")  # printed just before the checkpoint of step 57 is written
     killed.kill()
     killed.communicate()
     output, error = whole.communicate(timeout=100)

@@ -4,10 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainer.conftest import small_config
+from tests.trainer.conftest import CYCLE_PRESETS, GAN_PRESETS, small_cycle, small_gan
+from trainer.config import GanConfig
 from trainer.errors import UserError
-from trainer.models import ARCHITECTURES, NetworkConfig, build_discriminator, build_generator
+from trainer.models import (
+    ARCHITECTURES,
+    NetworkConfig,
+    build_discriminator,
+    build_generator,
+    build_patch_discriminator,
+    build_translator,
+)
 from trainer.models.architecture import CriticNorm
+from trainer.models.progressive import ProgressiveNetwork
 from trainer.presets import PRESETS
 
 # Exact parameter counts of the published networks, by hand from their layer lists: (generator, discriminator).
@@ -48,6 +57,24 @@ def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def network_of(model: str, preset: str) -> NetworkConfig:
+    config = PRESETS[model, preset].config
+    assert isinstance(config, GanConfig)
+    return config.network
+
+
+def without_gradient(network: nn.Module) -> set[str]:
+    return {name for name, parameter in network.named_parameters() if parameter.grad is None}
+
+
+def unused(network: nn.Module) -> set[str]:
+    """The parameters that do nothing: of a fully grown network, the ways to and from smaller images."""
+    if not isinstance(network, ProgressiveNetwork):
+        return set()
+    ways = tuple(f"{way}.{stage}." for way in ("to_rgb", "from_rgb") for stage in range(network.stage))
+    return {name for name, _ in network.named_parameters() if name.startswith(ways)}
+
+
 @pytest.mark.parametrize(("architecture", "size", "channels", "generator", "discriminator"), PARAMETERS)
 def test_parameter_counts_are_those_of_the_published_networks(
     architecture: str, size: int, channels: int, generator: int, discriminator: int
@@ -59,26 +86,42 @@ def test_parameter_counts_are_those_of_the_published_networks(
 
 @pytest.mark.parametrize(("model", "preset"), PRESET_PARAMETERS)
 def test_presets_build_the_published_networks(model: str, preset: str) -> None:
-    network = PRESETS[model, preset].config.network
+    network = network_of(model, preset)
     counts = (count(build_generator(network)), count(build_discriminator(network)))
     assert counts == PRESET_PARAMETERS[model, preset]
 
 
-@pytest.mark.parametrize(("model", "preset"), PRESETS)
+@pytest.mark.parametrize(("model", "preset"), GAN_PRESETS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_every_preset_maps_latents_to_images_to_logits_with_a_gradient_everywhere(
+def test_every_gan_preset_maps_latents_to_images_to_logits_with_a_gradient_everywhere(
     model: str, preset: str, channels: int
 ) -> None:
-    network = small_config(model, preset, **{"network.channels": channels}).network
+    network = small_gan(model, preset, **{"network.channels": channels}).network
     generator, discriminator = build_generator(network), build_discriminator(network)
     images = generator(torch.randn(3, network.latent_dim))
     assert images.shape == (3, channels, network.image_size, network.image_size)
-    assert images.abs().max() <= 1
+    assert isinstance(generator, ProgressiveNetwork) or images.abs().max() <= 1  # a tanh, or nothing that bounds
     logits = discriminator(images)
     assert logits.shape == (3,)
     logits.sum().backward()
     for part in (generator, discriminator):
-        assert all(parameter.grad is not None for parameter in part.parameters())
+        assert without_gradient(part) == unused(part)
+
+
+@pytest.mark.parametrize("preset", [preset for _, preset in CYCLE_PRESETS])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_translating_preset_maps_images_to_images_to_scores_with_a_gradient_everywhere(
+    preset: str, channels: int
+) -> None:
+    network = small_cycle(preset, **{"network.channels": channels}).network
+    translator, discriminator = build_translator(network), build_patch_discriminator(network)
+    images = translator(torch.rand(3, channels, network.image_size, network.image_size) * 2 - 1)
+    assert images.shape == (3, channels, network.image_size, network.image_size)
+    assert images.abs().max() <= 1
+    scores = discriminator(images)
+    assert scores.shape[:2] == (3, 1)
+    scores.sum().backward()
+    assert without_gradient(translator) == without_gradient(discriminator) == set()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -114,12 +157,12 @@ def test_a_critic_sees_the_contrast_of_an_image(architecture: str, norm: CriticN
 
 
 def test_the_critic_of_the_wgan_gp_paper_has_no_batch_norm() -> None:
-    network = PRESETS["wgan-gp", "wgan-gp-paper"].config.network
+    network = network_of("wgan-gp", "wgan-gp-paper")
     assert not any(isinstance(module, nn.BatchNorm2d) for module in build_discriminator(network).modules())
 
 
 def test_dcgan_initialisation_has_the_papers_spread() -> None:
-    generator = build_generator(PRESETS["dcgan", "dcgan64-k4"].config.network)
+    generator = build_generator(network_of("dcgan", "dcgan64-k4"))
     weights = torch.cat([m.weight.flatten() for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)])
     assert weights.std().item() == pytest.approx(0.02, rel=0.01)
     scales = torch.cat([m.weight for m in generator.modules() if isinstance(m, nn.BatchNorm2d)])

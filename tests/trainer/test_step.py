@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainer.conftest import made_up_images, small_config
-from trainer.config import TrainConfig
+from tests.trainer.conftest import GAN_PRESETS, made_up_images, small_gan
+from trainer.config import GanConfig
 from trainer.data import to_unit_range
-from trainer.presets import PRESETS
-from trainer.step import TrainingState, _update_generator, new_state, train_step
+from trainer.step import GanState, _update_generator, new_state, train_step
 
 CPU = torch.device("cpu")
 
@@ -17,13 +16,13 @@ def weights(network: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten().clone() for parameter in network.parameters()])
 
 
-def start(config: TrainConfig) -> tuple[TrainingState, Tensor]:
+def start(config: GanConfig) -> tuple[GanState, Tensor]:
     return new_state(config, CPU), to_unit_range(made_up_images(config).images[: config.batch_size])
 
 
-@pytest.mark.parametrize(("model", "preset"), PRESETS)
+@pytest.mark.parametrize(("model", "preset"), GAN_PRESETS)
 def test_steps_of_every_preset_move_both_networks_and_stay_finite(model: str, preset: str) -> None:
-    config = small_config(model, preset, warm_start=False)
+    config = small_gan(model, preset, warm_start=False)
     state, reals = start(config)
     before = weights(state.generator), weights(state.discriminator), weights(state.ema_generator)
     results = [train_step(state, config, reals) for _ in range(config.n_critic)]
@@ -38,22 +37,23 @@ def test_steps_of_every_preset_move_both_networks_and_stay_finite(model: str, pr
 
 
 def test_the_generator_is_updated_once_in_n_critic_steps() -> None:
-    config = small_config("wgan", "mlp-wgan28", n_critic=3)
+    config = small_gan("wgan", "mlp-wgan28", n_critic=3)
     state, reals = start(config)
     updated = [train_step(state, config, reals).generator_loss is not None for _ in range(7)]
     assert updated == [False, False, True, False, False, True, False]
     assert (state.step, state.generator_steps, state.critic_steps_since_generator) == (7, 2, 1)
+    assert state.images_seen == 7 * config.batch_size
 
 
 def test_generator_first_keeps_to_n_critic_too() -> None:
-    config = small_config("dcgan", "dcgan-upsample32", n_critic=3)
+    config = small_gan("dcgan", "dcgan-upsample32", n_critic=3)
     state, reals = start(config)
     updated = [train_step(state, config, reals).generator_loss is not None for _ in range(7)]
     assert updated == [True, False, False, True, False, False, True]
 
 
 def test_the_warm_start_trains_the_critic_100_times_first_and_at_every_500th_generator_step() -> None:
-    config = small_config("wgan", "wgan-paper", **{"network.width": 0.02, "network.image_size": 8, "batch_size": 2})
+    config = small_gan("wgan", "wgan-paper", **{"network.width": 0.02, "network.image_size": 8, "batch_size": 2})
     state, reals = start(config)
 
     def critic_steps() -> int:
@@ -72,7 +72,7 @@ def test_the_warm_start_trains_the_critic_100_times_first_and_at_every_500th_gen
 
 
 def test_clipping_bounds_every_critic_parameter_and_no_buffer() -> None:
-    config = small_config("wgan", "wgan64-k4", clip_value=0.003)
+    config = small_gan("wgan", "wgan64-k4", clip_value=0.003)
     state, reals = start(config)
     train_step(state, config, reals)
     assert weights(state.discriminator).abs().max() <= 0.003 + 1e-9
@@ -82,7 +82,7 @@ def test_clipping_bounds_every_critic_parameter_and_no_buffer() -> None:
 
 
 def test_a_generator_update_adds_nothing_to_the_discriminators_gradients() -> None:
-    config = small_config("dcgan", "dcgan64-k4", reuse_fakes=False)
+    config = small_gan("dcgan", "dcgan64-k4", reuse_fakes=False)
     state, reals = start(config)
     train_step(state, config, reals)
     before = [parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None]
@@ -95,7 +95,7 @@ def test_a_generator_update_adds_nothing_to_the_discriminators_gradients() -> No
 
 @pytest.mark.parametrize("reuse", [True, False])
 def test_reused_fakes_cost_one_generator_forward_and_new_ones_two(reuse: bool) -> None:
-    config = small_config("dcgan", "dcgan64-k4", reuse_fakes=reuse)
+    config = small_gan("dcgan", "dcgan64-k4", reuse_fakes=reuse)
     state, reals = start(config)
     forwards: list[int] = []
     state.generator.register_forward_hook(lambda *_: forwards.append(1))
@@ -104,7 +104,7 @@ def test_reused_fakes_cost_one_generator_forward_and_new_ones_two(reuse: bool) -
 
 
 def test_generator_first_trains_the_discriminator_on_the_fakes_of_the_old_generator() -> None:
-    config = small_config("dcgan", "dcgan-upsample32")
+    config = small_gan("dcgan", "dcgan-upsample32")
     state, reals = start(config)
     seen: list[Tensor] = []
     made: list[Tensor] = []
@@ -116,7 +116,7 @@ def test_generator_first_trains_the_discriminator_on_the_fakes_of_the_old_genera
 
 
 def test_the_average_follows_weights_and_batch_norm_statistics() -> None:
-    config = small_config("dcgan", "dcgan64-k4", ema_decay=0.25)
+    config = small_gan("dcgan", "dcgan64-k4", ema_decay=0.25)
     state, reals = start(config)
     expected = {name: tensor.clone() for name, tensor in state.ema_generator.state_dict().items()}
     for step in range(1, 6):
@@ -133,15 +133,26 @@ def test_the_average_follows_weights_and_batch_norm_statistics() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_every_optimizer_trains(optimizer: str) -> None:
-    config = small_config("wgan", "wgan64-k4", optimizer=optimizer)
+    config = small_gan("wgan", "wgan64-k4", optimizer=optimizer)
     state, reals = start(config)
     before = weights(state.discriminator)
     train_step(state, config, reals)
     assert not torch.equal(before, weights(state.discriminator))
 
 
+def test_drift_adds_the_mean_squared_score_of_reals_to_the_critics_loss() -> None:
+    losses, scores = [], []
+    for drift in (0.0, 2.0):
+        torch.manual_seed(0)
+        config = small_gan("wgan", "wgan64-k4", drift=drift, batch_size=2)
+        state, reals = start(config)
+        state.discriminator.register_forward_hook(lambda _m, _i, output: scores.append(output.detach()))
+        losses.append(train_step(state, config, reals).discriminator_loss)
+    torch.testing.assert_close(losses[1] - losses[0], 2.0 * scores[0].square().mean())
+
+
 def test_a_critic_learns_to_tell_images_from_noise() -> None:
-    config = small_config("wgan-gp", "wgan-gp-digits", n_critic=1000)
+    config = small_gan("wgan-gp", "wgan-gp-digits", n_critic=1000)
     state, reals = start(config)
     losses = [train_step(state, config, reals).discriminator_loss.item() for _ in range(40)]
     assert sum(losses[-5:]) < sum(losses[:5])
