@@ -57,7 +57,7 @@ class ServerConfig:
     drain_timeout_s: float = 30.0
     max_response_bytes: int = 256 << 20
     max_request_bytes: int = 64 << 20  # of the images that one request sends
-    max_image_pixels: int = 1 << 24  # of one image that is sent, before it is resized; bounds a decoder's memory
+    max_image_pixels: int = 1 << 25  # of one image that is sent, before it is resized; bounds a decoder's memory
     max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds them
 
     @property

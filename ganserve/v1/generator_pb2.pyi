@@ -137,7 +137,7 @@ class ImageShape(_message.Message):
     def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows", "task", "input_image")
+    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows", "task", "input_image", "max_request_bytes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class Model(_message.Message):
     MAX_REQUEST_ROWS_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     INPUT_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     kind: str
@@ -168,4 +169,5 @@ class Model(_message.Message):
     max_request_rows: int
     task: Task
     input_image: ImageShape
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ...) -> None: ...
+    max_request_bytes: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...

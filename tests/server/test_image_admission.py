@@ -96,7 +96,7 @@ def test_pixels_that_are_to_be_resized_have_limits_of_their_own() -> None:
     with pytest.raises(InvalidRequest, match=r"pixels.data has 209 bytes, but shape \(2, 5, 7, 3\) of uint8 needs 210"):
         admit(pixels_of(2, 5, 7, 3, data=bytes(209)), resize=True)
     for huge in [(1, 2**62, 2**62, 3), (1, 2**32, 1, 3)]:
-        with pytest.raises(InvalidRequest, match="send images of at most 16777216 pixels"):
+        with pytest.raises(InvalidRequest, match="send images of at most 33554432 pixels"):
             admit(pixels_of(*huge), resize=True)
 
 

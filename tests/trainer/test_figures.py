@@ -33,6 +33,21 @@ def test_no_sample_means_no_animation(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_grids_of_smaller_images_are_enlarged_to_the_last_one_without_blurring(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{size}.png" for size in (2, 4, 8)]
+    for path, size in zip(paths, (2, 4, 8), strict=True):
+        image = Image.new("L", (size, size), 255)
+        image.paste(0, (0, 0, size // 2, size // 2))
+        image.save(path)
+    figures.save_progress_gif(paths, tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        # Frames alike are written as one: all three enlarged are the same picture.
+        assert animation.size == (8, 8)
+        assert animation.n_frames == 1  # type: ignore[attr-defined]
+        frame = animation.convert("L")
+        assert [frame.getpixel((x, x)) for x in (0, 3, 4, 7)] == [0, 0, 255, 255]
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5, 300])
 def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_losses(tmp_path: Path, rows: int) -> None:
     metrics = [
@@ -41,7 +56,9 @@ def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_loss
     ]
     figures.save_loss_curve(metrics, tmp_path / "loss.png")
     figures.save_confidence_curve(metrics, tmp_path / "confidence.png", probabilities=True)
-    for name in ("loss.png", "confidence.png"):
+    parts = [row | {"adversarial_loss": 0.3, "cycle_loss": 0.2, "identity_loss": 0.1} for row in metrics]
+    figures.save_cycle_curve(parts, tmp_path / "cycle.png")
+    for name in ("loss.png", "confidence.png", "cycle.png"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (1000, 500)
 

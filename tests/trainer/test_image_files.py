@@ -31,7 +31,8 @@ def load(quiet: Progress, tmp_path: Path) -> Load:
 @pytest.mark.parametrize("shape", [(20, 30), (30, 20, 3), (16, 16)])
 def test_an_image_of_any_size_becomes_a_square_with_its_channels_last(shape: tuple[int, ...]) -> None:
     pixels = decode_image(encoded(noise(*shape)), 16)
-    assert (pixels.shape, pixels.dtype) == ((16, 16, 3 if len(shape) == 3 else 1), np.uint8)
+    assert pixels.shape == (16, 16, 3 if len(shape) == 3 else 1)
+    assert pixels.dtype == np.uint8
 
 
 def test_a_format_that_starts_other_programs_is_refused() -> None:

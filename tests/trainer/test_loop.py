@@ -11,12 +11,10 @@ from trainer import loop
 from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import CycleConfig
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.gan import GanTraining
 from trainer.loop import train
 from trainer.presets import MODELS, PRESETS
 from trainer.progress import Progress
 from trainer.step import GanState, StepResult, train_step
-from trainer.training import Evaluation
 
 
 def first_preset(model: str) -> str:
@@ -135,34 +133,6 @@ def test_samples_are_drawn_at_the_end_of_every_pass_over_the_data_and_with_every
     config = small_config("gan", "mlp-fmnist", epochs=2, steps=None, checkpoint_every_steps=interval)
     run, _ = run_training(config, tmp_path, quiet)
     assert sorted(path.name for path in run.samples.iterdir()) == [f"step-{step:08d}.png" for step in steps]
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_the_networks_of_every_keep_epochs_th_epoch_are_kept(tmp_path: Path, quiet: Progress) -> None:
-    run, _ = run_training(
-        small_config("cyclegan", "cyclegan-digits", steps=None, epochs=3, keep_epochs=2), tmp_path, quiet
-    )
-    kept = [path.name for path in run.checkpoint_path("last").parent.iterdir() if path.name.startswith("epoch")]
-    assert kept == ["epoch-0002.safetensors"]
-    ours, theirs = load_generators(run.path, "epoch-0002")
-    assert (ours.training["step"], ours.training["images_seen"]) == (9, 36)
-    assert ours.name != theirs.name
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_the_best_checkpoint_has_the_largest_images_however_well_smaller_ones_scored(
-    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def size_as_score(training: GanTraining) -> Evaluation:
-        return Evaluation(float(training.output_size), {}, {}, "")
-
-    monkeypatch.setattr(GanTraining, "evaluate", size_as_score)
-    run, summary = run_training(small_config("pggan", "pggan-small", steps=6), tmp_path, quiet)
-    evaluated = [row["step"] for row in run.metrics.read() if row["kind"] == "evaluation"]
-    assert evaluated == [1, 4, 6]  # before each growth, and at the end
-    assert summary.best_score == 16
-    (best,) = load_generators(run.path, "best")
-    assert (best.image_size, best.training["step"]) == (16, 6)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -129,6 +129,7 @@ def test_training_ends_with_the_run_folder_and_what_to_do_next(tmp_path: Path) -
     assert json.loads((folder / "config.json").read_text())["batch_size"] == 8
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
@@ -148,9 +149,8 @@ def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: P
     ("length", "more"), [(["--steps", "2"], ["--steps", "4"]), (["--images", "16"], ["--images", "32"])]
 )
 @pytest.mark.parametrize("model", ["gan", "pggan", "cyclegan"])
-def test_resuming_goes_on_to_more(
-    model: str, length: list[str], more: list[str], tmp_path: Path, no_figures: None
-) -> None:
+@pytest.mark.usefixtures("no_figures")
+def test_resuming_goes_on_to_more(model: str, length: list[str], more: list[str], tmp_path: Path) -> None:
     first = run("--model", model, *length, *TINY, "--out", str(tmp_path))
     folder = first.stdout.splitlines()[-1]
     second = run("--resume", folder, *more)
@@ -167,20 +167,22 @@ def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:
 def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing = "dcgan"
+    failing, models = "dcgan", ("gan", "dcgan", "cyclegan")
 
     def fail_for_one(config: AnyConfig, *arguments: object, **options: object) -> Summary:
         if config.model == failing:
             raise TrainingDivergedError("step 1: a loss is NaN")
         return train(config, *arguments, **options)  # type: ignore[arg-type]
 
+    monkeypatch.setattr("trainer.__main__.MODELS", models)
     monkeypatch.setattr("trainer.__main__.train", fail_for_one)
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
     assert result.exit_code == 1
     assert f"Error: {failing}: step 1: a loss is NaN" in result.stderr
-    assert len(list(tmp_path.rglob("best.safetensors"))) == len(MODELS) - 1
+    assert len(list(tmp_path.rglob("best.safetensors"))) == len(models) - 1
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,9 +233,10 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     assert (folder / "figures" / "loss_curve.png").is_file()
 
 
+@pytest.mark.timeout(240)  # three processes, each of which imports torch
 def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
-    whole = start_training(tmp_path / "whole", 90)
-    killed = start_training(tmp_path / "killed", 90)
+    whole = start_training(tmp_path / "whole", 64)
+    killed = start_training(tmp_path / "killed", 64)
     read_until(killed, "[step 57/")  # printed just before the checkpoint of step 57 is written
     killed.kill()
     killed.communicate()
