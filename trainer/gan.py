@@ -13,6 +13,7 @@ from trainer import figures
 from trainer.checkpoint import RunFolder
 from trainer.config import GanConfig
 from trainer.data import ImageData, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.errors import UserError
 from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.models.progressive import ProgressiveNetwork
@@ -81,9 +82,16 @@ class GanTraining(Training):
         """See `Training`."""
         return self._growth().resolution > self.output_size
 
-    def restored(self) -> None:
-        """See `Training`; takes on the growth of the next step."""
-        self._grow(self._growth())
+    def restored(self, output_size: int, fade: float) -> None:
+        """See `Training`.
+
+        Raises:
+            UserError: the network has no such size, or cannot fade so; the checkpoint is not this run's.
+        """
+        try:
+            self._grow(GrowthState(output_size, fade, 0))
+        except ValueError as error:
+            raise UserError(f"the checkpoint does not fit this run's config.json ({error})") from error
 
     def train_step(self, progress: float) -> Measurements:
         """See `Training`."""

@@ -125,7 +125,7 @@ def _restore(session: Session) -> None:
         session.train_seconds = metadata.train_seconds
         session.best_score, session.best_size = metadata.best_score, metadata.best_size
         session.epoch_step = metadata.epoch_step
-        training.restored()
+        training.restored(metadata.output_size, metadata.fade)
     run.clean_up()
     run.write_config(session.config)
     run.metrics.rewind(step)

@@ -48,6 +48,11 @@ class TrainingState(ABC):
         return {}
 
     @property
+    def grows(self) -> bool:
+        """Whether some parameters are trained later than others."""
+        return False
+
+    @property
     def counters(self) -> dict[str, int]:
         """The subclass's own whole numbers."""
         return {name: getattr(self, name) for name in self.COUNTERS}
@@ -84,7 +89,7 @@ def restore_state(state: TrainingState, tensors: dict[str, Tensor]) -> None:
         for prefix, network in state.networks.items():
             network.load_state_dict(section(tensors, prefix))
         for prefix, optimizer in state.optimizers.items():
-            _restore_optimizer(optimizer, section(tensors, prefix))
+            _restore_optimizer(optimizer, section(tensors, prefix), may_lack=state.grows)
         for prefix, pool in state.pools.items():
             pool.restore(tensors[f"{prefix}.images"].to(state.device))
         torch.set_rng_state(tensors["random.cpu"])
@@ -99,10 +104,10 @@ def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], *, may_lack: bool) -> None:
     """Fused optimisers read and write moments without checking them, so a wrong shape would corrupt memory.
 
-    A parameter without moments has not been trained yet: a network that grows has such ones.
+    Parameters that were not trained yet have no moments; if not `may_lack`, all have them or none.
     """
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -110,7 +115,9 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None
         moments.setdefault(int(number), {})[name] = tensor
     parameters: list[nn.Parameter] = [each for group in optimizer.param_groups for each in group["params"]]
     names = _moment_names(optimizer)
-    if moments and (not set(moments) <= set(range(len(parameters))) or not names):
+    expected = set(range(len(parameters)))
+    fits = set(moments) <= expected if may_lack else set(moments) == expected
+    if moments and not (fits and names):
         raise ValueError("the moments of the optimiser are not those of its parameters")
     for index, found in moments.items():
         shapes = {name: torch.Size() if name == "step" else parameters[index].shape for name in names}

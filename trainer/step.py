@@ -16,6 +16,7 @@ from torch.optim.sgd import SGD
 
 from trainer.config import GanConfig
 from trainer.models import build_discriminator, build_generator
+from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_scores
 from trainer.state import EMA_GENERATOR, TrainingState
 
@@ -43,6 +44,11 @@ class GanState(TrainingState):
             "discriminator": self.discriminator,
             EMA_GENERATOR: self.ema_generator,
         }
+
+    @property
+    def grows(self) -> bool:
+        """See `TrainingState`."""
+        return isinstance(self.generator, ProgressiveNetwork)
 
     @property
     def optimizers(self) -> dict[str, Optimizer]:

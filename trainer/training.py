@@ -98,5 +98,5 @@ class Training(ABC):
     def draw_figures(self, run: RunFolder) -> None:
         """Draws everything under figures/ from what the run has written so far."""
 
-    def restored(self) -> None:  # noqa: B027  (most trainings have nothing to do)
-        """Called when the state has been set from a checkpoint."""
+    def restored(self, output_size: int, fade: float) -> None:  # noqa: B027  (most trainings have nothing to do)
+        """Called when the state has been set from a checkpoint; size and fade are those of its last step."""

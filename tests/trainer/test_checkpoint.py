@@ -10,56 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.trainer.conftest import made_up_images, small_config, small_cycle
-from trainer.checkpoint import CheckpointMetadata, RunFolder, load_generators
+from tests.trainer.conftest import small_config
+from tests.trainer.saved_states import ONE_OF_EACH_KIND, after_steps, metadata_of, new, save
+from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import AnyConfig
 from trainer.cyclegan import CycleTraining
 from trainer.errors import RunFolderError
 from trainer.gan import GanTraining
-from trainer.kinds import new_training
 from trainer.state import state_to_tensors
 from trainer.training import Training
-
-CPU = torch.device("cpu")
-SMALL: dict[str, AnyConfig] = {
-    "dcgan": small_config("dcgan", "dcgan-digits"),
-    "pggan": small_config("pggan", "pggan-small"),
-    "cyclegan": small_config("cyclegan", "cyclegan-digits"),
-}
-
-
-def new(config: AnyConfig) -> Training:
-    return new_training(config, made_up_images(config), CPU)
-
-
-def after_steps(config: AnyConfig, steps: int = 3) -> Training:
-    """By default in mid-fade if it grows, and with full pools and fakes exchanged if it has such."""
-    training = new(config)
-    for _ in range(steps):
-        training.train_step(0.0)
-    return training
-
-
-def metadata_of(training: Training, **changes: object) -> CheckpointMetadata:
-    metadata = CheckpointMetadata(
-        step=training.state.step,
-        images_seen=training.state.images_seen,
-        counters=training.state.counters,
-        train_seconds=1.5,
-        output_size=training.output_size,
-        fade=training.fade,
-        figures={"some_distance": 4.0},
-        best_score=3.0,
-        best_size=training.output_size,
-        epoch_step=0,
-        data_images=training.data_images,
-        data_sha256=training.data_sha256,
-    )
-    return msgspec.structs.replace(metadata, **changes)
-
-
-def save(run: RunFolder, training: Training, *, best: bool = False, **changes: object) -> None:
-    run.save_checkpoint(training.state, metadata_of(training, **changes), best=best)
 
 
 def change_tensors(path: Path, changes: dict[str, Tensor | None]) -> None:
@@ -72,7 +31,7 @@ def change_tensors(path: Path, changes: dict[str, Tensor | None]) -> None:
 
 @pytest.fixture
 def config() -> AnyConfig:
-    return SMALL["dcgan"]
+    return ONE_OF_EACH_KIND["dcgan"]
 
 
 @pytest.fixture
@@ -93,19 +52,19 @@ def test_run_folders_are_numbered_and_named_after_model_and_data(tmp_path: Path)
     assert names == ["0001-wgan-gp-digits", "0002-wgan-gp-anime-faces", "0003-wgan-gp-faces-v2"]
 
 
-@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("config", ONE_OF_EACH_KIND.values(), ids=ONE_OF_EACH_KIND)
 def test_the_config_is_read_back_as_written(run: RunFolder, config: AnyConfig) -> None:
     assert RunFolder.open(run.path).read_config() == config
 
 
-@pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("config", ONE_OF_EACH_KIND.values(), ids=ONE_OF_EACH_KIND)
 def test_a_checkpoint_restores_everything_the_next_steps_depend_on(
     run: RunFolder, config: AnyConfig, trained: Training
 ) -> None:
     save(run, trained)
     restored = new(config)
     assert run.load_checkpoint(restored.state) == metadata_of(trained)
-    restored.restored()
+    restored.restored(trained.output_size, trained.fade)
     assert (restored.state.step, restored.state.images_seen) == (3, 12)
     rng = torch.get_rng_state()
     for training in (trained, restored):
@@ -120,7 +79,7 @@ def test_a_checkpoint_restores_everything_the_next_steps_depend_on(
 
 
 def test_a_checkpoint_in_mid_fade_holds_no_moments_of_stages_that_are_still_unused() -> None:
-    trained = after_steps(SMALL["pggan"])
+    trained = after_steps(ONE_OF_EACH_KIND["pggan"])
     assert isinstance(trained, GanTraining)
     assert (trained.output_size, trained.fade) == (8, 0.5)
     names = [name for name, _ in trained.state.generator.named_parameters()]
@@ -132,7 +91,7 @@ def test_a_checkpoint_in_mid_fade_holds_no_moments_of_stages_that_are_still_unus
 
 
 def test_a_checkpoint_holds_the_fakes_of_the_pools() -> None:
-    trained = after_steps(SMALL["cyclegan"])
+    trained = after_steps(ONE_OF_EACH_KIND["cyclegan"])
     assert isinstance(trained, CycleTraining)
     tensors = state_to_tensors(trained.state)
     for name, pool in trained.state.pools.items():
@@ -148,77 +107,10 @@ def test_the_best_checkpoint_stays_when_a_worse_one_is_saved(run: RunFolder, tra
     assert run.checkpoint_path("last").read_bytes() != best
 
 
-@pytest.mark.parametrize("model", ["dcgan", "pggan"])
-def test_the_exporter_gets_the_averaged_generator_as_it_is_now(model: str, tmp_path: Path) -> None:
-    config = SMALL[model]
-    trained = after_steps(config)
-    run = RunFolder.create(tmp_path, config)
-    save(run, trained, best=True)
-    (exported,) = load_generators(run.path, "best")
-    assert isinstance(trained, GanTraining)
-    latents = torch.randn(3, exported.latent_dim)
-    torch.testing.assert_close(exported.network(latents), trained.state.ema_generator(latents))
-    assert not exported.network.training
-    assert (exported.name, exported.suffix, exported.model, exported.dataset) == (model, "", model, "digits")
-    assert exported.image_size == trained.output_size
-    assert (exported.training["step"], exported.training["images_seen"]) == (3, 12)
-    assert exported.training["some_distance"] == 4.0
-
-
-def test_the_exporter_gets_both_translators(tmp_path: Path) -> None:
-    config = small_cycle(domains=("horse", "zebra"))
-    trained = after_steps(config)
-    assert isinstance(trained, CycleTraining)
-    run = RunFolder.create(tmp_path, config)
-    save(run, trained, best=True)
-    exported = load_generators(run.path, "best")
-    assert [each.name for each in exported] == ["cyclegan-horse2zebra", "cyclegan-zebra2horse"]
-    assert [each.suffix for each in exported] == ["-horse2zebra", "-zebra2horse"]
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
-    for each, translator in zip(exported, (trained.state.generator_ab, trained.state.generator_ba), strict=True):
-        assert torch.equal(each.network(images), translator(images))
-        assert (each.latent_dim, each.channels, each.image_size) == (0, 3, 32)
-
-
-def test_the_networks_of_an_epoch_are_kept_and_exported_and_nothing_else_of_it(tmp_path: Path) -> None:
-    config = small_cycle()
-    trained = after_steps(config)
-    assert isinstance(trained, CycleTraining)
-    run = RunFolder.create(tmp_path, config)
-    run.keep_networks(trained.state, metadata_of(trained), 7)
-    names = load_file(run.checkpoint_path("epoch-0007"))
-    assert {name.partition(".")[0] for name in names} == set(trained.state.networks)
-    images = torch.rand(2, 3, 32, 32) * 2 - 1
-    exported = load_generators(run.path, "epoch-0007")
-    assert torch.equal(exported[0].network(images), trained.state.generator_ab(images))
-
-
 @pytest.mark.parametrize("which", ["worst", "epoch-1", "../last", "epoch-0001/../../last", ""])
 def test_a_checkpoint_that_no_run_has_is_refused_with_the_valid_names(run: RunFolder, which: str) -> None:
     with pytest.raises(RunFolderError, match="choose best, last or, where epochs are kept, epoch-0001"):
         run.checkpoint_path(which)
-
-
-@pytest.mark.parametrize("change", [{"output_size": 7}, {"output_size": 4}, {"output_size": 32}])
-def test_a_generator_is_not_exported_at_a_size_or_fade_that_it_does_not_have(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
-    run = RunFolder.create(tmp_path, SMALL["pggan"])
-    save(run, after_steps(SMALL["pggan"]), best=True, **change)
-    with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
-        load_generators(run.path, "best")
-
-
-def test_no_local_path_leaves_with_an_export(tmp_path: Path) -> None:
-    config = small_config("dcgan", "dcgan-digits", dataset="folder:/home/somebody/secret")
-    run = RunFolder.create(tmp_path, config)
-    save(run, new(config), best=True)
-    assert load_generators(run.path, "best")[0].dataset == "folder"
-
-
-def test_a_run_without_a_checkpoint_says_so(run: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match="has no best checkpoint yet"):
-        load_generators(run.path, "best")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -274,7 +166,7 @@ def test_a_damaged_checkpoint_is_refused(run: RunFolder, config: AnyConfig, trai
 def test_a_checkpoint_with_a_wrong_tensor_is_refused_before_it_can_do_harm(
     tmp_path: Path, model: str, name: str, replacement: Tensor | None
 ) -> None:
-    config = SMALL[model]
+    config = ONE_OF_EACH_KIND[model]
     run = RunFolder.create(tmp_path, config)
     save(run, after_steps(config, 2))
     change_tensors(run.checkpoint_path("last"), {name: replacement})
@@ -314,14 +206,13 @@ def test_nonsense_in_a_checkpoints_metadata_is_refused(
         run.load_checkpoint(new(config).state)
 
 
-@pytest.mark.parametrize(
-    "other", [small_config("dcgan", "dcgan-digits", **{"network.width": 0.25}), SMALL["pggan"], SMALL["cyclegan"]]
-)
-def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: Training, other: AnyConfig) -> None:
+@pytest.mark.parametrize("other", ["wider", "pggan", "cyclegan"])
+def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: Training, other: str) -> None:
     save(run, trained, best=True)
+    others = ONE_OF_EACH_KIND | {"wider": small_config("dcgan", "dcgan-digits", **{"network.width": 0.25})}
     with pytest.raises(RunFolderError, match="does not fit this run's config"):
-        run.load_checkpoint(new(other).state)
-    run.write_config(other)
+        run.load_checkpoint(new(others[other]).state)
+    run.write_config(others[other])
     with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
         load_generators(run.path, "best")
 
