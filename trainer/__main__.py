@@ -12,10 +12,10 @@ import click
 from rich.table import Table
 
 from trainer.checkpoint import RunFolder
-from trainer.config import AnyConfig, check_config, override, to_json, with_channels
+from trainer.config import AnyConfig, check_config, check_flags, override, to_json, with_channels
 from trainer.data import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.kinds import Data, check_data, describe_data, load_data
+from trainer.kinds import Data, check_data, describe_data, foresee_growth, load_data
 from trainer.loop import Summary, choose_device, train
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
@@ -40,6 +40,7 @@ _FIELDS = {
     "identity_weight": "identity_weight",
     "pool_images": "pool_images",
     "keep_epochs": "keep_epochs",
+    "mirror": "mirror",
     "domains": "domains",
     "stabilise_images": "growth.stabilise_images",
     "fade_images": "growth.fade_images",
@@ -101,6 +102,7 @@ class _StopOnSignal:
 @click.option("--cycle-weight", type=float, help="cyclegan: weight of the way there and back.")
 @click.option("--identity-weight", type=float, help="cyclegan: weight of leaving be what belongs to a domain.")
 @click.option("--pool-images", type=int, help="cyclegan: earlier fakes that a discriminator is shown.")
+@click.option("--mirror/--no-mirror", default=None, help="cyclegan: show half of the images mirrored.")
 @click.option("--residual-blocks", type=int, help="cyclegan: depth of the generators.")
 @click.option("--keep-epochs", type=int, help="cyclegan: keep the networks of every so many epochs.")
 @click.option("--critic-norm", metavar="[batch|instance|layer|none]", help="Normalisation in the discriminator.")
@@ -154,6 +156,7 @@ def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[st
     settings = _settings(_given(flags))
     config = override(choose_preset(model, preset, dataset), settings)
     check_config(config)
+    check_flags(config, (field.rpartition(".")[2] for field in settings))
     choose_device(config.device)
     return config
 
@@ -184,6 +187,8 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress) -> None:
                 f"training {config.model} ({config.preset}) on {config.dataset}: {describe_data(data)} -> {run.path}"
             )
             progress.say(to_json(config))
+            if (warning := foresee_growth(config, data)) is not None:
+                progress.say(warning)
             try:
                 summaries.append((config, train(config, run, data, progress, stop_requested=stop)))
             except TrainingDivergedError as error:
@@ -233,13 +238,14 @@ def _with_data(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Sums up; the last line printed is the run folder."""
     table = Table(title="What was trained")
-    for heading in ("model", "preset", "steps", "images/s", "time", "score", "last", "best", "run"):
+    for heading in ("model", "preset", "steps", "size", "images/s", "time", "score", "last", "best", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:
         table.add_row(
             config.model,
             config.preset,
             str(summary.step),
+            f"{summary.output_size}x{summary.output_size}",
             f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
             summary.score_name,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from trainer.config import AnyConfig, GanConfig, check_config, from_json, to_json
 from trainer.errors import RunFolderError, UserError
-from trainer.metrics_log import MetricsLog, replace_file
+from trainer.metrics_log import MetricsLog
 from trainer.models import build_generator, build_translator
 from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.state import (
@@ -38,8 +38,9 @@ from trainer.state import (
     section,
     state_to_tensors,
 )
+from trainer.whole_files import replace_file
 
-__all__ = ["CheckpointMetadata", "ExportedRun", "RunFolder", "RunFolderError", "load_generators", "replace_file"]
+__all__ = ["CheckpointMetadata", "ExportedRun", "RunFolder", "RunFolderError", "load_generators"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
@@ -154,7 +155,7 @@ class RunFolder:
             config = from_json(self._config.read_bytes())
             check_config(config)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UserError) as error:
-            raise RunFolderError(f"{self._config}: not a valid config ({error})") from error
+            raise RunFolderError(f"{self._config}: not a valid config of this version of ganserve ({error})") from error
         return config
 
     def checkpoint_path(self, which: str) -> Path:
@@ -178,6 +179,14 @@ class RunFolder:
         """Writes the networks of an epoch to a file of their own, without what only resuming needs."""
         content = save(network_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         replace_file(self.checkpoint_path(f"epoch-{epoch:04d}"), content)
+
+    def read_metadata(self) -> CheckpointMetadata:
+        """What the last checkpoint knows besides tensors.
+
+        Raises:
+            RunFolderError: there is none yet, or it is damaged.
+        """
+        return _read(self.checkpoint_path("last"))[0]
 
     def load_checkpoint(self, state: TrainingState) -> CheckpointMetadata:
         """Restores networks, optimisers, counters and torch's random state from the last checkpoint.
@@ -215,13 +224,15 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
     config = folder.read_config()
     path = folder.checkpoint_path(which)
     metadata, tensors = _read(path)
+    grows = isinstance(config, GanConfig) and config.growth is not None
+    if metadata.output_size != config.network.image_size and not grows:
+        raise RunFolderError(f"{path}: is of images of another size than config.json says")
     try:
         if isinstance(config, GanConfig):
             networks = {"": _load_latent_generator(config, metadata, section(tensors, EMA_GENERATOR))}
         else:
-            a, b = config.domains
             networks = {}
-            for name, suffix in zip(TRANSLATORS, (f"-{a}2{b}", f"-{b}2{a}"), strict=True):
+            for name, suffix in zip(TRANSLATORS, config.bundle_suffixes, strict=True):
                 networks[suffix] = build_translator(config.network)
                 networks[suffix].load_state_dict(section(tensors, name))
     except (RuntimeError, ValueError, UserError) as error:

@@ -2,26 +2,26 @@
 
 A preset is a complete config; flags override fields of it, and the result is printed, saved as config.json, and enough
 to build everything again. It holds registry names only, never class paths. There is one class for each kind of
-training, so that no model has settings that it does not use.
+training; of a GAN's settings some are read by one objective or architecture only, and their flags go with it alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
-from msgspec.structs import replace
 
 from trainer.errors import UserError
 from trainer.growth import GrowthConfig, check_growth
-from trainer.models import NetworkConfig, TranslatorConfig, check_network, check_translator
+from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Beta = Annotated[float, msgspec.Meta(ge=0, lt=1)]
-DomainName = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9]{1,20}$")]
+DomainName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{1,20}\Z")]
 
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -95,9 +95,23 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # of the training; then it falls to 0 in a line
     keep_epochs: Positive = 1  # the four networks of every so many epochs are kept
 
+    @property
+    def bundle_suffixes(self) -> tuple[str, str]:
+        """What the names of the two bundles end in: -a2b, -b2a."""
+        a, b = self.domains
+        return f"-{a}2{b}", f"-{b}2{a}"
+
 
 AnyConfig: TypeAlias = GanConfig | CycleConfig
 Config = TypeVar("Config", GanConfig, CycleConfig, AnyConfig)
+
+# Settings that only one way of keeping a critic smooth reads.
+_READ_BY_CONSTRAINT = {
+    "clip_value": "clip",
+    "gp_weight": "gradient-penalty",
+    "div_k": "divergence",
+    "div_p": "divergence",
+}
 
 # Flags that are not named after their field.
 _FLAGS = {"generator_lr": "lr", "discriminator_lr": "lr", "max_corrupt_images": "max-corrupt"}
@@ -109,13 +123,16 @@ def check_config(config: AnyConfig) -> None:
         raise UserError("--epochs, --steps and --images: give one of the three")
     if isinstance(config, CycleConfig):
         check_translator(config.network)
-        if config.domains[0] == config.domains[1]:
-            raise UserError(f"--domains: both are {config.domains[0]!r}; the bundles are named after them")
+        forth, back = config.bundle_suffixes
+        if forth.casefold() == back.casefold():
+            raise UserError(f"--domains: both bundles would be called cyclegan{forth}; give names that differ more")
     else:
         OBJECTIVES[config.objective]
         check_network(config.network)
         if config.growth is not None:
             check_growth(config.growth, config.network.image_size)
+        if (config.growth is not None) != ARCHITECTURES[config.network.architecture].grows:
+            raise UserError(f"growth: does not go with the architecture {config.network.architecture!r}")
         if config.batch_size < 2:
             raise UserError("--batch-size 1: batch statistics need at least 2 images")
     if not config.dataset:
@@ -123,6 +140,18 @@ def check_config(config: AnyConfig) -> None:
             f"--dataset: preset {config.preset!r} has no data set of its own;"
             " give --dataset folder:PATH, zip:PATH, mnist, fashion-mnist or digits"
         )
+
+
+def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:
+    """Raises UserError if one of these fields, which a user has set, has no effect on this training."""
+    if isinstance(config, CycleConfig):
+        return
+    constraint = OBJECTIVES[config.objective].constraint
+    for field in fields:
+        wanted = _READ_BY_CONSTRAINT.get(field)
+        unread = wanted is not None and wanted != constraint
+        if unread or (field == "critic_norm" and not ARCHITECTURES[config.network.architecture].reads_critic_norm):
+            raise UserError(f"--{_flag(field)}: {config.model} ({config.preset}) has no such setting")
 
 
 def override(config: Config, settings: dict[str, Any]) -> Config:
@@ -165,11 +194,6 @@ def from_json(content: bytes) -> AnyConfig:
     """
     config: AnyConfig = msgspec.json.decode(content, type=AnyConfig)
     return config
-
-
-def replaced(config: Config, **fields: Any) -> Config:
-    """The config with some fields replaced by values that are known to be right."""
-    return replace(config, **fields)
 
 
 def _flag(field: str) -> str:

@@ -59,6 +59,16 @@ class CycleTraining(Training):
         """See `Training`."""
         return self._config.network.image_size
 
+    @property
+    def keep_epochs(self) -> int | None:
+        """See `Training`."""
+        return self._config.keep_epochs
+
+    @property
+    def depends_on_length(self) -> bool:
+        """See `Training`: the learning rate falls towards the end."""
+        return True
+
     def train_step(self, progress: float) -> Measurements:
         """See `Training`."""
         real_a, real_b = self._batch()

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from trainer.checkpoint import replace_file
+from trainer.whole_files import replace_file
 
 GRID_COLUMNS = 8
 GIF_MAX_FRAMES = 60
+GIF_MAX_SIDE = 1024  # pixels; larger grids are made smaller
 ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
 _SMOOTHING_STEPS = 25
 
@@ -76,7 +77,8 @@ def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
         return
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), GIF_MAX_FRAMES)).round().astype(int))
     with Image.open(frames[-1]) as last:
-        size = last.size
+        shrink = max(1.0, max(last.size) / GIF_MAX_SIDE)
+        size = (round(last.width / shrink), round(last.height / shrink))
     images = [_frame(frames[index], size) for index in chosen]
     durations_ms = [1000 if len(images) <= 10 else 200] * (len(images) - 1) + [2000]
     buffer = io.BytesIO()
@@ -86,7 +88,9 @@ def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
 
 def _frame(path: Path, size: tuple[int, int]) -> Image.Image:
     with Image.open(path) as image:
-        whole = image if image.size == size else image.resize(size, Image.Resampling.NEAREST)
+        enlarge = image.width < size[0]
+        resampling = Image.Resampling.NEAREST if enlarge else Image.Resampling.BOX
+        whole = image if image.size == size else image.resize(size, resampling)
         return whole.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
@@ -94,7 +98,7 @@ def _save_curves(rows: Sequence[dict[str, Any]], curves: dict[str, str], title: 
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
     for label, key in curves.items():
-        points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+        points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
         if not points:
             continue
         steps, values = np.array([step for step, _ in points]), np.array([value for _, value in points])

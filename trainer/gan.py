@@ -22,7 +22,8 @@ from trainer.step import GanState, new_state, train_step
 from trainer.training import Evaluation, Measurements, Row, Training
 
 GRID_IMAGES = 64
-_SAMPLE_CHUNK = 128
+_SAMPLE_CHUNK_PIXELS = 1 << 20  # of images at once: activations are many times as large
+_EVALUATION_PIXELS = 1 << 24  # of images that are scored
 
 
 class GanTraining(Training):
@@ -98,7 +99,7 @@ class GanTraining(Training):
         self._grow(self._growth())
         state = self._state
         if state.trained_size not in (0, self.output_size):
-            # A new resolution is another game: the moments of the old one would only mislead (as in the paper's code).
+            # A new resolution is another game: the moments of the old one would only mislead.
             state.generator_optimizer.state.clear()
             state.discriminator_optimizer.state.clear()
         state.trained_size = self.output_size
@@ -135,9 +136,8 @@ class GanTraining(Training):
     def evaluate(self) -> Evaluation:
         """See `Training`: averaged generator against real images."""
         config, size = self._config, self.output_size
-        count = min(config.evaluation_images, len(self._data))
-        chosen = stream_indices(config.seed, 0, count, len(self._data))
-        reals = downscale(to_unit_range(self._data.images[chosen]), size)
+        count = min(config.evaluation_images, len(self._data), max(16, _EVALUATION_PIXELS // size**2))
+        reals = self._first_reals(count)
         latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
         levels = sliced_wasserstein_distance(reals.to(self._state.device), self._sample(latents).clamp(-1, 1))
         score = sum(levels) / len(levels)
@@ -155,8 +155,7 @@ class GanTraining(Training):
         figures.save_loss_curve(rows, folder / "loss_curve.png")
         probabilities = OBJECTIVES[self._config.objective].scores_are_probabilities
         figures.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
-        chosen = stream_indices(self._config.seed, 0, min(GRID_IMAGES, len(self._data)), len(self._data))
-        reals = downscale(to_unit_range(self._data.images[chosen]), self.output_size)
+        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
         figures.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
         figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
 
@@ -179,11 +178,18 @@ class GanTraining(Training):
         growth = self._config.growth
         return blend(reals, self.fade) if growth is not None and growth.blend_reals else reals
 
+    def _first_reals(self, count: int) -> Tensor:
+        """The first real images of the run at the size of now, (count, C, H, W) in [-1, 1]; on the CPU."""
+        chosen = self._data.images[stream_indices(self._config.seed, 0, count, len(self._data))]
+        chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
+        return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
+
     def _sample(self, latents: Tensor) -> Tensor:
         """Images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
         device, generator = self._state.device, self._state.ema_generator
         with torch.inference_mode():
-            return torch.cat([generator(chunk) for chunk in torch.split(latents.to(device), _SAMPLE_CHUNK)])
+            chunks = torch.split(latents.to(device), max(1, _SAMPLE_CHUNK_PIXELS // self.output_size**2))
+            return torch.cat([generator(chunk) for chunk in chunks])
 
     def _fixed_latents(self) -> Tensor:
         return torch.from_numpy(latents_from_seed(self._config.seed, GRID_IMAGES, self._config.network.latent_dim))

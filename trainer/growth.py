@@ -26,7 +26,7 @@ class GrowthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     stabilise_images: Annotated[int, msgspec.Meta(ge=1, le=10**12)]  # real images seen with all stages at full weight
     fade_images: Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # real images seen while a new stage fades in
     # The largest batch at some resolutions; the others have the batch size of the run.
-    batch_sizes: dict[int, Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]] = {}
+    batch_sizes: dict[int, Annotated[int, msgspec.Meta(ge=2, le=1 << 20)]] = {}
     blend_reals: bool = True  # fade real images in as well, so that the discriminator cannot tell by their sharpness
 
 

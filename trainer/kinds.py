@@ -12,6 +12,7 @@ from trainer.cyclegan import CycleTraining
 from trainer.data import ImageData, load_images
 from trainer.errors import UserError
 from trainer.gan import GanTraining
+from trainer.growth import growth_at, total_images
 from trainer.progress import Progress
 from trainer.training import Training
 from trainer.unpaired import UnpairedData, load_unpaired
@@ -37,9 +38,30 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
 
 def check_data(config: AnyConfig, data: Data) -> None:
     """Raises UserError if the data set cannot fill one batch."""
-    count = len(data) if isinstance(data, ImageData) else min(len(data.train_a), len(data.train_b))
-    if config.batch_size > count:
-        raise UserError(f"--batch-size {config.batch_size}: {data.name} has only {count} images; give at most {count}")
+    name, images = data.name, data.images if isinstance(data, ImageData) else data.train_a
+    if isinstance(data, UnpairedData) and len(data.train_b) < len(images):
+        name, images = f"domain B of {data.name}", data.train_b
+    if config.batch_size > len(images):
+        raise UserError(
+            f"--batch-size {config.batch_size}: {name} has only {len(images)} images; give at most {len(images)}"
+        )
+
+
+def foresee_growth(config: AnyConfig, data: Data) -> str | None:
+    """What a user should know before a run that grows and is too short to reach its final size."""
+    if isinstance(config, CycleConfig) or config.growth is None or not isinstance(data, ImageData):
+        return None
+    final = config.network.image_size
+    needed = total_images(config.growth, final) - config.growth.stabilise_images
+    planned = config.images or (config.steps or 0) * config.batch_size or (config.epochs or 0) * len(data)
+    if planned > needed:
+        return None
+    end = growth_at(config.growth, final, max(0, planned - 1))
+    faded = "" if end.alpha == 1 else f", {end.alpha:.0%} faded in"
+    return (
+        f"this run ends at {end.resolution}x{end.resolution}{faded}: {final}x{final} is whole after {needed:,} images;"
+        " give more --images, or fewer --stabilise-images and --fade-images"
+    )
 
 
 def describe_data(data: Data) -> str:

@@ -15,7 +15,7 @@ import torch
 
 from trainer import figures
 from trainer.checkpoint import CheckpointMetadata, RunFolder
-from trainer.config import AnyConfig, CycleConfig
+from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.kinds import Data, check_data, new_training
 from trainer.progress import Progress
@@ -35,6 +35,7 @@ class Summary:
     score_explanation: str
     score: float | None  # of the last evaluation
     best_score: float | None
+    output_size: int  # pixels; of the images that are made now
     interrupted: bool
 
 
@@ -89,6 +90,8 @@ def train(
             due = state.step % config.checkpoint_every_steps == 0
             if epoch_ended or due or session.finished or interrupted or training.about_to_grow:
                 _sample_and_save(session, epoch_ended=epoch_ended)
+    if session.finished and state.step and not run.checkpoint_path("best").is_file():
+        _sample_and_save(session, epoch_ended=False)  # it was interrupted at the very step that is the last one now
     training.draw_figures(run)
     return Summary(
         run.path,
@@ -100,6 +103,7 @@ def train(
         training.score_explanation,
         session.evaluation.score if session.evaluation is not None else None,
         session.best_score,
+        training.output_size,
         interrupted and not session.finished,
     )
 
@@ -109,15 +113,16 @@ def _restore(session: Session) -> None:
     run, training = session.run, session.training
     step = 0
     if run.checkpoint_path("last").is_file():
-        metadata = run.load_checkpoint(training.state)
-        step = metadata.step
+        metadata = run.read_metadata()
         if metadata.data_sha256 != training.data_sha256:
             raise UserError(
                 f"--resume: {training.data_name} has other images than this run began with"
                 f" ({training.data_images} now, {metadata.data_images} then); bring those back, or start a new run"
             )
+        run.load_checkpoint(training.state)
+        step = metadata.step
         done, total = session.length
-        if done > total or (session.config.steps is None and metadata.images_seen - total >= training.batch_size):
+        if done > total or (session.config.steps is None and metadata.images_seen - total >= session.config.batch_size):
             raise UserError(
                 f"--epochs, --steps or --images: this run is at step {step}, image {metadata.images_seen} already;"
                 " give at least as many"
@@ -127,6 +132,8 @@ def _restore(session: Session) -> None:
         session.epoch_step = metadata.epoch_step
         training.restored(metadata.output_size, metadata.fade)
     run.clean_up()
+    if training.depends_on_length and run.read_config() != session.config:
+        session.progress.say("the learning rate falls over the new length, so this is not a longer copy of the old run")
     run.write_config(session.config)
     run.metrics.rewind(step)
 
@@ -134,7 +141,8 @@ def _restore(session: Session) -> None:
 def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
     """Samples, evaluates if it is time, and saves; at the end of an epoch, and now and then within.
 
-    When to evaluate depends on the steps alone, so that an interruption changes nothing about which checkpoint is best.
+    When to evaluate depends on the steps alone, so an interruption changes nothing about which checkpoint is best; a
+    run that is extended past its end has been evaluated there once more.
     """
     log_steps(session)
     step, training, config = session.step, session.training, session.config
@@ -144,9 +152,9 @@ def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
     if epoch_ended:
         session.epoch_step = step
     best = (due or session.finished or training.about_to_grow) and _evaluate(session)
-    metadata = _checkpoint(session, best=best)
-    if epoch_ended and isinstance(config, CycleConfig) and session.epoch % config.keep_epochs == 0:
-        session.run.keep_networks(training.state, metadata, session.epoch)
+    keep_epochs = training.keep_epochs
+    kept = session.epoch if epoch_ended and keep_epochs is not None and session.epoch % keep_epochs == 0 else None
+    _checkpoint(session, best=best, kept_epoch=kept)
 
 
 def _evaluate(session: Session) -> bool:
@@ -169,7 +177,7 @@ def _evaluate(session: Session) -> bool:
     return best
 
 
-def _checkpoint(session: Session, *, best: bool = False) -> CheckpointMetadata:
+def _checkpoint(session: Session, *, best: bool, kept_epoch: int | None) -> None:
     log_steps(session)
     training, state = session.training, session.training.state
     tensors = [tensor for network in state.networks.values() for tensor in network.state_dict().values()]
@@ -190,5 +198,6 @@ def _checkpoint(session: Session, *, best: bool = False) -> CheckpointMetadata:
         data_images=training.data_images,
         data_sha256=training.data_sha256,
     )
-    session.run.save_checkpoint(state, metadata, best=best)
-    return metadata
+    if kept_epoch is not None:
+        session.run.keep_networks(state, metadata, kept_epoch)
+    session.run.save_checkpoint(state, metadata, best=best)  # last: a kill before it repeats all that went before

@@ -6,7 +6,9 @@ folder:PATH and zip:PATH.
 
 from __future__ import annotations
 
-from trainer.config import AnyConfig, replaced
+from msgspec.structs import replace
+
+from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.recipes import RECIPES, Preset
 
@@ -42,4 +44,4 @@ def choose_preset(model: str, name: str | None, dataset: str | None) -> AnyConfi
             next((preset.config for preset in presets.values() if kind in preset.fits), None)
             or next(iter(presets.values())).config
         )
-    return config if dataset is None else replaced(config, dataset=dataset)
+    return config if dataset is None else replace(config, dataset=dataset)

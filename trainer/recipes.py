@@ -229,6 +229,7 @@ RECIPES = (
         TranslatorConfig(image_size=32, channels=3, width=0.25, residual_blocks=3),
         batch_size=8,
         steps=1000,
+        mirror=False,  # a mirrored digit is none
     ),
     _cycle(
         "cyclegan-small",

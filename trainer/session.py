@@ -62,10 +62,10 @@ class Session:
     @property
     def seconds_left(self) -> float:
         """An estimate from the time that was needed so far."""
-        done, total = (float(part) for part in self.length)
-        if self.config.steps is None:
-            done, total = self.training.work(int(done)), self.training.work(int(total))
-        return (total - done) * self.train_seconds / max(done, 1.0)
+        done, total = self.length
+        left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
+        worked = self.training.work(self.images_seen)
+        return (self.training.work(self.images_seen + left) - worked) * self.train_seconds / max(worked, 1.0)
 
     @property
     def finished(self) -> bool:

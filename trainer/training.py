@@ -69,6 +69,16 @@ class Training(ABC):
         """Weight of the newest stage of a network that grows; 1 otherwise."""
         return 1.0
 
+    @property
+    def keep_epochs(self) -> int | None:
+        """Every how many epochs the networks are kept in files of their own; None: never."""
+        return None
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a step depends on how long the whole training is."""
+        return False
+
     def work(self, images_seen: int) -> float:
         """How much work so many real images are; in any unit, for estimates of the time left."""
         return float(images_seen)

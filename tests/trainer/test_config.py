@@ -151,7 +151,9 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_flag(
         ("pggan", {"growth.batch_sizes": {5: 2}}, "growth.batch_sizes: 5 is no resolution"),
         ("cyclegan", {"network.image_size": 30}, "--image-size 30: cyclegan-resnet translates multiples of 4"),
         ("cyclegan", {"network.architecture": "unet"}, "translators have one, cyclegan-resnet"),
-        ("cyclegan", {"domains": ("ink", "ink")}, "--domains: both are 'ink'"),
+        ("cyclegan", {"domains": ("ink", "ink")}, "--domains: both bundles would be called cyclegan-ink2ink"),
+        ("cyclegan", {"domains": ("a", "a2a")}, "--domains: both bundles would be called cyclegan-a2a2a"),
+        ("cyclegan", {"domains": ("A", "a")}, "--domains: both bundles would be called cyclegan-A2a"),
     ],
 )
 def test_settings_that_do_not_fit_together_are_refused(model: str, settings: dict[str, object], message: str) -> None:

@@ -48,6 +48,14 @@ def test_grids_of_smaller_images_are_enlarged_to_the_last_one_without_blurring(t
         assert [frame.getpixel((x, x)) for x in (0, 3, 4, 7)] == [0, 0, 255, 255]
 
 
+def test_grids_of_large_images_make_an_animation_of_a_bounded_size(tmp_path: Path) -> None:
+    for step, side in enumerate((100, 3000)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"step-{step}.png")
+    figures.save_progress_gif(sorted(tmp_path.glob("step-*.png")), tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        assert animation.size == (figures.GIF_MAX_SIDE, figures.GIF_MAX_SIDE)
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5, 300])
 def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_losses(tmp_path: Path, rows: int) -> None:
     metrics = [

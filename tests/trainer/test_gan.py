@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ganserve.latents import latents_from_seed
 from tests.trainer.tiny_trainings import CPU, box_means, growing_config, noise_images, train_run
 from trainer import gan
 from trainer.checkpoint import RunFolder, load_generators
-from trainer.config import GanConfig, replaced
+from trainer.config import GanConfig
 from trainer.data import stream_indices, to_unit_range
 from trainer.gan import GanTraining
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
@@ -32,7 +33,7 @@ def take(training: GanTraining, count: int) -> None:
 
 def fixed_config(**fields: Any) -> GanConfig:
     network = NetworkConfig(architecture="mlp-shallow", image_size=8, latent_dim=6, width=1 / 16)
-    return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
+    return replace(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
 
 
 def test_a_pass_over_the_data_shows_every_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_a_run_whose_score_is_not_finite_can_be_read_and_resumed(
     run = RunFolder.create(tmp_path, config)
     train_run(config, noise_images(config), run, quiet, monkeypatch)
     assert [row["sliced_wasserstein_distance"] for row in run.metrics.read() if row["kind"] == "evaluation"] == [None]
-    longer = replaced(config, steps=4)
+    longer = replace(config, steps=4)
     assert train_run(longer, noise_images(config), run, quiet, monkeypatch, resume=True).state.step == 4
     for which in ("best", "last"):
         (exported,) = load_generators(run.path, which)

@@ -153,7 +153,7 @@ def test_a_restored_training_has_the_growth_of_its_last_step(size: int, alpha: f
 
 @pytest.mark.parametrize(("size", "alpha"), [(32, 1.0), (7, 1.0), (4, 0.5)])
 def test_a_growth_that_the_network_cannot_have_is_refused(size: int, alpha: float) -> None:
-    with pytest.raises(UserError, match="does not fit this run's config.json"):
+    with pytest.raises(UserError, match=r"does not fit this run's config\.json"):
         start(growing_config()).restored(size, alpha)
 
 

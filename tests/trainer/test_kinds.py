@@ -3,15 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
-from trainer.config import AnyConfig, replaced
+from trainer.config import AnyConfig
 from trainer.cyclegan import CycleTraining
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.gan import GanTraining
-from trainer.kinds import Data, check_data, describe_data, load_data, new_training
+from trainer.kinds import Data, check_data, describe_data, foresee_growth, load_data, new_training
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.training import Training
@@ -29,7 +30,7 @@ def write_images(root: Path) -> str:
 
 @pytest.mark.parametrize(("config", "kind"), [(growing_config(), ImageData), (cycle_config(), UnpairedData)])
 def test_a_config_loads_data_of_its_kind(config: AnyConfig, kind: type[Data], tmp_path: Path, quiet: Progress) -> None:
-    data = load_data(replaced(config, dataset=write_images(tmp_path)), quiet)
+    data = load_data(replace(config, dataset=write_images(tmp_path)), quiet)
     assert type(data) is kind
     images = data.images if isinstance(data, ImageData) else data.train_a
     assert images.shape == ((5, 1, 16, 16) if kind is ImageData else (3, 1, 32, 32))
@@ -40,7 +41,7 @@ def test_unreadable_files_are_tolerated_up_to_the_configs_number(tmp_path: Path,
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert len(load_data(config, quiet).skipped) == 1
     with pytest.raises(UserError, match="--max-corrupt"):
-        load_data(replaced(config, max_corrupt_images=0), quiet)
+        load_data(replace(config, max_corrupt_images=0), quiet)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_config_does_not_train_on_data_of_another_kind() -> None:
 
 @pytest.mark.parametrize("config", [preset.config for preset in PRESETS.values()], ids=lambda config: config.preset)
 def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig) -> None:
-    small = replaced(config, batch_size=6)
+    small = replace(config, batch_size=6)
     enough: Data = noise_images(growing_config(), 6)
     too_few: Data = noise_images(growing_config(), 5)
     if isinstance(enough, ImageData) and config.model == "cyclegan":
@@ -75,7 +76,8 @@ def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig
     check_data(small, enough)
     with pytest.raises(UserError) as caught:
         check_data(small, too_few)
-    assert str(caught.value) == "--batch-size 6: noise has only 5 images; give at most 5"
+    name = "domain B of noise" if config.model == "cyclegan" else "noise"
+    assert str(caught.value) == f"--batch-size 6: {name} has only 5 images; give at most 5"
 
 
 @pytest.mark.parametrize(
@@ -89,3 +91,20 @@ def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig
 )
 def test_the_user_is_told_how_many_images_there_are(data: Data, text: str) -> None:
     assert describe_data(data) == text
+
+
+@pytest.mark.parametrize(
+    ("length", "note"),
+    [
+        ({"images": 7, "steps": None}, "this run ends at 4x4: 16x16 is whole after 32 images"),
+        ({"images": 12, "steps": None}, "this run ends at 8x8, 38% faded in: 16x16 is whole after 32 images"),
+        ({"steps": 7}, "this run ends at 16x16, 38% faded in: 16x16 is whole after 32 images"),
+        ({"epochs": 5, "steps": None}, "this run ends at 16x16, 62% faded in: 16x16 is whole after 32 images"),
+        ({"images": 33, "steps": None}, None),
+    ],
+)
+def test_a_run_too_short_to_reach_its_size_is_foreseen(length: dict[str, int | None], note: str | None) -> None:
+    config = growing_config(**length)
+    foreseen = foresee_growth(config, noise_images(config, 6))
+    assert (foreseen or "").startswith(note or "")
+    assert (foreseen is None) == (note is None)

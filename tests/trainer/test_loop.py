@@ -105,7 +105,7 @@ def test_a_batch_larger_than_the_data_set_is_refused(
     model: str, batch_size: int, images: int, tmp_path: Path, quiet: Progress
 ) -> None:
     config = small_config(model, first_preset(model), batch_size=batch_size)
-    with pytest.raises(UserError, match=f"--batch-size {batch_size}: made-up has only {images} images"):
+    with pytest.raises(UserError, match=f"--batch-size {batch_size}: (domain B of )?made-up has only {images} images"):
         run_training(config, tmp_path, quiet)
 
 

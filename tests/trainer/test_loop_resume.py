@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainer.conftest import StopAfter, made_up_images, run_training, small_config, tensors_of
-from trainer.checkpoint import RunFolder
+from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import override
 from trainer.errors import UserError
 from trainer.loop import train
@@ -214,3 +214,31 @@ def test_resuming_a_finished_run_changes_no_weight(
     before = run.checkpoint_path("last").read_bytes()
     assert train(config, run, made_up_images(config), quiet, resume=True).step == summary.step
     assert run.checkpoint_path("last").read_bytes() == before
+
+
+@pytest.mark.parametrize("model", ["dcgan", "cyclegan"])
+def test_a_run_interrupted_at_what_becomes_its_last_step_can_be_exported(
+    model: str, tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config(model, next(preset for owner, preset in PRESETS if owner == model), steps=9)
+    run, data = RunFolder.create(tmp_path, config), made_up_images(config)
+    train(config, run, data, quiet, stop_requested=stop_after(2))
+    assert not run.checkpoint_path("best").exists()
+    train(override(config, {"steps": 2}), run, data, quiet, resume=True)
+    assert load_generators(run.path, "best")[0].training["step"] == 2
+
+
+def test_a_kill_before_the_checkpoint_loses_no_networks_of_an_epoch(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("cyclegan", "cyclegan-digits", steps=5)
+    run, data = RunFolder.create(tmp_path, config), made_up_images(config)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_checkpoint", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, run, data, quiet)
+    assert run.checkpoint_path("epoch-0001").is_file()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import RunFolderError
-from trainer.metrics_log import MetricsLog, replace_file
+from trainer.metrics_log import MetricsLog
+from trainer.whole_files import replace_file
 
 
 @pytest.fixture

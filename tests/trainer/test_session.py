@@ -86,7 +86,7 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
     (line,) = printed(session)
     assert re.fullmatch(
         r"\[epoch 2\]\[step 2/10\]  D loss 0\.7500  G loss 2\.0000  D\(x\) 0\.5000  D\(G\(z\)\) 0\.2500"
-        r"  [45]\.\d images/s  0:1\d left",
+        r"  [45]\.\d images/s  \d:\d\d left",
         line,
     )
 
@@ -117,10 +117,10 @@ def test_only_the_steps_before_a_loss_that_is_not_finite_are_written(bad: float,
 
 @pytest.mark.parametrize(
     ("train_seconds", "left"),
-    [(1.0, r"0:0\d left"), (70.0, r"1:4\d left"), (3600.0, r"1:30:0\d left")],  # six steps to go after four
+    [(1.0, r"0:0\d left"), (70.0, r"1:4\d left"), (3600.0, r"1:30:0\d left")],  # six steps to go after four, no growth
 )
 def test_the_time_left_is_told_in_minutes_or_hours(train_seconds: float, left: str, new: New) -> None:
-    session = at(new(), 4, 16)
+    session = at(new(growth=None), 4, 16)
     session.train_seconds = train_seconds
     session.pending = [(4, 16, measured())]
     log_steps(session)
@@ -138,3 +138,9 @@ def test_without_growth_all_images_are_expected_to_take_as_long(new: New) -> Non
     session = at(new(steps=None, images=48, growth=None), 2, 12)
     session.train_seconds = 6.0
     assert session.seconds_left == pytest.approx(18.0)
+
+
+def test_steps_that_are_left_are_expected_to_take_longer_at_larger_sizes(new: New) -> None:
+    session = at(new(steps=12), 2, 8)  # ten steps of at most four images to go
+    session.train_seconds = 8 * 4 * 4.0
+    assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import cyclegan, loop
 from trainer.checkpoint import RunFolder
-from trainer.config import AnyConfig, CycleConfig, GanConfig, replaced
+from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.cycle_step import CycleResult, CycleState
 from trainer.data import ImageData
 from trainer.growth import GrowthConfig
@@ -58,12 +59,12 @@ _CYCLE = CycleConfig(
 
 def growing_config(**fields: Any) -> GanConfig:
     """A GAN that grows from 4x4 to 16x16 in ten batches of four."""
-    return replaced(_GROWING, **fields)
+    return replace(_GROWING, **fields)
 
 
 def cycle_config(**fields: Any) -> CycleConfig:
     """A CycleGAN of gray images of 32x32."""
-    return replaced(_CYCLE, **fields)
+    return replace(_CYCLE, **fields)
 
 
 def noise(count: int, size: int, seed: int) -> Tensor:

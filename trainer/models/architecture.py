@@ -36,6 +36,8 @@ class Architecture:
     discriminator: Callable[[NetworkConfig], nn.Module]
     makes_size: Callable[[int], bool]
     sizes_text: str  # for the user, such as "powers of two from 8 to 128"
+    reads_critic_norm: bool = False
+    grows: bool = False  # both networks are `ProgressiveNetwork`s
 
 
 def norm_layer(kind: CriticNorm, features: int, eps: float = 1e-5) -> list[nn.Module]:

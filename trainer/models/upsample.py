@@ -54,5 +54,6 @@ ARCHITECTURES = (
         _discriminator,
         lambda size: 16 <= size <= 256 and size % 16 == 0,
         "multiples of 16 from 16 to 256",
+        reads_critic_norm=True,
     ),
 )
