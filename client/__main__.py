@@ -17,6 +17,7 @@ from client.commands.grid import grid
 from client.commands.models import models
 from client.commands.translate import translate
 from client.errors import GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
+from client.image_output import remove_unfinished
 
 _INTERRUPTED: Final = 130
 _USER_MISTAKES: Final = (InvalidRequest, UnknownModel, UnwritableOutput)
@@ -55,6 +56,7 @@ cli.add_command(translate)
 
 def _quit(_number: int, _frame: FrameType | None) -> None:
     """Ends the process at once: gRPC swallows a KeyboardInterrupt that is raised inside one of its callbacks."""
+    remove_unfinished()
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor
     os._exit(_INTERRUPTED)

@@ -8,12 +8,14 @@ from typing import Any, Final, TypeVar
 
 from numpy.typing import NDArray
 
+from client.input_images import MAX_REQUEST_IMAGE_BYTES
 from client.model_info import ModelInfo
 
 MAX_CHUNK_ROWS: Final = 256
 MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one answer: servers bound these too
 
 _FIRST_ROWS: Final = 4
+_FRAMING_PART: Final = 32  # one part in so many of a request is left to the names and lengths around its rows
 _COMFORTABLE_S: Final = 2.0  # how long a request may take: progress is seen, and deadlines are far
 
 _Item = TypeVar("_Item")
@@ -60,6 +62,10 @@ class Pace:
         elif rows >= self.rows and took_s < self._target_s / 2:
             self.rows = min(self._max_rows, 2 * self.rows)
 
+    def missed(self, rows: int) -> None:
+        """Notes that a request of `rows` rows missed its deadline."""
+        self.rows = max(1, min(self.rows, rows // 2))
+
     def refused(self) -> None:
         """Notes that a request was refused: where one bad row is, there may be more, and each costs its chunk."""
         self.rows = max(1, self.rows // 2)
@@ -97,3 +103,9 @@ def max_chunk_rows(model: ModelInfo, image_format: str) -> int:
     value_bytes = 4 if image_format == "float32" else 1
     image_bytes = model.channels * model.height * model.width * value_bytes
     return min(MAX_CHUNK_ROWS, model.max_request_rows or MAX_CHUNK_ROWS, max(1, MAX_CHUNK_BYTES // image_bytes))
+
+
+def max_input_bytes(model: ModelInfo) -> int:
+    """The most bytes of latents or images to put into one request, as a bound of our own and the server's allow."""
+    limit = model.max_request_bytes
+    return min(MAX_REQUEST_IMAGE_BYTES, max(1, limit - limit // _FRAMING_PART)) if limit else MAX_REQUEST_IMAGE_BYTES

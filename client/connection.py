@@ -23,6 +23,7 @@ _MAX_LISTED: Final = 20  # names in a message
 _OTHER_CALLS: Final[dict[Task, str]] = {
     "generate": "makes images from latents; use GanClient.generate, or ganclient grid",
     "translate": "turns images into other images; use GanClient.translate, or ganclient translate",
+    "unknown": "does what this client does not know yet; use a newer client",
 }
 
 _Request = TypeVar("_Request")

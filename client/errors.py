@@ -28,7 +28,7 @@ class InvalidRequest(GanClientError):
 
 
 class ServerBusy(GanClientError):
-    """The server's queue is full; try again after a pause."""
+    """The server's queue is full, and stayed so through the pauses of a translation; try again later."""
 
 
 class DeadlineExceeded(GanClientError):
@@ -42,6 +42,8 @@ class ServerFault(GanClientError):
 class UnwritableOutput(GanClientError):
     """An image file cannot be written where, or as, it was asked for."""
 
+
+_TOO_LARGE: Final = "message larger than max"  # in gRPC's own text, which has the status of a full queue
 
 _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
@@ -58,6 +60,10 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
     status = error.code()
     text = one_line(error.details() or status.name)
     kind = _BY_STATUS.get(status, ServerFault)
+    if kind is ServerBusy and _TOO_LARGE in text:
+        return InvalidRequest(
+            f"the request is larger than the server at {address} receives ({text}); send fewer or smaller rows"
+        )
     if kind is ServerUnreachable:
         text = f"no server is ready at {address} ({text}); start one, or name another address"
     elif kind is DeadlineExceeded:

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from client.errors import InvalidRequest
 from client.latents import MAX_ROWS
+from ganserve.picture_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 
 # Of the images in one request; the names and lengths around them keep it under 32 MiB. Servers bound requests too, and
 # gRPC repeats none that is larger than the retry buffer of `channel.py`.

@@ -9,7 +9,7 @@ from typing import Final, Literal
 from client.errors import wrong_answer
 from ganserve.v1 import generator_pb2
 
-Task = Literal["generate", "translate"]
+Task = Literal["generate", "translate", "unknown"]
 
 MAX_SIDE: Final = 1 << 20  # pixels; also of a latent
 
@@ -25,7 +25,8 @@ class ModelInfo:
     """A model that the server is ready to serve; the fields are those of the wire contract's `Model`.
 
     A model whose task is "generate" turns latents into images, and its three `input_` fields are 0. One whose task is
-    "translate" turns images into images, and its `latent_dim` is 0.
+    "translate" turns images into images, and its `latent_dim` is 0. One whose task is "unknown" is for newer clients
+    than this one; its sizes are not checked.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ModelInfo:
     device: str
     backend: str
     max_request_rows: int  # 0: the server does not say
+    max_request_bytes: int  # of latents, pixels or files; 0: the server does not say
 
 
 def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
@@ -66,17 +68,9 @@ def _model_info(model: generator_pb2.Model) -> ModelInfo:
     texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
     if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
         raise wrong_answer(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
-    task = _TASKS.get(model.task)
-    if task is None:
-        raise wrong_answer(f"it lists the model {model.name!r:.80} with the unknown task {model.task}")
+    task = _TASKS.get(model.task, "unknown")
     translates = task == "translate"
-    if (
-        model.version < 1
-        or model.max_request_rows < 0
-        or not _is_image_shape(model)
-        or (translates and (model.latent_dim or not _is_image_shape(model.input_image)))
-        or (not translates and not 1 <= model.latent_dim <= MAX_SIDE)
-    ):
+    if model.version < 1 or (task != "unknown" and not _has_sizes_of(task, model)):
         raise wrong_answer(f"it lists the model {model.name!r:.80} with a size or version out of range")
     return ModelInfo(
         name=model.name,
@@ -96,7 +90,16 @@ def _model_info(model: generator_pb2.Model) -> ModelInfo:
         device=model.device,
         backend=model.backend,
         max_request_rows=model.max_request_rows,
+        max_request_bytes=model.max_request_bytes,
     )
+
+
+def _has_sizes_of(task: Task, model: generator_pb2.Model) -> bool:
+    if model.max_request_rows < 0 or model.max_request_bytes < 0 or not _is_image_shape(model):
+        return False
+    if task == "translate":
+        return model.latent_dim == 0 and _is_image_shape(model.input_image)
+    return 1 <= model.latent_dim <= MAX_SIDE
 
 
 def _is_image_shape(shape: generator_pb2.Model | generator_pb2.ImageShape) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from client.errors import InvalidRequest, wrong_answer
-from client.images import image_grid
+from client.image_output import image_grid
 from client.model_info import ModelInfo
-from client.picture_reader import MAX_PIXELS
+from client.picture_files import MAX_PIXELS
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 
 MAX_PAIRS: Final = 64
@@ -56,7 +56,7 @@ class PairPicture:
             return
         try:
             sent = decode_picture(before, formats=("PNG", "JPEG"), max_pixels=MAX_PIXELS)
-        except UnreadablePictureError:
+        except (UnreadablePictureError, MemoryError):
             return  # the server could read it, so it is well translated; it cannot be shown here
         model = self._model
         seen = fit_picture(sent, model.input_width, model.input_height)

@@ -13,12 +13,11 @@ from client.channel import DEFAULT_ADDRESS
 from client.chunks import Chunk, EncodedChunk
 from client.connection import DEFAULT_TIMEOUT_S, Connection
 from client.errors import InvalidRequest
-from client.generation import generated_arrays, generated_files
 from client.input_images import InputImages, checked_images
 from client.latents import checked_rows
 from client.model_info import ModelInfo
-from client.translation import Translator, translated_arrays, translated_files
-from client.wire import AnyFormat, FileFormat, PixelFormat, check_format
+from client.requests import arrays_of, files_of, generated, translated
+from client.wire import FileFormat, PixelFormat, check_format
 
 _Result = TypeVar("_Result")
 
@@ -27,7 +26,8 @@ class GanClient:
     """Calls one ganserve server, from a notebook or a program; safe to share between threads.
 
     A large count is fetched in several requests, one after the other, all of the same model version. Requests that
-    find the server unavailable are sent again a few times. A call that fails raises a `GanClientError`.
+    find the server unavailable are sent again a few times. Translations also wait for a busy server, about 30 s at
+    most, and go on with smaller requests when one misses its deadline. A call that fails raises a `GanClientError`.
 
     Args:
         address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH.
@@ -85,7 +85,7 @@ class GanClient:
         """Like `generate`, but yields the images of each request when they come, in the order of the rows."""
         check_format(image_format, PixelFormat)
         rows = checked_rows(latents, seed, count)
-        return generated_arrays(self._connection, model, rows, version, image_format)
+        return arrays_of(generated(self._connection, model, rows, version, image_format), image_format)
 
     def generate_encoded(
         self,
@@ -100,7 +100,7 @@ class GanClient:
         """Like `generate`, but returns one image file a row, "png" or "jpeg", made by the server."""
         check_format(format, FileFormat)
         rows = checked_rows(latents, seed, count)
-        chunks = generated_files(self._connection, model, rows, version, format)
+        chunks = files_of(generated(self._connection, model, rows, version, format), format)
         return [file for chunk in chunks for file in chunk.files]
 
     def translate(
@@ -145,42 +145,36 @@ class GanClient:
         """Like `translate`, but yields the images of each request when they come; `images` may be endless."""
         check_format(image_format, PixelFormat)
         rows = checked_images(images)
-
-        def chunks() -> Iterator[Chunk]:
-            yield from translated_arrays(self._translator(model, version, resize, image_format), rows, image_format)
-
-        return chunks()
+        answers = translated(self._connection, model, rows, version, resize=resize, image_format=image_format)
+        return arrays_of(answers, image_format)
 
     def translate_encoded(
         self,
         model: str,
-        files: InputImages,
+        images: InputImages,
         *,
         version: int | None = None,
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
         """Like `translate`, but returns one image file a row, "png" or "jpeg", made by the server."""
-        chunks = self.translate_encoded_chunks(model, files, version=version, resize=resize, file_format=format)
+        chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, file_format=format)
         return _some([file for chunk in chunks for file in chunk.files])
 
     def translate_encoded_chunks(
         self,
         model: str,
-        files: InputImages,
+        images: InputImages,
         *,
         version: int | None = None,
         resize: bool = False,
         file_format: FileFormat = "png",
     ) -> Iterator[EncodedChunk]:
-        """Like `translate_encoded`, but yields the files of each request when they come; `files` may be endless."""
+        """Like `translate_encoded`, but yields the files of each request when they come; `images` may be endless."""
         check_format(file_format, FileFormat)
-        rows = checked_images(files)
-
-        def chunks() -> Iterator[EncodedChunk]:
-            yield from translated_files(self._translator(model, version, resize, file_format), rows, file_format)
-
-        return chunks()
+        rows = checked_images(images)
+        answers = translated(self._connection, model, rows, version, resize=resize, image_format=file_format)
+        return files_of(answers, file_format)
 
     def models(self) -> list[ModelInfo]:
         """The models that are ready to serve.
@@ -201,9 +195,6 @@ class GanClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _translator(self, model: str, version: int | None, resize: bool, image_format: AnyFormat) -> Translator:
-        return Translator(self._connection, model, version, resize=resize, image_format=image_format)
 
 
 def _some(results: list[_Result]) -> list[_Result]:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import InvalidRequest, wrong_answer
-from client.input_images import JPEG_SIGNATURE, PNG_SIGNATURE, InputRow
+from client.input_images import InputRow
 from client.latents import Rows, SeededRows, whole_number
 from client.model_info import MAX_SIDE
+from ganserve.picture_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 from ganserve.v1 import generator_pb2
 
 PixelFormat = Literal["pixels", "float32"]

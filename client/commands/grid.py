@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from client.commands.options import server_options, whole_number, writable_picture
 from client.commands.progress import ImageProgress
-from client.images import image_grid, save_image
+from client.image_output import image_grid, save_image
 from client.sdk import GanClient
 
 MAX_IMAGES = 10_000

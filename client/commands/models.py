@@ -25,7 +25,7 @@ def models(as_json: bool, address: str, timeout_s: float) -> None:
     """Lists the models that the server is ready to serve.
 
     The input column is what a model turns into an image: a latent of so many numbers, or another image. Images are
-    width x height x channels.
+    width x height x channels. A model for a task that only newer clients know has a dash in both places.
     """
     with GanClient(address, timeout_s=timeout_s) as client:
         served = client.models()
@@ -47,7 +47,7 @@ def _cells(model: ModelInfo) -> tuple[str, ...]:
         model.kind,
         model.dataset,
         _input(model),
-        f"{model.width}x{model.height}x{model.channels}",
+        _image(model),
         model.device,
         model.backend,
     )
@@ -55,9 +55,17 @@ def _cells(model: ModelInfo) -> tuple[str, ...]:
 
 
 def _input(model: ModelInfo) -> str:
-    if model.task == "translate":
-        return f"{model.input_width}x{model.input_height}x{model.input_channels}"
-    return str(model.latent_dim)
+    match model.task:
+        case "generate":
+            return str(model.latent_dim)
+        case "translate":
+            return f"{model.input_width}x{model.input_height}x{model.input_channels}"
+        case "unknown":
+            return ""
+
+
+def _image(model: ModelInfo) -> str:
+    return "" if model.task == "unknown" else f"{model.width}x{model.height}x{model.channels}"
 
 
 def _print_table(lines: list[tuple[str, ...]]) -> None:

@@ -11,7 +11,7 @@ import click
 from client.channel import DEFAULT_ADDRESS, check_address
 from client.connection import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S
 from client.errors import InvalidRequest, UnwritableOutput
-from client.images import check_output, check_output_folder
+from client.image_output import check_output, check_output_folder
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

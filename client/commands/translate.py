@@ -12,13 +12,12 @@ import click
 from client.commands.options import server_options, whole_number, writable_folder, writable_picture
 from client.commands.progress import ImageProgress
 from client.connection import Connection
-from client.errors import GanClientError
-from client.failures import Failures
-from client.file_translation import FileTranslation
-from client.images import save_image
+from client.errors import GanClientError, UnwritableOutput, one_line
+from client.file_translation import Failures, FileTranslation
+from client.image_output import save_image
 from client.pairs import MAX_PAIRS, PairPicture
 from client.picture_files import Plan, is_among, plan_translation
-from client.translation import Translator
+from client.requests import Translator
 from client.wire import FileFormat
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
@@ -74,8 +73,9 @@ def translate(
 ) -> None:
     """Translates image files, and all that lie in folders, into another domain.
 
-    Each becomes a file of the same name in the --out folder; the folders within a folder are kept. A file that cannot
-    be translated is reported and left out, and the exit code is 2 then.
+    Each becomes a file of the same name in the --out folder; the folders within a folder are kept. Hidden files, and
+    links to folders, are left out of a folder. A file that cannot be translated is reported and left out, and the exit
+    code is 2 then.
     """
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
@@ -84,16 +84,25 @@ def translate(
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which is no reason to stop
         translator = Translator(connection, model, version, resize=resize, image_format=file_format)
         pairs = None if grid is None else PairPicture(translator.served)
-        failed = _run(plan, translator, file_format, pairs, out)
-    if grid is not None and pairs:
-        save_image(pairs.picture(), grid)
-        click.echo(f"{click.format_filename(grid)}: {_counted(len(pairs), 'pair')}, before and after")
+        failed, stopped = _run(plan, translator, file_format, pairs, out)
+    if stopped is not None:
+        if grid is not None and pairs:
+            _save_what_there_is(pairs, grid)
+        raise stopped
+    if grid is not None and pairs is not None:
+        _save_pairs(pairs, grid)
     if failed:
         click.get_current_context().exit(2)
 
 
-def _run(plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None, out: Path) -> int:
-    """Translates and prints a summary, also of what was made before an error; returns how many files failed."""
+def _run(
+    plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None, out: Path
+) -> tuple[int, GanClientError | None]:
+    """Translates and prints a summary.
+
+    Returns:
+        How many files failed, and the error that ended it before all were done with, if one did.
+    """
     with ImageProgress(translator.served.name, len(plan.files)) as progress:
         failures = Failures(progress.say)
         translation = FileTranslation(translator, file_format, failures, pairs, progress.advance)
@@ -116,9 +125,24 @@ def _run(plan: Plan, translator: Translator, file_format: FileFormat, pairs: Pai
         summary += f", {len(plan.files) - done} left"
     if stopped is None or translation.written or failures:
         click.echo(summary)
-    if stopped is not None:
-        raise stopped
-    return len(failures)
+    return len(failures), stopped
+
+
+def _save_pairs(pairs: PairPicture, grid: Path) -> None:
+    name = click.format_filename(grid)
+    if not pairs:
+        click.echo(f"{name}: not written, for there is no pair to show", err=True)
+        return
+    save_image(pairs.picture(), grid)
+    click.echo(f"{name}: {_counted(len(pairs), 'pair')}, before and after")
+
+
+def _save_what_there_is(pairs: PairPicture, grid: Path) -> None:
+    """Saves the pairs that were made before an error, which is the one to end with: most likely both have one cause."""
+    try:
+        _save_pairs(pairs, grid)
+    except UnwritableOutput as error:
+        click.echo(one_line(str(error)), err=True)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -60,6 +60,11 @@ def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
     return model(name, version, **(defaults | fields))
 
 
+def rows_of(request: pb.TranslateRequest) -> int:
+    """How many images are to be translated."""
+    return request.pixels.shape[0] if request.WhichOneof("input") == "pixels" else len(request.encoded.data)
+
+
 def pixels_of(latents: NDArray[np.float32], height: int, width: int, channels: int) -> NDArray[np.uint8]:
     """uint8 (rows, height, width, channels) that tell one latent from another."""
     values = np.resize(np.arange(1, 8, dtype=np.float32), height * width * channels)
@@ -82,6 +87,7 @@ class FakeServer(GeneratorServicer):
         self.translate_answer: TranslateAnswer | None = None
         self.requests: list[pb.GenerateRequest] = []
         self.translations: list[pb.TranslateRequest] = []
+        self.rows_in_time = 1 << 20  # a Translate of more misses its deadline
         self.list_calls = 0
         self.received = threading.Event()  # a Generate has come in
         self.released = threading.Event()  # let Generates go on; set from the start
@@ -126,6 +132,8 @@ class FakeServer(GeneratorServicer):
         self.released.wait(timeout=30)
         if self.failures:
             context.abort(*self.failures.popleft())
+        if rows_of(request) > self.rows_in_time:
+            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "too slow")
         if self.translate_answer:
             return self.translate_answer(request)
         try:
@@ -149,9 +157,9 @@ class FakeServer(GeneratorServicer):
         return response
 
     @contextmanager
-    def serve(self, address: str = "127.0.0.1:0") -> Iterator[FakeServer]:
+    def serve(self, address: str = "127.0.0.1:0", *, max_received_bytes: int = -1) -> Iterator[FakeServer]:
         """Listens on a free port until the block ends."""
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        options = [("grpc.max_receive_message_length", max_received_bytes), ("grpc.max_send_message_length", -1)]
         with futures.ThreadPoolExecutor(max_workers=4) as workers:
             server = grpc.server(workers, options=options)
             add_GeneratorServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.chunks import Pace, chunks_of
+from client.chunks import Pace, chunks_of, max_input_bytes
+from client.input_images import MAX_REQUEST_IMAGE_BYTES
+from client.model_info import models_from
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import translator
 
 
 @given(
@@ -70,3 +74,24 @@ def test_pace_sends_less_at_risk_after_a_refusal(before: int, after: int) -> Non
     assert pace.rows == before
     pace.refused()
     assert pace.rows == after
+
+
+@pytest.mark.parametrize(("rows", "after"), [(1, 1), (3, 1), (8, 4), (64, 8)])
+def test_pace_sends_at_most_half_of_what_missed_its_deadline(rows: int, after: int) -> None:
+    pace = Pace(256, 30)
+    pace.answered(4, 0.001)
+    assert pace.rows == 8
+    pace.missed(rows)
+    assert pace.rows == after
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_a_request_stays_below_what_the_server_takes_and_below_our_own_bound(max_request_bytes: int) -> None:
+    [info] = models_from(pb.ListModelsResponse(models=[translator(max_request_bytes=max_request_bytes)]))
+    limit = max_input_bytes(info)
+    assert 1 <= limit <= MAX_REQUEST_IMAGE_BYTES
+    if max_request_bytes:
+        assert limit <= max(1, max_request_bytes)
+        assert limit >= min(MAX_REQUEST_IMAGE_BYTES, max_request_bytes * 15 // 16)
+    else:
+        assert limit == MAX_REQUEST_IMAGE_BYTES

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from client.__main__ import cli
-from client.images import image_grid
+from client.image_output import image_grid
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, model, pixels_of, translator
@@ -158,7 +158,9 @@ def test_a_picture_that_cannot_be_saved_is_one_line(server: FakeServer, here: Pa
 
 def test_models_is_plain_when_piped(server: FakeServer) -> None:
     imported = model("imported", 12, kind="", dataset="", channels=3, width=128, device="cuda:0")
-    server.models = [model(), imported, translator(input_image=pb.ImageShape(channels=1, height=8, width=9))]
+    of_the_future = model("sounds", 2, task=7, latent_dim=0, channels=0)
+    gray = translator(input_image=pb.ImageShape(channels=1, height=8, width=9))
+    server.models = [model(), imported, gray, of_the_future]
     result = run("models", address=server.address)
     assert result.exit_code == 0
     assert [line.split() for line in result.stdout.splitlines()] == [
@@ -166,6 +168,7 @@ def test_models_is_plain_when_piped(server: FakeServer) -> None:
         ["dcgan", "3", "dcgan", "digits", "6", "3x4x1", "cpu", "onnx"],
         ["imported", "12", "-", "-", "6", "128x4x3", "cuda:0", "onnx"],
         ["a2b", "5", "cyclegan", "photos", "9x8x1", "3x4x3", "cpu", "onnx"],
+        ["sounds", "2", "dcgan", "digits", "-", "-", "cpu", "onnx"],
     ]
 
 
@@ -191,6 +194,7 @@ def test_models_as_json_has_every_field(server: FakeServer) -> None:
             "device": "cpu",
             "backend": "onnx",
             "max_request_rows": 1024,
+            "max_request_bytes": 0,
         }
     ]
 
@@ -249,3 +253,28 @@ def test_an_interrupt_ends_quietly_with_130(server: FakeServer, tmp_path: Path) 
         output = process.communicate(timeout=30)
     assert (process.returncode, *output) == (130, b"", b"")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_in_the_midst_of_writing_leaves_nothing_behind(server: FakeServer, tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from pathlib import Path
+from client.__main__ import main
+
+write = Path.write_bytes
+
+def interrupted(path, data):
+    write(path, data[:9])
+    print(len(list(path.parent.iterdir())), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Path.write_bytes = interrupted
+main()
+"""
+    Image.new("RGB", (3, 4)).save(tmp_path / "a.png")
+    arguments = ["translate", "--model", "a2b", "a.png", "--out", "out", "--address", server.address]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"1\n", b"")
+    assert list((tmp_path / "out").iterdir()) == []

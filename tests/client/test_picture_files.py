@@ -140,16 +140,20 @@ def test_inputs_without_a_picture_are_named(here: Path, path: str, message: str)
         planned("in", path)
 
 
-def test_folders_that_cannot_be_searched_are_noted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch("in/a.png", "in/secret/b.png")
+def refuse_to_scan(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scan = os.scandir
 
     def refusing(path: str) -> object:
-        if str(path).endswith("secret"):
+        if str(path).endswith(name):
             raise PermissionError(13, "Permission denied", path)  # root may read everywhere
         return scan(path)
 
     monkeypatch.setattr("os.scandir", refusing)
+
+
+def test_folders_that_cannot_be_searched_are_noted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.png", "in/secret/b.png")
+    refuse_to_scan("secret", monkeypatch)
     plan = plan_translation(["in"], "out", ".png")
     assert [file.source for file in plan.files] == ["in/a.png"]
     assert plan.unreadable == [("in/secret", "Permission denied")]
@@ -164,3 +168,48 @@ def test_a_path_is_found_among_the_files_however_it_is_written(here: Path) -> No
         False,
         False,
     ]
+
+
+def test_an_original_is_not_replaced_through_a_link_that_leads_to_it(here: Path) -> None:
+    touch("photos/a.png", "sel/b.png")
+    (here / "sel" / "a.png").symlink_to("../photos/a.png")
+    with pytest.raises(
+        InvalidRequest, match=r"photos/a\.png is what the link sel/a\.png leads to and would be replaced"
+    ):
+        planned("sel", out="photos")
+    assert is_among("photos/a.png", plan_translation(["sel"], "out", ".png").files)
+
+
+def test_a_link_that_is_an_input_is_not_replaced_either(here: Path) -> None:
+    touch("photos/x.png")
+    (here / "sel").mkdir()
+    (here / "sel" / "a.png").symlink_to("../photos/x.png")
+    with pytest.raises(InvalidRequest, match=r"sel/a\.png is an input"):
+        planned("sel", out="sel")
+
+
+def test_two_inputs_never_become_one_file_through_a_link_in_the_output_folder(here: Path) -> None:
+    touch("in/left/a.png", "in/right/a.png", "out/left/other.png")
+    (here / "out" / "right").symlink_to("left")
+    with pytest.raises(InvalidRequest, match=r"in/left/a\.png and in/right/a\.png would both become out/right/a\.png"):
+        planned("in")
+
+
+def test_two_links_to_one_file_are_translated_once_where_they_become_one(here: Path) -> None:
+    touch("photos/a.png")
+    (here / "sel").mkdir()
+    (here / "sel" / "a.png").symlink_to("../photos/a.png")
+    assert planned("sel", "photos") == {"sel/a.png": "out/a.png"}
+    (here / "sel" / "b.png").symlink_to("a.png")
+    assert set(planned("sel").values()) == {"out/a.png", "out/b.png"}
+
+
+def test_an_empty_folder_is_named_also_beside_one_that_cannot_be_searched_whole(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("in/a.png", "in/secret/b.png", "empty/notes.txt")
+    refuse_to_scan("secret", monkeypatch)
+    with pytest.raises(InvalidRequest, match=r"empty: no picture in it"):
+        plan_translation(["in", "empty"], "out", ".png")
+    plan = plan_translation(["in/secret", "in"], "out", ".png")
+    assert [file.source for file in plan.files] == ["in/a.png"]

@@ -14,7 +14,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 from PIL import Image
 
-from client import picture_reader
+from client import picture_files
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, encoded, translator
 from tests.client.test_main import error_of, on_a_terminal, run
@@ -95,7 +95,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(server: FakeServer, tran
     assert sorted(result.stderr.splitlines()) == [
         "in/broken.png: is no image",
         "in/empty.jpg: is empty",
-        "in/large.png: is 9x9, not 3x4: set resize",
+        "in/large.png: is 9x9, not 3x4: give --resize",
         "in/text.png: is none of PNG, JPEG, WEBP, BMP, GIF, TIFF; convert it to PNG",
     ]
     assert files_below("out") == [f"out/{index:02}.png" for index in range(17)]
@@ -112,8 +112,8 @@ def test_when_all_fail_alike_few_lines_say_so(translate: Translate) -> None:
     assert result.stdout == "0 images of a2b:5 -> out/, 40 failed\n"
     lines = result.stderr.splitlines()
     assert len(lines) == 6
-    assert lines[0] == "in/00.png: is 4x9, not 3x4: set resize"
-    assert lines[5] == "... and 35 more like this: is 4x9, not 3x4: set resize"
+    assert lines[0] == "in/00.png: is 4x9, not 3x4: give --resize"
+    assert lines[5] == "... and 35 more like this: is 4x9, not 3x4: give --resize"
     assert not Path("out").exists()
 
 
@@ -150,10 +150,10 @@ def test_an_output_that_cannot_be_written_is_one_failure(translate: Translate) -
 def test_a_full_disk_ends_it_at_once(server: FakeServer, translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(20):
         write(f"in/{index:02}.png", picture(index))
-    put = Path.write_bytes
+    put, left = Path.write_bytes, iter((True, True))
 
     def full(path: Path, data: bytes) -> int:
-        if "02.png" in path.name:
+        if not next(left, False):
             put(path, data[:10])
             raise OSError(errno.ENOSPC, "No space left on device")
         return put(path, data)
@@ -191,36 +191,6 @@ def test_an_answer_that_holds_no_files_is_the_servers_fault(server: FakeServer, 
     assert "it holds no PNG files" in error_of(result)
 
 
-def test_grid_shows_before_beside_after(translate: Translate) -> None:
-    for index in range(3):
-        write(f"in/{index}.png", picture(index))
-    Path("in/1.png").write_bytes(b"no picture")
-    result = translate("in", "--grid", "pairs.png")
-    assert result.exit_code == 2
-    assert result.stdout == "2 images of a2b:5 -> out/, 1 failed\npairs.png: 2 pairs, before and after\n"
-    pairs = pixels_of("pairs.png")
-    assert pairs.shape == (2 + 2 * 6, 2 + 2 * 5, 3)
-    np.testing.assert_array_equal(pairs[2:6, 2:5], picture(0))
-    np.testing.assert_array_equal(pairs[2:6, 7:10], 255 - picture(0))
-    np.testing.assert_array_equal(pairs[8:12, 2:5], picture(2))
-
-
-def test_grid_of_nothing_is_not_written(translate: Translate) -> None:
-    Path("a.png").touch()
-    result = translate("a.png", "--grid", "pairs.png")
-    assert result.exit_code == 2
-    assert not Path("pairs.png").exists()
-
-
-@pytest.mark.parametrize("grid", ["in/a.png", "out/a.png", "out/../in/a.png"])
-def test_grid_replaces_no_other_file(server: FakeServer, translate: Translate, grid: str) -> None:
-    write("in/a.png", picture(0))
-    result = translate("in", "--grid", grid)
-    assert result.exit_code == 2
-    assert f"--grid: {grid} is one of the files to read or write; name another file" in error_of(result)
-    assert server.translations == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -256,19 +226,13 @@ def test_a_generator_and_an_unknown_model_are_one_line(translate: Translate) -> 
     assert (generator.stdout, unknown.stdout) == ("", "")
 
 
-def test_grid_of_a_translator_says_which_command_to_use(server: FakeServer, here: Path) -> None:
-    result = run("grid", "--model", "a2b", address=server.address)
-    assert result.exit_code == 2
-    assert "use GanClient.translate, or ganclient translate" in error_of(result)
-
-
 def test_no_more_files_are_read_than_one_request_takes(
     server: FakeServer, translate: Translate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(30):
         write(f"in/{index:02}.png", picture(index))
     read, held = 0, []
-    real = picture_reader.read_picture
+    real = picture_files.read_picture
 
     def counting(path: str) -> bytes:
         nonlocal read
@@ -298,3 +262,20 @@ def test_a_terminal_sees_progress_with_the_speed_and_failures_above_it(server: F
     assert "images/s" in shown
     assert "in/empty.png: is empty" in shown
     assert "30 images of a2b:5 -> out/, 1 failed" in shown
+
+
+def test_an_original_that_a_link_leads_to_is_kept(here: Path, translate: Translate) -> None:
+    write("photos/a.png", picture(0))
+    (here / "sel").mkdir()
+    (here / "sel" / "a.png").symlink_to("../photos/a.png")
+    result = translate("sel", out="photos")
+    assert result.exit_code == 2
+    assert "photos/a.png is what the link sel/a.png leads to and would be replaced; name another --out" in error_of(
+        result
+    )
+    np.testing.assert_array_equal(pixels_of("photos/a.png"), picture(0))
+
+
+def test_help_says_what_is_left_out_of_a_folder() -> None:
+    shown = " ".join(run("translate", "--help").stdout.split())
+    assert "Hidden files, and links to folders, are left out of a folder." in shown

@@ -115,6 +115,9 @@ def test_any_files_are_those_of_the_format_or_a_fault(files: list[bytes]) -> Non
         {"height": 0},
         {"width": -1},
         {"max_request_rows": -1},
+        {"max_request_bytes": -1},
+        {"task": 7, "version": 0},
+        {"task": 7, "name": "a\n"},
     ],
 )
 def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
@@ -131,7 +134,7 @@ def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
         {"input_image": pb.ImageShape(channels=3, height=-4, width=4)},
         {"input_image": pb.ImageShape(channels=3, height=4, width=2**40)},
         {"latent_dim": 6},
-        {"task": 7},
+        {"max_request_bytes": -1},
     ],
 )
 def test_translators_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
@@ -142,6 +145,17 @@ def test_translators_that_cannot_be_are_refused(fields: dict[str, object]) -> No
 def test_a_model_without_a_task_generates() -> None:
     [info] = models_from(pb.ListModelsResponse(models=[model(task=pb.TASK_UNSPECIFIED)]))
     assert (info.task, info.input_channels, info.input_height, info.input_width) == ("generate", 0, 0, 0)
+
+
+def test_a_model_of_an_unknown_task_is_listed_whatever_its_sizes() -> None:
+    future = model("sounds", 2, task=7, latent_dim=0, channels=0, height=-1, max_request_rows=-1)
+    generator, sounds = models_from(pb.ListModelsResponse(models=[model(), future]))
+    assert (generator.task, sounds.name, sounds.task) == ("generate", "sounds", "unknown")
+
+
+def test_how_large_a_request_may_be_is_listed() -> None:
+    said, unsaid = models_from(pb.ListModelsResponse(models=[model(max_request_bytes=5), model()]))
+    assert (said.max_request_bytes, unsaid.max_request_bytes) == (5, 0)
 
 
 Change = Callable[[pb.GenerateResponse], object]

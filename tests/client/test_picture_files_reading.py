@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import picture_reader
-from client.picture_reader import read_picture
+from client import picture_files
+from client.picture_files import read_picture
 from ganserve.pictures import UnreadablePictureError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 3), dtype=np.uint8)
@@ -71,19 +71,32 @@ def test_large_files_are_refused_without_reading_them_whole(tmp_path: Path, monk
     path = tmp_path / "a.png"
     Image.fromarray(PIXELS).save(path)
     size = path.stat().st_size
-    monkeypatch.setattr(picture_reader, "MAX_FILE_BYTES", size - 1)
+    monkeypatch.setattr(picture_files, "MAX_FILE_BYTES", size - 1)
     with pytest.raises(UnreadablePictureError, match=r"is larger than .* MiB; make it smaller"):
         read_picture(str(path))
-    monkeypatch.setattr(picture_reader, "MAX_FILE_BYTES", size)
+    monkeypatch.setattr(picture_files, "MAX_FILE_BYTES", size)
     assert len(read_picture(str(path))) == size
-    monkeypatch.setattr(picture_reader, "MAX_REQUEST_IMAGE_BYTES", size - 1)
+    monkeypatch.setattr(picture_files, "MAX_REQUEST_IMAGE_BYTES", size - 1)
     with pytest.raises(UnreadablePictureError, match=r"is too large to send: .* MiB is the most; make it smaller"):
+        read_picture(str(path))
+
+
+def test_a_picture_for_which_there_is_too_little_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    path = tmp_path / "a.bmp"
+    Image.fromarray(PIXELS).save(path)
+    monkeypatch.setattr(picture_files, "decode_picture", too_large)
+    with pytest.raises(UnreadablePictureError, match="too little memory"):
         read_picture(str(path))
 
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.bmp"
     Image.fromarray(PIXELS).save(path)
-    monkeypatch.setattr(picture_reader, "MAX_PIXELS", 11)
+    monkeypatch.setattr(picture_files, "MAX_PIXELS", 11)
     with pytest.raises(UnreadablePictureError, match="3x4 is too large"):
         read_picture(str(path))

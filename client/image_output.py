@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,9 @@ _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
 }
+
+
+_unfinished: Final[set[Path]] = set()  # temporary files that may be there
 
 
 def grid_columns(rows: int) -> int:
@@ -117,15 +122,24 @@ def save_file(data: bytes, path: Path) -> None:
     _replace(path, lambda temporary: temporary.write_bytes(data))
 
 
+def remove_unfinished() -> None:
+    """Removes the temporary files of writes in progress, for a process that ends in their midst."""
+    for temporary in list(_unfinished):
+        with suppress(OSError):  # the process ends in any case, and nobody would listen
+            temporary.unlink(missing_ok=True)
+
+
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".ganclient-{secrets.token_hex(8)}")  # short: the name itself may be of any length
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _unfinished.add(temporary)
         try:
             write(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+            _unfinished.discard(temporary)
     except (OSError, ValueError) as error:  # Pillow raises both for what a format cannot hold
         raise _unwritable(path, error) from error
 

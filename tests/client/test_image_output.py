@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client.errors import UnwritableOutput
-from client.images import check_output, grid_columns, image_grid, save_image
+from client.image_output import check_output, grid_columns, image_grid, save_file, save_image
 
 sizes = st.integers(1, 5)
 
@@ -96,6 +96,13 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path
         save_image(Image.new("RGBA", (2, 2)), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "ä" * 125 + ".png", "x.png"])
+def test_names_may_be_as_long_as_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    save_file(b"new", tmp_path / name)
+    save_image(Image.new("L", (2, 2)), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(

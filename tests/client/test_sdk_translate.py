@@ -16,17 +16,13 @@ from PIL import Image
 from client import DeadlineExceeded, GanClient, InvalidRequest, ServerFault, UnknownModel
 from client.input_images import MAX_REQUEST_IMAGE_BYTES
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, encoded, model, tensor, translator
+from tests.client.fake_server import FakeServer, encoded, model, rows_of, tensor, translator
 
 Code = grpc.StatusCode
 
 
 def random_images(rows: int, height: int = 4, width: int = 3) -> NDArray[np.uint8]:
     return np.random.default_rng(1).integers(0, 256, (rows, height, width, 3), dtype=np.uint8)
-
-
-def rows_of(request: pb.TranslateRequest) -> int:
-    return request.pixels.shape[0] if request.WhichOneof("input") == "pixels" else len(request.encoded.data)
 
 
 def test_pixels_are_sent_and_come_back_translated(server: FakeServer, client: GanClient) -> None:
@@ -65,7 +61,7 @@ def test_files_come_back_in_the_format_that_is_asked_for(client: GanClient, file
 
 def test_other_sizes_are_fitted_only_when_asked(client: GanClient) -> None:
     files = [encoded(image) for image in random_images(1, 8, 6)]
-    with pytest.raises(InvalidRequest, match=r"encoded\.data\[0\] is 6x8, not 3x4: set resize"):
+    with pytest.raises(InvalidRequest, match=r"images\[0\] is 6x8, not 3x4: set resize"):
         client.translate("a2b", files)
     assert client.translate("a2b", files, resize=True).shape == (1, 4, 3, 3)
 
@@ -83,7 +79,7 @@ def test_many_rows_are_split_and_keep_their_order(server: FakeServer, client: Ga
 
 def test_requests_are_bounded_in_bytes(server: FakeServer, client: GanClient) -> None:
     file = encoded(random_images(1)[0]) + bytes(MAX_REQUEST_IMAGE_BYTES // 3)  # decoders ignore what follows
-    assert len(client.translate_encoded("a2b", [file] * 5)) == 5
+    assert len(client.translate_encoded("a2b", images=[file] * 5)) == 5
     assert rows_of(server.translations[0]) == 2
     assert max(request.ByteSize() for request in server.translations) < 32 << 20
 
@@ -108,7 +104,7 @@ def test_all_chunks_come_from_one_version_even_if_a_newer_one_appears(server: Fa
         return response
 
     server.translate_answer = answer
-    chunks = list(client.translate_chunks("a2b", random_images(9)))
+    chunks = list(client.translate_chunks("a2b", images=random_images(9)))
     assert {chunk.version for chunk in chunks} == {5}
     assert [request.version for request in server.translations] == [0, *[5] * (len(chunks) - 1)]
     assert len(chunks) > 1
@@ -159,6 +155,35 @@ def test_the_largest_requests_are_tried_again_too(server: FakeServer, client: Ga
     file = encoded(random_images(1)[0])
     assert len(client.translate("a2b", [file + bytes(MAX_REQUEST_IMAGE_BYTES - len(file))])) == 1
     assert len(server.translations) == 2
+
+
+def test_a_refused_row_is_named_by_its_place_in_all_that_the_caller_gave(server: FakeServer, client: GanClient) -> None:
+    files = [encoded(image) for image in random_images(60)]
+    files[57] = encoded(random_images(1, 9, 9)[0])
+    with pytest.raises(InvalidRequest, match=r"^images\[57\] is 9x9, not 3x4: set resize$"):
+        client.translate("a2b", files)
+    assert rows_of(server.translations[-1]) > 1
+    server.rows_in_time = 1  # also if it is sent alone, after it could not be answered with others
+    with pytest.raises(InvalidRequest, match=r"^images\[57\] is 9x9"):
+        client.translate("a2b", files)
+    assert rows_of(server.translations[-1]) == 1
+
+
+def test_requests_too_slow_for_their_deadline_are_sent_in_parts(server: FakeServer, client: GanClient) -> None:
+    images = random_images(23)
+    server.rows_in_time = 3
+    np.testing.assert_array_equal(client.translate("a2b", images), 255 - images)
+    np.testing.assert_array_equal(client.translate("a2b", [encoded(image) for image in images]), 255 - images)
+    assert max(map(rows_of, server.translations)) > 3
+
+
+def test_a_model_of_an_unknown_task_is_in_the_way_of_no_other(server: FakeServer, client: GanClient) -> None:
+    server.models = [model("sounds", 2, task=7), model(), translator()]
+    assert (len(client.translate("a2b", random_images(1))), len(client.generate("dcgan"))) == (1, 1)
+    with pytest.raises(InvalidRequest, match="model: 'sounds' does what this client does not know yet; use a newer"):
+        client.generate("sounds")
+    with pytest.raises(InvalidRequest, match="model: 'sounds' does what this client does not know yet; use a newer"):
+        client.translate("sounds", random_images(1))
 
 
 def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None:
