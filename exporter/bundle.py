@@ -56,6 +56,7 @@ __all__ = [
     "Parity",
     "RowInput",
     "check_name",
+    "check_publishable",
     "example_rows",
     "fitting_batch_rows",
     "list_models",
@@ -180,7 +181,7 @@ def triton_config(card: Card) -> str:
     return f"""\
 name: "{card.name}"
 platform: "onnxruntime_onnx"
-max_batch_size: {proven_batch_rows(card.height, card.width)}
+max_batch_size: {proven_batch_rows(card.input, card.height, card.width)}
 input [
   {{ name: "{card.input.name}" data_type: {data_type} dims: [ {dims} ] }}
 ]
@@ -211,19 +212,17 @@ def staging_folder(repository: Path) -> Iterator[Path]:
             (repository / _STAGING).rmdir()
 
 
-def publish(repository: Path, staged: Path, card: Card) -> Path:
-    """Makes the files in `staged` (from `staging_folder`) a version of the repository; returns its folder.
-
-    Writes card.json, then moves the folder into place by one rename.
+def check_publishable(repository: Path, staged: Path, card: Card) -> None:
+    """Raises unless the files in `staged` can become a version of the repository; changes nothing.
 
     Raises:
-        BundleError: the version exists, the card could not be read back, the files are not those it lists, the model's
-            earlier versions have other shapes (Triton keeps one config for all versions of a model), or the repository
-            cannot be written to.
+        BundleError: the version exists, the card could not be read back, the files are not those it lists, or the
+            model's earlier versions have other shapes (Triton keeps one config for all versions of a model).
     """
     target = version_folder(repository, card.name, card.version)
     for file_name in card.files:
         verify_file(staged, card, file_name)
+    _encode(card)
     config = repository / card.name / TRITON_CONFIG_FILE
     text = triton_config(card).encode()
     try:
@@ -232,14 +231,31 @@ def publish(repository: Path, staged: Path, card: Card) -> Path:
                 f"{config}: earlier versions of {card.name!r} have another input or image shape;"
                 " give this one another --name"
             )
+        if target.exists():
+            raise BundleError(f"{target} exists already; give another --version, or none for the next free one")
+        if (repository / card.name).exists() and not (repository / card.name).is_dir():
+            raise BundleError(f"{repository / card.name}: is no folder; move it away, or give another --name")
+    except OSError as error:
+        raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
+
+
+def publish(repository: Path, staged: Path, card: Card) -> Path:
+    """Makes the files in `staged` (from `staging_folder`) a version of the repository; returns its folder.
+
+    Writes card.json, then moves the folder into place by one rename.
+
+    Raises:
+        BundleError: see `check_publishable`; or the repository cannot be written to.
+    """
+    check_publishable(repository, staged, card)
+    target = version_folder(repository, card.name, card.version)
+    try:
         (staged / CARD_FILE).write_bytes(_encode(card))
         staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
         target.parent.mkdir(exist_ok=True)
-        _write_atomically(config, text)
+        _write_atomically(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
         for path in staged.iterdir():
             _flush_to_disk(path)
-        if target.exists():
-            raise BundleError(f"{target} exists already; give another --version, or none for the next free one")
         staged.rename(target)
         _flush_to_disk(target.parent)
     except OSError as error:
@@ -253,7 +269,7 @@ def _encode(card: Card) -> bytes:
     try:
         msgspec.json.decode(text, type=Card)
     except msgspec.ValidationError as error:
-        raise BundleError(f"the generator's facts do not fit a card ({error}); mend the run's config") from error
+        raise BundleError(f"the network's facts do not fit a card ({error}); mend the run's config") from error
     return msgspec.json.format(text, indent=2) + b"\n"
 
 

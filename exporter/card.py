@@ -15,7 +15,7 @@ from ganserve.latents import latents_from_seed
 
 SCHEMA_VERSION: Final = 2
 MAX_BATCH_ROWS: Final = 64
-_MAX_BATCH_PIXELS: Final = 1 << 20  # of the images that come out: the activations of larger batches fill gigabytes
+_MAX_BATCH_PIXELS: Final = 1 << 20  # of the images on either side: the activations of larger batches fill gigabytes
 
 # Names of the graph's inputs and outputs, the same in ONNX, TorchScript (by position) and Triton's config.
 INPUT_LATENTS = "latents"  # float32 (rows, latent_dim); of a generator
@@ -92,14 +92,18 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     tool_versions: dict[str, str]
 
 
-def fitting_batch_rows(height: int, width: int) -> int:
-    """The most rows that should be computed at once, for images of this size to come out; at least 2."""
-    return max(2, _MAX_BATCH_PIXELS // (height * width))
+def fitting_batch_rows(row_input: RowInput, height: int, width: int) -> int:
+    """The most rows that should be computed at once, for images of this height and width to come out; at least 2.
+
+    Images that go in count as well: the activations of a network are about as large as the larger side.
+    """
+    pixels_in = row_input.height * row_input.width if isinstance(row_input, ImageInput) else 0
+    return max(2, _MAX_BATCH_PIXELS // max(height * width, pixels_in))
 
 
-def proven_batch_rows(height: int, width: int) -> int:
+def proven_batch_rows(row_input: RowInput, height: int, width: int) -> int:
     """The largest batch that parity is proven for, and that Triton is told: 64 rows up to 128x128 pixels."""
-    return min(MAX_BATCH_ROWS, fitting_batch_rows(height, width))
+    return min(MAX_BATCH_ROWS, fitting_batch_rows(row_input, height, width))
 
 
 def example_rows(row_input: RowInput, seed: int, rows: int) -> NDArray[Any]:

@@ -18,7 +18,7 @@ class InputError(ExportError):
 
 
 class ParityError(ExportError):
-    """An exported file does not compute what the generator computes."""
+    """An exported file does not compute what the network computes."""
 
 
 def first_line(error: BaseException) -> str:

@@ -97,6 +97,8 @@ def export_all(
             of_one = announce if len(exports) == 1 else _named(announce, plan.name)
             proven.append((staged, _build(source, plan, staged, of_one)))
         announce("publish")
+        for (_, plan), (staged, card) in zip(exports, proven, strict=True):
+            bundle.check_publishable(plan.repository, staged, card)
         published: list[tuple[Path, Card]] = []
         for (_, plan), (staged, card) in zip(exports, proven, strict=True):
             try:

@@ -51,7 +51,7 @@ def write_onnx(graph: nn.Module, input_name: str, example_rows: Tensor, path: Pa
         # The cause chain of torch.onnx ends with what a user can act on; its own message is pages of advice.
         cause = error.__cause__ or error
         raise ExportError(
-            f"the generator cannot be exported to ONNX ({first_line(cause)}); its forward must not depend on the values"
+            f"the network cannot be exported to ONNX ({first_line(cause)}); its forward must not depend on the values"
             " of its input or on the batch size"
         ) from error
     strip_metadata(model)

@@ -1,4 +1,4 @@
-"""Proves that both written files compute what the generator computes, whatever the batch size.
+"""Proves that both written files compute what the network computes, whatever the batch size.
 
 Reads the files as they were written. Knows nothing of how they were made, and nothing of the repository.
 """
@@ -55,13 +55,13 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
     figures = []
     with torch.no_grad():
         height, width = reference(torch.from_numpy(example_rows(row_input, 0, 1)))[0].shape[2:]
-    for rows in batch_rows(proven_batch_rows(height, width)):
+    for rows in batch_rows(proven_batch_rows(row_input, height, width)):
         batch = example_rows(row_input, rows, rows)  # fresh ones for each batch size
         with torch.no_grad():
             images, pixels = reference(torch.from_numpy(batch))
         expected = (images.numpy(), pixels.numpy())
         if not np.isfinite(expected[0]).all():
-            raise ParityError(f"the generator itself gives NaN or infinity at {rows} rows; try another checkpoint")
+            raise ParityError(f"the network itself gives NaN or infinity at {rows} rows; try another checkpoint")
         differences = {name: _compare(name, run, batch, expected, tolerance) for name, run in runners.items()}
         figures.append(
             Parity(

@@ -7,7 +7,7 @@ arithmetic on its sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,10 +18,9 @@ from exporter.bundle import Card, LatentInput
 from ganserve.latents import latents_from_seed
 from server.config import ServerConfig
 from server.errors import InvalidRequest, NotServed
-from server.limits import ImageFormat, check_rows, check_time, quote, read_format, show_shape
+from server.limits import FLOAT32_BYTES, ImageFormat, check_rows, check_time, quote, read_format, show_shape
 
 FLOAT32: Final = "FLOAT32"
-_FLOAT32_BYTES = 4
 _MAX_LISTED = 20  # names that a message lists
 
 
@@ -31,7 +30,7 @@ class SentLatents:
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    read_data: Callable[[], bytes]  # copies them out of the message, so only once the rest is right
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class SeededLatents:
 class AdmittedLatents:
     """What passed: latents that may be read, and the format to answer in."""
 
-    source: SentLatents | SeededLatents
+    source: bytes | SeededLatents
     rows: int
     latent_dim: int
     image_format: ImageFormat
@@ -54,7 +53,7 @@ class AdmittedLatents:
     @property
     def latents_bytes(self) -> int:
         """Size of the latents."""
-        return self.rows * self.latent_dim * _FLOAT32_BYTES
+        return self.rows * self.latent_dim * FLOAT32_BYTES
 
 
 def find_model(name: str, version: int, served: Mapping[str, int]) -> str:
@@ -101,18 +100,21 @@ def admit_latents(
     if source is None:
         raise InvalidRequest("neither latents nor seeded is set: send latents, or a seed and a count")
     latent_dim = card.input.latent_dim
+    admitted: bytes | SeededLatents
     if isinstance(source, SeededLatents):
         rows = source.count
         check_rows("seeded.count", rows, card, config, image_format)
+        admitted = source
     else:
         rows = _sent_rows(source, latent_dim, card.name)
         check_rows("latents.shape: the number of rows", rows, card, config, image_format)
-        if len(source.data) != (size := rows * latent_dim * _FLOAT32_BYTES):
+        admitted = source.read_data()
+        if len(admitted) != (size := rows * latent_dim * FLOAT32_BYTES):
             raise InvalidRequest(
-                f"latents.data has {len(source.data)} bytes, but shape ({rows}, {latent_dim}) of float32 needs {size}"
+                f"latents.data has {len(admitted)} bytes, but shape ({rows}, {latent_dim}) of float32 needs {size}"
             )
     check_time(remaining_s)
-    return AdmittedLatents(source, rows, latent_dim, image_format)
+    return AdmittedLatents(admitted, rows, latent_dim, image_format)
 
 
 def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
@@ -124,7 +126,7 @@ def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
     source = admitted.source
     if isinstance(source, SeededLatents):
         return latents_from_seed(source.seed, source.count, admitted.latent_dim)
-    latents = np.frombuffer(source.data, dtype="<f4").reshape(admitted.rows, admitted.latent_dim)
+    latents = np.frombuffer(source, dtype="<f4").reshape(admitted.rows, admitted.latent_dim)
     finite = np.isfinite(latents)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]

@@ -15,19 +15,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.batcher import Batcher
+from server.byte_budget import ByteBudget
 from server.catalog import Catalog, ServedModel
 from server.config import Address, ServerConfig
 from server.engine import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
-from server.image_reader import ImageReader
+from server.image_reader import MAX_THREADS, ImageReader
 from server.interceptors import RequestInterceptor
 from server.metrics import Metrics, MetricsEndpoint
 from server.repository import LoadedModel, batch_rows, load_repository
 from server.services.generator import SERVICE, GeneratorService
 
 _log = logging.getLogger(__name__)
-_MESSAGE_OVERHEAD_BYTES = 64 << 10
 _STOP_GRACE_S = 1.0  # for what is not ours to wait for, such as a client that watches our health
 _CUT_OFF_EXIT_CODE = 1
 
@@ -45,18 +45,21 @@ class Server:
         self.address = config.address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
-        self._image_reader = ImageReader(usable_cores(), config.max_queue_rows)
+        self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
+        self._input_budget = ByteBudget(config.input_budget_bytes)
+        self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
         self._server = grpc.aio.server(
             interceptors=[RequestInterceptor(SERVICE, self._gate, self.metrics)],
+            maximum_concurrent_rpcs=config.max_concurrent_requests,
             options=[
-                ("grpc.max_receive_message_length", config.max_received_bytes + _MESSAGE_OVERHEAD_BYTES),
+                ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
             ],
         )
-        service = GeneratorService(self.catalog, self._image_reader, config)
+        service = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         self._server.add_generic_rpc_handlers((service.handlers(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -104,15 +107,20 @@ class Server:
             return False
         return True
 
-    async def close(self) -> None:
-        """Closes the ports and stops every thread; requests that are still being answered are cut off soon."""
+    async def close(self) -> bool:
+        """Closes the ports and stops every thread; requests that are still being answered are cut off soon.
+
+        Returns:
+            False if a thread goes on, which would keep the process from ending.
+        """
         await self._server.stop(_STOP_GRACE_S)
-        await self._image_reader.close()
+        stopped = await self._image_reader.close()
         for model in self.catalog.values():
             await model.batcher.close()
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
+        return stopped
 
     def _serve(self, model: LoadedModel) -> None:
         card, engine, config = model.card, model.engine, self.config
@@ -179,7 +187,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
             os._exit(_CUT_OFF_EXIT_CODE)  # the engine's threads may never end
     finally:
         stopping.cancel()
-        await server.close()
+        stopped = await server.close()
+    if not stopped:
+        _log.warning("an image is still being decoded for nobody, and is cut off")
+        os._exit(0)
     return 0
 
 

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,15 +95,19 @@ class Batcher:
         """How many rows wait."""
         return self._queue.rows
 
-    def check_room(self, rows: int) -> None:
-        """Raises if so many rows would be refused now; to be asked before work is spent on making them.
+    @contextmanager
+    def reserve(self, rows: int) -> Iterator[None]:
+        """Keeps room in the queue while rows are being made; `submit` them as soon as it is left.
 
         Raises:
-            ServerError: `QueueFull`, `InvalidRequest`, `Unavailable`.
+            ServerError: refused, as by `submit`.
         """
-        if self._draining:
-            raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
-        self._queue.check_room(rows)
+        self._check_room(rows)
+        self._queue.reserved_rows += rows
+        try:
+            yield
+        finally:
+            self._queue.reserved_rows -= rows
 
     async def submit(self, inputs: NDArray[Any], outputs: frozenset[str], deadline: float = math.inf) -> Outputs:
         """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
@@ -118,7 +123,7 @@ class Batcher:
         now = loop.time()
         if deadline <= now:
             raise DeadlinePassed("the deadline has passed already: allow more time")
-        self.check_room(len(inputs))
+        self._check_room(len(inputs))
         entry = Entry(inputs, outputs, deadline, now, loop.create_future())
         self._queue.append(entry)
         self._dispatch()
@@ -154,6 +159,11 @@ class Batcher:
         if self._delay_timer is not None:
             self._delay_timer.cancel()
         self._threads.shutdown()
+
+    def _check_room(self, rows: int) -> None:
+        if self._draining:
+            raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
+        self._queue.check_room(rows)
 
     def _expire(self, entry: Entry) -> None:
         entry.expire()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from exporter.bundle import MAX_BATCH_ROWS
 
@@ -12,6 +12,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: names, and lengths around its input
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class ServerConfig:
     max_request_bytes: int = 64 << 20  # of the images that one request sends
     max_image_pixels: int = 1 << 25  # of one image that is sent, before it is resized; bounds a decoder's memory
     max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds them
+    max_pending_input_bytes: int = 512 << 20  # of all images that are in work: requests as they came, and their rows
+    max_concurrent_requests: int = 10_000  # more are refused before they are received
 
     @property
     def max_latents_bytes(self) -> int:
@@ -69,3 +72,13 @@ class ServerConfig:
     def max_received_bytes(self) -> int:
         """The largest input of any kind that a request may hold."""
         return max(self.max_latents_bytes, self.max_request_bytes)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest request that is received."""
+        return self.max_received_bytes + MESSAGE_OVERHEAD_BYTES
+
+    @property
+    def input_budget_bytes(self) -> int:
+        """What `max_pending_input_bytes` says, but enough for the largest request alone."""
+        return max(self.max_pending_input_bytes, self.max_message_bytes + self.max_request_bytes)

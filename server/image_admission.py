@@ -5,18 +5,21 @@ What only a decoder can tell about a file is left to image_reader.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from exporter.bundle import Card, ImageInput
+from ganserve.pictures import JPEG_SIGNATURE, PNG_SIGNATURE
 from server.config import ServerConfig
 from server.errors import InvalidRequest
-from server.limits import ImageFormat, check_rows, check_time, quote, read_format, show_shape
+from server.limits import ImageFormat, check_rows, check_time, quote, read_format, row_bytes, show_shape
 
 UINT8: Final = "UINT8"
 FILE_CHANNELS: Final = (1, 3)  # a picture file is gray or RGB once it is read
-_SIGNATURES: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class SentPixels:
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    read_data: Callable[[], bytes]  # copies them out of the message, so only once the rest is right
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,21 @@ class SentFiles:
 class AdmittedImages:
     """What passed: images that may be read, and the format to answer in.
 
-    Pixels are right in every way, up to being resized; files begin like PNG or JPEG.
+    Pixels, (rows, height, width, channels), are right in every way, up to being resized; files begin like PNG or JPEG.
     """
 
-    source: SentPixels | SentFiles
+    source: NDArray[np.uint8] | tuple[bytes, ...]
     rows: int
     model: str
     input: ImageInput
     resize: bool
     max_image_pixels: int
     image_format: ImageFormat
+
+    @property
+    def rows_bytes(self) -> int:
+        """Size of all rows once they are read."""
+        return self.rows * row_bytes(self.input)
 
 
 def admit_images(
@@ -77,6 +85,7 @@ def admit_images(
     if not isinstance(card.input, ImageInput):
         raise InvalidRequest(f"{card.name!r} takes latents, not images: call Generate")
     image_format = read_format(format_name, card)
+    admitted: NDArray[np.uint8] | tuple[bytes, ...]
     match source:
         case None:
             raise InvalidRequest("neither pixels nor encoded is set: send pixels, or PNG or JPEG files")
@@ -84,14 +93,13 @@ def admit_images(
             _check_pixels_shape(source, card.name, card.input, resize)
             rows = source.shape[0]
             check_rows("pixels.shape: the number of rows", rows, card, config, image_format)
-            _check_pixels_size(source, config)
+            admitted = _checked_pixels(source, config)
         case SentFiles():
             rows = len(source.data)
             check_rows("encoded.data: the number of files", rows, card, config, image_format)
-            source = SentFiles(tuple(source.data))
-            _check_files(source, card.name, card.input, config)
+            admitted = _checked_files(source, card.name, card.input, config)
     check_time(remaining_s)
-    return AdmittedImages(source, rows, card.name, card.input, resize, config.max_image_pixels, image_format)
+    return AdmittedImages(admitted, rows, card.name, card.input, resize, config.max_image_pixels, image_format)
 
 
 def _check_pixels_shape(source: SentPixels, model: str, wanted: ImageInput, resize: bool) -> None:
@@ -112,7 +120,7 @@ def _check_pixels_shape(source: SentPixels, model: str, wanted: ImageInput, resi
         raise InvalidRequest(f"{refusal}; images of {channels} channels are not resized, so send that size")
 
 
-def _check_pixels_size(source: SentPixels, config: ServerConfig) -> None:
+def _checked_pixels(source: SentPixels, config: ServerConfig) -> NDArray[np.uint8]:
     rows, height, width, channels = source.shape
     if height * width > config.max_image_pixels:
         raise InvalidRequest(
@@ -123,21 +131,25 @@ def _check_pixels_size(source: SentPixels, config: ServerConfig) -> None:
             f"pixels of shape {show_shape(source.shape)} are {size} bytes, and a request holds"
             f" {config.max_request_bytes}: send fewer rows at a time"
         )
-    if len(source.data) != size:
+    data = source.read_data()
+    if len(data) != size:
         raise InvalidRequest(
-            f"pixels.data has {len(source.data)} bytes, but shape {show_shape(source.shape)} of uint8 needs {size}"
+            f"pixels.data has {len(data)} bytes, but shape {show_shape(source.shape)} of uint8 needs {size}"
         )
+    return np.frombuffer(data, np.uint8).reshape(source.shape)
 
 
-def _check_files(source: SentFiles, model: str, wanted: ImageInput, config: ServerConfig) -> None:
+def _checked_files(source: SentFiles, model: str, wanted: ImageInput, config: ServerConfig) -> tuple[bytes, ...]:
     if wanted.channels not in FILE_CHANNELS:
         raise InvalidRequest(
             f"encoded: files hold gray or RGB, and {model!r} takes {wanted.channels} channels: send pixels"
         )
-    if (size := sum(map(len, source.data))) > config.max_request_bytes:
+    files = tuple(source.data)
+    if (size := sum(map(len, files))) > config.max_request_bytes:
         raise InvalidRequest(
             f"encoded.data has {size} bytes, and a request holds {config.max_request_bytes}: send fewer files at a time"
         )
-    for row, data in enumerate(source.data):
-        if not data.startswith(_SIGNATURES):
+    for row, data in enumerate(files):
+        if not data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
             raise InvalidRequest(f"encoded.data[{row}] is neither a PNG nor a JPEG file: send one of these")
+    return files

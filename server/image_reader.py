@@ -1,14 +1,15 @@
 """Turns admitted images into the rows that a model takes: decodes files, resizes, converts. Knows no protocol.
 
-Files are untrusted, and decoding one may cost far more memory than it has bytes. So it is done in as many threads as
-there are cores, and a request has one image in hand at a time: at most one decoded image a thread, beside small rows.
+Files are untrusted, and decoding one may cost far more memory than it has bytes: up to 12 bytes a pixel, as
+`decode_picture` says, so 400 MB for the largest image that is taken by default. So it is done in few threads, and a
+request has one image in hand at a time: at most one decoded image a thread, beside the rows that a byte budget bounds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final
 
 import numpy as np
@@ -17,9 +18,11 @@ from PIL import Image
 
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 from server.errors import DeadlinePassed, InvalidRequest, QueueFull
-from server.image_admission import AdmittedImages, SentPixels
+from server.image_admission import AdmittedImages
 
+MAX_THREADS: Final = 4  # more would take more memory than their decoders are worth
 _FORMATS: Final = ("PNG", "JPEG")
+_CLOSE_PATIENCE_S = 5.0  # a decoder cannot be interrupted, and one image takes it about a second
 _MAX_REASON: Final = 200  # characters of a decoder's own text that a message repeats
 
 
@@ -35,6 +38,12 @@ class ImageReader:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="image-reader")
         self._max_waiting_rows = max_waiting_rows
         self._waiting_rows = 0
+        self._in_hand: set[Future[NDArray[np.uint8]]] = set()
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many images wait to be read, or are being read."""
+        return self._waiting_rows
 
     async def read(self, admitted: AdmittedImages, deadline: float = math.inf) -> NDArray[np.uint8]:
         """Reads every image, shape (rows, height, width, channels) of the model, perhaps read-only.
@@ -48,8 +57,8 @@ class ImageReader:
             DeadlinePassed: the deadline came first.
         """
         source = admitted.source
-        if isinstance(source, SentPixels) and source.shape[1:] == admitted.input.row_shape:
-            return np.frombuffer(source.data, np.uint8).reshape(source.shape)
+        if isinstance(source, np.ndarray) and source.shape[1:] == admitted.input.row_shape:
+            return source
         if self._waiting_rows + admitted.rows > self._max_waiting_rows:
             raise QueueFull(
                 f"too many images wait to be read ({self._waiting_rows} of {self._max_waiting_rows},"
@@ -61,9 +70,15 @@ class ImageReader:
         finally:
             self._waiting_rows -= admitted.rows
 
-    async def close(self) -> None:
-        """Stops the threads once each has done the image in its hand. Safe to call twice."""
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+    async def close(self) -> bool:
+        """Stops the threads once each has done the image in its hand; False if one still has not after some seconds.
+
+        Python waits for such a thread before it exits, so the process is to be ended otherwise. Safe to call twice.
+        """
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if in_hand := {future for future in self._in_hand if not future.done()}:
+            in_hand = (await asyncio.to_thread(wait, in_hand, _CLOSE_PATIENCE_S)).not_done
+        return not in_hand
 
     async def _read_one_by_one(self, admitted: AdmittedImages, deadline: float) -> NDArray[np.uint8]:
         loop = asyncio.get_running_loop()
@@ -71,8 +86,14 @@ class ImageReader:
         for row in range(admitted.rows):
             if deadline <= loop.time():
                 raise DeadlinePassed("the deadline passed before the images were read: allow more time, or send fewer")
-            rows[row] = await loop.run_in_executor(self._threads, read_row, admitted, row)
+            rows[row] = await self._in_thread(admitted, row)
         return rows
+
+    async def _in_thread(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
+        self._in_hand = {future for future in self._in_hand if not future.done()}  # of callers that left, too
+        future = self._threads.submit(read_row, admitted, row)
+        self._in_hand.add(future)
+        return await asyncio.wrap_future(future)
 
 
 def read_row(admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
@@ -82,12 +103,10 @@ def read_row(admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
         InvalidRequest: it cannot be read, or has another size and is not to be resized.
     """
     source, wanted = admitted.source, admitted.input
-    if isinstance(source, SentPixels):
-        image_bytes = math.prod(source.shape[1:])
-        pixels = np.frombuffer(source.data, np.uint8, image_bytes, row * image_bytes).reshape(source.shape[1:])
-        picture = Image.fromarray(pixels[..., 0] if wanted.channels == 1 else pixels)
+    if isinstance(source, np.ndarray):
+        picture = Image.fromarray(source[row, ..., 0] if wanted.channels == 1 else source[row])
     else:
-        picture = _decode(source.data[row], f"encoded.data[{row}]", admitted)
+        picture = _decode(source[row], f"encoded.data[{row}]", admitted)
     if picture.size != (wanted.width, wanted.height):
         picture = fit_picture(picture, wanted.width, wanted.height)
     picture = picture.convert("L" if wanted.channels == 1 else "RGB")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
@@ -15,6 +16,12 @@ from server.gate import Gate
 from server.metrics import Metrics
 
 _log = logging.getLogger(__name__)
+_asked_model: ContextVar[str] = ContextVar("asked_model", default="")  # each request is answered in a task of its own
+
+
+def note_model(name: str) -> None:
+    """Tells, while a request is answered, which model it asks for, whether or not there is one."""
+    _asked_model.set(name)
 
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
@@ -57,6 +64,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         began = time.perf_counter()
         status = grpc.StatusCode.OK
+        _asked_model.set("")
         try:
             self._gate.enter()
             # Not when this coroutine ends: the answer is still to be sent then, and a drain waits for that too.
@@ -76,5 +84,4 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             _log.exception("%s failed", method)
             await context.abort(status, str(InternalError()))
         finally:
-            model = getattr(request, "model", "")
-            self._metrics.request_answered(model, method, status.name, time.perf_counter() - began)
+            self._metrics.request_answered(_asked_model.get(), method, status.name, time.perf_counter() - began)

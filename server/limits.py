@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from exporter.bundle import Card, LatentInput
+from exporter.bundle import Card, LatentInput, RowInput
 from server.config import ServerConfig
 from server.errors import DeadlinePassed, InvalidRequest
 
-_FLOAT32_BYTES: Final = 4
+FLOAT32_BYTES: Final = 4
 _MAX_QUOTED: Final = 80  # characters of the caller's own text that a message repeats
 _MAX_SHAPE_SHOWN: Final = 4
 _JPEG_CHANNELS: Final = (1, 3)
@@ -52,14 +52,22 @@ def read_format(name: str, card: Card) -> ImageFormat:
 
 def max_rows(card: Card, config: ServerConfig, image_format: ImageFormat = ImageFormat.PIXELS) -> int:
     """The most rows that one request for a model may hold, whichever limit comes first."""
-    row_bytes = math.prod(card.input.row_shape) * np.dtype(card.input.dtype).itemsize
-    max_input_bytes = config.max_latents_bytes if isinstance(card.input, LatentInput) else config.max_request_bytes
     return min(
         config.max_request_rows,
         config.max_queue_rows,
         config.max_response_bytes // _image_bytes(card, image_format),
-        max_input_bytes // row_bytes,
+        max_input_bytes(card, config) // row_bytes(card.input),
     )
+
+
+def max_input_bytes(card: Card, config: ServerConfig) -> int:
+    """The most bytes of latents, pixels or files that one request for a model may hold."""
+    return config.max_latents_bytes if isinstance(card.input, LatentInput) else config.max_request_bytes
+
+
+def row_bytes(row_input: RowInput) -> int:
+    """Size of one row."""
+    return math.prod(row_input.row_shape) * np.dtype(row_input.dtype).itemsize
 
 
 def check_rows(field: str, rows: int, card: Card, config: ServerConfig, image_format: ImageFormat) -> None:
@@ -109,4 +117,4 @@ def _too_many(rows: int, fitting: int, card: Card, config: ServerConfig, image_f
 def _image_bytes(card: Card, image_format: ImageFormat) -> int:
     """Size of one image; files are counted as the pixels they hold, and are nearly always smaller."""
     values = card.channels * card.height * card.width
-    return values * _FLOAT32_BYTES if image_format is ImageFormat.FLOAT32 else values
+    return values * FLOAT32_BYTES if image_format is ImageFormat.FLOAT32 else values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
@@ -50,12 +51,23 @@ class Metrics:
         )
         self._rows = Counter("ganserve_rows", "Rows computed.", ["model"], registry=registry)
         self._queue_rows = Gauge("ganserve_queue_rows", "Rows that wait.", ["model"], registry=registry)
+        self._unread_images = Gauge(
+            "ganserve_unread_images", "Images that wait to be decoded or resized, or are being so.", registry=registry
+        )
+        self._input_bytes = Gauge(
+            "ganserve_input_bytes", "Bytes of the images that are in work, as they came and read.", registry=registry
+        )
         self._info = Gauge(
             "ganserve_model_info",
             "1 for each served version.",
             ["model", "version", "backend", "device"],
             registry=registry,
         )
+
+    def watch_input(self, unread_images: Callable[[], int], input_bytes: Callable[[], int]) -> None:
+        """Has these asked, in a thread of the endpoint, whenever somebody looks."""
+        self._unread_images.set_function(unread_images)
+        self._input_bytes.set_function(input_bytes)
 
     def add_model(self, name: str, version: int, backend: str, device: str) -> None:
         """Makes a served model known."""

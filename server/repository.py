@@ -10,7 +10,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from exporter.bundle import BundleError, Card, fitting_batch_rows, list_models, list_versions, read_card, version_folder
+from exporter.bundle import (
+    BundleError,
+    Card,
+    ImageInput,
+    fitting_batch_rows,
+    list_models,
+    list_versions,
+    read_card,
+    version_folder,
+)
 from server.config import ServerConfig
 from server.engine import Engine, load_engine, warm_up
 from server.errors import StartupError
@@ -67,18 +76,21 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
     """The most rows of a model that are computed at once: as configured, or fewer of large images."""
-    return min(config.max_batch_size, fitting_batch_rows(card.height, card.width))
+    return min(config.max_batch_size, fitting_batch_rows(card.input, card.height, card.width))
 
 
 def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     folder = version_folder(config.models, name, version)
     card = read_card(folder)
-    if (card.name, card.version) != (name, version):
-        raise BundleError(
-            f"{folder}: its card is that of {card.name}:{card.version}; move the folder there, or export again"
-        )
     if max_rows(card, config) < 1:
         raise BundleError(f"{folder}: a single row is larger than the largest request or response that is served")
+    if isinstance(card.input, ImageInput):
+        height, width = card.input.height, card.input.width
+        if height * width > config.max_image_pixels:
+            raise BundleError(
+                f"{folder}: takes images of {height}x{width} (height x width), and --max-image-pixels is"
+                f" {config.max_image_pixels}: raise it to {height * width}"
+            )
     began = time.perf_counter()
     engine = load_engine(folder, card, config.backend, config.device)
     loaded = time.perf_counter()

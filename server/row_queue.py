@@ -78,6 +78,7 @@ class RowQueue:
         self._on_change = on_change
         self._entries: OrderedDict[Entry, None] = OrderedDict()  # any entry leaves in constant time
         self.rows = 0
+        self.reserved_rows = 0  # for requests whose rows are still being made
 
     def __bool__(self) -> bool:
         return bool(self._entries)
@@ -96,9 +97,10 @@ class RowQueue:
             raise InvalidRequest(
                 f"{rows} rows are more than the queue ever holds ({self._max_rows}): ask for fewer at a time"
             )
-        if self.rows + rows > self._max_rows:
+        taken = self.rows + self.reserved_rows
+        if taken + rows > self._max_rows:
             raise QueueFull(
-                f"the queue of {self._name!r} is full ({self.rows} of {self._max_rows} rows wait,"
+                f"the queue of {self._name!r} is full ({taken} of {self._max_rows} rows wait,"
                 f" {rows} more do not fit): try again after a pause"
             )
 

@@ -42,3 +42,19 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
+
+
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG file of so many scans, of which most hold nothing."""
+    data = encoded(noise(16, 16, 3), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") :]
+    header = scan[: 2 + int.from_bytes(scan[2:4], "big")]
+    return data[:-2] + header * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def many_chunks(count: int, kind: bytes = b"tEXt", data: bytes = b"a\x00b", before: bytes = b"IDAT") -> bytes:
+    """A PNG file with so many more chunks before its pixels, or before its end."""
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    file = encoded(noise(8, 8, 3))
+    place = file.index(before) - 4
+    return file[:place] + chunk * count + file[place:]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
+from ganserve import pictures
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
-from tests.picture_files import TURNED_LEFT, encoded, noise, orientation, png_that_claims
+from tests.picture_files import TURNED_LEFT, encoded, many_chunks, many_scans, noise, orientation, png_that_claims
 
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF")
 
@@ -52,6 +54,98 @@ def test_exif_rotation_is_applied(kind: str) -> None:
     upright[:, 8:] = 255
     pixels = decode(encoded(np.rot90(upright), kind, exif=orientation(TURNED_LEFT)))
     np.testing.assert_allclose(pixels.astype(int), upright.astype(int), atol=2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("value", range(1, 9))
+def test_every_orientation_is_that_of_pillow(kind: str, value: int) -> None:
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(noise(6, 10, 3), kind, exif=orientation(value), **lossless)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(decode(data, formats=(kind,)), expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\x00\x00",
+        b"Exif\x00\x00junk",
+        b"Exif\x00\x00II*\x00\xff\xff\xff\xff",
+        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00",
+        b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + bytes(range(250)) * 4,
+    ],
+)
+def test_a_broken_exif_block_does_not_make_a_picture_bad(kind: str, exif: bytes) -> None:
+    pixels = noise(8, 8, 3)
+    np.testing.assert_array_equal(decode(encoded(pixels, kind, exif=exif)), decode(encoded(pixels, kind)))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_tags_that_claim_the_same_bytes_over_and_over_are_never_read(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def fail(image: Image.Image) -> None:
+        raise AssertionError("the EXIF block was parsed")
+
+    exif = orientation(TURNED_LEFT)
+    data = encoded(noise(4, 9), kind, exif=exif)
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    assert decode(data).shape == (9, 4)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
+def test_a_picture_converted_in_strips_is_that_converted_whole(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    image = Image.fromarray(noise(11, 7, 4))
+    more: dict[str, Any] = {"transparency": 3} if mode == "P" else {}
+    if mode in {"LA", "P"}:
+        image = image.convert("RGB").convert("P") if mode == "P" else image.convert("LA")
+    elif mode != "RGBA":
+        dtype = {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]
+        image = Image.fromarray(noise(11, 7).astype(dtype) / 255 if mode == "F" else noise(11, 7).astype(dtype) * 257)
+    data = encoded(image, "TIFF" if mode in {"I", "F"} else "PNG", **more)
+    whole = decode(data)
+    monkeypatch.setattr(pictures, "_STRIP_PIXELS", 20)
+    np.testing.assert_array_equal(decode(data), whole)
+
+
+def test_transparency_is_laid_on_white_as_pillow_does() -> None:
+    image = Image.fromarray(noise(9, 9, 4))
+    page = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    np.testing.assert_array_equal(decode(encoded(image)), np.asarray(page))
+
+
+def test_every_16_bit_level_is_rounded_to_the_nearest() -> None:
+    levels = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    pixels = decode(encoded(levels), max_pixels=1 << 16)
+    np.testing.assert_array_equal(pixels, np.rint(levels / 257).astype(np.uint8))
+
+
+def test_too_little_memory_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: ImageFile.ImageFile) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    with pytest.raises(MemoryError):
+        decode(encoded(noise(4, 4)))
+
+
+@pytest.fixture
+def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails the test if Pillow is given any file."""
+
+    def fail(*arguments: object, **more: object) -> None:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr(Image, "open", fail)
+
+
+@pytest.mark.usefixtures("never_opened")
+@pytest.mark.parametrize("data", [many_scans(101), many_chunks(1001)], ids=["JPEG", "PNG"])
+def test_bombs_of_time_and_metadata_are_refused_before_pillow_sees_them(data: bytes) -> None:
+    with pytest.raises(UnreadablePictureError, match="more than"):
+        decode(data)
 
 
 def test_the_first_frame_of_an_animation_counts() -> None:

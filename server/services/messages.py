@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -70,7 +71,7 @@ def serialize_response(
     return response.SerializeToString()
 
 
-def model_message(model: ServedModel, max_request_rows: int) -> pb.Model:
+def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: int) -> pb.Model:
     """What ListModels tells about a model."""
     card = model.card
     message = pb.Model(
@@ -85,6 +86,7 @@ def model_message(model: ServedModel, max_request_rows: int) -> pb.Model:
         device=model.device,
         backend=model.backend,
         max_request_rows=max_request_rows,
+        max_request_bytes=max_request_bytes,
     )
     if isinstance(card.input, LatentInput):
         message.task = pb.TASK_GENERATE
@@ -97,9 +99,10 @@ def model_message(model: ServedModel, max_request_rows: int) -> pb.Model:
     return message
 
 
-def _tensor_fields(tensor: pb.Tensor) -> tuple[str, tuple[int, ...], bytes]:
-    """Dtype, shape and data."""
-    return _enum_name(pb.DataType, tensor.dtype, "DATA_TYPE_"), tuple(tensor.shape[:_SHAPE_LENGTH]), tensor.data
+def _tensor_fields(tensor: pb.Tensor) -> tuple[str, tuple[int, ...], Callable[[], bytes]]:
+    """Dtype, shape, and what reads the data."""
+    dtype = _enum_name(pb.DataType, tensor.dtype, "DATA_TYPE_")
+    return dtype, tuple(tensor.shape[:_SHAPE_LENGTH]), lambda: tensor.data
 
 
 def _enum_name(enum: Any, number: int, prefix: str) -> str:

@@ -165,7 +165,8 @@ def test_missing_card_and_card_that_is_a_folder_give_one_line(tmp_path: Path) ->
 @given(cards)
 def test_triton_config_is_one_for_any_card(card: Card) -> None:
     config = text_format.Parse(bundle.triton_config(card), model_config_pb2.ModelConfig())
-    assert (config.name, config.platform, config.max_batch_size) == (card.name, "onnxruntime_onnx", 64)
+    batch_rows = bundle.proven_batch_rows(card.input, card.height, card.width)
+    assert (config.name, config.platform, config.max_batch_size) == (card.name, "onnxruntime_onnx", batch_rows)
     (taken,) = config.input
     images, pixels = config.output
     if isinstance(card.input, LatentInput):
@@ -179,6 +180,25 @@ def test_triton_config_is_one_for_any_card(card: Card) -> None:
     assert (pixels.name, pixels.data_type) == ("pixels", model_config_pb2.TYPE_UINT8)
     assert list(pixels.dims) == [card.height, card.width, card.channels]
     assert config.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize(
+    ("row_input", "side", "fitting", "proven"),
+    [
+        (LatentInput(latent_dim=6), 64, 256, 64),
+        (LatentInput(latent_dim=6), 256, 16, 16),
+        (LatentInput(latent_dim=1 << 20), 64, 256, 64),
+        (LatentInput(latent_dim=6), 4096, 2, 2),
+        (ImageInput(channels=3, height=64, width=64), 256, 16, 16),
+        (ImageInput(channels=3, height=256, width=256), 64, 16, 16),
+        (ImageInput(channels=3, height=4096, width=4096), 64, 2, 2),
+    ],
+)
+def test_batches_fit_the_larger_of_what_goes_in_and_what_comes_out(
+    row_input: RowInput, side: int, fitting: int, proven: int
+) -> None:
+    assert bundle.fitting_batch_rows(row_input, side, side) == fitting
+    assert bundle.proven_batch_rows(row_input, side, side) == proven
 
 
 @pytest.mark.parametrize("row_input", [LatentInput(latent_dim=6), ImageInput(channels=3, height=8, width=12)])

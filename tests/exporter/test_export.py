@@ -17,19 +17,16 @@ from torch import nn
 from exporter import bundle, verify
 from exporter.bundle import BundleError, LatentInput
 from exporter.errors import ExportError, InputError, ParityError
-from exporter.export import Plan, export, export_all, plan_export, plan_exports
+from exporter.export import export, plan_export, plan_exports
 from exporter.fold import fold_batch_norms
 from exporter.onnx_graph import check_folded
-from exporter.source import Source
 from exporter.torchscript import quiet_torchscript
-from tests.exporter.conftest import IMAGE_INPUT, Exported, make_source, make_translator_source
+from tests.exporter.conftest import IMAGE_INPUT, Exported, make_source
 from tests.exporter.generators import (
     LATENT_DIM,
-    BatchMeanTranslator,
     BranchingGenerator,
     FixedBatchGenerator,
     FlatGenerator,
-    InverseTranslator,
     NoisyGenerator,
     OneByOneGenerator,
     randomise,
@@ -157,7 +154,7 @@ def test_unfolded_export_keeps_a_generator_that_folding_breaks(tmp_path: Path) -
 
 def test_generator_that_onnx_cannot_hold_is_not_published(tmp_path: Path) -> None:
     source = make_source(BranchingGenerator())
-    with pytest.raises(ExportError, match=r"^the generator cannot be exported to ONNX .*must not depend on the values"):
+    with pytest.raises(ExportError, match=r"^the network cannot be exported to ONNX .*must not depend on the values"):
         export(source, plan_export(tmp_path, "tiny", None))
     assert_nothing_was_left(tmp_path)
 
@@ -228,34 +225,6 @@ def test_instance_norm_stays_one_node_each(exported_translator: Exported) -> Non
     modules = exported_translator.source.network.modules()
     expected = sum(isinstance(module, nn.InstanceNorm2d) for module in modules)
     assert [node.op_type for node in model.graph.node].count("InstanceNormalization") == expected
-
-
-def pair_of(tmp_path: Path, second: nn.Module) -> list[tuple[Source, Plan]]:
-    sources = [make_translator_source(network) for network in (InverseTranslator(), second)]
-    return list(zip(sources, plan_exports(tmp_path, ["pair-a2b", "pair-b2a"], None), strict=True))
-
-
-def test_networks_of_a_run_are_published_together(tmp_path: Path) -> None:
-    steps: list[str] = []
-    published = export_all(pair_of(tmp_path, nn.Identity()), steps.append)
-    assert [folder for folder, _ in published] == [tmp_path / "pair-a2b" / "1", tmp_path / "pair-b2a" / "1"]
-    assert [bundle.read_card(folder) for folder, _ in published] == [card for _, card in published]
-    assert bundle.list_models(tmp_path) == ["pair-a2b", "pair-b2a"]
-    assert {"pair-a2b: write ONNX", "pair-b2a: write ONNX"} < set(steps)
-    assert steps.index("publish") == len(steps) - 1
-
-
-def test_nothing_is_published_unless_all_networks_are_proven(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image of a row changes"):
-        export_all(pair_of(tmp_path, BatchMeanTranslator()))
-    assert_nothing_was_left(tmp_path)
-
-
-def test_repository_that_refuses_the_second_network_is_said_to_hold_the_first(tmp_path: Path) -> None:
-    exports = pair_of(tmp_path, nn.Identity())
-    (tmp_path / "pair-b2a" / "1").mkdir(parents=True)  # another export was faster
-    with pytest.raises(BundleError, match=r"pair-b2a/1 exists already.*; already published: .*pair-a2b/1$"):
-        export_all(exports)
 
 
 def test_steps_are_announced_in_order(tmp_path: Path) -> None:

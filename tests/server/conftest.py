@@ -79,16 +79,16 @@ def stub(server: Server, connect: Callable[[Server], grpc.aio.Channel]) -> Any:
 
 
 @pytest.fixture
-async def hold() -> AsyncIterator[Callable[[Server], HeldRun]]:
-    """Puts an engine that the test controls behind the model "tiny"; released at the end."""
+async def hold() -> AsyncIterator[Callable[..., HeldRun]]:
+    """Puts an engine that the test controls behind a model, "tiny" unless another is named; released at the end."""
     replaced: list[tuple[HeldRun, Batcher]] = []
 
-    def hold_one(server: Server) -> HeldRun:
+    def hold_one(server: Server, name: str = "tiny") -> HeldRun:
         held = HeldRun()
         config = server.config
-        batcher = Batcher(held, max_batch_rows=config.max_batch_size, max_queue_rows=config.max_queue_rows, name="tiny")
-        replaced.append((held, server.catalog["tiny"].batcher))
-        server.catalog.add(replace(server.catalog["tiny"], batcher=batcher))
+        batcher = Batcher(held, max_batch_rows=config.max_batch_size, max_queue_rows=config.max_queue_rows, name=name)
+        replaced.append((held, server.catalog[name].batcher))
+        server.catalog.add(replace(server.catalog[name], batcher=batcher))
         return held
 
     yield hold_one

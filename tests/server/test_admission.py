@@ -17,7 +17,13 @@ from server.limits import ImageFormat
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR
 
 CONFIG = ServerConfig(max_request_rows=8)
-TWO_ROWS = SentLatents("FLOAT32", (2, 4), bytes(32))
+
+
+def sent_latents(dtype: str, shape: tuple[int, ...], data: bytes) -> SentLatents:
+    return SentLatents(dtype, shape, lambda: data)
+
+
+TWO_ROWS = sent_latents("FLOAT32", (2, 4), bytes(32))
 
 
 def admit_tiny(source: Any, format_name: str = "PIXELS", remaining_s: float | None = None, **limits: Any) -> Any:
@@ -51,9 +57,18 @@ def test_a_message_never_repeats_much_of_what_the_caller_sent() -> None:
 
 def test_sent_latents_are_read_as_they_are() -> None:
     values = np.arange(8, dtype="<f4").reshape(2, 4)
-    admitted = admit_tiny(SentLatents("FLOAT32", (2, 4), values.tobytes()))
+    admitted = admit_tiny(sent_latents("FLOAT32", (2, 4), values.tobytes()))
     assert (admitted.rows, admitted.image_format) == (2, ImageFormat.PIXELS)
     np.testing.assert_array_equal(read_latents(admitted), values)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("UINT8", (2, 4)), ("FLOAT32", (2, 5)), ("FLOAT32", (9, 4))])
+def test_latents_are_not_even_copied_before_all_else_is_right(dtype: str, shape: tuple[int, ...]) -> None:
+    def fail() -> bytes:
+        raise AssertionError("the latents were copied")
+
+    with pytest.raises(InvalidRequest):
+        admit_tiny(SentLatents(dtype, shape, fail))
 
 
 def test_seeded_latents_are_those_that_every_stage_draws() -> None:
@@ -65,21 +80,21 @@ def test_seeded_latents_are_those_that_every_stage_draws() -> None:
     ("source", "message"),
     [
         (None, "neither latents nor seeded is set"),
-        (SentLatents("UINT8", (2, 4), bytes(8)), "latents.dtype is 'UINT8': send FLOAT32"),
-        (SentLatents("99", (2, 4), bytes(8)), "latents.dtype is '99'"),
-        (SentLatents("FLOAT32", (), bytes(32)), r"latents.shape is \(\): 'tiny' takes \(rows, 4\)"),
-        (SentLatents("FLOAT32", (8,), bytes(32)), r"latents.shape is \(8\)"),
-        (SentLatents("FLOAT32", (2, 5), bytes(40)), r"latents.shape is \(2, 5\)"),
-        (SentLatents("FLOAT32", (1, 1, 1, 1, 1), b""), r"latents.shape is \(1, 1, 1, 1, \.\.\.\)"),
-        (SentLatents("FLOAT32", (0, 4), b""), "latents.shape: the number of rows is 0"),
-        (SentLatents("FLOAT32", (-1, 4), bytes(16)), "latents.shape: the number of rows is -1"),
-        (SentLatents("FLOAT32", (2**63 - 1, 4), bytes(16)), "rows are too many for one request: ask for at most 8"),
-        (SentLatents("FLOAT32", (2**62, 4), b""), "too many"),  # 2**62 * 4 * 4 is 0 in 64 bits
+        (sent_latents("UINT8", (2, 4), bytes(8)), "latents.dtype is 'UINT8': send FLOAT32"),
+        (sent_latents("99", (2, 4), bytes(8)), "latents.dtype is '99'"),
+        (sent_latents("FLOAT32", (), bytes(32)), r"latents.shape is \(\): 'tiny' takes \(rows, 4\)"),
+        (sent_latents("FLOAT32", (8,), bytes(32)), r"latents.shape is \(8\)"),
+        (sent_latents("FLOAT32", (2, 5), bytes(40)), r"latents.shape is \(2, 5\)"),
+        (sent_latents("FLOAT32", (1, 1, 1, 1, 1), b""), r"latents.shape is \(1, 1, 1, 1, \.\.\.\)"),
+        (sent_latents("FLOAT32", (0, 4), b""), "latents.shape: the number of rows is 0"),
+        (sent_latents("FLOAT32", (-1, 4), bytes(16)), "latents.shape: the number of rows is -1"),
+        (sent_latents("FLOAT32", (2**63 - 1, 4), bytes(16)), "rows are too many for one request: ask for at most 8"),
+        (sent_latents("FLOAT32", (2**62, 4), b""), "too many"),  # 2**62 * 4 * 4 is 0 in 64 bits
         (
-            SentLatents("FLOAT32", (2, 4), bytes(31)),
+            sent_latents("FLOAT32", (2, 4), bytes(31)),
             r"latents.data has 31 bytes, but shape \(2, 4\) of float32 needs 32",
         ),
-        (SentLatents("FLOAT32", (2, 4), bytes(33)), "latents.data has 33 bytes"),
+        (sent_latents("FLOAT32", (2, 4), bytes(33)), "latents.data has 33 bytes"),
         (SeededLatents(0, 0), "seeded.count is 0: ask for at least 1 row"),
         (SeededLatents(0, 9), "9 rows are too many for one request: ask for at most 8 at a time"),
     ],
@@ -99,7 +114,7 @@ def test_a_format_or_a_deadline_that_cannot_be_met_is_refused() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_values_that_are_not_finite_are_refused_by_their_place(value: float) -> None:
-    source = SentLatents("FLOAT32", (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, value, 0, 0))
+    source = sent_latents("FLOAT32", (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, value, 0, 0))
     with pytest.raises(InvalidRequest, match=r"latents\[1, 1\] is -?(nan|inf): send finite values only"):
         read_latents(admit_tiny(source))
 
@@ -116,7 +131,7 @@ def test_a_translator_says_which_call_it_takes() -> None:
 )
 def test_whatever_is_sent_is_either_read_in_full_or_refused(dtype: str, shape: list[int], data: bytes) -> None:
     try:
-        latents = read_latents(admit_tiny(SentLatents(dtype, tuple(shape), data)))
+        latents = read_latents(admit_tiny(sent_latents(dtype, tuple(shape), data)))
     except InvalidRequest:
         return  # any other error fails the test
     assert list(latents.shape) == shape

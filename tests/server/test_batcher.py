@@ -65,6 +65,23 @@ async def test_only_what_somebody_in_the_batch_asked_for_is_computed(batchers: A
     assert set(await pixels) == PIXELS
 
 
+async def test_room_is_kept_for_rows_that_are_still_being_made(batchers: Any, held: HeldRun) -> None:
+    batcher = batchers(max_queue_rows=5)
+    first = await occupy(batcher, held)
+    with batcher.reserve(3):
+        with pytest.raises(QueueFull, match=r"\(3 of 5 rows wait, 3 more do not fit\)"), batcher.reserve(3):
+            raise AssertionError("there was room")
+        with pytest.raises(QueueFull):
+            await batcher.submit(rows_of(4, 5, 6), IMAGES)
+        waiting = submit(batcher, 1, 2)
+        await settle()
+    taken_over = submit(batcher, 7, 8, 9)
+    await settle()
+    assert batcher.queued_rows == 5
+    held.release_all()
+    await asyncio.gather(first, waiting, taken_over)
+
+
 async def test_several_engines_compute_at_once(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(concurrency=2)
     tasks = [submit(batcher, 1), submit(batcher, 2)]

@@ -158,6 +158,7 @@ async def test_models_are_listed_with_what_a_caller_needs_to_know(
         device="cpu",
         backend="onnx",
         max_request_rows=100,
+        max_request_bytes=100 * 16_384,
         task=pb.TASK_GENERATE,
     )
 

@@ -16,8 +16,14 @@ from tests.picture_files import encoded, noise, png_that_claims
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
 
 CONFIG = ServerConfig(max_request_rows=8)
-TWO_ROWS = SentPixels("UINT8", (2, 4, 6, 3), bytes(144))
 PNG = encoded(noise(4, 6, 3))
+
+
+def pixels_of(*shape: int, data: bytes = b"", dtype: str = "UINT8") -> SentPixels:
+    return SentPixels(dtype, shape, lambda: data)
+
+
+TWO_ROWS = pixels_of(2, 4, 6, 3, data=bytes(144))
 
 
 def admit(
@@ -37,10 +43,6 @@ def test_what_may_be_read_is_admitted(source: Any, rows: int) -> None:
     admitted = admit(source, "JPEG")
     assert (admitted.rows, admitted.image_format, admitted.model) == (rows, ImageFormat.JPEG, "tiny-a2b")
     assert admitted.input == TRANSLATOR.input
-
-
-def pixels_of(*shape: int, data: bytes = b"", dtype: str = "UINT8") -> SentPixels:
-    return SentPixels(dtype, shape, data)
 
 
 @pytest.mark.parametrize("resize", [False, True])
@@ -76,6 +78,25 @@ def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, me
     with pytest.raises(InvalidRequest, match=message) as error:
         admit(source, resize=resize)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "limits"),
+    [
+        ("FLOAT32", (2, 4, 6, 3), {}),
+        ("UINT8", (2, 4, 6, 1), {}),
+        ("UINT8", (9, 4, 6, 3), {}),
+        ("UINT8", (2, 4, 6, 3), {"max_request_bytes": 143}),
+    ],
+)
+def test_pixels_are_not_even_copied_before_all_else_is_right(
+    dtype: str, shape: tuple[int, ...], limits: dict[str, Any]
+) -> None:
+    def fail() -> bytes:
+        raise AssertionError("the pixels were copied")
+
+    with pytest.raises(InvalidRequest):
+        admit(SentPixels(dtype, shape, fail), **limits)
 
 
 def test_pixels_of_another_size_are_admitted_to_be_resized_only() -> None:
@@ -151,7 +172,7 @@ def test_whatever_shape_is_sent_is_either_right_or_refused(
         size *= side
     data = bytes(min(1000, max(0, size + spare)))
     try:
-        admitted = admit(SentPixels(dtype, tuple(shape), data), resize=resize)
+        admitted = admit(pixels_of(*shape, data=data, dtype=dtype), resize=resize)
     except InvalidRequest:
         return  # any other error fails the test
     assert (dtype, admitted.rows, len(data)) == ("UINT8", shape[0], size)

@@ -36,7 +36,7 @@ def files(*data: bytes, resize: bool = False, channels: int = 3, size: tuple[int
 
 
 def pixels(array: NDArray[np.uint8], *, size: tuple[int, int] = (HEIGHT, WIDTH)) -> AdmittedImages:
-    source = SentPixels("UINT8", array.shape, array.tobytes())
+    source = SentPixels("UINT8", array.shape, array.tobytes)
     return admit_images(source, "PIXELS", None, translator_of(array.shape[3], *size), ServerConfig(), resize=True)
 
 
@@ -225,3 +225,18 @@ async def test_images_that_wait_are_bounded(reader: ImageReader, held_decoder: H
     held_decoder.release(100)
     await reading
     assert len(await reader.read(some_files(7))) == 7
+
+
+async def test_a_decoder_that_does_not_end_holds_up_nothing(
+    monkeypatch: pytest.MonkeyPatch, held_decoder: HeldDecoder
+) -> None:
+    monkeypatch.setattr(image_reader, "_CLOSE_PATIENCE_S", 0.01)
+    reader = ImageReader(threads=1, max_waiting_rows=16)
+    reading = asyncio.create_task(reader.read(some_files(2)))
+    await until(lambda: held_decoder.started == [0])
+    reading.cancel()
+    assert not await reader.close()
+    monkeypatch.setattr(image_reader, "_CLOSE_PATIENCE_S", 20.0)
+    held_decoder.release(1)
+    assert await reader.close()
+    assert held_decoder.started == [0]

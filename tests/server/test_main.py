@@ -36,8 +36,8 @@ def launch(repository: Path) -> Iterator[Launch]:
     """Starts `python -m server` on `repository`; killed at the end if it still runs."""
     processes: list[subprocess.Popen[str]] = []
 
-    def launch_one(*flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "server", "--models", str(repository), "--device", "cpu", *ANY_PORTS, *flags]
+    def launch_one(*flags: str, program: tuple[str, str] = ("-m", "server")) -> subprocess.Popen[str]:
+        command = [sys.executable, *program, "--models", str(repository), "--device", "cpu", *ANY_PORTS, *flags]
         processes.append(
             subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
@@ -117,6 +117,38 @@ def test_odd_metadata_in_a_picture_neither_fails_a_request_nor_fills_the_log(lau
     assert process.wait(timeout=20) == 0
     assert process.stderr is not None
     assert "EXIF" not in process.stderr.read()
+
+
+ENDLESS_DECODER = """
+import threading
+from server import image_reader
+from server.__main__ import main
+def read_row(admitted, row):
+    print("decoding", flush=True)
+    threading.Event().wait()
+image_reader.read_row = read_row
+image_reader._CLOSE_PATIENCE_S = 0.01
+main()
+"""
+
+
+def test_an_image_that_is_decoded_for_ever_does_not_keep_the_process_from_ending_well(
+    launch: Launch, repository: Path
+) -> None:
+    publish_tiny_translator(repository)
+    process = launch(program=("-c", ENDLESS_DECODER))
+    _, address = wait_until_ready(process)
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = GeneratorStub(channel)  # type: ignore[no-untyped-call]  # generated
+        picture = encoded(noise(4, 6, 3))
+        call = stub.Translate.future(pb.TranslateRequest(model="tiny-a2b", encoded=pb.EncodedImages(data=[picture])))
+        assert process.stdout is not None
+        assert process.stdout.readline() == "decoding\n"
+        call.cancel()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    assert process.stderr is not None
+    assert "is still being decoded for nobody" in process.stderr.read()
 
 
 def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:

@@ -11,7 +11,7 @@ from exporter.bundle import CARD_FILE, ONNX_FILE
 from server.config import ServerConfig
 from server.errors import StartupError
 from server.repository import load_repository
-from tests.server.tiny_bundles import publish_tiny_bundle
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
 
 
 def served(config: ServerConfig) -> list[tuple[str, int]]:
@@ -95,3 +95,15 @@ def test_each_model_gets_one_line_in_the_log(config: ServerConfig, caplog: pytes
     (line,) = caplog.messages
     assert line.startswith("tiny:1: onnx on cpu, ")
     assert "warmed up in" in line
+
+
+def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_the_flag_named(
+    config: ServerConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_tiny_translator(config.models)
+    assert served(replace(config, max_image_pixels=24)) == [("tiny", 1), ("tiny-a2b", 1)]
+    assert served(replace(config, max_image_pixels=23)) == [("tiny", 1)]
+    assert any(
+        "takes images of 4x6 (height x width), and --max-image-pixels is 23: raise it to 24" in line
+        for line in caplog.messages
+    )

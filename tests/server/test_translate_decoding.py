@@ -22,7 +22,7 @@ from server.image_admission import AdmittedImages
 from tests.picture_files import encoded, noise
 from tests.server.held_run import until
 from tests.server.tiny_bundles import publish_tiny_translator
-from tests.server.translate_requests import GOOD, INVALID, SIZE, files, refusal
+from tests.server.translate_requests import GOOD, INVALID, SIZE, files, refusal, stub_of
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def full_batcher(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(batcher: Batcher, rows: int) -> None:
         raise QueueFull("full")
 
-    monkeypatch.setattr(Batcher, "check_room", refuse)
+    monkeypatch.setattr(Batcher, "_check_room", refuse)
 
 
 class Decoding:
@@ -69,6 +69,21 @@ async def decoding(monkeypatch: pytest.MonkeyPatch) -> Any:
 async def test_nothing_is_decoded_for_a_queue_that_is_full(stub: Any, decoding: Decoding) -> None:
     assert (await refusal(stub, files(GOOD)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert decoding.started == 0
+
+
+async def test_rows_that_are_being_read_are_in_the_queue_already(
+    start_server: Any, connect: Any, decoding: Decoding
+) -> None:
+    server = await start_server(max_queue_rows=3)
+    stub = stub_of(connect(server))
+    accepted = asyncio.ensure_future(stub.Translate(files(GOOD, GOOD)))
+    await until(lambda: decoding.started == 1)
+    code, details = await refusal(stub, files(GOOD, GOOD))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the queue of 'tiny-a2b' is full (2 of 3 rows wait, 2 more do not fit)" in details
+    decoding.release_all()
+    assert len((await accepted).encoded.data) == 2
+    assert len((await stub.Translate(files(GOOD, GOOD, GOOD))).encoded.data) == 3
 
 
 async def test_a_deadline_that_passes_ends_the_decoding(server: Server, stub: Any, decoding: Decoding) -> None:

@@ -212,6 +212,7 @@ async def test_translators_are_listed_with_what_goes_in(start_server: Start, con
         device="cpu",
         backend="onnx",
         max_request_rows=100,
+        max_request_bytes=7200,
         task=pb.TASK_TRANSLATE,
         input_image=pb.ImageShape(channels=3, height=4, width=6),
     )

@@ -1,0 +1,43 @@
+"""How many bytes of input may be in the server at once. Arithmetic alone; used on the event loop only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from server.errors import QueueFull
+
+
+class ByteBudget:
+    """Bytes that are given out and given back.
+
+    Args:
+        total_bytes: the most that may be out at once.
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._used_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """How many are out."""
+        return self._used_bytes
+
+    @contextmanager
+    def reserve(self, size_bytes: int) -> Iterator[None]:
+        """Holds so many bytes until it is left.
+
+        Raises:
+            QueueFull: they are not there now.
+        """
+        if self._used_bytes + size_bytes > self._total_bytes:
+            raise QueueFull(
+                f"too much input waits ({self._used_bytes} of {self._total_bytes} bytes, {size_bytes} more do not fit):"
+                " try again after a pause"
+            )
+        self._used_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._used_bytes -= size_bytes

@@ -1,0 +1,62 @@
+"""Turns the bytes of a request into its message, off the event loop if there are many. Knows no one message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, nullcontext
+from typing import Final, ParamSpec, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from server.errors import InvalidRequest
+
+# Work on fewer bytes than this is done sooner than a thread takes it over.
+THREAD_WORTHY_BYTES: Final = 256 << 10
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+_Request = TypeVar("_Request", bound=Message)
+
+
+class MessageParser:
+    """Parses requests, and large ones one at a time.
+
+    A hostile message fills up to sixteen times its size once it is parsed, until it is refused. Two would be parsed no
+    sooner side by side, as the parser holds the interpreter's lock.
+    """
+
+    def __init__(self) -> None:
+        self._large_one = asyncio.Lock()
+
+    @asynccontextmanager
+    async def parsed(self, kind: type[_Request], body: bytes) -> AsyncIterator[_Request]:
+        """Gives the message in `body`; it must not be kept for longer.
+
+        Raises:
+            InvalidRequest: it is none of that kind.
+        """
+        large = is_thread_worthy(len(body))
+        async with self._large_one if large else nullcontext():
+            try:
+                request = await in_thread_if(large, kind.FromString, body)
+            except DecodeError as error:
+                raise InvalidRequest(
+                    f"the request is no {kind.__name__}: send one as proto/ganserve/v1/generator.proto has it"
+                ) from error
+            yield request
+
+
+def is_thread_worthy(size_bytes: int) -> bool:
+    """Whether work on so many bytes would hold up the event loop."""
+    return size_bytes >= THREAD_WORTHY_BYTES
+
+
+async def in_thread_if(
+    slow: bool,
+    function: Callable[_Arguments, _Result],
+    *args: _Arguments.args,
+    **kwargs: _Arguments.kwargs,
+) -> _Result:
+    """Calls a function, in a thread if it is slow."""
+    return await asyncio.to_thread(function, *args, **kwargs) if slow else function(*args, **kwargs)

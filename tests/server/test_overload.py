@@ -1,0 +1,127 @@
+"""What a server does with more than it can take: bytes, messages, callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ganserve.v1 import generator_pb2 as pb
+from server.app import Server
+from server.config import MESSAGE_OVERHEAD_BYTES, ServerConfig
+from tests.picture_files import encoded, noise
+from tests.server.held_run import HeldRun, until
+from tests.server.tiny_bundles import publish_tiny_translator
+from tests.server.translate_requests import GOOD, INVALID, SIZE, files, raw, refusal, stub_of
+
+Start = Callable[..., Awaitable[Server]]
+Connect = Callable[[Server], grpc.aio.Channel]
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.fixture
+def repository(repository: Path) -> Path:
+    """Holds "tiny" and "tiny-a2b"."""
+    publish_tiny_translator(repository)
+    return repository
+
+
+async def status_of(channel: grpc.aio.Channel, method: str, body: bytes) -> tuple[grpc.StatusCode, str]:
+    """How bytes that need not be a message are refused."""
+    call: Any = channel.unary_unary(f"/ganserve.v1.Generator/{method}")
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call(body)
+    return error.value.code(), error.value.details() or ""
+
+
+@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels"])
+async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: Connect, method: str) -> None:
+    server = Server(config)
+    try:
+        await server.listen()
+        code, details = await status_of(connect(server), method, b"\xff")
+        assert (code, "the server is starting" in details) == (grpc.StatusCode.UNAVAILABLE, True)
+    finally:
+        await server.close()
+
+
+@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels"])
+async def test_bytes_that_are_no_message_are_invalid(server: Server, connect: Connect, method: str) -> None:
+    code, details = await status_of(connect(server), method, b"\xff")
+    assert code is INVALID
+    assert details.startswith(f"the request is no {method}Request: send one as")
+
+
+@pytest.mark.parametrize("request_message", [raw(noise(3, *SIZE, 3)), files(GOOD, GOOD, GOOD)], ids=["pixels", "files"])
+async def test_images_in_work_are_bounded_in_bytes(
+    start_server: Start, connect: Connect, hold: Callable[..., HeldRun], request_message: pb.TranslateRequest
+) -> None:
+    size = len(request_message.SerializeToString()) + 3 * 72  # as it came, and its rows
+    server = await start_server(max_request_bytes=1000)
+    budget = server._input_budget
+    budget._total_bytes = 2 * size
+    held, stub = hold(server, "tiny-a2b"), stub_of(connect(server))
+    accepted = [asyncio.ensure_future(stub.Translate(request_message)) for _ in range(2)]
+    await until(lambda: budget.used_bytes == 2 * size)
+    code, details = await refusal(stub, request_message)
+    assert code is EXHAUSTED
+    assert details.endswith("more do not fit): try again after a pause")
+    assert (await stub.Generate(pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(count=1)))).images.shape
+    held.release_all()
+    await asyncio.gather(*accepted)
+    await until(lambda: budget.used_bytes == 0)
+
+
+async def test_tiny_files_count_as_the_rows_they_become(start_server: Start, connect: Connect) -> None:
+    server = await start_server()
+    pixel = files(encoded(noise(1, 1, 3)), resize=True)
+    server._input_budget._total_bytes = len(pixel.SerializeToString()) + 71
+    code, details = await refusal(stub_of(connect(server)), pixel)
+    assert code is EXHAUSTED
+    assert "72 more do not fit" in details
+    assert server._input_budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("max_request_bytes", [1000, 64 << 20, 1 << 30])
+def test_the_largest_request_alone_always_fits(max_request_bytes: int) -> None:
+    config = ServerConfig(max_request_bytes=max_request_bytes)
+    assert config.input_budget_bytes >= max(512 << 20, 2 * max_request_bytes + MESSAGE_OVERHEAD_BYTES)
+
+
+async def test_a_message_larger_than_any_latents_is_refused_unread(start_server: Start, connect: Connect) -> None:
+    server = await start_server(max_request_rows=1)
+    code, details = await status_of(connect(server), "Generate", b"\xff" * (1 << 17))
+    assert (code, details) == (
+        INVALID,
+        "the request has 131072 bytes, and latents may have 16384: send fewer rows at a time",
+    )
+
+
+async def test_more_callers_than_can_be_served_are_turned_away(
+    start_server: Start, connect: Connect, hold: Callable[..., HeldRun]
+) -> None:
+    server = await start_server(max_concurrent_requests=1)
+    held, stub = hold(server, "tiny-a2b"), stub_of(connect(server))
+    first = asyncio.ensure_future(stub.Translate(files(GOOD)))
+    await held.started()
+    assert (await refusal(stub, files(GOOD)))[0] is EXHAUSTED
+    held.release_all()
+    assert len((await first).encoded.data) == 1
+
+
+async def test_gauges_show_the_input_that_is_in_work(server: Server, stub: Any, hold: Callable[..., HeldRun]) -> None:
+    def value(name: str) -> float | None:
+        return server.metrics.registry.get_sample_value(f"ganserve_{name}")
+
+    assert (value("input_bytes"), value("unread_images")) == (0, 0)
+    held = hold(server, "tiny-a2b")
+    request = files(GOOD)
+    call = asyncio.ensure_future(stub.Translate(request))
+    await held.started()
+    assert (value("input_bytes"), value("unread_images")) == (len(request.SerializeToString()) + 72, 0)
+    held.release_all()
+    await call
