@@ -1,6 +1,6 @@
 """Training speed of every model and preset: real images a second through whole steps, networks at full width.
 
-    python -m benchmarks.training [--model dcgan] [--max-size 64] [--seconds 5] [--rounds 3] [--out training.json]
+    python -m benchmarks.training [--model M] [--preset P] [--max-size 64] [--seconds 5] [--rounds 3] [--out FILE]
 
 Random images stand in for data. A GAN that grows is measured at every size, with all of it faded in. Rounds are
 interleaved over the presets, and the median is reported.
@@ -80,20 +80,24 @@ def images_per_second(training: Training, steps: int, seconds: float) -> float:
 
 @click.command()
 @click.option("--model", help="Only this model.")
+@click.option("--preset", help="Only presets of this id.")
 @click.option("--max-size", type=int, default=64, show_default=True, help="Only images up to this size, in pixels.")
 @click.option("--seconds", type=float, default=5.0, show_default=True, help="For one measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
-def main(model: str | None, max_size: int, seconds: float, rounds: int, device: str, out: Path | None) -> None:
+def main(
+    model: str | None, preset: str | None, max_size: int, seconds: float, rounds: int, device: str, out: Path | None
+) -> None:
     """Measures training steps of every preset, side by side."""
     where = choose_device(device)
     cells: dict[tuple[str, str, int], tuple[Training, int]] = {}
-    for (owner, name), preset in PRESETS.items():
-        for size in sizes(preset.config, max_size) if model in {None, owner} else []:
+    for (owner, name), entry in PRESETS.items():
+        wanted = model in {None, owner} and preset in {None, name}
+        for size in sizes(entry.config, max_size) if wanted else []:
             torch.manual_seed(0)
-            training = training_at(preset.config, size, where)
-            cells[owner, name, size] = training, getattr(preset.config, "n_critic", 1)
+            training = training_at(entry.config, size, where)
+            cells[owner, name, size] = training, getattr(entry.config, "n_critic", 1)
     for training, _ in cells.values():
         images_per_second(training, 1, 0.001)  # warm-up
     figures: dict[tuple[str, str, int], list[float]] = {key: [] for key in cells}
