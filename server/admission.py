@@ -7,7 +7,7 @@ arithmetic on its sizes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,19 +18,16 @@ from exporter.bundle import Card, LatentInput
 from ganserve.latents import latents_from_seed
 from server.config import ServerConfig
 from server.errors import InvalidRequest, NotServed
-from server.limits import FLOAT32_BYTES, ImageFormat, check_rows, check_time, quote, read_format, show_shape
+from server.limits import FLOAT32_BYTES, ImageFormat, SentTensor, check_rows, check_time, quote, read_format, show_shape
 
 FLOAT32: Final = "FLOAT32"
 _MAX_LISTED = 20  # names that a message lists
 
 
-@dataclass(frozen=True, slots=True)
-class SentLatents:
-    """Latents as they came: nothing about them is known to be true."""
+class SentLatents(SentTensor):
+    """Latents as they came."""
 
-    dtype: str
-    shape: tuple[int, ...]
-    read_data: Callable[[], bytes]  # copies them out of the message, so only once the rest is right
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ What only a decoder can tell about a file is left to image_reader.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,19 +16,16 @@ from exporter.bundle import Card, ImageInput
 from ganserve.pictures import JPEG_SIGNATURE, PNG_SIGNATURE
 from server.config import ServerConfig
 from server.errors import InvalidRequest
-from server.limits import ImageFormat, check_rows, check_time, quote, read_format, row_bytes, show_shape
+from server.limits import ImageFormat, SentTensor, check_rows, check_time, quote, read_format, row_bytes, show_shape
 
 UINT8: Final = "UINT8"
 FILE_CHANNELS: Final = (1, 3)  # a picture file is gray or RGB once it is read
 
 
-@dataclass(frozen=True, slots=True)
-class SentPixels:
-    """Raw pixels as they came: nothing about them is known to be true."""
+class SentPixels(SentTensor):
+    """Raw pixels as they came."""
 
-    dtype: str
-    shape: tuple[int, ...]
-    read_data: Callable[[], bytes]  # copies them out of the message, so only once the rest is right
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -17,6 +19,15 @@ _MAX_QUOTED: Final = 80  # characters of the caller's own text that a message re
 _MAX_SHAPE_SHOWN: Final = 4
 _JPEG_CHANNELS: Final = (1, 3)
 _JPEG_MAX_SIDE: Final = 65_500  # of libjpeg
+
+
+@dataclass(frozen=True, slots=True)
+class SentTensor:
+    """A tensor as it came: nothing about it is known to be true."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    read_data: Callable[[], bytes]  # copies them out of the message, so only once the rest is right
 
 
 class ImageFormat(StrEnum):

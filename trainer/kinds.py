@@ -1,4 +1,4 @@
-"""Which data and which training a config means: the one place that knows every kind."""
+"""Which data and which training a config means, and what can be told of both before a run begins."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer import image_files, styles
-from trainer.data import BUILT_IN, batch_indices, check_dataset_name, load_images
+from trainer.data import BUILT_IN, batch_indices, check_dataset_name, load_images, sha256_of
 from trainer.errors import UserError
 from trainer.image_files import ImageFile, ImageSource
 from trainer.progress import Progress
@@ -66,11 +66,8 @@ class UnpairedData:
 
 def sha256_of_unpaired(data: UnpairedData) -> str:
     """Hex SHA-256 of the shape and all pixels of every part, and of whether the test images are pairs."""
-    digest = hashlib.sha256(repr(data.test_is_paired).encode())
-    for name, images in data.parts.items():
-        digest.update(repr((name, tuple(images.shape))).encode())
-        digest.update(images.numpy())  # type: ignore[arg-type]  # any buffer will do
-    return digest.hexdigest()
+    pixels = sha256_of(*data.parts.values())
+    return hashlib.sha256(f"{pixels} {data.test_is_paired}".encode()).hexdigest()
 
 
 def load_unpaired(
