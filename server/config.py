@@ -12,6 +12,10 @@ Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ModelControl = Literal["none", "explicit"]
+MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
 MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: names, and lengths around its input
 
 
@@ -51,6 +55,8 @@ class ServerConfig:
     metrics_address: Address = Address("127.0.0.1", 9095)
     device: Device = "auto"
     backend: Backend = "onnx"
+    precision: Precision = "fp32"
+    model_control: ModelControl = "none"
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own
     max_queue_delay_us: int = 0
     max_queue_rows: int = 4096
