@@ -82,6 +82,8 @@ def _parse_checkpoint(context: click.Context, parameter: click.Parameter, value:
 @click.option("--version", type=click.IntRange(1, 1 << 20), help="Version.  [default: the next free one]")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
 @click.option("--fold/--no-fold", default=True, help="Fold BatchNorm into the layer before it.")
+@click.option("--bf16", is_flag=True, help="Add a bfloat16 variant, for CPUs, if its pixels are close enough.")
+@click.option("--fp16", is_flag=True, help="Add a float16 variant, for CUDA, if its pixels are close enough.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -98,6 +100,8 @@ def main(
     version: int | None,
     models: Path,
     fold: bool,
+    bf16: bool,
+    fp16: bool,
 ) -> None:
     """Turns RUN, or anyone's module, into proven versions of the model repository."""
     with _one_line_errors():
@@ -123,7 +127,8 @@ def main(
                 row_input = _row_input(latent_dim, input_image)
                 sources = [from_module(module, weights, row_input, module_kwargs, value_range)]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
-            plans = plan_exports(models, names, version, fold=fold)
+            variants = [name for name, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
+            plans = plan_exports(models, names, version, fold=fold, variants=variants)
             progress = Progress(console, status)
             published = export_all(list(zip(sources, plans, strict=True)), progress.begin)
             progress.end()

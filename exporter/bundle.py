@@ -3,7 +3,9 @@
     models/<name>/config.pbtxt               so that the folder is a valid NVIDIA Triton model repository too
     models/<name>/<version>/model.onnx       latents (or input_pixels) -> images, pixels
     models/<name>/<version>/model.pt         the same graph as TorchScript
-    models/<name>/<version>/card.json        what the model is, and the proof that the two files above compute it
+    models/<name>/<version>/model.bf16.pt    the same in bfloat16, if it was asked for and is close enough
+    models/<name>/<version>/model.fp16.onnx  the same in float16, likewise
+    models/<name>/<version>/card.json        what the model is, and the proof that the files above compute it
 
 A version appears by one rename, complete or not at all, and is never changed afterwards. Everything read from here is
 untrusted: cards are decoded strictly, and files are checked against the card's hashes. No torch, no onnxruntime.
@@ -18,8 +20,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -30,6 +33,7 @@ from exporter.card import (
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
     Card,
+    Fidelity,
     ImageInput,
     LatentInput,
     Parity,
@@ -38,6 +42,7 @@ from exporter.card import (
     fitting_batch_rows,
     proven_batch_rows,
 )
+from exporter.triton import triton_config
 
 __all__ = [
     "CARD_FILE",
@@ -49,8 +54,10 @@ __all__ = [
     "OUTPUT_PIXELS",
     "TORCHSCRIPT_FILE",
     "TRITON_CONFIG_FILE",
+    "VARIANT_FILES",
     "BundleError",
     "Card",
+    "Fidelity",
     "ImageInput",
     "LatentInput",
     "Parity",
@@ -73,6 +80,7 @@ __all__ = [
 
 ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
+VARIANT_FILES: Final[Mapping[str, str]] = {"bf16": "model.bf16.pt", "fp16": "model.fp16.onnx"}  # by their precision
 CARD_FILE = "card.json"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
@@ -172,25 +180,6 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def triton_config(card: Card) -> str:
-    """The text of config.pbtxt for a model with this card (Triton's ModelConfig; batch axis left out, as it asks)."""
-    data_type = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}[card.input.dtype]
-    dims = ", ".join(map(str, card.input.row_shape))
-    return f"""\
-name: "{card.name}"
-platform: "onnxruntime_onnx"
-max_batch_size: {proven_batch_rows(card.input, card.height, card.width)}
-input [
-  {{ name: "{card.input.name}" data_type: {data_type} dims: [ {dims} ] }}
-]
-output [
-  {{ name: "{OUTPUT_IMAGES}" data_type: TYPE_FP32 dims: [ {card.channels}, {card.height}, {card.width} ] }},
-  {{ name: "{OUTPUT_PIXELS}" data_type: TYPE_UINT8 dims: [ {card.height}, {card.width}, {card.channels} ] }}
-]
-dynamic_batching {{ }}
-"""
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ganserve.latents import latents_from_seed
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MAX_BATCH_ROWS: Final = 64
 _MAX_BATCH_PIXELS: Final = 1 << 20  # of the images on either side: the activations of larger batches fill gigabytes
 
@@ -35,6 +35,24 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     onnx_images: float
     torchscript_pixels: int
     onnx_pixels: int
+
+
+class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the pixels of a variant, in reduced precision, are from those of the network in float32."""
+
+    images: Annotated[int, msgspec.Meta(ge=0)]  # compared; 0 if the network cannot be written in this precision
+    within_one_level: Annotated[float, msgspec.Meta(ge=0, le=1)]  # share of pixel values
+    psnr_db: float  # finite, also if nothing differs
+    largest_level_difference: Annotated[int, msgspec.Meta(ge=0, le=255)]
+    published: bool  # close enough, so that the bundle holds the file
+
+    def __str__(self) -> str:
+        if not self.images:
+            return "the network does not run in this precision"
+        return (
+            f"{self.within_one_level:.3%} of pixel values within one level, PSNR {self.psnr_db:.1f} dB,"
+            f" largest difference {self.largest_level_difference}, over {self.images} images"
+        )
 
 
 class LatentInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="latents"):
@@ -74,7 +92,7 @@ RowInput = LatentInput | ImageInput
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a bundle is; stored as card.json."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[2, 3] = SCHEMA_VERSION  # 2 had no variants
     name: str
     version: Positive
     kind: str  # the model it was trained as: "dcgan", ...; empty for an imported generator
@@ -88,6 +106,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     value_max: float = 1.0
     files: dict[str, Sha256]
     parity: list[Parity]
+    variants: dict[str, Fidelity] = {}  # by precision: those that were asked for, published or not
     training: dict[str, float | int | str | None]  # steps, images seen, metrics of the exported checkpoint
     tool_versions: dict[str, str]
 

@@ -1,20 +1,19 @@
-"""One export from beginning to end: fold, write both files, prove them, publish. Reads like a table of contents."""
+"""One export from beginning to end: fold, write the files, prove them, publish. Reads like a table of contents."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 
 from exporter import bundle
-from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, Card, Parity, RowInput
+from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, BundleError, Card, Parity, RowInput
 from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
 from exporter.graph import ServedGraph, served_graph
@@ -22,12 +21,11 @@ from exporter.onnx_graph import write_onnx
 from exporter.output_check import check_output
 from exporter.source import Source
 from exporter.torchscript import write_torchscript
+from exporter.variants import Announce, build_variant
 from exporter.verify import prove_parity
 
 _EXAMPLE_ROWS = 3  # of the traced batch: any number that no layer has, and above 1
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "ganserve")
-
-Announce: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -38,20 +36,25 @@ class Plan:
     name: str
     version: int
     fold: bool = True
+    variants: tuple[str, ...] = ()  # reduced precisions to add, keys of VARIANTS
 
 
-def plan_export(repository: Path, name: str, version: int | None, *, fold: bool = True) -> Plan:
+def plan_export(
+    repository: Path, name: str, version: int | None, *, fold: bool = True, variants: Sequence[str] = ()
+) -> Plan:
     """Checks the name, and picks the next free version if none is given.
 
     Raises:
         BundleError: the name cannot be one.
         InputError: the version exists.
     """
-    (plan,) = plan_exports(repository, [name], version, fold=fold)
+    (plan,) = plan_exports(repository, [name], version, fold=fold, variants=variants)
     return plan
 
 
-def plan_exports(repository: Path, names: Sequence[str], version: int | None, *, fold: bool = True) -> list[Plan]:
+def plan_exports(
+    repository: Path, names: Sequence[str], version: int | None, *, fold: bool = True, variants: Sequence[str] = ()
+) -> list[Plan]:
     """Plans one version of each name, all of the same number: the given one, or the next that is free for all.
 
     Raises:
@@ -66,7 +69,7 @@ def plan_exports(repository: Path, names: Sequence[str], version: int | None, *,
                 " leave --version out for the next free one"
             )
     newest = max((max(versions, default=0) for versions in taken.values()), default=0)
-    return [Plan(repository, name, version or newest + 1, fold) for name in names]
+    return [Plan(repository, name, version or newest + 1, fold, tuple(variants)) for name in names]
 
 
 def export(source: Source, plan: Plan, announce: Announce = lambda step: None) -> tuple[Path, Card]:
@@ -80,7 +83,8 @@ def export_all(
 ) -> list[tuple[Path, Card]]:
     """Exports and publishes the networks of a run, or anyone's one; returns each version's folder and card.
 
-    Nothing is left in the repository unless all files of all networks match.
+    Nothing is left in the repository unless all files of all networks match. Variants in reduced precision are left
+    out if they are not close enough; their cards say so.
 
     Args:
         exports: the networks, and where they go.
@@ -117,7 +121,7 @@ def _named(announce: Announce, name: str) -> Announce:
 
 
 def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card:
-    """Writes and proves both files in `staged`; returns their card."""
+    """Writes and proves all files in `staged`; returns their card."""
     announce("check the images")
     channels, height, width = check_output(source)
     reference = served_graph(source.network, source.input, source.value_min, source.value_max)
@@ -132,6 +136,12 @@ def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card
     write_onnx(graph, source.input.name, rows, staged / ONNX_FILE)
     announce("prove that both match eager PyTorch")
     parity = _prove(reference, staged, source.input, folded=total > left)
+    variants = {
+        precision: build_variant(precision, source, reference, rows, staged, announce, fold=plan.fold)
+        for precision in plan.variants
+    }
+    files = [ONNX_FILE, TORCHSCRIPT_FILE]
+    files += [VARIANT_FILES[precision] for precision, fidelity in variants.items() if fidelity.published]
     return Card(
         name=plan.name,
         version=plan.version,
@@ -144,8 +154,9 @@ def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card
         width=width,
         value_min=source.value_min,
         value_max=source.value_max,
-        files={name: bundle.sha256_of(staged / name) for name in (ONNX_FILE, TORCHSCRIPT_FILE)},
+        files={name: bundle.sha256_of(staged / name) for name in files},
         parity=parity,
+        variants=variants,
         training=_finite(source.training),
         tool_versions=_tool_versions(),
     )

@@ -48,8 +48,8 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
     """
     reference = reference.eval()
     runners = {
-        TORCHSCRIPT_FILE: _load(_torchscript_runner, folder / TORCHSCRIPT_FILE),
-        ONNX_FILE: _load(lambda path: _onnx_runner(path, row_input.name), folder / ONNX_FILE),
+        TORCHSCRIPT_FILE: _load(torchscript_runner, folder / TORCHSCRIPT_FILE),
+        ONNX_FILE: _load(lambda path: onnx_runner(path, row_input.name), folder / ONNX_FILE),
     }
     tolerance = IMAGE_TOLERANCE * (reference.value_max - reference.value_min) / 2
     figures = []
@@ -112,7 +112,8 @@ def _load(open_file: Callable[[Path], Runner], path: Path) -> Runner:
         raise ParityError(f"{path.name} cannot be loaded ({first_line(error)})") from error
 
 
-def _torchscript_runner(path: Path) -> Runner:
+def torchscript_runner(path: Path) -> Runner:
+    """Loads a TorchScript file; what it returns runs a batch of rows on the CPU."""
     with quiet_torchscript():
         module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
 
@@ -127,7 +128,8 @@ def _torchscript_runner(path: Path) -> Runner:
     return run
 
 
-def _onnx_runner(path: Path, input_name: str) -> Runner:
+def onnx_runner(path: Path, input_name: str) -> Runner:
+    """Loads an ONNX file; what it returns runs a batch of rows on the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import click
 
 from server.app import serve
-from server.config import BACKENDS, DEVICES, Address, ServerConfig
+from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
 from server.errors import StartupError
 
 _USER_ERROR = 2
+_LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
 
@@ -46,16 +47,22 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
 @_option("metrics_address", _AddressType(), "Where to answer Prometheus over HTTP.")
 @_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
 @_option("backend", click.Choice(BACKENDS), "What runs the graphs; TorchScript files hold code.")
+@_option("precision", click.Choice(PRECISIONS), "What large batches are computed in, if the bundle has it.")
+@_option("engines", click.IntRange(1, 256), "Engines that compute side by side on the CPU.  [default: by its cores]")
+@_option("profile", click.Path(path_type=Path), "What `python -m server tune` found for this machine.")
+@_option("model_control", click.Choice(MODEL_CONTROLS), "Whether callers may load and unload models.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
-@_option("max_queue_delay_us", click.IntRange(0, 60_000_000), "How long a row may wait for a fuller batch.")
+@_option("max_queue_delay_us", click.IntRange(0, 60_000_000), "How long a row may wait for a fuller batch.  [default: by load]")
 @_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of the images that one request sends.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels of one image that is sent, before it is resized.")
+@_option("access_log", str, "Where to write a JSON line a request: a file, or - for stdout.")
+@click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="What to log.")
 @_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
-def main(**flags: Any) -> None:
+def main(log_level: str, **flags: Any) -> None:
     """Serve the newest version of every model in a model repository over gRPC."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     # Of odd metadata in files that were sent; once for all threads, as catch_warnings is not for one alone.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

@@ -124,11 +124,20 @@ def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
     if isinstance(source, SeededLatents):
         return latents_from_seed(source.seed, source.count, admitted.latent_dim)
     latents = np.frombuffer(source, dtype="<f4").reshape(admitted.rows, admitted.latent_dim)
+    check_finite(latents)
+    return latents.astype(np.float32, copy=False)
+
+
+def check_finite(latents: NDArray[np.float32]) -> None:
+    """Raises unless all latents, (rows, latent_dim), are numbers.
+
+    Raises:
+        InvalidRequest: some value is not finite.
+    """
     finite = np.isfinite(latents)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise InvalidRequest(f"latents[{row}, {column}] is {latents[row, column]}: send finite values only")
-    return latents.astype(np.float32, copy=False)
 
 
 def _sent_rows(source: SentLatents, latent_dim: int, model: str) -> int:

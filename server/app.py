@@ -14,18 +14,21 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from server.batcher import Batcher
+from server.access_log import AccessLog
+from server.answering import Answering
 from server.byte_budget import ByteBudget
-from server.catalog import Catalog, ServedModel
+from server.catalog import Catalog
 from server.config import Address, ServerConfig
 from server.engine import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
 from server.image_reader import MAX_THREADS, ImageReader
-from server.interceptors import RequestInterceptor
 from server.metrics import Metrics, MetricsEndpoint
-from server.repository import LoadedModel, batch_rows, load_repository
+from server.models import Models
+from server.services import inference
 from server.services.generator import SERVICE, GeneratorService
+from server.services.inference import InferenceService
+from server.services.parsing import MessageParser
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for what is not ours to wait for, such as a client that watches our health
@@ -41,7 +44,8 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics()
+        self.models = Models(self.catalog, config)
+        self.metrics = Metrics(self.catalog)
         self.address = config.address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
@@ -50,8 +54,8 @@ class Server:
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
+        self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._server = grpc.aio.server(
-            interceptors=[RequestInterceptor(SERVICE, self._gate, self.metrics)],
             maximum_concurrent_rpcs=config.max_concurrent_requests,
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
@@ -59,10 +63,18 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
             ],
         )
-        service = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
-        self._server.add_generic_rpc_handlers((service.handlers(),))
+        answering = Answering(self._gate, self.metrics, self._access_log)
+        generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
+        handlers = {method: answering.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        open_inference = InferenceService(
+            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
+        )
+        handlers = open_inference.method_handlers(answering)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(reflected, self._server)
 
     async def listen(self) -> None:
         """Opens both ports; health is NOT_SERVING, and requests are turned away.
@@ -86,8 +98,7 @@ class Server:
         Raises:
             StartupError: there is nothing to serve.
         """
-        for model in await asyncio.to_thread(lambda: list(load_repository(self.config))):
-            self._serve(model)
+        await self.models.load_all()
         self._gate.open()
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
@@ -115,28 +126,16 @@ class Server:
         """
         await self._server.stop(_STOP_GRACE_S)
         stopped = await self._image_reader.close()
-        for model in self.catalog.values():
-            await model.batcher.close()
+        await self.models.close()
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.close)
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         return stopped
 
-    def _serve(self, model: LoadedModel) -> None:
-        card, engine, config = model.card, model.engine, self.config
-        self.metrics.add_model(card.name, card.version, engine.backend, engine.device)
-        batcher = Batcher(
-            engine.run,
-            max_batch_rows=batch_rows(card, config),
-            max_queue_rows=config.max_queue_rows,
-            max_queue_delay_s=config.max_queue_delay_us / 1e6,
-            observer=self.metrics.observer(card.name),
-            name=card.name,
-        )
-        self.catalog.add(ServedModel(card, engine.backend, engine.device, batcher))
-
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", SERVICE):
+        for service in ("", SERVICE, inference.SERVICE):
             await self._health.set(service, status)
 
 
@@ -179,7 +178,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
             os._exit(0)  # nothing was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
         for model in server.catalog.values():
-            announce(f"model {model}: {model.backend} on {model.device}")
+            announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
         announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
         await stopping

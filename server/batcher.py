@@ -1,8 +1,7 @@
-"""Packs the rows of many requests into batches for an engine, and deals the results out again.
+"""Packs the rows of many requests into batches for the engines, and deals the results out again.
 
-It knows a callable and nothing of gRPC, runtimes or models. The event loop alone owns the queue, so there are no
-locks; only the callable runs in threads. Everything is counted in rows. A lone request is dispatched at once, and
-batches form by themselves while the engine is busy.
+It knows callables (the seats of lanes.py) and nothing of gRPC, runtimes or models. The event loop alone owns the queue,
+so there are no locks around it; only the callables run in threads. Everything is counted in rows.
 """
 
 from __future__ import annotations
@@ -10,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from server.batch_run import BatchResult, run_batch
 from server.errors import DeadlinePassed, InternalError, Unavailable
-from server.row_queue import Entry, Outputs, Part, RowQueue
-
-Run = Callable[[NDArray[Any], frozenset[str]], Outputs]
+from server.lanes import Lanes, Seat, Share
+from server.pacing import Pacing
+from server.row_queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
+from server.statistics import BatchTimes, ModelStatistics
 
 _log = logging.getLogger(__name__)
+_MIN_RETRY_MS = 10
 
 
 class BatchObserver(Protocol):
@@ -36,64 +37,60 @@ class BatchObserver(Protocol):
     def request_waited(self, seconds: float) -> None:
         """The first rows of a request left the queue after so long."""
 
-    def batch_computed(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows took so long."""
-
-
-class Unobserved:
-    """The observer of a batcher that nobody watches."""
-
-    def queue_changed(self, rows: int) -> None:
-        """Ignored."""
-
-    def request_waited(self, seconds: float) -> None:
-        """Ignored."""
-
-    def batch_computed(self, rows: int, seconds: float) -> None:
-        """Ignored."""
+    def batch_computed(self, batch: BatchTimes) -> None:
+        """A batch was computed."""
 
 
 class Batcher:
-    """Runs requests through `run` in batches. To be made and used on one event loop.
+    """Runs requests through the seats of a model in batches. To be made and used on one event loop.
 
     Args:
-        run: maps inputs (rows, ...) and the wanted output names to those outputs, each of as many rows. All rows must
-            be of one shape and dtype. Called in a thread, at most `concurrency` times at once.
-        max_batch_rows: the most rows that one call of `run` gets; larger requests are split and put together again.
+        lanes: the seats.
         max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
-        max_queue_delay_s: how long the oldest row may wait for a fuller batch although an engine is free.
-        concurrency: how many calls of `run` may go on at once.
+        max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts it.
         observer: told what happens.
         name: of the model, for messages.
+
+    Attributes:
+        broken: whether a seat failed on rows that are known to be good; nothing is computed then until `mend`.
+        on_broken: called when that happens.
     """
 
     def __init__(
         self,
-        run: Run,
+        lanes: Lanes,
         *,
-        max_batch_rows: int,
         max_queue_rows: int,
-        max_queue_delay_s: float = 0.0,
-        concurrency: int = 1,
+        max_delay_s: float | None = None,
         observer: BatchObserver | None = None,
         name: str = "",
     ) -> None:
-        self._run = run
-        self._max_batch_rows = max_batch_rows
-        self._max_queue_delay_s = max_queue_delay_s
-        self._observer = observer or Unobserved()
+        self._lanes = lanes
+        self._pacing = Pacing(max_delay_s)
+        self._observer = observer or ModelStatistics()
         self._name = name
-        self._queue = RowQueue(max_queue_rows, name, self._observer.queue_changed)
-        self._free_engines = concurrency
-        self._running: set[asyncio.Task[None]] = set()
+        self._queue = RowQueue(max_queue_rows, name)
+        self._in_flight = 0  # requests that were submitted and are not answered
+        self._computing = 0  # batches
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._delay_timer: asyncio.TimerHandle | None = None
+        self._holds = 0
         self._draining = False
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix=f"engine-{name}")
+        self.broken = False
+        self.on_broken: Callable[[], None] | None = None
+        self._rows_a_second = 0.0  # while computing, of all seats
+        self._threads = ThreadPoolExecutor(lanes.concurrency, thread_name_prefix=f"engine-{name}")
 
     @property
     def queued_rows(self) -> int:
         """How many rows wait."""
         return self._queue.rows
+
+    @property
+    def lanes(self) -> Lanes:
+        """The seats."""
+        return self._lanes
 
     @contextmanager
     def reserve(self, rows: int) -> Iterator[None]:
@@ -109,7 +106,13 @@ class Batcher:
         finally:
             self._queue.reserved_rows -= rows
 
-    async def submit(self, inputs: NDArray[Any], outputs: frozenset[str], deadline: float = math.inf) -> Outputs:
+    async def submit(
+        self,
+        inputs: NDArray[Any],
+        outputs: frozenset[str],
+        deadline: float = math.inf,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> Outputs:
         """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
 
         Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), takes what still waits
@@ -117,38 +120,60 @@ class Batcher:
 
         Raises:
             ServerError: refused (`QueueFull`, `InvalidRequest`, `Unavailable`), late (`DeadlinePassed`), or failed
-                (`InternalError`).
+                (`InternalError`, `Unavailable` if the engine broke).
         """
         loop = asyncio.get_running_loop()
         now = loop.time()
         if deadline <= now:
             raise DeadlinePassed("the deadline has passed already: allow more time")
         self._check_room(len(inputs))
-        entry = Entry(inputs, outputs, deadline, now, loop.create_future())
+        entry = Entry(inputs, outputs, deadline, now, loop.create_future(), priority)
         self._queue.append(entry)
-        self._dispatch()
-        timer = None if math.isinf(deadline) else loop.call_at(deadline, self._expire, entry)
+        self._in_flight += 1
+        self._pacing.arrived(now, self._in_flight)
+        timer = None
         try:
-            await entry.done
+            self._dispatch()
+            self._observer.queue_changed(self._queue.rows)
+            if not entry.done.done() and deadline != math.inf:
+                timer = loop.call_at(deadline, self._expire, entry)
+            return await entry.done
         finally:
+            self._in_flight -= 1
             if timer is not None:
                 timer.cancel()
-            self._queue.remove(entry)
-        if len(entry.results) == 1:
-            return entry.results[0]
-        return await asyncio.to_thread(_join, entry.results)
+            if entry.taken_rows < len(inputs):
+                self._queue.remove(entry)
+                self._observer.queue_changed(self._queue.rows)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hands no batch out until it is left, so that tests can say what a batch is made of."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._dispatch()
+
+    def mend(self, lanes: Lanes) -> None:
+        """Goes on with other seats (as many) after some broke."""
+        self._lanes = lanes
+        self.broken = False
+        self._dispatch()
 
     def hurry(self) -> None:
         """Delays nothing any more; for a server that is about to stop."""
-        self._max_queue_delay_s = 0.0
+        self._pacing.max_delay_s = 0.0
         self._dispatch()
 
     async def drain(self) -> None:
         """Refuses new requests from now on, and returns when the accepted ones are computed."""
         self._draining = True
         self.hurry()
-        while self._running:
-            await asyncio.wait(self._running)
+        while self._computing or (self._queue and not self.broken):
+            self._idle.clear()
+            await self._idle.wait()
 
     async def close(self) -> None:
         """Fails what waits, lets what runs end, and stops the threads. Safe to call twice."""
@@ -156,99 +181,102 @@ class Batcher:
             entry.fail(Unavailable("the server is stopping: try another replica"))
             self._queue.remove(entry)
         await self.drain()
-        if self._delay_timer is not None:
-            self._delay_timer.cancel()
+        self._cancel_timer()
         self._threads.shutdown()
 
     def _check_room(self, rows: int) -> None:
         if self._draining:
             raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
-        self._queue.check_room(rows)
+        if self.broken:
+            raise Unavailable(f"an engine of {self._name!r} broke and is being rebuilt: try again soon")
+        waiting = self._queue.rows + self._queue.reserved_rows
+        retry_ms = math.ceil(1e3 * waiting / self._rows_a_second) if self._rows_a_second else _MIN_RETRY_MS
+        self._queue.check_room(rows, max(_MIN_RETRY_MS, retry_ms))
 
     def _expire(self, entry: Entry) -> None:
         entry.expire()
         self._queue.remove(entry)
 
     def _dispatch(self) -> None:
-        """Hands batches to free engines; called whenever one may have become possible."""
-        while self._free_engines and self._queue:
-            loop = asyncio.get_running_loop()
-            now = loop.time()
+        """Hands batches to free seats; called whenever one may have become possible."""
+        while self._queue and self._lanes.free and not self._holds and not self.broken:
+            now = asyncio.get_running_loop().time()
             if (due := self._delayed_until(now)) is not None:
                 if self._delay_timer is None:
-                    self._delay_timer = loop.call_at(due, self._on_delay_over)
+                    self._delay_timer = asyncio.get_running_loop().call_at(due, self._on_delay_over)
                 return
-            if parts := self._queue.take(self._max_batch_rows, now):
-                for part in parts:
-                    if part.start == 0:
-                        self._observer.request_waited(now - part.entry.enqueued)
-                self._free_engines -= 1
-                task = loop.create_task(self._compute(parts))
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            self._cancel_timer()
+            shares = self._lanes.take(self._queue.rows)
+            if not shares:
+                return
+            for share in shares:
+                self._start(share, now)
+
+    def _delayed_until(self, now: float) -> float | None:
+        queue = self._queue
+        if queue.rows >= self._lanes.full_rows:
+            return None
+        due = self._pacing.wait_until(queue.oldest(), queue.earliest_deadline, self._in_flight)
+        return due if due is not None and due > now else None
 
     def _on_delay_over(self) -> None:
         self._delay_timer = None
+        self._pacing.waited_in_vain(self._in_flight)
         self._dispatch()
 
-    def _delayed_until(self, now: float) -> float | None:
-        """Until when a fuller batch is worth waiting for; None if one should go now."""
-        if not self._max_queue_delay_s or self._queue.rows >= self._max_batch_rows:
-            return None
-        due = next(iter(self._queue)).enqueued + self._max_queue_delay_s
-        # Waiting right up to a deadline would only waste the rows, so a request in a hurry takes the others along.
-        if due <= now or any(entry.deadline <= due for entry in self._queue):
-            return None
-        return due
+    def _cancel_timer(self) -> None:
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
 
-    async def _compute(self, parts: list[Part]) -> None:
-        try:
-            failure = await self._try_compute(parts)
-            if failure is None:
-                return
-            if len(parts) == 1:
-                self._fail(parts[0], failure)
-                return
-            _log.warning("%s: a batch of %d requests failed, so each is run alone", self._name, len(parts))
-            for part in parts:
-                if not part.entry.done.done() and (failure := await self._try_compute([part])) is not None:
-                    self._fail(part, failure)
-        finally:
-            self._free_engines += 1
-            self._dispatch()
-
-    def _fail(self, part: Part, failure: Exception) -> None:
-        _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)
-        part.entry.fail(InternalError())
-
-    async def _try_compute(self, parts: list[Part]) -> Exception | None:
-        """Runs parts as one batch and deals out the results; returns the error instead if there was one."""
-        loop = asyncio.get_running_loop()
-        try:
-            results, seconds = await loop.run_in_executor(self._threads, self._run_timed, parts)
-        except Exception as error:  # noqa: BLE001 - whatever the engine raises concerns this batch alone
-            return error
-        self._observer.batch_computed(sum(part.rows for part in parts), seconds)
-        for part, result in zip(parts, results, strict=True):
-            part.entry.deliver(part.start, part.rows, result)
-        return None
-
-    def _run_timed(self, parts: list[Part]) -> tuple[list[Outputs], float]:
-        """Runs in a thread, so it touches nothing that the event loop changes."""
-        began = time.perf_counter()
-        inputs = parts[0].inputs if len(parts) == 1 else np.concatenate([part.inputs for part in parts])
-        batch = self._run(inputs, frozenset().union(*(part.entry.outputs for part in parts)))
-        if any(len(array) != len(inputs) for array in batch.values()):
-            raise RuntimeError(f"the engine answered {len(inputs)} rows with another number of rows")
-        results: list[Outputs] = []
-        first = 0
+    def _start(self, share: Share, now: float) -> None:
+        parts = self._queue.take(share.rows, now)
+        if not parts:  # all of them had ended
+            self._lanes.give_back(share.seat)
+            return
         for part in parts:
-            results.append({name: batch[name][first : first + part.rows] for name in part.entry.outputs})
-            first += part.rows
-        return results, time.perf_counter() - began
+            if part.start == 0:
+                self._observer.request_waited(now - part.entry.enqueued)
+        self._computing += 1
+        if share.inline:
+            self._finish(share.seat, parts, run_batch(share.seat, parts))
+            return
+        loop = asyncio.get_running_loop()
+        self._threads.submit(self._run_in_thread, loop, share.seat, parts)
 
+    def _run_in_thread(self, loop: asyncio.AbstractEventLoop, seat: Seat, parts: list[Part]) -> None:
+        result = run_batch(seat, parts)
+        loop.call_soon_threadsafe(partial(self._finish_and_go_on, seat, parts, result))
 
-def _join(results: dict[int, Outputs]) -> Outputs:
-    """Puts a split request together again, in the order of its rows."""
-    ordered = [results[first_row] for first_row in sorted(results)]
-    return {name: np.concatenate([result[name] for result in ordered]) for name in ordered[0]}
+    def _finish_and_go_on(self, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+        self._finish(seat, parts, result)
+        self._dispatch()
+        self._observer.queue_changed(self._queue.rows)
+        if not self._computing:
+            self._idle.set()
+
+    def _finish(self, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+        self._computing -= 1
+        self._lanes.give_back(seat)
+        for times in result.times:
+            self._observer.batch_computed(times)
+            rate = times.rows / max(times.compute_s, 1e-6) * (self._lanes.concurrency if seat.cores == 1 else 1)
+            self._rows_a_second += 0.1 * (rate - self._rows_a_second)
+        for part, outcome in zip(parts, result.outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._fail(part, outcome, seat_broke=result.seat_broke)
+            else:
+                part.entry.deliver(part.rows, outcome)
+        if result.seat_broke and not self.broken:
+            self.broken = True
+            _log.error("%s: an engine fails on every input, so it is rebuilt", self._name)
+            if self.on_broken is not None:
+                self.on_broken()
+
+    def _fail(self, part: Part, failure: Exception, *, seat_broke: bool) -> None:
+        if seat_broke:
+            part.entry.fail(Unavailable(f"an engine of {self._name!r} broke and is being rebuilt: try again soon"))
+        else:
+            part.entry.fail(InternalError())
+        self._queue.remove(part.entry)
+        _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)

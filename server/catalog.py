@@ -1,4 +1,4 @@
-"""What is being served: the one table whose entries a change of versions would swap. Knows no protocol, no runtime."""
+"""What is being served: the one table whose entries a change of versions swaps. Knows no protocol, no runtime."""
 
 from __future__ import annotations
 
@@ -7,23 +7,36 @@ from dataclasses import dataclass
 
 from exporter.bundle import Card
 from server.batcher import Batcher
+from server.statistics import ModelStatistics
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ServedModel:
-    """One version of a model, ready to answer."""
+    """One version of a model. Requests hold on to it until they are answered, so a version can be swapped under them."""
 
     card: Card
     backend: str  # "onnx" or "torchscript"
     device: str  # "cpu", "cuda:0"
+    precision: str  # "fp32", or that of the engine which computes large batches
     batcher: Batcher
+    statistics: ModelStatistics
+
+    @property
+    def ready(self) -> bool:
+        """False while an engine is being rebuilt."""
+        return not self.batcher.broken
+
+    @property
+    def max_batch_rows(self) -> int:
+        """The most rows that are computed at once."""
+        return self.batcher.lanes.full_rows
 
     def __str__(self) -> str:
         return f"{self.card.name}:{self.card.version}"
 
 
 class Catalog(Mapping[str, ServedModel]):
-    """The served models by name, sorted; used on the event loop only."""
+    """The served models by name, sorted; changed on the event loop only, and never in place, so threads may read it."""
 
     def __init__(self) -> None:
         self._models: dict[str, ServedModel] = {}
@@ -31,6 +44,10 @@ class Catalog(Mapping[str, ServedModel]):
     def add(self, model: ServedModel) -> None:
         """Serves a model, in place of one of the same name."""
         self._models = dict(sorted({**self._models, model.card.name: model}.items()))
+
+    def remove(self, name: str) -> None:
+        """Serves a model no more."""
+        self._models = {other: model for other, model in self._models.items() if other != name}
 
     def __getitem__(self, name: str) -> ServedModel:
         return self._models[name]

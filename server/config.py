@@ -57,8 +57,11 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
+    profile: Path | None = None  # of `python -m server tune`
+    access_log: str | None = None  # a path, or "-" for stdout
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own
-    max_queue_delay_us: int = 0
+    engines: int | None = None  # that compute side by side on the CPU; None takes what suits the cores
+    max_queue_delay_us: int | None = None  # None adapts the wait to what is in flight
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
     drain_timeout_s: float = 30.0

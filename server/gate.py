@@ -22,6 +22,11 @@ class Gate:
         """How many requests came in and have not left."""
         return self._inside
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests may come in."""
+        return self._refusal is None
+
     def open(self) -> None:
         """Lets requests in, unless the server drains already."""
         if not self._draining:

@@ -1,126 +1,76 @@
-"""The Prometheus metrics of one server and their HTTP endpoint. Nothing is global, so tests can build many servers."""
+"""Every Prometheus metric of one server, and their HTTP endpoint. Nothing is global, so tests can build many servers.
+
+Nothing is counted here: the values are read from the statistics of the served versions when somebody looks.
+"""
 
 from __future__ import annotations
 
+import platform
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, MetricsHandler
+from prometheus_client import CollectorRegistry, GCCollector, MetricsHandler, PlatformCollector, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
+from server.call import Call
+from server.catalog import ServedModel
 from server.config import Address
+from server.engine import usable_cores
+from server.histogram import Histogram
+from server.statistics import ModelStatistics
+from server.version_history import VersionHistory
 
-_LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-_STOP_POLL_S = 0.1  # how long the endpoint may take to notice that it is closed
-_ROW_BUCKETS = tuple(2**power for power in range(11))
+_STOP_POLL_S: Final = 0.1  # how long the endpoint may take to notice that it is closed
+_ROW_BOUNDS: Final = tuple(float(2**power) for power in range(11))
+_ONNXRUNTIME: Final = ("onnxruntime-gpu", "onnxruntime")  # one package or the other
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
 
-class Metrics:
-    """All metrics. Names that clients send become labels only once `add_model` has made them known."""
+class Metrics(Collector):
+    """All metrics. A name that a caller sends becomes a label only if a model of that name is served, or was.
 
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._models: set[str] = set()
-        self._requests = Counter(
-            "ganserve_requests", "Requests answered.", ["model", "method", "status"], registry=registry
-        )
-        self._request_seconds = Histogram(
-            "ganserve_request_duration_seconds",
-            "From the arrival of a request to its answer.",
-            ["model", "method"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._queue_seconds = Histogram(
-            "ganserve_queue_duration_seconds",
-            "How long a request waited before its first rows were computed.",
-            ["model"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._compute_seconds = Histogram(
-            "ganserve_compute_duration_seconds",
-            "How long a batch took to compute.",
-            ["model"],
-            buckets=_LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._batch_rows = Histogram(
-            "ganserve_batch_rows", "Rows of a batch.", ["model"], buckets=_ROW_BUCKETS, registry=registry
-        )
-        self._rows = Counter("ganserve_rows", "Rows computed.", ["model"], registry=registry)
-        self._queue_rows = Gauge("ganserve_queue_rows", "Rows that wait.", ["model"], registry=registry)
-        self._unread_images = Gauge(
-            "ganserve_unread_images", "Images that wait to be decoded or resized, or are being so.", registry=registry
-        )
-        self._input_bytes = Gauge(
-            "ganserve_input_bytes", "Bytes of the images that are in work, as they came and read.", registry=registry
-        )
-        self._info = Gauge(
-            "ganserve_model_info",
-            "1 for each served version.",
-            ["model", "version", "backend", "device"],
-            registry=registry,
-        )
+    Args:
+        catalog: the served models, which threads may read.
+    """
+
+    def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
+        self._catalog = catalog
+        self._history = VersionHistory(catalog)
+        self._build = (_version_of("ganserve"), platform.python_version(), _version_of(*_ONNXRUNTIME))
+        self._unread_images: Callable[[], int] = lambda: 0
+        self._input_bytes: Callable[[], int] = lambda: 0
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.registry.register(self)
 
     def watch_input(self, unread_images: Callable[[], int], input_bytes: Callable[[], int]) -> None:
         """Has these asked, in a thread of the endpoint, whenever somebody looks."""
-        self._unread_images.set_function(unread_images)
-        self._input_bytes.set_function(input_bytes)
+        self._unread_images = unread_images
+        self._input_bytes = input_bytes
 
-    def add_model(self, name: str, version: int, backend: str, device: str) -> None:
-        """Makes a served model known."""
-        self._models.add(name)
-        self._info.labels(name, str(version), backend, device).set(1)
+    def request_answered(self, call: Call, status: str, reason: str = "") -> None:
+        """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`."""
+        self._history.statistics_of(call).request_answered(call, status, reason)
 
-    def observer(self, name: str) -> ModelMetrics:
-        """The observer for the batcher of a model."""
-        return ModelMetrics(
-            self._queue_rows.labels(name),
-            self._queue_seconds.labels(name),
-            self._compute_seconds.labels(name),
-            self._batch_rows.labels(name),
-            self._rows.labels(name),
-        )
-
-    def request_answered(self, model: str, method: str, status: str, seconds: float) -> None:
-        """Counts one request; `model` is what the client sent."""
-        label = model if model in self._models else ""
-        self._requests.labels(label, method, status).inc()
-        self._request_seconds.labels(label, method).observe(seconds)
-
-
-class ModelMetrics:
-    """What the batcher of one model tells; a `BatchObserver`."""
-
-    def __init__(
-        self,
-        queue_rows: Gauge,
-        queue_seconds: Histogram,
-        compute_seconds: Histogram,
-        batch_rows: Histogram,
-        rows: Counter,
-    ) -> None:
-        self._queue_rows = queue_rows
-        self._queue_seconds = queue_seconds
-        self._compute_seconds = compute_seconds
-        self._batch_rows = batch_rows
-        self._rows = rows
-
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
-        self._queue_rows.set(rows)
-
-    def request_waited(self, seconds: float) -> None:
-        """The first rows of a request left the queue after so long."""
-        self._queue_seconds.observe(seconds)
-
-    def batch_computed(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows took so long."""
-        self._compute_seconds.observe(seconds)
-        self._batch_rows.observe(rows)
-        self._rows.inc(rows)
+    def collect(self) -> Iterator[Metric]:
+        """All metrics as they are now; in any thread."""
+        totals = self._history.totals()
+        yield from _request_metrics({"": self._history.of_no_model(), **totals})
+        yield from _batch_metrics(totals)
+        yield from _served_metrics(list(self._catalog.values()))
+        unread, size = self._unread_images(), self._input_bytes()
+        yield _gauge("unread_images", "Images that wait to be decoded or resized, or are being so.", [], [((), unread)])
+        yield _gauge("input_bytes", "Bytes of the images that are in work, as they came and read.", [], [((), size)])
+        yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
+        yield _gauge("build_info", "1 for what serves.", ["version", "python", "onnxruntime"], [(self._build, 1)])
 
 
 class MetricsEndpoint:
@@ -151,3 +101,127 @@ class _HttpServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         super().__init__(address, handler)
+
+
+def _request_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric]:
+    """What is counted by method; also for requests that are for no model, whose label is empty."""
+    yield _counter(
+        "requests",
+        "Requests answered.",
+        ["model", "method", "status"],
+        (((name, *key), count) for name, model in statistics.items() for key, count in model.answered.copy().items()),
+    )
+    yield _histogram(
+        "request_duration_seconds",
+        "From the arrival of a request to its answer.",
+        ["model", "method"],
+        (
+            ((name, method), durations)
+            for name, model in statistics.items()
+            for method, durations in model.request_durations.copy().items()
+        ),
+    )
+    yield _counter(
+        "rejections",
+        "Requests refused.",
+        ["model", "reason"],
+        (((name, reason), n) for name, model in statistics.items() for reason, n in model.rejected.copy().items()),
+    )
+
+
+def _batch_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric]:
+    models = statistics.items()
+    yield _histogram(
+        "phase_duration_seconds",
+        "Parts of the way: admission, queue and encode of a request; assembly, compute and dealing of a batch.",
+        ["model", "phase"],
+        (((name, phase), times) for name, model in models for phase, times in model.phases.items()),
+    )
+    sizes = {name: model.batch_sizes() for name, model in models}
+    batch_rows = {name: Histogram(_ROW_BOUNDS) for name in sizes}
+    for name, batches in sizes.items():
+        for rows, times in batches.items():
+            batch_rows[name].observe(rows, times)
+    per_model = ["model"]
+    yield _histogram(
+        "batch_rows", "Rows of a batch, without padding.", per_model, (((n,), rows) for n, rows in batch_rows.items())
+    )
+    yield _counter("rows", "Rows computed.", per_model, (((n,), rows.total) for n, rows in batch_rows.items()))
+    yield _counter(
+        "padding_rows",
+        "Rows computed for nobody, to fill a batch up.",
+        per_model,
+        (((name,), model.padding_rows) for name, model in models),
+    )
+    yield _counter(
+        "engine_busy_core_seconds",
+        "Time that engines computed, times the cores that they may use.",
+        ["model", "lane"],
+        (((name, lane), s) for name, model in models for lane, s in model.busy_core_s.items()),
+    )
+    yield _counter(
+        "engine_rebuilds",
+        "Engines that failed for good and were replaced.",
+        per_model,
+        (((name,), model.rebuilds) for name, model in models),
+    )
+
+
+def _served_metrics(models: Iterable[ServedModel]) -> Iterator[Metric]:
+    """What is true of the versions that are served now."""
+    by_name = {model.card.name: model for model in models}
+    yield _gauge(
+        "queue_rows",
+        "Rows that wait.",
+        ["model"],
+        (((n,), model.statistics.queue_rows) for n, model in by_name.items()),
+    )
+    yield _gauge(
+        "model_ready",
+        "1 if the model answers, 0 while its engines are being rebuilt.",
+        ["model"],
+        (((name,), int(model.ready)) for name, model in by_name.items()),
+    )
+    yield _gauge(
+        "model_info",
+        "1 for each served version.",
+        ["model", "version", "backend", "device", "precision"],
+        (
+            ((name, str(model.card.version), model.backend, model.device, model.precision), 1)
+            for name, model in by_name.items()
+        ),
+    )
+
+
+def _filled(family: _Family, values: Iterable[tuple[tuple[str, ...], float]]) -> _Family:
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family
+
+
+def _counter(name: str, text: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    return _filled(CounterMetricFamily(f"ganserve_{name}", text, labels=labels), values)
+
+
+def _gauge(name: str, text: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+    return _filled(GaugeMetricFamily(f"ganserve_{name}", text, labels=labels), values)
+
+
+def _histogram(
+    name: str, text: str, labels: list[str], histograms: Iterable[tuple[tuple[str, ...], Histogram]]
+) -> Metric:
+    family = HistogramMetricFamily(f"ganserve_{name}", text, labels=labels)
+    for values, histogram in histograms:
+        bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
+        family.add_metric(values, list(zip(bounds, histogram.cumulative(), strict=True)), histogram.total)
+    return family
+
+
+def _version_of(*packages: str) -> str:
+    """Of the first that is installed."""
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

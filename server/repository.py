@@ -9,20 +9,20 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from exporter.bundle import (
     BundleError,
     Card,
     ImageInput,
-    fitting_batch_rows,
     list_models,
     list_versions,
     read_card,
     version_folder,
 )
 from server.config import ServerConfig
-from server.engine import Engine, load_engine, warm_up
 from server.errors import StartupError
+from server.lane_loading import LoadedLanes, load_lanes
 from server.limits import max_rows
 
 _log = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ class LoadedModel:
     """One version, loaded and warm."""
 
     card: Card
-    engine: Engine
+    folder: Path
+    loaded: LoadedLanes
 
 
 def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
@@ -74,11 +75,6 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
     return None
 
 
-def batch_rows(card: Card, config: ServerConfig) -> int:
-    """The most rows of a model that are computed at once: as configured, or fewer of large images."""
-    return min(config.max_batch_size, fitting_batch_rows(card.input, card.height, card.width))
-
-
 def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     folder = version_folder(config.models, name, version)
     card = read_card(folder)
@@ -92,11 +88,10 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
                 f" {config.max_image_pixels}: raise it to {height * width}"
             )
     began = time.perf_counter()
-    engine = load_engine(folder, card, config.backend, config.device)
-    loaded = time.perf_counter()
-    warm_up(engine, card, batch_rows(card, config))
+    loaded = load_lanes(folder, card, config)
     _log.info(
-        "%s:%d: %s on %s, %d threads, loaded in %.2f s, warmed up in %.2f s",
-        *(name, version, engine.backend, engine.device, engine.threads, loaded - began, time.perf_counter() - loaded),
+        "%s:%d: %s on %s, %s, %d seats, loaded and warm in %.2f s",
+        *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.lanes.seats)),
+        time.perf_counter() - began,
     )
-    return LoadedModel(card, engine)
+    return LoadedModel(card, folder, loaded)

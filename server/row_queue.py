@@ -1,16 +1,21 @@
-"""The rows that wait: first in first out, bounded, and any request may leave at any time. No scheduling, no threads."""
+"""The rows that wait: by priority and age, bounded, and any request may leave at any time. No scheduling, no threads."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
 from server.errors import DeadlinePassed, InvalidRequest, QueueFull, ServerError
+
+PRIORITY_LEVELS: Final = 3  # 1 goes first
+DEFAULT_PRIORITY: Final = 2
+PRIORITY_STEP_S: Final = 1.0  # how much older a row must be to go before one of the next higher priority
 
 Outputs = dict[str, NDArray[Any]]  # by output name; the first axis of each is the rows
 
@@ -23,17 +28,22 @@ class Entry:
     outputs: frozenset[str]
     deadline: float  # of the event loop's clock, in seconds
     enqueued: float
-    done: asyncio.Future[None]
+    done: asyncio.Future[Outputs]
+    priority: int = DEFAULT_PRIORITY
     taken_rows: int = 0
-    results: dict[int, Outputs] = field(default_factory=dict)  # by first row, as parts may come back in any order
     finished_rows: int = 0
+    gathered: Outputs = field(default_factory=dict)  # of a request that is split: filled in by the engines' threads
 
-    def deliver(self, first_row: int, rows: int, result: Outputs) -> None:
-        """Adds the results of some rows; the request is done with the last of them."""
-        self.results[first_row] = result
+    @property
+    def urgency(self) -> float:
+        """What the queue is ordered by: the smallest goes first, so nobody waits for ever."""
+        return self.enqueued + self.priority * PRIORITY_STEP_S
+
+    def deliver(self, rows: int, outputs: Outputs) -> None:
+        """Counts the results of some rows; with the last of them the request is done, and `outputs` its answer."""
         self.finished_rows += rows
         if self.finished_rows == len(self.inputs) and not self.done.done():
-            self.done.set_result(None)
+            self.done.set_result(outputs)
 
     def fail(self, error: ServerError) -> None:
         """Ends the request, unless it has ended already."""
@@ -58,35 +68,42 @@ class Part(NamedTuple):
         return self.stop - self.start
 
     @property
+    def whole(self) -> bool:
+        """Whether these are all rows of the entry."""
+        return self.rows == len(self.entry.inputs)
+
+    @property
     def inputs(self) -> NDArray[Any]:
         """Shape (rows, ...)."""
-        return self.entry.inputs[self.start : self.stop]
+        return self.entry.inputs if self.whole else self.entry.inputs[self.start : self.stop]
 
 
 class RowQueue:
-    """A bounded FIFO queue of requests, counted in rows.
+    """A bounded queue of requests, counted in rows; within a priority, first in first out.
 
     Args:
         max_rows: the most rows that may wait.
         name: of the model, for messages.
-        on_change: told the number of waiting rows whenever it changes.
     """
 
-    def __init__(self, max_rows: int, name: str, on_change: Callable[[int], None]) -> None:
+    def __init__(self, max_rows: int, name: str) -> None:
         self._max_rows = max_rows
         self._name = name
-        self._on_change = on_change
-        self._entries: OrderedDict[Entry, None] = OrderedDict()  # any entry leaves in constant time
+        # One a priority; any entry leaves in constant time.
+        self._levels: tuple[OrderedDict[Entry, None], ...] = tuple(OrderedDict() for _ in range(PRIORITY_LEVELS))
         self.rows = 0
+        self.requests = 0
         self.reserved_rows = 0  # for requests whose rows are still being made
+        self.earliest_deadline = math.inf  # no entry's is earlier; exact only while none has left
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return self.requests > 0
 
     def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
+        for level in self._levels:
+            yield from level
 
-    def check_room(self, rows: int) -> None:
+    def check_room(self, rows: int, retry_after_ms: int | None = None) -> None:
         """Raises unless a request of so many rows fits as a whole.
 
         Raises:
@@ -101,29 +118,39 @@ class RowQueue:
         if taken + rows > self._max_rows:
             raise QueueFull(
                 f"the queue of {self._name!r} is full ({taken} of {self._max_rows} rows wait,"
-                f" {rows} more do not fit): try again after a pause"
+                f" {rows} more do not fit): try again after a pause",
+                retry_after_ms,
             )
 
     def append(self, entry: Entry) -> None:
-        """Adds a request at the end; `check_room` comes first."""
-        self._entries[entry] = None
-        self._change(len(entry.inputs))
+        """Adds a request at the end of its priority; `check_room` comes first."""
+        self._levels[entry.priority - 1][entry] = None
+        self.rows += len(entry.inputs)
+        self.requests += 1
+        self.earliest_deadline = min(self.earliest_deadline, entry.deadline)
+
+    def oldest(self) -> float:
+        """When the oldest row came; the queue must not be empty."""
+        return min(next(iter(level)).enqueued for level in self._levels if level)
 
     def remove(self, entry: Entry) -> None:
         """Takes out what still waits of a request, if anything does."""
-        if entry in self._entries:
-            del self._entries[entry]
-            self._change(entry.taken_rows - len(entry.inputs))
+        level = self._levels[entry.priority - 1]
+        if entry in level:
+            del level[entry]
+            self.rows -= len(entry.inputs) - entry.taken_rows
+            self._left()
 
     def take(self, max_rows: int, now: float) -> list[Part]:
-        """Takes the oldest rows for one batch, splitting the last request if it does not fit.
+        """Takes the most urgent rows for one batch, splitting the last request if it does not fit.
 
         Requests that have ended (expired, cancelled, failed in an earlier part) are dropped on the way.
         """
         parts: list[Part] = []
         room = max_rows
-        while room and self._entries:
-            entry = next(iter(self._entries))
+        while room and self.requests:
+            level = self._most_urgent()
+            entry = next(iter(level))
             if entry.deadline <= now:
                 entry.expire()
             if entry.done.done():
@@ -131,13 +158,19 @@ class RowQueue:
                 continue
             start = entry.taken_rows
             stop = entry.taken_rows = min(len(entry.inputs), start + room)
-            if stop == len(entry.inputs):
-                del self._entries[entry]
-            self._change(start - stop)
+            self.rows -= stop - start
             room -= stop - start
+            if stop == len(entry.inputs):
+                del level[entry]
+                self._left()
             parts.append(Part(entry, start, stop))
         return parts
 
-    def _change(self, rows: int) -> None:
-        self.rows += rows
-        self._on_change(self.rows)
+    def _most_urgent(self) -> OrderedDict[Entry, None]:
+        levels = [level for level in self._levels if level]
+        return levels[0] if len(levels) == 1 else min(levels, key=lambda level: next(iter(level)).urgency)
+
+    def _left(self) -> None:
+        self.requests -= 1
+        if not self.requests:
+            self.earliest_deadline = math.inf

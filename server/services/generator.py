@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import time
 from typing import Any, Final
 
-import grpc
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
 from ganserve.v1 import generator_pb2 as pb
 from server.admission import AdmittedLatents, admit_latents, find_model, read_latents
+from server.answering import Behaviour
 from server.byte_budget import ByteBudget
+from server.call import Call
 from server.catalog import Catalog, ServedModel
 from server.config import MESSAGE_OVERHEAD_BYTES, ServerConfig
 from server.encoding import ENCODERS
 from server.errors import InvalidRequest
 from server.image_admission import AdmittedImages, admit_images
 from server.image_reader import ImageReader
-from server.interceptors import note_model
 from server.limits import ImageFormat, max_input_bytes, max_rows
 from server.services.messages import (
     Response,
@@ -29,11 +30,11 @@ from server.services.messages import (
     sent_latents,
     serialize_response,
 )
-from server.services.parsing import MessageParser, in_thread_if, is_thread_worthy
+from server.services.parsing import MessageParser, in_thread_if, is_thread_worthy, refuse_message
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
-_Context = grpc.aio.ServicerContext[Any, Any]
+_ONLY: Final = {output: frozenset({output}) for output in (OUTPUT_IMAGES, OUTPUT_PIXELS)}
 
 
 class GeneratorService:
@@ -55,49 +56,39 @@ class GeneratorService:
         self._config = config
         self._parser = MessageParser()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """What to add to a gRPC server.
+    def behaviours(self) -> dict[str, Behaviour]:
+        """What each method does, by its name."""
+        return {"Generate": self.generate, "Translate": self.translate, "ListModels": self.list_models}
 
-        Requests come and answers go as bytes: parsing large ones, or serialising many images, would hold up the event
-        loop, and nothing is to be parsed before the gate.
-        """
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Generate": grpc.unary_unary_rpc_method_handler(self.generate, None, None),
-                "Translate": grpc.unary_unary_rpc_method_handler(self.translate, None, None),
-                "ListModels": grpc.unary_unary_rpc_method_handler(self.list_models, None, None),
-            },
-        )
-
-    async def generate(self, body: bytes, context: _Context) -> bytes:
+    async def generate(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised GenerateRequest with a serialised GenerateResponse."""
-        remaining_s, deadline = _time_left(context)
         if len(body) > self._config.max_latents_bytes + MESSAGE_OVERHEAD_BYTES:
             raise InvalidRequest(
                 f"the request has {len(body)} bytes, and latents may have {self._config.max_latents_bytes}:"
                 " send fewer rows at a time"
             )
-        model, admitted = await self._admit_latents(body, remaining_s)
-        latents = await in_thread_if(is_thread_worthy(admitted.latents_bytes), read_latents, admitted)
-        images = await _compute(model, latents, admitted.image_format, deadline)
-        return await _serialize(pb.GenerateResponse, model, images, admitted.image_format)
+        model, admitted = await self._admit_latents(body, call)
+        if is_thread_worthy(admitted.latents_bytes):
+            latents = await asyncio.to_thread(read_latents, admitted)
+        else:
+            latents = read_latents(admitted)
+        images = await _compute(model, latents, admitted.image_format, call)
+        return await _serialize(pb.GenerateResponse, model, images, admitted.image_format, call)
 
-    async def translate(self, body: bytes, context: _Context) -> bytes:
+    async def translate(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised TranslateRequest with a serialised TranslateResponse."""
-        remaining_s, deadline = _time_left(context)
         with self._input_budget.reserve(len(body)):  # gRPC keeps it until the answer is made
-            model, admitted = await self._admit_images(body, remaining_s)
+            model, admitted = await self._admit_images(body, call)
             image_format = admitted.image_format
             with self._input_budget.reserve(admitted.rows_bytes):
                 with model.batcher.reserve(admitted.rows):
-                    pixels = await self._image_reader.read(admitted, deadline)
+                    pixels = await self._image_reader.read(admitted, call.deadline)
                 del admitted  # the files in it are not needed while the rows wait
-                images = await _compute(model, pixels, image_format, deadline)
+                images = await _compute(model, pixels, image_format, call)
                 del pixels
-            return await _serialize(pb.TranslateResponse, model, images, image_format)
+            return await _serialize(pb.TranslateResponse, model, images, image_format, call)
 
-    async def list_models(self, body: bytes, context: _Context) -> bytes:
+    async def list_models(self, body: bytes, _: Call) -> bytes:
         """Answers a serialised ListModelsRequest with a serialised ListModelsResponse."""
         async with self._parser.parsed(pb.ListModelsRequest, body):
             served = [
@@ -106,55 +97,65 @@ class GeneratorService:
             ]
         return pb.ListModelsResponse(models=served).SerializeToString()
 
-    async def _admit_latents(self, body: bytes, remaining_s: float | None) -> tuple[ServedModel, AdmittedLatents]:
+    async def _admit_latents(self, body: bytes, call: Call) -> tuple[ServedModel, AdmittedLatents]:
+        if not is_thread_worthy(len(body)):  # most are small, and are parsed in the fewest steps
+            try:
+                request = pb.GenerateRequest.FromString(body)
+            except DecodeError as error:
+                raise refuse_message(pb.GenerateRequest) from error
+            return self._admit_parsed_latents(request, call)
         async with self._parser.parsed(pb.GenerateRequest, body) as request:
-            model = self._find_model(request)
-            return model, await in_thread_if(
-                is_thread_worthy(len(body)),
-                admit_latents,
-                sent_latents(request),
-                format_name(request),
-                remaining_s,
-                model.card,
-                self._config,
-            )
+            return await asyncio.to_thread(self._admit_parsed_latents, request, call)
 
-    async def _admit_images(self, body: bytes, remaining_s: float | None) -> tuple[ServedModel, AdmittedImages]:
+    def _admit_parsed_latents(self, request: pb.GenerateRequest, call: Call) -> tuple[ServedModel, AdmittedLatents]:
+        model = self._find_model(request, call)
+        latents, name = sent_latents(request), format_name(request)
+        admitted = admit_latents(latents, name, call.remaining_s, model.card, self._config)
+        call.rows = admitted.rows
+        return model, admitted
+
+    async def _admit_images(self, body: bytes, call: Call) -> tuple[ServedModel, AdmittedImages]:
         async with self._parser.parsed(pb.TranslateRequest, body) as request:
-            model = self._find_model(request)
-            return model, await in_thread_if(
+            model = self._find_model(request, call)
+            admitted = await in_thread_if(
                 is_thread_worthy(len(body)),
                 admit_images,
                 sent_images(request),
                 format_name(request),
-                remaining_s,
+                call.remaining_s,
                 model.card,
                 self._config,
                 resize=request.resize,
             )
+            call.rows = admitted.rows
+            return model, admitted
 
-    def _find_model(self, request: pb.GenerateRequest | pb.TranslateRequest) -> ServedModel:
-        note_model(request.model)
-        served = {name: model.card.version for name, model in self._catalog.items()}
-        return self._catalog[find_model(request.model, request.version, served)]
+    def _find_model(self, request: pb.GenerateRequest | pb.TranslateRequest, call: Call) -> ServedModel:
+        call.model = request.model
+        model = self._catalog.get(request.model)
+        if model is None or request.version not in (0, model.card.version):
+            served = {name: model.card.version for name, model in self._catalog.items()}
+            model = self._catalog[find_model(request.model, request.version, served)]
+        call.version = model.card.version
+        return model
 
 
-def _time_left(context: _Context) -> tuple[float | None, float]:
-    """Seconds until the caller's deadline, None if it set none; and the deadline on the event loop's clock."""
-    remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever its stub says
-    return remaining_s, math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
-
-
-async def _compute(
-    model: ServedModel, inputs: NDArray[Any], image_format: ImageFormat, deadline: float
-) -> NDArray[Any]:
+async def _compute(model: ServedModel, inputs: NDArray[Any], image_format: ImageFormat, call: Call) -> NDArray[Any]:
     """Computes the images of some rows, as the format wants them."""
+    began_s = time.perf_counter()
+    call.admission_s = began_s - call.began_s
     output = OUTPUT_IMAGES if image_format is ImageFormat.FLOAT32 else OUTPUT_PIXELS
-    return (await model.batcher.submit(inputs, frozenset({output}), deadline))[output]
+    images = (await model.batcher.submit(inputs, _ONLY[output], call.deadline))[output]
+    call.compute_s = time.perf_counter() - began_s
+    return images
 
 
 async def _serialize(
-    kind: type[Response], model: ServedModel, images: NDArray[Any], image_format: ImageFormat
+    kind: type[Response], model: ServedModel, images: NDArray[Any], image_format: ImageFormat, call: Call
 ) -> bytes:
-    slow = image_format in ENCODERS or is_thread_worthy(images.nbytes)
-    return await in_thread_if(slow, serialize_response, kind, model, images, image_format)
+    began_s = time.perf_counter()
+    # An array is copied here however large it is: that keeps the interpreter's lock, so a thread would not help.
+    slow = image_format in ENCODERS
+    answer = await in_thread_if(slow, serialize_response, kind, model, images, image_format)
+    call.encode_s = time.perf_counter() - began_s
+    return answer

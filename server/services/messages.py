@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+import math
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +17,14 @@ from server.catalog import ServedModel
 from server.encoding import ENCODERS
 from server.image_admission import SentFiles, SentPixels
 from server.limits import ImageFormat
+from server.services.tensor_bytes import length_prefixed
 
 Response = TypeVar("Response", pb.GenerateResponse, pb.TranslateResponse)
 
 # A shape may have millions of axes; this many are enough to see that it is wrong.
 _SHAPE_LENGTH: Final = 5
+_VALUE_BYTES: Final = {pb.DATA_TYPE_FLOAT32: 4, pb.DATA_TYPE_UINT8: 1}
+_MAX_HEADS: Final = 4096  # for each number of rows and format of each model
 
 
 def sent_latents(request: pb.GenerateRequest) -> SentLatents | SeededLatents | None:
@@ -53,7 +58,9 @@ def format_name(request: pb.GenerateRequest | pb.TranslateRequest) -> str:
 def serialize_response(
     kind: type[Response], model: ServedModel, images: NDArray[Any], image_format: ImageFormat
 ) -> bytes:
-    """The answer, serialised; slow for many images, so not for the event loop then.
+    """The answer, serialised; slow if image files are to be made, so not for the event loop then.
+
+    Images as numbers are copied once, as protobuf itself would copy them several times.
 
     Args:
         kind: of the answer.
@@ -61,14 +68,32 @@ def serialize_response(
         images: pixels (rows, height, width, channels), or for FLOAT32 images (rows, channels, height, width).
         image_format: to encode them in.
     """
-    response = kind(model=model.card.name, version=model.card.version)
+    card = model.card
     if image_format in ENCODERS:
+        response = kind(model=card.name, version=card.version)
         response.encoded.data.extend(ENCODERS[image_format](images))
         return response.SerializeToString()
-    response.images.dtype = pb.DATA_TYPE_FLOAT32 if images.dtype == np.float32 else pb.DATA_TYPE_UINT8
-    response.images.shape.extend(images.shape)
-    response.images.data = images.astype(images.dtype.newbyteorder("<"), copy=False).tobytes()
-    return response.SerializeToString()
+    little_endian = np.ascontiguousarray(images, images.dtype.newbyteorder("<"))
+    dtype = pb.DATA_TYPE_FLOAT32 if images.dtype.kind == "f" else pb.DATA_TYPE_UINT8
+    known_kind = cast("Hashable", kind)  # which its stub does not say
+    return b"".join((_before_data(known_kind, card.name, card.version, dtype, images.shape), little_endian.data))
+
+
+@lru_cache(maxsize=_MAX_HEADS)
+def _before_data(
+    kind: Any,
+    model: str,
+    version: int,
+    dtype: pb.DataType,
+    shape: tuple[int, ...],
+) -> bytes:
+    """All of an answer but the data of its tensor, which must come last."""
+    data_bytes = math.prod(shape) * _VALUE_BYTES[dtype]
+    head: bytes = kind(model=model, version=version).SerializeToString()
+    tensor = pb.Tensor(dtype=dtype, shape=shape).SerializeToString()
+    data = length_prefixed(pb.Tensor.DATA_FIELD_NUMBER, data_bytes)
+    images = length_prefixed(kind.IMAGES_FIELD_NUMBER, len(tensor) + len(data) + data_bytes)
+    return head + images + tensor + data
 
 
 def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: int) -> pb.Model:

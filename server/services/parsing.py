@@ -41,10 +41,13 @@ class MessageParser:
             try:
                 request = await in_thread_if(large, kind.FromString, body)
             except DecodeError as error:
-                raise InvalidRequest(
-                    f"the request is no {kind.__name__}: send one as proto/ganserve/v1/generator.proto has it"
-                ) from error
+                raise refuse_message(kind) from error
             yield request
+
+
+def refuse_message(kind: type[Message]) -> InvalidRequest:
+    """The error for bytes that are no message of that kind."""
+    return InvalidRequest(f"the request is no {kind.__name__}: send one as {kind.DESCRIPTOR.file.name} has it")
 
 
 def is_thread_worthy(size_bytes: int) -> bool:

@@ -93,6 +93,13 @@ class HalfPrecisionGenerator(FlatGenerator):
         return super().forward(latents).half()
 
 
+class FloatOnlyGenerator(FlatGenerator):
+    """Insists on float32, so that it runs in no other precision."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return super().forward(latents.float())
+
+
 class ResidualBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2
 
 from exporter import bundle
-from exporter.bundle import BundleError, Card, ImageInput, LatentInput, Parity, RowInput, example_rows
+from exporter.bundle import BundleError, Card, Fidelity, ImageInput, LatentInput, Parity, RowInput, example_rows
 
 NO_DEADLINE = settings(deadline=None)  # disks stall
 
@@ -24,8 +24,17 @@ sha256s = st.binary(min_size=32, max_size=32).map(bytes.hex)
 inputs = st.builds(LatentInput, latent_dim=sizes) | st.builds(
     ImageInput, channels=st.integers(1, 4), height=sizes, width=sizes
 )
+fidelities = st.builds(
+    Fidelity,
+    images=st.integers(0, 256),
+    within_one_level=st.floats(0, 1),
+    psnr_db=numbers,
+    largest_level_difference=st.integers(0, 255),
+    published=st.booleans(),
+)
 cards = st.builds(
     Card,
+    schema_version=st.sampled_from([2, 3]),
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     version=sizes,
     kind=st.text(max_size=9),
@@ -39,6 +48,7 @@ cards = st.builds(
     value_max=numbers,
     files=st.dictionaries(st.text(max_size=9), sha256s, max_size=3),
     parity=st.lists(st.builds(Parity, sizes, numbers, numbers, st.integers(0, 255), st.integers(0, 255)), max_size=3),
+    variants=st.dictionaries(st.sampled_from(sorted(bundle.VARIANT_FILES)), fidelities),
     training=st.dictionaries(
         st.text(max_size=9), numbers | st.integers(-(1 << 63), (1 << 63) - 1) | st.text(max_size=9) | st.none()
     ),
@@ -65,6 +75,9 @@ def make_card(**changes: Any) -> Card:
     return Card(**(facts | changes))
 
 
+FIDELITY = msgspec.to_builtins(Fidelity(256, 0.9995, 60.2, 3, published=True))
+
+
 def read_card_bytes(content: bytes, name: str = "tiny", version: int = 1) -> Card:
     with tempfile.TemporaryDirectory() as repository:
         folder = Path(repository) / name / str(version)
@@ -77,6 +90,21 @@ def read_card_bytes(content: bytes, name: str = "tiny", version: int = 1) -> Car
 @given(cards)
 def test_card_survives_writing_and_reading(card: Card) -> None:
     assert read_card_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2), card.name, card.version) == card
+
+
+def test_card_from_before_there_were_variants_is_read() -> None:
+    fields = {**msgspec.to_builtins(make_card()), "schema_version": 2}
+    del fields["variants"]
+    card = read_card_bytes(msgspec.json.encode(fields))
+    assert card.schema_version == 2
+    assert card.variants == {}
+    assert make_card().schema_version == 3
+
+
+def test_fidelity_tells_its_figures_in_one_line() -> None:
+    text = str(Fidelity(256, 0.98765, 44.44, 9, published=False))
+    assert text == "98.765% of pixel values within one level, PSNR 44.4 dB, largest difference 9, over 256 images"
+    assert str(Fidelity(0, 0.0, 0.0, 255, published=False)) == "the network does not run in this precision"
 
 
 @pytest.mark.parametrize(("name", "version"), [("other", 1), ("tiny", 2)])
@@ -129,6 +157,7 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
     ("change", "message"),
     [
         ({"schema_version": 1}, "schema_version"),
+        ({"schema_version": 4}, "schema_version"),
         ({"version": 0}, "version"),
         ({"channels": 5}, "channels"),
         ({"input": {"type": "latents", "latent_dim": 1 << 21}}, "latent_dim"),
@@ -139,6 +168,11 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
         ({"input": {"type": "text"}}, "input"),
         ({"input": None}, "input"),
         ({"files": {"model.onnx": "ABC"}}, "files"),
+        ({"variants": {"bf16": {**FIDELITY, "within_one_level": 1.5}}}, "within_one_level"),
+        ({"variants": {"bf16": {**FIDELITY, "psnr_db": None}}}, "psnr_db"),
+        ({"variants": {"bf16": {**FIDELITY, "largest_level_difference": 256}}}, "largest_level_difference"),
+        ({"variants": {"bf16": {**FIDELITY, "images": -1}}}, "images"),
+        ({"variants": {"bf16": {}}}, "images"),
         ({"surprise": 1}, "surprise"),
     ],
 )

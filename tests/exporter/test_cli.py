@@ -18,7 +18,9 @@ from tests.exporter.generators import (
     LATENT_DIM,
     BatchMeanTranslator,
     FlatGenerator,
+    FloatOnlyGenerator,
     InverseTranslator,
+    ResNetTranslator,
     TutorialGenerator,
     randomise,
 )
@@ -90,6 +92,50 @@ def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
     assert "own version 1: 12 x 8 images -> 12 x 8 images" in result.stdout
     card = bundle.read_card(own / result.stdout.splitlines()[-1])
     assert card.input == bundle.ImageInput(channels=3, height=8, width=12)
+
+
+def test_variants_that_are_close_enough_are_added_and_shown(own: Path) -> None:
+    result = run_cli(*own_flags(), "--bf16", "--fp16")
+    assert result.exit_code == 0, result.output
+    folder = own / result.stdout.splitlines()[-1]
+    card = bundle.read_card(folder)
+    assert list(card.variants) == ["bf16", "fp16"]
+    for precision, fidelity in card.variants.items():
+        assert fidelity.published
+        assert f"{fidelity.psnr_db:.1f}" in result.stdout
+        assert bundle.verify_file(folder, card, bundle.VARIANT_FILES[precision]).is_file()
+    assert "In bf16: python -m server --models models --precision bf16" in result.stdout.splitlines()
+    assert "In fp16: python -m server --models models --precision fp16 --device cuda" in result.stdout.splitlines()
+
+
+def test_variant_that_is_not_close_enough_is_refused_in_one_line_and_left_out(own: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(ResNetTranslator().state_dict(), own / "inverse.pth")
+    flags = ["--module", "tests.exporter.generators:ResNetTranslator", *translator_flags()[2:], "--bf16"]
+    result = run_cli(*flags, "--input-image", 3, 8, 12)
+    assert result.exit_code == 0, result.output
+    folder = own / result.stdout.splitlines()[-1]
+    card = bundle.read_card(folder)
+    fidelity = card.variants["bf16"]
+    assert not fidelity.published
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt"]
+    assert set(card.files) == {"model.onnx", "model.pt"}
+    (line,) = (line for line in result.stderr.splitlines() if "refuse" in line)
+    assert line == (f"  refuse bf16, and go on without model.bf16.pt: {fidelity}; the limits are 99.9% and 50 dB")
+    assert "--precision" not in result.stdout
+
+
+def test_network_that_does_not_run_in_a_reduced_precision_is_exported_without_it(own: Path) -> None:
+    torch.save(randomise(FloatOnlyGenerator()).state_dict(), own / "own.pth")
+    flags = own_flags(module="tests.exporter.generators:FloatOnlyGenerator", module_kwargs="{}")
+    result = run_cli(*flags, "--bf16", "--fp16")
+    assert result.exit_code == 0, result.output
+    assert "Traceback" not in result.output
+    for precision, file_name in bundle.VARIANT_FILES.items():
+        (line,) = (line for line in result.stderr.splitlines() if f"refuse {precision}" in line)
+        assert f"without {file_name}: the network " in line
+    variants = bundle.read_card(own / result.stdout.splitlines()[-1]).variants
+    assert [(fidelity.images, fidelity.published) for fidelity in variants.values()] == [(0, False), (0, False)]
 
 
 def test_run_is_exported_under_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

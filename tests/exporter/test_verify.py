@@ -25,7 +25,7 @@ def test_parity_reads_the_files(any_exported: Exported, tmp_path: Path) -> None:
 
 def alter_onnx(monkeypatch: pytest.MonkeyPatch, images: float = 0.0, pixels: int = 0) -> None:
     """Makes onnxruntime's images and pixels differ by this much."""
-    open_file = verify._onnx_runner
+    open_file = verify.onnx_runner
 
     def altered(path: Path, input_name: str) -> verify.Runner:
         run = open_file(path, input_name)
@@ -37,7 +37,7 @@ def alter_onnx(monkeypatch: pytest.MonkeyPatch, images: float = 0.0, pixels: int
 
         return run_altered
 
-    monkeypatch.setattr(verify, "_onnx_runner", altered)
+    monkeypatch.setattr(verify, "onnx_runner", altered)
 
 
 @pytest.mark.parametrize(

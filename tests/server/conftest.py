@@ -13,6 +13,7 @@ import pytest
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server, start
 from server.batcher import Batcher
+from server.lanes import Lanes
 from server.config import Address, ServerConfig
 from tests.server.held_run import HeldRun
 from tests.server.tiny_bundles import publish_tiny_bundle
@@ -86,7 +87,8 @@ async def hold() -> AsyncIterator[Callable[..., HeldRun]]:
     def hold_one(server: Server, name: str = "tiny") -> HeldRun:
         held = HeldRun()
         config = server.config
-        batcher = Batcher(held, max_batch_rows=config.max_batch_size, max_queue_rows=config.max_queue_rows, name=name)
+        lanes = Lanes.of(held, config.max_batch_size)
+        batcher = Batcher(lanes, max_queue_rows=config.max_queue_rows, max_delay_s=0.0, name=name)
         replaced.append((held, server.catalog[name].batcher))
         server.catalog.add(replace(server.catalog[name], batcher=batcher))
         return held
@@ -108,8 +110,9 @@ async def batchers(held: HeldRun) -> AsyncIterator[Any]:
     """Makes batchers in front of `held`, and closes them."""
     made: list[Batcher] = []
 
-    def make(**settings: Any) -> Batcher:
-        made.append(Batcher(held, **{"max_batch_rows": 4, "max_queue_rows": 16, "name": "tiny", **settings}))
+    def make(*, max_batch_rows: int = 4, concurrency: int = 1, **settings: Any) -> Batcher:
+        lanes = Lanes.of(held, max_batch_rows, concurrency)
+        made.append(Batcher(lanes, **{"max_queue_rows": 16, "max_delay_s": 0.0, "name": "tiny", **settings}))
         return made[-1]
 
     yield make

@@ -142,6 +142,7 @@ async def test_reflection_names_the_services_and_describes_them(server: Server, 
         "ganserve.v1.Generator",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
+        "inference.GRPCInferenceService",
     }
     files = [FileDescriptorProto.FromString(file) for file in described.file_descriptor_response.file_descriptor_proto]
     assert "ganserve/v1/generator.proto" in [file.name for file in files]
@@ -160,14 +161,17 @@ async def test_metrics_count_requests_rows_and_batches(server: Server, connect: 
     assert metrics[key("ganserve_requests_total", **request, status="INVALID_ARGUMENT")] == 1
     assert metrics[key("ganserve_requests_total", model="", method="ListModels", status="OK")] == 1
     assert metrics[key("ganserve_request_duration_seconds_count", **request)] == 2
-    assert metrics[key("ganserve_queue_duration_seconds_count", model="tiny")] == 1
-    assert metrics[key("ganserve_compute_duration_seconds_count", model="tiny")] == 2
+    for phase, count in {"admission": 1, "queue": 1, "compute": 2, "encode": 1}.items():
+        assert metrics[key("ganserve_phase_duration_seconds_count", model="tiny", phase=phase)] == count
     assert metrics[key("ganserve_batch_rows_sum", model="tiny")] == 100
     assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="64.0")] == 2
     assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="32.0")] == 0
     assert metrics[key("ganserve_rows_total", model="tiny")] == 100
     assert metrics[key("ganserve_queue_rows", model="tiny")] == 0
-    assert metrics[key("ganserve_model_info", model="tiny", version="1", backend="onnx", device="cpu")] == 1
+    assert (
+        metrics[key("ganserve_model_info", model="tiny", version="1", backend="onnx", device="cpu", precision="fp32")]
+        == 1
+    )
 
 
 async def test_names_that_clients_make_up_never_become_labels(server: Server, connect: Connect) -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from server.batcher import Batcher
 from server.errors import InternalError, InvalidRequest, QueueFull, Unavailable
+from server.lanes import Lanes
+from server.statistics import BatchTimes
 from tests.server.held_run import IMAGES, PIXELS, FakeClock, HeldRun, answers, occupy, rows_of, settle, submit
 
 
@@ -38,7 +40,7 @@ async def test_batches_form_while_the_engine_is_busy(batchers: Any, held: HeldRu
 async def test_a_request_larger_than_a_batch_is_split_and_put_together_in_order(batchers: Any, held: HeldRun) -> None:
     held.release_all()
     result = await submit(batchers(concurrency=3), *range(10))
-    assert sorted(map(len, held.batches)) == [2, 4, 4]
+    assert sorted(map(len, held.batches)) == [3, 3, 4]
     np.testing.assert_array_equal(result["images"], rows_of(*range(10)) * 2)
 
 
@@ -126,7 +128,7 @@ async def test_only_the_request_at_fault_fails(batchers: Any, held: HeldRun, cap
     with pytest.raises(InternalError) as failure:
         await tasks[1]
     good, other, _ = await asyncio.gather(tasks[0], tasks[2], first)
-    assert held.batches == [[99], [1, -2, 3], [1], [-2], [3]]
+    assert held.batches == [[99], [1, -2, 3], [1], [-2, 3], [-2], [3]]
     np.testing.assert_array_equal(good["images"], rows_of(1) * 2)
     np.testing.assert_array_equal(other["images"], rows_of(3) * 2)
     assert "secret" not in str(failure.value)
@@ -157,7 +159,7 @@ async def test_the_engine_serves_on_after_a_failure(batchers: Any, held: HeldRun
 
 
 async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    batcher = Batcher(lambda inputs, outputs: answers(inputs[1:], outputs), max_batch_rows=4, max_queue_rows=4)
+    batcher = Batcher(Lanes.of(lambda inputs, outputs: answers(inputs[1:], outputs), 4), max_queue_rows=4)
     with caplog.at_level(logging.ERROR), pytest.raises(InternalError):
         await batcher.submit(rows_of(1, 2), IMAGES)
     assert "another number of rows" in caplog.text
@@ -166,7 +168,7 @@ async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog
 
 async def test_a_drain_refuses_new_requests_and_finishes_the_accepted(batchers: Any, held: HeldRun) -> None:
     FakeClock()
-    batcher = batchers(max_queue_delay_s=60.0)
+    batcher = batchers(max_delay_s=60.0)
     accepted = [submit(batcher, 1)]
     await settle()
     draining = asyncio.create_task(batcher.drain())
@@ -181,7 +183,7 @@ async def test_a_drain_refuses_new_requests_and_finishes_the_accepted(batchers: 
 
 async def test_in_a_hurry_nothing_is_delayed_and_nothing_refused(batchers: Any, held: HeldRun) -> None:
     FakeClock()
-    batcher = batchers(max_queue_delay_s=60.0)
+    batcher = batchers(max_delay_s=60.0)
     waiting = submit(batcher, 1)
     await settle()
     batcher.hurry()
@@ -209,7 +211,7 @@ class Recorder:
     def __init__(self) -> None:
         self.queue: list[int] = []
         self.waits: list[float] = []
-        self.batches: list[int] = []
+        self.batches: list[tuple[int, int]] = []
 
     def queue_changed(self, rows: int) -> None:
         self.queue.append(rows)
@@ -217,9 +219,9 @@ class Recorder:
     def request_waited(self, seconds: float) -> None:
         self.waits.append(seconds)
 
-    def batch_computed(self, rows: int, seconds: float) -> None:
-        assert seconds >= 0
-        self.batches.append(rows)
+    def batch_computed(self, batch: BatchTimes) -> None:
+        assert min(batch.assembly_s, batch.compute_s, batch.dealing_s) >= 0
+        self.batches.append((batch.rows, batch.requests))
 
 
 async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: Any, held: HeldRun) -> None:
@@ -230,9 +232,9 @@ async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: A
     await clock.advance(2)
     held.release_all()
     await asyncio.gather(first, second)
-    assert recorder.batches == [1, 4, 2]
+    assert recorder.batches == [(1, 1), (4, 1), (2, 1)]
     assert recorder.waits == [0, 2]
-    assert recorder.queue == [1, 0, 6, 2, 0]
+    assert recorder.queue == [0, 6, 2, 0, 0]
 
 
 @settings(max_examples=60, deadline=None)
@@ -242,20 +244,14 @@ async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: A
     ),
     max_batch_rows=st.integers(1, 8),
     concurrency=st.integers(1, 3),
-    delay_s=st.sampled_from([0.0, 0.0005]),
+    delay_s=st.sampled_from([None, 0.0, 0.0005]),
 )
 def test_rows_are_never_mixed_up_lost_or_computed_too_many_at_a_time(
-    requests: list[tuple[int, str]], max_batch_rows: int, concurrency: int, delay_s: float
+    requests: list[tuple[int, str]], max_batch_rows: int, concurrency: int, delay_s: float | None
 ) -> None:
     async def scenario() -> None:
         held = HeldRun()
-        batcher = Batcher(
-            held,
-            max_batch_rows=max_batch_rows,
-            max_queue_rows=1000,
-            max_queue_delay_s=delay_s,
-            concurrency=concurrency,
-        )
+        batcher = Batcher(Lanes.of(held, max_batch_rows, concurrency), max_queue_rows=1000, max_delay_s=delay_s)
         tasks = []
         for number, (rows, fate) in enumerate(requests):
             values = [100.0 * (number + 1) + row for row in range(rows)]

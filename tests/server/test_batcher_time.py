@@ -87,7 +87,7 @@ async def test_the_rest_of_a_split_request_is_not_computed_once_it_is_cancelled(
 
 async def test_with_a_delay_a_full_batch_goes_at_once(batchers: Any, held: HeldRun) -> None:
     FakeClock()
-    batcher = batchers(max_queue_delay_s=60.0)
+    batcher = batchers(max_delay_s=60.0)
     tasks = [submit(batcher, 1, 2), submit(batcher, 3)]
     await settle()
     assert held.batches == []
@@ -99,7 +99,7 @@ async def test_with_a_delay_a_full_batch_goes_at_once(batchers: Any, held: HeldR
 
 async def test_a_delay_is_measured_from_the_oldest_row(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
-    batcher = batchers(max_queue_delay_s=1.0)
+    batcher = batchers(max_delay_s=1.0)
     tasks = [submit(batcher, 1)]
     await clock.advance(0.75)
     tasks.append(submit(batcher, 2))
@@ -113,7 +113,7 @@ async def test_a_delay_is_measured_from_the_oldest_row(batchers: Any, held: Held
 
 async def test_a_delay_starts_anew_when_the_oldest_row_has_left(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
-    batcher = batchers(max_queue_delay_s=1.0)
+    batcher = batchers(max_delay_s=1.0)
     gone = submit(batcher, 1)
     await clock.advance(0.5)
     kept = submit(batcher, 2)
@@ -129,7 +129,7 @@ async def test_a_delay_starts_anew_when_the_oldest_row_has_left(batchers: Any, h
 
 async def test_nobody_is_delayed_past_a_deadline(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
-    batcher = batchers(max_queue_delay_s=60.0)
+    batcher = batchers(max_delay_s=60.0)
     patient = submit(batcher, 1)
     hurried = submit(batcher, 2, deadline=clock.now + 30)
     assert await held.started() == 2

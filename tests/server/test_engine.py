@@ -10,7 +10,7 @@ import pytest
 
 from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, ImageInput, example_rows, read_card
 from ganserve.latents import latents_from_seed
-from server.config import BACKENDS, Backend
+from server.config import BACKENDS, Backend, Precision
 from server.engine import Engine, cuda_devices, load_engine, warm_up
 from server.errors import StartupError
 from tests.server.tiny_bundles import (
@@ -161,6 +161,7 @@ class WrongEngine:
 
     backend: Backend = "torchscript"
     device = "cpu"
+    precision: Precision = "fp32"
     threads = 1
 
     def __init__(self, wrong: Callable[[np.ndarray[Any, Any]], dict[str, Any]]) -> None:
@@ -200,13 +201,14 @@ def test_a_card_with_another_image_shape_than_the_graph_is_refused(tmp_path: Pat
 @pytest.mark.parametrize(("backend", "file_name"), [("onnx", ONNX_FILE), ("torchscript", TORCHSCRIPT_FILE)])
 def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path: Path, backend: Backend, file_name: str) -> None:
     from exporter import bundle
-    from server.engine import OnnxEngine, TorchScriptEngine
+    from server.onnx_engine import OnnxEngine
+    from server.torchscript_engine import TorchScriptEngine
 
     folder = publish_tiny_bundle(tmp_path)
     path = bundle.version_folder(tmp_path, "tiny", 1) / file_name
     path.write_bytes(b"junk")
     with pytest.raises(BundleError, match="export the model again") as error:
-        OnnxEngine(path, read_card(folder), "cpu") if backend == "onnx" else TorchScriptEngine(path, "cpu")
+        OnnxEngine(path, read_card(folder), "cpu", 1) if backend == "onnx" else TorchScriptEngine(path, "cpu", 1)
     assert "\n" not in str(error.value)
 
 

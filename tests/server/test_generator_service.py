@@ -16,7 +16,7 @@ from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server
-from server.catalog import Catalog
+from server.services import generator
 from tests.server.held_run import HeldRun, until
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images, tiny_pixels
 
@@ -266,12 +266,11 @@ async def test_an_engine_that_fails_is_internal_and_tells_nothing(
 async def test_an_unforeseen_error_is_internal_and_tells_nothing(
     server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(catalog: Catalog, name: str) -> Any:
+    def fail(*_: Any) -> Any:
         raise RuntimeError("secret detail")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Catalog, "__getitem__", fail)
-        code, details = await refusal(stub, seeded(1))
+    monkeypatch.setattr(generator, "admit_latents", fail)
+    code, details = await refusal(stub, seeded(1))
     assert code is grpc.StatusCode.INTERNAL
     assert details == "the server failed to answer this request; its log says why"
     assert "secret detail" in caplog.text

@@ -71,7 +71,7 @@ def generate(channel: grpc.Channel, count: int) -> Any:
 def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, number: signal.Signals) -> None:
     process = launch()
     lines, address = wait_until_ready(process)
-    assert lines[0] == "model tiny:1: onnx on cpu"
+    assert lines[0] == "model tiny:1: onnx on cpu, fp32"
     assert re.fullmatch(
         r"ready: serving tiny:1 on 127\.0\.0\.1:\d+, metrics on http://127\.0\.0\.1:\d+/metrics", lines[1]
     )
@@ -84,20 +84,20 @@ def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, numb
 
 
 def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
-    # The row waits for a fuller batch, longer than a test may last: only a drain can let it go.
-    process = launch("--max-queue-delay-us", "60000000")
+    # The rows wait for a fuller batch, longer than a test may last: only a drain can let them go.
+    process = launch("--max-queue-delay-us", "60000000", "--max-batch-size", "4096")
     lines, address = wait_until_ready(process)
     metrics_url = lines[-1].rpartition(" ")[2]
     with grpc.insecure_channel(address) as channel:
-        waiting = generate(channel, 1)
+        waiting = [generate(channel, 40) for _ in range(6)]
         for _ in range(2000):
             with urllib.request.urlopen(metrics_url, timeout=10) as page:
-                if b'ganserve_queue_rows{model="tiny"} 1.0' in page.read():
+                if b'ganserve_queue_rows{model="tiny"} 240.0' in page.read():
                     break
         else:
-            raise AssertionError("the row never came into the queue")
+            raise AssertionError("the rows never came into the queue")
         process.send_signal(signal.SIGTERM)
-        assert waiting.result(timeout=20).images.shape[0] == 1
+        assert [call.result(timeout=20).images.shape[0] for call in waiting] == [40] * 6
         assert process.wait(timeout=20) == 0
 
 
@@ -206,7 +206,8 @@ def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path)
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 12
+    assert len(flagged) == 17
+    flagged = [field for field in flagged if field.default is not None]
     for field in flagged:
         assert f"[default: {field.default}" in help_text
 

@@ -94,7 +94,7 @@ def test_each_model_gets_one_line_in_the_log(config: ServerConfig, caplog: pytes
         served(config)
     (line,) = caplog.messages
     assert line.startswith("tiny:1: onnx on cpu, ")
-    assert "warmed up in" in line
+    assert "loaded and warm in" in line
 
 
 def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_the_flag_named(

@@ -15,6 +15,7 @@ from PIL import Image
 from ganserve.pictures import fit_picture
 from ganserve.v1 import generator_pb2 as pb
 from server.app import Server
+from server.lanes import Lanes
 from tests.picture_files import encoded, noise, png_that_claims
 from tests.server.held_run import until
 from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation, tiny_translation_images
@@ -92,28 +93,21 @@ async def test_callers_at_the_same_time_get_their_own_images(stub: Any) -> None:
 
 
 async def test_rows_of_different_callers_share_a_batch(server: Server, stub: Any) -> None:
-    model = server.catalog["tiny-a2b"]
-    first = asyncio.Event()
-    loop, engine_run, batches = asyncio.get_running_loop(), model.batcher._run, []
-    go = asyncio.Event()
+    batcher, batches = server.catalog["tiny-a2b"].batcher, []
+    engine_run = batcher.lanes.seats[0].run
 
     def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Any:
         batches.append(len(inputs))
-        if len(batches) == 1:
-            loop.call_soon_threadsafe(first.set)
-            asyncio.run_coroutine_threadsafe(go.wait(), loop).result(timeout=20)
         return engine_run(inputs, outputs)
 
-    model.batcher._run = run
+    batcher.mend(Lanes.of(run, 64))
     sent = [noise(2, *SIZE, 3, seed=seed) for seed in range(4)]
-    calls = [asyncio.ensure_future(stub.Translate(raw(sent[0])))]
-    await first.wait()
-    calls += [asyncio.ensure_future(stub.Translate(raw(pixels))) for pixels in sent[1:]]
-    await until(lambda: model.batcher.queued_rows == 6)
-    go.set()
+    with batcher.held():
+        calls = [asyncio.ensure_future(stub.Translate(raw(pixels))) for pixels in sent]
+        await until(lambda: batcher.queued_rows == 8)
     for pixels, response in zip(sent, await asyncio.gather(*calls), strict=True):
         np.testing.assert_array_equal(array_of(response.images), tiny_translation(pixels))
-    assert batches == [2, 6]
+    assert batches == [8]
 
 
 async def test_a_large_request_is_answered_in_order(start_server: Start, connect: Connect) -> None:

@@ -1,0 +1,1 @@
+"""Other model servers beside ours, on the same graphs, under the same load."""

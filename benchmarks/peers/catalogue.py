@@ -1,0 +1,237 @@
+"""Every server that is measured: how it is started, with what settings, and what it speaks.
+
+A new rival is one function here, one row in `RIVALS`, and a program in `servers/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import socket
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.peers.served_graph import ServedGraph
+from benchmarks.peers.homes import MLSERVER, MOSEC, TRITON, Environment, triton_backends
+from benchmarks.peers.layout import Layout, all_cores_for_one, one_instance_a_core
+from benchmarks.peers.wire import OpenInference, Protocol, RawHttp
+
+MAX_BATCH_ROWS: Final = 64  # of every server
+_SERVERS = Path(__file__).parent / "servers"
+_READY = re.compile(r"^ready: .* on 127\.0\.0\.1:([0-9]+),", re.MULTILINE)
+_MLSERVER_WAIT_S = 0.002  # it batches nothing without a wait
+_FULL_PRECISION = "fp32"
+_EXACT = 1e-3  # how far images may be off
+_ROUGH = 0.1  # the same, in reduced precision
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a server; without a port, it takes one itself and says so in its log."""
+
+    command: Sequence[str]
+    protocol: Protocol
+    port: int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def find_port(self, log: str) -> int | None:
+        """Where it listens; None as long as that is not known."""
+        if self.port is not None:
+            return self.port
+        match = _READY.search(log)
+        return int(match[1]) if match else None
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server with its settings.
+
+    Args:
+        name: in tables.
+        prepare: writes what it needs into an empty folder, and says how to start it there.
+        environment: what must be set up; None: our own.
+        tolerance: how far an image may be off, as a share of the largest value; infinite for one that computes none.
+        is_ours: whether the others are compared with it.
+        precision: that our bundle must have for it.
+    """
+
+    name: str
+    prepare: Callable[[ServedGraph, Path], Launch]
+    environment: Environment | None = None
+    tolerance: float = _EXACT
+    is_ours: bool = False
+    precision: str = _FULL_PRECISION
+
+
+def ours(name: str, flags: str) -> Peer:
+    """Our server, with flags of `python -m server`.
+
+    Raises:
+        ValueError: the flags have an open quote.
+    """
+    given = shlex.split(flags)
+
+    def prepare(graph: ServedGraph, _: Path) -> Launch:
+        addresses = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "server", "--models", str(graph.repository), *addresses, *given]
+        return Launch(command, OpenInference())
+
+    match = re.search(r"--precision[= ](\w+)", " ".join(given))
+    precision = match[1] if match else _FULL_PRECISION
+    tolerance = _EXACT if precision == _FULL_PRECISION else _ROUGH
+    return Peer(name, prepare, tolerance=tolerance, is_ours=True, precision=precision)
+
+
+def floor() -> Peer:
+    """A server in Python that computes nothing."""
+
+    def prepare(graph: ServedGraph, _: Path) -> Launch:
+        port = free_port()
+        sizes = [str(4 * graph.latent_dim), str(graph.image_bytes)]
+        return Launch([sys.executable, str(_SERVERS / "floor_server.py"), str(port), *sizes], OpenInference(), port)
+
+    return Peer("floor", prepare, tolerance=float("inf"))
+
+
+def triton(home: Path, layout: Layout) -> Peer:
+    """NVIDIA Triton itself, its binary out of PyTriton's wheel; that has no ONNX Runtime backend but the Python one."""
+
+    def prepare(graph: ServedGraph, folder: Path) -> Launch:
+        repository = folder / "repository"
+        version = repository / graph.name / "1"
+        version.mkdir(parents=True)
+        (version / "model.py").write_text((_SERVERS / "triton_model.py").read_text())
+        (repository / graph.name / "config.pbtxt").write_text(_triton_config(graph, layout))
+        port = free_port()
+        site_packages = TRITON.site_packages(home)
+        command = [
+            str(site_packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
+            f"--model-repository={repository}",
+            f"--backend-directory={triton_backends(home)}",
+            f"--backend-config=python,shm-region-prefix-name=peer{uuid.uuid4().hex[:12]}",
+            "--disable-auto-complete-config",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={port}",
+            "--allow-http=false",
+            "--allow-metrics=false",
+            "--exit-timeout-secs=5",
+        ]
+        environment = {
+            # The backend embeds a Python, which takes its modules from where the first python3 of the path has them.
+            "PATH": f"{TRITON.python(home).parent}{os.pathsep}{os.environ['PATH']}",
+            "LD_LIBRARY_PATH": str(site_packages / "nvidia_pytriton.libs"),
+        }
+        return Launch(command, OpenInference(), port, environment)
+
+    return Peer(f"triton {layout}", prepare, TRITON)
+
+
+def _triton_config(graph: ServedGraph, layout: Layout) -> str:
+    dims = ", ".join(map(str, graph.image_shape))
+    parameters = {"graph": str(graph.graph), "threads": str(layout.threads), "FORCE_CPU_ONLY_INPUT_TENSORS": "yes"}
+    lines = [
+        f'name: "{graph.name}"',
+        'backend: "python"',
+        f"max_batch_size: {MAX_BATCH_ROWS}",
+        f'input [{{ name: "latents" data_type: TYPE_FP32 dims: [{graph.latent_dim}] }}]',
+        f'output [{{ name: "images" data_type: TYPE_FP32 dims: [{dims}] }}]',
+        f"instance_group [{{ kind: KIND_CPU count: {layout.instances} }}]",
+        "dynamic_batching { max_queue_delay_microseconds: 0 }",
+        *(f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def pytriton(home: Path, layout: Layout) -> Peer:
+    """NVIDIA PyTriton: Triton with callables of a Python program."""
+
+    def prepare(graph: ServedGraph, folder: Path) -> Launch:
+        port, *others = free_ports(3)
+        numbers = [layout.instances, layout.threads, MAX_BATCH_ROWS, port, *others]
+        command = [str(TRITON.python(home)), str(_SERVERS / "pytriton_server.py"), str(graph.graph), graph.name]
+        return Launch([*command, *map(str, numbers)], OpenInference(), port, {"PYTRITON_HOME": str(folder)})
+
+    return Peer(f"pytriton {layout}", prepare, TRITON)
+
+
+def mlserver(home: Path, layout: Layout) -> Peer:
+    """Seldon's MLServer, its model in the server's process.
+
+    Raises:
+        ValueError: the layout has several instances, for which MLServer wants processes of its own.
+    """
+    if layout.instances != 1:
+        raise ValueError(f"mlserver:{layout}: it is measured with one instance; write mlserver:1x{layout.threads}")
+
+    def prepare(graph: ServedGraph, folder: Path) -> Launch:
+        port, http_port = free_ports(2)
+        settings = {
+            "host": "127.0.0.1",
+            "http_port": http_port,
+            "grpc_port": port,
+            "metrics_endpoint": None,
+            "parallel_workers": 0,
+            "grpc_max_message_length": -1,
+            "debug": False,
+        }
+        model = {
+            "name": graph.name,
+            "implementation": "mlserver_model.Generator",
+            "max_batch_size": MAX_BATCH_ROWS,
+            "max_batch_time": _MLSERVER_WAIT_S,
+            "parameters": {"extra": {"graph": str(graph.graph), "threads": layout.threads}},
+        }
+        (folder / graph.name).mkdir()
+        (folder / "settings.json").write_text(json.dumps(settings))
+        (folder / graph.name / "model-settings.json").write_text(json.dumps(model))
+        command = [str(MLSERVER.folder(home) / "bin" / "mlserver"), "start", str(folder)]
+        return Launch(command, OpenInference(), port, {"PYTHONPATH": str(_SERVERS)})
+
+    return Peer(f"mlserver {layout}", prepare, MLSERVER)
+
+
+def mosec(home: Path, layout: Layout) -> Peer:
+    """Mosec, a front end in Rust before Python workers; it speaks HTTP alone."""
+
+    def prepare(graph: ServedGraph, folder: Path) -> Launch:
+        port = free_port()
+        flags = ["--address", "127.0.0.1", "--port", str(port), "--timeout", "30000", "--log-level", "warning"]
+        environment = {
+            "PEER_GRAPH": str(graph.graph),
+            "PEER_INSTANCES": str(layout.instances),
+            "PEER_THREADS": str(layout.threads),
+            "PEER_MAX_BATCH": str(MAX_BATCH_ROWS),
+        }
+        command = [str(MOSEC.python(home)), str(_SERVERS / "mosec_server.py"), *flags]
+        return Launch(command, RawHttp("/inference"), port, environment)
+
+    return Peer(f"mosec {layout}", prepare, MOSEC)
+
+
+# name -> how it is defined, and the layouts that are measured unless others are asked for
+RIVALS: Final[dict[str, tuple[Callable[[Path, Layout], Peer], tuple[Layout, ...]]]] = {
+    "triton": (triton, (one_instance_a_core(), all_cores_for_one())),
+    "pytriton": (pytriton, (one_instance_a_core(),)),
+    "mlserver": (mlserver, (all_cores_for_one(),)),
+    "mosec": (mosec, (one_instance_a_core(),)),
+}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has, for servers that cannot take one themselves."""
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Several different ones."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports: list[int] = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports

@@ -1,0 +1,67 @@
+"""Where rivals live, and what is in their environments; `benchmarks.peers.setup` makes them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_READY = "ready"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment of a rival: a folder of the peer home.
+
+    `packages` are installed with the ONNX Runtime of ours. `system_python`: with the Python of the operating system,
+    whose libpython is where Triton's backend looks for it.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    system_python: bool = False
+
+    def folder(self, home: Path) -> Path:
+        """Of this environment."""
+        return home / self.name
+
+    def python(self, home: Path) -> Path:
+        """Its interpreter."""
+        return self.folder(home) / "bin" / "python"
+
+    def site_packages(self, home: Path) -> Path:
+        """Where its packages are.
+
+        Raises:
+            FileNotFoundError: there is no such environment.
+        """
+        for folder in self.folder(home).glob("lib/python3*/site-packages"):
+            return folder
+        raise FileNotFoundError(f"no packages in {self.folder(home)}")
+
+    def is_ready(self, home: Path) -> bool:
+        """Whether it was set up to the end, with these packages."""
+        mark = self.folder(home) / _READY
+        return mark.is_file() and mark.read_text().split() == list(self.packages)
+
+    def mark_ready(self, home: Path) -> None:
+        """Says that it was set up to the end."""
+        (self.folder(home) / _READY).write_text("\n".join(self.packages) + "\n")
+
+
+TRITON: Final = Environment("triton", ("nvidia-pytriton==0.7.0",), system_python=True)
+MLSERVER: Final = Environment("mlserver", ("mlserver==1.7.1",))
+MOSEC: Final = Environment("mosec", ("mosec==0.9.8",))
+ENVIRONMENTS: Final = {environment.name: environment for environment in (TRITON, MLSERVER, MOSEC)}
+
+
+def default_home() -> Path:
+    """A folder of the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "ganserve" / "peers"
+
+
+def triton_backends(home: Path) -> Path:
+    """Triton's backend folder: the wheel keeps the stub that goes with a Python apart from the backend."""
+    return TRITON.folder(home) / "backends"

@@ -1,0 +1,44 @@
+"""How a server divides the cores: so many instances of the model, each with so many threads."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+
+class Layout(NamedTuple):
+    """Written as 2x1: two instances of one thread each."""
+
+    instances: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.instances}x{self.threads}"
+
+    @classmethod
+    def parse(cls, text: str) -> Layout:
+        """Reads "2x1".
+
+        Raises:
+            ValueError: it is no layout.
+        """
+        if not re.fullmatch(r"[1-9][0-9]{0,2}x[1-9][0-9]{0,2}", text):
+            raise ValueError(f"{text!r} is no layout; write INSTANCESxTHREADS, such as 2x1")
+        instances, threads = map(int, text.split("x"))
+        return cls(instances, threads)
+
+
+def one_instance_a_core() -> Layout:
+    """The layout for many images a second."""
+    return Layout(cores(), 1)
+
+
+def all_cores_for_one() -> Layout:
+    """The layout for a short wait."""
+    return Layout(1, cores())
+
+
+def cores() -> int:
+    """How many cores this process, and so its children, may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

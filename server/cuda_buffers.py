@@ -1,0 +1,117 @@
+"""One batch size of a model on a CUDA device: a session of ONNX Runtime, and fixed memory for what goes in and out.
+
+Knows how rows get to the device and images back. Knows no file, no card and no choice among sizes.
+
+What ONNX Runtime does, and so why it is done like this:
+
+- An input in host memory is copied to the device once, when it is bound; so inputs are bound on the device, and updated
+  in place before each run.
+- An output that is bound in host memory is copied there within the run, without Python's lock. A CUDA graph replays
+  kernels and not that copy; so with graphs, outputs are bound on the device and fetched afterwards, with the lock held.
+- A captured graph reads and writes the memory it was captured with, so every set of outputs has a graph of its own.
+- Its Python API cannot allocate page-locked memory with the built-in CUDA provider: `OrtValue` knows the devices "cpu"
+  and "cuda", and its host-accessible allocators belong to plugin providers. So host memory is ordinary memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain, combinations
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+_RUNS_TO_CAPTURE = 2  # of which the last is a replay, so that a graph that cannot be replayed is noticed at load
+_FIRST_GRAPH_ID = 1  # 0 is what a run without an id means
+
+
+@dataclass(frozen=True)
+class HostBuffers:
+    """Memory that the sizes of one engine share, as they run one at a time; each uses its first rows.
+
+    Args:
+        input_name: of the graph.
+        rows: (max_rows, *row_shape), what goes in; where a batch is padded.
+        outputs: (max_rows, *shape) of every output, by name.
+    """
+
+    input_name: str
+    rows: NDArray[Any]
+    outputs: Mapping[str, NDArray[Any]]
+
+
+class BatchPlan:
+    """Runs batches of up to `size` rows as batches of `size` rows.
+
+    Args:
+        session: onnxruntime.InferenceSession on CUDA; closed with the plan.
+        size: rows of every run.
+        buffers: shared with other plans of which none runs at the same time.
+        device_index: of the CUDA device.
+        cuda_graphs: whether the session captures CUDA graphs; then all runs must be on one thread.
+    """
+
+    def __init__(
+        self, session: Any, size: int, buffers: HostBuffers, device_index: int, *, cuda_graphs: bool = False
+    ) -> None:
+        self._session = session
+        self._size = size
+        self._cuda_graphs = cuda_graphs
+        self._rows = buffers.rows[:size]
+        self._outputs = {name: array[:size] for name, array in buffers.outputs.items()}
+        device = ("cuda", device_index)
+        value = onnxruntime.OrtValue
+        self._input = value.ortvalue_from_shape_and_type(self._rows.shape, self._rows.dtype, *device)
+        self._bound = {
+            name: value.ortvalue_from_shape_and_type(array.shape, array.dtype, *device)
+            if cuda_graphs
+            else value.ortvalue_from_numpy(array, "cpu")  # the same memory, no copy
+            for name, array in self._outputs.items()
+        }
+        self._bindings: dict[frozenset[str], tuple[Any, Any]] = {}
+        names = sorted(self._outputs)
+        subsets = chain.from_iterable(combinations(names, count) for count in range(1, len(names) + 1))
+        for graph_id, wanted in enumerate(subsets, start=_FIRST_GRAPH_ID):
+            binding = session.io_binding()
+            binding.bind_ortvalue_input(buffers.input_name, self._input)
+            for name in wanted:
+                binding.bind_ortvalue_output(name, self._bound[name])
+            options = None
+            if cuda_graphs:
+                options = onnxruntime.RunOptions()
+                options.add_run_config_entry("gpu_graph_id", str(graph_id))
+            self._bindings[frozenset(wanted)] = (binding, options)
+
+    def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+        """Computes the wanted outputs of 1 to `size` rows; the arrays are the caller's.
+
+        What pads the batch is what lies there: rows do not influence each other.
+        """
+        rows = len(inputs)
+        # ONNX Runtime compares the number of elements alone, and would copy bytes of another type as they are.
+        assert inputs.dtype == self._rows.dtype, inputs.dtype
+        assert inputs.shape[1:] == self._rows.shape[1:], inputs.shape
+        if rows < self._size:
+            self._rows[:rows] = inputs
+            inputs = self._rows
+        self._input.update_inplace(inputs)
+        binding, options = self._bindings[outputs]
+        self._session.run_with_iobinding(binding, options)
+        if self._cuda_graphs:
+            return {name: self._bound[name].numpy()[:rows] for name in outputs}
+        return {name: self._outputs[name][:rows].copy() for name in outputs}
+
+    def warm_up(self, inputs: NDArray[Any]) -> None:
+        """Runs `size` rows into every set of outputs: cuDNN makes its plans, the arena grows, graphs are captured."""
+        for outputs in self._bindings:
+            for _ in range(_RUNS_TO_CAPTURE if self._cuda_graphs else 1):
+                self.run(inputs, outputs)
+
+    def close(self) -> None:
+        """Frees the memory and the session; bindings refer to both, so they go first."""
+        self._bindings.clear()
+        self._bound.clear()
+        self._outputs.clear()
+        self._input = self._session = None

@@ -1,0 +1,217 @@
+"""The life of the served models: load, serve, swap for a newer version, mend, unload. Knows no protocol.
+
+Loading runs in threads; what is served changes on the event loop only. A version that is swapped or unloaded answers
+the requests that have found it, and is closed when the last of them lets go of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from exporter.bundle import BundleError, list_models, list_versions
+from server.batcher import Batcher
+from server.catalog import Catalog, ServedModel
+from server.config import ServerConfig
+from server.errors import NotServed, StartupError, Unavailable
+from server.lane_loading import load_lanes, load_large_seat
+from server.limits import quote
+from server.repository import LoadedModel, load_newest, load_repository
+from server.statistics import ModelStatistics
+
+_log = logging.getLogger(__name__)
+_MEND_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
+_UNLOAD_TIMEOUT_S: Final = 30.0
+
+
+class IndexEntry(NamedTuple):
+    """One version in the repository."""
+
+    name: str
+    version: int
+    state: Literal["READY", "UNAVAILABLE", "LOADING"]
+    reason: str
+
+
+class Models:
+    """Loads models into a catalog, and looks after them. To be used on one event loop.
+
+    Args:
+        catalog: what is served.
+        config: from where, and how.
+    """
+
+    def __init__(self, catalog: Catalog, config: ServerConfig) -> None:
+        self._catalog = catalog
+        self._config = config
+        self._changing = asyncio.Lock()  # one load or unload at a time: they take memory and cores
+        self._loading: set[str] = set()
+        self._open: set[Batcher] = set()  # also of versions that were swapped and are still in use
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    @property
+    def open_batchers(self) -> int:
+        """How many versions hold engines: those that are served, and those that are still in use."""
+        return len(self._open)
+
+    async def load_all(self) -> None:
+        """Loads every model.
+
+        Raises:
+            StartupError: there is nothing to serve.
+        """
+        for model in await asyncio.to_thread(lambda: list(load_repository(self._config))):
+            self._serve(model)
+
+    async def load(self, name: str) -> None:
+        """Serves the newest version of a model that works, also in place of another one.
+
+        Raises:
+            NotServed: the repository has no such model.
+            Unavailable: none of its versions can be served; what is served already goes on.
+        """
+        async with self._changing:
+            if name not in await asyncio.to_thread(self._names):
+                raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
+            self._loading.add(name)
+            try:
+                model = await asyncio.to_thread(load_newest, self._config, name)
+            except StartupError as error:
+                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+            finally:
+                self._loading.discard(name)
+            if model is None:
+                raise Unavailable(f"no version of {name!r} works: see the server's log, and export it again")
+            self._serve(model)
+
+    async def unload(self, name: str) -> None:
+        """Serves a model no more; returns when the requests that had found it are answered.
+
+        Raises:
+            NotServed: it is not served.
+            Unavailable: requests are still being answered after a long time; it is not served to new ones.
+        """
+        async with self._changing:
+            if (model := self._catalog.get(name)) is None:
+                raise NotServed(f"no model {quote(name)} is served")
+            closed = asyncio.Event()
+            weakref.finalize(model, asyncio.get_running_loop().call_soon_threadsafe, closed.set)
+            self._catalog.remove(name)
+            del model
+            try:
+                await asyncio.wait_for(closed.wait(), _UNLOAD_TIMEOUT_S)
+            except TimeoutError:
+                raise Unavailable(f"{name!r} is served no more, but requests are still being answered") from None
+
+    def index(self) -> list[IndexEntry]:
+        """Every version in the repository; reads the disk, so it is not for the event loop."""
+        served = {name: model for name, model in self._catalog.items()}
+        entries = []
+        for name in sorted({*self._names(), *served}):
+            try:
+                versions = list_versions(self._config.models, name)
+            except (BundleError, OSError):
+                versions = []
+            model = served.get(name)
+            for version in sorted({*versions, *([model.card.version] if model else [])}):
+                entries.append(self._index_entry(name, version, model))
+        return entries
+
+    async def close(self) -> None:
+        """Lets what runs end, fails what waits, and frees the engines. Safe to call twice."""
+        self._closing = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for batcher in list(self._open):
+            await batcher.close()
+        self._open.clear()
+
+    def _names(self) -> list[str]:
+        try:
+            return list_models(self._config.models)
+        except (BundleError, OSError) as error:
+            raise Unavailable(f"the model repository cannot be read: {error}") from error
+
+    def _index_entry(self, name: str, version: int, model: ServedModel | None) -> IndexEntry:
+        if model is not None and model.card.version == version:
+            return IndexEntry(name, version, *(("READY", "") if model.ready else ("UNAVAILABLE", "being rebuilt")))
+        if name in self._loading:
+            return IndexEntry(name, version, "LOADING", "")
+        return IndexEntry(name, version, "UNAVAILABLE", "not loaded")
+
+    def _serve(self, model: LoadedModel) -> None:
+        card, loaded, config = model.card, model.loaded, self._config
+        statistics = ModelStatistics()
+        batcher = Batcher(
+            loaded.lanes,
+            max_queue_rows=config.max_queue_rows,
+            max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
+            observer=statistics,
+            name=card.name,
+        )
+        served = ServedModel(card, loaded.backend, loaded.device, loaded.precision, batcher, statistics)
+        reference = weakref.ref(served)
+        batcher.on_broken = lambda: self._start(self._mend(model.folder, reference))
+        self._open.add(batcher)
+        loop = asyncio.get_running_loop()
+        weakref.finalize(served, self._on_let_go, loop, batcher).atexit = False
+        self._catalog.add(served)
+        if config.precision == "bf16" and loaded.precision == "fp32":
+            self._start(self._add_large_seat(model.folder, reference))
+
+    def _on_let_go(self, loop: asyncio.AbstractEventLoop, batcher: Batcher) -> None:
+        if not self._closing and not loop.is_closed():
+            loop.call_soon_threadsafe(lambda: self._start(self._close(batcher)))
+
+    async def _close(self, batcher: Batcher) -> None:
+        await batcher.close()
+        self._open.discard(batcher)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _add_large_seat(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
+        """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
+        if (model := reference()) is None:
+            return
+        card = model.card
+        del model
+        try:
+            seat = await asyncio.to_thread(load_large_seat, folder, card, self._config)
+        except (BundleError, StartupError, OSError) as error:
+            _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
+            return
+        if (model := reference()) is not None:
+            model.batcher.lanes.large = seat
+            model.precision = "bf16"
+            _log.info("%s: large batches are computed in bf16 from now on", model)
+
+    async def _mend(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
+        """Rebuilds the engines of a model until they work or nobody needs it."""
+        attempt = 0
+        while True:
+            await asyncio.sleep(_MEND_PAUSES_S[min(attempt, len(_MEND_PAUSES_S) - 1)])
+            attempt += 1
+            if (model := reference()) is None or self._catalog.get(model.card.name) is not model:
+                return
+            try:
+                loaded = await asyncio.to_thread(load_lanes, folder, model.card, self._config)
+            except (BundleError, StartupError, OSError) as error:
+                _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
+                del model
+                continue
+            model.batcher.mend(loaded.lanes)
+            model.precision = loaded.precision
+            model.statistics.engine_rebuilt()
+            _log.warning("%s: its engines were rebuilt", model)
+            if self._config.precision == "bf16" and loaded.precision == "fp32":
+                self._start(self._add_large_seat(folder, reference))
+            return

@@ -1,0 +1,239 @@
+"""What one served version has done so far, in plain numbers: for metrics, and for the protocol's own statistics.
+
+Written on the event loop alone, so there are no locks; other threads may read, and may find one value a step ahead of
+another. Knows no protocol, no Prometheus and no model.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import astuple, dataclass
+from typing import Final, NamedTuple
+
+from server.call import Call
+from server.histogram import Histogram
+
+_SUCCESS: Final = "OK"
+_CANCELLED: Final = "CANCELLED"
+_FAILED: Final = "internal"  # the reason of InternalError: a fault, not a refusal
+
+
+class BatchTimes(NamedTuple):
+    """One batch that an engine has computed."""
+
+    rows: int  # that were asked for
+    padded_rows: int  # that were computed: `rows` and what filled the batch up
+    assembly_s: float  # putting the rows of the requests together
+    compute_s: float  # in the engine
+    dealing_s: float  # dealing the results out
+    lane: str  # which of a model's ways of computing took it
+    cores: int  # that the engine may use
+    requests: int = 1  # whose rows it held
+
+
+@dataclass(frozen=True, slots=True)
+class CountedTime:
+    """How often something happened, and how long it took together."""
+
+    count: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizeStatistics:
+    """All batches of one size."""
+
+    rows: int  # of each, without padding
+    compute_input: CountedTime  # assembly
+    compute_infer: CountedTime
+    compute_output: CountedTime  # dealing
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsSnapshot:
+    """The statistics of a version at one time, in the terms of the Open Inference Protocol."""
+
+    last_inference_ms: int  # since 1970; 0 if there was none
+    inference_count: int  # rows computed
+    execution_count: int  # batches computed
+    success: CountedTime  # requests that were answered with images, from arrival to the answer
+    fail: CountedTime  # all other requests for the model; `cancel` and `reject` are among them
+    cancel: CountedTime  # the caller left
+    reject: CountedTime  # refused: full, late, invalid, ...
+    queue: CountedTime  # requests, until their first rows left the queue
+    compute_input: CountedTime  # requests: each counts the whole time of its batch, here and below
+    compute_infer: CountedTime
+    compute_output: CountedTime
+    batches: tuple[BatchSizeStatistics, ...]  # by size, the smallest first
+
+
+@dataclass(slots=True)
+class _SizeTotals:
+    batches: int = 0
+    assembly_s: float = 0.0
+    compute_s: float = 0.0
+    dealing_s: float = 0.0
+
+    def add(self, times: int, assembly_s: float, compute_s: float, dealing_s: float) -> None:
+        """Counts something that took so long in all, so many times."""
+        self.batches += times
+        self.assembly_s += assembly_s
+        self.compute_s += compute_s
+        self.dealing_s += dealing_s
+
+    def snapshot(self, rows: int) -> BatchSizeStatistics:
+        times = (_counted(self.batches, seconds) for seconds in (self.assembly_s, self.compute_s, self.dealing_s))
+        return BatchSizeStatistics(rows, *times)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    requests: int = 0
+    seconds: float = 0.0
+
+    def count(self, seconds: float) -> None:
+        self.requests += 1
+        self.seconds += seconds
+
+    def add(self, other: _Outcome) -> None:
+        self.requests += other.requests
+        self.seconds += other.seconds
+
+    def snapshot(self) -> CountedTime:
+        return _counted(self.requests, self.seconds)
+
+
+class ModelStatistics:
+    """The statistics of one served version; the observer of its batcher."""
+
+    def __init__(self) -> None:
+        self.queue_rows = 0  # that wait now
+        self.padding_rows = 0
+        self.rebuilds = 0
+        self.answered: dict[tuple[str, str], int] = {}  # requests, by method and status
+        self.rejected: dict[str, int] = {}  # requests, by reason
+        self.request_durations: dict[str, Histogram] = {}  # by method
+        self.busy_core_s: dict[str, float] = {}  # by lane
+        self._admission = Histogram()
+        self._queue = Histogram()
+        self._assembly = Histogram()
+        self._compute = Histogram()
+        self._dealing = Histogram()
+        self._encode = Histogram()
+        self.phases = {  # admission, queue and encode once a request; the others once a batch
+            "admission": self._admission,
+            "queue": self._queue,
+            "assembly": self._assembly,
+            "compute": self._compute,
+            "dealing": self._dealing,
+            "encode": self._encode,
+        }
+        self._sizes: dict[int, _SizeTotals] = {}
+        self._requests = _SizeTotals()  # of requests instead of batches
+        self._last_inference_s = 0.0
+        self._success, self._fail, self._cancel, self._reject = (_Outcome() for _ in range(4))
+
+    def queue_changed(self, rows: int) -> None:
+        """So many rows wait now."""
+        self.queue_rows = rows
+
+    def request_waited(self, seconds: float) -> None:
+        """The first rows of a request left the queue after so long."""
+        self._queue.observe(seconds)
+
+    def batch_computed(self, batch: BatchTimes) -> None:
+        """An engine has computed a batch."""
+        rows, padded_rows, assembly_s, compute_s, dealing_s, lane, cores, requests = batch
+        self._assembly.observe(assembly_s)
+        self._compute.observe(compute_s)
+        self._dealing.observe(dealing_s)
+        if (size := self._sizes.get(rows)) is None:
+            size = self._sizes[rows] = _SizeTotals()
+        size.add(1, assembly_s, compute_s, dealing_s)
+        self._requests.add(requests, assembly_s * requests, compute_s * requests, dealing_s * requests)
+        self.padding_rows += padded_rows - rows
+        self.busy_core_s[lane] = self.busy_core_s.get(lane, 0.0) + compute_s * cores
+        self._last_inference_s = time.time()
+
+    def request_answered(self, call: Call, status: str, reason: str = "") -> None:
+        """A request has come to its end.
+
+        Args:
+            call: as it was filled in on the way.
+            status: name of its gRPC status.
+            reason: `ServerError.reason` of what refused it, if something did.
+        """
+        seconds = time.perf_counter() - call.began_s
+        key = (call.method, status)
+        self.answered[key] = self.answered.get(key, 0) + 1
+        if (durations := self.request_durations.get(call.method)) is None:
+            durations = self.request_durations[call.method] = Histogram()
+        durations.observe(seconds)
+        if call.admission_s is not None:
+            self._admission.observe(call.admission_s)
+        if call.encode_s is not None:
+            self._encode.observe(call.encode_s)
+        if status == _SUCCESS:
+            if call.rows:  # else it was no inference
+                self._success.count(seconds)
+            return
+        self._fail.count(seconds)
+        if status == _CANCELLED:
+            self._cancel.count(seconds)
+        elif reason and reason != _FAILED:
+            self._reject.count(seconds)
+            self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def engine_rebuilt(self) -> None:
+        """An engine had failed for good, and another has taken its place."""
+        self.rebuilds += 1
+
+    def add(self, other: ModelStatistics) -> None:
+        """Counts all that another one has counted, too; `queue_rows` stays as it is."""
+        self.padding_rows += other.padding_rows
+        self.rebuilds += other.rebuilds
+        for key, requests in other.answered.copy().items():
+            self.answered[key] = self.answered.get(key, 0) + requests
+        for reason, requests in other.rejected.copy().items():
+            self.rejected[reason] = self.rejected.get(reason, 0) + requests
+        for method, durations in other.request_durations.copy().items():
+            self.request_durations.setdefault(method, Histogram()).add(durations)
+        for lane, seconds in other.busy_core_s.copy().items():
+            self.busy_core_s[lane] = self.busy_core_s.get(lane, 0.0) + seconds
+        for phase, times in other.phases.items():
+            self.phases[phase].add(times)
+        for rows, size in other._sizes.copy().items():
+            self._sizes.setdefault(rows, _SizeTotals()).add(*astuple(size))
+        self._requests.add(*astuple(other._requests))
+        self._last_inference_s = max(self._last_inference_s, other._last_inference_s)
+        self._success.add(other._success)
+        self._fail.add(other._fail)
+        self._cancel.add(other._cancel)
+        self._reject.add(other._reject)
+
+    def batch_sizes(self) -> dict[int, int]:
+        """How many batches were computed, by their rows without padding."""
+        return {rows: totals.batches for rows, totals in self._sizes.copy().items()}
+
+    def snapshot(self) -> StatisticsSnapshot:
+        """All of it, as it is now."""
+        batches = tuple(totals.snapshot(rows) for rows, totals in sorted(self._sizes.copy().items()))
+        requests = self._requests.snapshot(0)
+        return StatisticsSnapshot(
+            last_inference_ms=int(self._last_inference_s * 1e3),
+            inference_count=sum(size.rows * size.compute_infer.count for size in batches),
+            execution_count=sum(size.compute_infer.count for size in batches),
+            success=self._success.snapshot(),
+            fail=self._fail.snapshot(),
+            cancel=self._cancel.snapshot(),
+            reject=self._reject.snapshot(),
+            queue=_counted(sum(self._queue.counts), self._queue.total),
+            compute_input=requests.compute_input,
+            compute_infer=requests.compute_infer,
+            compute_output=requests.compute_output,
+            batches=batches,
+        )
+
+
+def _counted(count: int, seconds: float) -> CountedTime:
+    return CountedTime(count, round(seconds * 1e9))

@@ -1,0 +1,23 @@
+"""Stands in for the methods of a service, where no message is looked at."""
+
+from __future__ import annotations
+
+from server import errors
+from server.answering import Behaviour
+from server.call import Call
+from server.errors import InternalError, ServerError
+
+REFUSALS = [
+    kind() if kind is InternalError else kind("the remedy")
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, ServerError) and kind is not ServerError
+]
+TOLD = "the server failed to answer this request; its log says why"
+
+
+def failing(error: Exception) -> Behaviour:
+    async def fail(_: bytes, call: Call) -> bytes:
+        call.model = "tiny"
+        raise error
+
+    return fail

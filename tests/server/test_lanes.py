@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.lanes import LaneLimits, Lanes, Seat
+from tests.server.held_run import answers
+
+
+def seats(number: int, max_rows: int = 8) -> list[Seat]:
+    return [Seat("narrow", answers, max_rows=max_rows) for _ in range(number)]
+
+
+def exclusive(lane: str, cores: int = 2) -> Seat:
+    return Seat(lane, answers, cores=cores, max_rows=8)
+
+
+def test_a_lone_small_request_gets_all_cores_and_has_them_alone() -> None:
+    wide = exclusive("wide")
+    lanes = Lanes(seats(2), wide=wide, limits=LaneLimits(wide_rows=1))
+    assert [(share.seat.lane, share.rows) for share in lanes.take(1)] == [("wide", 1)]
+    assert lanes.take(1) == []
+    lanes.give_back(wide)
+    assert lanes.free
+
+
+def test_a_busy_model_computes_small_requests_side_by_side() -> None:
+    lanes = Lanes(seats(2), wide=exclusive("wide"), limits=LaneLimits(wide_rows=2))
+    assert [share.rows for share in lanes.take(4)] == [2, 2]
+    assert lanes.take(1) == []
+
+
+def test_a_lone_large_request_is_shared_out_evenly_among_all_seats() -> None:
+    assert [share.rows for share in Lanes(seats(3)).take(10)] == [4, 3, 3]
+
+
+def test_pieces_that_are_not_worth_a_thread_are_not_cut() -> None:
+    lanes = Lanes(seats(2), limits=LaneLimits(min_share_rows=4))
+    assert [share.rows for share in lanes.take(7)] == [7]
+
+
+def test_tiny_batches_are_run_on_the_event_loop() -> None:
+    lanes = Lanes(seats(2), limits=LaneLimits(inline_rows=3))
+    assert [share.inline for share in lanes.take(3)] == [True]
+    assert [share.inline for share in lanes.take(4)] == [False]
+
+
+def test_large_batches_go_to_the_large_seat_once_the_others_have_finished() -> None:
+    large = exclusive("bf16")
+    lanes = Lanes(seats(2), large=large, limits=LaneLimits(large_rows=4))
+    (small,) = lanes.take(1)
+    assert lanes.take(6) == []
+    assert lanes.free  # small requests go on
+    lanes.give_back(small.seat)
+    assert [(share.seat.lane, share.rows) for share in lanes.take(6)] == [("bf16", 6)]
+    assert lanes.take(1) == []
+    lanes.give_back(large)
+    assert [share.seat.lane for share in lanes.take(2)] == ["narrow", "narrow"]
+
+
+@pytest.mark.parametrize("rows", [9, 100])
+def test_no_seat_gets_more_than_it_holds(rows: int) -> None:
+    assert [share.rows for share in Lanes(seats(1)).take(rows)] == [8]
+
+
+@given(
+    number=st.integers(1, 5),
+    wide=st.booleans(),
+    large=st.booleans(),
+    limits=st.builds(
+        LaneLimits,
+        inline_rows=st.integers(0, 9),
+        min_share_rows=st.integers(1, 9),
+        wide_rows=st.integers(0, 9),
+        large_rows=st.integers(1, 9),
+    ),
+    steps=st.lists(st.integers(0, 40), max_size=30),
+)
+def test_seats_are_never_given_twice_and_never_lost(
+    number: int, wide: bool, large: bool, limits: LaneLimits, steps: list[int]
+) -> None:
+    lanes = Lanes(
+        seats(number),
+        wide=exclusive("wide") if wide else None,
+        large=exclusive("bf16") if large else None,
+        limits=limits,
+    )
+    taken: list[Seat] = []
+    for rows in steps:
+        if rows == 0 and taken:
+            lanes.give_back(taken.pop(0))
+        elif rows:
+            shares = lanes.take(rows)
+            assert sum(share.rows for share in shares) <= rows
+            assert all(1 <= share.rows <= share.seat.max_rows for share in shares)
+            taken += [share.seat for share in shares]
+            assert len(set(map(id, taken))) == len(taken) <= number
+            if any(seat.lane != "narrow" for seat in taken):
+                assert len(taken) == 1
+    for seat in taken:
+        lanes.give_back(seat)
+    assert lanes.free
+    assert lanes.take(1)

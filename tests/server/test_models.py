@@ -1,0 +1,170 @@
+"""Versions that come and go under load, and engines that break."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.bundle import OUTPUT_PIXELS, version_folder
+from server.app import Server
+from server.batcher import Batcher
+from server.errors import NotServed, Unavailable
+from server.lanes import Lanes, Seat
+from server.models import IndexEntry
+from tests.server.held_run import HeldRun, until
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
+
+PIXELS = frozenset({OUTPUT_PIXELS})
+LATENTS = np.random.default_rng(5).standard_normal((3, 4), dtype=np.float32)
+Start = Callable[..., Any]
+Hold = Callable[..., HeldRun]
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError("no device any more")
+
+
+async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
+    return (await server.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
+
+
+def break_engine(batcher: Batcher) -> None:
+    batcher.mend(Lanes([Seat("narrow", fail, max_rows=4, probe=fail)]))
+
+
+async def test_a_newer_version_takes_over(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2, seed=7)
+    await server.models.load("tiny")
+    assert str(server.catalog["tiny"]) == "tiny:2"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
+
+
+async def test_requests_that_found_the_old_version_are_answered_by_it(server: Server, repository: Path) -> None:
+    old = server.catalog["tiny"]
+    publish_tiny_bundle(repository, version=2, seed=7)
+    with old.batcher.held():
+        waiting = asyncio.create_task(old.batcher.submit(LATENTS, PIXELS))
+        await until(lambda: old.batcher.queued_rows == 3)
+        await server.models.load("tiny")
+    np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    late = await old.batcher.submit(LATENTS, PIXELS)  # it found the model before the swap, and was still being read
+    np.testing.assert_array_equal(late[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+
+
+async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(server: Server, repository: Path) -> None:
+    old = server.catalog["tiny"]
+    batcher = old.batcher
+    publish_tiny_bundle(repository, version=2)
+    await server.models.load("tiny")
+    assert server.models.open_batchers == 2
+    del old
+    await until(lambda: server.models.open_batchers == 1)
+    with pytest.raises(Unavailable):
+        await batcher.submit(LATENTS, PIXELS)
+
+
+async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2, seed=7)
+    (version_folder(repository, "tiny", 2) / "model.onnx").write_bytes(b"no graph")
+    await server.models.load("tiny")
+    assert str(server.catalog["tiny"]) == "tiny:1"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_if_no_version_works_any_more_the_loaded_one_goes_on(server: Server, repository: Path) -> None:
+    (version_folder(repository, "tiny", 1) / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(Unavailable, match="no version of 'tiny' works"):
+        await server.models.load("tiny")
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+@pytest.mark.parametrize("name", ["other", "", "../tiny"])
+async def test_a_model_that_is_not_there_cannot_be_loaded_or_unloaded(server: Server, name: str) -> None:
+    with pytest.raises(NotServed):
+        await server.models.load(name)
+    with pytest.raises(NotServed):
+        await server.models.unload(name)
+
+
+async def test_unloading_waits_for_those_who_are_being_answered(server: Server) -> None:
+    batcher = server.catalog["tiny"].batcher
+    with batcher.held():
+        model = server.catalog["tiny"]
+        waiting = asyncio.create_task(batcher.submit(LATENTS, PIXELS))
+        unloading = asyncio.create_task(server.models.unload("tiny"))
+        await until(lambda: "tiny" not in server.catalog)
+        assert not unloading.done()
+    np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    assert not unloading.done()
+    del model
+    await unloading
+    await server.models.load("tiny")
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_the_index_tells_every_version_and_its_state(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    publish_tiny_bundle(repository, "other")
+    assert server.models.index() == [
+        IndexEntry("other", 1, "UNAVAILABLE", "not loaded"),
+        IndexEntry("tiny", 1, "READY", ""),
+        IndexEntry("tiny", 2, "UNAVAILABLE", "not loaded"),
+    ]
+
+
+async def test_a_broken_engine_is_rebuilt_and_other_models_go_on_meanwhile(start_server: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    publish_tiny_bundle(models, "other", seed=3)
+    server = await start_server()
+    folder = version_folder(models, "tiny", 1)
+    folder.rename(tmp_path / "away")  # so that it cannot be rebuilt yet
+    model = server.catalog["tiny"]
+    break_engine(model.batcher)
+    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
+        await pixels_of(server)
+    assert not model.ready
+    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
+        await pixels_of(server)
+    np.testing.assert_array_equal(await pixels_of(server, "other"), tiny_pixels(LATENTS, seed=3))
+    (tmp_path / "away").rename(folder)
+    await until(lambda: model.ready)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_rows_that_wait_while_an_engine_is_rebuilt_are_computed_after_it(server: Server) -> None:
+    batcher = server.catalog["tiny"].batcher
+    break_engine(batcher)
+    with batcher.held():
+        tasks = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    answered = [outcome for outcome in outcomes if isinstance(outcome, dict)]
+    assert len(answered) == 1  # the other two shared the batch that broke the engine
+    np.testing.assert_array_equal(answered[0][OUTPUT_PIXELS], tiny_pixels(LATENTS))
+
+
+async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Start, caplog: Any) -> None:
+    with caplog.at_level(logging.WARNING):
+        server = await start_server(precision="bf16")
+        await until(lambda: "tiny:1 is served in fp32" in caplog.text)
+    assert server.catalog["tiny"].precision == "fp32"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
+    start_server: Start, repository: Path, tmp_path: Path
+) -> None:
+    server = await start_server()
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
+    break_engine(server.catalog["tiny"].batcher)
+    with pytest.raises(Unavailable):
+        await pixels_of(server)
+    assert await server.drain()
+    await asyncio.wait_for(server.close(), 20)

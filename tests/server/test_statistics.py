@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from server.call import Call
+from server.statistics import BatchTimes, ModelStatistics
+
+
+def batch(rows: int = 3, **changes: Any) -> BatchTimes:
+    times = BatchTimes(rows, 4, assembly_s=0.001, compute_s=0.02, dealing_s=0.003, lane="wide", cores=2)
+    return times._replace(**changes)
+
+
+def ended(**fields: Any) -> Call:
+    """A request that came a second ago."""
+    return Call(**{"method": "Generate", "began_s": time.perf_counter() - 1, "model": "tiny", "rows": 3, **fields})
+
+
+def test_nothing_has_happened_at_first() -> None:
+    snapshot = ModelStatistics().snapshot()
+    assert (snapshot.last_inference_ms, snapshot.inference_count, snapshot.execution_count) == (0, 0, 0)
+    assert (snapshot.success.count, snapshot.fail.count, snapshot.queue.total_ns) == (0, 0, 0)
+    assert snapshot.batches == ()
+
+
+def test_batches_are_told_by_size() -> None:
+    statistics = ModelStatistics()
+    for rows in (3, 1, 3):
+        statistics.batch_computed(batch(rows))
+    snapshot = statistics.snapshot()
+    assert (snapshot.inference_count, snapshot.execution_count) == (7, 3)
+    assert [size.rows for size in snapshot.batches] == [1, 3]
+    three = snapshot.batches[1]
+    assert (three.compute_input.count, three.compute_input.total_ns) == (2, 2_000_000)
+    assert three.compute_infer.total_ns == 40_000_000
+    assert three.compute_output.total_ns == 6_000_000
+    assert statistics.batch_sizes() == {1: 1, 3: 2}
+
+
+def test_each_request_of_a_batch_counts_its_whole_time() -> None:
+    statistics = ModelStatistics()
+    statistics.batch_computed(batch(requests=3))
+    statistics.batch_computed(batch())
+    infer = statistics.snapshot().compute_infer
+    assert (infer.count, infer.total_ns) == (4, 80_000_000)
+
+
+def test_padding_and_busy_cores_are_added_up() -> None:
+    statistics = ModelStatistics()
+    statistics.batch_computed(batch(3))
+    statistics.batch_computed(batch(1, padded_rows=4))
+    statistics.batch_computed(batch(4, lane="narrow", cores=1))
+    assert statistics.padding_rows == 4
+    assert statistics.busy_core_s == pytest.approx({"wide": 0.08, "narrow": 0.02})
+
+
+def test_the_last_inference_is_told_in_milliseconds() -> None:
+    before_ms = int(time.time() * 1e3)
+    statistics = ModelStatistics()
+    statistics.batch_computed(batch())
+    assert before_ms <= statistics.snapshot().last_inference_ms <= time.time() * 1e3
+
+
+def test_waiting_is_counted_a_request() -> None:
+    statistics = ModelStatistics()
+    statistics.request_waited(0.5)
+    statistics.request_waited(0.25)
+    statistics.queue_changed(7)
+    queue = statistics.snapshot().queue
+    assert (queue.count, queue.total_ns, statistics.queue_rows) == (2, 750_000_000, 7)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "rows", "counted"),
+    [
+        ("OK", "", 3, {"success"}),
+        ("OK", "", 0, set()),  # no inference, but a question about the model
+        ("CANCELLED", "", 3, {"fail", "cancel"}),
+        ("RESOURCE_EXHAUSTED", "queue_full", 3, {"fail", "reject"}),
+        ("INVALID_ARGUMENT", "invalid", 0, {"fail", "reject"}),
+        ("INTERNAL", "internal", 3, {"fail"}),
+    ],
+)
+def test_requests_are_counted_by_how_they_end(status: str, reason: str, rows: int, counted: set[str]) -> None:
+    statistics = ModelStatistics()
+    statistics.request_answered(ended(rows=rows), status, reason)
+    snapshot = statistics.snapshot()
+    outcomes = {name: getattr(snapshot, name) for name in ("success", "fail", "cancel", "reject")}
+    assert {name for name, time in outcomes.items() if time.count} == counted
+    assert all(outcomes[name].total_ns >= 1_000_000_000 for name in counted)
+    assert statistics.answered == {("Generate", status): 1}
+    assert statistics.rejected == ({reason: 1} if "reject" in counted else {})
+    assert statistics.request_durations["Generate"].total >= 1
+
+
+def test_phases_that_a_request_came_to_are_observed() -> None:
+    statistics = ModelStatistics()
+    statistics.request_answered(ended(admission_s=0.25), "CANCELLED")
+    statistics.request_answered(ended(admission_s=0.25, compute_s=9.0, encode_s=0.5), "OK")
+    statistics.batch_computed(batch())
+    statistics.request_waited(0.125)
+    assert {name: (phase.cumulative()[-1], phase.total) for name, phase in statistics.phases.items()} == {
+        "admission": (2, 0.5),
+        "queue": (1, 0.125),
+        "assembly": (1, 0.001),
+        "compute": (1, 0.02),
+        "dealing": (1, 0.003),
+        "encode": (1, 0.5),
+    }
+
+
+def test_adding_counts_everything_of_both() -> None:
+    def fill(statistics: ModelStatistics) -> None:
+        statistics.batch_computed(batch(requests=2))
+        statistics.request_waited(0.5)
+        statistics.engine_rebuilt()
+        for status, reason in (("OK", ""), ("CANCELLED", ""), ("RESOURCE_EXHAUSTED", "queue_full")):
+            statistics.request_answered(
+                Call("Generate", time.perf_counter(), rows=1, admission_s=0.5, encode_s=0.5), status, reason
+            )
+
+    one, other = ModelStatistics(), ModelStatistics()
+    fill(one)
+    fill(other)
+    other.batch_computed(batch(9, lane="narrow"))
+    other.queue_changed(5)
+    one.add(other)
+    total, part = one.snapshot(), other.snapshot()
+    assert (total.inference_count, total.execution_count) == (3 + part.inference_count, 1 + part.execution_count)
+    assert total.last_inference_ms == part.last_inference_ms
+    assert [size.rows for size in total.batches] == [3, 9]
+    for name in ("success", "fail", "cancel", "reject", "queue"):
+        assert getattr(total, name).count == 2 * getattr(part, name).count
+    assert total.compute_infer.count == 5
+    assert (one.padding_rows, one.rebuilds, one.queue_rows) == (1 + other.padding_rows, 2, 0)
+    assert one.answered == {key: 2 * count for key, count in other.answered.items()}
+    assert one.rejected == {"queue_full": 2}
+    assert one.busy_core_s == pytest.approx({"wide": 0.08, "narrow": 0.04})
+    assert one.request_durations["Generate"].cumulative()[-1] == 6
+    assert one.phases["admission"].total == 3
