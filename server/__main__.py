@@ -52,7 +52,11 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
 @_option("profile", click.Path(path_type=Path), "What `python -m server tune` found for this machine.")
 @_option("model_control", click.Choice(MODEL_CONTROLS), "Whether callers may load and unload models.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
-@_option("max_queue_delay_us", click.IntRange(0, 60_000_000), "How long a row may wait for a fuller batch.  [default: by load]")
+@_option(
+    "max_queue_delay_us",
+    click.IntRange(0, 60_000_000),
+    "How long a row may wait for a fuller batch.  [default: by load]",
+)
 @_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of the images that one request sends.")

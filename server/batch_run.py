@@ -31,8 +31,9 @@ class BatchResult:
 
 
 def run_batch(seat: Seat, parts: list[Part]) -> BatchResult:
-    """Computes the parts as one batch. If that fails, halves are run on their own, and so on, so that only a part that
-    spoils its batch fails; never raises.
+    """Computes the parts as one batch; never raises.
+
+    If the batch fails, its halves are run on their own, and so on, so that only a part that spoils its batch fails.
     """
     result = BatchResult([])
     _run(seat, parts, result)

@@ -183,6 +183,7 @@ class Batcher:
         await self.drain()
         self._cancel_timer()
         self._threads.shutdown()
+        await asyncio.to_thread(self._lanes.close)
 
     def _check_room(self, rows: int) -> None:
         if self._draining:

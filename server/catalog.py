@@ -12,7 +12,7 @@ from server.statistics import ModelStatistics
 
 @dataclass(eq=False)
 class ServedModel:
-    """One version of a model. Requests hold on to it until they are answered, so a version can be swapped under them."""
+    """One version of a model; requests hold on to it until they are answered, so it can be swapped under them."""
 
     card: Card
     backend: str  # "onnx" or "torchscript"

@@ -57,6 +57,8 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
+    cuda_devices: tuple[int, ...] | None = None  # indices; None takes all
+    cuda_graphs: bool = False
     profile: Path | None = None  # of `python -m server tune`
     access_log: str | None = None  # a path, or "-" for stdout
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own

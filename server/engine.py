@@ -41,7 +41,7 @@ GRAPH_FILES: Final[Mapping[tuple[Backend, Precision], str]] = {
 
 
 class Engine(Protocol):
-    """One loaded graph. `run` may be called from any thread, and by several at once unless the engine says otherwise."""
+    """One loaded graph. `run` may be called from any thread, by several at once unless its engine says otherwise."""
 
     backend: Backend
     device: str  # "cpu", "cuda:0"
@@ -75,12 +75,7 @@ def load_engine(
         BundleError: the version is broken, or was not exported in this precision.
         StartupError: the device or the backend cannot be had on this machine, or the backend has no such precision.
     """
-    file_name = GRAPH_FILES.get((backend, precision))
-    if file_name is None:
-        able = " or ".join(sorted({f"--backend {able}" for able, known in GRAPH_FILES if known == precision}))
-        raise StartupError(f"--precision {precision}: --backend {backend} cannot compute in it; use {able}")
-    _check_exported(folder, card, precision)
-    path = verify_graph_file(folder, card, file_name)
+    path = graph_file(folder, card, backend, precision)
     threads = threads or usable_cores()
     if backend == "onnx":
         from server.onnx_engine import OnnxEngine
@@ -89,6 +84,16 @@ def load_engine(
     from server.torchscript_engine import TorchScriptEngine
 
     return TorchScriptEngine(path, device, threads, precision=precision)
+
+
+def graph_file(folder: Path, card: Card, backend: Backend, precision: Precision) -> Path:
+    """Returns the path of the graph that a backend runs in a precision, after checking it; see `load_engine`."""
+    file_name = GRAPH_FILES.get((backend, precision))
+    if file_name is None:
+        able = " or ".join(sorted({f"--backend {able}" for able, known in GRAPH_FILES if known == precision}))
+        raise StartupError(f"--precision {precision}: --backend {backend} cannot compute in it; use {able}")
+    _check_exported(folder, card, precision)
+    return verify_graph_file(folder, card, file_name)
 
 
 def verify_graph_file(folder: Path, card: Card, file_name: str) -> Path:

@@ -5,17 +5,19 @@ See lanes.py for what the seats are for.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from exporter.bundle import OUTPUT_PIXELS, Card, example_rows, fitting_batch_rows
 from server.config import ServerConfig
-from server.engine import Engine, load_engine, usable_cores, warm_up
-from server.lanes import LaneLimits, Lanes, Seat
+from server.engine import Engine, cuda_devices, load_engine, usable_cores, warm_up
+from server.errors import StartupError
+from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
 
+_log = logging.getLogger(__name__)
 _MAX_NARROW_SEATS: Final = 8  # on more cores each gets more threads, so that batches stay few and large
 _HAND_OFF_S: Final = 0.0002  # what it takes to give a batch to a thread and get it back, and then some
 _MIN_SHARE_S: Final = 0.0005  # less work is not worth a thread of its own
@@ -25,16 +27,6 @@ _DEFAULT_LARGE_ROWS: Final = 5  # onnxruntime is faster below
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 
 
-@dataclass(frozen=True)
-class LoadedLanes:
-    """The seats of a model, and what their engines are."""
-
-    lanes: Lanes
-    backend: str  # "onnx" or "torchscript"
-    device: str  # "cpu", "cuda:0"
-    precision: str  # of what computes most rows
-
-
 def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     """Loads and warms what serves a version at once; see `load_large_seat` for what may join later.
 
@@ -42,28 +34,50 @@ def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
         BundleError: the version is broken.
         StartupError: the device or the backend cannot be had on this machine.
     """
-    max_rows = batch_rows(card, config)
     if config.backend == "torchscript":
-        engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
-        warm_up(engine, card, max_rows)
-        return _describe(Lanes([_seat(engine, card, engine.device, engine.threads, max_rows)]), engine)
+        return _torchscript_lanes(folder, card, config)
+    if config.device != "cpu" and cuda_devices():
+        from server.cuda_lanes import load_cuda_lanes
+
+        try:
+            return load_cuda_lanes(folder, card, config, batch_rows(card, config))
+        except StartupError as error:
+            if config.device == "cuda":
+                raise
+            _log.warning("there is a CUDA device, but the CPU does the work: %s", error)
+    elif config.device == "cuda":
+        raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
+    if config.precision == "fp16":
+        raise StartupError("--precision fp16: it is for CUDA; on a CPU, use fp32 or bf16")
+    return _cpu_lanes(folder, card, config)
+
+
+def _torchscript_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
+    engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
+    max_rows = batch_rows(card, config)
+    warm_up(engine, card, max_rows)
+    return _describe(Lanes([make_seat(engine, card, engine.device, engine.threads, max_rows)]), engine)
+
+
+def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
+    max_rows = batch_rows(card, config)
     cores = usable_cores()
     seats = config.engines or min(cores, _MAX_NARROW_SEATS)
     threads = max(1, cores // seats)
 
     def load(threads: int) -> Engine:
-        return load_engine(folder, card, "onnx", config.device, threads=threads)
+        return load_engine(folder, card, "onnx", "cpu", threads=threads)
 
     first = load(threads)
     warm_up(first, card, max_rows)
     # A session of one thread computes in the threads that call it, so it serves all seats.
     others = [first if threads == 1 else load(threads) for _ in range(seats - 1)]
-    narrow = [_seat(engine, card, "narrow", threads, max_rows) for engine in (first, *others)]
+    narrow = [make_seat(engine, card, "narrow", threads, max_rows) for engine in (first, *others)]
     wide = None
     if seats > 1:
         wide_engine = load(cores)
         warm_up(wide_engine, card, 1)
-        wide = _seat(wide_engine, card, "wide", cores, max_rows)
+        wide = make_seat(wide_engine, card, "wide", cores, max_rows)
     return _describe(Lanes(narrow, wide=wide, limits=measure_limits(narrow[0], wide, card, seats)), first)
 
 
@@ -77,7 +91,7 @@ def load_large_seat(folder: Path, card: Card, config: ServerConfig) -> Seat:
     engine = load_engine(folder, card, "torchscript", "cpu", precision="bf16", threads=usable_cores())
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
-    return _seat(engine, card, "bf16", usable_cores(), max_rows)
+    return make_seat(engine, card, "bf16", usable_cores(), max_rows)
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
@@ -120,11 +134,11 @@ def _describe(lanes: Lanes, engine: Engine) -> LoadedLanes:
     return LoadedLanes(lanes, engine.backend, engine.device, engine.precision)
 
 
-def _seat(engine: Engine, card: Card, lane: str, cores: int, max_rows: int) -> Seat:
+def make_seat(engine: Engine, card: Card, lane: str, cores: int, max_rows: int) -> Seat:
+    """One seat on an engine, whose probe runs a row that is known to be good."""
     known_good = example_rows(card.input, 0, 1)
 
     def probe() -> Any:
         return engine.run(known_good, _PIXELS)
 
-    padded_rows = getattr(engine, "padded_rows", None) or (lambda rows: rows)
-    return Seat(lane, engine.run, cores=cores, max_rows=max_rows, padded_rows=padded_rows, probe=probe)
+    return Seat(lane, engine.run, cores=cores, max_rows=max_rows, probe=probe)

@@ -29,6 +29,7 @@ class Seat:
     max_rows: int = 1
     padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # what is computed for so many rows
     probe: Callable[[], object] | None = None  # runs rows that are known to be good; raises if the engine is broken
+    close: Callable[[], object] | None = None  # frees what the engine holds; slow
 
 
 class Share(NamedTuple):
@@ -102,6 +103,10 @@ class Lanes:
         """Whether any seat is."""
         return self._exclusive is None and bool(self._free)
 
+    def close(self) -> None:
+        """Frees what the engines hold; slow, and nothing may run any more."""
+        close_seats(self.seats)
+
     def take(self, rows: int) -> list[Share]:
         """Seats for (some of) so many waiting rows, rows >= 1; they are taken until `give_back`. Empty: none now."""
         if not self.free:
@@ -132,3 +137,20 @@ class Lanes:
     def _take_exclusive(self, seat: Seat, rows: int) -> Share:
         self._exclusive = seat
         return Share(seat, min(rows, seat.max_rows), inline=False)
+
+
+@dataclass(frozen=True)
+class LoadedLanes:
+    """The seats of a model, and what their engines are."""
+
+    lanes: Lanes
+    backend: str  # "onnx" or "torchscript"
+    device: str  # "cpu", "cuda:0", "cuda:0,1"
+    precision: str  # of what computes most rows
+
+
+def close_seats(seats: Sequence[Seat]) -> None:
+    """Frees what the engines of some seats hold."""
+    for seat in seats:
+        if seat.close is not None:
+            seat.close()

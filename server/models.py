@@ -110,7 +110,7 @@ class Models:
 
     def index(self) -> list[IndexEntry]:
         """Every version in the repository; reads the disk, so it is not for the event loop."""
-        served = {name: model for name, model in self._catalog.items()}
+        served = dict(self._catalog)
         entries = []
         for name in sorted({*self._names(), *served}):
             try:
@@ -118,8 +118,8 @@ class Models:
             except (BundleError, OSError):
                 versions = []
             model = served.get(name)
-            for version in sorted({*versions, *([model.card.version] if model else [])}):
-                entries.append(self._index_entry(name, version, model))
+            known = sorted({*versions, *([model.card.version] if model else [])})
+            entries.extend(self._index_entry(name, version, model) for version in known)
         return entries
 
     async def close(self) -> None:
@@ -208,7 +208,9 @@ class Models:
                 _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
                 del model
                 continue
+            broken = model.batcher.lanes
             model.batcher.mend(loaded.lanes)
+            await asyncio.to_thread(broken.close)
             model.precision = loaded.precision
             model.statistics.engine_rebuilt()
             _log.warning("%s: its engines were rebuilt", model)

@@ -18,8 +18,8 @@ class Pacing:
     """Says until when to wait, for one model.
 
     Args:
-        max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts the wait
-            to what is in flight.
+        max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts the
+            wait to what is in flight.
     """
 
     def __init__(self, max_delay_s: float | None) -> None:

@@ -22,7 +22,8 @@ from exporter.bundle import (
 )
 from server.config import ServerConfig
 from server.errors import StartupError
-from server.lane_loading import LoadedLanes, load_lanes
+from server.lane_loading import load_lanes
+from server.lanes import LoadedLanes
 from server.limits import max_rows
 
 _log = logging.getLogger(__name__)

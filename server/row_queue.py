@@ -1,4 +1,4 @@
-"""The rows that wait: by priority and age, bounded, and any request may leave at any time. No scheduling, no threads."""
+"""The rows that wait: by priority and age, bounded; any request may leave at any time. No scheduling, no threads."""
 
 from __future__ import annotations
 

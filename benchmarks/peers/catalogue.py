@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.homes import MLSERVER, MOSEC, TRITON, Environment, triton_backends
 from benchmarks.peers.layout import Layout, all_cores_for_one, one_instance_a_core
+from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.wire import OpenInference, Protocol, RawHttp
 
 MAX_BATCH_ROWS: Final = 64  # of every server

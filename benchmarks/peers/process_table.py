@@ -19,6 +19,7 @@ _PROC = Path("/proc")
 _TAG = "GANSERVE_PEER"
 _POLL_S = 0.05
 _STOP_TIMEOUT_S = 10.0
+_KILL_TIMEOUT_S = 5.0
 # What would make a server other than it is on a machine of its own.
 _NOT_INHERITED = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
 
@@ -124,12 +125,10 @@ class ServerProcess:
         known = self._members()  # a child of a child that ends would be found no more
         if not self.ended():
             self._process.terminate()
-        deadline = time.monotonic() + _STOP_TIMEOUT_S
-        while (left := self._left(known)) and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
-        for pid in left:
+        for pid in self._wait(known, _STOP_TIMEOUT_S):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        self._wait(known, _KILL_TIMEOUT_S)
         self._process.wait()
 
     def _members(self) -> dict[int, Stat]:
@@ -137,6 +136,13 @@ class ServerProcess:
         tag = f"{_TAG}={self._tag}".encode()
         members = family(alive, self._process.pid, [pid for pid in alive if tag in _read(pid, "environ")])
         return {pid: alive[pid] for pid in members}
+
+    def _wait(self, known: Mapping[int, Stat], timeout_s: float) -> set[int]:
+        """Waits until all have ended; returns those that have not in time."""
+        deadline = time.monotonic() + timeout_s
+        while (left := self._left(known)) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        return left
 
     def _left(self, known: Mapping[int, Stat]) -> set[int]:
         self._process.poll()  # else it would stay in the table

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.peers import closed_loop, open_loop
 from benchmarks.peers.catalogue import Launch, Peer
 from benchmarks.peers.closed_loop import Cell, Load, LoadError
-from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.open_loop import Stream
 from benchmarks.peers.process_table import Memory, ServerProcess
+from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.wire import OpenInference, WrongAnswerError, check_images
 
 _START_TIMEOUT_S = 90.0

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
@@ -108,7 +109,10 @@ class OpenInference(Protocol):
 
     def images(self, answer: bytes) -> NDArray[np.float32]:
         """See `Protocol`."""
-        response = service_pb2.ModelInferResponse.FromString(answer)
+        try:
+            response = service_pb2.ModelInferResponse.FromString(answer)
+        except DecodeError as error:
+            raise WrongAnswerError("not a ModelInferResponse") from error
         outputs = [(output.name, output.datatype) for output in response.outputs]
         if outputs != [(OUTPUT_IMAGES, "FP32")] or len(response.raw_output_contents) != 1:
             raise WrongAnswerError(f"not {OUTPUT_IMAGES} as raw FP32 alone, but {outputs}")

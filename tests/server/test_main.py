@@ -199,7 +199,8 @@ def test_a_missing_repository_is_one_line_that_names_the_flag(tmp_path: Path) ->
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
 def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path) -> None:
     error = user_error("--models", str(repository), "--device", "cuda", *ANY_PORTS)
-    assert error.startswith("Error: --device cuda: ONNX Runtime cannot use CUDA here")
+    assert error.startswith("Error: --device cuda: ")
+    assert "or use --device cpu" in error
     assert error.count("\n") == 1
 
 

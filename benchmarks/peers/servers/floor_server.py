@@ -25,7 +25,7 @@ def handlers(latent_bytes: int, image_bytes: int) -> grpc.GenericRpcHandler:
     async def model_infer(request: bytes, _: Any) -> bytes:
         return answer_to(len(request) // latent_bytes)
 
-    method = grpc.unary_unary_rpc_method_handler(model_infer)
+    method: Any = grpc.unary_unary_rpc_method_handler(model_infer)
     return grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": method})
 
 
