@@ -67,7 +67,8 @@ def load_engine(
         folder: of the version.
         card: of the version.
         backend: the runtime.
-        device: "auto" takes CUDA if it works.
+        device: of TorchScript, whose "auto" takes CUDA if it works; ONNX Runtime's engine here is that of the CPU, and
+            cuda_lanes.py loads those of CUDA.
         precision: of the computation; another than fp32 is in the bundle only if it was exported so.
         threads: that one call uses on the CPU; None is all usable cores.
 
@@ -80,7 +81,7 @@ def load_engine(
     if backend == "onnx":
         from server.onnx_engine import OnnxEngine
 
-        return OnnxEngine(path, card, device, threads, precision=precision)
+        return OnnxEngine(path, card, threads, precision=precision)
     from server.torchscript_engine import TorchScriptEngine
 
     return TorchScriptEngine(path, device, threads, precision=precision)

@@ -1,10 +1,10 @@
-"""Runs a bundle's graph with ONNX Runtime. Knows no other runtime, and no bundle but the file and card it is given."""
+"""Runs a bundle's graph with ONNX Runtime on the CPU; cuda_engine.py does on CUDA.
+
+Knows no other runtime, and no bundle but the file and card it is given.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card
-from server.config import Backend, Device, Precision
-from server.engine import cuda_devices, first_line, output_forms
-from server.errors import StartupError
+from server.config import Backend, Precision
+from server.engine import first_line, output_forms
 
-_log = logging.getLogger(__name__)
-_CUDA_PROVIDER = "CUDAExecutionProvider"
 _CPU_PROVIDER = "CPUExecutionProvider"
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
 _ORT_ERRORS_ONLY = 3  # ONNX Runtime warns of every GPU that it looks for and does not find
@@ -33,42 +30,24 @@ class OnnxEngine:
     Args:
         path: of the verified file.
         card: of the bundle.
-        device: "auto" takes CUDA if it works.
         threads: that a call uses on the CPU.
         precision: of the file; fp16 is meant for CUDA (on the CPU, ONNX Runtime casts to float32 around most nodes).
 
     Raises:
         BundleError: the file is no graph, or not the one the card describes.
-        StartupError: CUDA was asked for and does not work.
     """
 
     backend: Backend = "onnx"
+    device = "cpu"
 
-    def __init__(self, path: Path, card: Card, device: Device, threads: int, *, precision: Precision = "fp32") -> None:
+    def __init__(self, path: Path, card: Card, threads: int, *, precision: Precision = "fp32") -> None:
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
         self.threads = threads
         self.precision: Precision = precision
-        options = session_options(threads)
-        providers: list[Any] = [_CPU_PROVIDER]
-        wanted = device != "cpu" and cuda_devices() > 0
-        if wanted and _CUDA_PROVIDER in onnxruntime.get_available_providers():
-            with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
-                onnxruntime.preload_dlls()  # finds the CUDA libraries that are installed as Python packages
-            # DEFAULT would mean cuDNN's slow fallback mode; EXHAUSTIVE tries every algorithm at every new shape.
-            providers.insert(0, (_CUDA_PROVIDER, {"cudnn_conv_algo_search": "HEURISTIC"}))
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+            self._session = onnxruntime.InferenceSession(path, session_options(threads), providers=[_CPU_PROVIDER])
         except Exception as error:
             raise BundleError(f"{path}: not a graph that runs ({first_line(error)}); export the model again") from error
-        on_cuda = _CUDA_PROVIDER in self._session.get_providers()  # it falls back to the CPU without an error
-        if device == "cuda" and not on_cuda:
-            raise StartupError(
-                "--device cuda: ONNX Runtime cannot use CUDA here; install onnxruntime-gpu with its CUDA libraries and"
-                " an NVIDIA driver, or use --device cpu"
-            )
-        if wanted and not on_cuda:
-            _log.warning("there is a CUDA device, but ONNX Runtime cannot use it, so the CPU does the work")
-        self.device = "cuda:0" if on_cuda else "cpu"
         self._input_name = card.input.name
         check_graph(self._session, card, path)
 

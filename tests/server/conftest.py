@@ -13,8 +13,8 @@ import pytest
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server, start
 from server.batcher import Batcher
-from server.lanes import Lanes
 from server.config import Address, ServerConfig
+from server.lanes import Lanes
 from tests.server.held_run import HeldRun
 from tests.server.tiny_bundles import publish_tiny_bundle
 

@@ -90,7 +90,7 @@ def load(folder: Path, **settings: Any) -> tuple[Card, CudaOnnxEngine, OnnxEngin
     path = folder / ONNX_FILE
     engine = CudaOnnxEngine(path, card, batch_rows=SIZES, **settings)
     warm_up(engine, card, MAX_ROWS)
-    return card, engine, OnnxEngine(path, card, "cpu", 1)
+    return card, engine, OnnxEngine(path, card, 1)
 
 
 def check_parity(engine: CudaOnnxEngine, reference: OnnxEngine, inputs: Any, outputs: frozenset[str]) -> None:

@@ -11,8 +11,7 @@ import pytest
 from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, ImageInput, example_rows, read_card
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend, Precision
-from server.engine import Engine, cuda_devices, load_engine, warm_up
-from server.errors import StartupError
+from server.engine import Engine, load_engine, warm_up
 from tests.server.tiny_bundles import (
     publish_tiny_bundle,
     publish_tiny_translator,
@@ -208,35 +207,5 @@ def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path: Path, backend:
     path = bundle.version_folder(tmp_path, "tiny", 1) / file_name
     path.write_bytes(b"junk")
     with pytest.raises(BundleError, match="export the model again") as error:
-        OnnxEngine(path, read_card(folder), "cpu", 1) if backend == "onnx" else TorchScriptEngine(path, "cpu", 1)
+        OnnxEngine(path, read_card(folder), 1) if backend == "onnx" else TorchScriptEngine(path, "cpu", 1)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cuda_that_was_asked_for_and_does_not_work_is_an_error(tmp_path: Path, backend: Backend) -> None:
-    folder = publish_tiny_bundle(tmp_path, torchscript=True)
-    with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
-        load_engine(folder, read_card(folder), backend, "cuda")
-
-
-@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_auto_takes_the_cpu_where_there_is_no_cuda(
-    tmp_path: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
-) -> None:
-    folder = publish_tiny_bundle(tmp_path, torchscript=True)
-    capfd.readouterr()
-    assert load_engine(folder, read_card(folder), backend, "auto").device == "cpu"
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_cuda_computes_what_the_cpu_does(tmp_path: Path, backend: Backend) -> None:
-    folder = publish_tiny_bundle(tmp_path, torchscript=True)
-    engine = load_engine(folder, read_card(folder), backend, "cuda")
-    assert engine.device == "cuda:0"
-    latents = latents_from_seed(5, 7, 4)
-    np.testing.assert_allclose(engine.run(latents, BOTH)["images"], tiny_images(latents), atol=5e-3)  # TF32

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card, read_card
+from ganserve.latents import latents_from_seed
+from server.config import BACKENDS, Backend, ServerConfig
+from server.engine import cuda_devices
+from server.errors import StartupError
+from server.lane_loading import load_lanes, measure_limits
+from server.lanes import Seat
+from server.row_queue import Outputs
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
+
+IMAGES = frozenset({OUTPUT_IMAGES})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish_tiny_bundle(tmp_path, torchscript=True)
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cuda_that_was_asked_for_and_does_not_work_is_an_error(folder: Path, backend: Backend) -> None:
+    with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
+        load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_auto_takes_the_cpu_where_there_is_no_cuda(
+    folder: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    assert load_lanes(folder, read_card(folder), ServerConfig(backend=backend)).device == "cpu"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cuda_computes_what_the_cpu_does(folder: Path, backend: Backend) -> None:
+    loaded = load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+    assert loaded.device.startswith("cuda:0")
+    latents = latents_from_seed(5, 7, 4)
+    for seat in loaded.lanes.seats:
+        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=5e-3)  # TF32
+    loaded.lanes.close()
+
+
+def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.lane_loading.cuda_devices", lambda: 1)
+    monkeypatch.setattr("server.cuda_lanes.cuda_devices", lambda: 0)  # gone again
+    with caplog.at_level(logging.WARNING):
+        assert load_lanes(folder, read_card(folder), ServerConfig()).device == "cpu"
+    assert "but the CPU does the work" in caplog.text
+
+
+def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
+    with pytest.raises(StartupError, match="--precision fp16: it is for CUDA"):
+        load_lanes(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
+
+
+@pytest.mark.parametrize("engines", [None, 1, 2, 3])
+def test_every_seat_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
+    loaded = load_lanes(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
+    latents = latents_from_seed(5, 7, 4)
+    for seat in loaded.lanes.seats:
+        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=1e-5)
+        assert seat.probe is not None
+        seat.probe()
+    assert loaded.lanes.concurrency == (engines or loaded.lanes.concurrency)
+
+
+class Cost:
+    """Runs that take a known time a batch and a row, on a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("server.lane_loading.time.perf_counter", lambda: self.now)
+
+    def seat(self, lane: str, batch_s: float, row_s: float, max_rows: int = 64) -> Seat:
+        def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs:
+            self.now += batch_s + row_s * len(inputs)
+            return {OUTPUT_PIXELS: inputs}
+
+        return Seat(lane, run, max_rows=max_rows)
+
+
+@pytest.fixture
+def card(folder: Path) -> Card:
+    return read_card(folder)
+
+
+def test_a_tiny_model_is_computed_on_the_event_loop_and_never_shared_out(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 10e-6, 2.7e-6), cost.seat("wide", 20e-6, 3e-6), card, seats=2)
+    assert limits.inline_rows == 64
+    assert limits.min_share_rows > 64
+    assert limits.wide_rows == 0
+
+
+def test_a_large_model_is_shared_out_row_by_row_and_a_lone_row_gets_all_cores(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0.1e-3, 1.3e-3), cost.seat("wide", 0.1e-3, 0.7e-3), card, seats=2)
+    assert (limits.inline_rows, limits.min_share_rows, limits.wide_rows) == (0, 1, 1)
+
+
+def test_a_wide_seat_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0, 1e-3), cost.seat("wide", 0, 0.95e-3), card, seats=2)
+    assert limits.wide_rows == 0
+
+
+def test_a_middling_model_is_computed_inline_only_as_long_as_that_is_quick(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0, 50e-6), None, card, seats=2)
+    assert limits.inline_rows in (3, 4)
+    assert limits.min_share_rows in (10, 11)
