@@ -187,7 +187,8 @@ def main(
     except ValueError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(_USER_ERROR)
-    signal.signal(signal.SIGTERM, _end)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _end)
     recorder = Recorder()
     ready = available(choice.peers, home, recorder)
     settings = {"seconds": seconds, "rounds": rounds, "plain_export": plain_export, "ours": list(variants)}

@@ -1,4 +1,7 @@
-"""`python -m server`: flags to a config, errors to exit codes."""
+"""`python -m server` and `python -m server tune`: flags to a config, errors to exit codes.
+
+What serves and what measures is imported only once it is known to be wanted, so that wrong flags are told at once.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import asyncio
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from server.app import serve
 from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
 from server.errors import StartupError
 
@@ -41,7 +45,20 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
 
 
-@click.command(context_settings={"max_content_width": 120})
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except StartupError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_USER_ERROR)
+
+
+def _configure_logging(level: str) -> None:
+    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+
+
+@click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(), "Where to answer gRPC; port 0 takes a free one.")
 @_option("metrics_address", _AddressType(), "Where to answer Prometheus over HTTP.")
@@ -64,16 +81,42 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
 @_option("access_log", str, "Where to write a JSON line a request: a file, or - for stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="What to log.")
 @_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
-def main(log_level: str, **flags: Any) -> None:
+@click.pass_context
+def main(context: click.Context, log_level: str, **flags: Any) -> None:
     """Serve the newest version of every model in a model repository over gRPC."""
-    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    if context.invoked_subcommand is not None:
+        for name in context.params:
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                flag = f"--{name.replace('_', '-')}"
+                raise click.UsageError(
+                    f"{flag} is about serving; write the flags of {context.invoked_subcommand} after it"
+                )
+        return
+    from server.app import serve
+
+    _configure_logging(log_level)
     # Of odd metadata in files that were sent; once for all threads, as catch_warnings is not for one alone.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    try:
+    with _one_line_errors():
         sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
-    except StartupError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(_USER_ERROR)
+
+
+@main.command(context_settings={"max_content_width": 120})
+@_option("models", click.Path(path_type=Path), "Model repository to measure.")
+@click.option("--model", "names", multiple=True, help="Measure this model only; may be given again.  [default: all]")
+@_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
+@_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
+@click.option("--seconds", type=float, default=45.0, show_default=True, help="How long to measure; loading is on top.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default="profile.json", show_default=True, help="File to write."
+)
+def tune(names: tuple[str, ...], seconds: float, out: Path, **flags: Any) -> None:
+    """Measure which engines suit each model on this machine, and write a profile to serve with."""
+    from server.tune import tune as measure
+
+    _configure_logging("warning")
+    with _one_line_errors():
+        measure(ServerConfig(**flags), names, seconds, out)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,27 @@
 """Loads the engines of one version, warms them up, and measures which of them should compute what. Slow; no queue.
 
-See lanes.py for what the seats are for.
+What a profile says of a version (profile.py) goes before what is measured here. See lanes.py for what the seats are
+for.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.bundle import OUTPUT_PIXELS, Card, example_rows, fitting_batch_rows
+from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, example_rows, fitting_batch_rows
 from server.config import ServerConfig
 from server.engine import Engine, cuda_devices, load_engine, usable_cores, warm_up
 from server.errors import StartupError
 from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
+from server.layouts import HAND_OFF_S, MIN_GAIN, MIN_SHARE_S, automatic_layout, rows_within
+from server.profile import Layout, TunedModel, usable_profile
 
 _log = logging.getLogger(__name__)
-_MAX_NARROW_SEATS: Final = 8  # on more cores each gets more threads, so that batches stay few and large
-_HAND_OFF_S: Final = 0.0002  # what it takes to give a batch to a thread and get it back, and then some
-_MIN_SHARE_S: Final = 0.0005  # less work is not worth a thread of its own
-_MIN_GAIN: Final = 1.1  # that a wide seat must bring
 _TRIES: Final = 3
 _DEFAULT_LARGE_ROWS: Final = 5  # onnxruntime is faster below
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
@@ -35,12 +35,14 @@ def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
         StartupError: the device or the backend cannot be had on this machine.
     """
     if config.backend == "torchscript":
+        if config.profile is not None:
+            raise StartupError("--profile: is about --backend onnx; leave one of the two flags out")
         return _torchscript_lanes(folder, card, config)
     if config.device != "cpu" and cuda_devices():
         from server.cuda_lanes import load_cuda_lanes
 
         try:
-            return load_cuda_lanes(folder, card, config, batch_rows(card, config))
+            return load_cuda_lanes(folder, card, config, _fp32_rows(card, config, tuned_model(card, config, "cuda")))
         except StartupError as error:
             if config.device == "cuda":
                 raise
@@ -56,29 +58,24 @@ def _torchscript_lanes(folder: Path, card: Card, config: ServerConfig) -> Loaded
     engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
-    return _describe(Lanes([make_seat(engine, card, engine.device, engine.threads, max_rows)]), engine)
+    lanes = Lanes([make_seat(engine, card, engine.device, engine.threads, max_rows)])
+    return LoadedLanes(lanes, engine.backend, engine.device, engine.precision)
 
 
 def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
-    max_rows = batch_rows(card, config)
     cores = usable_cores()
-    seats = config.engines or min(cores, _MAX_NARROW_SEATS)
-    threads = max(1, cores // seats)
-
-    def load(threads: int) -> Engine:
-        return load_engine(folder, card, "onnx", "cpu", threads=threads)
-
-    first = load(threads)
-    warm_up(first, card, max_rows)
-    # A session of one thread computes in the threads that call it, so it serves all seats.
-    others = [first if threads == 1 else load(threads) for _ in range(seats - 1)]
-    narrow = [make_seat(engine, card, "narrow", threads, max_rows) for engine in (first, *others)]
+    tuned = tuned_model(card, config, "cpu")
+    max_rows = _fp32_rows(card, config, tuned)
+    layout = automatic_layout(cores, config.engines)
+    limits = None
+    if tuned is not None:
+        layout, limits = Layout("onnx", "fp32", tuned.engines, tuned.threads), _lane_limits(tuned)
+    narrow = load_seats(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
     wide = None
-    if seats > 1:
-        wide_engine = load(cores)
-        warm_up(wide_engine, card, 1)
-        wide = make_seat(wide_engine, card, "wide", cores, max_rows)
-    return _describe(Lanes(narrow, wide=wide, limits=measure_limits(narrow[0], wide, card, seats)), first)
+    if layout.engines > 1 and (limits is None or limits.wide_rows):
+        (wide,) = load_seats(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
+    limits = limits or measure_limits(narrow[0], wide, card, layout.engines)
+    return LoadedLanes(Lanes(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
 def load_large_seat(folder: Path, card: Card, config: ServerConfig) -> Seat:
@@ -86,12 +83,34 @@ def load_large_seat(folder: Path, card: Card, config: ServerConfig) -> Seat:
 
     Raises:
         BundleError: the version has none.
-        StartupError: PyTorch is not installed.
+        StartupError: PyTorch is not installed, or the profile says that it would not pay.
     """
-    engine = load_engine(folder, card, "torchscript", "cpu", precision="bf16", threads=usable_cores())
     max_rows = batch_rows(card, config)
-    warm_up(engine, card, max_rows)
-    return make_seat(engine, card, "bf16", usable_cores(), max_rows)
+    if (tuned := tuned_model(card, config, "cpu")) is not None:
+        if tuned.limits.large_batch_rows is None:
+            raise StartupError(f"--profile: {config.profile} says that bf16 is no faster here")
+        max_rows = min(max_rows, tuned.limits.large_batch_rows)
+    layout = Layout("torchscript", "bf16", 1, usable_cores())
+    (seat,) = load_seats(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
+    return seat
+
+
+def load_seats(folder: Path, card: Card, layout: Layout, lane: str, max_rows: int, *, warm_rows: int) -> list[Seat]:
+    """Loads the engines of a layout on the CPU, and runs up to so many rows through the first.
+
+    Raises:
+        BundleError: the version is broken, or was not exported in this precision.
+        StartupError: the backend is not installed.
+    """
+
+    def load() -> Engine:
+        return load_engine(folder, card, layout.backend, "cpu", precision=layout.precision, threads=layout.threads)
+
+    first = load()
+    warm_up(first, card, warm_rows)
+    # A session of one thread computes in the threads that call it, so it serves all seats.
+    others = [first if layout.threads == 1 else load() for _ in range(layout.engines - 1)]
+    return [make_seat(engine, card, lane, layout.threads, max_rows) for engine in (first, *others)]
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
@@ -101,21 +120,61 @@ def batch_rows(card: Card, config: ServerConfig) -> int:
 
 def measure_limits(narrow: Seat, wide: Seat | None, card: Card, seats: int) -> LaneLimits:
     """Who should compute what, from a few runs of each warm seat."""
-    one_s, full_s = _seconds(narrow, card, 1), _seconds(narrow, card, narrow.max_rows, tries=1)
-    row_s = max((full_s - one_s) / max(1, narrow.max_rows - 1), 1e-9)
-
-    def rows_within(seconds: float) -> int:
-        return 0 if seconds < one_s else min(narrow.max_rows, 1 + math.floor((seconds - one_s) / row_s))
-
+    one_s = _seconds(narrow, card, 1)
+    times = (
+        {1: one_s}
+        if narrow.max_rows == 1
+        else {1: one_s, narrow.max_rows: _seconds(narrow, card, narrow.max_rows, tries=1)}
+    )
     wide_rows = 0
-    if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > _MIN_GAIN:
+    if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > MIN_GAIN:
         # The wide seat takes rows one after the other, the narrow ones side by side.
         wide_rows = min(seats - 1, math.floor(gain))
     return LaneLimits(
-        inline_rows=rows_within(_HAND_OFF_S),
-        min_share_rows=rows_within(_MIN_SHARE_S) + 1,
+        inline_rows=rows_within(times, HAND_OFF_S),
+        min_share_rows=rows_within(times, MIN_SHARE_S) + 1,
         wide_rows=wide_rows,
         large_rows=_DEFAULT_LARGE_ROWS,
+    )
+
+
+def tuned_model(card: Card, config: ServerConfig, device: str) -> TunedModel | None:
+    """What the profile says of a version on a kind of device; None, and a line in the log, if that is nothing.
+
+    Raises:
+        StartupError: the profile cannot be read, or is none.
+    """
+    profile = None if config.profile is None else usable_profile(config.profile, usable_cores())
+    if profile is None:
+        return None
+    tuned = profile.models.get(card.name)
+    if tuned is None or tuned.sha256 != card.files.get(ONNX_FILE):
+        reason = "this graph was not measured"
+    elif tuned.device.partition(":")[0] != device:
+        reason = f"it was measured on {tuned.device}"
+    elif config.engines not in (None, tuned.engines):
+        reason = f"it says {tuned.engines} engines, and --engines {config.engines} goes before it"
+    else:
+        return tuned
+    _log.info(
+        "%s:%d: --profile %s is not used for it (%s): the choice is automatic",
+        *(card.name, card.version, config.profile, reason),
+    )
+    return None
+
+
+def _fp32_rows(card: Card, config: ServerConfig, tuned: TunedModel | None) -> int:
+    most = batch_rows(card, config)
+    return most if tuned is None else min(most, tuned.limits.max_batch_rows)
+
+
+def _lane_limits(tuned: TunedModel) -> LaneLimits:
+    limits = tuned.limits
+    return LaneLimits(
+        inline_rows=limits.inline_rows,
+        min_share_rows=limits.min_share_rows,
+        wide_rows=limits.wide_rows,
+        large_rows=sys.maxsize if limits.large_rows is None else limits.large_rows,
     )
 
 
@@ -128,10 +187,6 @@ def _seconds(seat: Seat, card: Card, rows: int, tries: int = _TRIES) -> float:
         seat.run(inputs, _PIXELS)
         taken.append(time.perf_counter() - began)
     return min(taken)
-
-
-def _describe(lanes: Lanes, engine: Engine) -> LoadedLanes:
-    return LoadedLanes(lanes, engine.backend, engine.device, engine.precision)
 
 
 def make_seat(engine: Engine, card: Card, lane: str, cores: int, max_rows: int) -> Seat:

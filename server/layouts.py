@@ -1,0 +1,187 @@
+"""Which engines suit a model, from a table of measurements: pure functions. Runs nothing, reads no clock and no file.
+
+The rules are those of lanes.py: narrow seats side by side, a wide one for few rows, one of reduced precision for many.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from server.profile import Layout, Limits, Measured
+
+MAX_NARROW_SEATS: Final = 8  # on more cores each gets more threads, so that batches stay few and large
+HAND_OFF_S: Final = 0.0002  # what it takes to give a batch to a thread and get it back, and then some
+MIN_SHARE_S: Final = 0.0005  # less work is not worth a thread of its own
+MIN_GAIN: Final = 1.1  # that a wide seat, or one of reduced precision, must bring
+TOLERANCE: Final = 0.03  # images a second that are given up for sooner answers
+
+CUDA_LAYOUT: Final = Layout("onnx", "fp32", 1, 1)
+Times = Mapping[int, float]  # seconds a batch, by its rows, ascending
+
+
+class Choice(NamedTuple):
+    """What suits a model, and why."""
+
+    layout: Layout  # of what computes in fp32
+    limits: Limits
+    why: str
+
+
+def automatic_layout(cores: int, engines: int | None = None) -> Layout:
+    """Without a profile: one thread an engine, on many cores more."""
+    engines = engines or min(cores, MAX_NARROW_SEATS)
+    return Layout("onnx", "fp32", engines, max(1, cores // engines))
+
+
+def cpu_layouts(cores: int, *, bf16: bool) -> list[Layout]:
+    """What is worth measuring, the most telling first.
+
+    Args:
+        cores: that may be used.
+        bf16: whether the model can be computed in it.
+    """
+    divisors = [engines for engines in range(2, min(cores, MAX_NARROW_SEATS) + 1) if cores % engines == 0]
+    one = Layout("onnx", "fp32", 1, cores)
+    reduced = [Layout("torchscript", "bf16", 1, cores)] if bf16 else []
+    rest = [Layout("onnx", "fp32", engines, cores // engines) for engines in reversed(divisors)]
+    return list(dict.fromkeys([automatic_layout(cores), one, *reduced, *rest]))
+
+
+def seconds_for(times: Times, rows: int) -> float:
+    """How long a batch takes: between measured sizes on a line, outside of them in proportion to the last."""
+    sizes = list(times)
+    index = bisect_left(sizes, rows)
+    if index == len(sizes):
+        return times[sizes[-1]] * rows / sizes[-1]
+    if index == 0 or sizes[index] == rows:
+        return times[sizes[index]]
+    low, high = sizes[index - 1], sizes[index]
+    return times[low] + (times[high] - times[low]) * (rows - low) / (high - low)
+
+
+def rows_within(times: Times, seconds: float) -> int:
+    """The most rows whose batch takes no longer; 0 if one row does."""
+    fitting = 0
+    for rows in range(1, max(times) + 1):
+        if seconds_for(times, rows) > seconds:
+            break
+        fitting = rows
+    return fitting
+
+
+def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
+    """What suits a model that was measured so.
+
+    Args:
+        table: at least one row in fp32; layouts that are missing are not considered.
+        device: that it was measured on.
+
+    Raises:
+        ValueError: nothing was measured in fp32.
+    """
+    busy = _by_layout(cell for cell in table if cell.callers == cell.layout.engines)
+    alone = _by_layout(cell for cell in table if cell.callers == 1)
+    best = {layout: _best(times, layout.engines) for layout, times in busy.items()}
+    rivals = [layout for layout in busy if layout.precision == "fp32" and layout in alone]
+    if not rivals:
+        raise ValueError("the table holds no measurement in fp32")
+    enough = (1 - TOLERANCE) * max(best[layout] for layout in rivals)
+    # Of like ones that with the fewest engines: a batch that gets more cores is answered sooner.
+    layout = min((layout for layout in rivals if best[layout] >= enough), key=lambda layout: layout.engines)
+    max_batch_rows = _sufficient_rows(busy[layout], layout.engines)
+    min_share_rows = rows_within(alone[layout], MIN_SHARE_S) + 1
+    wide = next((times for other, times in alone.items() if other in rivals and other.engines == 1), None)
+    wide_rows = _wide_rows(alone[layout], wide, layout.engines, min_share_rows)
+
+    def fp32_s(rows: int) -> float:
+        """How long it takes without reduced precision, all seats being free."""
+        pieces = _pieces(rows, min_share_rows, layout.engines)
+        if wide is not None and rows <= wide_rows:
+            return seconds_for(wide, rows)
+        return seconds_for((alone if pieces == 1 else busy)[layout], math.ceil(rows / pieces))
+
+    large_rows = large_batch_rows = None
+    reduced = next((other for other in busy if other.precision != "fp32"), None)
+    if reduced is not None and best[reduced] >= MIN_GAIN * best[layout]:
+        large_rows = _paying_from({rows: fp32_s(rows) / taken_s for rows, taken_s in busy[reduced].items()})
+        if large_rows is not None:
+            large_batch_rows = max(large_rows, _sufficient_rows(busy[reduced], 1))
+    limits = Limits(
+        inline_rows=min(max_batch_rows, rows_within(alone[layout], HAND_OFF_S)) if device == "cpu" else 0,
+        min_share_rows=min_share_rows,
+        wide_rows=wide_rows,
+        large_rows=large_rows,
+        max_batch_rows=max_batch_rows,
+        large_batch_rows=large_batch_rows,
+    )
+    return Choice(layout, limits, _why(layout, limits, busy, best, reduced))
+
+
+def _by_layout(cells: Iterable[Measured]) -> dict[Layout, Times]:
+    found: dict[Layout, dict[int, float]] = {}
+    for cell in sorted(cells, key=lambda cell: cell.rows):
+        found.setdefault(cell.layout, {})[cell.rows] = cell.batch_s
+    return dict(found)
+
+
+def _rate(rows: int, batch_s: float, callers: int) -> float:
+    """Images a second of a server, which has to hand each batch over as well."""
+    return callers * rows / (batch_s + HAND_OFF_S)
+
+
+def _best(times: Times, callers: int) -> float:
+    return max(_rate(rows, batch_s, callers) for rows, batch_s in times.items())
+
+
+def _sufficient_rows(times: Times, callers: int) -> int:
+    """The smallest batch that is about as good as the best: smaller ones are answered sooner."""
+    enough = (1 - TOLERANCE) * _best(times, callers)
+    return next(rows for rows, batch_s in times.items() if _rate(rows, batch_s, callers) >= enough)
+
+
+def _pieces(rows: int, min_share_rows: int, engines: int) -> int:
+    return max(1, min(engines, rows // min_share_rows))
+
+
+def _wide_rows(narrow: Times, wide: Times | None, engines: int, min_share_rows: int) -> int:
+    """Up to how many rows one engine on all cores is quicker than sharing them out; always fewer than engines."""
+    paying = 0
+    for rows, wide_s in (wide or {}).items():
+        share = math.ceil(rows / _pieces(rows, min_share_rows, engines))
+        if rows >= engines or wide_s * MIN_GAIN > seconds_for(narrow, share):
+            break
+        paying = rows
+    return paying
+
+
+def _paying_from(gains: Mapping[int, float]) -> int | None:
+    """The smallest number of rows from which on every measured one gains enough."""
+    paying = None
+    for rows in sorted(gains, reverse=True):
+        if gains[rows] < MIN_GAIN:
+            break
+        paying = rows
+    return paying
+
+
+def _why(
+    layout: Layout, limits: Limits, busy: Mapping[Layout, Times], best: Mapping[Layout, float], reduced: Layout | None
+) -> str:
+    rows = limits.max_batch_rows
+    text = f"{layout}, {layout.engines * rows / busy[layout][rows]:,.0f} images/s in batches of {rows}, "
+    text += f"as larger ones bring less than {TOLERANCE:.0%}" if rows < max(busy[layout]) else "the largest measured"
+    others = {other: rate for other, rate in best.items() if other.precision == "fp32" and other != layout}
+    if others:
+        rival = max(others, key=lambda other: others[other])
+        ratio = best[layout] / others[rival]
+        text += f"; with the handing over, {ratio:.2f} times those of {rival}"
+        text += ", but fewer engines answer sooner" if ratio < 1 else ""
+    if limits.wide_rows:
+        text += f"; up to {limits.wide_rows} at a time on all cores"
+    if reduced is not None:
+        pays = "never pays" if limits.large_rows is None else f"pays from {limits.large_rows} rows on"
+        text += f"; {reduced.precision} is {best[reduced] / best[layout]:.2f} times as fast and {pays}"
+    return text

@@ -1,0 +1,153 @@
+"""Measures how fast the layouts of a model are, within a budget of time. Decides nothing and shows nothing.
+
+Clock, engines and threads are given, so that tests can measure engines that cost no real time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from exporter.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows
+from server.engine import first_line
+from server.errors import StartupError
+from server.lanes import Seat, close_seats
+from server.profile import Layout, Measured
+
+_log = logging.getLogger(__name__)
+_PIXELS: Final = frozenset({OUTPUT_PIXELS})
+_MIN_S: Final = 1e-9  # of a run, for clocks that are coarser
+
+Task = Callable[[], float]
+LoadSeats = Callable[[Layout], Sequence[Seat]]  # one an engine, warm
+
+
+def run_side_by_side(tasks: Sequence[Task]) -> list[float]:
+    """Runs tasks at once, in a thread each, and returns what they return."""
+    barrier = threading.Barrier(len(tasks))
+
+    def run(task: Task) -> float:
+        barrier.wait()
+        return task()
+
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        return list(pool.map(run, tasks))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What measuring needs besides engines."""
+
+    clock: Callable[[], float] = time.perf_counter
+    side_by_side: Callable[[Sequence[Task]], list[float]] = run_side_by_side
+
+
+def measure_model(
+    card: Card,
+    layouts: Sequence[Layout],
+    sizes: Sequence[int],
+    load: LoadSeats,
+    seconds: float,
+    report: Callable[[Measured], None],
+    bench: Bench,
+) -> list[Measured]:
+    """Measures every layout at every batch size, with as many callers as it has engines and with one.
+
+    The time is split evenly over the layouts and over what is left of each; batches that would not fit in the rest are
+    left out, but every layout that is begun has its smallest batch measured, and the first one always is.
+
+    Args:
+        card: of the model.
+        layouts: in the order of their importance.
+        sizes: of batches, in rows, ascending.
+        load: makes the seats of a layout, which are closed at the end.
+        seconds: to measure for; loading comes on top.
+        report: told each measurement at once.
+        bench: the clock, and the threads.
+
+    Raises:
+        BundleError: the version is broken.
+        StartupError: the device or the backend cannot be had.
+    """
+    table: list[Measured] = []
+    spent_s = 0.0
+    for index, layout in enumerate(layouts):
+        if table and spent_s >= seconds:
+            break
+        try:
+            seats = load(layout)
+        except (BundleError, StartupError) as error:
+            if layout.precision == "fp32":
+                raise
+            _log.warning("%s is not measured in %s: %s", card.name, layout.precision, error)
+            continue
+        began = bench.clock()
+        share_s = (seconds - spent_s) / (len(layouts) - index)
+        try:
+            for cell in _LayoutRun(card, layout, seats, began + share_s, bench).measure(sizes):
+                table.append(cell)
+                report(cell)
+        finally:
+            close_seats(seats)
+        spent_s += bench.clock() - began
+    return table
+
+
+@dataclass(frozen=True)
+class _LayoutRun:
+    card: Card
+    layout: Layout
+    seats: Sequence[Seat]
+    deadline: float  # of the clock
+    bench: Bench
+
+    def measure(self, sizes: Sequence[int]) -> Iterator[Measured]:
+        """Yields a `Measured` for each cell that fits in the time."""
+        cells = [(rows, callers) for rows in sizes for callers in sorted({1, self.layout.engines})]
+        seconds_a_row: dict[int, float] = {}  # by the number of callers
+        for index, (rows, callers) in enumerate(cells):
+            left_s = self.deadline - self.bench.clock()
+            if rows > sizes[0] and seconds_a_row[callers] * rows > left_s:
+                return
+            try:
+                rate = self._rate(rows, callers, left_s / (len(cells) - index))
+            except Exception as error:
+                reason = f"the graph fails on {rows} rows ({first_line(error)})"
+                if rows == sizes[0]:
+                    raise BundleError(f"{reason}; export the model again") from error
+                _log.warning("%s: %s, so larger batches are not measured", self.card.name, reason)
+                return
+            seconds_a_row[callers] = callers / rate
+            yield Measured(self.layout, callers, rows, rate)
+
+    def _rate(self, rows: int, callers: int, seconds: float) -> float:
+        """Images a second; the first run of each caller warms up, and counts only if there is no time for another."""
+        inputs = example_rows(self.card.input, 0, rows)
+        began = self.bench.clock()
+        warming = self._run(inputs, callers, 0.0)
+        took_s = self.bench.clock() - began
+        if self.deadline - self.bench.clock() < took_s:
+            return warming
+        return self._run(inputs, callers, seconds - took_s)
+
+    def _run(self, inputs: NDArray[Any], callers: int, seconds: float) -> float:
+        def task(seat: Seat) -> Task:
+            return lambda: self._repeat(seat, inputs, seconds)
+
+        return sum(self.bench.side_by_side([task(seat) for seat in self.seats[:callers]]))
+
+    def _repeat(self, seat: Seat, inputs: NDArray[Any], seconds: float) -> float:
+        """Runs one seat again and again, at least once; returns images a second."""
+        clock, began, runs = self.bench.clock, self.bench.clock(), 0
+        while True:
+            seat.run(inputs, _PIXELS)
+            runs += 1
+            if (taken_s := clock() - began) >= seconds:
+                return runs * len(inputs) / max(taken_s, _MIN_S)
