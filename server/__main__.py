@@ -82,7 +82,7 @@ def _configure_logging(level: str) -> None:
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="What to log.")
 @_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
 @click.pass_context
-def main(context: click.Context, log_level: str, **flags: Any) -> None:
+def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
     """Serve the newest version of every model in a model repository over gRPC."""
     if context.invoked_subcommand is not None:
         for name in context.params:

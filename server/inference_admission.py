@@ -7,7 +7,7 @@ shape of 2**62 rows, or a million inputs, cost no more than the message that the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -51,8 +51,23 @@ class AdmittedInference:
     inputs: NDArray[Any]  # (rows, *row_shape), a read-only view of what was sent
     rows: int
     outputs: tuple[str, ...]  # the wanted ones, in the order to answer in
+    output_set: frozenset[str]
     request_id: str
     options: Options
+
+    def without_values(self) -> AdmittedInference:
+        """The same, of a request with other values; `with_values` comes before it is used."""
+        return replace(self, inputs=self.inputs[:0])
+
+    def with_values(self, data: bytes) -> AdmittedInference:
+        """The same with other values, raw latents of the same size.
+
+        Raises:
+            InvalidRequest: some value is not finite.
+        """
+        inputs = np.frombuffer(data, self.inputs.dtype).reshape(self.rows, *self.inputs.shape[1:])
+        check_finite(inputs)
+        return AdmittedInference(inputs, self.rows, self.outputs, self.output_set, self.request_id, self.options)
 
 
 def read_version(text: str) -> int:
@@ -90,7 +105,7 @@ def admit_inference(sent: SentInference, contract: Contract, remaining_s: float 
     inputs = _read_typed(sent, rows, contract.input) if sent.typed else _read_raw(sent, rows, contract.input)
     if contract.input.datatype == FP32:
         check_finite(inputs)
-    return AdmittedInference(inputs, rows, outputs, sent.request_id, options)
+    return AdmittedInference(inputs, rows, outputs, frozenset(outputs), sent.request_id, options)
 
 
 def _checked_rows(sent: SentInference, contract: Contract) -> int:

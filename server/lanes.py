@@ -107,13 +107,18 @@ class Lanes:
         """Frees what the engines hold; slow, and nothing may run any more."""
         close_seats(self.seats)
 
+    def inline_seat(self, rows: int) -> Seat | None:
+        """The seat that computes so many rows sooner than a thread would take them over; None if there is none now."""
+        return self._free[-1] if rows <= self.limits.inline_rows and self.free else None
+
     def take(self, rows: int) -> list[Share]:
         """Seats for (some of) so many waiting rows, rows >= 1; they are taken until `give_back`. Empty: none now."""
         if not self.free:
             return []
         limits, idle = self.limits, len(self._free) == len(self._narrow)
         if rows <= limits.inline_rows:
-            return [Share(self._free.pop(), rows, inline=True)]
+            seat = self._free.pop()
+            return [Share(seat, min(rows, seat.max_rows), inline=True)]
         if self.large is not None and rows >= limits.large_rows:
             return [self._take_exclusive(self.large, rows)] if idle else []
         if self._wide is not None and idle and rows <= limits.wide_rows:

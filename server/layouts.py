@@ -92,9 +92,11 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
     # Of like ones that with the fewest engines: a batch that gets more cores is answered sooner.
     layout = min((layout for layout in rivals if best[layout] >= enough), key=lambda layout: layout.engines)
     max_batch_rows = _sufficient_rows(busy[layout], layout.engines)
+    inline_rows = min(max_batch_rows, rows_within(alone[layout], HAND_OFF_S)) if device == "cpu" else 0
     min_share_rows = rows_within(alone[layout], MIN_SHARE_S) + 1
     wide = next((times for other, times in alone.items() if other in rivals and other.engines == 1), None)
     wide_rows = _wide_rows(alone[layout], wide, layout.engines, min_share_rows)
+    wide_rows = 0 if wide_rows <= inline_rows else min(wide_rows, max_batch_rows)  # what is run inline never gets there
 
     def fp32_s(rows: int) -> float:
         """How long it takes without reduced precision, all seats being free."""
@@ -110,7 +112,7 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
         if large_rows is not None:
             large_batch_rows = max(large_rows, _sufficient_rows(busy[reduced], 1))
     limits = Limits(
-        inline_rows=min(max_batch_rows, rows_within(alone[layout], HAND_OFF_S)) if device == "cpu" else 0,
+        inline_rows=inline_rows,
         min_share_rows=min_share_rows,
         wide_rows=wide_rows,
         large_rows=large_rows,

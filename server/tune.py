@@ -1,6 +1,7 @@
 """`python -m server tune`: measures the models of a repository on this machine and writes a profile.
 
-Owns the order of things, and what is shown. What is measured and how is in measuring.py, what is chosen in layouts.py, and the file in profile.py.
+Owns the order of things, and what is shown. How it is measured is in measuring.py, what is chosen in layouts.py, and
+the file in profile.py.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from exporter.bundle import ONNX_FILE, BundleError, Card, list_models, list_versions, read_card, version_folder
-from server.config import ServerConfig
+from server.config import Precision, ServerConfig
 from server.engine import cuda_devices, usable_cores
 from server.errors import StartupError
 from server.lane_loading import batch_rows, load_seats
@@ -185,7 +186,7 @@ def _measure_newest(
 
 
 def _tuned(card: Card, device: str, choice: Choice) -> TunedModel:
-    precision = "fp32" if choice.limits.large_rows is None else "bf16"
+    precision: Precision = "fp32" if choice.limits.large_rows is None else "bf16"
     layout = choice.layout
     return TunedModel(card.files[ONNX_FILE], device, layout.engines, layout.threads, precision, choice.limits)
 

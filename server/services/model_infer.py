@@ -20,8 +20,10 @@ from server.catalog import Catalog, ServedModel
 from server.config import ServerConfig
 from server.inference_admission import AdmittedInference, admit_inference, read_version
 from server.inference_contract import Contract, contract_of
+from server.limits import check_time
 from server.services.inference_messages import InferResponses, sent_inference
 from server.services.parsing import THREAD_WORTHY_BYTES, MessageParser, refuse_message
+from server.services.repeated_requests import RepeatedRequests
 
 _SLOW_VALUES: Final = 1 << 14  # typed ones, each of which costs more than many raw ones
 
@@ -65,6 +67,7 @@ class ModelInfer:
         self._input_budget = input_budget
         self._parser = parser
         self._config = config
+        self._repeated: RepeatedRequests[tuple[_Form, AdmittedInference]] = RepeatedRequests()
         self._forms: dict[str, _Form] = {}  # of the version that was served last, by name
 
     async def infer(self, body: bytes, call: Call, message: StreamedMessage | None = None) -> bytes:
@@ -74,7 +77,7 @@ class ModelInfer:
             A serialised ModelInferResponse, or ModelStreamInferResponse if it is a `message` of a stream.
         """
         if len(body) < THREAD_WORTHY_BYTES:
-            read = await self._read_small(body, call, message)
+            read = self._read_again(body, call, message) or await self._read_small(body, call, message)
             if not read.form.contract.takes_images:
                 return await self._answer(read, call, message)
             with self._input_budget.reserve(len(body)):  # gRPC keeps it until the answer is made
@@ -86,12 +89,32 @@ class ModelInfer:
         with self._input_budget.reserve(read.admitted.inputs.nbytes):
             return await self._answer(read, call, message)
 
+    def _read_again(self, body: bytes, call: Call, message: StreamedMessage | None) -> _Read | None:
+        """Reads a message that differs from an earlier one in its latents alone; None if it does not."""
+        if (known := self._repeated.find(body)) is None:
+            return None
+        (form, said), data = known
+        card = form.contract.card
+        model = self._catalog.get(card.name)
+        if model is None or model.card is not card:  # another version is served by now
+            return None
+        call.model, call.version, call.rows = card.name, card.version, said.rows
+        if said.request_id:
+            call.request_id = said.request_id
+        if message is not None:
+            message.request_id = said.request_id
+        check_time(call.remaining_s)
+        return _Read(model, form, said.with_values(data))
+
     async def _read_small(self, body: bytes, call: Call, message: StreamedMessage | None) -> _Read:
         try:
             request = pb.ModelInferRequest.FromString(body)
         except DecodeError as error:
             raise refuse_message(pb.ModelInferRequest) from error
-        return await self._read(request, call, message, in_thread=False)
+        read = await self._read(request, call, message, in_thread=False)
+        if not read.form.contract.takes_images:
+            self._repeated.remember(body, request, (read.form, read.admitted.without_values()))
+        return read
 
     async def _read_large(self, body: bytes, call: Call, message: StreamedMessage | None) -> _Read:
         async with self._parser.parsed(pb.ModelInferRequest, body) as request:
@@ -125,7 +148,7 @@ class ModelInfer:
         if options.timeout_s is not None:
             now = asyncio.get_running_loop().time()
             deadline = min(deadline, now - call.admission_s + options.timeout_s)
-        arrays = await model.batcher.submit(admitted.inputs, frozenset(admitted.outputs), deadline, options.priority)
+        arrays = await model.batcher.submit(admitted.inputs, admitted.output_set, deadline, options.priority)
         computed_s = time.perf_counter()
         call.compute_s = computed_s - began_s
         # Not in a thread however large it is: copying an array into bytes keeps the interpreter's lock.

@@ -1,0 +1,120 @@
+"""docs/serving.md tells the truth: its tables are those of the code and its commands are accepted."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+
+import click
+import pytest
+
+from exporter.__main__ import main as exporter
+from server.__main__ import main as server
+from server.access_log import Line
+from server.config import ServerConfig
+from server.errors import ServerError
+from server.inference_options import NO_OPTIONS, read_options
+from server.row_queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
+from server.statistics import ModelStatistics
+from tests.docs.serving_page import COMMANDS, code, names, prose, spans, table
+
+assert isinstance(server, click.Group)
+TUNE = server.commands["tune"]
+PROGRAMS: dict[str, click.Command] = {"server": server, "tune": TUNE, "exporter": exporter}
+CHECKED_WITH_A_SERVER = ("ganclient ", "grpcurl ", "curl ")  # in test_serving_served.py
+
+
+def flags_of(program: click.Command) -> dict[str, click.Parameter]:
+    return {option: parameter for parameter in program.params for option in parameter.opts if option.startswith("--")}
+
+
+def settings() -> dict[str, object]:
+    """The settings without a flag, and their defaults."""
+    flagged = {parameter.name for parameter in server.params}
+    assert all(field.default is not MISSING for field in fields(ServerConfig))
+    return {field.name: field.default for field in fields(ServerConfig) if field.name not in flagged}
+
+
+@pytest.mark.parametrize(("name", "program"), [("flags", server), ("tune", TUNE)])
+def test_every_flag_and_default_is_told_and_no_other(name: str, program: click.Command) -> None:
+    flags = flags_of(program)
+    assert sorted(names(name)) == sorted(flags)
+    defaults = program.make_context("it", []).params
+    for flag, default, *texts in table(name):
+        value = defaults[flags[code(flag)].name or ""]
+        assert spans(default) == ([] if value in (None, ()) else [str(value)]), flag
+        assert default
+        assert all(texts)
+
+
+def test_every_setting_without_a_flag_is_told_and_no_other() -> None:
+    assert sorted(names("settings")) == sorted(settings())
+    for setting, default, _ in table("settings"):
+        value = settings()[code(setting)]
+        assert spans(default) == ([] if value is None else [str(value)]), setting
+
+
+def test_no_flag_is_named_that_does_not_exist() -> None:
+    known = {flag for program in PROGRAMS.values() for flag in flags_of(program)}
+    named = {flag for span in spans(prose()) for flag in re.findall(r"--[a-z][a-z0-9-]*", span)}
+    assert named <= known
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_ours_and_would_be_accepted(command: str) -> None:
+    words = shlex.split(command)
+    if words[:2] != ["python", "-m"]:
+        assert command.startswith(CHECKED_WITH_A_SERVER)
+        return
+    stage, *arguments = words[2:]
+    program = PROGRAMS[stage]
+    if stage == "server" and arguments[:1] == ["tune"]:
+        program, arguments = TUNE, arguments[1:]
+    assert program.make_context(stage, arguments).params
+
+
+def errors(of: type[ServerError] = ServerError) -> Iterator[type[ServerError]]:
+    for error in of.__subclasses__():
+        yield error
+        yield from errors(error)
+
+
+def test_every_status_and_reason_is_told_and_no_other() -> None:
+    told = [(code(status), code(reason)) for status, reason, *_ in table("status codes")]
+    assert sorted(told) == sorted({(error.code.name, error.reason) for error in errors()})
+
+
+def test_the_priorities_and_their_default_are_told() -> None:
+    levels = table("priorities")
+    assert [int(code(level)) for level, _ in levels] == list(range(1, PRIORITY_LEVELS + 1))
+    assert [int(code(level)) for level, text in levels if "default" in text] == [DEFAULT_PRIORITY]
+    assert f"1 to {PRIORITY_LEVELS}; 0 means the default" in prose()
+
+
+@pytest.mark.parametrize(("name", "example", "_"), table("parameters"))
+def test_every_parameter_takes_its_example(name: str, example: str, _: str) -> None:
+    read_options({code(name): json.loads(code(example))})
+
+
+def test_priority_and_timeout_have_an_effect() -> None:
+    values = {code(name): json.loads(code(example)) for name, example, _ in table("parameters")}
+    for name in ("priority", "timeout"):
+        assert read_options({name: values[name]}) != NO_OPTIONS
+
+
+def test_every_field_of_the_access_log_is_told_and_in_order() -> None:
+    assert names("access log") == list(Line.__struct_fields__)
+
+
+def test_every_phase_is_told_and_in_order() -> None:
+    assert names("phases") == list(ModelStatistics().phases)
+
+
+@pytest.mark.parametrize(("constant", "value", "_"), table("constants"))
+def test_constants_have_the_value_that_is_told(constant: str, value: str, _: str) -> None:
+    module, _, name = code(constant).rpartition(".")
+    assert getattr(importlib.import_module(module), name) == float(code(value))

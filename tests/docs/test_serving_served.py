@@ -1,0 +1,187 @@
+"""docs/serving.md against a real server: its examples, RPCs, metrics and lanes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format, message_factory
+from grpc_health.v1 import health_pb2
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.grpc import service_pb2
+
+from ganserve.v1 import generator_pb2
+from server.config import ServerConfig
+from tests.docs.serving_page import COMMANDS, TEXT, blocks, code, names, spans, table
+from tests.end_to_end.conftest import RunningServer, running_server
+from tests.server.tiny_bundles import publish_tiny_bundle
+
+ADDRESS = "127.0.0.1:50051"
+METRICS_URL = "http://127.0.0.1:9095/metrics"
+TIMEOUT_S = 30
+SERVICES = {
+    service.full_name: service
+    for file in (generator_pb2, service_pb2, health_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+}
+METHODS = [
+    (name, method)
+    for name in ("ganserve.v1.Generator", "inference.GRPCInferenceService")
+    for method in SERVICES[name].methods
+]
+GRPCURL = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("grpcurl ")]
+SUFFIXES = ("", "_bucket", "_sum", "_count")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server of the page's model whose callers may load models."""
+    models = tmp_path_factory.mktemp("serving") / "models"
+    publish_tiny_bundle(models, name="dcgan", latent_dim=100, shape=(1, 32, 32))
+    with running_server(models, "--model-control", "explicit", "--device", "cpu") as server:
+        yield server
+
+
+@pytest.fixture
+def channel(running: RunningServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(running.address) as opened:
+        yield opened
+
+
+def call(channel: grpc.Channel, path: str, body: bytes) -> bytes:
+    method: Any = channel.unary_unary(path)
+    answer: bytes = method(body, timeout=TIMEOUT_S)
+    return answer
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_the_python_examples_run(block: str, running: RunningServer) -> None:
+    assert ADDRESS in block
+    namespace: dict[str, Any] = {}
+    exec(compile(block.replace(ADDRESS, running.address), "serving.md", "exec"), namespace)
+    if "images" in block:
+        assert namespace["images"].shape == (16, 32, 32, 1)
+        assert namespace["images"].dtype == "uint8"
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("ganclient ")])
+def test_the_commands_of_the_client_run(command: str, running: RunningServer, tmp_path: Path) -> None:
+    words = shlex.split(command)[1:]
+    environment = os.environ | {"GANSERVE_ADDRESS": running.address}
+    done = subprocess.run(
+        [sys.executable, "-m", "client", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=TIMEOUT_S,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    if "--out" in words:
+        assert (tmp_path / words[words.index("--out") + 1]).stat().st_size
+
+
+@pytest.mark.parametrize("words", [words for words in GRPCURL if words[-1] != "list"], ids=lambda words: words[-1])
+def test_what_grpcurl_sends_is_answered(words: list[str], channel: grpc.Channel) -> None:
+    assert words[0] == "-plaintext"
+    assert words[-2] == ADDRESS
+    text = words[words.index("-d") + 1] if "-d" in words else "{}"
+    service, _, name = words[-1].partition("/")
+    method = SERVICES[service].methods_by_name[name]
+    request = json_format.Parse(text, message_factory.GetMessageClass(method.input_type)())
+    assert call(channel, f"/{service}/{name}", request.SerializeToString())
+
+
+def test_the_url_of_the_metrics_is_the_default() -> None:
+    assert f"http://{ServerConfig.metrics_address}/metrics" == METRICS_URL
+    assert f"curl {METRICS_URL}" in COMMANDS
+    assert str(ServerConfig.address) == ADDRESS
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS, ids=lambda value: getattr(value, "name", ""))
+def test_exactly_the_rpcs_that_are_told_are_implemented(service: str, method: Any, channel: grpc.Channel) -> None:
+    path = f"/{service}/{method.name}"
+    status = grpc.StatusCode.OK
+    try:
+        if method.client_streaming:
+            stream: Any = channel.stream_stream(path)
+            list(stream(iter([b""]), timeout=TIMEOUT_S))
+        else:
+            call(channel, path, b"")
+    except grpc.RpcError as error:
+        status = error.code()  # type: ignore[attr-defined]  # its stub leaves it to the class that is raised
+    told = names("generator" if service.startswith("ganserve") else "inference")
+    assert (status is not grpc.StatusCode.UNIMPLEMENTED) == (method.name in told), status
+
+
+@pytest.mark.parametrize(("table_name", "service"), [("generator", METHODS[0][0]), ("inference", METHODS[-1][0])])
+def test_no_rpc_is_told_that_does_not_exist(table_name: str, service: str) -> None:
+    assert set(names(table_name)) <= set(SERVICES[service].methods_by_name)
+
+
+@pytest.fixture(scope="module")
+def families(running: RunningServer) -> dict[str, Any]:
+    """What a scrape gives, after requests of which one was refused; by the names that are told."""
+    good = generator_pb2.GenerateRequest(model="dcgan", seeded=generator_pb2.SeededLatents(seed=7, count=3))
+    with grpc.insecure_channel(running.address) as channel:
+        call(channel, "/ganserve.v1.Generator/Generate", good.SerializeToString())
+        good.seeded.count = 0
+        with pytest.raises(grpc.RpcError):
+            call(channel, "/ganserve.v1.Generator/Generate", good.SerializeToString())
+    with urllib.request.urlopen(running.metrics_url, timeout=TIMEOUT_S) as response:
+        text = response.read().decode()
+    found = text_string_to_metric_families(text)
+    return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
+
+
+def test_every_metric_of_a_scrape_is_told_and_no_other(families: dict[str, Any]) -> None:
+    told = set(names("metrics"))
+    if not any(name.startswith("process_") for name in families):  # elsewhere than on Linux
+        told = {name for name in told if not name.startswith("process_")}
+    assert told == set(families)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "labels", "_"), table("metrics"), ids=[code(row[0]) for row in table("metrics")]
+)
+def test_type_and_labels_of_a_metric_are_told(
+    name: str, kind: str, labels: str, _: str, families: dict[str, Any]
+) -> None:
+    family = families.get(code(name))
+    if family is None:
+        assert code(name).startswith("process_")
+        return
+    assert family.type == kind
+    found = {label for sample in family.samples for label in sample.labels} - {"le"}
+    assert family.samples
+    assert found == set(spans(labels))
+
+
+def test_no_metric_is_asked_for_that_does_not_exist(families: dict[str, Any]) -> None:
+    known = {
+        name + suffix
+        for name, family in families.items()
+        for suffix in SUFFIXES
+        if not suffix or family.type == "histogram"
+    }
+    asked = set(re.findall(r"\bganserve_\w+", TEXT))
+    assert asked <= known
+
+
+def test_phases_reasons_and_lanes_of_a_scrape_are_told(families: dict[str, Any]) -> None:
+    def values(family: str, label: str) -> set[str]:
+        return {sample.labels[label] for sample in families[family].samples}
+
+    assert values("ganserve_phase_duration_seconds", "phase") == set(names("phases"))
+    assert values("ganserve_rejections_total", "reason") <= {code(reason) for _, reason, *_ in table("status codes")}
+    assert values("ganserve_engine_busy_core_seconds_total", "lane") <= set(names("lanes"))

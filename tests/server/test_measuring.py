@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from exporter.bundle import BundleError
+from server.errors import StartupError
+from server.layouts import cpu_layouts
+from server.measuring import Bench, measure_model, run_side_by_side
+from server.padding import batch_sizes
+from server.profile import Layout, Measured
+from tests.server.fake_seats import Cost, FakeTime
+from tests.server.tiny_cards import GENERATOR
+
+SIZES = batch_sizes(64)
+LAYOUTS = cpu_layouts(4, bf16=False)
+
+
+def rows_cost(row_s: float, batch_s: float = 0.0) -> Cost:
+    return lambda layout, rows: batch_s + rows * row_s / layout.threads
+
+
+def measure(
+    world: FakeTime, cost: Cost, seconds: float, layouts: list[Layout] = LAYOUTS, load_s: float = 0.0
+) -> list[Measured]:
+    reported: list[Measured] = []
+    load = world.loader(cost, load_s)
+    table = measure_model(GENERATOR, layouts, SIZES, load, seconds, reported.append, world.bench)
+    assert table == reported
+    return table
+
+
+def test_every_layout_is_measured_at_every_size_with_all_callers_and_with_one() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(1e-4), 3)
+    cells = {(cell.layout, cell.callers, cell.rows) for cell in table}
+    assert cells == {(layout, n, rows) for layout in LAYOUTS for n in (1, layout.engines) for rows in SIZES}
+    assert len(table) == len(cells)
+
+
+def test_rates_are_those_of_all_callers_together() -> None:
+    for cell in measure(FakeTime(), rows_cost(1e-4, 1e-4), 2):
+        assert cell.batch_s == pytest.approx(1e-4 + cell.rows * 1e-4 / cell.layout.threads)
+        assert cell.images_a_second == pytest.approx(cell.callers * cell.rows / cell.batch_s)
+
+
+def test_the_first_run_of_a_size_is_not_counted_if_there_is_time_for_another() -> None:
+    world = FakeTime()
+    seen: set[tuple[Layout, int]] = set()
+
+    def slow_at_first(layout: Layout, rows: int) -> float:
+        first = (layout, rows) not in seen
+        seen.add((layout, rows))
+        return 5e-3 if first else 1e-3
+
+    (one,) = [c for c in measure(world, slow_at_first, 20, [LAYOUTS[1]]) if c.rows == 1]
+    assert one.batch_s == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("row_s", [1e-3, 1e-2, 0.1])
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_the_time_is_kept_but_for_one_batch_a_layout_and_used(row_s: float, seconds: float) -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(row_s), seconds)
+    longest = max(cell.batch_s for cell in table)
+    assert world.now <= seconds + 4 * len(LAYOUTS) * longest
+    if row_s == 1e-3:
+        assert world.now >= 0.9 * seconds
+
+
+def test_the_time_is_split_fairly_over_the_layouts() -> None:
+    world = FakeTime()
+    ends: dict[Layout, float] = {}
+    load = world.loader(rows_cost(1e-3))
+
+    def note(cell: Measured) -> None:
+        ends[cell.layout] = world.now
+
+    measure_model(GENERATOR, LAYOUTS, SIZES, load, 3.0, note, world.bench)
+    assert [ends[layout] for layout in LAYOUTS] == pytest.approx([1, 2, 3], rel=0.1)
+
+
+def test_loading_is_not_taken_from_the_time_to_measure() -> None:
+    world = FakeTime()
+    measure(world, rows_cost(1e-3), 3.0, load_s=100.0)
+    assert 300 < world.now < 305
+
+
+def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_smallest() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(0.5), 12.0)
+    assert max(cell.rows for cell in table) < 64
+    assert {cell.layout for cell in table if cell.rows == 1} == set(LAYOUTS)
+
+
+def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(100.0), 1.0)
+    assert [(cell.layout, cell.callers, cell.rows) for cell in table] == [(LAYOUTS[0], 1, 1), (LAYOUTS[0], 4, 1)]
+    assert len(world.runs) == 1 + 4
+    assert world.loaded == LAYOUTS[:1]
+
+
+def test_what_was_loaded_is_closed_before_the_next_is_loaded() -> None:
+    world = FakeTime()
+    load = world.loader(rows_cost(1e-3))
+
+    def load_alone(layout: Layout) -> object:
+        assert world.closed == sum(other.engines for other in world.loaded)
+        return load(layout)
+
+    measure_model(GENERATOR, LAYOUTS, SIZES, load_alone, 1.0, lambda _: None, world.bench)  # type: ignore[arg-type]
+    assert world.closed == 4 + 1 + 2
+
+
+def test_batches_that_fail_end_a_layout_and_not_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    def too_large(layout: Layout, rows: int) -> float:
+        if rows > 8:
+            raise MemoryError("no room\nfor it")
+        return 1e-3
+
+    world = FakeTime()
+    with caplog.at_level(logging.WARNING):
+        table = measure(world, too_large, 5.0)
+    assert {cell.rows for cell in table} == {1, 2, 4, 8}
+    assert {cell.layout for cell in table} == set(LAYOUTS)
+    assert "fails on 16 rows (no room), so larger batches are not measured" in caplog.messages[0]
+    assert world.closed == 7
+
+
+def test_a_graph_that_fails_on_one_row_is_broken() -> None:
+    def broken(layout: Layout, rows: int) -> float:
+        raise RuntimeError("no such node")
+
+    world = FakeTime()
+    with pytest.raises(BundleError, match=r"fails on 1 rows \(no such node\); export the model again"):
+        measure(world, broken, 5.0)
+    assert world.closed == 4
+
+
+@pytest.mark.parametrize("error", [BundleError("changed"), StartupError("no PyTorch")])
+def test_bf16_that_cannot_be_loaded_is_left_out(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    world = FakeTime()
+    load = world.loader(rows_cost(1e-3))
+
+    def load_fp32(layout: Layout) -> object:
+        if layout.precision == "bf16":
+            raise error
+        return load(layout)
+
+    layouts = cpu_layouts(2, bf16=True)
+    table = measure_model(GENERATOR, layouts, SIZES, load_fp32, 1.0, lambda _: None, world.bench)  # type: ignore[arg-type]
+    assert {cell.layout.precision for cell in table} == {"fp32"}
+    assert f"tiny is not measured in bf16: {error}" in caplog.messages
+
+
+def test_fp32_that_cannot_be_loaded_is_an_error() -> None:
+    def load(layout: Layout) -> list[object]:
+        raise BundleError("changed")
+
+    with pytest.raises(BundleError, match="changed"):
+        measure_model(GENERATOR, LAYOUTS, SIZES, load, 1.0, lambda _: None, Bench())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_callers_really_run_at_once(number: int) -> None:
+    together = threading.Barrier(number)
+
+    def task() -> float:
+        return float(together.wait(timeout=30) >= 0)
+
+    assert run_side_by_side([task] * number) == [1.0] * number
+
+
+def test_a_caller_that_fails_is_heard() -> None:
+    def fail() -> float:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_side_by_side([fail, lambda: 1.0])
