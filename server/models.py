@@ -111,7 +111,7 @@ class Models:
     def index(self) -> list[IndexEntry]:
         """Every version in the repository; reads the disk, so it is not for the event loop."""
         served = dict(self._catalog)
-        entries = []
+        entries: list[IndexEntry] = []
         for name in sorted({*self._names(), *served}):
             try:
                 versions = list_versions(self._config.models, name)

@@ -26,7 +26,7 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
 _ORT_ERRORS_ONLY = 3  # ONNX Runtime warns of every GPU that it looks for and does not find
 _IMAGES: Final = frozenset({OUTPUT_IMAGES})
-_MAX_CUT_BYTES: Final = 2**31 - 1  # of a protobuf message
+_MAX_CUT_BYTES: Final = 64 << 20  # the weights are held twice, and beside many of them the pixels cost nothing
 
 
 class OnnxEngine:
@@ -118,7 +118,8 @@ class OnnxEngine:
             return None
         del model
         session = onnxruntime.InferenceSession(cut, session_options(self.threads), providers=[_CPU_PROVIDER])
-        session.disable_fallback()  # to other providers, all that it keeps the bytes for: as large as the weights
+        # The bytes, as large as the weights, would be kept for falling back on other providers; there are none.
+        session.disable_fallback()
         session._model_bytes = None
         rows = {self._input_name: example_rows(card.input, 0, 1)}
         (expected,), (images,) = (each.run([OUTPUT_IMAGES], rows) for each in (self._session, session))
