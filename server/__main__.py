@@ -39,6 +39,16 @@ class _AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+class _IndicesType(click.ParamType[tuple[int, ...]]):
+    name = "indices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        indices = str(value).split(",")
+        if not all(index.isascii() and index.isdecimal() and len(index) <= 4 for index in indices):
+            self.fail(f"{value!r} is not a list of indices such as 0,1", param, ctx)
+        return tuple(map(int, indices))
+
+
 def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     """A flag for one field of the config, with the config's default."""
     default = _DEFAULTS[name]
@@ -63,6 +73,8 @@ def _configure_logging(level: str) -> None:
 @_option("address", _AddressType(), "Where to answer gRPC; port 0 takes a free one.")
 @_option("metrics_address", _AddressType(), "Where to answer Prometheus over HTTP.")
 @_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
+@_option("cuda_devices", _IndicesType(), "CUDA devices to compute on, such as 0,1.  [default: all]")
+@click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as one CUDA graph.")
 @_option("backend", click.Choice(BACKENDS), "What runs the graphs; TorchScript files hold code.")
 @_option("precision", click.Choice(PRECISIONS), "What large batches are computed in, if the bundle has it.")
 @_option("engines", click.IntRange(1, 256), "Engines that compute side by side on the CPU.  [default: by its cores]")

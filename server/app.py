@@ -44,11 +44,11 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.models = Models(self.catalog, config)
         self.metrics = Metrics(self.catalog)
         self.address = config.address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
+        self.models = Models(self.catalog, config, self._gate)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)

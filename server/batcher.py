@@ -49,6 +49,8 @@ class Batcher:
         max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
         max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts it.
         observer: told what happens.
+        is_lone: says whether there is but one request in the whole server, so that nobody is held up if its rows are
+            computed on the event loop.
         name: of the model, for messages.
 
     Attributes:
@@ -63,11 +65,13 @@ class Batcher:
         max_queue_rows: int,
         max_delay_s: float | None = None,
         observer: BatchObserver | None = None,
+        is_lone: Callable[[], bool] = lambda: False,
         name: str = "",
     ) -> None:
         self._lanes = lanes
         self._pacing = Pacing(max_delay_s)
         self._observer = observer or ModelStatistics()
+        self._is_lone = is_lone
         self._name = name
         self._queue = RowQueue(max_queue_rows, name)
         self._in_flight = 0  # requests that were submitted and are not answered
@@ -223,7 +227,8 @@ class Batcher:
                     self._delay_timer = asyncio.get_running_loop().call_at(due, self._on_delay_over)
                 return
             self._cancel_timer()
-            shares = self._lanes.take(self._queue.rows)
+            lone = self._in_flight == 1 and not self._pacing.crowded and self._is_lone()
+            shares = self._lanes.take(self._queue.rows, lone=lone)
             if not shares:
                 return
             for share in shares:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from exporter.bundle import Card
-from server.config import ServerConfig
+from exporter.bundle import BundleError, Card
+from server.config import Precision, ServerConfig
 from server.cuda_engine import CudaOnnxEngine, cuda_device_indices
 from server.engine import cuda_devices, graph_file, warm_up
 from server.errors import StartupError
@@ -13,18 +14,27 @@ from server.lane_loading import make_seat
 from server.lanes import Lanes, LoadedLanes, Seat, close_seats
 from server.padding import batch_sizes
 
+_log = logging.getLogger(__name__)
+
 
 def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: int) -> LoadedLanes:
     """Loads and warms an engine on each device.
 
     Raises:
-        BundleError: the version is broken, or was not exported in the wanted precision.
+        BundleError: the version is broken.
         StartupError: CUDA cannot be used, or not in this precision.
     """
     if config.precision == "bf16":
         raise StartupError("--precision bf16: it is for CPUs; on CUDA, use fp32 or fp16")
     indices = cuda_device_indices(cuda_devices(), config.cuda_devices)
-    path = graph_file(folder, card, "onnx", config.precision)
+    precision: Precision = "fp32"
+    if config.precision == "fp16":
+        try:
+            graph_file(folder, card, "onnx", "fp16")
+            precision = "fp16"
+        except BundleError as error:
+            _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
+    path = graph_file(folder, card, "onnx", precision)
     seats: list[Seat] = []
     try:
         for index in indices:
@@ -33,7 +43,7 @@ def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: in
                 card,
                 device_index=index,
                 batch_rows=batch_sizes(max_rows),
-                precision=config.precision,
+                precision=precision,
                 cuda_graphs=config.cuda_graphs,
             )
             seat = make_seat(engine, card, engine.device, 1, engine.sizes[-1])
@@ -44,4 +54,4 @@ def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: in
         close_seats(seats)
         raise
     devices = "cuda:" + ",".join(map(str, indices))
-    return LoadedLanes(Lanes(seats), "onnx", devices, config.precision)
+    return LoadedLanes(Lanes(seats), "onnx", devices, precision)

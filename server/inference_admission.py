@@ -57,7 +57,8 @@ class AdmittedInference:
 
     def without_values(self) -> AdmittedInference:
         """The same, of a request with other values; `with_values` comes before it is used."""
-        return replace(self, inputs=self.inputs[:0])
+        # No view: it would keep the whole request.
+        return replace(self, inputs=np.empty((0, *self.inputs.shape[1:]), self.inputs.dtype))
 
     def with_values(self, data: bytes) -> AdmittedInference:
         """The same with other values, raw latents of the same size.

@@ -23,12 +23,13 @@ from server.profile import Layout, TunedModel, usable_profile
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 3
-_DEFAULT_LARGE_ROWS: Final = 5  # onnxruntime is faster below
+_QUICK_S: Final = 0.003  # so long the event loop may compute for a lone caller, who then waits for no thread
+_DEFAULT_LARGE_ROWS: Final = 4  # onnxruntime is faster below
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 
 
 def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
-    """Loads and warms what serves a version at once; see `load_large_seat` for what may join later.
+    """Loads and warms what serves a version at once; see `load_large_seats` for what may join later.
 
     Raises:
         BundleError: the version is broken.
@@ -75,24 +76,29 @@ def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     if layout.engines > 1 and (limits is None or limits.wide_rows):
         (wide,) = load_seats(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
     limits = limits or measure_limits(narrow[0], wide, card, layout.engines)
+    for lane in (narrow, [wide] if wide else []):
+        quick_rows = 1 if lane and _seconds(lane[0], card, 1) <= _QUICK_S else 0
+        for seat in lane:
+            seat.quick_rows = quick_rows
     return LoadedLanes(Lanes(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
-def load_large_seat(folder: Path, card: Card, config: ServerConfig) -> Seat:
-    """Loads the engine of reduced precision for large batches; takes seconds.
+def load_large_seats(folder: Path, card: Card, config: ServerConfig) -> list[Seat]:
+    """Loads what computes large batches in reduced precision, as many seats as `load_lanes` has; takes seconds.
 
     Raises:
         BundleError: the version has none.
         StartupError: PyTorch is not installed, or the profile says that it would not pay.
     """
     max_rows = batch_rows(card, config)
+    layout = automatic_layout(usable_cores(), config.engines)
     if (tuned := tuned_model(card, config, "cpu")) is not None:
         if tuned.limits.large_batch_rows is None:
             raise StartupError(f"--profile: {config.profile} says that bf16 is no faster here")
         max_rows = min(max_rows, tuned.limits.large_batch_rows)
-    layout = Layout("torchscript", "bf16", 1, usable_cores())
-    (seat,) = load_seats(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
-    return seat
+        layout = Layout("onnx", "fp32", tuned.engines, tuned.threads)
+    layout = Layout("torchscript", "bf16", layout.engines, layout.threads)
+    return load_seats(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
 
 
 def load_seats(folder: Path, card: Card, layout: Layout, lane: str, max_rows: int, *, warm_rows: int) -> list[Seat]:
@@ -127,9 +133,11 @@ def measure_limits(narrow: Seat, wide: Seat | None, card: Card, seats: int) -> L
         else {1: one_s, narrow.max_rows: _seconds(narrow, card, narrow.max_rows, tries=1)}
     )
     wide_rows = 0
-    if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > MIN_GAIN:
-        # The wide seat takes rows one after the other, the narrow ones side by side.
-        wide_rows = min(seats - 1, math.floor(gain))
+    if wide is not None:
+        wide_s = _seconds(wide, card, 1)
+        if (gain := one_s / wide_s) > MIN_GAIN:
+            # The wide seat takes rows one after the other, the narrow ones side by side.
+            wide_rows = min(seats - 1, math.floor(gain))
     return LaneLimits(
         inline_rows=rows_within(times, HAND_OFF_S),
         min_share_rows=rows_within(times, MIN_SHARE_S) + 1,

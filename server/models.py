@@ -18,7 +18,8 @@ from server.batcher import Batcher
 from server.catalog import Catalog, ServedModel
 from server.config import ServerConfig
 from server.errors import NotServed, StartupError, Unavailable
-from server.lane_loading import load_lanes, load_large_seat
+from server.gate import Gate
+from server.lane_loading import load_lanes, load_large_seats
 from server.limits import quote
 from server.repository import LoadedModel, load_newest, load_repository
 from server.statistics import ModelStatistics
@@ -43,11 +44,13 @@ class Models:
     Args:
         catalog: what is served.
         config: from where, and how.
+        gate: that requests pass.
     """
 
-    def __init__(self, catalog: Catalog, config: ServerConfig) -> None:
+    def __init__(self, catalog: Catalog, config: ServerConfig, gate: Gate) -> None:
         self._catalog = catalog
         self._config = config
+        self._gate = gate
         self._changing = asyncio.Lock()  # one load or unload at a time: they take memory and cores
         self._loading: set[str] = set()
         self._open: set[Batcher] = set()  # also of versions that were swapped and are still in use
@@ -153,6 +156,8 @@ class Models:
             max_queue_rows=config.max_queue_rows,
             max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
             observer=statistics,
+            # An answer that is still being sent counts, so a second caller who waits its turn is noticed.
+            is_lone=lambda: self._gate.inside <= 1,
             name=card.name,
         )
         served = ServedModel(card, loaded.backend, loaded.device, loaded.precision, batcher, statistics)
@@ -163,7 +168,7 @@ class Models:
         weakref.finalize(served, self._on_let_go, loop, batcher).atexit = False
         self._catalog.add(served)
         if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_seat(model.folder, reference))
+            self._start(self._add_large_seats(model.folder, reference))
 
     def _on_let_go(self, loop: asyncio.AbstractEventLoop, batcher: Batcher) -> None:
         if not self._closing and not loop.is_closed():
@@ -178,19 +183,19 @@ class Models:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _add_large_seat(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
+    async def _add_large_seats(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
         """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
         if (model := reference()) is None:
             return
         card = model.card
         del model
         try:
-            seat = await asyncio.to_thread(load_large_seat, folder, card, self._config)
+            seats = await asyncio.to_thread(load_large_seats, folder, card, self._config)
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
             return
         if (model := reference()) is not None:
-            model.batcher.lanes.large = seat
+            model.batcher.lanes.add_large(seats)
             model.precision = "bf16"
             _log.info("%s: large batches are computed in bf16 from now on", model)
 
@@ -215,5 +220,5 @@ class Models:
             model.statistics.engine_rebuilt()
             _log.warning("%s: its engines were rebuilt", model)
             if self._config.precision == "bf16" and loaded.precision == "fp32":
-                self._start(self._add_large_seat(folder, reference))
+                self._start(self._add_large_seats(folder, reference))
             return

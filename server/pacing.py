@@ -32,6 +32,11 @@ class Pacing:
         self._crowd = max(requests_in_flight, self._crowd * math.exp((self._seen - now) / _MEMORY_S))
         self._seen = now
 
+    @property
+    def crowded(self) -> bool:
+        """Whether more than one request was in flight at once lately; as of the newest one."""
+        return self._crowd >= 2
+
     def wait_until(self, oldest: float, earliest_deadline: float, requests_here: int) -> float | None:
         """Until when a fuller batch is worth waiting for, on the caller's clock; None if one should go now.
 

@@ -46,17 +46,31 @@ def test_tiny_batches_are_run_on_the_event_loop() -> None:
     assert [share.inline for share in lanes.take(4)] == [False]
 
 
-def test_large_batches_go_to_the_large_seat_once_the_others_have_finished() -> None:
-    large = exclusive("bf16")
-    lanes = Lanes(seats(2), large=large, limits=LaneLimits(large_rows=4))
-    (small,) = lanes.take(1)
-    assert lanes.take(6) == []
-    assert lanes.free  # small requests go on
-    lanes.give_back(small.seat)
-    assert [(share.seat.lane, share.rows) for share in lanes.take(6)] == [("bf16", 6)]
+def test_large_batches_are_computed_in_reduced_precision_in_place_of_a_narrow_seat() -> None:
+    lanes = Lanes(seats(2), limits=LaneLimits(large_rows=4))
+    lanes.add_large([Seat("bf16", answers, max_rows=16) for _ in range(2)])
+    first, second = lanes.take(9)
+    assert [(share.seat.lane, share.rows) for share in (first, second)] == [("bf16", 5), ("bf16", 4)]
+    assert not lanes.free
+    lanes.give_back(first.seat)
+    assert [(share.seat.lane, share.rows) for share in lanes.take(3)] == [("narrow", 3)]
     assert lanes.take(1) == []
-    lanes.give_back(large)
-    assert [share.seat.lane for share in lanes.take(2)] == ["narrow", "narrow"]
+    lanes.give_back(second.seat)
+    assert [(share.seat.lane, share.rows) for share in lanes.take(100)] == [("bf16", 16)]
+
+
+@pytest.mark.parametrize(("rows", "lone", "inline"), [(1, True, True), (1, False, False), (2, True, False)])
+@pytest.mark.parametrize("wide", [True, False])
+def test_the_quick_batch_of_a_lone_caller_is_run_on_the_event_loop(
+    rows: int, lone: bool, inline: bool, wide: bool
+) -> None:
+    narrow, over_all = seats(2), exclusive("wide")
+    for seat in (*narrow, over_all):
+        seat.quick_rows = 1
+    lanes = Lanes(narrow, wide=over_all if wide else None, limits=LaneLimits(wide_rows=2))
+    share, *_ = lanes.take(rows, lone=lone)
+    assert share.inline == inline
+    assert share.seat.lane == ("wide" if wide else "narrow")
 
 
 @pytest.mark.parametrize("rows", [9, 100])
@@ -80,12 +94,9 @@ def test_no_seat_gets_more_than_it_holds(rows: int) -> None:
 def test_seats_are_never_given_twice_and_never_lost(
     number: int, wide: bool, large: bool, limits: LaneLimits, steps: list[int]
 ) -> None:
-    lanes = Lanes(
-        seats(number),
-        wide=exclusive("wide") if wide else None,
-        large=exclusive("bf16") if large else None,
-        limits=limits,
-    )
+    lanes = Lanes(seats(number), wide=exclusive("wide") if wide else None, limits=limits)
+    if large:
+        lanes.add_large([Seat("bf16", answers, max_rows=12) for _ in range(number)])
     taken: list[Seat] = []
     for rows in steps:
         if rows == 0 and taken:
@@ -96,7 +107,7 @@ def test_seats_are_never_given_twice_and_never_lost(
             assert all(1 <= share.rows <= share.seat.max_rows for share in shares)
             taken += [share.seat for share in shares]
             assert len(set(map(id, taken))) == len(taken) <= number
-            if any(seat.lane != "narrow" for seat in taken):
+            if any(seat.lane == "wide" for seat in taken):
                 assert len(taken) == 1
     for seat in taken:
         lanes.give_back(seat)
