@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,19 @@ from server.row_queue import Entry, Outputs, Part
 from server.statistics import BatchTimes
 
 _gathering = threading.Lock()  # held only while arrays are allocated
+
+
+class BatchObserver(Protocol):
+    """What a batcher tells about its batches, on the event loop."""
+
+    def queue_changed(self, rows: int) -> None:
+        """So many rows wait now."""
+
+    def request_waited(self, seconds: float) -> None:
+        """The first rows of a request left the queue after so long."""
+
+    def batch_computed(self, batch: BatchTimes) -> None:
+        """A batch was computed."""
 
 
 @dataclass(slots=True)

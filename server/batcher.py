@@ -13,32 +13,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-from server.batch_run import BatchResult, run_alone, run_batch
+from server.batch_run import BatchObserver, BatchResult, run_alone, run_batch
 from server.errors import DeadlinePassed, InternalError, Unavailable
 from server.lanes import Lanes, Seat, Share
 from server.pacing import Pacing
 from server.row_queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
-from server.statistics import BatchTimes, ModelStatistics
+from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
 _MIN_RETRY_MS = 10
-
-
-class BatchObserver(Protocol):
-    """What a batcher tells about itself, on the event loop."""
-
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
-
-    def request_waited(self, seconds: float) -> None:
-        """The first rows of a request left the queue after so long."""
-
-    def batch_computed(self, batch: BatchTimes) -> None:
-        """A batch was computed."""
 
 
 class Batcher:
