@@ -62,14 +62,14 @@ def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, Card
 
 
 @contextmanager
-def server(models: Path) -> Iterator[str]:
-    """A server process; yields its address."""
+def server_process(models: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process; yields it and its address."""
     flags = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     with subprocess.Popen([sys.executable, "-m", "server", *flags], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             ready = next(line for line in process.stdout if line.startswith("ready:"))
-            yield ready.partition(" on ")[2].partition(",")[0]
+            yield process, ready.partition(" on ")[2].partition(",")[0]
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(_STOP_TIMEOUT_S)
@@ -107,7 +107,7 @@ def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None)
             inputs = example_rows(card.input, 0, rows)
             return lambda: len(session.run([OUTPUT_PIXELS], {card.input.name: inputs})[0])
 
-        with server(models) as address, GanClient(address) as client:
+        with server_process(models) as (_, address), GanClient(address) as client:
 
             def fetch(inputs: NDArray[Any]) -> NDArray[Any]:
                 if isinstance(card.input, ImageInput):

@@ -1,6 +1,7 @@
 """Which engines suit a model, from a table of measurements: pure functions. Runs nothing, reads no clock and no file.
 
-The rules are those of lanes.py: narrow seats side by side, a wide one for few rows, one of reduced precision for many.
+The rules are those of lanes.py: narrow seats side by side, a wide one for a lone caller's few rows, and beside each
+narrow seat one of reduced precision for large batches.
 """
 
 from __future__ import annotations
@@ -36,18 +37,27 @@ def automatic_layout(cores: int, engines: int | None = None) -> Layout:
     return Layout("onnx", "fp32", engines, max(1, cores // engines))
 
 
-def cpu_layouts(cores: int, *, bf16: bool) -> list[Layout]:
-    """What is worth measuring, the most telling first.
-
-    Args:
-        cores: that may be used.
-        bf16: whether the model can be computed in it.
-    """
+def cpu_layouts(cores: int) -> list[Layout]:
+    """What is worth measuring in fp32, the most telling first."""
     divisors = [engines for engines in range(2, min(cores, MAX_NARROW_SEATS) + 1) if cores % engines == 0]
     one = Layout("onnx", "fp32", 1, cores)
-    reduced = [Layout("torchscript", "bf16", 1, cores)] if bf16 else []
     rest = [Layout("onnx", "fp32", engines, cores // engines) for engines in reversed(divisors)]
-    return list(dict.fromkeys([automatic_layout(cores), one, *reduced, *rest]))
+    return list(dict.fromkeys([automatic_layout(cores), one, *rest]))
+
+
+def bf16_layout(layout: Layout) -> Layout:
+    """The engines of bf16 beside those of a layout: as many, of as many threads, as each takes the place of one."""
+    return Layout("torchscript", "bf16", layout.engines, layout.threads)
+
+
+def bf16_layouts(table: Sequence[Measured], cores: int) -> list[Layout]:
+    """What is worth measuring in bf16: beside the layout that suits a model in fp32, and beside the automatic one.
+
+    Args:
+        table: as of `choose`.
+        cores: that may be used.
+    """
+    return list(dict.fromkeys(map(bf16_layout, (choose(table).layout, automatic_layout(cores)))))
 
 
 def seconds_for(times: Times, rows: int) -> float:
@@ -97,20 +107,17 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
     wide = next((times for other, times in alone.items() if other in rivals and other.engines == 1), None)
     wide_rows = _wide_rows(alone[layout], wide, layout.engines, min_share_rows)
     wide_rows = 0 if wide_rows <= inline_rows else min(wide_rows, max_batch_rows)  # what is run inline never gets there
-
-    def fp32_s(rows: int) -> float:
-        """How long it takes without reduced precision, all seats being free."""
-        pieces = _pieces(rows, min_share_rows, layout.engines)
-        if wide is not None and rows <= wide_rows:
-            return seconds_for(wide, rows)
-        return seconds_for((alone if pieces == 1 else busy)[layout], math.ceil(rows / pieces))
-
     large_rows = large_batch_rows = None
-    reduced = next((other for other in busy if other.precision != "fp32"), None)
+    reduced = bf16_layout(layout) if bf16_layout(layout) in busy else None
     if reduced is not None and best[reduced] >= MIN_GAIN * best[layout]:
-        large_rows = _paying_from({rows: fp32_s(rows) / taken_s for rows, taken_s in busy[reduced].items()})
+        # A share of so many rows, all seats being busy; a narrow seat may need several batches for it.
+        gains = {
+            rows: _seconds_in_batches(busy[layout], rows, max_batch_rows) / taken_s
+            for rows, taken_s in busy[reduced].items()
+        }
+        large_rows = _paying_from(gains)
         if large_rows is not None:
-            large_batch_rows = max(large_rows, _sufficient_rows(busy[reduced], 1))
+            large_batch_rows = max(large_rows, _sufficient_rows(busy[reduced], reduced.engines))
     limits = Limits(
         inline_rows=inline_rows,
         min_share_rows=min_share_rows,
@@ -148,8 +155,14 @@ def _pieces(rows: int, min_share_rows: int, engines: int) -> int:
     return max(1, min(engines, rows // min_share_rows))
 
 
+def _seconds_in_batches(times: Times, rows: int, max_batch_rows: int) -> float:
+    """How long rows take one seat, in batches of at most so many rows."""
+    full, rest = divmod(rows, max_batch_rows)
+    return full * seconds_for(times, max_batch_rows) + (seconds_for(times, rest) if rest else 0.0)
+
+
 def _wide_rows(narrow: Times, wide: Times | None, engines: int, min_share_rows: int) -> int:
-    """Up to how many rows one engine on all cores is quicker than sharing them out; always fewer than engines."""
+    """Up to how many rows of a lone caller are quicker on all cores than shared out; always fewer than engines."""
     paying = 0
     for rows, wide_s in (wide or {}).items():
         share = math.ceil(rows / _pieces(rows, min_share_rows, engines))
@@ -182,8 +195,9 @@ def _why(
         text += f"; with the handing over, {ratio:.2f} times those of {rival}"
         text += ", but fewer engines answer sooner" if ratio < 1 else ""
     if limits.wide_rows:
-        text += f"; up to {limits.wide_rows} at a time on all cores"
+        rows_text = "row" if limits.wide_rows == 1 else "rows"
+        text += f"; up to {limits.wide_rows} {rows_text} of a lone caller on all cores"
     if reduced is not None:
-        pays = "never pays" if limits.large_rows is None else f"pays from {limits.large_rows} rows on"
+        pays = "never pays" if limits.large_rows is None else f"pays in batches of {limits.large_rows} rows and more"
         text += f"; {reduced.precision} is {best[reduced] / best[layout]:.2f} times as fast and {pays}"
     return text

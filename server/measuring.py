@@ -27,6 +27,7 @@ _MIN_S: Final = 1e-9  # of a run, for clocks that are coarser
 
 Task = Callable[[], float]
 LoadSeats = Callable[[Layout], Sequence[Seat]]  # one an engine, warm
+FindVariants = Callable[[Sequence[Measured]], Sequence[Layout]]  # what to measure in reduced precision, given fp32
 
 
 def run_side_by_side(tasks: Sequence[Task]) -> list[float]:
@@ -57,20 +58,24 @@ def measure_model(
     seconds: float,
     report: Callable[[Measured], None],
     bench: Bench,
+    *,
+    find_variants: FindVariants | None = None,
 ) -> list[Measured]:
     """Measures every layout at every batch size, with as many callers as it has engines and with one.
 
     The time is split evenly over the layouts and over what is left of each; batches that would not fit in the rest are
-    left out, but every layout that is begun has its smallest batch measured, and the first one always is.
+    left out, but every layout that is begun has its smallest batch measured, and the first one always is. A layout in
+    reduced precision that cannot be measured is left out, as it would be when serving.
 
     Args:
         card: of the model.
-        layouts: in the order of their importance.
+        layouts: in fp32, in the order of their importance.
         sizes: of batches, in rows, ascending.
         load: makes the seats of a layout, which are closed at the end.
         seconds: to measure for; loading comes on top.
         report: told each measurement at once.
         bench: the clock, and the threads.
+        find_variants: told what was measured of all these layouts, says which to measure after them.
 
     Raises:
         BundleError: the version is broken.
@@ -78,25 +83,33 @@ def measure_model(
     """
     table: list[Measured] = []
     spent_s = 0.0
-    for index, layout in enumerate(layouts):
-        if table and spent_s >= seconds:
-            break
-        try:
-            seats = load(layout)
-        except (BundleError, StartupError) as error:
-            if layout.precision == "fp32":
-                raise
-            _log.warning("%s is not measured in %s: %s", card.name, layout.precision, error)
-            continue
+
+    def measure(layout: Layout, shares: int) -> None:
+        nonlocal spent_s
+        seats = load(layout)
         began = bench.clock()
-        share_s = (seconds - spent_s) / (len(layouts) - index)
+        deadline = began + (seconds - spent_s) / shares
         try:
-            for cell in _LayoutRun(card, layout, seats, began + share_s, bench).measure(sizes):
+            for cell in _LayoutRun(card, layout, seats, deadline, bench).measure(sizes):
                 table.append(cell)
                 report(cell)
         finally:
             close_seats(seats)
-        spent_s += bench.clock() - began
+            spent_s += bench.clock() - began
+
+    kept = 0 if find_variants is None else 1
+    for index, layout in enumerate(layouts):
+        if table and spent_s >= seconds:
+            return table
+        measure(layout, len(layouts) - index + kept)
+    variants = () if find_variants is None or spent_s >= seconds else find_variants(table)
+    for index, layout in enumerate(variants):
+        if spent_s >= seconds:
+            break
+        try:
+            measure(layout, len(variants) - index)
+        except (BundleError, StartupError) as error:
+            _log.warning("%s is not measured in %s: %s", card.name, layout.precision, error)
     return table
 
 

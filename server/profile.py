@@ -61,7 +61,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inline_rows: Count
     min_share_rows: Positive
     wide_rows: Count
-    large_rows: Positive | None  # None: an engine of reduced precision never pays
+    large_rows: Positive | None  # of a share that one seat gets; None: reduced precision never pays
     max_batch_rows: Positive  # of a batch in fp32
     large_batch_rows: Positive | None = None  # of a batch in reduced precision
 
@@ -71,7 +71,7 @@ class TunedModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     sha256: Sha256  # of its ONNX file
     device: str  # "cpu", "cuda:0"
-    engines: Positive
+    engines: Positive  # side by side; beside each there may be one of reduced precision, of as many threads
     threads: Positive
     precision: Precision  # that large batches are computed in fastest
     limits: Limits

@@ -27,8 +27,8 @@ from server.engine import cuda_devices, usable_cores
 from server.errors import StartupError
 from server.lane_loading import batch_rows, load_seats
 from server.lanes import Seat
-from server.layouts import Choice, choose, cpu_layouts
-from server.measuring import Bench, LoadSeats, measure_model
+from server.layouts import Choice, bf16_layouts, choose, cpu_layouts
+from server.measuring import Bench, FindVariants, LoadSeats, measure_model
 from server.padding import batch_sizes
 from server.profile import Layout, Machine, Measured, Profile, TunedModel, write_profile
 
@@ -41,8 +41,9 @@ class Plan(NamedTuple):
     """What to measure of a model."""
 
     device: str  # "cpu", "cuda:0"
-    layouts: Sequence[Layout]
+    layouts: Sequence[Layout]  # in fp32
     load: LoadSeats
+    find_variants: FindVariants | None = None
 
 
 PlanModel = Callable[[Path, Card, ServerConfig], Plan]
@@ -125,7 +126,8 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
 
     variant = card.variants.get("bf16")
     bf16 = variant is not None and variant.published and importlib.util.find_spec("torch") is not None
-    return Plan("cpu", cpu_layouts(usable_cores(), bf16=bf16), load)
+    cores = usable_cores()
+    return Plan("cpu", cpu_layouts(cores), load, (lambda table: bf16_layouts(table, cores)) if bf16 else None)
 
 
 class _Shown:
@@ -177,7 +179,10 @@ def _measure_newest(
             card = read_card(folder)
             plan = plan_model(folder, card, config)
             sizes = batch_sizes(batch_rows(card, config))
-            table = measure_model(card, plan.layouts, sizes, plan.load, shown.seconds, shown.measured, bench)
+            table = measure_model(
+                *(card, plan.layouts, sizes, plan.load, shown.seconds, shown.measured, bench),
+                find_variants=plan.find_variants,
+            )
         except (BundleError, OSError) as error:
             _log.warning("%s:%d is broken and not measured: %s", name, number, error)
         else:
