@@ -110,14 +110,15 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
     large_rows = large_batch_rows = None
     reduced = bf16_layout(layout) if bf16_layout(layout) in busy else None
     if reduced is not None and best[reduced] >= MIN_GAIN * best[layout]:
+        most_rows = _sufficient_rows(busy[reduced], reduced.engines)
         # A share of so many rows, all seats being busy; a narrow seat may need several batches for it.
         gains = {
             rows: _seconds_in_batches(busy[layout], rows, max_batch_rows) / taken_s
             for rows, taken_s in busy[reduced].items()
+            if rows <= most_rows  # larger batches are never computed
         }
         large_rows = _paying_from(gains)
-        if large_rows is not None:
-            large_batch_rows = max(large_rows, _sufficient_rows(busy[reduced], reduced.engines))
+        large_batch_rows = None if large_rows is None else most_rows
     limits = Limits(
         inline_rows=inline_rows,
         min_share_rows=min_share_rows,

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, read_card
-from server.config import ServerConfig
-from server.engine import usable_cores
+from server.config import Backend, Device, ServerConfig
+from server.engine import Engine, load_engine, usable_cores
 from server.errors import StartupError
-from server.lane_loading import load_lanes, load_large_seat
-from server.lanes import Lanes, LoadedLanes
+from server.lane_loading import load_lanes, load_large_seats
+from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
 from server.layouts import automatic_layout
 from server.profile import Limits, Machine, Profile, TunedModel, write_profile
 from tests.server.tiny_bundles import tiny_pixels
@@ -152,25 +152,72 @@ def test_a_profile_and_torchscript_exclude_each_other(folder: Path, card: Card, 
 def test_bf16_that_never_pays_is_not_even_loaded(folder: Path, card: Card, profiled: Any) -> None:
     config = replace(profiled(tuned(card)), precision="bf16")
     with pytest.raises(StartupError, match=r"^--profile: .*profile\.json says that bf16 is no faster here$"):
-        load_large_seat(folder, card, config)
+        load_large_seats(folder, card, config)
     assert load_lanes(folder, card, config).lanes.limits.large_rows > 1 << 16
 
 
+class Bf16:
+    """Stands for PyTorch: notes what is to be loaded in bf16, and gives an engine of fp32."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._monkeypatch = monkeypatch
+
+    def load(self, folder: Path, card: Card, config: ServerConfig) -> list[Seat]:
+        def load(folder: Path, card: Card, backend: Backend, device: Device, **how: Any) -> Engine:
+            self.asked.append({"backend": backend, **how})
+            return load_engine(folder, card, "onnx", device, threads=how["threads"])
+
+        with self._monkeypatch.context() as patched:
+            patched.setattr("server.lane_loading.load_engine", load)
+            return load_large_seats(folder, card, config)
+
+
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> Bf16:
+    return Bf16(monkeypatch)
+
+
 def test_bf16_that_pays_gets_batches_as_large_as_the_profile_says(
-    folder: Path, card: Card, profiled: Any, monkeypatch: pytest.MonkeyPatch
+    folder: Path, card: Card, profiled: Any, bf16: Bf16
 ) -> None:
     limits = msgspec.structs.replace(LIMITS, large_rows=8, large_batch_rows=16)
     config = replace(profiled(tuned(card, precision="bf16", limits=limits)), precision="bf16")
-    real = load_lanes(folder, card, config)
-    assert real.lanes.limits.large_rows == 8
-    engine = real.lanes.seats[0]
-    asked: list[dict[str, Any]] = []
-
-    def load_engine(*_: Any, **how: Any) -> Any:
-        asked.append(how)
-        return engine
-
-    monkeypatch.setattr("server.lane_loading.load_engine", load_engine)
-    seat = load_large_seat(folder, card, config)
+    lanes = load_lanes(folder, card, config).lanes
+    assert lanes.limits.large_rows == 8
+    assert lanes.full_rows == 7
+    (seat,) = bf16.load(folder, card, config)
     assert (seat.lane, seat.max_rows, seat.cores) == ("bf16", 16, usable_cores())
-    assert asked == [{"precision": "bf16", "threads": usable_cores()}]
+    assert bf16.asked == [{"backend": "torchscript", "precision": "bf16", "threads": usable_cores()}]
+    lanes.add_large([seat])
+    assert lanes.full_rows == 16
+
+
+def test_bf16_batches_never_exceed_the_flag_whatever_the_profile_says(
+    folder: Path, card: Card, profiled: Any, bf16: Bf16
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, large_rows=2, large_batch_rows=16)
+    config = replace(profiled(tuned(card, precision="bf16", limits=limits)), precision="bf16", max_batch_size=3)
+    assert [seat.max_rows for seat in bf16.load(folder, card, config)] == [3]
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core has one seat")
+@pytest.mark.parametrize("engines", [None, 1, 2, 3])
+@pytest.mark.parametrize("with_profile", [True, False])
+def test_there_is_one_bf16_seat_beside_each_narrow_one_of_as_many_threads(
+    folder: Path, card: Card, profiled: Any, config: ServerConfig, bf16: Bf16, engines: int | None, with_profile: bool
+) -> None:
+    limits = msgspec.structs.replace(LIMITS, large_rows=4, large_batch_rows=16)
+    if with_profile:
+        config = profiled(tuned(card, engines=1, threads=1, precision="bf16", limits=limits))
+    config = replace(config, engines=engines, precision="bf16")
+    narrow = [seat for seat in load_lanes(folder, card, config).lanes.seats if seat.lane == "narrow"]
+    seats = bf16.load(folder, card, config)
+    assert [seat.cores for seat in seats] == [seat.cores for seat in narrow]
+    uses_profile = with_profile and engines in (None, 1)
+    assert len(seats) == (1 if uses_profile else automatic_layout(usable_cores(), engines).engines)
+    assert {seat.max_rows for seat in seats} == {16 if uses_profile else config.max_batch_size}
+    lanes = Lanes(narrow, limits=LaneLimits(large_rows=4))
+    lanes.add_large(seats)
+    shares = lanes.take(4 * len(narrow))
+    assert [(share.seat.lane, share.rows) for share in shares] == [("bf16", 4)] * len(narrow)

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from exporter.bundle import BundleError
 from server.errors import StartupError
-from server.layouts import cpu_layouts
+from server.layouts import automatic_layout, bf16_layout, cpu_layouts
 from server.measuring import Bench, measure_model, run_side_by_side
 from server.padding import batch_sizes
 from server.profile import Layout, Measured
@@ -15,7 +17,8 @@ from tests.server.fake_seats import Cost, FakeTime
 from tests.server.tiny_cards import GENERATOR
 
 SIZES = batch_sizes(64)
-LAYOUTS = cpu_layouts(4, bf16=False)
+LAYOUTS = cpu_layouts(4)
+BF16 = bf16_layout(automatic_layout(4))
 
 
 def rows_cost(row_s: float, batch_s: float = 0.0) -> Cost:
@@ -140,6 +143,39 @@ def test_a_graph_that_fails_on_one_row_is_broken() -> None:
     assert world.closed == 4
 
 
+def measure_bf16(world: FakeTime, load: Any, seconds: float, variants: list[Layout]) -> list[Measured]:
+    """Measures in fp32 and then these."""
+    told: list[set[Layout]] = []
+
+    def find(table: Sequence[Measured]) -> list[Layout]:
+        told.append({cell.layout for cell in table})
+        return variants
+
+    table = measure_model(GENERATOR, LAYOUTS, SIZES, load, seconds, lambda _: None, world.bench, find_variants=find)
+    assert told in ([], [set(LAYOUTS)])
+    return table
+
+
+@pytest.mark.parametrize("variants", [[BF16], [bf16_layout(LAYOUTS[1]), BF16], []])
+def test_bf16_is_measured_last_with_as_many_callers_as_it_has_engines_and_gets_a_share_of_the_time(
+    variants: list[Layout],
+) -> None:
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(rows_cost(1e-4)), 4.0, variants)
+    assert world.loaded == [*LAYOUTS, *variants]
+    for layout in variants:
+        cells = {(cell.callers, cell.rows) for cell in table if cell.layout == layout}
+        assert cells == {(callers, rows) for callers in {1, layout.engines} for rows in SIZES}
+    assert world.now == pytest.approx(4.0 if variants else 3.0, rel=0.1)
+    assert world.closed == sum(layout.engines for layout in world.loaded)
+
+
+def test_bf16_is_not_begun_when_the_time_is_up() -> None:
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(rows_cost(100.0)), 1.0, [BF16])
+    assert {cell.layout for cell in table} == {LAYOUTS[0]}
+
+
 @pytest.mark.parametrize("error", [BundleError("changed"), StartupError("no PyTorch")])
 def test_bf16_that_cannot_be_loaded_is_left_out(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     world = FakeTime()
@@ -150,10 +186,22 @@ def test_bf16_that_cannot_be_loaded_is_left_out(error: Exception, caplog: pytest
             raise error
         return load(layout)
 
-    layouts = cpu_layouts(2, bf16=True)
-    table = measure_model(GENERATOR, layouts, SIZES, load_fp32, 1.0, lambda _: None, world.bench)  # type: ignore[arg-type]
-    assert {cell.layout.precision for cell in table} == {"fp32"}
-    assert f"tiny is not measured in bf16: {error}" in caplog.messages
+    assert {cell.layout for cell in measure_bf16(world, load_fp32, 1.0, [BF16])} == set(LAYOUTS)
+    assert caplog.messages == [f"tiny is not measured in bf16: {error}"]
+
+
+def test_bf16_that_fails_on_one_row_is_left_out_and_closed(caplog: pytest.LogCaptureFixture) -> None:
+    def fp32_alone(layout: Layout, rows: int) -> float:
+        if layout.precision == "bf16":
+            raise RuntimeError("no such instruction")
+        return 1e-3
+
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(fp32_alone), 1.0, [BF16])
+    assert {cell.layout for cell in table} == set(LAYOUTS)
+    (message,) = caplog.messages
+    assert message.startswith("tiny is not measured in bf16: the graph fails on 1 rows (no such instruction)")
+    assert world.closed == sum(layout.engines for layout in world.loaded)
 
 
 def test_fp32_that_cannot_be_loaded_is_an_error() -> None:

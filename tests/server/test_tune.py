@@ -9,17 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from exporter.bundle import CARD_FILE, Card, read_card
+from exporter.bundle import CARD_FILE, Card, Fidelity, read_card
 from server.__main__ import main
 from server.config import ServerConfig
 from server.engine import cuda_devices, usable_cores
 from server.errors import StartupError
-from server.layouts import cpu_layouts
-from server.profile import Layout, read_profile
+from server.layouts import automatic_layout, bf16_layout, bf16_layouts, cpu_layouts
+from server.profile import Layout, Measured, read_profile
 from server.tune import Plan, plan_layouts, tune
 from tests.server.fake_seats import Cost, FakeTime
 from tests.server.tiny_bundles import publish_tiny_bundle
@@ -48,7 +49,8 @@ class Tuning:
         def plan(folder: Path, card: Card, config: ServerConfig) -> Plan:
             self.began[card.name] = self.world.now
             load = self.world.loader(self.costs.get(card.name, rows_cost(1e-3)))
-            return Plan("cpu", cpu_layouts(usable_cores(), bf16=bf16), load)
+            cores = usable_cores()
+            return Plan("cpu", cpu_layouts(cores), load, (lambda table: bf16_layouts(table, cores)) if bf16 else None)
 
         console = Console(file=shown, width=200)
         tune(self.config, names, seconds, out, console=console, plan_model=plan, bench=self.world.bench)
@@ -99,6 +101,32 @@ def test_bf16_that_pays_is_told_of_and_how_to_use_it(tuning: Tuning, out: Path) 
     shown = tuning.run(out, seconds=20.0, bf16=True)
     assert read_profile(out).models["tiny"].precision == "bf16"
     assert "With --precision bf16, large batches of tiny are computed faster." in shown
+    assert f"bf16 {usable_cores()} x 1" in shown
+
+
+@pytest.mark.parametrize(
+    ("published", "torch", "measured"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_bf16_is_measured_as_it_would_be_served_if_the_bundle_and_the_machine_have_it(
+    repository: Path,
+    config: ServerConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    published: bool,
+    torch: bool,
+    measured: bool,
+) -> None:
+    monkeypatch.setattr("server.tune.importlib.util.find_spec", lambda _: object() if torch else None)
+    folder = repository / "tiny" / "1"
+    fidelity = Fidelity(images=1, within_one_level=1.0, largest_level_difference=0, psnr_db=60.0, published=published)
+    card = msgspec.structs.replace(read_card(folder), variants={"bf16": fidelity})
+    plan = plan_layouts(folder, card, config)
+    assert {layout.precision for layout in plan.layouts} == {"fp32"}
+    assert (plan.find_variants is not None) == measured
+    if plan.find_variants is not None:
+        automatic = automatic_layout(usable_cores())
+        assert plan.find_variants(
+            [Measured(automatic, automatic.engines, 1, 10.0), Measured(automatic, 1, 1, 9.0)]
+        ) == [bf16_layout(automatic)]
 
 
 def test_the_time_is_split_fairly_over_the_models(tuning: Tuning, repository: Path, out: Path) -> None:
