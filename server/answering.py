@@ -34,6 +34,74 @@ MAX_REQUEST_ID_LENGTH: Final = 128
 _log = logging.getLogger(__name__)
 
 
+class Unsent:
+    """Counts the bytes of answers that are made and not sent. Used on the event loop only.
+
+    Args:
+        max_bytes: the most at once; an answer that is the only one is always let in.
+    """
+
+    __slots__ = ("bytes", "max_bytes")
+
+    def __init__(self, max_bytes: float = math.inf) -> None:
+        self.bytes = 0
+        self.max_bytes = max_bytes
+
+
+class Stay:
+    """How long one request is in the server: inside the gate, and its answer counted, until that is sent or given up.
+
+    `end` must follow; as a context manager it does.
+    """
+
+    __slots__ = ("_answer_bytes", "_gate", "_inside", "_unsent")
+
+    def __init__(self, gate: Gate, unsent: Unsent) -> None:
+        self._gate = gate
+        self._unsent = unsent
+        self._inside = False
+        self._answer_bytes = 0
+
+    def begin(self) -> None:
+        """Passes the gate.
+
+        Raises:
+            Unavailable: it is shut.
+        """
+        self._gate.enter()
+        self._inside = True
+
+    def count(self, answer_bytes: int) -> None:
+        """Counts the answer in.
+
+        Raises:
+            QueueFull: too many bytes wait to be sent already.
+        """
+        unsent = self._unsent
+        waiting = unsent.bytes + answer_bytes
+        if waiting > unsent.max_bytes and unsent.bytes:
+            raise QueueFull(
+                f"too many answers wait to be read ({unsent.bytes} of {unsent.max_bytes} bytes, {answer_bytes} more do"
+                " not fit): try again after a pause"
+            )
+        unsent.bytes = waiting
+        self._answer_bytes = answer_bytes
+
+    def end(self, _: object = None) -> None:
+        """Counts the answer out, and leaves the gate."""
+        self._unsent.bytes -= self._answer_bytes
+        self._answer_bytes = 0
+        if self._inside:
+            self._inside = False
+            self._gate.leave()
+
+    def __enter__(self) -> Stay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
 class Answering:
     """Answers requests through behaviours, on the event loop.
 
@@ -41,12 +109,21 @@ class Answering:
         gate: that requests pass.
         metrics: that count them.
         access_log: that has a line for each; None for no log.
+        max_unsent_bytes: of all answers that are made and not sent; further ones are refused.
     """
 
-    def __init__(self, gate: Gate, metrics: Metrics, access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self, gate: Gate, metrics: Metrics, access_log: AccessLog | None = None, max_unsent_bytes: float = math.inf
+    ) -> None:
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
+        self._unsent = Unsent(max_unsent_bytes)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Of all answers that are made and not sent."""
+        return self._unsent.bytes
 
     def unary(self, method: str, behaviour: Behaviour, *, gated: bool = True) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a method that takes one request and gives one answer, both as bytes.
@@ -61,41 +138,49 @@ class Answering:
         """
 
         async def answer(body: bytes, context: Context) -> bytes:
+            stay = None
+            if gated:
+                stay = Stay(self._gate, self._unsent)
+                # Not when this coroutine ends: the answer is still to be sent then, and a drain waits for that too.
+                context.add_done_callback(stay.end)  # type: ignore[arg-type]  # stub asks for no library's class
             try:
-                return await self._attempt(method, behaviour, body, context, gated, until_sent=True)
+                return await self.attempt(method, behaviour, body, context, stay)
             except ServerError as error:
                 await context.abort(error.code, str(error), _trailing_metadata(error))
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
+    def stay(self) -> Stay:
+        """The stay of one message of a stream, which is to end once the answer was written."""
+        return Stay(self._gate, self._unsent)
+
     async def attempt(
-        self, method: str, behaviour: Behaviour, body: bytes, context: Context, *, gated: bool = True
+        self, method: str, behaviour: Behaviour, body: bytes, context: Context, stay: Stay | None
     ) -> bytes:
-        """Answers one message of a stream; the arguments are those of `unary`, the request, and the stream's context.
+        """Answers one request, or one message of a stream.
+
+        Args:
+            method: its name, without the service.
+            behaviour: what it does.
+            body: the request.
+            context: of the request, or of the stream.
+            stay: begun here, and ended by the caller once the answer is sent; None for a method without a gate.
 
         Raises:
             ServerError: it cannot be answered; an unforeseen error becomes an `InternalError`, and is logged.
         """
-        return await self._attempt(method, behaviour, body, context, gated, until_sent=False)
-
-    async def _attempt(
-        self, method: str, behaviour: Behaviour, body: bytes, context: Context, gated: bool, *, until_sent: bool
-    ) -> bytes:
         call = _begin(method, context)
         if self._access_log is not None:
             call.request_id = _sent_request_id(context) or secrets.token_hex(8)
         status = grpc.StatusCode.OK
         reason = message = ""
-        inside = False
         try:
-            if gated:
-                self._gate.enter()
-                if until_sent:
-                    # Not when this coroutine ends: the answer is still to be sent then, and a drain waits for that too.
-                    context.add_done_callback(self._leave)  # type: ignore[arg-type]  # stub asks for no library's class
-                else:
-                    inside = True
-            return await behaviour(body, call)
+            if stay is None:
+                return await behaviour(body, call)
+            stay.begin()
+            answer = await behaviour(body, call)
+            stay.count(len(answer))
+            return answer
         except ServerError as error:
             status, reason, message = error.code, error.reason, str(error)
             if isinstance(error, InternalError):  # whoever raised it logged why, but not for whom
@@ -114,14 +199,9 @@ class Answering:
             # Not kept in a variable: in a cycle with its traceback, it would hold on to the model for a long time.
             raise InternalError from unforeseen
         finally:
-            if inside:
-                self._gate.leave()
             self._metrics.request_answered(call, status.name, reason)
             if self._access_log is not None:
                 self._access_log.write(call, context.peer(), status.name, message)
-
-    def _leave(self, _: Context) -> None:
-        self._gate.leave()
 
 
 def _begin(method: str, context: Context) -> Call:

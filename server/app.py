@@ -63,7 +63,7 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
             ],
         )
-        answering = Answering(self._gate, self.metrics, self._access_log)
+        answering = Answering(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         handlers = {method: answering.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -106,8 +106,7 @@ class Server:
         """Turns new requests away and lets those that came in finish; False if the drain timeout cut some off."""
         await self._health.enter_graceful_shutdown()
         self._gate.drain()
-        for model in self.catalog.values():
-            model.batcher.hurry()
+        self.models.hurry()
         _log.info("draining: %d requests are being answered", self._gate.inside)
         if not self._gate.inside:  # wait_for with no time at all would not even look
             return True
@@ -127,12 +126,17 @@ class Server:
         await self._server.stop(_STOP_GRACE_S)
         stopped = await self._image_reader.close()
         await self.models.close()
-        if self._access_log is not None:
-            await asyncio.to_thread(self._access_log.close)
+        await self.close_access_log()
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         return stopped
+
+    async def close_access_log(self) -> None:
+        """Writes out what it holds; safe to call twice."""
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.close)
+            self._access_log = None
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", SERVICE, inference.SERVICE):
@@ -183,6 +187,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
         await stopping
         if not await server.drain():
+            await server.close_access_log()
             os._exit(_CUT_OFF_EXIT_CODE)  # the engine's threads may never end
     finally:
         stopping.cancel()

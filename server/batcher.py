@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,12 +19,11 @@ from numpy.typing import NDArray
 from server.batch_run import BatchObserver, BatchResult, run_alone, run_batch
 from server.errors import DeadlinePassed, InternalError, Unavailable
 from server.lanes import Lanes, Seat, Share
-from server.pacing import Pacing
+from server.pacing import Pacing, Throughput
 from server.row_queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
 from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
-_MIN_RETRY_MS = 10
 
 
 class Batcher:
@@ -59,6 +57,7 @@ class Batcher:
         self._pacing = Pacing(max_delay_s)
         self._observer = observer or ModelStatistics()
         self._is_lone = is_lone
+        self._broken_text = f"an engine of {name!r} broke and is being rebuilt: try again soon"
         self._name = name
         self._queue = RowQueue(max_queue_rows, name)
         self._in_flight = 0  # requests that were submitted and are not answered
@@ -69,9 +68,9 @@ class Batcher:
         self._holds = 0
         self._draining = False
         self.broken = False
-        self.on_broken: Callable[[], None] | None = None
-        self._rows_a_second = 0.0  # while computing, of all seats
-        self._threads = ThreadPoolExecutor(lanes.concurrency, thread_name_prefix=f"engine-{name}")
+        self.on_broken: Callable[[], object] | None = None
+        self._throughput = Throughput()
+        self._threads = self._make_threads(lanes)
 
     @property
     def queued_rows(self) -> int:
@@ -150,10 +149,26 @@ class Batcher:
             self._dispatch()
 
     def mend(self, lanes: Lanes) -> None:
-        """Goes on with other seats (as many) after some broke."""
+        """Goes on with other seats after some broke; what is still computed on those is given back to them."""
+        if lanes.concurrency != self._lanes.concurrency:
+            self._threads.shutdown(wait=False)
+            self._threads = self._make_threads(lanes)
         self._lanes = lanes
         self.broken = False
         self._dispatch()
+
+    def fail_waiting(self, reason: str) -> None:
+        """Ends all that waits with UNAVAILABLE."""
+        for entry in list(self._queue):
+            entry.fail(Unavailable(reason))
+            self._queue.remove(entry)
+        self._idle.set()
+
+    async def finish_computing(self) -> None:
+        """Returns when nothing is being computed; for a broken batcher, which begins nothing."""
+        while self._computing:
+            self._idle.clear()
+            await self._idle.wait()
 
     def hurry(self) -> None:
         """Delays nothing any more; for a server that is about to stop."""
@@ -170,22 +185,21 @@ class Batcher:
 
     async def close(self) -> None:
         """Fails what waits, lets what runs end, and stops the threads. Safe to call twice."""
-        for entry in list(self._queue):
-            entry.fail(Unavailable("the server is stopping: try another replica"))
-            self._queue.remove(entry)
+        self.fail_waiting("the server is stopping: try another replica")
         await self.drain()
         self._cancel_timer()
         self._threads.shutdown()
         await asyncio.to_thread(self._lanes.close)
 
+    def _make_threads(self, lanes: Lanes) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(lanes.concurrency, thread_name_prefix=f"engine-{self._name}")
+
     def _check_room(self, rows: int) -> None:
         if self._draining:
             raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
         if self.broken:
-            raise Unavailable(f"an engine of {self._name!r} broke and is being rebuilt: try again soon")
-        waiting = self._queue.rows + self._queue.reserved_rows
-        retry_ms = math.ceil(1e3 * waiting / self._rows_a_second) if self._rows_a_second else _MIN_RETRY_MS
-        self._queue.check_room(rows, max(_MIN_RETRY_MS, retry_ms))
+            raise Unavailable(self._broken_text)
+        self._queue.check_room(rows, self._throughput.milliseconds_for)
 
     def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs | None:
         """Spares a tiny request that finds nobody waiting the queue: that would take longer than the computing."""
@@ -248,44 +262,39 @@ class Batcher:
                 self._observer.request_waited(now - part.entry.enqueued)
         self._computing += 1
         if share.inline:
-            self._finish(share.seat, parts, run_batch(share.seat, parts))
+            self._finish(self._lanes, share.seat, parts, run_batch(share.seat, parts))
             return
-        loop = asyncio.get_running_loop()
-        self._threads.submit(self._run_in_thread, loop, share.seat, parts)
+        self._threads.submit(self._run_in_thread, asyncio.get_running_loop(), self._lanes, share.seat, parts)
 
-    def _run_in_thread(self, loop: asyncio.AbstractEventLoop, seat: Seat, parts: list[Part]) -> None:
+    def _run_in_thread(self, loop: asyncio.AbstractEventLoop, lanes: Lanes, seat: Seat, parts: list[Part]) -> None:
         result = run_batch(seat, parts)
-        loop.call_soon_threadsafe(partial(self._finish_and_go_on, seat, parts, result))
+        loop.call_soon_threadsafe(self._finish_and_go_on, lanes, seat, parts, result)
 
-    def _finish_and_go_on(self, seat: Seat, parts: list[Part], result: BatchResult) -> None:
-        self._finish(seat, parts, result)
+    def _finish_and_go_on(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+        self._finish(lanes, seat, parts, result)
         self._dispatch()
         self._observer.queue_changed(self._queue.rows)
         if not self._computing:
             self._idle.set()
 
-    def _finish(self, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+    def _finish(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
         self._computing -= 1
-        self._lanes.give_back(seat)
+        lanes.give_back(seat)  # they may have been replaced meanwhile
         for times in result.times:
             self._observer.batch_computed(times)
-            rate = times.rows / max(times.compute_s, 1e-6) * (self._lanes.concurrency if seat.cores == 1 else 1)
-            self._rows_a_second += 0.1 * (rate - self._rows_a_second)
+            self._throughput.computed(times.rows * lanes.side_by_side(seat), times.compute_s)
         for part, outcome in zip(parts, result.outcomes, strict=True):
             if isinstance(outcome, Exception):
                 self._fail(part, outcome, seat_broke=result.seat_broke)
             else:
                 part.entry.deliver(part.rows, outcome)
-        if result.seat_broke and not self.broken:
+        if result.seat_broke and lanes is self._lanes and not self.broken:
             self.broken = True
             _log.error("%s: an engine fails on every input, so it is rebuilt", self._name)
             if self.on_broken is not None:
                 self.on_broken()
 
     def _fail(self, part: Part, failure: Exception, *, seat_broke: bool) -> None:
-        if seat_broke:
-            part.entry.fail(Unavailable(f"an engine of {self._name!r} broke and is being rebuilt: try again soon"))
-        else:
-            part.entry.fail(InternalError())
+        part.entry.fail(Unavailable(self._broken_text) if seat_broke else InternalError())
         self._queue.remove(part.entry)
         _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass
 
 from exporter.bundle import Card
@@ -57,3 +57,17 @@ class Catalog(Mapping[str, ServedModel]):
 
     def __len__(self) -> int:
         return len(self._models)
+
+    # Those of Mapping look each name up again, when it may be gone.
+
+    def keys(self) -> KeysView[str]:
+        """The names as they are now."""
+        return self._models.keys()
+
+    def values(self) -> ValuesView[ServedModel]:
+        """The models as they are now."""
+        return self._models.values()
+
+    def items(self) -> ItemsView[str, ServedModel]:
+        """Names and models as they are now."""
+        return self._models.items()

@@ -71,7 +71,8 @@ class ServerConfig:
     max_request_bytes: int = 64 << 20  # of the images that one request sends
     max_image_pixels: int = 1 << 25  # of one image that is sent, before it is resized; bounds a decoder's memory
     max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds them
-    max_pending_input_bytes: int = 512 << 20  # of all images that are in work: requests as they came, and their rows
+    max_pending_input_bytes: int = 512 << 20  # of all images and large requests in work: as they came, and their rows
+    max_pending_answer_bytes: int = 1 << 30  # of all answers that are made and not sent; callers may be slow to read
     max_concurrent_requests: int = 10_000  # more are refused before they are received
 
     @property
@@ -93,3 +94,8 @@ class ServerConfig:
     def input_budget_bytes(self) -> int:
         """What `max_pending_input_bytes` says, but enough for the largest request alone."""
         return max(self.max_pending_input_bytes, self.max_message_bytes + self.max_request_bytes)
+
+    @property
+    def answer_budget_bytes(self) -> int:
+        """What `max_pending_answer_bytes` says, but enough for the largest answer."""
+        return max(self.max_pending_answer_bytes, self.max_response_bytes + MESSAGE_OVERHEAD_BYTES)

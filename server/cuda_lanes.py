@@ -10,18 +10,19 @@ from server.config import Precision, ServerConfig
 from server.cuda_engine import CudaOnnxEngine, cuda_device_indices
 from server.engine import cuda_devices, graph_file, warm_up
 from server.errors import StartupError
-from server.lane_loading import make_seat
+from server.lane_loading import make_seat, unforeseen_is_broken
 from server.lanes import Lanes, LoadedLanes, Seat, close_seats
 from server.padding import batch_sizes
 
 _log = logging.getLogger(__name__)
 
 
+@unforeseen_is_broken()
 def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: int) -> LoadedLanes:
     """Loads and warms an engine on each device.
 
     Raises:
-        BundleError: the version is broken.
+        BundleError: the version is broken, or CUDA has no memory left for it.
         StartupError: CUDA cannot be used, or not in this precision.
     """
     if config.precision == "bf16":

@@ -10,16 +10,18 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, example_rows, fitting_batch_rows
+from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, BundleError, Card, example_rows, fitting_batch_rows
 from server.config import ServerConfig
-from server.engine import Engine, cuda_devices, load_engine, usable_cores, warm_up
+from server.engine import Engine, cuda_devices, first_line, load_engine, usable_cores, warm_up
 from server.errors import StartupError
 from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
 from server.layouts import HAND_OFF_S, MIN_GAIN, MIN_SHARE_S, automatic_layout, rows_within
-from server.profile import Layout, TunedModel, usable_profile
+from server.profile import Layout, TunedModel, processor_name, usable_profile
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 3
@@ -28,6 +30,20 @@ _DEFAULT_LARGE_ROWS: Final = 4  # onnxruntime is faster below
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 
 
+@contextmanager
+def unforeseen_is_broken() -> Iterator[None]:
+    """Makes whatever a runtime raises while a version is loaded (out of memory, above all) a `BundleError`."""
+    try:
+        yield
+    except (BundleError, StartupError, OSError):
+        raise
+    except Exception as error:
+        raise BundleError(
+            f"loading it failed ({first_line(error)}); see that there is memory for it, or export the model again"
+        ) from error
+
+
+@unforeseen_is_broken()
 def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     """Loads and warms what serves a version at once; see `load_large_seats` for what may join later.
 
@@ -59,7 +75,8 @@ def _torchscript_lanes(folder: Path, card: Card, config: ServerConfig) -> Loaded
     engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
-    lanes = Lanes([make_seat(engine, card, engine.device, engine.threads, max_rows)])
+    cores = engine.threads if engine.device == "cpu" else 1  # of another device, its time is counted
+    lanes = Lanes([make_seat(engine, card, engine.device, cores, max_rows)])
     return LoadedLanes(lanes, engine.backend, engine.device, engine.precision)
 
 
@@ -83,6 +100,7 @@ def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     return LoadedLanes(Lanes(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
+@unforeseen_is_broken()
 def load_large_seats(folder: Path, card: Card, config: ServerConfig) -> list[Seat]:
     """Loads what computes large batches in reduced precision, as many seats as `load_lanes` has; takes seconds.
 
@@ -152,7 +170,7 @@ def tuned_model(card: Card, config: ServerConfig, device: str) -> TunedModel | N
     Raises:
         StartupError: the profile cannot be read, or is none.
     """
-    profile = None if config.profile is None else usable_profile(config.profile, usable_cores())
+    profile = None if config.profile is None else usable_profile(config.profile, usable_cores(), processor_name())
     if profile is None:
         return None
     tuned = profile.models.get(card.name)

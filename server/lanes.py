@@ -142,6 +142,10 @@ class Lanes:
             rows -= shares[-1].rows
         return shares
 
+    def side_by_side(self, seat: Seat) -> int:
+        """How many batches are computed at once where this seat is used."""
+        return 1 if seat is self._wide else len(self._narrow)
+
     def give_back(self, seat: Seat) -> None:
         """Frees a seat that was taken."""
         if seat is self._wide:
@@ -151,7 +155,7 @@ class Lanes:
 
     def _share(self, rows: int, *, inline: bool) -> Share:
         seat = self._free.pop()
-        if seat.large is not None and rows >= self.limits.large_rows:
+        if not inline and seat.large is not None and rows >= self.limits.large_rows:
             seat = seat.large
         return Share(seat, min(rows, seat.max_rows), inline)
 

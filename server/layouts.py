@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from server.profile import Layout, Limits, Measured
@@ -19,8 +20,8 @@ MIN_SHARE_S: Final = 0.0005  # less work is not worth a thread of its own
 MIN_GAIN: Final = 1.1  # that a wide seat, or one of reduced precision, must bring
 TOLERANCE: Final = 0.03  # images a second that are given up for sooner answers
 
-CUDA_LAYOUT: Final = Layout("onnx", "fp32", 1, 1)
 Times = Mapping[int, float]  # seconds a batch, by its rows, ascending
+_NOTHING: Final[Mapping[Layout, int]] = MappingProxyType({})
 
 
 class Choice(NamedTuple):
@@ -32,8 +33,8 @@ class Choice(NamedTuple):
 
 
 def automatic_layout(cores: int, engines: int | None = None) -> Layout:
-    """Without a profile: one thread an engine, on many cores more."""
-    engines = engines or min(cores, MAX_NARROW_SEATS)
+    """Without a profile: one thread an engine, on many cores more, so that few of them are left idle."""
+    engines = engines or cores // math.ceil(cores / MAX_NARROW_SEATS)
     return Layout("onnx", "fp32", engines, max(1, cores // engines))
 
 
@@ -50,14 +51,16 @@ def bf16_layout(layout: Layout) -> Layout:
     return Layout("torchscript", "bf16", layout.engines, layout.threads)
 
 
-def bf16_layouts(table: Sequence[Measured], cores: int) -> list[Layout]:
+def bf16_layouts(table: Sequence[Measured], cores: int, left_out: Mapping[Layout, int] = _NOTHING) -> list[Layout]:
     """What is worth measuring in bf16: beside the layout that suits a model in fp32, and beside the automatic one.
 
     Args:
         table: as of `choose`.
         cores: that may be used.
+        left_out: as of `choose`.
     """
-    return list(dict.fromkeys(map(bf16_layout, (choose(table).layout, automatic_layout(cores)))))
+    suiting = choose(table, left_out=left_out).layout
+    return list(dict.fromkeys(map(bf16_layout, (suiting, automatic_layout(cores)))))
 
 
 def seconds_for(times: Times, rows: int) -> float:
@@ -82,26 +85,28 @@ def rows_within(times: Times, seconds: float) -> int:
     return fitting
 
 
-def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
+def choose(table: Sequence[Measured], device: str = "cpu", left_out: Mapping[Layout, int] = _NOTHING) -> Choice:
     """What suits a model that was measured so.
 
     Args:
         table: at least one row in fp32; layouts that are missing are not considered.
         device: that it was measured on.
+        left_out: the largest batch of each layout whose larger batches there was no time to measure. That limits no
+            batch that is computed, and layouts are compared over the sizes that there was time for with all of them.
 
     Raises:
         ValueError: nothing was measured in fp32.
     """
     busy = _by_layout(cell for cell in table if cell.callers == cell.layout.engines)
     alone = _by_layout(cell for cell in table if cell.callers == 1)
-    best = {layout: _best(times, layout.engines) for layout, times in busy.items()}
     rivals = [layout for layout in busy if layout.precision == "fp32" and layout in alone]
     if not rivals:
         raise ValueError("the table holds no measurement in fp32")
-    enough = (1 - TOLERANCE) * max(best[layout] for layout in rivals)
+    best = _best_rates(busy, rivals, left_out)
+    enough = (1 - TOLERANCE) * max(best.values())
     # Of like ones that with the fewest engines: a batch that gets more cores is answered sooner.
     layout = min((layout for layout in rivals if best[layout] >= enough), key=lambda layout: layout.engines)
-    max_batch_rows = _sufficient_rows(busy[layout], layout.engines)
+    max_batch_rows = _largest_batch(layout, busy[layout], left_out)
     inline_rows = min(max_batch_rows, rows_within(alone[layout], HAND_OFF_S)) if device == "cpu" else 0
     min_share_rows = rows_within(alone[layout], MIN_SHARE_S) + 1
     wide = next((times for other, times in alone.items() if other in rivals and other.engines == 1), None)
@@ -109,13 +114,15 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
     wide_rows = 0 if wide_rows <= inline_rows else min(wide_rows, max_batch_rows)  # what is run inline never gets there
     large_rows = large_batch_rows = None
     reduced = bf16_layout(layout) if bf16_layout(layout) in busy else None
-    if reduced is not None and best[reduced] >= MIN_GAIN * best[layout]:
-        most_rows = _sufficient_rows(busy[reduced], reduced.engines)
+    pair = {} if reduced is None else _best_rates(busy, [layout, reduced], left_out)
+    if reduced is not None and pair[reduced] >= MIN_GAIN * pair[layout]:
+        most_rows = _largest_batch(reduced, busy[reduced], left_out)
+        compared_rows = min(most_rows, _compared_rows(busy, [layout, reduced], left_out))  # no larger one is computed
         # A share of so many rows, all seats being busy; a narrow seat may need several batches for it.
         gains = {
             rows: _seconds_in_batches(busy[layout], rows, max_batch_rows) / taken_s
             for rows, taken_s in busy[reduced].items()
-            if rows <= most_rows  # larger batches are never computed
+            if rows <= compared_rows
         }
         large_rows = _paying_from(gains)
         large_batch_rows = None if large_rows is None else most_rows
@@ -127,7 +134,13 @@ def choose(table: Sequence[Measured], device: str = "cpu") -> Choice:
         max_batch_rows=max_batch_rows,
         large_batch_rows=large_batch_rows,
     )
-    return Choice(layout, limits, _why(layout, limits, busy, best, reduced))
+    why = _why(layout, limits, busy, best)
+    if reduced is not None:
+        why += f"; {reduced.precision} is {pair[reduced] / pair[layout]:.2f} times as fast and "
+        why += "never pays" if large_rows is None else f"pays in batches of {large_rows} rows and more"
+    if left_out:
+        why += "; there was no time to measure all batch sizes: raise --seconds"
+    return Choice(layout, limits, why)
 
 
 def _by_layout(cells: Iterable[Measured]) -> dict[Layout, Times]:
@@ -144,6 +157,28 @@ def _rate(rows: int, batch_s: float, callers: int) -> float:
 
 def _best(times: Times, callers: int) -> float:
     return max(_rate(rows, batch_s, callers) for rows, batch_s in times.items())
+
+
+def _compared_rows(busy: Mapping[Layout, Times], layouts: Iterable[Layout], left_out: Mapping[Layout, int]) -> float:
+    """The largest batch that there was time for with all of these layouts; infinite if there was for every one."""
+    return min((max(busy[layout]) for layout in layouts if layout in left_out), default=math.inf)
+
+
+def _best_rates(
+    busy: Mapping[Layout, Times], layouts: Sequence[Layout], left_out: Mapping[Layout, int]
+) -> dict[Layout, float]:
+    """The best rate of each, so that they can be compared."""
+    most = _compared_rows(busy, layouts, left_out)
+    return {
+        layout: _best({rows: batch_s for rows, batch_s in busy[layout].items() if rows <= most}, layout.engines)
+        for layout in layouts
+    }
+
+
+def _largest_batch(layout: Layout, times: Times, left_out: Mapping[Layout, int]) -> int:
+    """The most rows a batch should have; as many as may be if those measured say nothing against it."""
+    rows = _sufficient_rows(times, layout.engines)
+    return left_out.get(layout, rows) if rows == max(times) else rows
 
 
 def _sufficient_rows(times: Times, callers: int) -> int:
@@ -183,13 +218,14 @@ def _paying_from(gains: Mapping[int, float]) -> int | None:
     return paying
 
 
-def _why(
-    layout: Layout, limits: Limits, busy: Mapping[Layout, Times], best: Mapping[Layout, float], reduced: Layout | None
-) -> str:
-    rows = limits.max_batch_rows
+def _why(layout: Layout, limits: Limits, busy: Mapping[Layout, Times], best: Mapping[Layout, float]) -> str:
+    measured = max(busy[layout])
+    rows = min(limits.max_batch_rows, measured)
     text = f"{layout}, {layout.engines * rows / busy[layout][rows]:,.0f} images/s in batches of {rows}, "
-    text += f"as larger ones bring less than {TOLERANCE:.0%}" if rows < max(busy[layout]) else "the largest measured"
-    others = {other: rate for other, rate in best.items() if other.precision == "fp32" and other != layout}
+    text += f"as larger ones bring less than {TOLERANCE:.0%}" if rows < measured else "the largest measured"
+    if limits.max_batch_rows > measured:
+        text += f" (up to {limits.max_batch_rows} are computed)"
+    others = {other: rate for other, rate in best.items() if other != layout}
     if others:
         rival = max(others, key=lambda other: others[other])
         ratio = best[layout] / others[rival]
@@ -198,7 +234,4 @@ def _why(
     if limits.wide_rows:
         rows_text = "row" if limits.wide_rows == 1 else "rows"
         text += f"; up to {limits.wide_rows} {rows_text} of a lone caller on all cores"
-    if reduced is not None:
-        pays = "never pays" if limits.large_rows is None else f"pays in batches of {limits.large_rows} rows and more"
-        text += f"; {reduced.precision} is {best[reduced] / best[layout]:.2f} times as fast and {pays}"
     return text

@@ -8,16 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
 from exporter.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows
 from server.engine import first_line
 from server.errors import StartupError
+from server.lane_loading import unforeseen_is_broken
 from server.lanes import Seat, close_seats
 from server.profile import Layout, Measured
 
@@ -27,7 +28,15 @@ _MIN_S: Final = 1e-9  # of a run, for clocks that are coarser
 
 Task = Callable[[], float]
 LoadSeats = Callable[[Layout], Sequence[Seat]]  # one an engine, warm
-FindVariants = Callable[[Sequence[Measured]], Sequence[Layout]]  # what to measure in reduced precision, given fp32
+# What to measure in reduced precision, given what was measured in fp32, as in `Measurements`.
+FindVariants = Callable[[Sequence[Measured], Mapping[Layout, int]], Sequence[Layout]]
+
+
+class Measurements(NamedTuple):
+    """What was measured of a model, and what was not."""
+
+    table: list[Measured]
+    left_out: dict[Layout, int]  # the largest batch of each layout for whose larger batches there was no time
 
 
 def run_side_by_side(tasks: Sequence[Task]) -> list[float]:
@@ -60,7 +69,7 @@ def measure_model(
     bench: Bench,
     *,
     find_variants: FindVariants | None = None,
-) -> list[Measured]:
+) -> Measurements:
     """Measures every layout at every batch size, with as many callers as it has engines and with one.
 
     The time is split evenly over the layouts and over what is left of each; batches that would not fit in the rest are
@@ -82,17 +91,22 @@ def measure_model(
         StartupError: the device or the backend cannot be had.
     """
     table: list[Measured] = []
+    left_out: dict[Layout, int] = {}
     spent_s = 0.0
 
     def measure(layout: Layout, shares: int) -> None:
         nonlocal spent_s
-        seats = load(layout)
+        with unforeseen_is_broken():
+            seats = load(layout)
         began = bench.clock()
         deadline = began + (seconds - spent_s) / shares
         try:
-            for cell in _LayoutRun(card, layout, seats, deadline, bench).measure(sizes):
+            run = _LayoutRun(card, layout, seats, deadline, bench)
+            for cell in run.measure(sizes):
                 table.append(cell)
                 report(cell)
+            if run.cut_short:
+                left_out[layout] = sizes[-1]
         finally:
             close_seats(seats)
             spent_s += bench.clock() - began
@@ -100,9 +114,9 @@ def measure_model(
     kept = 0 if find_variants is None else 1
     for index, layout in enumerate(layouts):
         if table and spent_s >= seconds:
-            return table
+            return Measurements(table, left_out)
         measure(layout, len(layouts) - index + kept)
-    variants = () if find_variants is None or spent_s >= seconds else find_variants(table)
+    variants = () if find_variants is None or spent_s >= seconds else find_variants(table, left_out)
     for index, layout in enumerate(variants):
         if spent_s >= seconds:
             break
@@ -110,16 +124,17 @@ def measure_model(
             measure(layout, len(variants) - index)
         except (BundleError, StartupError) as error:
             _log.warning("%s is not measured in %s: %s", card.name, layout.precision, error)
-    return table
+    return Measurements(table, left_out)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _LayoutRun:
     card: Card
     layout: Layout
     seats: Sequence[Seat]
     deadline: float  # of the clock
     bench: Bench
+    cut_short: bool = False  # there was no time for the larger batches
 
     def measure(self, sizes: Sequence[int]) -> Iterator[Measured]:
         """Yields a `Measured` for each cell that fits in the time."""
@@ -128,6 +143,7 @@ class _LayoutRun:
         for index, (rows, callers) in enumerate(cells):
             left_s = self.deadline - self.bench.clock()
             if rows > sizes[0] and seconds_a_row[callers] * rows > left_s:
+                self.cut_short = True
                 return
             try:
                 rate = self._rate(rows, callers, left_s / (len(cells) - index))

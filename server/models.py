@@ -10,6 +10,8 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Coroutine
+from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,7 +19,7 @@ from exporter.bundle import BundleError, list_models, list_versions
 from server.batcher import Batcher
 from server.catalog import Catalog, ServedModel
 from server.config import ServerConfig
-from server.errors import NotServed, StartupError, Unavailable
+from server.errors import NotServed, ServerError, StartupError, Unavailable
 from server.gate import Gate
 from server.lane_loading import load_lanes, load_large_seats
 from server.limits import quote
@@ -78,6 +80,19 @@ class Models:
             NotServed: the repository has no such model.
             Unavailable: none of its versions can be served; what is served already goes on.
         """
+        # In a task of its own: a caller who gives up must not let the next one load beside it, nor undo it.
+        await asyncio.shield(self._start(self._load(name)))
+
+    async def unload(self, name: str) -> None:
+        """Serves a model no more; returns when the requests that had found it are answered.
+
+        Raises:
+            NotServed: it is not served.
+            Unavailable: requests are still being answered after a long time; it is not served to new ones.
+        """
+        await asyncio.shield(self._start(self._unload(name)))
+
+    async def _load(self, name: str) -> None:
         async with self._changing:
             if name not in await asyncio.to_thread(self._names):
                 raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
@@ -92,16 +107,12 @@ class Models:
                 raise Unavailable(f"no version of {name!r} works: see the server's log, and export it again")
             self._serve(model)
 
-    async def unload(self, name: str) -> None:
-        """Serves a model no more; returns when the requests that had found it are answered.
-
-        Raises:
-            NotServed: it is not served.
-            Unavailable: requests are still being answered after a long time; it is not served to new ones.
-        """
+    async def _unload(self, name: str) -> None:
         async with self._changing:
             if (model := self._catalog.get(name)) is None:
                 raise NotServed(f"no model {quote(name)} is served")
+            if not model.ready:
+                model.batcher.fail_waiting(f"{name!r} is being unloaded, and an engine broke: try another replica")
             closed = asyncio.Event()
             weakref.finalize(model, asyncio.get_running_loop().call_soon_threadsafe, closed.set)
             self._catalog.remove(name)
@@ -124,6 +135,14 @@ class Models:
             known = sorted({*versions, *([model.card.version] if model else [])})
             entries.extend(self._index_entry(name, version, model) for version in known)
         return entries
+
+    def hurry(self) -> None:
+        """Delays nothing any more, and ends what waits for engines that are being rebuilt: the server will stop."""
+        for batcher in self._open:
+            if batcher.broken:
+                batcher.fail_waiting("the server is stopping: try another replica")
+            else:
+                batcher.hurry()
 
     async def close(self) -> None:
         """Lets what runs end, fails what waits, and frees the engines. Safe to call twice."""
@@ -178,10 +197,17 @@ class Models:
         await batcher.close()
         self._open.discard(batcher)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, ServerError):
+            return  # a refusal is for the caller, who may have left
+        _log.error("unforeseen", exc_info=error)
 
     async def _add_large_seats(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
         """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
@@ -194,31 +220,41 @@ class Models:
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
             return
+        except Exception:  # noqa: BLE001 - whatever a runtime raises, fp32 goes on
+            _log.exception("%s:%d is served in fp32", card.name, card.version)
+            return
         if (model := reference()) is not None:
             model.batcher.lanes.add_large(seats)
             model.precision = "bf16"
             _log.info("%s: large batches are computed in bf16 from now on", model)
 
     async def _mend(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
-        """Rebuilds the engines of a model until they work or nobody needs it."""
-        attempt = 0
-        while True:
-            await asyncio.sleep(_MEND_PAUSES_S[min(attempt, len(_MEND_PAUSES_S) - 1)])
-            attempt += 1
-            if (model := reference()) is None or self._catalog.get(model.card.name) is not model:
+        """Rebuilds the engines of a model until they work or nobody needs it; whatever fails, it is tried again."""
+        config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
+        if (model := reference()) is not None:
+            broken = model.batcher.lanes
+            await model.batcher.finish_computing()
+            del model
+            await asyncio.to_thread(broken.close)  # before the new ones are loaded: there may be no room for both
+        for pause_s in chain(_MEND_PAUSES_S, repeat(_MEND_PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            if (model := reference()) is None:
+                return
+            if self._catalog.get(model.card.name) is not model:
+                model.batcher.fail_waiting(f"an engine of {model} broke, and it is no longer served: try again")
                 return
             try:
-                loaded = await asyncio.to_thread(load_lanes, folder, model.card, self._config)
+                loaded = await asyncio.to_thread(load_lanes, folder, model.card, config)
             except (BundleError, StartupError, OSError) as error:
                 _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
-                del model
-                continue
-            broken = model.batcher.lanes
-            model.batcher.mend(loaded.lanes)
-            await asyncio.to_thread(broken.close)
-            model.precision = loaded.precision
-            model.statistics.engine_rebuilt()
-            _log.warning("%s: its engines were rebuilt", model)
-            if self._config.precision == "bf16" and loaded.precision == "fp32":
-                self._start(self._add_large_seats(folder, reference))
-            return
+            except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
+                _log.exception("%s: its engines cannot be rebuilt yet", model)
+            else:
+                model.batcher.mend(loaded.lanes)
+                model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
+                model.statistics.engine_rebuilt()
+                _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
+                if self._config.precision == "bf16" and loaded.precision == "fp32":
+                    self._start(self._add_large_seats(folder, reference))
+                return
+            del model

@@ -26,7 +26,7 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
 _ORT_ERRORS_ONLY = 3  # ONNX Runtime warns of every GPU that it looks for and does not find
 _IMAGES: Final = frozenset({OUTPUT_IMAGES})
-_MAX_CUT_BYTES: Final = 64 << 20  # the weights are held twice, and beside many of them the pixels cost nothing
+_MAX_CUT_BYTES: Final = 4 << 20  # the weights are held twice, and beside many of them the pixels cost nothing
 
 
 class OnnxEngine:

@@ -11,6 +11,8 @@ import math
 from typing import Final
 
 MAX_WAIT_S: Final = 0.002  # about as long as the event loop takes to receive a dozen requests
+_MIN_RETRY_MS: Final = 10
+_LEARNING_RATE: Final = 0.1
 _MEMORY_S: Final = 0.05  # after so long a crowd that was seen counts only 1/e
 
 
@@ -55,3 +57,22 @@ class Pacing:
     def waited_in_vain(self, requests_here: int) -> None:
         """Corrects the guess: those who were waited for did not come."""
         self._crowd = min(self._crowd, requests_here)
+
+
+class Throughput:
+    """Estimates how many rows a model computes a second while it computes, to tell callers when to come back."""
+
+    def __init__(self) -> None:
+        self._rows_a_second = 0.0
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Takes note of so many rows, those of engines side by side together."""
+        rate = rows / max(seconds, 1e-6)
+        share = _LEARNING_RATE if self._rows_a_second else 1.0
+        self._rows_a_second += share * (rate - self._rows_a_second)
+
+    def milliseconds_for(self, rows: int) -> int:
+        """How long so many rows take."""
+        if not self._rows_a_second:
+            return _MIN_RETRY_MS
+        return max(_MIN_RETRY_MS, math.ceil(1e3 * rows / self._rows_a_second))

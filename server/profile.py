@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import platform
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -19,6 +20,7 @@ from server.errors import StartupError
 
 SCHEMA_VERSION: Final = 1
 _MAX_BYTES: Final = 16 << 20
+_CPU_INFO: Final = Path("/proc/cpuinfo")
 _log = logging.getLogger(__name__)
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
@@ -147,9 +149,24 @@ def read_profile(path: Path) -> Profile:
         raise StartupError(f"--profile: {path} is not a profile ({error}); {remedy}") from error
 
 
+@functools.cache
+def processor_name() -> str:
+    """What the processor of this machine calls itself."""
+    names = []
+    if _CPU_INFO.is_file():
+        lines = (line.partition(":") for line in _CPU_INFO.read_text(errors="replace").splitlines())
+        names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 @functools.cache  # read once, at start: an engine that is rebuilt later must come back as it was
-def usable_profile(path: Path, cores: int) -> Profile | None:
-    """Reads a profile for a machine of so many usable cores; None, and a warning in the log, if it is for another.
+def usable_profile(path: Path, cores: int, processor: str) -> Profile | None:
+    """Reads a profile for this machine; None, and a warning in the log, if it is for another number of cores.
+
+    Args:
+        path: of the file.
+        cores: that this process may use.
+        processor: of this machine; a profile of another one is used, with a warning.
 
     Raises:
         StartupError: it cannot be read, or is none.
@@ -164,4 +181,12 @@ def usable_profile(path: Path, cores: int) -> Profile | None:
             cores,
         )
         return None
+    if profile.machine.processor != processor:
+        _log.warning(
+            "--profile: %s was measured on %s and this is %s, so what it says may not suit; run python -m server tune"
+            " here",
+            path,
+            profile.machine.processor,
+            processor,
+        )
     return profile

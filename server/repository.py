@@ -42,8 +42,14 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
     """Loads every model, one by one, in the order of their names; slow, so not for the event loop.
 
     Raises:
-        StartupError: there is no repository or no model that works, or the device cannot be had.
+        StartupError: there is no repository or no model that works, the device cannot be had, or flags exclude each
+            other.
     """
+    if config.cuda_graphs and config.model_control == "explicit":
+        raise StartupError(
+            "--cuda-graphs: while a graph is captured, nothing else may run on its device, so no model can be loaded"
+            " beside those that are served; leave out --cuda-graphs or --model-control explicit"
+        )
     try:
         names = list_models(config.models)
     except BundleError as error:
@@ -67,7 +73,12 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
     Raises:
         StartupError: the device cannot be had; another version would not help.
     """
-    for version in reversed(list_versions(config.models, name)):
+    try:
+        versions = list_versions(config.models, name)
+    except OSError as error:
+        _log.error("%s: its folder cannot be read, so the model is not served: %s", name, error)
+        return None
+    for version in reversed(versions):
         try:
             return _load_version(config, name, version)
         except (BundleError, OSError) as error:

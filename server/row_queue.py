@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
@@ -94,7 +95,8 @@ class RowQueue:
         self.rows = 0
         self.requests = 0
         self.reserved_rows = 0  # for requests whose rows are still being made
-        self.earliest_deadline = math.inf  # no entry's is earlier; exact only while none has left
+        self._deadlines: list[float] = []  # a heap, also of entries that have left
+        self._left_deadlines: list[float] = []  # a heap of those
 
     def __bool__(self) -> bool:
         return self.requests > 0
@@ -103,8 +105,12 @@ class RowQueue:
         for level in self._levels:
             yield from level
 
-    def check_room(self, rows: int, retry_after_ms: int | None = None) -> None:
+    def check_room(self, rows: int, milliseconds_for: Callable[[int], int] | None = None) -> None:
         """Raises unless a request of so many rows fits as a whole.
+
+        Args:
+            rows: of the request.
+            milliseconds_for: estimates how long so many waiting rows take.
 
         Raises:
             InvalidRequest: it can never fit.
@@ -119,7 +125,7 @@ class RowQueue:
             raise QueueFull(
                 f"the queue of {self._name!r} is full ({taken} of {self._max_rows} rows wait,"
                 f" {rows} more do not fit): try again after a pause",
-                retry_after_ms,
+                milliseconds_for(taken) if milliseconds_for is not None else None,
             )
 
     def append(self, entry: Entry) -> None:
@@ -127,7 +133,16 @@ class RowQueue:
         self._levels[entry.priority - 1][entry] = None
         self.rows += len(entry.inputs)
         self.requests += 1
-        self.earliest_deadline = min(self.earliest_deadline, entry.deadline)
+        if entry.deadline != math.inf:
+            heappush(self._deadlines, entry.deadline)
+
+    @property
+    def earliest_deadline(self) -> float:
+        """Of all waiting rows."""
+        while self._left_deadlines and self._left_deadlines[0] == self._deadlines[0]:
+            heappop(self._left_deadlines)
+            heappop(self._deadlines)
+        return self._deadlines[0] if self._deadlines else math.inf
 
     def oldest(self) -> float:
         """When the oldest row came; the queue must not be empty."""
@@ -139,7 +154,7 @@ class RowQueue:
         if entry in level:
             del level[entry]
             self.rows -= len(entry.inputs) - entry.taken_rows
-            self._left()
+            self._left(entry)
 
     def take(self, max_rows: int, now: float) -> list[Part]:
         """Takes the most urgent rows for one batch, splitting the last request if it does not fit.
@@ -162,7 +177,7 @@ class RowQueue:
             room -= stop - start
             if stop == len(entry.inputs):
                 del level[entry]
-                self._left()
+                self._left(entry)
             parts.append(Part(entry, start, stop))
         return parts
 
@@ -170,7 +185,10 @@ class RowQueue:
         levels = [level for level in self._levels if level]
         return levels[0] if len(levels) == 1 else min(levels, key=lambda level: next(iter(level)).urgency)
 
-    def _left(self) -> None:
+    def _left(self, entry: Entry) -> None:
         self.requests -= 1
+        if entry.deadline != math.inf:
+            heappush(self._left_deadlines, entry.deadline)
         if not self.requests:
-            self.earliest_deadline = math.inf
+            self._deadlines.clear()
+            self._left_deadlines.clear()

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-import platform
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,13 +28,12 @@ from server.errors import StartupError
 from server.lane_loading import batch_rows, load_seats
 from server.lanes import Seat
 from server.layouts import Choice, bf16_layouts, choose, cpu_layouts
-from server.measuring import Bench, FindVariants, LoadSeats, measure_model
+from server.measuring import Bench, FindVariants, LoadSeats, Measurements, measure_model
 from server.padding import batch_sizes
-from server.profile import Layout, Machine, Measured, Profile, TunedModel, write_profile
+from server.profile import Layout, Machine, Measured, Profile, TunedModel, processor_name, write_profile
 
 _log = logging.getLogger(__name__)
 _ONNXRUNTIME: Final = ("onnxruntime-gpu", "onnxruntime")  # one package or the other
-_CPU_INFO: Final = Path("/proc/cpuinfo")
 
 
 class Plan(NamedTuple):
@@ -82,6 +81,7 @@ def tune(
     models: dict[str, TunedModel] = {}
     measured: dict[str, list[Measured]] = {}
     end = bench.clock() + seconds
+    used = config  # the same, but for the device once that turns out to be the CPU
     for index, name in enumerate(chosen):
         left_s = end - bench.clock()
         if models and left_s <= 0:
@@ -91,16 +91,19 @@ def tune(
             )
             break
         with _Shown(console, name, left_s / (len(chosen) - index), bench) as shown:
-            found = _measure_newest(config, name, shown, plan_model or plan_layouts, bench)
+            found = _measure_newest(used, name, shown, plan_model or plan_layouts, bench)
         if found is None:
             continue
-        card, device, measured[name] = found
-        choice = choose(measured[name], device)
+        card, device, (measured[name], left_out) = found
+        if device == "cpu":
+            used = replace(config, device="cpu")
+        choice = choose(measured[name], device, left_out)
         models[name] = _tuned(card, device, choice)
         _show(console, name, measured[name], choice)
     if not models:
         raise StartupError(f"--models: no model in {config.models} works; the lines above say why, export them again")
-    write_profile(out, Profile(machine=_machine(), models=models, measured=measured))
+    machine = Machine(processor_name(), usable_cores(), _onnxruntime())
+    write_profile(out, Profile(machine=machine, models=models, measured=measured))
     _show_next(console, config, models, out)
 
 
@@ -108,17 +111,22 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
     """What to measure of a model on this machine, as the server would load it.
 
     Raises:
+        BundleError: the version is broken.
         StartupError: the device cannot be had.
     """
     rows = batch_rows(card, config)
     if config.device != "cpu" and cuda_devices():
         from server.cuda_lanes import load_cuda_lanes
 
-        def load_on_cuda(layout: Layout) -> Sequence[Seat]:
-            return load_cuda_lanes(folder, card, config, rows).lanes.seats
-
-        return Plan("cuda:0", [Layout("onnx", "fp32", cuda_devices(), 1)], load_on_cuda)
-    if config.device == "cuda":
+        try:  # at once, as nothing else says whether CUDA works
+            seats = load_cuda_lanes(folder, card, config, rows).lanes.seats
+        except StartupError as error:
+            if config.device == "cuda":
+                raise
+            _log.warning("there is a CUDA device, but the CPU is measured: %s", error)
+        else:
+            return Plan("cuda:0", [Layout("onnx", "fp32", len(seats), 1)], lambda _: seats)
+    elif config.device == "cuda":
         raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
 
     def load(layout: Layout) -> Sequence[Seat]:
@@ -127,7 +135,11 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
     variant = card.variants.get("bf16")
     bf16 = variant is not None and variant.published and importlib.util.find_spec("torch") is not None
     cores = usable_cores()
-    return Plan("cpu", cpu_layouts(cores), load, (lambda table: bf16_layouts(table, cores)) if bf16 else None)
+
+    def find_variants(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> Sequence[Layout]:
+        return bf16_layouts(table, cores, left_out)
+
+    return Plan("cpu", cpu_layouts(cores), load, find_variants if bf16 else None)
 
 
 class _Shown:
@@ -171,22 +183,27 @@ def _names(repository: Path, names: Sequence[str]) -> list[str]:
 
 def _measure_newest(
     config: ServerConfig, name: str, shown: _Shown, plan_model: PlanModel, bench: Bench
-) -> tuple[Card, str, list[Measured]] | None:
+) -> tuple[Card, str, Measurements] | None:
     """Measures the newest version that works, which is the one that is served."""
-    for number in reversed(list_versions(config.models, name)):
+    try:
+        numbers = list_versions(config.models, name)
+    except OSError as error:
+        _log.warning("%s: its folder cannot be read, so the model is not measured: %s", name, error)
+        return None
+    for number in reversed(numbers):
         folder = version_folder(config.models, name, number)
         try:
             card = read_card(folder)
             plan = plan_model(folder, card, config)
             sizes = batch_sizes(batch_rows(card, config))
-            table = measure_model(
+            measurements = measure_model(
                 *(card, plan.layouts, sizes, plan.load, shown.seconds, shown.measured, bench),
                 find_variants=plan.find_variants,
             )
         except (BundleError, OSError) as error:
             _log.warning("%s:%d is broken and not measured: %s", name, number, error)
         else:
-            return card, plan.device, table
+            return card, plan.device, measurements
     return None
 
 
@@ -194,14 +211,6 @@ def _tuned(card: Card, device: str, choice: Choice) -> TunedModel:
     precision: Precision = "fp32" if choice.limits.large_rows is None else "bf16"
     layout = choice.layout
     return TunedModel(card.files[ONNX_FILE], device, layout.engines, layout.threads, precision, choice.limits)
-
-
-def _machine() -> Machine:
-    names = []
-    if _CPU_INFO.is_file():
-        lines = (line.partition(":") for line in _CPU_INFO.read_text(errors="replace").splitlines())
-        names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
-    return Machine(names[0] if names else platform.processor() or platform.machine(), usable_cores(), _onnxruntime())
 
 
 def _onnxruntime() -> str:

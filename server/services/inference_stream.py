@@ -25,29 +25,30 @@ def stream_handler(model_infer: ModelInfer, answering: Answering) -> grpc.RpcMet
     leaves, all that is in work for it is cancelled.
     """
 
-    async def answer_one(body: bytes, context: Context) -> bytes:
+    async def answer_one(body: bytes, context: Context, earlier: asyncio.Event, written: asyncio.Event) -> None:
         message = StreamedMessage()
-        try:
-            return await answering.attempt(METHOD, partial(model_infer.infer, message=message), body, context)
-        except ServerError as error:
-            return stream_error(str(error), message.request_id)
+        with answering.stay() as stay:  # until the answer is written: a drain waits for that, too
+            try:
+                infer = partial(model_infer.infer, message=message)
+                answer = await answering.attempt(METHOD, infer, body, context, stay)
+            except ServerError as error:
+                answer = stream_error(str(error), message.request_id)
+            del body  # it may be large, and the earlier answers may be long in being read
+            await earlier.wait()
+            await context.write(answer)
+        written.set()
 
     async def answer_all(bodies: AsyncIterator[bytes], context: Context) -> None:
-        in_order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue()
         room = asyncio.Semaphore(MAX_IN_WORK)
-
-        async def read(tasks: asyncio.TaskGroup) -> None:
+        earlier = asyncio.Event()  # whether the answer before was written
+        earlier.set()
+        async with asyncio.TaskGroup() as tasks:
             async for body in bodies:
                 await room.acquire()
-                in_order.put_nowait(tasks.create_task(answer_one(body, context)))
-                del body  # it may be large, and the next one may be long in coming; so may the next task below
-            in_order.put_nowait(None)
-
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(read(tasks))
-            while (task := await in_order.get()) is not None:
-                await context.write(await task)
-                del task
-                room.release()
+                written = asyncio.Event()
+                task = tasks.create_task(answer_one(body, context, earlier, written))
+                task.add_done_callback(lambda _: room.release())
+                earlier = written
+                del body, task  # the next one may be long in coming
 
     return grpc.stream_stream_rpc_method_handler(answer_all, None, None)

@@ -18,11 +18,11 @@ from server.byte_budget import ByteBudget
 from server.call import Call
 from server.catalog import Catalog, ServedModel
 from server.config import ServerConfig
-from server.inference_admission import AdmittedInference, admit_inference, read_version
+from server.inference_admission import MAX_ID_LENGTH, AdmittedInference, admit_inference, read_version
 from server.inference_contract import Contract, contract_of
 from server.limits import check_time
 from server.services.inference_messages import InferResponses, sent_inference
-from server.services.parsing import THREAD_WORTHY_BYTES, MessageParser, refuse_message
+from server.services.parsing import THREAD_WORTHY_BYTES, MessageParser, refuse_message, run_in_thread
 from server.services.repeated_requests import RepeatedRequests
 
 _SLOW_VALUES: Final = 1 << 14  # typed ones, each of which costs more than many raw ones
@@ -77,7 +77,7 @@ class ModelInfer:
             A serialised ModelInferResponse, or ModelStreamInferResponse if it is a `message` of a stream.
         """
         if len(body) < THREAD_WORTHY_BYTES:
-            read = self._read_again(body, call, message) or await self._read_small(body, call, message)
+            read = self._read_again(body, call) or await self._read_small(body, call, message)
             if not read.form.contract.takes_images:
                 return await self._answer(read, call, message)
             with self._input_budget.reserve(len(body)):  # gRPC keeps it until the answer is made
@@ -89,8 +89,8 @@ class ModelInfer:
         with self._input_budget.reserve(read.admitted.inputs.nbytes):
             return await self._answer(read, call, message)
 
-    def _read_again(self, body: bytes, call: Call, message: StreamedMessage | None) -> _Read | None:
-        """Reads a message that differs from an earlier one in its latents alone; None if it does not."""
+    def _read_again(self, body: bytes, call: Call) -> _Read | None:
+        """Reads a message that differs from an earlier one in its latents alone; None if it does not. It has no id."""
         if (known := self._repeated.find(body)) is None:
             return None
         (form, said), data = known
@@ -99,10 +99,6 @@ class ModelInfer:
         if model is None or model.card is not card:  # another version is served by now
             return None
         call.model, call.version, call.rows = card.name, card.version, said.rows
-        if said.request_id:
-            call.request_id = said.request_id
-        if message is not None:
-            message.request_id = said.request_id
         check_time(call.remaining_s)
         return _Read(model, form, said.with_values(data))
 
@@ -124,6 +120,8 @@ class ModelInfer:
         self, request: pb.ModelInferRequest, call: Call, message: StreamedMessage | None, *, in_thread: bool
     ) -> _Read:
         sent = sent_inference(request)
+        if sent.request_id:  # noted at once, as the log names refused requests, too
+            call.request_id = sent.request_id[:MAX_ID_LENGTH]
         if message is not None:
             message.request_id = sent.request_id
         call.model = request.model_name
@@ -131,12 +129,10 @@ class ModelInfer:
         call.version = model.card.version
         form = self._form(model)
         if in_thread or any(len(values) > _SLOW_VALUES for values in sent.typed.values()):
-            admitted = await asyncio.to_thread(admit_inference, sent, form.contract, call.remaining_s)
+            admitted = await run_in_thread(admit_inference, sent, form.contract, call.remaining_s)
         else:
             admitted = admit_inference(sent, form.contract, call.remaining_s)
         call.rows = admitted.rows
-        if admitted.request_id:
-            call.request_id = admitted.request_id
         return _Read(model, form, admitted)
 
     async def _answer(self, read: _Read, call: Call, message: StreamedMessage | None) -> bytes:

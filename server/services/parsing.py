@@ -61,5 +61,29 @@ async def in_thread_if(
     *args: _Arguments.args,
     **kwargs: _Arguments.kwargs,
 ) -> _Result:
-    """Calls a function, in a thread if it is slow."""
-    return await asyncio.to_thread(function, *args, **kwargs) if slow else function(*args, **kwargs)
+    """Calls a function, in a thread if it is slow, as `run_in_thread` does."""
+    return await run_in_thread(function, *args, **kwargs) if slow else function(*args, **kwargs)
+
+
+async def run_in_thread(
+    function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+) -> _Result:
+    """Calls a function in a thread, and returns no sooner than that has done with it.
+
+    Nor when the caller is cancelled: a thread cannot be interrupted, so the locks and the bytes that are held for what
+    it does are to be held until then.
+    """
+    work = asyncio.create_task(asyncio.to_thread(function, *args, **kwargs))
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait((work,))  # which does not cancel it
+        except asyncio.CancelledError:
+            cancelled = True
+    try:
+        if cancelled:
+            work.exception()  # nobody is to be told of it
+            raise asyncio.CancelledError
+        return work.result()
+    finally:
+        del work  # else an error and its traceback would hold on to each other, and to the request

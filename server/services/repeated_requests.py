@@ -3,6 +3,8 @@
 Callers tend to send the same message with other latents, thousands of times a second, and reading it costs more than a
 tiny model takes to compute. In such a message the values are the last field, so all before them, the head, says what
 is asked for. Heads are compared byte for byte: what was admitted once is admitted again.
+
+Requests with an id are not remembered, as each tends to have another one, nor those with a long head.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.services.tensor_bytes import length_prefixed
 
-_MAX_SIZES: Final = 256  # of different messages that are remembered; a head is short
+_MAX_SIZES: Final = 256  # of different messages that are remembered
+_MAX_HEAD_BYTES: Final = 1 << 10
 _RAW: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number
 _Admitted = TypeVar("_Admitted")
 
@@ -45,11 +48,11 @@ class RepeatedRequests(Generic[_Admitted]):
             request: the same, parsed.
             admitted: what is to be done for every message with this head; it must say nothing of the values.
         """
-        if len(request.raw_input_contents) != 1:
+        if request.id or len(request.raw_input_contents) != 1:
             return
         values = request.raw_input_contents[0]
         prefix = length_prefixed(_RAW, len(values))
-        if not values or not body.endswith(prefix + values):
+        if not values or len(body) - len(values) > _MAX_HEAD_BYTES or not body.endswith(prefix + values):
             return
         said = body[: -len(prefix) - len(values)]
         try:  # the ending may have been that of another field which happens to look alike

@@ -66,9 +66,16 @@ def answering(gate: Gate, metrics: Metrics) -> Answering:
     return Answering(gate, metrics)
 
 
-def attempt(answering: Answering, behaviour: Behaviour, context: Any = None, **more: Any) -> asyncio.Task[bytes]:
+def attempt(
+    answering: Answering, behaviour: Behaviour, context: Any = None, *, gated: bool = True
+) -> asyncio.Task[bytes]:
     context = FakeContext() if context is None else context
-    return asyncio.create_task(answering.attempt("Generate", behaviour, b"body", context, **more))
+
+    async def run() -> bytes:
+        with answering.stay() as stay:
+            return await answering.attempt("Generate", behaviour, b"body", context, stay if gated else None)
+
+    return asyncio.create_task(run())
 
 
 def requests(metrics: Metrics, status: str, model: str = "tiny") -> float | None:
@@ -186,7 +193,7 @@ async def test_methods_without_a_gate_answer_whatever_the_servers_state(metrics:
 
 
 @pytest.mark.parametrize("behaviour", [echo, failing(InvalidRequest("wrong")), failing(ValueError("unforeseen"))])
-async def test_a_message_of_a_stream_is_inside_until_it_is_answered(
+async def test_a_message_of_a_stream_is_inside_until_its_stay_ends(
     answering: Answering, gate: Gate, behaviour: Behaviour
 ) -> None:
     inside: list[int] = []
@@ -195,9 +202,32 @@ async def test_a_message_of_a_stream_is_inside_until_it_is_answered(
         inside.append(gate.inside)
         return await behaviour(body, call)
 
-    await asyncio.wait([task := attempt(answering, look, FakeContext(metadata=[]))])
-    assert isinstance(task.exception(), ServerError | None)
-    assert (inside, gate.inside) == ([1], 0)
+    context: Any = FakeContext(metadata=[])
+    with answering.stay() as stay:
+        with contextlib.suppress(ServerError):
+            await answering.attempt("Generate", look, b"body", context, stay)
+        assert (inside, gate.inside) == ([1], 1)
+    assert gate.inside == 0
+
+
+async def test_answers_that_are_not_sent_are_bounded_in_bytes(gate: Gate, metrics: Metrics) -> None:
+    answering = Answering(gate, metrics, max_unsent_bytes=10)
+    context: Any = FakeContext()
+    with answering.stay() as first, answering.stay() as second, answering.stay() as third:
+        await answering.attempt("Generate", echo, bytes(6), context, first)
+        with pytest.raises(QueueFull, match=r"\(6 of 10 bytes, 5 more do not fit\): try again after a pause"):
+            await answering.attempt("Generate", echo, bytes(5), context, second)
+        assert await answering.attempt("Generate", echo, bytes(4), context, third) == bytes(4)
+        assert answering.unsent_bytes == 10
+        first.end()
+        assert (answering.unsent_bytes, gate.inside) == (4, 2)
+    assert (answering.unsent_bytes, gate.inside) == (0, 0)
+    assert rejections(metrics, "queue_full") == 1
+    assert requests(metrics, "RESOURCE_EXHAUSTED") == 1
+
+
+async def test_an_answer_alone_is_sent_however_large_it_is(gate: Gate, metrics: Metrics) -> None:
+    assert await attempt(Answering(gate, metrics, max_unsent_bytes=3), echo) == b"body"
 
 
 async def test_the_access_log_has_a_line_for_each_request(gate: Gate, metrics: Metrics, tmp_path: Path) -> None:
@@ -230,7 +260,7 @@ async def test_a_request_that_failed_holds_on_to_nothing(answering: Answering, m
     gc.disable()
     try:
         with contextlib.suppress(InternalError):
-            await answering.attempt("Generate", fail, b"", cast("Any", FakeContext(metadata=[])))
+            await answering.attempt("Generate", fail, b"", cast("Any", FakeContext(metadata=[])), None)
         assert models[0]() is None
     finally:
         gc.enable()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from server.errors import QueueFull, ServerError
 from server.gate import Gate
 from server.metrics import Metrics
 from tests.server.behaviours import REFUSALS, TOLD, failing
-from tests.server.held_run import until
+from tests.server.held_run import settle, until
 
 
 @pytest.fixture
@@ -30,6 +31,7 @@ def answering(gate: Gate) -> Answering:
 
 
 Serve = Callable[..., Any]
+LARGE = 64 << 20  # more than a connection takes in before anyone reads
 
 
 @pytest.fixture
@@ -37,15 +39,15 @@ async def call_unary(answering: Answering) -> AsyncIterator[Serve]:
     """Starts a server of one method, and returns what calls it."""
     opened: list[tuple[grpc.aio.Server, grpc.aio.Channel]] = []
 
-    async def serve(behaviour: Behaviour, **more: Any) -> Any:
+    async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
         server = grpc.aio.server()
         handlers = {"Generate": answering.unary("Generate", behaviour, **more)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)])
         opened.append((server, channel))
-        return channel.unary_unary("/test.Service/Generate")
+        return (channel.unary_stream if read_later else channel.unary_unary)("/test.Service/Generate")
 
     yield serve
     for server, channel in opened:
@@ -63,6 +65,24 @@ async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unar
     assert await (await call_unary(look))(b"body") == b"body"
     assert inside == [1]
     await until(lambda: gate.inside == 0)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_unary_answer_is_counted_until_it_is_read_or_its_caller_leaves(
+    call_unary: Serve, answering: Answering, gate: Gate, leaves: bool
+) -> None:
+    async def make(body: bytes, _: Call) -> bytes:
+        return body * LARGE
+
+    call = (await call_unary(make, read_later=True))(b"x")
+    await until(lambda: answering.unsent_bytes == LARGE)
+    await asyncio.gather(*(settle() for _ in range(20)))
+    assert (answering.unsent_bytes, gate.inside) == (LARGE, 1)
+    if leaves:
+        call.cancel()
+    else:
+        assert len(await call.read()) == LARGE
+    await until(lambda: (answering.unsent_bytes, gate.inside) == (0, 0))
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.errors import DeadlinePassed, QueueFull
+from server.errors import DeadlinePassed, QueueFull, Unavailable
+from server.lanes import LaneLimits, Lanes, Seat
 from tests.server.held_run import FakeClock, HeldRun, rows_of, settle, submit
 
 
@@ -103,8 +104,6 @@ async def test_callers_that_tend_to_return_are_waited_for_and_a_lone_one_is_not(
 
 @pytest.mark.parametrize("rows", [1, 3])
 async def test_tiny_batches_are_answered_without_a_thread(batchers: Any, held: HeldRun, rows: int) -> None:
-    from server.lanes import LaneLimits, Lanes, Seat
-
     held.release_all()
     batcher = batchers()
     batcher.mend(Lanes([Seat("narrow", held, max_rows=4)], limits=LaneLimits(inline_rows=3)))
@@ -112,3 +111,38 @@ async def test_tiny_batches_are_answered_without_a_thread(batchers: Any, held: H
     with pytest.raises(StopIteration) as answered:
         entry.send(None)
     np.testing.assert_array_equal(answered.value.value["images"], rows_of(*range(rows)) * 2)
+
+
+async def test_a_batch_that_outlives_its_engines_is_given_back_to_them(batchers: Any, held: HeldRun) -> None:
+    batcher = batchers(concurrency=2)
+    old = batcher.lanes
+    running = submit(batcher, 1)
+    await held.started()
+    fresh = HeldRun()
+    fresh.release_all()
+    batcher.mend(Lanes.of(fresh, 4, concurrency=1))
+    held.release_all()
+    await running
+    assert len(old.take(4)) == 2
+    await submit(batcher, 2)
+    assert fresh.batches == [[2]]
+    assert len(batcher.lanes.take(4)) == 1
+
+
+async def test_engines_that_were_replaced_cannot_break_the_new_ones(batchers: Any, held: HeldRun) -> None:
+    batcher = batchers(concurrency=2)
+
+    def broken() -> None:
+        raise RuntimeError("no device")
+
+    batcher.mend(Lanes([Seat("narrow", held, max_rows=4, probe=broken)]))
+    running = submit(batcher, -1)
+    await held.started()
+    fresh = HeldRun()
+    fresh.release_all()
+    batcher.mend(Lanes.of(fresh, 4, concurrency=3))
+    held.release_all()
+    with pytest.raises(Unavailable):
+        await running
+    assert not batcher.broken
+    await submit(batcher, 2)

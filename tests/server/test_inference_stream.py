@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -152,6 +153,70 @@ async def test_a_shut_gate_answers_each_message_with_why(stream: Any, server: Se
     assert (await call.read()).infer_response.id == "0"
     assert "draining" in (await call.read()).error_message
     assert await draining
+    await call.done_writing()
+    assert await call.read() == grpc.aio.EOF
+
+
+def large(number: int) -> pb.ModelInferRequest:
+    """One whose answer has 360 kB; of 60, a connection takes in but a few before anyone reads."""
+    return infer_request(latents(number, rows=1000), id=str(number))
+
+
+async def test_a_drain_waits_for_answers_that_their_caller_is_slow_to_read(
+    stream: Any, server: Server, fake: FakeBatcher
+) -> None:
+    call = stream(iter([large(number) for number in range(60)]))
+    await until(lambda: len(fake.submitted) == 60)
+    for number in range(60):
+        fake.release(number)
+    draining = asyncio.create_task(server.drain())
+    await asyncio.gather(*(settle() for _ in range(50)))
+    assert not draining.done()
+    answers = [answer async for answer in call]
+    assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(60)]
+    for number, answer in enumerate(answers):
+        np.testing.assert_array_equal(array_of(answer.infer_response, "images"), number)
+    assert await draining
+
+
+async def test_a_drain_waits_for_no_answer_whose_caller_has_left(
+    stream: Any, server: Server, fake: FakeBatcher
+) -> None:
+    call = stream(iter([large(number) for number in range(60)]))
+    await until(lambda: len(fake.submitted) == 60)
+    for number in range(60):
+        fake.release(number)
+    draining = asyncio.create_task(server.drain())
+    await asyncio.gather(*(settle() for _ in range(20)))
+    assert not draining.done()
+    call.cancel()
+    assert await draining
+
+
+async def test_answers_that_nobody_reads_are_bounded_in_bytes(start_server: Start, connect: Any) -> None:
+    server = await start_server(max_response_bytes=400_000, max_pending_answer_bytes=0)
+    make_stub: Any = pb_grpc.GRPCInferenceServiceStub
+    call = make_stub(connect(server)).ModelStreamInfer()
+
+    def answered(status: str) -> float:
+        labels = {"model": "tiny", "method": "ModelStreamInfer", "status": status}
+        return server.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
+
+    def all_answered(count: int) -> bool:
+        return answered("OK") + answered("RESOURCE_EXHAUSTED") == count
+
+    sent = 0
+    while not answered("RESOURCE_EXHAUSTED"):  # the connection itself takes in the first ones
+        await call.write(large(sent))
+        sent += 1
+        await until(partial(all_answered, sent))
+        assert sent < MAX_IN_WORK
+    answers = [await call.read() for _ in range(sent)]
+    assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(sent)]
+    assert not any(answer.error_message for answer in answers[:-1])
+    assert answers[-1].error_message.startswith("too many answers wait to be read (360")
+    await call.write(large(sent))
+    assert (await call.read()).infer_response.outputs
     await call.done_writing()
     assert await call.read() == grpc.aio.EOF
 

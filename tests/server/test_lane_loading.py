@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card, read_card
+from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, read_card
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend, ServerConfig
-from server.engine import cuda_devices
+from server.cuda_lanes import load_cuda_lanes
+from server.engine import Engine, cuda_devices, load_engine
 from server.errors import StartupError
-from server.lane_loading import load_lanes, measure_limits
+from server.lane_loading import load_lanes, load_large_seats, measure_limits
 from server.lanes import Seat
 from server.row_queue import Outputs
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
@@ -63,6 +64,67 @@ def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
     with caplog.at_level(logging.WARNING):
         assert load_lanes(folder, read_card(folder), ServerConfig()).device == "cpu"
     assert "but the CPU does the work" in caplog.text
+
+
+@pytest.mark.parametrize(("device", "cores"), [("cpu", 3), ("cuda:0", 1)])
+def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_cores(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, cores: int
+) -> None:
+    def load(folder: Path, card: Card, *_: Any, **__: Any) -> Engine:
+        engine: Any = load_engine(folder, card, "onnx", "cpu", threads=3)
+        engine.device = device
+        return cast("Engine", engine)
+
+    monkeypatch.setattr("server.lane_loading.load_engine", load)
+    (seat,) = load_lanes(folder, read_card(folder), ServerConfig(backend="torchscript")).lanes.seats
+    assert (seat.lane, seat.cores) == (device, cores)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "out of memory")]
+)
+@pytest.mark.parametrize("load", [load_lanes, load_large_seats])
+def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, load: Any, error: Exception, reason: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Engine:
+        raise error
+
+    monkeypatch.setattr("server.lane_loading.load_engine", fail)
+    with pytest.raises(BundleError, match=rf"^loading it failed \({reason}\); see that there is memory for it, or"):
+        load(folder, read_card(folder), ServerConfig(device="cpu"))
+
+
+def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    class Scarce:
+        device, sizes = "cuda:0", (1,)
+
+        def __init__(self, *_: Any, device_index: int, **__: Any) -> None:
+            if device_index:
+                raise RuntimeError("[ONNXRuntimeError] : CUDA out of memory\nat layer 1")
+            made.append("made")
+
+        def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs:
+            return load_engine(folder, read_card(folder), "onnx", "cpu").run(inputs, outputs)
+
+        def padded_rows(self, rows: int) -> int:
+            return rows
+
+        def close(self) -> None:
+            made.append("closed")
+
+    monkeypatch.setattr("server.lane_loading.cuda_devices", lambda: 2)
+    monkeypatch.setattr("server.cuda_lanes.cuda_devices", lambda: 2)
+    monkeypatch.setattr("server.cuda_lanes.CudaOnnxEngine", Scarce)
+    with pytest.raises(BundleError, match=r"^loading it failed \(\[ONNXRuntimeError\] : CUDA out of memory\); see"):
+        load_cuda_lanes(folder, read_card(folder), ServerConfig(), 64)
+    with pytest.raises(BundleError, match="CUDA out of memory"):
+        load_lanes(folder, read_card(folder), ServerConfig())
+    assert made == ["made", "closed"] * 2
 
 
 def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:

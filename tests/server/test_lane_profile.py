@@ -18,7 +18,7 @@ from server.errors import StartupError
 from server.lane_loading import load_lanes, load_large_seats
 from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
 from server.layouts import automatic_layout
-from server.profile import Limits, Machine, Profile, TunedModel, write_profile
+from server.profile import Limits, Machine, Profile, TunedModel, processor_name, write_profile
 from tests.server.tiny_bundles import tiny_pixels
 
 LIMITS = Limits(inline_rows=2, min_share_rows=3, wide_rows=0, large_rows=None, max_batch_rows=7)
@@ -43,8 +43,10 @@ def tuned(card: Card, **changes: Any) -> TunedModel:
 def profiled(tmp_path: Path, config: ServerConfig) -> Any:
     """Writes a profile of one model, and returns a config that uses it."""
 
-    def write(model: TunedModel, name: str = "tiny", cores: int | None = None) -> ServerConfig:
-        machine = Machine("a processor", cores or usable_cores(), "1.23")
+    def write(
+        model: TunedModel, name: str = "tiny", cores: int | None = None, processor: str | None = None
+    ) -> ServerConfig:
+        machine = Machine(processor or processor_name(), cores or usable_cores(), "1.23")
         write_profile(tmp_path / "profile.json", Profile(machine=machine, models={name: model}, measured={}))
         return replace(config, profile=tmp_path / "profile.json")
 
@@ -128,6 +130,16 @@ def test_a_profile_of_another_number_of_cores_is_not_used(
     assert is_automatic(load_lanes(folder, card, config).lanes, config)
     (record,) = [record for record in caplog.records if "--profile" in record.getMessage()]
     assert record.levelno == logging.WARNING
+
+
+def test_a_profile_of_another_processor_is_used_with_a_warning(
+    folder: Path, card: Card, profiled: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = profiled(tuned(card), processor="an abacus")
+    assert limits_of(load_lanes(folder, card, config)) == limits_of(load_lanes(folder, card, config)) == (2, 3, 0)
+    (record,) = [record for record in caplog.records if "--profile" in record.getMessage()]
+    assert record.levelno == logging.WARNING
+    assert "was measured on an abacus" in record.getMessage()
 
 
 def test_engines_come_back_as_they_were_although_the_profile_has_gone(folder: Path, card: Card, profiled: Any) -> None:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.layouts import automatic_layout, bf16_layout, bf16_layouts, choose, cpu_layouts, rows_within, seconds_for
+from server.layouts import (
+    MAX_NARROW_SEATS,
+    automatic_layout,
+    bf16_layout,
+    bf16_layouts,
+    choose,
+    cpu_layouts,
+    rows_within,
+    seconds_for,
+)
 from server.profile import Layout, Limits, Measured, TunedModel
 from tests.server.measured_tables import BatchSeconds, amdahl, table_of
 
@@ -28,7 +37,10 @@ def limits_of(cores: int, seconds: BatchSeconds, *, bf16: bool = False, max_rows
 
 @pytest.mark.parametrize(
     ("cores", "engines"),
-    [(1, [1]), (2, [2, 1]), (4, [4, 1, 2]), (12, [8, 1, 6, 4, 3, 2]), (13, [8, 1]), (16, [8, 1, 4, 2])],
+    [
+        *[(1, [1]), (2, [2, 1]), (4, [4, 1, 2]), (9, [4, 1, 3]), (12, [6, 1, 4, 3, 2]), (13, [6, 1])],
+        *[(15, [7, 1, 5, 3]), (16, [8, 1, 4, 2])],
+    ],
 )
 def test_every_even_split_of_the_cores_is_measured_and_the_automatic_one_first(cores: int, engines: list[int]) -> None:
     layouts = cpu_layouts(cores)
@@ -36,6 +48,14 @@ def test_every_even_split_of_the_cores_is_measured_and_the_automatic_one_first(c
     assert layouts[0] == automatic_layout(cores)
     assert all(layout.engines * layout.threads <= cores for layout in layouts)
     assert all(layout.engines * layout.threads == cores for layout in layouts[1:])
+
+
+@pytest.mark.parametrize("cores", range(1, 65))
+def test_without_a_profile_fewer_cores_are_left_idle_than_one_engine_has(cores: int) -> None:
+    layout = automatic_layout(cores)
+    assert layout.engines <= MAX_NARROW_SEATS
+    assert 0 <= cores - layout.engines * layout.threads < layout.threads
+    assert layout.threads == 1 or cores > MAX_NARROW_SEATS
 
 
 def test_bf16_is_measured_beside_the_layout_that_suits_fp32_and_beside_the_automatic_one() -> None:

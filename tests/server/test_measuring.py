@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from exporter.bundle import BundleError
 from server.errors import StartupError
 from server.layouts import automatic_layout, bf16_layout, cpu_layouts
-from server.measuring import Bench, measure_model, run_side_by_side
+from server.measuring import Bench, Measurements, measure_model, run_side_by_side
 from server.padding import batch_sizes
 from server.profile import Layout, Measured
 from tests.server.fake_seats import Cost, FakeTime
@@ -25,14 +25,20 @@ def rows_cost(row_s: float, batch_s: float = 0.0) -> Cost:
     return lambda layout, rows: batch_s + rows * row_s / layout.threads
 
 
+def measure_all(
+    world: FakeTime, cost: Cost, seconds: float, layouts: list[Layout] = LAYOUTS, load_s: float = 0.0
+) -> Measurements:
+    reported: list[Measured] = []
+    load = world.loader(cost, load_s)
+    measurements = measure_model(GENERATOR, layouts, SIZES, load, seconds, reported.append, world.bench)
+    assert measurements.table == reported
+    return measurements
+
+
 def measure(
     world: FakeTime, cost: Cost, seconds: float, layouts: list[Layout] = LAYOUTS, load_s: float = 0.0
 ) -> list[Measured]:
-    reported: list[Measured] = []
-    load = world.loader(cost, load_s)
-    table = measure_model(GENERATOR, layouts, SIZES, load, seconds, reported.append, world.bench)
-    assert table == reported
-    return table
+    return measure_all(world, cost, seconds, layouts, load_s).table
 
 
 def test_every_layout_is_measured_at_every_size_with_all_callers_and_with_one() -> None:
@@ -98,6 +104,20 @@ def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_small
     assert {cell.layout for cell in table if cell.rows == 1} == set(LAYOUTS)
 
 
+@pytest.mark.parametrize(("row_s", "cut_short"), [(0.5, True), (1e-4, False)])
+def test_layouts_are_named_for_whose_larger_batches_there_was_no_time(row_s: float, cut_short: bool) -> None:
+    assert measure_all(FakeTime(), rows_cost(row_s), 12.0).left_out == (dict.fromkeys(LAYOUTS, 64) if cut_short else {})
+
+
+def test_batches_that_fail_were_not_left_out_for_want_of_time() -> None:
+    def too_large(layout: Layout, rows: int) -> float:
+        if rows > 8:
+            raise MemoryError
+        return 1e-3
+
+    assert measure_all(FakeTime(), too_large, 5.0).left_out == {}
+
+
 def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() -> None:
     world = FakeTime()
     table = measure(world, rows_cost(100.0), 1.0)
@@ -147,11 +167,13 @@ def measure_bf16(world: FakeTime, load: Any, seconds: float, variants: list[Layo
     """Measures in fp32 and then these."""
     told: list[set[Layout]] = []
 
-    def find(table: Sequence[Measured]) -> list[Layout]:
+    def find(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> list[Layout]:
         told.append({cell.layout for cell in table})
         return variants
 
-    table = measure_model(GENERATOR, LAYOUTS, SIZES, load, seconds, lambda _: None, world.bench, find_variants=find)
+    table = measure_model(
+        GENERATOR, LAYOUTS, SIZES, load, seconds, lambda _: None, world.bench, find_variants=find
+    ).table
     assert told in ([], [set(LAYOUTS)])
     return table
 
@@ -176,8 +198,17 @@ def test_bf16_is_not_begun_when_the_time_is_up() -> None:
     assert {cell.layout for cell in table} == {LAYOUTS[0]}
 
 
-@pytest.mark.parametrize("error", [BundleError("changed"), StartupError("no PyTorch")])
-def test_bf16_that_cannot_be_loaded_is_left_out(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BundleError("changed"), "changed"),
+        (StartupError("no PyTorch"), "no PyTorch"),
+        (MemoryError("no room\nfor it"), "loading it failed (no room); see that there is memory for it"),
+    ],
+)
+def test_bf16_that_cannot_be_loaded_is_left_out(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world = FakeTime()
     load = world.loader(rows_cost(1e-3))
 
@@ -187,7 +218,8 @@ def test_bf16_that_cannot_be_loaded_is_left_out(error: Exception, caplog: pytest
         return load(layout)
 
     assert {cell.layout for cell in measure_bf16(world, load_fp32, 1.0, [BF16])} == set(LAYOUTS)
-    assert caplog.messages == [f"tiny is not measured in bf16: {error}"]
+    (message,) = caplog.messages
+    assert message.startswith(f"tiny is not measured in bf16: {reason}")
 
 
 def test_bf16_that_fails_on_one_row_is_left_out_and_closed(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 from server.errors import DeadlinePassed, InvalidRequest, NotServed, QueueFull
 from server.services import model_infer as module
 from server.services.parsing import THREAD_WORTHY_BYTES
-from tests.server.held_run import settle
+from tests.server.held_run import settle, until
 from tests.server.inference_requests import (
     FakeBatcher,
     array_of,
@@ -128,7 +129,16 @@ async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
         await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
             infer_request(LATENTS, model_name="other", id="42").SerializeToString(), noted
         )
-    assert (noted.model, noted.version, noted.rows) == ("other", 0, 0)
+    assert (noted.model, noted.version, noted.rows, noted.request_id) == ("other", 0, 0, "42")
+
+
+async def test_a_refused_request_is_logged_with_its_id_however_long_that_is() -> None:
+    noted = call(request_id="of the header")
+    with pytest.raises(InvalidRequest, match="id has 300 characters"):
+        await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
+            infer_request(LATENTS, id="i" * 300).SerializeToString(), noted
+        )
+    assert noted.request_id == "i" * 256
 
 
 @pytest.mark.parametrize(("sent", "priority"), [({}, 2), ({"priority": 0}, 2), ({"priority": 1}, 1)])
@@ -219,6 +229,30 @@ async def test_small_latents_need_no_budget_and_large_requests_of_any_kind_do() 
     large = infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32))
     with pytest.raises(QueueFull, match="too much input waits"):
         await infer(answerer, large)
+
+
+async def test_what_a_caller_who_left_holds_is_given_back_once_its_thread_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR), max_request_rows=1 << 16)
+    admitting, released = threading.Event(), threading.Event()
+
+    def admit(*_: Any) -> None:
+        admitting.set()
+        assert released.wait(20)
+
+    monkeypatch.setattr(module, "admit_inference", admit)
+    body = infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32)).SerializeToString()
+    caller = asyncio.create_task(answerer.infer(body, call()))
+    await until(admitting.is_set)
+    caller.cancel()
+    await settle()
+    budget = vars(answerer)["_input_budget"]
+    assert budget.used_bytes == len(body)
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert budget.used_bytes == 0
 
 
 async def test_a_version_that_was_swapped_in_is_answered_in_its_own_shapes() -> None:

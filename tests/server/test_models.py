@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from exporter.bundle import OUTPUT_PIXELS, version_folder
+from ganserve.v1 import generator_pb2 as pb
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server import lane_loading, models
+from server import repository as repository_files
 from server.app import Server
 from server.batcher import Batcher
 from server.errors import NotServed, Unavailable
 from server.lanes import Lanes, Seat
 from server.models import IndexEntry
-from tests.server.held_run import HeldRun, until
+from tests.server.held_run import HeldRun, settle, until
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
 
 PIXELS = frozenset({OUTPUT_PIXELS})
@@ -33,6 +39,11 @@ def fail(*_: Any) -> Any:
 
 async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
     return (await server.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_MEND_PAUSES_S", (0.0, 0.01))
 
 
 def break_engine(batcher: Batcher) -> None:
@@ -158,13 +169,78 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
-    start_server: Start, repository: Path, tmp_path: Path
-) -> None:
-    server = await start_server()
-    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
-    break_engine(server.catalog["tiny"].batcher)
+async def test_whatever_a_rebuild_fails_with_it_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, failures = lane_loading.load_lanes, ["out of memory", "once more"]
+
+    def load_at_last(*args: Any) -> Any:
+        if failures:
+            raise RuntimeError(failures.pop())
+        return load(*args)
+
+    monkeypatch.setattr(models, "load_lanes", load_at_last)
+    model = server.catalog["tiny"]
+    break_engine(model.batcher)
     with pytest.raises(Unavailable):
         await pixels_of(server)
-    assert await server.drain()
+    await until(lambda: model.ready)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_rows_that_wait_for_engines_nobody_needs_any_more_are_told(
+    server: Server, repository: Path, tmp_path: Path
+) -> None:
+    batcher = server.catalog["tiny"].batcher
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")  # so that it cannot be rebuilt
+    break_engine(batcher)
+    with batcher.held():
+        waiting = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    publish_tiny_bundle(repository, version=2, seed=7)
+    await server.models.load("tiny")
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
+
+
+async def test_a_load_whose_caller_gives_up_goes_on_and_the_next_waits_for_it(
+    server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, go, load, began = asyncio.Event(), threading.Event(), repository_files.load_newest, []
+    loop = asyncio.get_running_loop()
+
+    def load_slowly(*args: Any) -> Any:
+        began.append(args)
+        loop.call_soon_threadsafe(loading.set)
+        assert go.wait(20)
+        return load(*args)
+
+    monkeypatch.setattr(models, "load_newest", load_slowly)
+    publish_tiny_bundle(repository, version=2, seed=7)
+    impatient = asyncio.create_task(server.models.load("tiny"))
+    await loading.wait()
+    impatient.cancel()
+    again = asyncio.create_task(server.models.load("tiny"))
+    await settle()
+    assert len(began) == 1
+    go.set()
+    await again
+    assert str(server.catalog["tiny"]) == "tiny:2"
+
+
+async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
+    start_server: Start, connect: Callable[[Server], grpc.aio.Channel], repository: Path, tmp_path: Path
+) -> None:
+    server = await start_server()
+    batcher = server.catalog["tiny"].batcher
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
+    break_engine(batcher)
+    stub: Any = GeneratorStub
+    request = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
+    with batcher.held():
+        calls = [asyncio.ensure_future(stub(connect(server)).Generate(request)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    await until(lambda: batcher.broken)
+    assert await asyncio.wait_for(server.drain(), 20)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
     await asyncio.wait_for(server.close(), 20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import grpc
 import pytest
 
 from ganserve.v1 import generator_pb2 as pb
+from server.admission import read_latents
 from server.app import Server
 from server.config import MESSAGE_OVERHEAD_BYTES, ServerConfig
+from server.services import generator
 from tests.picture_files import encoded, noise
 from tests.server.held_run import HeldRun, until
 from tests.server.tiny_bundles import publish_tiny_translator
@@ -21,6 +24,7 @@ from tests.server.translate_requests import GOOD, INVALID, SIZE, files, raw, ref
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+LARGE_ROWS = 1 << 15  # whose latents are read in a thread
 
 
 @pytest.fixture
@@ -76,6 +80,70 @@ async def test_images_in_work_are_bounded_in_bytes(
     await until(lambda: budget.used_bytes == 0)
 
 
+def latents(rows: int) -> pb.GenerateRequest:
+    tensor = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=(rows, 4), data=bytes(rows * 16))
+    return pb.GenerateRequest(model="tiny", latents=tensor)
+
+
+def seeded(count: int) -> pb.GenerateRequest:
+    return pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(count=count))
+
+
+async def test_large_latents_count_as_input_that_is_in_work(
+    start_server: Start, connect: Connect, hold: Callable[..., HeldRun]
+) -> None:
+    server = await start_server(max_request_rows=LARGE_ROWS, max_queue_rows=2 * LARGE_ROWS)
+    channel, budget, large = connect(server), server._input_budget, latents(LARGE_ROWS)
+    held, stub = hold(server), stub_of(channel)
+    budget._total_bytes = size = large.ByteSize()
+    first = asyncio.ensure_future(stub.Generate(large))
+    await held.started()
+    assert budget.used_bytes == size
+    code, details = await status_of(channel, "Generate", large.SerializeToString())
+    assert (code, details[:21]) == (EXHAUSTED, "too much input waits ")
+    held.release_all()
+    await asyncio.gather(first, stub.Generate(seeded(1)))
+    await until(lambda: budget.used_bytes == 0)
+
+
+async def test_nothing_is_drawn_for_a_request_that_does_not_fit_into_the_queue(
+    start_server: Start, connect: Connect, hold: Callable[..., HeldRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server(max_queue_rows=256)
+    channel = connect(server)
+    held, stub = hold(server), stub_of(channel)
+    running = asyncio.ensure_future(stub.Generate(latents(1)))
+    await held.started()
+    waiting = asyncio.ensure_future(stub.Generate(latents(256)))
+    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 256)
+    drawn: list[Any] = []
+    monkeypatch.setattr(generator, "read_latents", drawn.append)
+    assert (await status_of(channel, "Generate", seeded(256).SerializeToString()))[0] is EXHAUSTED
+    assert not drawn
+    held.release_all()
+    await asyncio.gather(running, waiting)
+
+
+async def test_latents_that_are_read_off_the_event_loop_have_their_room_in_the_queue(
+    start_server: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = await start_server(max_request_rows=LARGE_ROWS, max_queue_rows=LARGE_ROWS)
+    channel, released = connect(server), threading.Event()
+
+    def read(admitted: Any) -> Any:
+        assert released.wait(20)
+        return read_latents(admitted)
+
+    monkeypatch.setattr(generator, "read_latents", read)
+    queue = server.catalog["tiny"].batcher._queue
+    first = asyncio.ensure_future(stub_of(channel).Generate(seeded(LARGE_ROWS)))
+    await until(lambda: queue.reserved_rows == LARGE_ROWS)
+    assert (await status_of(channel, "Generate", seeded(256).SerializeToString()))[0] is EXHAUSTED
+    released.set()
+    assert (await first).images.shape[0] == LARGE_ROWS
+    assert queue.reserved_rows == 0
+
+
 async def test_tiny_files_count_as_the_rows_they_become(start_server: Start, connect: Connect) -> None:
     server = await start_server()
     pixel = files(encoded(noise(1, 1, 3)), resize=True)
@@ -90,6 +158,12 @@ async def test_tiny_files_count_as_the_rows_they_become(start_server: Start, con
 def test_the_largest_request_alone_always_fits(max_request_bytes: int) -> None:
     config = ServerConfig(max_request_bytes=max_request_bytes)
     assert config.input_budget_bytes >= max(512 << 20, 2 * max_request_bytes + MESSAGE_OVERHEAD_BYTES)
+
+
+@pytest.mark.parametrize("max_response_bytes", [1000, 256 << 20, 2 << 30])
+def test_the_largest_answer_alone_always_fits(max_response_bytes: int) -> None:
+    config = ServerConfig(max_response_bytes=max_response_bytes)
+    assert config.answer_budget_bytes >= max(1 << 30, max_response_bytes + MESSAGE_OVERHEAD_BYTES)
 
 
 async def test_a_message_larger_than_any_latents_is_refused_unread(start_server: Start, connect: Connect) -> None:

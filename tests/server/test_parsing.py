@@ -9,7 +9,7 @@ import pytest
 from ganserve.v1 import generator_pb2 as pb
 from server.errors import InvalidRequest
 from server.services.parsing import THREAD_WORTHY_BYTES, MessageParser
-from tests.server.held_run import settle
+from tests.server.held_run import settle, until
 
 SMALL = pb.GenerateRequest(model="tiny").SerializeToString()
 LARGE = pb.GenerateRequest(model="tiny", latents=pb.Tensor(data=bytes(THREAD_WORTHY_BYTES))).SerializeToString()
@@ -49,6 +49,41 @@ async def test_large_messages_are_taken_apart_one_at_a_time_and_small_ones_pass_
         assert len(kind.threads) == 2
     await second
     assert len(kind.threads) == 3
+
+
+class Held(Watched):
+    """One that is parsed when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def FromString(self, body: bytes) -> pb.GenerateRequest:  # noqa: N802 - protobuf's name
+        request = super().FromString(body)
+        assert self.released.wait(20)
+        return request
+
+
+async def test_a_caller_who_leaves_lets_the_next_in_once_its_message_is_parsed() -> None:
+    parser, kind = MessageParser(), Held()
+    held: Any = kind
+
+    async def use() -> None:
+        async with parser.parsed(held, LARGE):
+            pass
+
+    first, second = asyncio.create_task(use()), asyncio.create_task(use())
+    await until(lambda: len(kind.threads) == 1)
+    for _ in range(2):  # the second time it waits for the thread already
+        first.cancel()
+        await settle()
+    assert not first.done()
+    assert len(kind.threads) == 1
+    kind.released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await second
+    assert len(kind.threads) == 2
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES])

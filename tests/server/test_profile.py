@@ -16,6 +16,7 @@ from server.profile import (
     Measured,
     Profile,
     TunedModel,
+    processor_name,
     read_profile,
     usable_profile,
     write_profile,
@@ -112,9 +113,26 @@ def test_a_profile_of_another_number_of_cores_is_warned_of_once_and_not_used(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_profile(path, PROFILE)
-    assert usable_profile(path, 2) == PROFILE
     with caplog.at_level(logging.WARNING):
-        assert usable_profile(path, 3) is None
-        assert usable_profile(path, 3) is None
+        assert usable_profile(path, 2, "a processor") == PROFILE
+        assert not caplog.records
+        assert usable_profile(path, 3, "a processor") is None
+        assert usable_profile(path, 3, "a processor") is None
     (record,) = caplog.records
     assert "measured on 2 cores and this process may use 3" in record.getMessage()
+
+
+def test_a_profile_of_another_processor_is_warned_of_once_and_used(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_profile(path, PROFILE)
+    with caplog.at_level(logging.WARNING):
+        assert usable_profile(path, 2, "another one") == PROFILE
+        assert usable_profile(path, 2, "another one") == PROFILE
+    (message,) = caplog.messages
+    assert f"--profile: {path} was measured on a processor and this is another one" in message
+
+
+def test_this_processor_has_a_name() -> None:
+    assert processor_name()
+    assert processor_name() == processor_name().strip()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
@@ -10,8 +11,8 @@ from server.services.repeated_requests import RepeatedRequests
 NAMES = st.sampled_from(["tiny", "", "\x3a\x10other", "z" * 200])
 
 
-def request_of(model: str, request_id: str, values: bytes, outputs: list[str]) -> pb.ModelInferRequest:
-    request = pb.ModelInferRequest(model_name=model, id=request_id, raw_input_contents=[values])
+def request_of(model: str, version: str, values: bytes, outputs: list[str]) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest(model_name=model, model_version=version, raw_input_contents=[values])
     request.inputs.add(name="latents", datatype="FP32", shape=[1, 4])
     for output in outputs:
         request.outputs.add(name=output)
@@ -20,27 +21,30 @@ def request_of(model: str, request_id: str, values: bytes, outputs: list[str]) -
 
 @given(
     model=NAMES,
-    request_id=NAMES,
+    version=NAMES,
     outputs=st.lists(NAMES, max_size=2),
     first=st.binary(min_size=16, max_size=16),
     second=st.binary(min_size=16, max_size=16),
 )
 def test_a_message_that_differs_in_its_values_alone_is_found_with_its_own(
-    model: str, request_id: str, outputs: list[str], first: bytes, second: bytes
+    model: str, version: str, outputs: list[str], first: bytes, second: bytes
 ) -> None:
     repeated: RepeatedRequests[str] = RepeatedRequests()
-    earlier = request_of(model, request_id, first, outputs)
+    earlier = request_of(model, version, first, outputs)
     repeated.remember(earlier.SerializeToString(), earlier, "said")
-    assert repeated.find(request_of(model, request_id, second, outputs).SerializeToString()) == ("said", second)
+    assert repeated.find(request_of(model, version, second, outputs).SerializeToString()) == ("said", second)
 
 
-@given(first=st.tuples(NAMES, NAMES, st.lists(NAMES)), second=st.tuples(NAMES, NAMES, st.lists(NAMES)))
+SAID = st.tuples(NAMES, NAMES, st.lists(NAMES, max_size=2))
+
+
+@given(first=SAID, second=SAID)
 def test_a_message_that_says_anything_else_is_not_found(
     first: tuple[str, str, list[str]], second: tuple[str, str, list[str]]
 ) -> None:
     repeated: RepeatedRequests[str] = RepeatedRequests()
     values = b"0123456789abcdef"
-    earlier, later = (request_of(model, identity, values, outputs) for model, identity, outputs in (first, second))
+    earlier, later = (request_of(model, version, values, outputs) for model, version, outputs in (first, second))
     repeated.remember(earlier.SerializeToString(), earlier, "said")
     assert (repeated.find(later.SerializeToString()) is not None) == (first == second)
 
@@ -52,7 +56,9 @@ def test_whatever_is_found_would_have_been_parsed_alike(data: st.DataObject) -> 
     fields = [
         pb.ModelInferRequest(raw_input_contents=[values]).SerializeToString(),
         pb.ModelInferRequest(model_name="tiny").SerializeToString(),
-        pb.ModelInferRequest(id="\x3a" + chr(len(values)) + "abcdefghijkl"[: len(values)]).SerializeToString(),
+        pb.ModelInferRequest(
+            model_version="\x3a" + chr(len(values)) + "abcdefghijkl"[: len(values)]
+        ).SerializeToString(),
     ]
     body = b"".join(data.draw(st.permutations(fields)))
     request = pb.ModelInferRequest.FromString(body)
@@ -68,6 +74,19 @@ def test_whatever_is_found_would_have_been_parsed_alike(data: st.DataObject) -> 
         assert list(expected.raw_input_contents) == [raw]
         expected.ClearField("raw_input_contents")
         assert admitted == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "remembered"),
+    [({}, True), ({"id": "7"}, False), ({"model_name": "m" * 900}, True), ({"model_name": "m" * 1000}, False)],
+)
+def test_neither_requests_with_an_id_nor_long_heads_are_remembered(changes: dict[str, str], remembered: bool) -> None:
+    repeated: RepeatedRequests[str] = RepeatedRequests()
+    request = request_of("tiny", "", b"0123456789abcdef", [])
+    request.MergeFrom(pb.ModelInferRequest(**changes))
+    body = request.SerializeToString()
+    repeated.remember(body, request, "said")
+    assert (repeated.find(body) is not None) == remembered
 
 
 def test_only_one_message_of_each_size_is_remembered_and_not_many_sizes() -> None:

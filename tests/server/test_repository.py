@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from exporter.bundle import CARD_FILE, ONNX_FILE
+from exporter.bundle import CARD_FILE, ONNX_FILE, list_versions
 from server.config import ServerConfig
+from server.engine import load_engine
 from server.errors import StartupError
 from server.repository import load_repository
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
@@ -107,3 +108,52 @@ def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_
         "takes images of 4x6 (height x width), and --max-image-pixels is 23: raise it to 24" in line
         for line in caplog.messages
     )
+
+
+def scarce(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
+    """Leaves the runtime no memory for some versions."""
+
+    def load(folder: Path, *arguments: Any, **settings: Any) -> Any:
+        if folder in folders:
+            raise RuntimeError("CUDA out of memory\nat layer 1")
+        return load_engine(folder, *arguments, **settings)
+
+    monkeypatch.setattr("server.lane_loading.load_engine", load)
+
+
+def test_a_version_that_the_runtime_has_no_memory_for_gives_way_to_the_one_before_and_other_models_go_on(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    newest, large = publish_tiny_bundle(config.models, version=2), publish_tiny_bundle(config.models, "large")
+    scarce(monkeypatch, newest, large)
+    assert served(config) == [("tiny", 1)]
+    assert caplog.messages[0].startswith("large:1 is broken and not served: loading it failed (CUDA out of memory);")
+    assert caplog.messages[2].startswith("tiny:2 is broken and not served: loading it failed (CUDA out of memory);")
+    assert not any("\n" in message for message in caplog.messages)
+
+
+def test_no_memory_for_any_model_is_an_error_of_one_line(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    scarce(monkeypatch, config.models / "tiny" / "1")
+    with pytest.raises(StartupError, match=r"--models: no model in .* works"):
+        served(config)
+
+
+def test_a_model_whose_folder_cannot_be_read_is_left_out(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def list_some(repository: Path, name: str) -> list[int]:
+        if name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return list_versions(repository, name)
+
+    publish_tiny_bundle(config.models, "locked")
+    monkeypatch.setattr("server.repository.list_versions", list_some)
+    assert served(config) == [("tiny", 1)]
+    assert "locked: its folder cannot be read, so the model is not served" in caplog.text
+
+
+def test_graphs_are_not_captured_where_callers_may_load_models(config: ServerConfig) -> None:
+    both = replace(config, cuda_graphs=True, model_control="explicit")
+    with pytest.raises(StartupError, match=r"^--cuda-graphs: .*leave out --cuda-graphs or --model-control explicit$"):
+        served(both)
+    assert served(replace(both, cuda_graphs=False)) == served(replace(both, model_control="none")) == [("tiny", 1)]

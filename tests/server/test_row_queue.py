@@ -116,3 +116,15 @@ def test_the_earliest_deadline_is_never_later_than_that_of_any_row(loop: asyncio
     assert queue.earliest_deadline == 5.0
     queue.take(20, now=0.0)
     assert queue.earliest_deadline == float("inf")
+
+
+def test_the_deadline_of_an_entry_that_has_left_counts_no_more(loop: asyncio.AbstractEventLoop) -> None:
+    queue = RowQueue(20, "tiny")
+    hurried, patient = entry_of(loop, 1), entry_of(loop, 2)
+    hurried.deadline, patient.deadline = 5.0, 9.0
+    queue.append(hurried)
+    queue.append(patient)
+    queue.remove(hurried)
+    assert queue.earliest_deadline == 9.0
+    queue.take(1, now=0.0)
+    assert queue.earliest_deadline == 9.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from rich.console import Console
 from exporter.bundle import CARD_FILE, Card, Fidelity, read_card
 from server.__main__ import main
 from server.config import ServerConfig
-from server.engine import cuda_devices, usable_cores
+from server.engine import usable_cores
 from server.errors import StartupError
+from server.lanes import Seat
 from server.layouts import automatic_layout, bf16_layout, bf16_layouts, cpu_layouts
 from server.profile import Layout, Measured, read_profile
 from server.tune import Plan, plan_layouts, tune
@@ -41,6 +42,7 @@ class Tuning:
         self.world = FakeTime()
         self.costs: dict[str, Cost] = {}
         self.began: dict[str, float] = {}
+        self.without_memory: set[str] = set()
 
     def run(self, out: Path, *names: str, seconds: float = 1.0, bf16: bool = False) -> str:
         """Returns what it shows."""
@@ -50,7 +52,15 @@ class Tuning:
             self.began[card.name] = self.world.now
             load = self.world.loader(self.costs.get(card.name, rows_cost(1e-3)))
             cores = usable_cores()
-            return Plan("cpu", cpu_layouts(cores), load, (lambda table: bf16_layouts(table, cores)) if bf16 else None)
+
+            def find_variants(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> Sequence[Layout]:
+                return bf16_layouts(table, cores, left_out)
+
+            def fail(_: Layout) -> list[Seat]:
+                raise RuntimeError("CUDA out of memory\nat layer 1")
+
+            load = fail if card.name in self.without_memory else load
+            return Plan("cpu", cpu_layouts(cores), load, find_variants if bf16 else None)
 
         console = Console(file=shown, width=200)
         tune(self.config, names, seconds, out, console=console, plan_model=plan, bench=self.world.bench)
@@ -125,7 +135,7 @@ def test_bf16_is_measured_as_it_would_be_served_if_the_bundle_and_the_machine_ha
     if plan.find_variants is not None:
         automatic = automatic_layout(usable_cores())
         assert plan.find_variants(
-            [Measured(automatic, automatic.engines, 1, 10.0), Measured(automatic, 1, 1, 9.0)]
+            [Measured(automatic, automatic.engines, 1, 10.0), Measured(automatic, 1, 1, 9.0)], {}
         ) == [bf16_layout(automatic)]
 
 
@@ -153,6 +163,28 @@ def test_models_for_which_no_time_is_left_are_named(tuning: Tuning, repository: 
     shown = tuning.run(out)
     assert set(read_profile(out).models) == {"a-slow-one"}
     assert "no time was left for tiny: raise --seconds, or --model tiny" in shown
+
+
+def test_time_that_runs_out_limits_no_batches_and_is_told_of(tuning: Tuning, out: Path) -> None:
+    tuning.costs["tiny"] = lambda layout, rows: 0.01 + rows * 0.01 / layout.threads
+    shown = tuning.run(out, seconds=0.5)
+    profile = read_profile(out)
+    assert max(cell.rows for cell in profile.measured["tiny"]) < 64
+    assert profile.models["tiny"].limits.max_batch_rows == 64
+    assert "there was no time to measure all batch sizes: raise --seconds" in shown
+    assert "--seconds" not in tuning.run(out, seconds=500.0)
+
+
+def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_are_measured(
+    tuning: Tuning, repository: Path, out: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_tiny_bundle(repository, "a-large-one")
+    tuning.without_memory.add("a-large-one")
+    tuning.run(out)
+    assert set(read_profile(out).models) == {"tiny"}
+    (message,) = caplog.messages
+    assert message.startswith("a-large-one:1 is broken and not measured: loading it failed (CUDA out of memory); see")
+    assert "\n" not in message
 
 
 def test_the_newest_version_that_works_is_measured(
@@ -206,37 +238,6 @@ def test_user_errors_are_one_line_and_write_nothing(
     assert line.startswith(f"Error: {message.format(tmp=tmp_path)}")
     assert "Traceback" not in result.stderr
     assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
-def test_cuda_that_is_not_there_is_one_line(repository: Path, out: Path) -> None:
-    result = command("tune", "--models", str(repository), "--device", "cuda", "--out", str(out))
-    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert result.stderr.startswith("Error: --device cuda: the NVIDIA driver shows no device")
-
-
-def test_cuda_is_measured_with_the_seats_the_server_would_have(
-    repository: Path, config: ServerConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
-
-    class Loaded:
-        class lanes:  # noqa: N801 - stands for an object
-            seats = FakeTime().loader(rows_cost(1e-3))(Layout("onnx", "fp32", 2, 1))
-
-    def load(*arguments: Any) -> type[Loaded]:
-        asked.append(arguments)
-        return Loaded
-
-    monkeypatch.setattr("server.tune.cuda_devices", lambda: 2)
-    monkeypatch.setattr("server.cuda_lanes.load_cuda_lanes", load)
-    folder = repository / "tiny" / "1"
-    card = read_card(folder)
-    auto = ServerConfig(models=repository)
-    plan = plan_layouts(folder, card, auto)
-    assert (plan.device, plan.layouts) == ("cuda:0", [Layout("onnx", "fp32", 2, 1)])
-    assert plan.load(plan.layouts[0]) == Loaded.lanes.seats
-    assert asked == [(folder, card, auto, 64)]
 
 
 def test_flags_of_serving_are_not_taken_for_those_of_measuring() -> None:
