@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+from weakref import WeakSet
 
 from server.call import Call
 from server.catalog import ServedModel
@@ -27,6 +28,8 @@ class _History:
     def __init__(self, model: ServedModel) -> None:
         self._past = ModelStatistics()
         self._versions = [_Version(model.card.version, model.statistics)]
+        # Also those that are past: a thread that looked into the catalog long ago may come with one of them.
+        self._counted = WeakSet([model.statistics])
 
     @property
     def newest(self) -> ModelStatistics:
@@ -39,8 +42,9 @@ class _History:
         return self.newest
 
     def add(self, model: ServedModel) -> None:
-        if any(known.statistics is model.statistics for known in self._versions):
+        if model.statistics in self._counted:
             return
+        self._counted.add(model.statistics)
         self._versions.append(_Version(model.card.version, model.statistics))
         if len(self._versions) > MAX_APART:
             self._past.add(self._versions.pop(0).statistics)

@@ -163,7 +163,7 @@ async def test_in_a_storm_of_good_and_bad_requests_everyone_gets_what_is_theirs(
     statistics = server.catalog["other"].statistics
     done = statistics.snapshot()
     assert MAX_ROWS < max(statistics.batch_sizes()) <= MAX_BATCH_ROWS  # of several requests
-    assert done.compute_infer.count > 1.05 * done.execution_count  # requests, and parts of them, in batches
-    assert done.compute_infer.count > 1.05 * done.queue.count  # parts, and requests that were begun
+    assert done.compute_infer.count > done.execution_count  # requests, and parts of them, in batches
+    assert done.compute_infer.count > done.queue.count  # parts, and requests that were begun
     assert all(model.batcher.queued_rows == 0 for model in server.catalog.values())
     assert await server.drain()

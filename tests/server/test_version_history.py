@@ -102,6 +102,17 @@ def test_a_version_is_counted_once_however_often_it_is_found(catalog: Catalog, h
     assert total(history, "tiny") == 2
 
 
+def test_a_version_that_is_long_past_is_not_counted_again(catalog: Catalog, history: VersionHistory) -> None:
+    first = served(version=1)
+    catalog.add(first)
+    answer(history, "tiny", 1)
+    for version in range(2, 20):
+        catalog.add(served(version=version))
+        answer(history, "tiny", version)
+    history._note(first)  # as a thread may that looked into the catalog before all this
+    assert total(history, "tiny") == 19
+
+
 def test_threads_may_look_while_versions_change(catalog: Catalog, history: VersionHistory) -> None:
     seen: list[int] = []
     done = threading.Event()
