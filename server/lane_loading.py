@@ -20,7 +20,7 @@ from server.config import ServerConfig
 from server.engine import Engine, cuda_devices, first_line, load_engine, usable_cores, warm_up
 from server.errors import StartupError
 from server.lanes import LaneLimits, Lanes, LoadedLanes, Seat
-from server.layouts import HAND_OFF_S, MIN_GAIN, MIN_SHARE_S, automatic_layout, rows_within
+from server.layouts import HAND_OFF_S, MIN_GAIN, MIN_SHARE_S, automatic_layout, bf16_layout, rows_within
 from server.profile import Layout, TunedModel, processor_name, usable_profile
 
 _log = logging.getLogger(__name__)
@@ -84,19 +84,18 @@ def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     cores = usable_cores()
     tuned = tuned_model(card, config, "cpu")
     max_rows = _fp32_rows(card, config, tuned)
-    layout = automatic_layout(cores, config.engines)
-    limits = None
-    if tuned is not None:
-        layout, limits = Layout("onnx", "fp32", tuned.engines, tuned.threads), _lane_limits(tuned)
+    layout = _narrow_layout(config, tuned)
+    limits = None if tuned is None else _lane_limits(tuned)
     narrow = load_seats(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
     wide = None
     if layout.engines > 1 and (limits is None or limits.wide_rows):
         (wide,) = load_seats(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
     limits = limits or measure_limits(narrow[0], wide, card, layout.engines)
-    for lane in (narrow, [wide] if wide else []):
-        quick_rows = 1 if lane and _seconds(lane[0], card, 1) <= _QUICK_S else 0
-        for seat in lane:
-            seat.quick_rows = quick_rows
+    quick_rows = 1 if _seconds(narrow[0], card, 1) <= _QUICK_S else 0
+    for seat in narrow:
+        seat.quick_rows = quick_rows
+    if wide is not None:
+        wide.quick_rows = 1 if _seconds(wide, card, 1) <= _QUICK_S else 0
     return LoadedLanes(Lanes(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
@@ -109,14 +108,18 @@ def load_large_seats(folder: Path, card: Card, config: ServerConfig) -> list[Sea
         StartupError: PyTorch is not installed, or the profile says that it would not pay.
     """
     max_rows = batch_rows(card, config)
-    layout = automatic_layout(usable_cores(), config.engines)
     if (tuned := tuned_model(card, config, "cpu")) is not None:
         if tuned.limits.large_batch_rows is None:
             raise StartupError(f"--profile: {config.profile} says that bf16 is no faster here")
         max_rows = min(max_rows, tuned.limits.large_batch_rows)
-        layout = Layout("onnx", "fp32", tuned.engines, tuned.threads)
-    layout = Layout("torchscript", "bf16", layout.engines, layout.threads)
+    layout = bf16_layout(_narrow_layout(config, tuned))
     return load_seats(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
+
+
+def _narrow_layout(config: ServerConfig, tuned: TunedModel | None) -> Layout:
+    if tuned is None:
+        return automatic_layout(usable_cores(), config.engines)
+    return Layout("onnx", "fp32", tuned.engines, tuned.threads)
 
 
 def load_seats(folder: Path, card: Card, layout: Layout, lane: str, max_rows: int, *, warm_rows: int) -> list[Seat]:
@@ -145,17 +148,13 @@ def batch_rows(card: Card, config: ServerConfig) -> int:
 def measure_limits(narrow: Seat, wide: Seat | None, card: Card, seats: int) -> LaneLimits:
     """Who should compute what, from a few runs of each warm seat."""
     one_s = _seconds(narrow, card, 1)
-    times = (
-        {1: one_s}
-        if narrow.max_rows == 1
-        else {1: one_s, narrow.max_rows: _seconds(narrow, card, narrow.max_rows, tries=1)}
-    )
+    times = {1: one_s}
+    if narrow.max_rows > 1:
+        times[narrow.max_rows] = _seconds(narrow, card, narrow.max_rows, tries=1)
     wide_rows = 0
-    if wide is not None:
-        wide_s = _seconds(wide, card, 1)
-        if (gain := one_s / wide_s) > MIN_GAIN:
-            # The wide seat takes rows one after the other, the narrow ones side by side.
-            wide_rows = min(seats - 1, math.floor(gain))
+    if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > MIN_GAIN:
+        # The wide seat takes rows one after the other, the narrow ones side by side.
+        wide_rows = min(seats - 1, math.floor(gain))
     return LaneLimits(
         inline_rows=rows_within(times, HAND_OFF_S),
         min_share_rows=rows_within(times, MIN_SHARE_S) + 1,

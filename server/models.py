@@ -220,9 +220,6 @@ class Models:
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
             return
-        except Exception:  # noqa: BLE001 - whatever a runtime raises, fp32 goes on
-            _log.exception("%s:%d is served in fp32", card.name, card.version)
-            return
         if (model := reference()) is not None:
             model.batcher.lanes.add_large(seats)
             model.precision = "bf16"

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.peers.layout import parse_pair
 from benchmarks.peers.process_table import ServerProcess, busy_s
 from benchmarks.peers.wire import Protocol
 
@@ -51,10 +52,7 @@ class Cell(NamedTuple):
         Raises:
             ValueError: it is no cell.
         """
-        if not re.fullmatch(r"[1-9][0-9]{0,3}x[1-9][0-9]{0,3}", text):
-            raise ValueError(f"{text!r} is no cell; write ROWSxCONCURRENCY, such as 64x4")
-        rows, concurrency = map(int, text.split("x"))
-        return cls(rows, concurrency)
+        return cls(*parse_pair(text, "cell; write ROWSxCONCURRENCY, such as 64x4", most=9999))
 
 
 class Summary(NamedTuple):

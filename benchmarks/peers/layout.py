@@ -23,10 +23,7 @@ class Layout(NamedTuple):
         Raises:
             ValueError: it is no layout.
         """
-        if not re.fullmatch(r"[1-9][0-9]{0,2}x[1-9][0-9]{0,2}", text):
-            raise ValueError(f"{text!r} is no layout; write INSTANCESxTHREADS, such as 2x1")
-        instances, threads = map(int, text.split("x"))
-        return cls(instances, threads)
+        return cls(*parse_pair(text, "layout; write INSTANCESxTHREADS, such as 2x1", most=999))
 
 
 def one_instance_a_core() -> Layout:
@@ -42,3 +39,15 @@ def all_cores_for_one() -> Layout:
 def cores() -> int:
     """How many cores this process, and so its children, may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def parse_pair(text: str, what: str, *, most: int) -> tuple[int, int]:
+    """Reads two numbers, each from 1 to `most`, written as 2x1.
+
+    Raises:
+        ValueError: it is no `what`.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text, re.ASCII)
+    if match is None or max(map(len, match.groups())) > len(str(most)):
+        raise ValueError(f"{text!r} is no {what}")
+    return int(match[1]), int(match[2])
