@@ -7,6 +7,7 @@ the requests that have found it, and is closed when the last of them lets go of 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import weakref
 from collections.abc import Coroutine
@@ -28,7 +29,8 @@ from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
 _MEND_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
-_UNLOAD_TIMEOUT_S: Final = 30.0
+_UNLOAD_CHECK_S: Final = 0.5
+_UNLOAD_CHECKS: Final = 60
 
 
 class IndexEntry(NamedTuple):
@@ -117,10 +119,13 @@ class Models:
             weakref.finalize(model, asyncio.get_running_loop().call_soon_threadsafe, closed.set)
             self._catalog.remove(name)
             del model
-            try:
-                await asyncio.wait_for(closed.wait(), _UNLOAD_TIMEOUT_S)
-            except TimeoutError:
-                raise Unavailable(f"{name!r} is served no more, but requests are still being answered") from None
+            for _ in range(_UNLOAD_CHECKS):
+                try:
+                    await asyncio.wait_for(closed.wait(), _UNLOAD_CHECK_S)
+                    return
+                except TimeoutError:
+                    gc.collect()  # errors of requests hold frames that hold the model, and each other
+            raise Unavailable(f"{name!r} is served no more, but requests are still being answered")
 
     def index(self) -> list[IndexEntry]:
         """Every version in the repository; reads the disk, so it is not for the event loop."""
