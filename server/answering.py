@@ -199,6 +199,7 @@ class Answering:
             # Not kept in a variable: in a cycle with its traceback, it would hold on to the model for a long time.
             raise InternalError from unforeseen
         finally:
+            call.end()
             self._metrics.request_answered(call, status.name, reason)
             if self._access_log is not None:
                 self._access_log.write(call, context.peer(), status.name, message)

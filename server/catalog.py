@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from exporter.bundle import Card
 from server.batcher import Batcher
@@ -12,7 +14,12 @@ from server.statistics import ModelStatistics
 
 @dataclass(eq=False)
 class ServedModel:
-    """One version of a model; requests hold on to it until they are answered, so it can be swapped under them."""
+    """One version of a model.
+
+    Whoever computes with it says so with `enter` and `leave`, on the event loop: it may be swapped or unloaded under
+    them, and is closed when the last one has left. Counted, as references would say it too late: what a failed request
+    left behind may be kept for a long time.
+    """
 
     card: Card
     backend: str  # "onnx" or "torchscript"
@@ -20,6 +27,33 @@ class ServedModel:
     precision: str  # "fp32", or that of the engine which computes large batches
     batcher: Batcher
     statistics: ModelStatistics
+    users: int = field(default=0, init=False)  # who have entered and not left
+    _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def enter(self) -> None:
+        """Keeps it from being closed until `leave`."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """Undoes one `enter`."""
+        self.users -= 1
+        if not self.users:
+            self._left.set()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keeps it from being closed meanwhile."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    async def unused(self) -> None:
+        """Returns when nobody uses it; to be asked once nobody can find it any more."""
+        while self.users:
+            self._left.clear()
+            await self._left.wait()
 
     @property
     def ready(self) -> bool:

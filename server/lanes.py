@@ -171,7 +171,12 @@ class LoadedLanes:
 
 
 def close_seats(seats: Sequence[Seat]) -> None:
-    """Frees what the engines of some seats hold."""
+    """Frees the engines of some seats, also if somebody keeps the seats; safe to call twice."""
     for seat in seats:
         if seat.close is not None:
             seat.close()
+        seat.run, seat.probe, seat.close = _closed, None, None
+
+
+def _closed(_: object, __: object) -> Outputs:
+    raise RuntimeError("the engine is closed")

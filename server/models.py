@@ -1,15 +1,13 @@
 """The life of the served models: load, serve, swap for a newer version, mend, unload. Knows no protocol.
 
 Loading runs in threads; what is served changes on the event loop only. A version that is swapped or unloaded answers
-the requests that have found it, and is closed when the last of them lets go of it.
+the requests that have found it, and is closed when the last of them is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import weakref
 from collections.abc import Coroutine
 from dataclasses import replace
 from itertools import chain, repeat
@@ -23,14 +21,14 @@ from server.config import ServerConfig
 from server.errors import NotServed, ServerError, StartupError, Unavailable
 from server.gate import Gate
 from server.lane_loading import load_lanes, load_large_seats
+from server.lanes import close_seats
 from server.limits import quote
 from server.repository import LoadedModel, load_newest, load_repository
 from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
 _MEND_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
-_UNLOAD_CHECK_S: Final = 0.5
-_UNLOAD_CHECKS: Final = 60
+_UNLOAD_WAIT_S: Final = 30.0
 
 
 class IndexEntry(NamedTuple):
@@ -59,7 +57,6 @@ class Models:
         self._loading: set[str] = set()
         self._open: set[Batcher] = set()  # also of versions that were swapped and are still in use
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
 
     @property
     def open_batchers(self) -> int:
@@ -115,17 +112,10 @@ class Models:
                 raise NotServed(f"no model {quote(name)} is served")
             if not model.ready:
                 model.batcher.fail_waiting(f"{name!r} is being unloaded, and an engine broke: try another replica")
-            closed = asyncio.Event()
-            weakref.finalize(model, asyncio.get_running_loop().call_soon_threadsafe, closed.set)
             self._catalog.remove(name)
-            del model
-            for _ in range(_UNLOAD_CHECKS):
-                try:
-                    await asyncio.wait_for(closed.wait(), _UNLOAD_CHECK_S)
-                    return
-                except TimeoutError:
-                    gc.collect()  # errors of requests hold frames that hold the model, and each other
-            raise Unavailable(f"{name!r} is served no more, but requests are still being answered")
+            closed, _ = await asyncio.wait([self._start(self._close(model))], timeout=_UNLOAD_WAIT_S)
+            if not closed:
+                raise Unavailable(f"{name!r} is served no more, but requests are still being answered")
 
     def index(self) -> list[IndexEntry]:
         """Every version in the repository; reads the disk, so it is not for the event loop."""
@@ -151,7 +141,6 @@ class Models:
 
     async def close(self) -> None:
         """Lets what runs end, fails what waits, and frees the engines. Safe to call twice."""
-        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -185,22 +174,23 @@ class Models:
             name=card.name,
         )
         served = ServedModel(card, loaded.backend, loaded.device, loaded.precision, batcher, statistics)
-        reference = weakref.ref(served)
-        batcher.on_broken = lambda: self._start(self._mend(model.folder, reference))
+        batcher.on_broken = lambda: self._start(self._mend(model.folder, served))
         self._open.add(batcher)
-        loop = asyncio.get_running_loop()
-        weakref.finalize(served, self._on_let_go, loop, batcher).atexit = False
+        before = self._catalog.get(card.name)
         self._catalog.add(served)
+        if before is not None:
+            self._start(self._close(before))
         if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_seats(model.folder, reference))
+            self._start(self._add_large_seats(model.folder, served))
 
-    def _on_let_go(self, loop: asyncio.AbstractEventLoop, batcher: Batcher) -> None:
-        if not self._closing and not loop.is_closed():
-            loop.call_soon_threadsafe(lambda: self._start(self._close(batcher)))
+    async def _close(self, model: ServedModel) -> None:
+        """Frees the engines of a version that is no longer in the catalog, once nobody uses them."""
+        await model.unused()
+        await model.batcher.close()
+        self._open.discard(model.batcher)
 
-    async def _close(self, batcher: Batcher) -> None:
-        await batcher.close()
-        self._open.discard(batcher)
+    def _is_served(self, model: ServedModel) -> bool:
+        return self._catalog.get(model.card.name) is model
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -214,49 +204,50 @@ class Models:
             return  # a refusal is for the caller, who may have left
         _log.error("unforeseen", exc_info=error)
 
-    async def _add_large_seats(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
+    async def _add_large_seats(self, folder: Path, model: ServedModel) -> None:
         """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
-        if (model := reference()) is None:
-            return
-        card = model.card
-        del model
+        lanes = model.batcher.lanes
         try:
-            seats = await asyncio.to_thread(load_large_seats, folder, card, self._config)
+            seats = await asyncio.to_thread(load_large_seats, folder, model.card, self._config)
         except (BundleError, StartupError, OSError) as error:
-            _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
+            _log.warning("%s is served in fp32: %s", model, error)
             return
-        if (model := reference()) is not None:
-            model.batcher.lanes.add_large(seats)
+        if self._is_served(model) and model.batcher.lanes is lanes:
+            lanes.add_large(seats)
             model.precision = "bf16"
             _log.info("%s: large batches are computed in bf16 from now on", model)
+        else:
+            await asyncio.to_thread(close_seats, seats)
 
-    async def _mend(self, folder: Path, reference: weakref.ref[ServedModel]) -> None:
+    async def _mend(self, folder: Path, model: ServedModel) -> None:
         """Rebuilds the engines of a model until they work or nobody needs it; whatever fails, it is tried again."""
-        config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
-        if (model := reference()) is not None:
+        with model.in_use():
             broken = model.batcher.lanes
             await model.batcher.finish_computing()
-            del model
             await asyncio.to_thread(broken.close)  # before the new ones are loaded: there may be no room for both
         for pause_s in chain(_MEND_PAUSES_S, repeat(_MEND_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
-            if (model := reference()) is None:
-                return
-            if self._catalog.get(model.card.name) is not model:
+            if not self._is_served(model):
                 model.batcher.fail_waiting(f"an engine of {model} broke, and it is no longer served: try again")
                 return
-            try:
-                loaded = await asyncio.to_thread(load_lanes, folder, model.card, config)
-            except (BundleError, StartupError, OSError) as error:
-                _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
-            except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
-                _log.exception("%s: its engines cannot be rebuilt yet", model)
-            else:
-                model.batcher.mend(loaded.lanes)
-                model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
-                model.statistics.engine_rebuilt()
-                _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
-                if self._config.precision == "bf16" and loaded.precision == "fp32":
-                    self._start(self._add_large_seats(folder, reference))
-                return
-            del model
+            with model.in_use():
+                if await self._rebuild(folder, model):
+                    return
+
+    async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
+        config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
+        try:
+            loaded = await asyncio.to_thread(load_lanes, folder, model.card, config)
+        except (BundleError, StartupError, OSError) as error:
+            _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
+            return False
+        except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
+            _log.exception("%s: its engines cannot be rebuilt yet", model)
+            return False
+        model.batcher.mend(loaded.lanes)
+        model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
+        model.statistics.engine_rebuilt()
+        _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
+        if config.precision == "bf16" and loaded.precision == "fp32":
+            self._start(self._add_large_seats(folder, model))
+        return True

@@ -112,16 +112,17 @@ class GeneratorService:
                 request = pb.GenerateRequest.FromString(body)
             except DecodeError as error:
                 raise refuse_message(pb.GenerateRequest) from error
-            return self._admit_parsed_latents(request, call)
+            model = self._find_model(request, call)
+            return model, self._admit_parsed_latents(request, model, call)
         async with self._parser.parsed(pb.GenerateRequest, body) as request:
-            return await run_in_thread(self._admit_parsed_latents, request, call)
+            model = self._find_model(request, call)
+            return model, await run_in_thread(self._admit_parsed_latents, request, model, call)
 
-    def _admit_parsed_latents(self, request: pb.GenerateRequest, call: Call) -> tuple[ServedModel, AdmittedLatents]:
-        model = self._find_model(request, call)
+    def _admit_parsed_latents(self, request: pb.GenerateRequest, model: ServedModel, call: Call) -> AdmittedLatents:
         latents, name = sent_latents(request), format_name(request)
         admitted = admit_latents(latents, name, call.remaining_s, model.card, self._config)
         call.rows = admitted.rows
-        return model, admitted
+        return admitted
 
     async def _admit_images(self, body: bytes, call: Call) -> tuple[ServedModel, AdmittedImages]:
         async with self._parser.parsed(pb.TranslateRequest, body) as request:
@@ -145,6 +146,7 @@ class GeneratorService:
         if model is None or request.version not in (0, model.card.version):
             served = {name: model.card.version for name, model in self._catalog.items()}
             model = self._catalog[find_model(request.model, request.version, served)]
+        call.use(model)
         call.version = model.card.version
         return model
 

@@ -36,7 +36,7 @@ class _Form(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """A request that may be computed. It holds on to the model, which cannot go away before the answer is made."""
+    """A request that may be computed."""
 
     model: ServedModel
     form: _Form
@@ -99,6 +99,7 @@ class ModelInfer:
         if model is None or model.card is not card:  # another version is served by now
             return None
         call.model, call.version, call.rows = card.name, card.version, said.rows
+        call.use(model)
         check_time(call.remaining_s)
         return _Read(model, form, said.with_values(data))
 
@@ -126,6 +127,7 @@ class ModelInfer:
             message.request_id = sent.request_id
         call.model = request.model_name
         model = self._find(request.model_name, request.model_version)
+        call.use(model)
         call.version = model.card.version
         form = self._form(model)
         if in_thread or any(len(values) > _SLOW_VALUES for values in sent.typed.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from exporter.bundle import OUTPUT_PIXELS, version_folder
 from ganserve.v1 import generator_pb2 as pb
@@ -25,6 +27,7 @@ from server.errors import NotServed, Unavailable
 from server.lanes import Lanes, Seat
 from server.models import IndexEntry
 from tests.server.held_run import HeldRun, settle, until
+from tests.server.inference_requests import infer_request
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
 
 PIXELS = frozenset({OUTPUT_PIXELS})
@@ -59,26 +62,30 @@ async def test_a_newer_version_takes_over(server: Server, repository: Path) -> N
 
 async def test_requests_that_found_the_old_version_are_answered_by_it(server: Server, repository: Path) -> None:
     old = server.catalog["tiny"]
+    old.enter()  # as one whose request is still being read
     publish_tiny_bundle(repository, version=2, seed=7)
     with old.batcher.held():
         waiting = asyncio.create_task(old.batcher.submit(LATENTS, PIXELS))
         await until(lambda: old.batcher.queued_rows == 3)
         await server.models.load("tiny")
     np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
-    late = await old.batcher.submit(LATENTS, PIXELS)  # it found the model before the swap, and was still being read
+    late = await old.batcher.submit(LATENTS, PIXELS)
     np.testing.assert_array_equal(late[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    old.leave()
 
 
 async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(server: Server, repository: Path) -> None:
     old = server.catalog["tiny"]
-    batcher = old.batcher
+    engines = [weakref.ref(getattr(seat.run, "__self__")) for seat in old.batcher.lanes.seats]  # noqa: B009 - of a method
     publish_tiny_bundle(repository, version=2)
-    await server.models.load("tiny")
-    assert server.models.open_batchers == 2
-    del old
+    with old.in_use():
+        await server.models.load("tiny")
+        await settle()
+        assert server.models.open_batchers == 2
     await until(lambda: server.models.open_batchers == 1)
+    assert not any(engine() for engine in engines)  # although `old` is still known
     with pytest.raises(Unavailable):
-        await batcher.submit(LATENTS, PIXELS)
+        await old.batcher.submit(LATENTS, PIXELS)
 
 
 async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, repository: Path) -> None:
@@ -106,18 +113,56 @@ async def test_a_model_that_is_not_there_cannot_be_loaded_or_unloaded(server: Se
 
 async def test_unloading_waits_for_those_who_are_being_answered(server: Server) -> None:
     batcher = server.catalog["tiny"].batcher
+    model = server.catalog["tiny"]
+    model.enter()
     with batcher.held():
-        model = server.catalog["tiny"]
         waiting = asyncio.create_task(batcher.submit(LATENTS, PIXELS))
         unloading = asyncio.create_task(server.models.unload("tiny"))
         await until(lambda: "tiny" not in server.catalog)
         assert not unloading.done()
     np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
     assert not unloading.done()
-    del model
+    model.leave()
     await unloading
+    assert server.models.open_batchers == 0
     await server.models.load("tiny")
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+async def test_requests_that_were_refused_late_or_failed_keep_no_version(
+    server: Server, connect: Callable[[Server], grpc.aio.Channel], repository: Path, *, swapped: bool
+) -> None:
+    generator: Any = GeneratorStub
+    inference: Any = GRPCInferenceServiceStub
+    channel = connect(server)
+    generate, infer = generator(channel).Generate, inference(channel).ModelInfer
+    good, bad = infer_request(LATENTS), infer_request(np.full((3, 4), np.nan, np.float32))
+    seeded = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
+    too_many = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=1 << 30))
+    batcher = server.catalog["tiny"].batcher
+    outcomes: list[Any] = [*await asyncio.gather(infer(bad), generate(too_many), return_exceptions=True)]
+    with batcher.held():
+        late = [infer(good, timeout=0.2), generate(seeded, timeout=0.2)]
+        outcomes += await asyncio.gather(*late, return_exceptions=True)
+        gone = infer(good)
+        await until(lambda: batcher.queued_rows == 3)
+        gone.cancel()
+        await until(lambda: batcher.queued_rows == 0)
+    seat = batcher.lanes.seats[0]
+    run, seat.run, seat.probe = seat.run, fail, None
+    outcomes += await asyncio.gather(infer(good), generate(seeded), return_exceptions=True)
+    seat.run = run
+    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
+    assert await infer(good)
+    await until(lambda: server.catalog["tiny"].users == 0)
+    if swapped:
+        publish_tiny_bundle(repository, version=2)
+        await server.models.load("tiny")
+        await until(lambda: server.models.open_batchers == 1)
+    else:
+        await asyncio.wait_for(server.models.unload("tiny"), 20)
+        assert server.models.open_batchers == 0
 
 
 async def test_the_index_tells_every_version_and_its_state(server: Server, repository: Path) -> None:
