@@ -63,7 +63,7 @@ def find_model(name: str, version: int, served: Mapping[str, int]) -> str:
         names = sorted(served)
         listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
         wanted = f"no model {quote(name)} is served" if name else "model is empty"
-        raise NotServed(f"{wanted}: use one of {listed}")
+        raise NotServed(f"{wanted}: " + (f"use one of {listed}" if served else "none is now, so try again once one is"))
     if version not in (0, served[name]):
         raise NotServed(
             f"version {version} of {name!r} is not served: use version {served[name]}, or 0 for the newest one"

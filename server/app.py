@@ -64,6 +64,7 @@ class Server:
             ],
         )
         answering = Answering(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
+        self.metrics.watch_unsent(lambda: answering.unsent_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         handlers = {method: answering.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

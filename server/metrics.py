@@ -45,6 +45,7 @@ class Metrics(Collector):
         self._build = (_version_of("ganserve"), platform.python_version(), _version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
+        self._unsent_bytes: Callable[[], int] = lambda: 0
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -55,6 +56,10 @@ class Metrics(Collector):
         """Has these asked, in a thread of the endpoint, whenever somebody looks."""
         self._unread_images = unread_images
         self._input_bytes = input_bytes
+
+    def watch_unsent(self, unsent_bytes: Callable[[], int]) -> None:
+        """Has this asked in the same way."""
+        self._unsent_bytes = unsent_bytes
 
     def request_answered(self, call: Call, status: str, reason: str = "") -> None:
         """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`."""
@@ -69,6 +74,8 @@ class Metrics(Collector):
         unread, size = self._unread_images(), self._input_bytes()
         yield _gauge("unread_images", "Images that wait to be decoded or resized, or are being so.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the images that are in work, as they came and read.", [], [((), size)])
+        unsent = self._unsent_bytes()
+        yield _gauge("unsent_bytes", "Bytes of answers that are made and not taken by callers.", [], [((), unsent)])
         yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
         yield _gauge("build_info", "1 for what serves.", ["version", "python", "onnxruntime"], [(self._build, 1)])
 

@@ -55,6 +55,11 @@ def test_a_message_never_repeats_much_of_what_the_caller_sent() -> None:
     assert len(str(error.value)) < 500
 
 
+def test_where_nothing_is_served_no_name_is_proposed() -> None:
+    with pytest.raises(NotServed, match=r"no model 'tiny' is served: none is now, so try again once one is$"):
+        find_model("tiny", 0, {})
+
+
 def test_sent_latents_are_read_as_they_are() -> None:
     values = np.arange(8, dtype="<f4").reshape(2, 4)
     admitted = admit_tiny(sent_latents("FLOAT32", (2, 4), values.tobytes()))

@@ -93,6 +93,8 @@ def test_the_input_in_work_is_asked_for_when_somebody_looks(metrics: Metrics) ->
     unread = [3]
     metrics.watch_input(lambda: unread[0], lambda: 500)
     assert (value(metrics, "unread_images"), value(metrics, "input_bytes")) == (3, 500)
+    metrics.watch_unsent(lambda: 70)
+    assert value(metrics, "unsent_bytes") == 70
     unread[0] = 4
     assert value(metrics, "unread_images") == 4
 
