@@ -12,46 +12,19 @@ import click
 from rich.table import Table
 
 from trainer.checkpoint import RunFolder
-from trainer.config import AnyConfig, check_config, check_flags, override, to_json, with_channels
+from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override, to_json, with_channels
 from trainer.data import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
+from trainer.flags import FIELDS, training_flags
 from trainer.kinds import Data, check_data, describe_data, foresee_growth, load_data
 from trainer.loop import Summary, choose_device, train
+from trainer.precision import choose_precision
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
 
 EXIT_DIVERGED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-
-# Flags that set fields of the config; a name with a dot is a field of the network.
-_FIELDS = {
-    "data_root": "data_root",
-    "max_corrupt": "max_corrupt_images",
-    "batch_size": "batch_size",
-    "optimizer": "optimizer",
-    "n_critic": "n_critic",
-    "clip_value": "clip_value",
-    "gp_weight": "gp_weight",
-    "div_k": "div_k",
-    "div_p": "div_p",
-    "drift": "drift",
-    "cycle_weight": "cycle_weight",
-    "identity_weight": "identity_weight",
-    "pool_images": "pool_images",
-    "keep_epochs": "keep_epochs",
-    "mirror": "mirror",
-    "domains": "domains",
-    "stabilise_images": "growth.stabilise_images",
-    "fade_images": "growth.fade_images",
-    "residual_blocks": "network.residual_blocks",
-    "critic_norm": "network.critic_norm",
-    "image_size": "network.image_size",
-    "latent_dim": "network.latent_dim",
-    "width": "network.width",
-    "seed": "seed",
-    "device": "device",
-}
 
 
 class _StopOnSignal:
@@ -79,41 +52,7 @@ class _StopOnSignal:
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
-@click.option("--model", help=f"What to train: {', '.join(MODELS)}, or all of them in turn.", metavar="MODEL")
-@click.option("--preset", help="A recipe of the model; by default the one that fits the data set.", metavar="ID")
-@click.option("--dataset", help="digits, mnist, fashion-mnist, folder:PATH or zip:PATH.", metavar="DATA")
-@click.option("--data-root", help="Where mnist and fashion-mnist lie, or are downloaded to.", metavar="FOLDER")
-@click.option("--max-corrupt", type=int, help="Unreadable images to skip before giving up.")
-@click.option("--epochs", type=int, help="Passes over the data.")
-@click.option("--steps", type=int, help="Batches of real images, instead of --epochs.")
-@click.option("--images", type=int, help="Real images in all batches, instead of --epochs.")
-@click.option("--batch-size", type=int)
-@click.option("--lr", type=float, help="Learning rate of both networks.")
-@click.option("--optimizer", metavar="[adam|rmsprop|sgd]")
-@click.option("--n-critic", type=int, help="Discriminator updates a generator update.")
-@click.option("--clip-value", type=float, help="wgan: critic weights are kept within +- this.")
-@click.option("--gp-weight", type=float, help="wgan-gp: weight of the gradient penalty.")
-@click.option("--div-k", type=float, help="wgan-div: weight of the penalty.")
-@click.option("--div-p", type=float, help="wgan-div: power of the gradient's norm.")
-@click.option("--drift", type=float, help="Weight of the critic's mean squared score of reals.")
-@click.option("--stabilise-images", type=int, help="pggan: real images shown at each size.")
-@click.option("--fade-images", type=int, help="pggan: real images shown while a new size fades in.")
-@click.option("--domains", nargs=2, metavar="A B", help="cyclegan: names of the domains, and so of the bundles.")
-@click.option("--cycle-weight", type=float, help="cyclegan: weight of the way there and back.")
-@click.option("--identity-weight", type=float, help="cyclegan: weight of leaving be what belongs to a domain.")
-@click.option("--pool-images", type=int, help="cyclegan: earlier fakes that a discriminator is shown.")
-@click.option("--mirror/--no-mirror", default=None, help="cyclegan: show half of the images mirrored.")
-@click.option("--residual-blocks", type=int, help="cyclegan: depth of the generators.")
-@click.option("--keep-epochs", type=int, help="cyclegan: keep the networks of every so many epochs.")
-@click.option("--critic-norm", metavar="[batch|instance|layer|none]", help="Normalisation in the discriminator.")
-@click.option("--image-size", type=int, help="Height and width, in pixels.")
-@click.option("--latent-dim", type=int)
-@click.option("--width", type=float, help="Multiplies the features of every hidden layer.")
-@click.option("--seed", type=int)
-@click.option("--device", metavar="[auto|cpu|cuda]")
-@click.option("--out", type=click.Path(path_type=Path), help="Where run folders are made.  [default: runs]")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with this run.", metavar="RUN")
-@click.option("--dry-run", is_flag=True, help="Print the resolved config and exit.")
+@training_flags
 def main(
     *, model: str | None, preset: str | None, dataset: str | None, resume: Path | None, dry_run: bool, **flags: Any
 ) -> None:
@@ -157,14 +96,14 @@ def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[st
     config = override(choose_preset(model, preset, dataset), settings)
     check_config(config)
     check_flags(config, (field.rpartition(".")[2] for field in settings))
-    choose_device(config.device)
-    return config
+    precision = flags["precision"] or "auto"
+    chosen = choose_precision(precision, choose_device(config.device), gains=gains_by_bf16(config))
+    return override(config, {"precision": chosen})
 
 
 def _settings(flags: dict[str, Any]) -> dict[str, Any]:
-    settings = {_FIELDS[name]: value for name, value in flags.items() if name in _FIELDS}
-    if "lr" in flags:
-        settings |= {"generator_lr": flags["lr"], "discriminator_lr": flags["lr"]}
+    both = {"generator_lr": flags["lr"], "discriminator_lr": flags["lr"]} if "lr" in flags else {}
+    settings = both | {FIELDS[name]: value for name, value in flags.items() if name in FIELDS}
     lengths = [name for name in ("epochs", "steps", "images") if name in flags]
     if len(lengths) > 1:
         raise UserError(f"{' and '.join(f'--{name}' for name in lengths)}: give one of them")

@@ -16,6 +16,7 @@ from trainer.errors import UserError
 from trainer.growth import GrowthConfig, check_growth
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
+from trainer.precision import Precision
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
@@ -25,12 +26,13 @@ DomainName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9]{1,20}\Z")]
 
 OptimizerName = Literal["adam", "rmsprop", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
+OnCollapse = Literal["warn", "stop"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What every training has."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = 3
 
     # What is trained, and on what.
     model: str
@@ -50,12 +52,16 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     betas: tuple[Beta, Beta] = (0.5, 0.999)  # of Adam
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     device: DeviceName = "auto"
+    precision: Precision = "fp32"  # of the layers in a step
+    deterministic: bool = False  # on CUDA: the same run gives the same bits, more slowly; a CPU always does
 
     # What is written, and when. Samples and a checkpoint are written at the end of every epoch too.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
     evaluate_every_steps: Positive = 100  # at the end of the epoch that passes so many; best is chosen at these
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
+    best_by: str = ""  # the figure that chooses the best checkpoint; "": the first that this kind of training measures
+    on_collapse: OnCollapse = "warn"  # what is done when a training is found to lead nowhere
 
 
 class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="gan"):
@@ -114,7 +120,7 @@ _READ_BY_CONSTRAINT = {
 }
 
 # Flags that are not named after their field.
-_FLAGS = {"generator_lr": "lr", "discriminator_lr": "lr", "max_corrupt_images": "max-corrupt"}
+_FLAGS = {"max_corrupt_images": "max-corrupt", "evaluate_every_steps": "eval-every"}
 
 
 def check_config(config: AnyConfig) -> None:
@@ -173,7 +179,14 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`").split(".")[-1].partition("[")[0]
+        if field == "generator_lr" and settings.get(field) == settings.get("discriminator_lr"):
+            field = "lr"  # one flag sets both
         raise UserError(f"--{_flag(field)}: {reason[0].lower()}{reason[1:]}") from None
+
+
+def gains_by_bf16(config: AnyConfig) -> bool:
+    """Whether a step of this training is faster in bf16 where the device has instructions for it."""
+    return isinstance(config, GanConfig) and ARCHITECTURES[config.network.architecture].gains_by_bf16
 
 
 def with_channels(config: Config, channels: int) -> Config:

@@ -7,6 +7,7 @@ Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adv
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -72,8 +73,13 @@ class CycleResult:
 
 def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
     """Builds networks and optimisers from torch's global random state."""
-    generator_ab, generator_ba = (build_translator(config.network).to(device) for _ in range(2))
-    discriminator_a, discriminator_b = (build_patch_discriminator(config.network).to(device) for _ in range(2))
+    layout = torch.channels_last  # in which convolutions are fastest
+    generator_ab, generator_ba = (
+        build_translator(config.network).to(device).to(memory_format=layout) for _ in range(2)
+    )
+    discriminator_a, discriminator_b = (
+        build_patch_discriminator(config.network).to(device).to(memory_format=layout) for _ in range(2)
+    )
     network = config.network
     image_shape = (network.channels, network.image_size, network.image_size)
     return CycleState(
@@ -105,15 +111,17 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
 
     for discriminator in discriminators:
         discriminator.requires_grad_(False)  # their weight gradients would be thrown away
-    fake_b, fake_a = state.generator_ab(real_a), state.generator_ba(real_b)
-    adversarial = _least_squares(state.discriminator_a(fake_a), 1.0) + _least_squares(
-        state.discriminator_b(fake_b), 1.0
+    to_b, to_a = _exactly(state.generator_ab), _exactly(state.generator_ba)
+    fake_b, fake_a = to_b(real_a), to_a(real_b)
+    scores_a, scores_b = (
+        _exactly(network)(fake) for network, fake in zip(discriminators, (fake_a, fake_b), strict=True)
     )
-    cycle = F.l1_loss(state.generator_ba(fake_b), real_a) + F.l1_loss(state.generator_ab(fake_a), real_b)
+    adversarial = _least_squares(scores_a, 1.0) + _least_squares(scores_b, 1.0)
+    cycle = F.l1_loss(to_a(fake_b), real_a) + F.l1_loss(to_b(fake_a), real_b)
     loss = adversarial + config.cycle_weight * cycle
     identity = torch.zeros((), device=state.device)
     if config.identity_weight:  # what already belongs to a domain should stay as it is (section 5.2)
-        identity = F.l1_loss(state.generator_ab(real_b), real_b) + F.l1_loss(state.generator_ba(real_a), real_a)
+        identity = F.l1_loss(to_b(real_b), real_b) + F.l1_loss(to_a(real_a), real_a)
         loss = loss + config.identity_weight * identity
     _update(state.generator_optimizer, loss)
     for discriminator in discriminators:
@@ -123,7 +131,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
     discriminator_loss = torch.zeros((), device=state.device)
     pairs = ((real_a, state.pool_a.query(fake_a)), (real_b, state.pool_b.query(fake_b)))
     for discriminator, (reals, fakes) in zip(discriminators, pairs, strict=True):
-        real_scores, fake_scores = discriminator(reals), discriminator(fakes)
+        real_scores, fake_scores = _exactly(discriminator)(reals), _exactly(discriminator)(fakes)
         scores.append((real_scores.detach().mean(), fake_scores.detach().mean()))
         # Halved, so that a discriminator learns slowly beside its translator (section 7.1).
         discriminator_loss = discriminator_loss + 0.5 * (
@@ -153,6 +161,11 @@ def linear_decay(progress: float, constant_share: float) -> float:
 def _least_squares(scores: Tensor, target: float) -> Tensor:
     """Mean squared distance to the label (Mao et al. 2017, "Least Squares Generative Adversarial Networks", eq. 9)."""
     return (scores - target).square().mean()
+
+
+def _exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A network whose output is as exact as its input, also if its layers compute in bf16."""
+    return lambda images: network(images).to(images.dtype)
 
 
 def _update(optimizer: Optimizer, loss: Tensor) -> None:

@@ -12,6 +12,7 @@ from trainer.config import CycleConfig
 from trainer.cycle_step import CycleState, cycle_step, linear_decay, new_cycle_state
 from trainer.data import on_device, stream_indices, to_unit_range
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
+from trainer.precision import autocast
 from trainer.training import Evaluation, Measurements, Row, Training
 from trainer.unpaired import UnpairedData, sha256_of_unpaired
 
@@ -73,7 +74,8 @@ class CycleTraining(Training):
         """See `Training`."""
         real_a, real_b = self._batch()
         factor = linear_decay(progress, self._config.constant_lr_share)
-        result = cycle_step(self._state, self._config, real_a, real_b, factor)
+        with autocast(self._config.precision, self._state.device):
+            result = cycle_step(self._state, self._config, real_a, real_b, factor)
         return {
             "d_loss": result.discriminator_loss,
             "g_loss": result.generator_loss,

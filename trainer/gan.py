@@ -18,6 +18,7 @@ from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES
+from trainer.precision import autocast
 from trainer.step import GanState, new_state, train_step
 from trainer.training import Evaluation, Measurements, Row, Training
 
@@ -105,13 +106,15 @@ class GanTraining(Training):
         state.trained_size = self.output_size
         indices = stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data))
         reals = self._reals(self._images[indices.to(self._images.device)].to(state.device))
-        result = train_step(state, self._config, reals)
+        with autocast(self._config.precision, state.device):
+            result = train_step(state, self._config, reals)
         measured: dict[str, Tensor | None] = {
             "d_loss": result.discriminator_loss,
             "g_loss": result.generator_loss,
             "d_real": result.real_score,
             "d_fake": result.fake_score,
             "d_fake_after": result.fake_score_after,
+            "d_accuracy": result.accuracy,
         }
         if self._config.growth is not None:
             measured |= {"resolution": torch.tensor(self.output_size), "alpha": torch.tensor(self.fade)}

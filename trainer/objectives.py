@@ -102,6 +102,13 @@ OBJECTIVES.add("wgan-gp", Objective(wasserstein_critic_loss, wasserstein_generat
 OBJECTIVES.add("wgan-div", Objective(wasserstein_critic_loss, wasserstein_generator_loss, "divergence"))
 
 
+def read_accuracy(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> Tensor | None:
+    """The share of images whose logit has the right sign, a scalar; None for critics, whose zero means nothing."""
+    if not objective.scores_are_probabilities:
+        return None
+    return torch.cat([real_logits > 0, fake_logits < 0]).float().mean()
+
+
 def read_scores(objective: Objective, logits: Tensor) -> Tensor:
     """The mean D(x) that a user reads: a probability for GANs, the raw score for critics; a scalar."""
     return (torch.sigmoid(logits) if objective.scores_are_probabilities else logits).mean()

@@ -113,6 +113,18 @@ RECIPES = (
         "dcgan", "dcgan-upsample32", "mnist", "upsampling, 3x3 convolutions", "dcgan-upsample", 32, **_GENERATOR_FIRST
     ),
     _preset("dcgan", "dcgan-fmnist32", "fashion-mnist", "transposed convolutions", "dcgan-32", 32, epochs=50),
+    _preset(
+        "dcgan",
+        "dcgan64-mnist",
+        "mnist",
+        "64x64, a slow discriminator",
+        "dcgan-k4",
+        64,
+        lr=4e-4,
+        discriminator_lr=1e-4,
+        steps=5000,
+        batch_size=128,
+    ),
     _preset("dcgan", "dcgan64-k4", "images", "the PyTorch tutorial's", "dcgan-k4", 64, **_TUTORIAL),
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
     _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),

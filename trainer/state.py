@@ -66,7 +66,8 @@ def state_to_tensors(state: TrainingState) -> dict[str, Tensor]:
     tensors |= network_tensors(state)
     for prefix, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{prefix}.{index}.{name}": moment for name, moment in moments.items() if moment is not None}
+            named = ((name, moment) for name, moment in moments.items() if moment is not None)
+            tensors |= {f"{prefix}.{index}.{name}": moment.contiguous() for name, moment in named}
     return tensors | {f"{prefix}.images": pool.images for prefix, pool in state.pools.items()}
 
 
@@ -125,6 +126,11 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], *, may_
             moment.dtype != torch.float32 for moment in found.values()
         ):
             raise ValueError(f"the moments of parameter {index} do not fit its optimiser")
+    for index, found in moments.items():  # a fused optimiser takes it for granted that they lie in memory alike
+        moments[index] = {
+            name: moment if name == "step" else torch.empty_like(parameters[index]).copy_(moment)
+            for name, moment in found.items()
+        }
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

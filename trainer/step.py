@@ -17,7 +17,7 @@ from torch.optim.sgd import SGD
 from trainer.config import GanConfig
 from trainer.models import build_discriminator, build_generator
 from trainer.models.progressive import ProgressiveNetwork
-from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_scores
+from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_accuracy, read_scores
 from trainer.state import EMA_GENERATOR, TrainingState
 
 
@@ -66,14 +66,16 @@ class StepResult:
     discriminator_loss: Tensor  # with its penalty
     real_score: Tensor  # D(x): a probability for GANs, a raw score for critics
     fake_score: Tensor  # D(G(z)) before the generator's update
+    accuracy: Tensor | None  # share of reals and fakes that it tells from each other; None for a critic
     generator_loss: Tensor | None  # None if the generator was not updated
     fake_score_after: Tensor | None  # D(G(z)) seen by the generator's own update
 
 
 def new_state(config: GanConfig, device: torch.device) -> GanState:
     """Builds networks and optimisers from torch's global random state."""
-    generator = build_generator(config.network).to(device)
-    discriminator = build_discriminator(config.network).to(device)
+    # The layout of images and weights in which convolutions are fastest.
+    generator = build_generator(config.network).to(device).to(memory_format=torch.channels_last)
+    discriminator = build_discriminator(config.network).to(device).to(memory_format=torch.channels_last)
     ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
     return GanState(
         device=device,
@@ -86,7 +88,11 @@ def new_state(config: GanConfig, device: torch.device) -> GanState:
 
 
 def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
-    """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn."""
+    """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn.
+
+    To be called under `autocast`; losses and penalties are computed in fp32 all the same.
+    """
+    reals = reals.contiguous(memory_format=torch.channels_last)
     count = len(reals)
     wanted = _critic_steps_wanted(state, config)
     generator_loss: Tensor | None = None
@@ -99,13 +105,21 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     if fakes is None or not config.reuse_fakes:
         with torch.set_grad_enabled(turn and config.reuse_fakes):
             fakes = _new_fakes(state, config, count)
-    loss, real_score, fake_score = _update_discriminator(state, config, reals, fakes.detach())
+    loss, real_logits, fake_logits = _update_discriminator(state, config, reals, fakes.detach())
     if turn:
         kept = fakes if config.reuse_fakes else None
         generator_loss, after, _ = _update_generator(state, config, count, kept)
     state.step += 1
     state.images_seen += count
-    return StepResult(loss, real_score, fake_score, generator_loss, after)
+    objective = OBJECTIVES[config.objective]
+    return StepResult(
+        discriminator_loss=loss,
+        real_score=read_scores(objective, real_logits),
+        fake_score=read_scores(objective, fake_logits),
+        accuracy=read_accuracy(objective, real_logits, fake_logits),
+        generator_loss=generator_loss,
+        fake_score_after=after,
+    )
 
 
 def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tensor:
@@ -114,18 +128,19 @@ def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tenso
 
 
 def _new_fakes(state: GanState, config: GanConfig, count: int) -> Tensor:
-    fakes: Tensor = state.generator(sample_latents(config, count, state.device))
+    latents = sample_latents(config, count, state.device)
+    fakes: Tensor = state.generator(latents).to(latents.dtype)
     return fakes
 
 
 def _update_discriminator(
     state: GanState, config: GanConfig, reals: Tensor, fakes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One discriminator update; returns (loss, D(x), D(G(z)))."""
+    """One discriminator update; returns (loss, logits of reals, logits of fakes)."""
     objective = OBJECTIVES[config.objective]
     critic = state.discriminator
     # Two forwards, not one on the joined batch: batch norm must see reals and fakes apart.
-    real_logits, fake_logits = critic(reals), critic(fakes)
+    real_logits, fake_logits = critic(reals).to(reals.dtype), critic(fakes).to(fakes.dtype)
     loss = objective.discriminator_loss(real_logits, fake_logits) * config.discriminator_loss_scale
     if objective.constraint == "gradient-penalty":
         loss = loss + config.gp_weight * gradient_penalty(critic, reals, fakes)
@@ -140,7 +155,7 @@ def _update_discriminator(
         with torch.no_grad():
             for parameter in critic.parameters():  # all of them, as in the paper, batch norm's too; buffers never
                 parameter.clamp_(-config.clip_value, config.clip_value)
-    return loss.detach(), read_scores(objective, real_logits.detach()), read_scores(objective, fake_logits.detach())
+    return loss.detach(), real_logits.detach(), fake_logits.detach()
 
 
 def _update_generator(
@@ -151,7 +166,7 @@ def _update_generator(
     if fakes is None:
         fakes = _new_fakes(state, config, count)
     state.discriminator.requires_grad_(False)  # its weight gradients would be thrown away
-    logits = state.discriminator(fakes)
+    logits = state.discriminator(fakes).to(fakes.dtype)
     loss = objective.generator_loss(logits)
     state.generator_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

@@ -43,7 +43,7 @@ def test_a_pass_over_the_data_shows_every_image_once(monkeypatch: pytest.MonkeyP
         shown.append(reals)
         state.images_seen += len(reals)
         nothing = torch.zeros(())
-        return StepResult(nothing, nothing, nothing, None, None)
+        return StepResult(nothing, nothing, nothing, None, None, None)
 
     monkeypatch.setattr(gan, "train_step", only_count)
     config = fixed_config(batch_size=6)
