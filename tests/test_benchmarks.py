@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
-from benchmarks import serving, training
+from benchmarks import precision_spread, serving, train_throughput, training
+from benchmarks.tutorial_loop import PictureFiles, TutorialLoop
+from trainer.config import override
 
 SHORT = ["--seconds", "0.05", "--rounds", "1"]
 
@@ -17,8 +21,9 @@ SHORT = ["--seconds", "0.05", "--rounds", "1"]
     [
         (training.main, ["--model", "gan", "--device", "cpu"], 4),
         (serving.main, ["--preset", "dcgan-digits"], 8),
+        (train_throughput.main, ["--preset", "dcgan-fmnist32", "--pictures", "256", "--device", "cpu"], 3),
     ],
-    ids=["training", "serving"],
+    ids=["training", "serving", "train_throughput"],
 )
 def test_a_benchmark_prints_a_table_and_writes_the_same_as_json(
     command: click.Command, arguments: list[str], rows: int, tmp_path: Path
@@ -31,3 +36,32 @@ def test_a_benchmark_prints_a_table_and_writes_the_same_as_json(
     assert all(row["images/s"] > 0 for row in written["rows"])
     assert {"processor", "cores", "torch"} <= written["machine"].keys()
     assert written["title"] in " ".join(result.output.split())
+
+
+def test_the_spread_of_seeds_is_the_unit_of_what_bf16_changes(tmp_path: Path) -> None:
+    exact = np.array([[0.0, 10.0], [2.0, 14.0]])  # standard deviations: sqrt 2, and sqrt 8
+    median, largest = precision_spread.compare(exact, exact + np.array([1.0, 4.0]))
+    assert (median, largest) == pytest.approx(((0.5**0.5 + 2**0.5) / 2, 2**0.5))
+
+
+def test_curves_are_compared_over_seeds(tmp_path: Path) -> None:
+    out = tmp_path / "spread.json"
+    arguments = ["--model", "gan", "--preset", "gan-digits", "--steps", "10", "--seeds", "2", "--out", str(out)]
+    result = CliRunner().invoke(precision_spread.main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["curve"] for row in rows] == [*precision_spread.CURVES, "score"]
+    assert all(row["its spread"] > 0 for row in rows)
+
+
+def test_the_tutorials_loop_trains_both_networks_on_picture_files(tmp_path: Path) -> None:
+    config = override(train_throughput.config_of("dcgan-fmnist32"), {"network.width": 0.125})
+    pixels = torch.randint(0, 256, (8, 1, 32, 32), dtype=torch.uint8)
+    train_throughput.write_pictures(pixels, tmp_path)
+    data = PictureFiles(tmp_path, 32, 1)
+    batch = torch.stack([data[index] for index in range(len(data))])
+    torch.testing.assert_close((batch + 1) * 127.5, pixels.float(), atol=1e-3, rtol=0)
+    loop = TutorialLoop(config, torch.device("cpu"))
+    losses = [loop.iterate(batch) for _ in range(12)]
+    assert losses[-1][0] < losses[0][0]  # on eight pictures, the discriminator learns at once
+    assert losses[-1][2] > losses[-1][3]

@@ -1,0 +1,105 @@
+"""Whether bf16 changes what a training does: its curves beside those of fp32, over several seeds.
+
+    python -m benchmarks.precision_spread [--model dcgan] [--preset dcgan-digits] [--steps 600] [--seeds 4] [--out FILE]
+
+Each curve is averaged over windows of steps. A row tells how far the mean over the bf16 seeds is from that over the
+fp32 seeds, in units of the standard deviation over the fp32 seeds: values around 1 or less are what another choice of
+seeds would do as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.report import report
+from trainer.config import GanConfig, override, with_channels
+from trainer.data import ImageData
+from trainer.errors import UserError
+from trainer.gan import GanTraining
+from trainer.kinds import load_data
+from trainer.loop import choose_device
+from trainer.presets import choose_preset
+from trainer.progress import Progress
+
+WINDOWS = 10
+CURVES = ("d_loss", "g_loss", "d_real", "d_fake")
+
+
+def curves_of(training: GanTraining, steps: int) -> dict[str, NDArray[np.float64]]:
+    """Trains; returns each curve as means over windows, (WINDOWS,), and the final score as one value."""
+    values: dict[str, list[float]] = {name: [] for name in CURVES}
+    for _ in range(steps):
+        measured = training.train_step(0.0)
+        for name in CURVES:
+            value = measured[name]
+            values[name].append(np.nan if value is None else value.item())
+    means = {
+        name: np.array([np.nanmean(window) for window in np.array_split(np.array(curve), WINDOWS)])
+        for name, curve in values.items()
+    }
+    score = training.evaluate().score
+    return means | {"score": np.array([np.nan if score is None else score])}
+
+
+def compare(exact: NDArray[np.float64], reduced: NDArray[np.float64]) -> tuple[float, float]:
+    """How far two sets of curves (seeds, windows) are apart, in standard deviations of the first over seeds.
+
+    Returns the median and the largest over windows.
+    """
+    spread = exact.std(axis=0, ddof=1)
+    apart = np.abs(reduced.mean(axis=0) - exact.mean(axis=0)) / np.maximum(spread, np.finfo(float).eps)
+    return float(np.median(apart)), float(apart.max())
+
+
+@click.command()
+@click.option("--model", default="dcgan", show_default=True)
+@click.option("--preset", default="dcgan-digits", show_default=True)
+@click.option("--data-root", default="data", show_default=True, help="Where mnist and fashion-mnist lie.")
+@click.option("--steps", type=click.IntRange(WINDOWS), default=600, show_default=True)
+@click.option("--seeds", type=click.IntRange(2), default=4, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device: str, out: Path | None) -> None:
+    """Trains the same preset in both precisions, with several seeds."""
+    where = choose_device(device)
+    try:
+        config = override(choose_preset(model, preset, None), {"data_root": data_root})
+        data = load_data(config, Progress())
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+    if not isinstance(config, GanConfig) or not isinstance(data, ImageData):
+        raise click.ClickException(f"--model {model}: choose one that makes images from latents")
+    config = with_channels(config, data.channels)
+    found: dict[str, list[dict[str, NDArray[np.float64]]]] = {"fp32": [], "bf16": []}
+    for seed in range(seeds):
+        for precision, curves in found.items():
+            torch.manual_seed(seed)
+            training = GanTraining(override(config, {"precision": precision, "seed": seed}), data, where)
+            curves.append(curves_of(training, steps))
+            click.echo(f"seed {seed}, {precision}: score {curves[-1]['score'].item():.4g}")
+    rows: list[dict[str, Any]] = []
+    for name in (*CURVES, "score"):
+        exact, reduced = (np.stack([curves[name] for curves in found[precision]]) for precision in ("fp32", "bf16"))
+        median, largest = compare(exact, reduced)
+        rows.append(
+            {
+                "curve": name,
+                "fp32 at the end": exact[:, -1].mean().item(),
+                "its spread": exact[:, -1].std(ddof=1).item(),
+                "bf16 at the end": reduced[:, -1].mean().item(),
+                "bf16's spread": reduced[:, -1].std(ddof=1).item(),
+                "apart, median": median,
+                "apart, most": largest,
+            }
+        )
+    report(f"{model} ({preset}) on {where}, {steps} steps, {seeds} seeds; apart: in standard deviations", rows, out)
+
+
+if __name__ == "__main__":
+    main()
