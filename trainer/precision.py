@@ -14,6 +14,7 @@ import torch
 from trainer.errors import UserError
 
 Precision = Literal["fp32", "bf16"]
+_CPU_INFO = Path("/proc/cpuinfo")  # on Linux
 _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # on x86-64, and on 64-bit ARM
 
 
@@ -42,8 +43,8 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux: nothing says so there
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:  # another system: nothing says so there
         return False
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return bool(_CPU_FLAGS & set(flags.split()))
