@@ -110,7 +110,7 @@ def test_a_step_in_bf16_does_about_the_same_as_one_in_fp32(key: tuple[str, str])
     for name in ("fp32", "bf16"):
         torch.manual_seed(3)
         settings: dict[str, object] = {"precision": name, "batch_size": 16, "network.width": 0.25}
-        config = small_gan(*key, **settings)
+        config = small_gan(key[0], key[1], **settings)
         training = new_training(config, made_up_images(config), CPU)
         measured[name] = training.train_step(0.0)
     for figure in ("d_loss", "d_real", "d_fake"):
