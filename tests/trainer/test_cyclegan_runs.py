@@ -47,8 +47,8 @@ def test_a_run_exports_both_translators_named_after_the_domains(
     state = training.state
     with torch.inference_mode():
         expected = [state.generator_ab(images), state.generator_ba(images)]
-    for one, other in zip(_outputs(exported), expected, strict=True):
-        torch.testing.assert_close(one, other)
+    for made, wanted in zip(_outputs(exported), expected, strict=True):
+        torch.testing.assert_close(made, wanted)
     assert not torch.allclose(*expected)
 
 
