@@ -3,6 +3,8 @@
 python -m exporter runs/dcgan-fmnist32
 python -m exporter --module mynet:Generator --weights generator.pth --latent-dim 100 --name mynet
 python -m exporter --module mynet:Translator --weights translator.pth --input-image 3 128 128 --name mynet
+python -m exporter --tutorial-netg netG_epoch_24.pth --name faces
+python -m exporter --pickle generator.pkl --allow-pickle --latent-dim 100 --name mynet
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,9 +26,14 @@ from exporter.bundle import BundleError, ImageInput, LatentInput, check_name
 from exporter.errors import ExportError, InputError
 from exporter.terminal import Progress, print_summary
 
-_MODULE_ONLY = {"weights", "latent_dim", "input_image", "module_kwargs", "value_range"}
-_RUN_ONLY = {"checkpoint"}
 _INPUTS = {"latent_dim", "input_image"}
+# What can be exported, and the flags that go with each of them alone.
+_SOURCES = {
+    "run": {"checkpoint"},
+    "module": {"weights", "module_kwargs", "value_range", *_INPUTS},
+    "tutorial_netg": set[str](),
+    "pickle": {"allow_pickle", "value_range", *_INPUTS},
+}
 _CHECKPOINT = re.compile(r"best|last|epoch-[0-9]{4,9}")
 _MAX_INPUT_SIZE = 4096
 
@@ -78,6 +86,19 @@ def _parse_checkpoint(context: click.Context, parameter: click.Parameter, value:
     metavar="MIN MAX",
     help="The values of its images that are pixels 0 and 255.",
 )
+@click.option(
+    "--tutorial-netg",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of a run: the weights of the PyTorch DCGAN tutorial's netG.",
+)
+@click.option(
+    "--pickle",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of a run: a whole module, as torch.save(module, FILE) writes it.",
+)
+@click.option("--allow-pickle", is_flag=True, help="Let the code in that file run.")
 @click.option("--name", help="Name in the repository.  [default: the run's model]", show_default=False)
 @click.option("--version", type=click.IntRange(1, 1 << 20), help="Version.  [default: the next free one]")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
@@ -96,6 +117,9 @@ def main(
     input_image: tuple[int, int, int] | None,
     module_kwargs: dict[str, Any],
     value_range: tuple[float, float],
+    tutorial_netg: Path | None,
+    pickle: Path | None,
+    allow_pickle: bool,  # if it is not set, _check_flags has refused
     name: str | None,
     version: int | None,
     models: Path,
@@ -105,7 +129,7 @@ def main(
 ) -> None:
     """Turns RUN, or anyone's module, into proven versions of the model repository."""
     with _one_line_errors():
-        _check_flags(context, run, module)
+        _check_flags(context)
         if name is not None:
             check_name(name)
         # Importing torch takes seconds, which wrong flags and --help need not wait for.
@@ -117,15 +141,25 @@ def main(
                 from exporter.source import from_run
 
                 sources = from_run(run, checkpoint)
-            else:
-                from exporter.imported import from_module
+            elif tutorial_netg is not None:
+                from exporter.foreign_netg import from_tutorial_netg
 
-                assert module is not None
-                assert weights is not None
+                sources = [from_tutorial_netg(tutorial_netg)]
+            else:
                 if str(Path.cwd()) not in sys.path:
                     sys.path.insert(0, str(Path.cwd()))
                 row_input = _row_input(latent_dim, input_image)
-                sources = [from_module(module, weights, row_input, module_kwargs, value_range)]
+                if pickle is not None:
+                    from exporter.foreign_pickle import from_pickle
+
+                    warn = partial(click.echo, err=True)
+                    sources = [from_pickle(pickle, row_input, value_range, warn)]
+                else:
+                    from exporter.imported import from_module
+
+                    assert module is not None
+                    assert weights is not None
+                    sources = [from_module(module, weights, row_input, module_kwargs, value_range)]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
             variants = [name for name, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
             plans = plan_exports(models, names, version, fold=fold, variants=variants)
@@ -143,29 +177,40 @@ def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None)
     return ImageInput(channels=channels, height=height, width=width)
 
 
-def _check_flags(context: click.Context, run: Path | None, module: str | None) -> None:
-    if (run is None) == (module is None):
-        raise InputError("give either a run folder or --module, not both and not neither")
+def _check_flags(context: click.Context) -> None:
     given = {key for key in context.params if context.get_parameter_source(key) is not ParameterSource.DEFAULT}
     given = {key for key in given if context.params[key] is not None}
-    foreign = sorted(given & (_MODULE_ONLY if module is None else _RUN_ONLY))
+    sources = sorted(given & set(_SOURCES))
+    if len(sources) != 1:
+        raise InputError("give either a run folder or --module, --tutorial-netg or --pickle, and only one of them")
+    (source,) = sources
+    of_any = set().union(*_SOURCES.values())
+    foreign = sorted(given & (of_any - _SOURCES[source]))
     if foreign:
-        raise InputError(f"{_flag(foreign[0])} goes with {'--module' if module is None else 'a run folder'} only")
-    if module is not None:
-        missing = [_flag(key) for key in ("weights", "name") if key not in given]
+        owners = " or ".join(_flag(key) for key, flags in _SOURCES.items() if foreign[0] in flags)
+        raise InputError(f"{_flag(foreign[0])} goes with {owners} only")
+    if source == "pickle" and not context.params["allow_pickle"]:
+        raise InputError(
+            f"--pickle {context.params['pickle']}: reading a pickled module runs whatever code is in it; if you trust"
+            " whoever made it, add --allow-pickle"
+        )
+    missing = [] if source == "run" or "name" in given else ["--name"]
+    if source == "module" and "weights" not in given:
+        missing.insert(0, "--weights")
+    if source in {"module", "pickle"}:
         if not given & _INPUTS:
             missing.append("--latent-dim (or --input-image)")
-        if missing:
-            raise InputError(f"--module needs {' and '.join(missing)} too")
         if given >= _INPUTS:
             raise InputError("give --latent-dim if the module takes latents, --input-image if images, not both")
+    if missing:
+        raise InputError(f"{_flag(source)} needs {' and '.join(missing)} too")
     low, high = context.params["value_range"]
     if not -1e6 <= low < high <= 1e6:
         raise InputError(f"--value-range {low:g} {high:g}: the first must be below the second, and both within 1e6")
 
 
 def _flag(parameter: str) -> str:
-    return "--" + parameter.replace("_", "-")
+    return "a run folder" if parameter == "run" else "--" + parameter.replace("_", "-")
 
 
 @contextmanager

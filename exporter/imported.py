@@ -44,8 +44,28 @@ def from_module(
         InputError: one of them is not what it must be, or they do not fit together.
     """
     module = _build(spec, module_kwargs)
-    _load_weights(module, _read_state(weights), weights)
-    module = module.float().cpu().eval()
+    load_weights(module, read_state(weights), weights)
+    return source_of_module(module, spec, row_input, value_range)
+
+
+def source_of_module(
+    module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
+) -> Source:
+    """The source of a module that has its weights, after a trial of what it takes.
+
+    Args:
+        module: generator or translator; made float32, and set to evaluation, in place.
+        architecture: what its card calls it.
+        row_input: see `from_module`.
+        value_range: see `from_module`.
+
+    Raises:
+        InputError: it makes no images of such rows.
+    """
+    try:
+        module = module.float().cpu().eval()
+    except Exception as error:  # foreign code
+        raise InputError(f"the module cannot be moved to the CPU ({first_line(error)})") from error
     if isinstance(row_input, LatentInput):
         module = _take_flat_latents(module, row_input.latent_dim).eval()
     else:
@@ -55,7 +75,7 @@ def from_module(
         input=row_input,
         name="",
         kind="",
-        architecture=spec,
+        architecture=architecture,
         dataset="",
         value_min=value_range[0],
         value_max=value_range[1],
@@ -85,40 +105,54 @@ def _build(spec: str, module_kwargs: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
+    """Reads a state dict without running code.
+
+    Raises:
+        InputError: the file is none; the message begins with `flag`, by which the user gave it.
+    """
     if not path.is_file():
-        raise InputError(f"--weights {path}: no such file")
+        raise InputError(f"{flag} {path}: no such file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # a foreign file can break its reader in any way
         raise InputError(
-            f"--weights {path}: neither safetensors nor a state dict that loads without running code;"
-            " write it with torch.save(generator.state_dict(), file)"
+            f"{flag} {path}: neither safetensors nor a state dict that loads without running code;"
+            " write it with torch.save(generator.state_dict(), file); if it is a whole module, and you trust it,"
+            " give it with --pickle"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
+    ):
         found = f"a dict with {_name_keys(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise InputError(
-            f"--weights {path}: holds {found}, not a state dict; write it with torch.save(generator.state_dict(), file)"
+            f"{flag} {path}: holds {found}, not a state dict; write it with torch.save(generator.state_dict(), file)"
         )
     return state
 
 
-def _load_weights(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, flag: str = "--weights") -> None:
+    """Loads a state dict, whose keys may have DataParallel's prefix, into a module.
+
+    Raises:
+        InputError: it does not fit; the message begins with `flag`.
+    """
     expected = module.state_dict()
     if not any(key.startswith("module.") for key in expected):
         consume_prefix_in_state_dict_if_present(state, "module.")  # saved from inside a DataParallel
     for key in expected:
         if key in state and expected[key].shape != state[key].shape:
+            remedy = "; give the sizes it was trained with in --module-kwargs" if flag == "--weights" else ""
             raise InputError(
-                f"--weights {path}: {key} has shape {tuple(state[key].shape)}, but the module's has"
-                f" {tuple(expected[key].shape)}; give the sizes it was trained with in --module-kwargs"
+                f"{flag} {path}: {key} has shape {tuple(state[key].shape)}, but the module's has"
+                f" {tuple(expected[key].shape)}{remedy}"
             )
     missing, unexpected = module.load_state_dict(state, strict=False)
     problems = [
         f"{problem} {_name_keys(keys)}" for problem, keys in (("lacks", missing), ("has unknown", unexpected)) if keys
     ]
     if problems:
-        raise InputError(f"--weights {path}: does not fit the module: {', '.join(problems)}")
+        raise InputError(f"{flag} {path}: does not fit the module: {', '.join(problems)}")
 
 
 def _name_keys(keys: Any) -> str:

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Other tests run beside these, so how long an example takes says nothing.
 settings.register_profile("ganserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ganserve")
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests train is neither found in the user's cache nor left there."""
+    if not os.environ.get("GANSERVE_CACHE"):
+        monkeypatch.setenv("GANSERVE_CACHE", str(_cache_folder(tmp_path_factory)))
+
+
+def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder

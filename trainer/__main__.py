@@ -2,78 +2,67 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 from rich.table import Table
 
 from trainer.checkpoint import RunFolder
-from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override, to_json, with_channels
+from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override, to_json
 from trainer.data import check_dataset_name
+from trainer.distributed import PeerError, any_of_all, is_first, joined, texts_of_all
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.flags import FIELDS, training_flags
-from trainer.kinds import Data, check_data, describe_data, foresee_growth, load_data
+from trainer.kinds import check_data, describe_data, foresee_growth, load_with_config
 from trainer.loop import Summary, choose_device, train
+from trainer.parallel_phases import first_speaks, together
 from trainer.precision import choose_precision
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
+from trainer.stop_signal import StopOnSignal
+from trainer.wandb_log import check_wandb, wandb_logs
 
 EXIT_DIVERGED = 1
 EXIT_USER_ERROR = 2
+EXIT_GIVEN_UP = 3
+EXIT_PEER = 4
 EXIT_INTERRUPTED = 130
-
-
-class _StopOnSignal:
-    """While entered, Ctrl-C and SIGTERM ask the loop to stop after the current step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopOnSignal:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(number, signal.SIG_DFL)
-
-    def __call__(self) -> bool:
-        return self.requested
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @training_flags
 def main(
-    *, model: str | None, preset: str | None, dataset: str | None, resume: Path | None, dry_run: bool, **flags: Any
+    *,
+    model: str | None,
+    preset: str | None,
+    dataset: str | None,
+    resume: Path | None,
+    wandb: str | None,
+    dry_run: bool,
+    **flags: Any,
 ) -> None:
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
     progress = Progress()
     try:
-        if resume is not None:
-            flags |= {"model": model, "preset": preset, "dataset": dataset, "dry_run": dry_run or None}
-            _resume(resume, progress, _given(flags))
-            return
-        out = flags.pop("out") or Path("runs")
-        if model is None:
-            raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
-        if model == "all" and preset is not None:
-            raise UserError("--preset goes with one model, not with --model all")
-        configs = [_resolve(name, preset, dataset, flags) for name in (MODELS if model == "all" else [model])]
-        if dry_run:
-            for config in configs:
-                click.echo(to_json(config))
-            return
-        _train_all(configs, out, progress)
+        if wandb is not None:
+            check_wandb(wandb)
+        with joined():
+            if resume is not None:
+                flags |= {"model": model, "preset": preset, "dataset": dataset, "dry_run": dry_run or None}
+                _resume(resume, progress, _given(flags), wandb)
+                return
+            out = flags.pop("out") or Path("runs")
+            with together():
+                configs = _resolve_all(model, preset, dataset, flags)
+            if dry_run:
+                for config in configs:
+                    click.echo(to_json(config))
+                return
+            _train_all(configs, out, progress, wandb)
+    except PeerError as error:
+        _fail(f"{error}; what it said tells why. Go on from the last checkpoint with --resume", EXIT_PEER)
     except UserError as error:
         _fail(str(error), EXIT_USER_ERROR)
     except TrainingDivergedError as error:
@@ -86,6 +75,14 @@ def main(
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def _resolve_all(model: str | None, preset: str | None, dataset: str | None, flags: dict[str, Any]) -> list[AnyConfig]:
+    if model is None:
+        raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
+    if model == "all" and preset is not None:
+        raise UserError("--preset goes with one model, not with --model all")
+    return [_resolve(name, preset, dataset, flags) for name in (MODELS if model == "all" else [model])]
 
 
 def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[str, Any]) -> AnyConfig:
@@ -112,16 +109,17 @@ def _settings(flags: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _train_all(configs: list[AnyConfig], out: Path, progress: Progress) -> None:
+def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: str | None) -> None:
     """Trains one config after another; one that diverges does not keep the others from their turn."""
-    prepared = [_with_data(config, progress) for config in configs]
-    for config, data in prepared:
-        check_data(config, data)
+    with together():
+        prepared = [load_with_config(config, progress) for config in configs]
+        for config, data in prepared:
+            check_data(config, data)
     summaries: list[tuple[AnyConfig, Summary]] = []
     diverged: list[str] = []
-    with _StopOnSignal() as stop:
+    with StopOnSignal() as stop:
         for config, data in prepared:
-            run = RunFolder.create(out, config)
+            run = _new_run(out, config)
             progress.say(
                 f"training {config.model} ({config.preset}) on {config.dataset}: {describe_data(data)} -> {run.path}"
             )
@@ -129,11 +127,13 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress) -> None:
             if (warning := foresee_growth(config, data)) is not None:
                 progress.say(warning)
             try:
-                summaries.append((config, train(config, run, data, progress, stop_requested=stop)))
+                with wandb_logs(wandb if is_first() else None, run.path, config) as logs:
+                    summary = train(config, run, data, progress, stop_requested=stop, logs=logs)
+                summaries.append((config, summary))
             except TrainingDivergedError as error:
                 diverged.append(f"{config.model}: {error}")
                 progress.say(diverged[-1])
-            if stop.requested:
+            if any_of_all(stop.requested):
                 break
     untrained = [config.model for config, _ in prepared[len(summaries) + len(diverged) :]]
     if untrained:
@@ -145,33 +145,35 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress) -> None:
         sys.exit(EXIT_INTERRUPTED)
     if diverged:
         _fail("; ".join(diverged), EXIT_DIVERGED)
+    if any(summary.given_up for _, summary in summaries):
+        sys.exit(EXIT_GIVEN_UP)
 
 
-def _resume(path: Path, progress: Progress, flags: dict[str, Any]) -> None:
+def _new_run(out: Path, config: AnyConfig) -> RunFolder:
+    with together():
+        made = str(RunFolder.create(out, config).path) if is_first() else ""
+    return RunFolder(Path(texts_of_all(made)[0]))
+
+
+def _resume(path: Path, progress: Progress, flags: dict[str, Any], wandb: str | None) -> None:
     allowed = {"epochs", "steps", "images", "device", "data_root"}
     for name in flags:
         if name not in allowed:
             raise UserError(
                 f"--{name.replace('_', '-')}: does not go with --resume, which goes on as the run began;"
-                " only --epochs, --steps, --images, --device and --data-root do"
+                " only --epochs, --steps, --images, --device, --data-root and --wandb do"
             )
-    run = RunFolder.open(path)
-    config = override(run.read_config(), _settings(flags))
-    check_config(config)
-    choose_device(config.device)
-    config, data = _with_data(config, progress)
-    with _StopOnSignal() as stop:
-        summary = train(config, run, data, progress, resume=True, stop_requested=stop)
+    with together():
+        run = RunFolder.open(path)
+        config = override(run.read_config(), _settings(flags))
+        check_config(config)
+        choose_device(config.device)
+        config, data = load_with_config(config, progress)
+    with StopOnSignal() as stop, wandb_logs(wandb if is_first() else None, run.path, config) as logs:
+        summary = train(config, run, data, progress, resume=True, stop_requested=stop, logs=logs)
     _finish([(config, summary)], progress)
-
-
-def _with_data(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
-    """Decodes the data set, which decides the number of channels; paths are made absolute, for a later --resume."""
-    kind, colon, path = config.dataset.partition(":")
-    dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
-    config = override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
-    data = load_data(config, progress)
-    return with_channels(config, data.channels), data
+    if summary.given_up:
+        sys.exit(EXIT_GIVEN_UP)
 
 
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
@@ -197,9 +199,17 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
     for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
         progress.say(explanation)
     progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
+    for _, summary in summaries:
+        for notice in summary.notices:
+            progress.say(f"{summary.run.name} was warned at step {notice.step}: {notice.text}")
+        if summary.given_up:
+            progress.say(
+                f"{summary.run.name} was given up at step {summary.step} (--on-collapse stop); its last checkpoint is"
+                f" whole: go on all the same with python -m trainer --resume {summary.run}"
+            )
     if last.interrupted:
         progress.say(f"interrupted at step {last.step}; go on with: python -m trainer --resume {last.run}")
-    else:
+    elif not last.given_up:
         progress.say(f"export it with: python -m exporter {last.run}")
     click.echo(str(last.run))
     if last.interrupted:
@@ -212,4 +222,5 @@ def _fail(message: str, code: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with first_speaks():
+        main()

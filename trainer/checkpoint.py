@@ -1,14 +1,18 @@
 """Owner of the run folder contract: what a run leaves on disk, and how it is read back.
 
     config.json                          the resolved TrainConfig
-    metrics.jsonl                        one JSON object a line; `kind` is "step" or "evaluation"
+    metrics.jsonl                        one JSON object a line; see metrics_log.py
+    evaluations.jsonl                    the same, of checkpoints that were scored afterwards; see trainer/evaluate
     samples/step-00001000.png            grids of the same latents, through the averaged generator
     figures/                             curves and pictures drawn from the above
     checkpoints/{last,best}.safetensors  networks, averages, optimisers, random state; metadata as JSON in the header
+    looks/step-00000100.safetensors      generators as the claims look at them
     checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
+    tensorboard/                         the same curves, scores and samples as events
 
-Every file but metrics.jsonl is replaced by one rename, and metrics.jsonl is cut back to the checkpoint on resuming, so
-a kill at any instant leaves a run that goes on as if nothing had happened. Nothing here is pickled.
+Every file is replaced by one rename but metrics.jsonl, which is cut back to the checkpoint on resuming, and the events,
+of which readers leave out what is beyond it; so a kill at any instant leaves a run that goes on as if nothing had
+happened. Nothing here is pickled.
 """
 
 from __future__ import annotations
@@ -91,7 +95,9 @@ class RunFolder:
         self.path = path
         self.samples = path / "samples"
         self.figures = path / "figures"
+        self.tensorboard = path / "tensorboard"
         self.metrics = MetricsLog(path / "metrics.jsonl")
+        self.evaluations = MetricsLog(path / "evaluations.jsonl")
         self._config = path / "config.json"
 
     @classmethod
@@ -180,13 +186,13 @@ class RunFolder:
         content = save(network_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         replace_file(self.checkpoint_path(f"epoch-{epoch:04d}"), content)
 
-    def read_metadata(self) -> CheckpointMetadata:
-        """What the last checkpoint knows besides tensors.
+    def read_metadata(self, which: str = "last") -> CheckpointMetadata:
+        """What a checkpoint knows besides tensors.
 
         Raises:
             RunFolderError: there is none yet, or it is damaged.
         """
-        return _read(self.checkpoint_path("last"))[0]
+        return _read(self.checkpoint_path(which))[0]
 
     def load_checkpoint(self, state: TrainingState) -> CheckpointMetadata:
         """Restores networks, optimisers, counters and torch's random state from the last checkpoint.

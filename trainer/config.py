@@ -14,6 +14,7 @@ import msgspec
 
 from trainer.errors import UserError
 from trainer.growth import GrowthConfig, check_growth
+from trainer.metrics.catalogue import choosing_figure
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
 from trainer.precision import Precision
@@ -127,6 +128,7 @@ def check_config(config: AnyConfig) -> None:
     """Raises UserError, naming the flag, if the settings do not fit together."""
     if sum(length is not None for length in (config.epochs, config.steps, config.images)) != 1:
         raise UserError("--epochs, --steps and --images: give one of the three")
+    choosing_figure(config.best_by, latents=isinstance(config, GanConfig))
     if isinstance(config, CycleConfig):
         check_translator(config.network)
         forth, back = config.bundle_suffixes

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from trainer.config import CycleConfig
+from trainer.distributed import all_rows, average_gradients, own_rows, rows_of_all
 from trainer.image_pool import ImagePool
 from trainer.models import build_patch_discriminator, build_translator
+from trainer.models.across_processes import across_processes
 from trainer.state import TRANSLATORS, TrainingState
 
 
@@ -75,10 +77,11 @@ def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
     """Builds networks and optimisers from torch's global random state."""
     layout = torch.channels_last  # in which convolutions are fastest
     generator_ab, generator_ba = (
-        build_translator(config.network).to(device).to(memory_format=layout) for _ in range(2)
+        across_processes(build_translator(config.network)).to(device).to(memory_format=layout) for _ in range(2)
     )
     discriminator_a, discriminator_b = (
-        build_patch_discriminator(config.network).to(device).to(memory_format=layout) for _ in range(2)
+        across_processes(build_patch_discriminator(config.network)).to(device).to(memory_format=layout)
+        for _ in range(2)
     )
     network = config.network
     image_shape = (network.channels, network.image_size, network.image_size)
@@ -97,6 +100,8 @@ def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
 
 def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: Tensor, lr_factor: float) -> CycleResult:
     """Updates the translators, then the discriminators, on images (N, C, H, W) in [-1, 1] of both domains.
+
+    Where several processes train, the images are this one's share of the batch, and what is measured is of that share.
 
     Args:
         state: changed in place.
@@ -129,7 +134,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
 
     scores: list[tuple[Tensor, Tensor]] = []
     discriminator_loss = torch.zeros((), device=state.device)
-    pairs = ((real_a, state.pool_a.query(fake_a)), (real_b, state.pool_b.query(fake_b)))
+    pairs = ((real_a, _remembered(state.pool_a, fake_a)), (real_b, _remembered(state.pool_b, fake_b)))
     for discriminator, (reals, fakes) in zip(discriminators, pairs, strict=True):
         real_scores, fake_scores = _exactly(discriminator)(reals), _exactly(discriminator)(fakes)
         scores.append((real_scores.detach().mean(), fake_scores.detach().mean()))
@@ -140,7 +145,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
     _update(state.discriminator_optimizer, discriminator_loss)
 
     state.step += 1
-    state.images_seen += len(real_a)
+    state.images_seen += rows_of_all(len(real_a))
     (real_score_a, fake_score_a), (real_score_b, fake_score_b) = scores
     return CycleResult(
         loss.detach(),
@@ -168,9 +173,15 @@ def _exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda images: network(images).to(images.dtype)
 
 
+def _remembered(pool: ImagePool, fakes: Tensor) -> Tensor:
+    """What a discriminator is shown instead of its share of fakes; all processes hold the same pool."""
+    return own_rows(pool.query(all_rows(fakes.detach())))
+
+
 def _update(optimizer: Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(optimizer)
     optimizer.step()
 
 

@@ -11,10 +11,14 @@ from trainer.checkpoint import RunFolder
 from trainer.config import CycleConfig
 from trainer.cycle_step import CycleState, cycle_step, linear_decay, new_cycle_state
 from trainer.data import on_device, stream_indices, to_unit_range
+from trainer.distributed import own_rows, rows_of_all
+from trainer.errors import UserError
+from trainer.metrics.catalogue import CYCLE_FIGURES, choosing_figure
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
 from trainer.precision import autocast
 from trainer.training import Evaluation, Measurements, Row, Training
 from trainer.unpaired import UnpairedData, sha256_of_unpaired
+from trainer.watch import sample_spread
 
 SHOWN_IMAGES = 8
 _CHUNK = 16
@@ -29,12 +33,6 @@ class CycleTraining(Training):
         device: that trains.
     """
 
-    score_name = "L1"
-    score_explanation = (
-        "L1: mean absolute error (0..1) of translated test images to their partners, both directions, smaller is"
-        " better; '-' where the test images are no pairs"
-    )
-
     def __init__(self, config: CycleConfig, data: UnpairedData, device: torch.device) -> None:
         self._config = config
         self._data = data
@@ -44,6 +42,13 @@ class CycleTraining(Training):
         self.data_images = len(data.train_a) + len(data.train_b)
         self.images_per_epoch = max(len(data.train_a), len(data.train_b))
         self.data_sha256 = sha256_of_unpaired(data)
+        self._score_figure = choosing_figure(config.best_by, latents=False)
+        self.score_name = CYCLE_FIGURES[self._score_figure].label
+        self.score_explanation = str(CYCLE_FIGURES[self._score_figure])
+        if config.best_by.startswith("paired") and not data.test_is_paired:
+            raise UserError(
+                f"--best-by {config.best_by}: {data.name} has no pairs to test on; choose cycle_l1 or identity_l1"
+            )
 
     @property
     def state(self) -> CycleState:
@@ -102,6 +107,16 @@ class CycleTraining(Training):
         )
         return figures.four_row_image(real_a, fake_b, real_b, fake_a)
 
+    def sample_spread(self) -> float | None:
+        """See `Training`: of the direction that is worse; a translator that ignores its input has none."""
+        real_a, real_b = (to_unit_range(images) for images in self._data.samples(SHOWN_IMAGES))
+        state = self._state
+        shares = (
+            sample_spread(self._translate(state.generator_ab, real_a), real_b),
+            sample_spread(self._translate(state.generator_ba, real_b), real_a),
+        )
+        return min((share for share in shares if share is not None), default=None)
+
     def evaluate(self) -> Evaluation:
         """See `Training`: how far test images come back, stay as they are, and are from their partners.
 
@@ -121,7 +136,6 @@ class CycleTraining(Training):
             ),
         }
         text = f"cycle L1 {measured['cycle_l1']:.4f}, identity L1 {measured['identity_l1']:.4f}"
-        score = None
         if self._data.test_is_paired:
             measured |= {
                 "paired_l1_ab": mean_absolute_error(fake_b, real_b),
@@ -131,14 +145,16 @@ class CycleTraining(Training):
                 "paired_ms_ssim_ba": ms_ssim(fake_a, real_a),
                 "paired_ms_ssim_unchanged": ms_ssim(real_a, real_b),
             }
-            score = _mean(measured["paired_l1_ab"], measured["paired_l1_ba"])
+            measured["paired_l1"] = error = _mean(measured["paired_l1_ab"], measured["paired_l1_ba"])
             similarity = _mean(measured["paired_ms_ssim_ab"], measured["paired_ms_ssim_ba"])
+            measured["paired_ms_ssim"] = similarity
             text += (
-                f"; to the partners L1 {score:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
+                f"; to the partners L1 {error:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
                 f" MS-SSIM {similarity:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
         protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
-        return Evaluation(score, measured, protocol, text)
+        larger_is_better = CYCLE_FIGURES[self._score_figure].better == "larger"
+        return Evaluation(measured.get(self._score_figure), measured, protocol, text, larger_is_better)
 
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""
@@ -150,15 +166,15 @@ class CycleTraining(Training):
         figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """The next images of both domains, (N, C, H, W) each in [-1, 1]; each domain has an order of its own."""
+        """This process's next images of both domains, (N, C, H, W) in [-1, 1]; each domain has an order of its own."""
         state, config = self._state, self._config
         batches = []
         for domain, images in enumerate(self._domains):
             seed = 2 * config.seed + domain
-            indices = stream_indices(seed, state.images_seen, self.batch_size, len(images))
+            indices = own_rows(stream_indices(seed, state.images_seen, self.batch_size, len(images)))
             batch = to_unit_range(images[indices.to(images.device)].to(state.device))
             if config.mirror:
-                mirrored = torch.rand(len(batch), 1, 1, 1).to(state.device) < 0.5
+                mirrored = own_rows(torch.rand(rows_of_all(len(batch)), 1, 1, 1)).to(state.device) < 0.5
                 batch = torch.where(mirrored, batch.flip(-1), batch)
             batches.append(batch)
         return batches[0], batches[1]

@@ -81,7 +81,8 @@ def _torchvision(name: str) -> Callable[[Path, int, Progress], Tensor]:
     def load(root: Path, image_size: int, progress: Progress) -> Tensor:
         from torchvision import datasets
 
-        return _resize(_read_or_download(getattr(datasets, name), root).unsqueeze(1), image_size, progress)
+        images, _ = _read_or_download(getattr(datasets, name), root)
+        return _resize(images.unsqueeze(1), image_size, progress)
 
     return load
 
@@ -92,6 +93,7 @@ BUILT_IN: dict[str, Callable[[Path, int, Progress], Tensor]] = {
     "fashion-mnist": _torchvision("FashionMNIST"),
 }
 FILE_PREFIXES = ("folder:", "zip:")
+_WITH_TEST_IMAGES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # and torchvision's names of them
 
 
 def check_dataset_name(name: str) -> None:
@@ -116,6 +118,38 @@ def load_images(
     with image_files.open_source(kind, Path(path)) as source:
         images, skipped = image_files.decode_all(source, image_size, max_corrupt_images, progress)
     return ImageData(name, images, tuple(skipped))
+
+
+def load_labels(name: str, data_root: Path) -> Tensor | None:
+    """The class of each training image, (N,), in the order of `load_images`; None if the data set has no classes.
+
+    Raises:
+        UserError: it cannot be downloaded.
+    """
+    if name == "digits":
+        from sklearn.datasets import load_digits
+
+        return torch.from_numpy(load_digits().target).long()
+    if name not in _WITH_TEST_IMAGES:
+        return None
+    from torchvision import datasets
+
+    return _read_or_download(getattr(datasets, _WITH_TEST_IMAGES[name]), data_root)[1].long()
+
+
+def load_test_images(name: str, *, data_root: Path, image_size: int, progress: Progress) -> ImageData:
+    """The images that are kept for testing, as `load_images` has those to train on.
+
+    Raises:
+        UserError: the data set has none, or it cannot be downloaded.
+    """
+    check_dataset_name(name)
+    if name not in _WITH_TEST_IMAGES:
+        raise UserError(f"--split test: {name} has no test images; give --split train")
+    from torchvision import datasets
+
+    images, _ = _read_or_download(getattr(datasets, _WITH_TEST_IMAGES[name]), data_root, train=False)
+    return ImageData(name, _resize(images.unsqueeze(1), image_size, progress))
 
 
 def stream_indices(seed: int, position: int, length: int, count: int) -> Tensor:
@@ -157,23 +191,24 @@ def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
     return torch.cat(chunks)
 
 
-def _read_or_download(dataset: type[MNIST], root: Path) -> Tensor:
-    """The training images, from files under `root` if they are there (torchvision's layout), else downloaded there.
+def _read_or_download(dataset: type[MNIST], root: Path, *, train: bool = True) -> tuple[Tensor, Tensor]:
+    """The images to train or to test on, and their labels.
 
-    torchvision checks the hash of every archive, and shows a progress bar while it downloads.
+    They come from files under `root` if they are there (torchvision's layout), else are downloaded there. torchvision
+    checks the hash of every archive, and shows a progress bar while it downloads.
     """
     raw = root / dataset.__name__ / "raw"
     archives = [raw / name for name, _ in dataset.resources]
     try:
         if not all(path.is_file() for path in archives) or all(path.with_suffix("").is_file() for path in archives):
-            return _images(dataset(str(root), download=True))
+            return _contents(dataset(str(root), train, download=True))
         # Unpack beside nothing of the user's: the folder of the archives may be read-only.
         with tempfile.TemporaryDirectory() as folder:
             copies = Path(folder) / dataset.__name__ / "raw"
             copies.mkdir(parents=True)
             for path in archives:
                 shutil.copyfile(path, copies / path.name)
-            return _images(dataset(folder, download=True))
+            return _contents(dataset(folder, train, download=True))
     except (RuntimeError, OSError, urllib.error.URLError, ValueError) as error:
         names = ", ".join(name for name, _ in dataset.resources)
         reason = " ".join(str(error).split())
@@ -183,6 +218,5 @@ def _read_or_download(dataset: type[MNIST], root: Path) -> Tensor:
         ) from error
 
 
-def _images(dataset: MNIST) -> Tensor:
-    images: Tensor = dataset.data  # uint8, (N, 28, 28)
-    return images
+def _contents(dataset: MNIST) -> tuple[Tensor, Tensor]:
+    return dataset.data, dataset.targets  # uint8 (N, 28, 28), int64 (N,)

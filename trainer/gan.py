@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,15 +13,20 @@ from ganserve.latents import latents_from_seed
 from trainer import figures
 from trainer.checkpoint import RunFolder
 from trainer.config import GanConfig
-from trainer.data import ImageData, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.data import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.distributed import own_rows
 from trainer.errors import UserError
+from trainer.evaluate.features import FeatureNetwork, feature_network
+from trainer.evaluate.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
 from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
-from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from trainer.metrics.catalogue import GAN_FIGURES, choosing_figure
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES
 from trainer.precision import autocast
+from trainer.progress import Progress
 from trainer.step import GanState, new_state, train_step
 from trainer.training import Evaluation, Measurements, Row, Training
+from trainer.watch import sample_spread
 
 GRID_IMAGES = 64
 _SAMPLE_CHUNK_PIXELS = 1 << 20  # of images at once: activations are many times as large
@@ -36,9 +42,6 @@ class GanTraining(Training):
         device: that trains.
     """
 
-    score_name = "SWD"
-    score_explanation = "SWD: sliced Wasserstein distance x 1000 to real images of the same size, smaller is better"
-
     def __init__(self, config: GanConfig, data: ImageData, device: torch.device) -> None:
         self._config = config
         self._data = data
@@ -47,6 +50,10 @@ class GanTraining(Training):
         self.data_name = data.name
         self.data_images = self.images_per_epoch = len(data)
         self.data_sha256 = sha256_of(data.images)
+        self._score_figure = choosing_figure(config.best_by, latents=True)
+        self.score_name = GAN_FIGURES[self._score_figure].label
+        self.score_explanation = str(GAN_FIGURES[self._score_figure])
+        self._classifier: FeatureNetwork | None = None
         self._grow(self._growth())
 
     @property
@@ -104,7 +111,7 @@ class GanTraining(Training):
             state.generator_optimizer.state.clear()
             state.discriminator_optimizer.state.clear()
         state.trained_size = self.output_size
-        indices = stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data))
+        indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data)))
         reals = self._reals(self._images[indices.to(self._images.device)].to(state.device))
         with autocast(self._config.precision, state.device):
             result = train_step(state, self._config, reals)
@@ -136,20 +143,38 @@ class GanTraining(Training):
         """See `Training`: a grid of the averaged generator's images of the same latents."""
         return figures.grid_image(self._sample(self._fixed_latents()))
 
+    def sample_spread(self) -> float | None:
+        """See `Training`."""
+        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
+        return sample_spread(self._sample(self._fixed_latents()), reals)
+
     def evaluate(self) -> Evaluation:
-        """See `Training`: averaged generator against real images."""
+        """See `Training`: averaged generator against real images, by what is quick and the figure that chooses."""
         config, size = self._config, self.output_size
         count = min(config.evaluation_images, len(self._data), max(16, _EVALUATION_PIXELS // size**2))
-        reals = self._first_reals(count)
         latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
-        levels = sliced_wasserstein_distance(reals.to(self._state.device), self._sample(latents).clamp(-1, 1))
-        score = sum(levels) / len(levels)
-        return Evaluation(
-            score if math.isfinite(score) else math.inf,
-            {"sliced_wasserstein_distance": score},
-            {"levels": levels, "image_size": size, "real_images": count, "fake_images": count, "split": "train"},
-            f"sliced Wasserstein distance {score:.1f}",
+        fakes = self._sample(latents).cpu()
+        images = Comparison(
+            to_pixels(fakes), to_pixels(self._first_reals(count)), device=self._state.device, classifier=self.classifier
         )
+        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(self._score_figure))))
+        scores = score(images, measures) if fakes.isfinite().all() else Scores(unmeasurable(measures), {})
+        larger_is_better = GAN_FIGURES[self._score_figure].better == "larger"
+        value = scores.figures[self._score_figure]
+        return Evaluation(
+            value if math.isfinite(value) else -math.inf if larger_is_better else math.inf,
+            scores.figures,
+            scores.protocol,
+            scores.text,
+            larger_is_better,
+        )
+
+    def classifier(self) -> FeatureNetwork:
+        """The classifier of the data set, whose features some figures are measured in; trained if it is not kept."""
+        if self._classifier is None:
+            labels = load_labels(self._data.name, Path(self._config.data_root))
+            self._classifier = feature_network(self._data.images, labels, self._state.device, Progress())
+        return self._classifier
 
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""

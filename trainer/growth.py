@@ -100,6 +100,13 @@ def batch_size_at(growth: GrowthConfig, final_resolution: int, images_seen: int,
     return min(batch_size, growth.batch_sizes.get(resolution, batch_size))
 
 
+def batch_sizes(growth: GrowthConfig, final_resolution: int, batch_size: int) -> list[int]:
+    """The sizes of all batches of a run, as `batch_size_at` gives them, for each resolution one."""
+    doublings = (final_resolution // growth.start_resolution).bit_length() - 1
+    resolutions = [growth.start_resolution << doubling for doubling in range(doublings + 1)]
+    return [min(batch_size, growth.batch_sizes.get(resolution, batch_size)) for resolution in resolutions]
+
+
 def total_images(growth: GrowthConfig, final_resolution: int) -> int:
     """Real images until the end of the last stabilising phase."""
     doublings = (final_resolution // growth.start_resolution).bit_length() - 1

@@ -7,12 +7,14 @@ from typing import TypeAlias
 
 import torch
 
-from trainer.config import AnyConfig, CycleConfig
+from trainer.config import AnyConfig, CycleConfig, override, with_channels
 from trainer.cyclegan import CycleTraining
-from trainer.data import ImageData, load_images
+from trainer.data import BUILT_IN, ImageData, load_images
+from trainer.distributed import check_shares
 from trainer.errors import UserError
 from trainer.gan import GanTraining
-from trainer.growth import growth_at, total_images
+from trainer.growth import batch_sizes, growth_at, total_images
+from trainer.parallel_phases import first_before_others
 from trainer.progress import Progress
 from trainer.training import Training
 from trainer.unpaired import UnpairedData, load_unpaired
@@ -36,8 +38,30 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
     )
 
 
+def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
+    """Decodes the data set, which decides the number of channels; paths are made absolute, for a later --resume.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    config = with_absolute_paths(config)
+    with first_before_others(config.dataset in BUILT_IN):  # which may have to be downloaded
+        data = load_data(config, progress)
+    return with_channels(config, data.channels), data
+
+
+def with_absolute_paths(config: AnyConfig) -> AnyConfig:
+    """The config with the paths of its data made absolute."""
+    kind, colon, path = config.dataset.partition(":")
+    dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
+    return override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
+
+
 def check_data(config: AnyConfig, data: Data) -> None:
-    """Raises UserError if the data set cannot fill one batch."""
+    """Raises UserError if the data set cannot fill one batch, or processes that train together cannot share one."""
+    growth = None if isinstance(config, CycleConfig) else config.growth
+    final_size = config.network.image_size
+    check_shares([config.batch_size] if growth is None else batch_sizes(growth, final_size, config.batch_size))
     name, images = data.name, data.images if isinstance(data, ImageData) else data.train_a
     if isinstance(data, UnpairedData) and len(data.train_b) < len(images):
         name, images = f"domain B of {data.name}", data.train_b

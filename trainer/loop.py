@@ -7,7 +7,8 @@ figures.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,17 @@ import torch
 from trainer import figures
 from trainer.checkpoint import CheckpointMetadata, RunFolder
 from trainer.config import AnyConfig
+from trainer.determinism import deterministic
+from trainer.distributed import any_of_all, is_first, own_cuda_device
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.kinds import Data, check_data, new_training
+from trainer.parallel_phases import together
 from trainer.progress import Progress
-from trainer.session import Session, diverged, log_steps
+from trainer.run_log import RunLog, curves_of_evaluation
+from trainer.session import Session, diverged, log_steps, record
+from trainer.tensorboard_log import TensorBoardLog
+from trainer.training import Training
+from trainer.watch import Notice
 
 
 @dataclass(frozen=True)
@@ -37,17 +45,19 @@ class Summary:
     best_score: float | None
     output_size: int  # pixels; of the images that are made now
     interrupted: bool
+    given_up: bool  # by --on-collapse stop
+    notices: Sequence[Notice]  # all that was ever said of this run
 
 
 def choose_device(name: str) -> torch.device:
     """The torch device that --device names.
 
     Raises:
-        UserError: `cuda` was asked for and there is none.
+        UserError: `cuda` was asked for and there is none, or not one for each process.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is usable here; give --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return own_cuda_device() if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")
 
 
 def train(
@@ -58,24 +68,44 @@ def train(
     *,
     resume: bool = False,
     stop_requested: Callable[[], bool] = lambda: False,
+    logs: Sequence[RunLog] = (),
+    after_step: Callable[[Training], None] = lambda _training: None,
 ) -> Summary:
     """Trains from scratch, or on from the run's last checkpoint, to the config's end or until `stop_requested`.
+
+    A training that is found to lead nowhere ends earlier too, if the config says so. TensorBoard's log is always
+    written; `logs` are told the same, and are the caller's to close. `after_step` is called after every step, which
+    after a kill may be repeated; it must change nothing.
 
     Raises:
         TrainingDivergedError: a loss or weight became NaN or infinite; the last good checkpoint is kept.
         RunFolderError: the checkpoint cannot be resumed from.
     """
-    check_data(config, data)
-    torch.manual_seed(config.seed)
-    session = Session(config, run, new_training(config, data, choose_device(config.device)), progress)
-    if resume:
-        _restore(session)
-    training, state = session.training, session.training.state
+    with together():
+        check_data(config, data)
+        device = choose_device(config.device)
+    with deterministic(device, wanted=config.deterministic), ExitStack() as stack:
+        torch.manual_seed(config.seed)
+        with together():
+            session = Session(config, run, new_training(config, data, device), progress)
+        step = _restore(session) if resume else 0
+        if is_first():
+            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
+            session.logs = (board, *logs)
+        interrupted = _take_steps(session, stop_requested, after_step)
+        return _finish(session, interrupted=interrupted)
+
+
+def _take_steps(
+    session: Session, stop_requested: Callable[[], bool], after_step: Callable[[Training], None]
+) -> bool:
+    """Trains to the end; returns whether it was asked to stop before."""
+    config, training, state, progress = session.config, session.training, session.training.state, session.progress
     interrupted = False
     with progress.bar() as bar:
         done, total = session.length
         task = bar.add_task(config.model, total=total, completed=done)
-        while not session.finished and not interrupted:
+        while not (session.finished or interrupted or session.given_up):
             epoch = session.epoch
             started = time.perf_counter()
             measured = training.train_step(done / total)
@@ -83,16 +113,30 @@ def train(
             session.pending.append((state.step, state.images_seen, measured))
             done, _ = session.length
             bar.update(task, completed=done)
-            interrupted = stop_requested()
+            after_step(training)
+            interrupted = any_of_all(stop_requested())
             if state.step % config.log_every_steps == 0:
                 log_steps(session)
             epoch_ended = session.epoch > epoch
             due = state.step % config.checkpoint_every_steps == 0
-            if epoch_ended or due or session.finished or interrupted or training.about_to_grow:
-                _sample_and_save(session, epoch_ended=epoch_ended)
-    if session.finished and state.step and not run.checkpoint_path("best").is_file():
-        _sample_and_save(session, epoch_ended=False)  # it was interrupted at the very step that is the last one now
-    training.draw_figures(run)
+            scheduled = epoch_ended or due or session.finished or training.about_to_grow
+            if scheduled or interrupted or session.given_up:
+                log_steps(session)
+                with together():  # the others wait for the first
+                    if is_first():
+                        _sample_and_save(session, epoch_ended=epoch_ended, scheduled=scheduled)
+                session.given_up = any_of_all(session.given_up)
+    return interrupted
+
+
+def _finish(session: Session, *, interrupted: bool) -> Summary:
+    run, training, state = session.run, session.training, session.training.state
+    with together():
+        if is_first() and session.finished and state.step and not run.checkpoint_path("best").is_file():
+            # It was interrupted at the very step that is the last one now.
+            _sample_and_save(session, epoch_ended=False, scheduled=True)
+        if is_first():
+            training.draw_figures(run)
     return Summary(
         run.path,
         state.step,
@@ -105,11 +149,35 @@ def train(
         session.best_score,
         training.output_size,
         interrupted and not session.finished,
+        session.given_up and not session.finished,
+        tuple(session.notices),
     )
 
 
-def _restore(session: Session) -> None:
-    """Goes back to the last checkpoint, or to the very beginning if the run was killed before its first."""
+def _restore(session: Session) -> int:
+    """Goes back to the last checkpoint, or to the very beginning if the run was killed before its first.
+
+    Returns the step that it is at.
+    """
+    with together():
+        step = _load(session)
+    run = session.run
+    with together():
+        if is_first():
+            run.clean_up()
+            if session.training.depends_on_length and run.read_config() != session.config:
+                session.progress.say(
+                    "the learning rate falls over the new length, so this is not a longer copy of the old run"
+                )
+            run.write_config(session.config)
+            run.metrics.rewind(step)
+    with together():
+        for row in run.metrics.read():
+            session.notices += session.watch.see(row)
+    return step
+
+
+def _load(session: Session) -> int:
     run, training = session.run, session.training
     step = 0
     if run.checkpoint_path("last").is_file():
@@ -131,22 +199,25 @@ def _restore(session: Session) -> None:
         session.best_score, session.best_size = metadata.best_score, metadata.best_size
         session.epoch_step = metadata.epoch_step
         training.restored(metadata.output_size, metadata.fade)
-    run.clean_up()
-    if training.depends_on_length and run.read_config() != session.config:
-        session.progress.say("the learning rate falls over the new length, so this is not a longer copy of the old run")
-    run.write_config(session.config)
-    run.metrics.rewind(step)
+    return step
 
 
-def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
+def _sample_and_save(session: Session, *, epoch_ended: bool, scheduled: bool) -> None:
     """Samples, evaluates if it is time, and saves; at the end of an epoch, and now and then within.
 
     When to evaluate depends on the steps alone, so an interruption changes nothing about which checkpoint is best; a
-    run that is extended past its end has been evaluated there once more.
+    run that is extended past its end has been evaluated there once more. For the same reason the watch sees the samples
+    of scheduled times alone.
     """
     log_steps(session)
     step, training, config = session.step, session.training, session.config
-    figures.save_image(training.sample(), session.run.samples / f"step-{step:08d}.png")
+    grid = training.sample()
+    figures.save_image(grid, session.run.samples / f"step-{step:08d}.png")
+    for log in session.logs:
+        log.image(step, "samples", grid)
+    if scheduled:
+        share = training.sample_spread()
+        record(session, [{"kind": "samples", "step": step, "images": session.images_seen, "sample_spread": share}])
     interval = config.evaluate_every_steps
     due = epoch_ended and step // interval > session.epoch_step // interval
     if epoch_ended:
@@ -155,6 +226,8 @@ def _sample_and_save(session: Session, *, epoch_ended: bool) -> None:
     keep_epochs = training.keep_epochs
     kept = session.epoch if epoch_ended and keep_epochs is not None and session.epoch % keep_epochs == 0 else None
     _checkpoint(session, best=best, kept_epoch=kept)
+    for log in session.logs:
+        log.flush()
 
 
 def _evaluate(session: Session) -> bool:
@@ -168,9 +241,13 @@ def _evaluate(session: Session) -> bool:
     session.run.metrics.append(
         [{"kind": "evaluation", "step": session.step, **evaluation.figures, **evaluation.protocol}]
     )
+    for log in session.logs:
+        log.scalars(session.step, curves_of_evaluation(evaluation.figures))
     score, best_score = evaluation.score, session.best_score
     larger = training.output_size > session.best_size
-    best = larger or score is None or best_score is None or score < best_score
+    best = larger or score is None or best_score is None
+    if score is not None and best_score is not None:
+        best = best or (score > best_score if evaluation.larger_is_better else score < best_score)
     if best:
         session.best_score, session.best_size = evaluation.score, training.output_size
     session.progress.say(f"[step {session.step}]  {evaluation.text}{' (best so far)' if best else ''}")

@@ -15,7 +15,11 @@ _Row = dict[str, int | float | str | list[float | None] | None]  # JSON has null
 
 
 class MetricsLog:
-    """The rows of one run; each has `kind` ("step" or "evaluation") and `step`."""
+    """The rows of one run. Each has `step` and `kind`.
+
+    step: what a step measured. evaluation: figures, and how they were measured. samples: how much the sample grid's
+    images differ from each other. warning: what the watch had to say, by `name` and as `text`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

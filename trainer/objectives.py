@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.distributed import own_rows, rows_of_all
 from trainer.registry import Registry
 
 Critic = Callable[[Tensor], Tensor]
@@ -47,7 +48,7 @@ def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
 
 def interpolate(reals: Tensor, fakes: Tensor) -> Tensor:
     """A random point on the line between each real and its fake: one weight ~ U(0, 1) a sample, not a pixel."""
-    weight = torch.rand(reals.shape[0], 1, 1, 1, device=reals.device, dtype=reals.dtype)
+    weight = own_rows(torch.rand(rows_of_all(len(reals)), 1, 1, 1, device=reals.device, dtype=reals.dtype))
     return weight * reals + (1 - weight) * fakes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +16,12 @@ from torch import Tensor
 
 from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig
+from trainer.distributed import is_first, means_of_all
 from trainer.errors import TrainingDivergedError
 from trainer.progress import Progress
+from trainer.run_log import RunLog, curves_of_steps
 from trainer.training import Evaluation, Measurements, Training
+from trainer.watch import Notice, Watch
 
 
 @dataclass
@@ -35,6 +39,13 @@ class Session:
     best_score: float | None = None
     best_size: int = 0  # pixels; of the images of the best checkpoint
     pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # step, images: not yet read
+    logs: Sequence[RunLog] = ()  # that are told what the run folder is told
+    notices: list[Notice] = field(default_factory=list)  # all that was ever said of this run
+    given_up: bool = False  # by --on-collapse stop
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.training.images_per_epoch)
 
     @property
     def step(self) -> int:
@@ -88,11 +99,15 @@ def log_steps(session: Session) -> None:
     if not session.pending:
         return
     started = time.perf_counter()
-    rows = [_row(session, *pending) for pending in session.pending]
+    rows = [_row(session, *pending) for pending in _of_whole_batches(session.pending)]
     session.pending.clear()
     session.train_seconds += time.perf_counter() - started  # on a GPU the steps themselves are waited for here
     finite = list(itertools.takewhile(_is_finite, rows))
-    session.run.metrics.append([row | {"images_per_s": round(session.images_per_s, 1)} for row in finite])
+    finite = [row | {"images_per_s": round(session.images_per_s, 1)} for row in finite]
+    record(session, finite)
+    for log in session.logs:
+        if finite:
+            log.scalars(finite[-1]["step"], curves_of_steps(finite))
     if len(finite) < len(rows):
         raise TrainingDivergedError(diverged(session, rows[len(finite)]["step"], "a loss"))
     newest = dict(rows[-1])
@@ -104,6 +119,34 @@ def log_steps(session: Session) -> None:
         f"[epoch {newest['epoch']}][step {session.step}{of_steps}]  {session.training.describe(newest)}"
         f"  {session.images_per_s:.{digits}f} images/s  {_clock(session.seconds_left)} left"
     )
+
+
+def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Appends rows to metrics.jsonl, each followed by what the watch has to say of it, which the user is told too."""
+    written: list[dict[str, Any]] = []
+    notices: list[Notice] = []
+    for row in rows:
+        written.append(row)
+        for notice in session.watch.see(row):
+            notices.append(notice)
+            written.append({"kind": "warning", "step": notice.step, "name": notice.name, "text": notice.text})
+    if is_first():
+        session.run.metrics.append(written)
+    session.notices += notices
+    session.given_up = session.given_up or (bool(notices) and session.config.on_collapse == "stop")
+    for notice in notices:
+        session.progress.say(f"warning: step {notice.step}: {notice.text}")
+        for log in session.logs:
+            log.text(notice.step, f"warning/{notice.name}", notice.text)
+
+
+def _of_whole_batches(pending: Sequence[tuple[int, int, Measurements]]) -> list[tuple[int, int, Measurements]]:
+    """What each process measured of its share of every batch -> the means, which are of the batch."""
+    means = iter(means_of_all([value for *_, measured in pending for value in measured.values() if value is not None]))
+    return [
+        (step, images, {name: None if value is None else next(means) for name, value in measured.items()})
+        for step, images, measured in pending
+    ]
 
 
 def _is_finite(row: dict[str, Any]) -> bool:

@@ -15,7 +15,9 @@ from torch.optim import Adam, Optimizer, RMSprop
 from torch.optim.sgd import SGD
 
 from trainer.config import GanConfig
+from trainer.distributed import average_gradients, own_rows, rows_of_all
 from trainer.models import build_discriminator, build_generator
+from trainer.models.across_processes import across_processes
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_accuracy, read_scores
 from trainer.state import EMA_GENERATOR, TrainingState
@@ -74,8 +76,10 @@ class StepResult:
 def new_state(config: GanConfig, device: torch.device) -> GanState:
     """Builds networks and optimisers from torch's global random state."""
     # The layout of images and weights in which convolutions are fastest.
-    generator = build_generator(config.network).to(device).to(memory_format=torch.channels_last)
-    discriminator = build_discriminator(config.network).to(device).to(memory_format=torch.channels_last)
+    generator, discriminator = (
+        across_processes(build(config.network)).to(device).to(memory_format=torch.channels_last)
+        for build in (build_generator, build_discriminator)
+    )
     ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
     return GanState(
         device=device,
@@ -90,6 +94,7 @@ def new_state(config: GanConfig, device: torch.device) -> GanState:
 def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn.
 
+    Where several processes train, `reals` are this one's share of the batch, and what is measured is of that share.
     To be called under `autocast`; losses and penalties are computed in fp32 all the same.
     """
     reals = reals.contiguous(memory_format=torch.channels_last)
@@ -110,7 +115,7 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
         kept = fakes if config.reuse_fakes else None
         generator_loss, after, _ = _update_generator(state, config, count, kept)
     state.step += 1
-    state.images_seen += count
+    state.images_seen += rows_of_all(count)
     objective = OBJECTIVES[config.objective]
     return StepResult(
         discriminator_loss=loss,
@@ -123,8 +128,8 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
 
 
 def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tensor:
-    """Standard normal latents (count, latent_dim) from torch's global random state."""
-    return torch.randn(count, config.network.latent_dim, device=device)
+    """Standard normal latents (count, latent_dim) from torch's global random state; `count` of this process."""
+    return own_rows(torch.randn(rows_of_all(count), config.network.latent_dim, device=device))
 
 
 def _new_fakes(state: GanState, config: GanConfig, count: int) -> Tensor:
@@ -150,6 +155,7 @@ def _update_discriminator(
         loss = loss + config.drift * real_logits.square().mean()
     state.discriminator_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.discriminator_optimizer)
     state.discriminator_optimizer.step()
     if objective.constraint == "clip":
         with torch.no_grad():
@@ -170,6 +176,7 @@ def _update_generator(
     loss = objective.generator_loss(logits)
     state.generator_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.generator_optimizer)
     state.generator_optimizer.step()
     state.discriminator.requires_grad_(True)
     state.generator_steps += 1

@@ -24,10 +24,11 @@ Row = Mapping[str, Any]  # a line of metrics.jsonl
 class Evaluation:
     """How good the networks are now."""
 
-    score: float | None  # smaller is better; None if there is nothing to measure by
+    score: float | None  # the figure that chooses the best checkpoint; None if there is nothing to measure by
     figures: Mapping[str, float]  # all that was measured, by name
     protocol: Row  # how: numbers of images, split; recorded beside the figures
     text: str  # for the user
+    larger_is_better: bool = False  # of the score
 
 
 class Training(ABC):
@@ -99,6 +100,13 @@ class Training(ABC):
     @abstractmethod
     def sample(self) -> Image.Image:
         """What the networks make of the same inputs every time."""
+
+    @abstractmethod
+    def sample_spread(self) -> float | None:
+        """How much those images differ from each other, as a share of how much real ones do; see watch.py.
+
+        None if there is nothing to compare.
+        """
 
     @abstractmethod
     def evaluate(self) -> Evaluation:

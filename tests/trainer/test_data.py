@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision import datasets
 
-from trainer.data import ImageData, batch_indices, check_dataset_name, load_images, stream_indices, to_unit_range
+from trainer.data import (
+    ImageData,
+    batch_indices,
+    check_dataset_name,
+    load_images,
+    load_labels,
+    load_test_images,
+    stream_indices,
+    to_unit_range,
+)
 from trainer.errors import UserError
 from trainer.progress import Progress
 
@@ -32,7 +41,7 @@ def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images = np.arange(6 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
     labels = np.arange(6, dtype=np.uint8)
     contents = {"train-images-idx3-ubyte.gz": idx(images), "train-labels-idx1-ubyte.gz": idx(labels)}
-    contents |= {"t10k-images-idx3-ubyte.gz": idx(images), "t10k-labels-idx1-ubyte.gz": idx(labels)}
+    contents |= {"t10k-images-idx3-ubyte.gz": idx(255 - images), "t10k-labels-idx1-ubyte.gz": idx(labels)}
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, content in contents.items():
@@ -78,6 +87,15 @@ def test_mnist_that_is_neither_there_nor_to_be_had_is_one_clear_error(
     with pytest.raises(UserError, match=r"--data-root .*FashionMNIST is not there") as caught:
         load("fashion-mnist", quiet, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_mnist_has_labels_and_images_to_test_on(quiet: Progress, mnist_root: Path) -> None:
+    labels = load_labels("mnist", mnist_root)
+    assert labels is not None
+    assert labels.tolist() == list(range(6))
+    test = load_test_images("mnist", data_root=mnist_root, image_size=28, progress=quiet)
+    assert test.images.shape == (6, 1, 28, 28)
+    assert torch.equal(test.images, 255 - load("mnist", quiet, mnist_root, size=28).images)
 
 
 @pytest.mark.parametrize("name", ["", "celeba", "folder:", "zip", "Digits"])

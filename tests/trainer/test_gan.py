@@ -15,7 +15,9 @@ from trainer import gan
 from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import GanConfig
 from trainer.data import stream_indices, to_unit_range
+from trainer.evaluate import scorer
 from trainer.gan import GanTraining
+from trainer.metrics.diversity import ms_ssim_between
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.models import NetworkConfig
 from trainer.progress import Progress
@@ -90,16 +92,18 @@ def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> Non
     evaluation = training.evaluate()
     latents = torch.from_numpy(latents_from_seed(4, 16, 8))
     with torch.inference_mode():
-        fakes = training.state.ema_generator(latents).clamp(-1, 1)
+        fakes = training.state.ema_generator(latents)
     chosen = stream_indices(3, 0, 16, len(data))
     reals = box_means(to_unit_range(data.images[chosen]).numpy(), 8)
-    levels = sliced_wasserstein_distance(torch.from_numpy(reals), fakes)
+    pixels = [((images + 1) * 127.5).round().clamp(0, 255).byte() for images in (torch.from_numpy(reals), fakes)]
+    levels = sliced_wasserstein_distance(pixels[0], pixels[1])
     assert evaluation.score == pytest.approx(sum(levels) / len(levels), rel=1e-3)
-    assert evaluation.figures == {"sliced_wasserstein_distance": evaluation.score}
+    similarities = {"ms_ssim": ms_ssim_between(pixels[1]), "ms_ssim_real": ms_ssim_between(pixels[0])}
+    assert evaluation.figures == {"sliced_wasserstein_distance": evaluation.score} | similarities
     assert evaluation.protocol["levels"] == pytest.approx(levels, rel=1e-3)
     counts = {"image_size": 8, "real_images": 16, "fake_images": 16, "split": "train"}
     assert {name: evaluation.protocol[name] for name in counts} == counts
-    assert f"{evaluation.score:.1f}" in evaluation.text
+    assert f"SWD {evaluation.score:.2f}" in evaluation.text
 
 
 def test_few_images_are_compared_with_as_many_fakes() -> None:
@@ -134,7 +138,7 @@ def test_the_drift_term_is_the_mean_squared_score_of_the_reals(drift: float) -> 
 def test_a_run_whose_score_is_not_finite_can_be_read_and_resumed(
     tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gan, "sliced_wasserstein_distance", lambda *_: [float("nan"), 1.0])
+    monkeypatch.setattr(scorer, "sliced_wasserstein_distance", lambda *_, **__: [float("nan"), 1.0])
     config = fixed_config(steps=2)
     run = RunFolder.create(tmp_path, config)
     train_run(config, noise_images(config), run, quiet, monkeypatch)

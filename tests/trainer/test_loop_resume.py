@@ -63,6 +63,42 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert {path.name for path in whole.samples.iterdir()} <= {path.name for path in parts.samples.iterdir()}
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])  # of 3 critic steps: after one, after two, as the generator has moved
+@pytest.mark.parametrize(
+    ("model", "preset"), [("wgan", "wgan-paper"), ("wgan-gp", "wgan-gp-paper"), ("wgan-div", "wgan-div-paper")]
+)
+def test_a_critic_may_be_interrupted_in_any_phase(
+    model: str, preset: str, stop: int, tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config(model, preset, steps=7, n_critic=3, warm_start=False)
+    data = made_up_images(config)
+    whole, _ = run_training(config, tmp_path / "whole", quiet)
+    parts = RunFolder.create(tmp_path / "parts", config)
+    train(config, parts, data, quiet, stop_requested=stop_after(stop))
+    assert parts.read_metadata().counters["critic_steps_since_generator"] == stop % 3
+    assert parts.read_metadata().counters["generator_steps"] == stop // 3
+    torch.manual_seed(999)
+    train(config, parts, data, quiet, resume=True)
+    assert_same_checkpoints(whole, parts)
+    assert step_rows(whole) == step_rows(parts)
+
+
+@pytest.mark.parametrize(("model", "preset"), EVERY_KIND)
+def test_a_run_in_bf16_resumes_bit_for_bit(
+    model: str, preset: str, tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config(model, preset, steps=6, precision="bf16")
+    whole, _ = run_training(config, tmp_path / "whole", quiet)
+    exact, _ = run_training(override(config, {"precision": "fp32"}), tmp_path / "exact", quiet)
+    assert step_rows(whole) != step_rows(exact)  # so that bf16 was at work
+    parts = RunFolder.create(tmp_path / "parts", config)
+    train(config, parts, made_up_images(config), quiet, stop_requested=stop_after(3))
+    torch.manual_seed(999)
+    train(config, parts, made_up_images(config), quiet, resume=True)
+    assert_same_checkpoints(whole, parts)
+    assert step_rows(whole) == step_rows(parts)
+
+
 @pytest.mark.parametrize("stop", [1, 2, 4, 5, 7])  # before, in and after a fade; when it has alpha 0; at the final size
 def test_a_growing_run_may_be_interrupted_anywhere(
     stop: int, tmp_path: Path, quiet: Progress, stop_after: StopAfter

@@ -1,1 +1,1 @@
-"""How good the samples are, measured without a network or downloaded weights."""
+"""How good samples are: pure measures on tensors, and the catalogue that says how to read each figure."""

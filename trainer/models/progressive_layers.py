@@ -41,6 +41,12 @@ class MinibatchStd(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C + 1, H, W)."""
+        rows, _, height, width = features.shape
+        extra = self.spread(features).view(rows, 1, 1, 1).expand(rows, 1, height, width)
+        return torch.cat((features, extra), dim=1)
+
+    def spread(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) -> the statistic of each row's group, (N,)."""
         rows, maps, height, width = features.shape
         groups = 1 if self.group_rows is None else max(1, rows // self.group_rows)
         size, larger = divmod(rows, groups)
@@ -53,8 +59,7 @@ class MinibatchStd(nn.Module):
             if count:
                 spread = (part.var(dim=1, correction=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
                 statistics.append(spread.repeat_interleave(members))
-        extra = torch.cat(statistics).view(rows, 1, 1, 1).expand(rows, 1, height, width)
-        return torch.cat((features, extra), dim=1)
+        return torch.cat(statistics)
 
 
 class EqualisedConv2d(nn.Module):

@@ -1,0 +1,80 @@
+"""Short trainings, to be computed by one process and by several.
+
+In double precision: what one process and two compute then differs in the last digits alone, and not by what Adam makes
+of gradients that are zero but for rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from tests.trainer.conftest import made_up_images, small_config
+from trainer import cyclegan, gan
+from trainer.config import AnyConfig, GanConfig
+from trainer.data import to_unit_range
+from trainer.distributed import means_of_all
+from trainer.kinds import check_data, new_training
+from trainer.presets import PRESETS
+from trainer.state import state_to_tensors
+
+_BATCH_NORM_CRITIC: Final = {"network.critic_norm": "batch", "n_critic": 1}
+
+# Every preset, and what is special: shares of one row, penalties through batch statistics, groups of a minibatch
+# statistic that lie in one share or in two.
+CASES: Final[dict[str, AnyConfig]] = {
+    **{f"{model}/{preset}": small_config(model, preset) for model, preset in PRESETS},
+    "one row a process": small_config("dcgan", "dcgan-digits", batch_size=2),
+    "penalty through batch norm": small_config("wgan-gp", "wgan-gp-digits", **_BATCH_NORM_CRITIC),
+    "divergence through batch norm": small_config("wgan-div", "wgan-div-digits", **_BATCH_NORM_CRITIC),
+    "groups within a share": small_config("pggan", "pggan-small", batch_size=8),
+    "uneven groups across shares": small_config("pggan", "pggan-small", batch_size=10),
+    "bf16": small_config("dcgan", "dcgan-digits", precision="bf16", **{"network.critic_norm": "batch"}),
+    "bf16 penalty": small_config("wgan-gp", "wgan-gp-digits", precision="bf16", **_BATCH_NORM_CRITIC),
+}
+
+
+def compute(config: AnyConfig) -> dict[str, Tensor]:
+    """What a checkpoint holds after a few steps, and `measured.NAME`: what each step measured of the whole batch."""
+    grows = isinstance(config, GanConfig) and config.growth is not None
+    with torch.random.fork_rng(devices=[]), _computing_in(config):
+        torch.manual_seed(config.seed)
+        data = made_up_images(config)
+        check_data(config, data)
+        training = new_training(config, data, torch.device("cpu"))
+        steps = [training.train_step(step / 10) for step in range(6 if grows else 3)]
+        tensors = state_to_tensors(training.state)
+        for name in steps[0]:
+            values = means_of_all([value for step in steps if (value := step[name]) is not None])
+            if values:
+                tensors[f"measured.{name}"] = torch.stack(values)
+    return tensors
+
+
+def sha256_of(tensors: dict[str, Tensor]) -> str:
+    """Of all bits of a checkpoint."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _computing_in(config: AnyConfig) -> Iterator[None]:
+    double = config.precision == "fp32"
+    if not double:
+        yield
+        return
+    torch.set_default_dtype(torch.float64)
+    gan.to_unit_range = cyclegan.to_unit_range = lambda images: to_unit_range(images).double()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        gan.to_unit_range = cyclegan.to_unit_range = to_unit_range  # type: ignore[attr-defined]
+        torch.set_default_dtype(torch.float32)

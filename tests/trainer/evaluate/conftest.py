@@ -1,0 +1,64 @@
+"""A small run on digits, what was exported of it, and a classifier that is trained in a moment."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from exporter.export import export_all, plan_exports
+from exporter.source import from_run
+from tests.trainer.conftest import small_config
+from trainer.checkpoint import RunFolder
+from trainer.config import CycleConfig
+from trainer.cyclegan import CycleTraining
+from trainer.evaluate import features
+from trainer.gan import GanTraining
+from trainer.kinds import load_data
+from trainer.loop import train
+from trainer.progress import Progress
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of classifiers, and little training for those that go there."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(features.CACHE_VARIABLE, str(folder))
+    monkeypatch.setattr(features, "_MOST_SHOWN", 512)
+    return folder
+
+
+def _train(model: str, preset: str, out: Path) -> Path:
+    config = small_config(model, preset, steps=2, dataset="digits")
+    run = RunFolder.create(out, config)
+    quiet = Progress(Console(file=io.StringIO()))
+    with pytest.MonkeyPatch.context() as patch:
+        for training in (GanTraining, CycleTraining):
+            patch.setattr(training, "draw_figures", lambda *_: None)
+        data = load_data(config, quiet)
+        assert isinstance(config, CycleConfig) == (model == "cyclegan")
+        train(config, run, data, quiet)
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DCGAN of digits after two steps."""
+    return _train("dcgan", "dcgan-digits", tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def cycle_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CycleGAN of digits after two steps."""
+    return _train("cyclegan", "cyclegan-digits", tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def models(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model repository that the DCGAN was exported to."""
+    folder = tmp_path_factory.mktemp("models")
+    sources = from_run(trained_run, "best")
+    export_all(list(zip(sources, plan_exports(folder, ["dcgan"], None), strict=True)))
+    return folder

@@ -1,0 +1,244 @@
+"""`python -m trainer.evaluate`: one way to score a run, what was exported of it, and what is served."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ganserve.latents import latents_from_seed
+from tests.end_to_end.conftest import running_server
+from tests.server.tiny_bundles import publish_tiny_bundle
+from trainer import data
+from trainer.checkpoint import RunFolder, load_generators
+from trainer.data import ImageData, load_images, load_test_images, stream_indices
+from trainer.errors import UserError
+from trainer.evaluate.__main__ import main
+from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
+from trainer.progress import Progress
+
+SMALL = ("--images", "40", "--device", "cpu")
+ALL_BUT_INCEPTION = {
+    "sliced_wasserstein_distance",
+    "ms_ssim",
+    "ms_ssim_real",
+    "frechet_distance",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+}
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def scored(*arguments: str | Path) -> dict[str, Any]:
+    done = call(*arguments, *SMALL, "--json")
+    assert done.exit_code == 0, done.output
+    content: dict[str, Any] = json.loads(done.stdout)
+    return content
+
+
+def test_the_figures_of_a_run_are_those_of_the_images_of_its_seed(trained_run: Path, quiet: Progress) -> None:
+    found = scored(trained_run, "--seed", "3", "--measures", "swd")
+    (exported,) = load_generators(trained_run, "best")
+    with torch.inference_mode():
+        images = exported.network(torch.from_numpy(latents_from_seed(3, 40, exported.latent_dim)))
+    fakes = ((images + 1) * 127.5).round().clamp(0, 255).byte()
+    digits = load_images("digits", data_root=Path(), image_size=32, max_corrupt_images=0, progress=quiet)
+    reals = digits.images[stream_indices(3, 0, 40, len(digits))]
+    levels = sliced_wasserstein_distance(reals, fakes, seed=3)
+    assert found["protocol"]["levels"] == pytest.approx(levels, rel=1e-4)
+    assert found["figures"] == pytest.approx({"sliced_wasserstein_distance": sum(levels) / 2}, rel=1e-4)
+
+
+@pytest.mark.timeout(240)
+def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Path, tmp_path: Path) -> None:
+    expected = scored(trained_run)
+    assert expected["figures"].keys() == ALL_BUT_INCEPTION
+    graph, code = (Path(shutil.copy(models / "dcgan" / "1" / name, tmp_path)) for name in ("model.onnx", "model.pt"))
+    sources: dict[str, tuple[str | Path, ...]] = {
+        "onnx": (models / "dcgan",),
+        "torchscript": (models / "dcgan" / "1", "--runtime", "torchscript"),
+        "onnx in a bundle": (models / "dcgan" / "1" / "model.onnx",),
+        "onnx alone": (graph, "--dataset", "digits"),
+        "torchscript alone": (code, "--dataset", "digits", "--latent-dim", "100"),
+    }
+    with running_server(models) as server:
+        served = scored("--address", server.address, "--model", "dcgan")
+        unknown = call("--address", server.address, "--model", "cat")
+    found = {name: scored(*arguments) for name, arguments in sources.items()} | {"served": served}
+    for name, other in found.items():
+        assert other["figures"] == pytest.approx(expected["figures"], rel=1e-2, abs=1e-3), name
+        assert other["protocol"]["computed_by"] == name.partition(" ")[0]
+        ours = {
+            key: value for key, value in other["protocol"].items() if key not in {"source", "computed_by", "levels"}
+        }
+        assert ours == {key: expected["protocol"][key] for key in ours}
+    assert unknown.exit_code == 2
+    assert "dcgan/1" in unknown.stderr
+
+
+def test_a_run_keeps_what_was_measured_of_it(trained_run: Path) -> None:
+    run = RunFolder.open(trained_run)
+    with run.evaluations.path.open("ab") as file:
+        file.write(b'{"kind": "evaluation", "st')  # of a kill
+    done = call(trained_run, *SMALL, "--checkpoint", "last", "--real-floor", "--measures", "swd,ms-ssim")
+    assert done.exit_code == 0, done.output
+    row, floor = list(run.evaluations.read())[-2:]
+    assert (row["kind"], row["step"], row["checkpoint"]) == ("evaluation", 2, "last")
+    assert (floor["kind"], floor["step"]) == ("floor", 2)
+    assert row["fake_images"] == row["real_images"] == 40
+    assert floor["sliced_wasserstein_distance"] < row["sliced_wasserstein_distance"]
+    assert f"{row['sliced_wasserstein_distance']:.2f}" in done.output
+    assert "evaluations.jsonl" in done.output
+
+
+def test_the_table_says_what_each_figure_is_and_how_it_was_measured(trained_run: Path) -> None:
+    done = call(trained_run, *SMALL)
+    assert done.exit_code == 0, done.output
+    for word in ("SWD", "MS-SSIM", "FD", "precision", "recall", "density", "coverage", "smaller", "larger"):
+        assert word in done.output
+    assert re.search(r"protocol: .*real_images 40.*feature_accuracy 0\.\d+", done.output)
+
+
+def test_the_json_goes_to_a_file_too(trained_run: Path, tmp_path: Path) -> None:
+    content = scored(trained_run, "--measures", "ms-ssim", "--out", tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text()) == content
+
+
+def test_real_images_are_measured_against_others_of_their_own(trained_run: Path) -> None:
+    # Half of the 1,797 digits is less than was asked for.
+    done = call(trained_run, "--images", "1000", "--measures", "ms-ssim", "--real-floor", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert "reals were compared 898" in done.output
+
+
+@pytest.fixture
+def with_test_images(monkeypatch: pytest.MonkeyPatch, quiet: Progress) -> None:
+    """Makes digits a data set whose last 797 images are to test on."""
+    digits = load_images("digits", data_root=Path(), image_size=32, max_corrupt_images=0, progress=quiet).images
+    monkeypatch.setattr("trainer.evaluate.evaluation.load_images", lambda *_, **__: ImageData("digits", digits[:1000]))
+    monkeypatch.setattr(
+        "trainer.evaluate.evaluation.load_test_images", lambda *_, **__: ImageData("digits", digits[1000:])
+    )
+    monkeypatch.setattr("trainer.evaluate.evaluation.load_labels", lambda *_: None)
+
+
+@pytest.mark.usefixtures("with_test_images")
+def test_test_images_can_be_what_is_compared_with(trained_run: Path) -> None:
+    test = scored(trained_run, "--split", "test", "--measures", "swd,frechet", "--real-floor")
+    train = scored(trained_run, "--measures", "swd,frechet")
+    assert (test["protocol"]["split"], train["protocol"]["split"]) == ("test", "train")
+    assert test["figures"] != train["figures"]
+    assert test["protocol"]["feature_sha256"] == train["protocol"]["feature_sha256"]
+    assert test["floor"]["figures"]["frechet_distance"] < test["figures"]["frechet_distance"]
+
+
+def test_a_folder_of_images_is_told_by_turns(models: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for index in range(30):
+        pixels = generator.integers(0, 256, (32, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    found = scored(models / "dcgan", "--dataset", f"folder:{tmp_path}", "--measures", "frechet")
+    assert found["protocol"]["feature_task"] == "rotations"
+    assert (found["protocol"]["dataset"], found["protocol"]["real_images"]) == ("folder", 30)
+
+
+def test_a_cyclegan_has_the_figures_of_its_training(cycle_run: Path) -> None:
+    done = call(cycle_run, "--json", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)["figures"]
+    run = RunFolder.open(cycle_run)
+    (trained,) = [row for row in run.metrics.read() if row["kind"] == "evaluation"]
+    assert figures == pytest.approx({name: trained[name] for name in figures}, rel=1e-4)
+    assert {"cycle_l1", "identity_l1", "paired_l1", "paired_ms_ssim"} <= figures.keys()
+    assert list(run.evaluations.read())[-1]["checkpoint"] == "best"
+    assert "L1 unchanged" in call(cycle_run, "--device", "cpu").output
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "SOURCE or --address"),
+        (("run", "--address", "127.0.0.1:1", "--model", "a"), "SOURCE or --address"),
+        (("--address", "127.0.0.1:1"), "--model is missing"),
+        (("--address", "127.0.0.1:1", "--model", "a"), "--address 127.0.0.1:1"),
+        (("nowhere",), "neither a run folder, nor a bundle, nor a file"),
+        (("run", "--checkpoint", "worst"), "--checkpoint"),
+        (("run", "--checkpoint", "epoch-0009"), "epoch-0009"),
+        (("run", "--measures", "swd,beauty"), "--measures 'beauty'"),
+        (("run", "--measures", "fid"), "--inception-weights"),
+        (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
+        (("run", "--split", "test"), "--split test: digits"),
+        (("run", "--dataset", "celeba"), "--dataset 'celeba'"),
+        (("run", "--images", "4"), "--images: 4 are too few"),
+        (("run", "--model", "a"), "--model and --version go with --address"),
+        (("cycle", "--measures", "swd"), "--measures: does not go with a CycleGAN"),
+        (("cycle", "--real-floor"), "--real-floor: does not go with a CycleGAN"),
+        (("bundle/model.pt", "--runtime", "onnx"), "--runtime onnx"),
+        (("alone.pt", "--dataset", "digits"), "--latent-dim"),
+        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "makes no images of latents"),
+        (("alone.onnx",), "--dataset: the source does not say"),
+        (("broken.onnx", "--dataset", "digits"), "not a graph that runs"),
+        (("broken.pt", "--dataset", "digits", "--latent-dim", "7"), "not TorchScript"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_flag(
+    flags: tuple[str, ...],
+    words: str,
+    trained_run: Path,
+    cycle_run: Path,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").symlink_to(trained_run)
+    (tmp_path / "cycle").symlink_to(cycle_run)
+    (tmp_path / "bundle").symlink_to(models / "dcgan" / "1")
+    for suffix in ("onnx", "pt"):
+        (tmp_path / f"broken.{suffix}").write_bytes(b"no graph")
+        shutil.copy(models / "dcgan" / "1" / f"model.{suffix}", tmp_path / f"alone.{suffix}")
+    done = call(*flags)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.output
+
+
+def test_a_bundle_that_was_changed_is_not_scored(models: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dcgan" / "1"
+    shutil.copytree(models / "dcgan" / "1", folder)
+    with (folder / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    done = call(folder, *SMALL)
+    assert done.exit_code == 2
+    assert "sha256" in done.stderr
+
+
+def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
+    publish_tiny_bundle(tmp_path, "tiny")
+    done = call(tmp_path / "tiny", *SMALL)
+    assert done.exit_code == 2
+    assert "only square ones" in done.stderr
+
+
+def test_data_sets_without_test_images_say_so(quiet: Progress) -> None:
+    for name in ("digits", "folder:somewhere"):
+        assert data.load_labels("folder:somewhere", Path()) is None
+        with pytest.raises(UserError, match="--split test"):
+            load_test_images(name, data_root=Path(), image_size=32, progress=quiet)
+    labels = data.load_labels("digits", Path())
+    assert labels is not None
+    assert torch.bincount(labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import linalg  # type: ignore[import-untyped]
+
+from trainer.metrics.frechet import frechet_distance, gaussian_distance
+from trainer.metrics.inception import inception_distance
+
+
+def features(count: int, dim: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, dim, generator=generator) @ torch.randn(dim, dim, generator=generator)
+
+
+def test_independent_gaussians_have_their_closed_form() -> None:
+    mean_1, mean_2 = torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([3.0, 1.0, 0.0]).double()
+    variances_1, variances_2 = torch.tensor([1.0, 4.0, 9.0]).double(), torch.tensor([4.0, 4.0, 0.0]).double()
+    expected = (mean_1 - mean_2).square().sum() + (variances_1.sqrt() - variances_2.sqrt()).square().sum()
+    found = gaussian_distance(mean_1, variances_1.diag(), mean_2, variances_2.diag())
+    assert found == pytest.approx(expected.item())
+
+
+@given(st.integers(0, 10**6), st.integers(1, 8))
+def test_it_is_scipys_root_of_a_matrix(seed: int, dim: int) -> None:
+    one, other = features(50, dim, seed).double().numpy(), features(40, dim, seed + 1).double().numpy()
+    covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (one, other)]
+    root = linalg.sqrtm(covariances[0] @ covariances[1])
+    difference = one.mean(0) - other.mean(0)
+    expected = difference @ difference + np.trace(covariances[0] + covariances[1] - 2 * root.real)
+    assert frechet_distance(torch.from_numpy(one), torch.from_numpy(other)) == pytest.approx(
+        expected, rel=1e-6, abs=1e-6
+    )
+
+
+def test_it_is_torchmetrics() -> None:
+    one, other = features(200, 12, 0), features(150, 12, 1) + 1
+    assert frechet_distance(one, other) == pytest.approx(inception_distance(one, other), rel=1e-4)
+
+
+def test_equal_sets_are_no_distance_apart_even_if_they_are_few() -> None:
+    one = features(5, 20, 3)  # a singular covariance
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(one, one + 2) == pytest.approx(20 * 4, rel=1e-6)
+
+
+def test_it_does_not_matter_which_set_is_which() -> None:
+    one, other = features(30, 6, 0), features(40, 6, 1)
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
+
+
+@pytest.mark.parametrize("shapes", [((5, 3), (5, 4)), ((1, 3), (5, 3)), ((5,), (5,))])
+def test_what_has_no_distance_is_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    with pytest.raises(ValueError, match="at least two features"):
+        frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))

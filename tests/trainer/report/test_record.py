@@ -1,0 +1,97 @@
+"""What a report reads of a run, and how curves are thinned."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainer.report.charts import BINS, _thinned
+from trainer.report.measures import has_best, heading_of, is_better, shown_figure
+from trainer.report.record import Curve, number, read_record
+
+
+def add(run: Path, **row: object) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture
+def bare(own_run: Path) -> Path:
+    """A run without rows."""
+    (own_run / "metrics.jsonl").write_text("")
+    return own_run
+
+
+def test_curves_figures_and_protocol_are_told_apart(bare: Path) -> None:
+    add(bare, kind="step", step=1, epoch=1, images=4, d_loss=0.5, g_loss=None)
+    add(bare, kind="step", step=2, epoch=1, images=8, d_loss=0.25, g_loss=2, flag="x")
+    add(bare, kind="evaluation", step=2, ms_ssim=0.25, real_images=16, levels=[1.0, None], split="train")
+    add(bare, kind="samples", step=2, sample_spread=0.5)
+    record = read_record(bare, "it")
+    assert (record.name, record.steps, record.images) == ("it", 2, 8)
+    assert record.curves["d_loss"].values.tolist() == [0.5, 0.25]
+    assert record.curves["g_loss"].steps.tolist() == [2]
+    assert "flag" not in record.curves
+    (row,) = record.evaluations
+    assert row.figures == {"ms_ssim": 0.25}
+    assert row.protocol == {"real_images": "16", "levels": "1, None", "split": "train"}
+
+
+@pytest.mark.parametrize(("best_by", "best_step"), [("sliced_wasserstein_distance", 3), ("recall", 2)])
+def test_the_best_evaluation_is_that_of_the_figure_that_chooses(bare: Path, best_by: str, best_step: int) -> None:
+    config = bare / "config.json"
+    config.write_text(config.read_text().replace('"best_by": ""', f'"best_by": "{best_by}"'))
+    add(bare, kind="evaluation", step=1, sliced_wasserstein_distance=1.0, recall=0.9, image_size=8)  # smaller images
+    add(bare, kind="evaluation", step=2, sliced_wasserstein_distance=9.0, recall=0.8, image_size=16)
+    add(bare, kind="evaluation", step=3, sliced_wasserstein_distance=5.0, recall=0.7, image_size=16)
+    add(bare, kind="evaluation", step=4, sliced_wasserstein_distance=6.0, recall=0.7, image_size=16)
+    record = read_record(bare)
+    assert record.best is not None
+    assert record.last is not None
+    assert (record.best.step, record.last.step) == (best_step, 4)
+
+
+def test_the_sample_at_an_epochs_end_is_found_though_its_last_image_counts_to_the_next(bare: Path) -> None:
+    # Epochs of 10 images in batches of 4: the first ends within step 3, the second with step 5.
+    for step in range(1, 7):
+        add(bare, kind="step", step=step, epoch=(step * 4 - 1) // 10 + 1, images=step * 4)
+    for path in (bare / "samples").iterdir():
+        path.unlink()
+    for step in (3, 5, 6):
+        (bare / "samples" / f"step-{step:08d}.png").touch()
+    record = read_record(bare)
+    assert [record.sample_at_epoch(epoch) for epoch in (1, 2, 3, 4)] == [3, 5, 6, None]
+    assert [record.sample_at_step(step) for step in (1, 3, 4, 6, 7)] == [3, 3, 5, 6, None]
+
+
+def test_thinning_keeps_the_mean_and_the_ends() -> None:
+    values = np.random.default_rng(0).normal(size=BINS * 10)
+    steps, thin = _thinned(Curve(np.arange(BINS * 10, dtype=float), values))
+    assert len(thin) == BINS
+    assert thin.mean() == pytest.approx(values.mean())
+    assert thin[0] == pytest.approx(values[:10].mean())
+    assert steps[-1] == pytest.approx(BINS * 10 - 5.5)
+    few = Curve(np.arange(3.0), np.arange(3.0))
+    assert _thinned(few) == (few.steps, few.values)
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [(1, 1.0), (0.5, 0.5), (True, None), (None, None), ("1", None), ([1.0], None), (10**400, None), (1e999, None)],
+)
+def test_a_number_of_a_row_is_finite_or_none(value: object, wanted: float | None) -> None:
+    assert number(value) == wanted
+
+
+def test_the_direction_of_a_figure_is_known_and_unknown_ones_have_no_best() -> None:
+    assert is_better("frechet_distance", 1, 2)
+    assert is_better("recall", 2, 1)
+    assert not is_better("ms_ssim", 1, 2)
+    assert not is_better("ms_ssim", 2, 1)
+    assert not has_best("paired_l1_unchanged")
+    assert not has_best("nonsense")
+    assert heading_of("ms_ssim") == "MS-SSIM (as among real images)"
+    assert shown_figure("inception_kid", 0.0123456) == "0.01235"

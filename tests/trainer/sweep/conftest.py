@@ -1,0 +1,69 @@
+"""A sweep so small that it runs in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trainer.sweep.__main__ import main
+
+TINY = """
+title = "Tiny"
+seeds = [0, 1]
+show_at_steps = [2]
+
+[base]
+model = "gan"
+preset = "gan-digits"
+dataset = "digits"
+width = 0.05
+batch_size = 16
+steps = 4
+checkpoint_every_steps = 2
+eval_images = 16
+image_size = 16
+device = "cpu"
+
+[axes]
+lr = [1e-4, 1e-3]
+"""
+
+WriteSpec = Callable[..., Path]
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> WriteSpec:
+    """Writes a spec and returns its path."""
+
+    def write(text: str = TINY, name: str = "tiny") -> Path:
+        path = tmp_path / f"{name}.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def the_error(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def without_charts(patch: pytest.MonkeyPatch) -> None:
+    """Leaves the charts out of pages: they are slow to draw, and test_main.py looks at them."""
+    for name in ("training_charts", "figure_charts"):
+        patch.setattr(f"trainer.sweep.sweep_page.{name}", lambda *_: [])
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without charts."""
+    without_charts(monkeypatch)

@@ -1,0 +1,113 @@
+"""Means, spreads and best cells, against values worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import pytest
+
+from trainer.errors import UserError
+from trainer.presets import PRESETS
+from trainer.report.record import EvaluationRow, RunRecord
+from trainer.sweep.folder import SweepFolder
+from trainer.sweep.grid import Cell
+from trainer.sweep.results import Results, TrialResult, cells_csv, shown_summary, trials_csv
+from trainer.sweep.spec import Spec
+
+CONFIG = PRESETS["dcgan", "dcgan-digits"].config
+
+
+def record(*evaluations: EvaluationRow) -> RunRecord:
+    return RunRecord(
+        name="r",
+        path=Path("out/runs/r"),
+        config=CONFIG,
+        steps=8,
+        images=512,
+        images_per_s=0.1 + 0.2,
+        train_seconds=3.0,
+        curves={},
+        epoch_ends={1: 4, 2: 8},
+        evaluations=list(evaluations),
+        warnings=[],
+        more_warnings=0,
+        samples={4: Path("4.png"), 8: Path("8.png")},
+    )
+
+
+def row(step: int, swd: float, recall: float) -> EvaluationRow:
+    return EvaluationRow(step, {"sliced_wasserstein_distance": swd, "recall": recall}, {})
+
+
+@pytest.fixture
+def results() -> Results:
+    spec = Spec(title="t", seeds=[0, 1], base={"model": "dcgan"}, axes={"lr": [1.0, 2.0]}, show_at_epochs=[1])
+    low, high = (Cell(name, name, (("lr", name),), {}, CONFIG) for name in ("low", "high"))
+    trials = [
+        TrialResult(low, 0, "finished", "", record(row(4, 1.0, 0.5), row(8, 10.0, 0.25))),
+        TrialResult(low, 1, "finished", "", record(row(4, 20.0, 0.5), row(8, 13.0, 0.75))),
+        TrialResult(high, 0, "finished", "", record(row(4, 9.0, 0.1), row(8, 11.0, 0.9))),
+        TrialResult(high, 1, "diverged", "NaN", record(row(4, 5.0, 0.1))),
+    ]
+    return Results(spec, [low, high], trials, Path("out"), "again", ["sliced_wasserstein_distance", "recall"])
+
+
+def test_means_and_sample_deviations_are_over_the_seeds_that_finished(results: Results) -> None:
+    low, high = results.cells
+    found = results.summary(low, "sliced_wasserstein_distance", "end")
+    assert found is not None
+    assert (found.count, found.mean, found.is_best) == (2, 11.5, False)
+    assert found.deviation == pytest.approx(math.sqrt(((10 - 11.5) ** 2 + (13 - 11.5) ** 2) / 1))
+    other = results.summary(high, "sliced_wasserstein_distance", "end")
+    assert other is not None
+    assert (other.count, other.mean, other.deviation, other.is_best) == (1, 11.0, None, True)
+
+
+def test_the_best_cell_is_by_the_direction_of_the_figure(results: Results) -> None:
+    low, high = results.cells
+    ends = [results.summary(cell, "recall", "end") for cell in (low, high)]
+    assert [found.is_best for found in ends if found] == [False, True]  # 0.5 and 0.9, larger is better
+    bests = [results.summary(cell, "sliced_wasserstein_distance", "best") for cell in (low, high)]
+    assert [found.mean for found in bests if found] == [7.0, 7.0]
+    assert [found.is_best for found in bests if found] == [True, True]  # a tie
+    assert results.summary(low, "nonsense", "end") is None
+
+
+def test_a_moment_is_the_newest_evaluation_until_then(results: Results) -> None:
+    low, _ = results.cells
+    found = results.summary(low, "sliced_wasserstein_distance", "epoch 1")
+    assert found is not None
+    assert found.mean == 10.5
+    assert results.moments == ["epoch 1"]
+    assert [results.trials[0].sample_step(when) for when in ("epoch 1", "end", "step 5", "epoch 3")] == [4, 8, 8, None]
+
+
+def test_the_csv_files_have_full_precision(results: Results) -> None:
+    trials = list(csv.DictReader(io.StringIO(trials_csv(results))))
+    assert [float(each["images_per_s"]) for each in trials] == [0.1 + 0.2] * 4
+    assert [(each["cell"], each["lr"], each["seed"], each["outcome"], each["run"]) for each in trials][::3] == [
+        ("low", "low", "0", "finished", "runs/r"),
+        ("high", "high", "1", "diverged", "runs/r"),
+    ]
+    assert [each["end_sliced_wasserstein_distance"] for each in trials] == ["10.0", "13.0", "11.0", ""]
+    assert [each["best_step"] for each in trials] == ["4", "8", "4", "4"]
+    cells = list(csv.DictReader(io.StringIO(cells_csv(results))))
+    assert {each["when"] for each in cells} == {"end", "best", "epoch 1"}
+    assert cells[0]["better"] == "smaller"
+    assert float(cells[0]["standard_deviation"]) == pytest.approx(math.sqrt(4.5))
+
+
+def test_a_summary_reads_well(results: Results) -> None:
+    low, high = results.cells
+    name = "sliced_wasserstein_distance"
+    assert shown_summary(name, results.summary(low, name, "end")) == "11.50 \N{PLUS-MINUS SIGN} 2.12 (n 2)"
+    assert shown_summary(name, results.summary(high, name, "end"), mark=True) == "11.00 (n 1) *"
+    assert shown_summary(name, None) == "-"
+
+
+def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not the folder of a sweep"):
+        SweepFolder(tmp_path).read_spec()

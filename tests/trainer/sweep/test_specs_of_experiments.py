@@ -1,0 +1,128 @@
+"""The sweeps that come with the project: all of them, in both forms, are ones that would run."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.sweep.conftest import run, the_error
+from trainer.config import CycleConfig
+from trainer.sweep.__main__ import estimated_images
+from trainer.sweep.grid import cells_of
+from trainer.sweep.spec import quick_form, read_spec, with_settings
+
+FOLDER = Path(__file__).parents[3] / "sweeps"
+SPECS = sorted(FOLDER.glob("*.toml"))
+NEED_IMAGES = {"e04", "e05", "e06", "e07", "e08b", "e09", "e12", "e13"}
+QUICK_IMAGES = 500_000  # real images in all, of which a CPU shows some thousand a second to such networks
+
+# What varies, from the sources' own descriptions: axis values by experiment.
+VARIED = {
+    "e02": {"lr": [0.002, 0.0002], "batch_size": [128, 512, 1024]},
+    "e03": {"lr": [1e-4, 2e-4, 3e-4]},
+    "e05": {"lr": [0.002, 0.0002], "batch_size": [128, 512, 1024]},
+    "e06": {"lr": [1e-4, 2e-4, 3e-4]},
+    "e07": {"optimizer": ["adam", "rmsprop"]},
+}
+SHOWN = {
+    "e01": [1, 40],
+    "e04": [10, 50, 100, 200],
+    "e09": [10, 50, 100, 150],
+}
+
+
+def number_of(path: Path) -> str:
+    return path.stem.partition("-")[0]
+
+
+def test_every_experiment_has_its_spec() -> None:
+    assert {re.sub("[ab]$", "", number_of(path)) for path in SPECS} == {f"e{number:02d}" for number in range(1, 15)}
+
+
+@pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_every_cell_of_every_spec_is_one_that_would_be_trained(path: Path, quick: bool) -> None:
+    spec = read_spec(path)
+    spec = quick_form(spec) if quick else spec
+    needs_images = number_of(path) in NEED_IMAGES
+    assert (spec.base.get("dataset") == "") == (needs_images and not quick)
+    cells = cells_of(with_settings(spec, {"dataset": "zip:faces.zip"}) if needs_images else spec)
+    assert cells
+    assert spec.show_at_epochs or spec.show_at_steps
+    for cell in cells:
+        last = max([*spec.show_at_epochs, *spec.show_at_steps])
+        config = cell.config
+        if spec.show_at_epochs and config.epochs is not None and number_of(path) != "e12":
+            assert last <= config.epochs
+        if spec.show_at_steps and config.steps is not None:
+            assert last <= config.steps
+        assert all(step % config.checkpoint_every_steps == 0 for step in spec.show_at_steps)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_quick_form_is_quick_and_needs_no_files(path: Path) -> None:
+    spec = quick_form(read_spec(path))
+    total = 0
+    for cell in cells_of(spec):
+        images = estimated_images(cell.config)
+        assert images is not None
+        assert cell.config.dataset == "digits"
+        assert cell.config.network.image_size <= 32
+        assert cell.config.network.width <= 0.5
+        total += images * len(spec.seeds)
+    assert total <= QUICK_IMAGES
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_a_spec_varies_and_shows_what_the_experiment_did(path: Path) -> None:
+    spec, number = read_spec(path), number_of(path)
+    assert spec.title.startswith(f"E{int(number[1:3])}: ")
+    assert spec.reproduces
+    assert spec.seeds == [0, 1, 2]
+    if number in VARIED:
+        assert spec.axes == VARIED[number]
+    if number in SHOWN:
+        assert spec.show_at_epochs == SHOWN[number]
+
+
+@pytest.mark.parametrize("number", sorted(NEED_IMAGES))
+def test_a_sweep_on_the_users_images_asks_for_them_in_one_line(number: str) -> None:
+    (path,) = FOLDER.glob(f"{number}-*.toml")
+    assert "give --set dataset=zip:PATH, or folder:PATH" in the_error(run(path, "--dry-run"))
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ("WGAN", ("rmsprop", 5e-5, 64, 30, 5)),
+        ("WGAN-GP", ("adam", 5e-5, 64, 30, 5)),
+        ("WGAN-div", ("adam", 5e-5, 64, 30, 5)),
+    ],
+)
+@pytest.mark.parametrize("half", ["e08a", "e08b"])
+def test_the_three_critics_are_trained_as_the_source_says(half: str, model: str, recipe: tuple[object, ...]) -> None:
+    (path,) = FOLDER.glob(f"{half}-*.toml")
+    spec = read_spec(path)
+    cells = cells_of(with_settings(spec, {"dataset": "zip:faces.zip"}) if half == "e08b" else spec)
+    (config,) = (cell.config for cell in cells if cell.name == model)
+    assert not isinstance(config, CycleConfig)
+    found = (config.optimizer, config.generator_lr, config.batch_size, config.epochs, config.n_critic)
+    assert found == recipe
+
+
+@pytest.mark.usefixtures("no_figures", "no_charts")
+def test_a_spec_runs_for_real(tmp_path: Path) -> None:
+    (path,) = FOLDER.glob("e03-*.toml")
+    tiny = [word for setting in ("width=0.05", "steps=2", "batch_size=8") for word in ("--set", setting)]
+    result = run(path, "--quick", *tiny, "--set", "device=cpu", "--limit", 2, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "out" / "trials.csv").open(newline="") as file:
+        found = [(row["lr"], row["seed"], row["outcome"]) for row in csv.DictReader(file)]
+    assert found[:4] == [(lr, seed, "finished") for lr in ("0.0001", "0.0002") for seed in ("0", "1")]
+    assert [outcome for *_, outcome in found[4:]] == ["not begun", "not begun"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Quick form" in page
+    assert "digits at 32x32" in page

@@ -1,0 +1,230 @@
+"""`python -m trainer.evaluate`: flags -> source and request -> figures, and what the user reads of them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from trainer.checkpoint import RunFolder
+from trainer.config import CycleConfig
+from trainer.errors import UserError
+from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
+from trainer.evaluate.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASURES, shown
+from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
+from trainer.loop import choose_device
+from trainer.metrics.catalogue import figure_of
+from trainer.progress import Progress
+from trainer.whole_files import replace_file
+
+EXIT_USER_ERROR = 2
+_DEFAULT_CORRUPT_IMAGES = 50
+
+
+@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Of a run: which weights.")
+@click.option(
+    "--runtime", type=click.Choice(["onnx", "torchscript"]), help="Of a bundle: what computes. [default: onnx]"
+)
+@click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Of a TorchScript file that lies in no bundle.")
+@click.option("--address", metavar="HOST:PORT", help="Instead of SOURCE: a running server.")
+@click.option("--model", metavar="NAME", help="Of the server.")
+@click.option("--version", type=click.IntRange(1), help="Of the model; the newest by default.")
+@click.option("--dataset", "--data", metavar="DATA", help="To compare with; by default what the source was trained on.")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Where mnist and fashion-mnist lie.", metavar="FOLDER"
+)
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which real images.")
+@click.option("--images", type=click.IntRange(2, 1 << 20), help=f"Of each kind; by default all, {MOST_IMAGES} at most.")
+@click.option(
+    "--measures", metavar="A,B|all", help=f"Some of {', '.join(MEASURES)}. [default: {','.join(DEFAULT_MEASURES)}]"
+)
+@click.option("--inception-weights", type=click.Path(path_type=Path), metavar="FILE", help="For FID and KID.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of latents, reals and random directions.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of networks and measures.")
+@click.option("--real-floor", is_flag=True, help="Also what real images score against other real images.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON to a file, too.")
+def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
+    """Scores the images that SOURCE makes: a run folder, a bundle, or a TorchScript or ONNX file.
+
+    Of a run, what was measured is added to its evaluations.jsonl.
+    """
+    progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True)) if as_json else Progress()
+    try:
+        result, folder = _evaluate(_Flags(**flags), progress)
+        content = msgspec.json.format(msgspec.json.encode(_plain(result)), indent=2)
+        if out is not None:
+            replace_file(out, content + b"\n")
+        if as_json:
+            click.echo(content.decode())
+            return
+        _print(result, progress)
+        if folder is not None:
+            progress.say(f"added to {folder.evaluations.path}")
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}")
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing was written")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flags:
+    """As they were given; None: not."""
+
+    source: Path | None
+    checkpoint: str
+    runtime: Any
+    latent_dim: int | None
+    address: str | None
+    model: str | None
+    version: int | None
+    dataset: str | None
+    data_root: Path | None
+    split: str
+    images: int | None
+    measures: str | None
+    inception_weights: Path | None
+    seed: int
+    device: Any
+    real_floor: bool
+
+
+def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | None]:
+    if (flags.source is None) == (flags.address is None):
+        raise UserError("SOURCE or --address: give one of the two, a path or a server")
+    measures = _measures(flags)
+    device = choose_device(flags.device)
+    folder = None
+    dataset, data_root, max_corrupt_images = "", Path("data"), _DEFAULT_CORRUPT_IMAGES
+    if flags.source is not None and (flags.source / "config.json").is_file():
+        folder = RunFolder.open(flags.source)
+        folder.checkpoint_path(flags.checkpoint)
+        config = folder.read_config()
+        dataset, data_root, max_corrupt_images = config.dataset, Path(config.data_root), config.max_corrupt_images
+        if isinstance(config, CycleConfig):
+            _check_translators(flags)
+            result = Result(evaluate_translators(flags.source, flags.checkpoint, config, device, progress))
+            keep(folder, flags.checkpoint, result)
+            return result, folder
+    source = _open(flags, dataset, device)
+    dataset = flags.dataset or source.facts.dataset
+    if not dataset:
+        raise UserError(
+            "--dataset: the source does not say what it was trained on; give --dataset folder:PATH or mnist"
+        )
+    request = Request(
+        dataset=dataset,
+        data_root=flags.data_root or data_root,
+        max_corrupt_images=max_corrupt_images,
+        split=flags.split,
+        images=flags.images,
+        measures=measures,
+        seed=flags.seed,
+        device=device,
+        inception_weights=flags.inception_weights,
+        real_floor=flags.real_floor,
+    )
+    result = evaluate(source, request, progress)
+    if folder is not None:
+        keep(folder, flags.checkpoint, result)
+    return result, folder
+
+
+def _open(flags: _Flags, dataset: str, device: Any) -> Source:
+    if flags.address is not None:
+        if flags.model is None:
+            raise UserError("--model is missing: name a model of the server")
+        return ServedSource(flags.address, flags.model, flags.version)
+    assert flags.source is not None
+    if flags.model is not None or flags.version is not None:
+        raise UserError("--model and --version go with --address; of a bundle, give the folder of the version")
+    if dataset:
+        return open_run(flags.source, flags.checkpoint, dataset, device)
+    return open_path(flags.source, flags.runtime, flags.latent_dim)
+
+
+def _measures(flags: _Flags) -> tuple[str, ...]:
+    """Which were asked for, in the order of the table.
+
+    Raises:
+        UserError: there is no such measure, or its weights are missing.
+    """
+    inception = flags.inception_weights is not None
+    if flags.measures is None:
+        return (*DEFAULT_MEASURES, *(INCEPTION_MEASURES if inception else ()))
+    names = [name.strip() for name in flags.measures.split(",")]
+    if names == ["all"]:
+        return tuple(name for name in MEASURES if inception or name not in INCEPTION_MEASURES)
+    for name in names:
+        if name not in MEASURES:
+            raise UserError(f"--measures {name!r}: choose some of {', '.join(MEASURES)}, or all")
+        if name in INCEPTION_MEASURES and not inception:
+            raise UserError(f"--measures {name}: give --inception-weights FILE as well")
+    return tuple(name for name in MEASURES if name in names)
+
+
+def _check_translators(flags: _Flags) -> None:
+    refused = {
+        "--measures": flags.measures,
+        "--inception-weights": flags.inception_weights,
+        "--dataset": flags.dataset,
+        "--images": flags.images,
+        "--real-floor": flags.real_floor or None,
+    }
+    for name, value in refused.items():
+        if value is not None:
+            raise UserError(f"{name}: does not go with a CycleGAN, which is measured on its test images as in training")
+
+
+def _plain(result: Result) -> dict[str, Any]:
+    """For JSON, which has null for what is no finite number."""
+    content: dict[str, Any] = {"figures": result.scores.figures, "protocol": result.scores.protocol}
+    if result.floor is not None:
+        content["floor"] = {"figures": result.floor.figures, "protocol": result.floor.protocol}
+    return content
+
+
+def _print(result: Result, progress: Progress) -> None:
+    table = Table(title="How good the images are")
+    for heading in ("figure", "value", *(["reals"] if result.floor else []), "better", "what it is"):
+        table.add_column(heading, overflow="fold")
+    for name, value in result.scores.figures.items():
+        figure = figure_of(name)
+        floor = [shown(result.floor.figures.get(name, math.nan))] if result.floor else []
+        table.add_row(figure.label, shown(value), *floor, figure.better, figure.explanation)
+    progress.console.print(table)
+    parts = (f"{name} {_short(value)}" for name, value in result.scores.protocol.items())
+    progress.say(f"protocol: {', '.join(parts)}")
+    if result.floor is not None and result.floor.protocol["real_images"] != result.scores.protocol["real_images"]:
+        progress.say(
+            f"reals were compared {result.floor.protocol['real_images']} with as many; fewer images make every distance"
+            " larger, so give --images of at most half the data to compare"
+        )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(shown(each) for each in value)
+    if isinstance(value, float):
+        return shown(value)
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

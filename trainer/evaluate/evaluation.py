@@ -1,0 +1,182 @@
+"""One evaluation from beginning to end: images of a source and of the data set, figures, and what is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from trainer.checkpoint import RunFolder, load_generators
+from trainer.config import CycleConfig
+from trainer.cyclegan import CycleTraining
+from trainer.data import ImageData, check_dataset_name, load_images, load_labels, load_test_images, stream_indices
+from trainer.errors import UserError
+from trainer.evaluate.features import FeatureNetwork, feature_network
+from trainer.evaluate.scorer import Comparison, Scores, score
+from trainer.evaluate.sources import Source
+from trainer.kinds import load_data
+from trainer.progress import Progress
+from trainer.unpaired import UnpairedData
+
+MOST_IMAGES: Final = 10_000  # unless told otherwise
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured.
+
+    Attributes:
+        dataset: "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH".
+        data_root: where mnist and fashion-mnist lie.
+        max_corrupt_images: unreadable ones to skip.
+        split: of the reals: train or test.
+        images: how many fakes, and how many reals at most; None: as many as there are reals, 10,000 at most.
+        measures: names of `scorer.MEASURES`.
+        seed: of latents, of which reals are taken, and of what the measures draw.
+        device: to compute on.
+        inception_weights: a file, if there is one.
+        real_floor: whether reals are measured against other reals, too.
+    """
+
+    dataset: str
+    data_root: Path
+    max_corrupt_images: int
+    split: str
+    images: int | None
+    measures: Sequence[str]
+    seed: int
+    device: torch.device
+    inception_weights: Path | None = None
+    real_floor: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out."""
+
+    scores: Scores
+    floor: Scores | None = None  # what reals themselves score: no generator can be expected to be better
+
+
+def evaluate(source: Source, request: Request, progress: Progress) -> Result:
+    """Scores what a source makes.
+
+    Raises:
+        UserError: the source or the data set cannot be had, or they do not fit together.
+    """
+    check_dataset_name(request.dataset)
+    size = source.facts.image_size or next(source.chunks(1, request.seed)).shape[-1]
+    data = _Data(request, size, progress)
+    reals = data.test.images if request.split == "test" else data.train.images
+    wanted = request.images or min(MOST_IMAGES, len(reals))
+    fakes = source.images(wanted, request.seed, progress)
+    chosen = reals[stream_indices(request.seed, 0, min(wanted, len(reals)), len(reals))]
+    images = Comparison(
+        fakes,
+        chosen,
+        request.split,
+        request.seed,
+        request.device,
+        data.classifier,
+        request.inception_weights,
+        progress,
+    )
+    progress.say(f"comparing {len(fakes)} images of {source.facts.name} with {len(chosen)} of {request.dataset}")
+    scores = score(images, request.measures)
+    said = {"source": source.facts.name, "computed_by": source.facts.kind, "dataset": data.train.name.partition(":")[0]}
+    scores = replace(scores, protocol=said | scores.protocol)
+    if not request.real_floor:
+        return Result(scores)
+    progress.say("comparing real images with real images")
+    others, halves = _floor_images(data, request, wanted)
+    return Result(scores, score(replace(images, fakes=others, reals=halves), request.measures))
+
+
+def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, Tensor]:
+    """Two sets of real images that have none in common."""
+    train = data.train.images
+    order = stream_indices(request.seed, 0, len(train), len(train))
+    if request.split == "test":
+        test = data.test.images
+        return train[order[:wanted]], test[stream_indices(request.seed, 0, min(wanted, len(test)), len(test))]
+    half = min(wanted, len(train) // 2)
+    return train[order[half : 2 * half]], train[order[:half]]
+
+
+class _Data:
+    """The images of a data set, and the classifier of them; each loaded when it is needed."""
+
+    def __init__(self, request: Request, image_size: int, progress: Progress) -> None:
+        self._request = request
+        self._size = image_size
+        self._progress = progress
+        self._train: ImageData | None = None
+        self._test: ImageData | None = None
+
+    @property
+    def train(self) -> ImageData:
+        """The images that a network is trained on."""
+        if self._train is None:
+            request = self._request
+            self._train = load_images(
+                request.dataset,
+                data_root=request.data_root,
+                image_size=self._size,
+                max_corrupt_images=request.max_corrupt_images,
+                progress=self._progress,
+            )
+        return self._train
+
+    @property
+    def test(self) -> ImageData:
+        """The images that are kept for testing."""
+        if self._test is None:
+            request = self._request
+            self._test = load_test_images(
+                request.dataset, data_root=request.data_root, image_size=self._size, progress=self._progress
+            )
+        return self._test
+
+    def classifier(self) -> FeatureNetwork:
+        """Of the training images, whatever the split."""
+        labels = load_labels(self._request.dataset, self._request.data_root)
+        return feature_network(self.train.images, labels, self._request.device, self._progress)
+
+
+def evaluate_translators(
+    run: Path, checkpoint: str, config: CycleConfig, device: torch.device, progress: Progress
+) -> Scores:
+    """The figures of a CycleGAN's run, as training measures them, of one of its checkpoints.
+
+    Raises:
+        UserError: the data set or the checkpoint cannot be had.
+    """
+    networks = [exported.network.state_dict() for exported in load_generators(run, checkpoint)]
+    data = load_data(config, progress)
+    if not isinstance(data, UnpairedData):
+        raise UserError(f"--dataset {config.dataset}: not images of two domains")
+    with torch.random.fork_rng(devices=[]):
+        training = CycleTraining(config, data, device)
+    for translator, weights in zip((training.state.generator_ab, training.state.generator_ba), networks, strict=True):
+        translator.load_state_dict(weights)
+        translator.eval()
+    evaluation = training.evaluate()
+    return Scores(dict(evaluation.figures), {"source": f"{run} ({checkpoint})"} | dict(evaluation.protocol))
+
+
+def keep(folder: RunFolder, checkpoint: str, result: Result) -> None:
+    """Appends what was measured to the run's evaluations.jsonl; a line that a kill cut short is dropped."""
+    step = folder.read_metadata(checkpoint).step
+    rows: list[dict[str, Any]] = [_row("evaluation", step, checkpoint, result.scores)]
+    if result.floor is not None:
+        rows.append(_row("floor", step, checkpoint, result.floor))
+    folder.evaluations.rewind(10**15)  # later than any step
+    folder.evaluations.append(rows)
+
+
+def _row(kind: str, step: int, checkpoint: str, scores: Scores) -> dict[str, Any]:
+    return {"kind": kind, "step": step, "checkpoint": checkpoint} | scores.figures | scores.protocol

@@ -1,0 +1,275 @@
+"""Where the images to score come from: a run, a bundle, a file or a server, all asked in one way.
+
+Latents are drawn by `ganserve.latents`, so that a seed means the same images everywhere, and every source gives 8-bit
+pixels. Nothing that lies on disk is trusted; a TorchScript file holds code of its own, so score files of people you
+trust, or ONNX.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client import GanClient, GanClientError, ModelInfo
+from exporter.bundle import (
+    CARD_FILE,
+    INPUT_LATENTS,
+    ONNX_FILE,
+    OUTPUT_IMAGES,
+    OUTPUT_PIXELS,
+    TORCHSCRIPT_FILE,
+    BundleError,
+    Card,
+    LatentInput,
+    list_versions,
+    read_card,
+    verify_file,
+)
+from ganserve.latents import latents_from_seed
+from trainer.checkpoint import load_generators
+from trainer.errors import UserError
+from trainer.evaluate.scorer import to_pixels
+from trainer.progress import Progress
+
+Runtime = Literal["onnx", "torchscript"]
+RUNTIME_FILES: Final[dict[Runtime, str]] = {"onnx": ONNX_FILE, "torchscript": TORCHSCRIPT_FILE}
+_CHUNK_PIXELS: Final = 1 << 20  # of images computed at once
+_MOST_ROWS: Final = 256
+_TRANSLATES: Final = "turns images into images; score the run that it was trained in"
+
+_Compute = Callable[[NDArray[np.float32]], Tensor]  # latents (n, latent_dim) -> pixels, uint8 (n, C, H, W)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a source.
+
+    Attributes:
+        name: for the user and the protocol.
+        kind: what computes the images.
+        dataset: that it was trained on; empty if it does not say, or says no more than that it was a folder.
+        image_size: in pixels; 0 if only its images tell.
+    """
+
+    name: str
+    kind: Literal["run", "onnx", "torchscript", "served"]
+    dataset: str = ""
+    image_size: int = 0
+
+
+class Source(ABC):
+    """Something that makes images of latents."""
+
+    facts: Facts
+
+    @abstractmethod
+    def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
+        """The images of the first `count` latents of a seed, some after others, uint8 (n, C, H, W).
+
+        Raises:
+            UserError: it cannot make them.
+        """
+
+    def images(self, count: int, seed: int, progress: Progress) -> Tensor:
+        """All of them, uint8 (count, C, H, W)."""
+        parts = []
+        with progress.bar() as bar:
+            task = bar.add_task(f"images of {self.facts.kind}", total=count)
+            for chunk in self.chunks(count, seed):
+                parts.append(chunk)
+                bar.update(task, advance=len(chunk))
+        return torch.cat(parts)
+
+
+class LocalSource(Source):
+    """A network or graph in this process."""
+
+    def __init__(self, facts: Facts, latent_dim: int, compute: _Compute) -> None:
+        self.facts = facts
+        self._latent_dim = latent_dim
+        self._compute = compute
+
+    def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
+        """See `Source`."""
+        rows = max(1, min(_MOST_ROWS, _CHUNK_PIXELS // max(1, self.facts.image_size**2)))
+        latents = latents_from_seed(seed, count, self._latent_dim)
+        for begin in range(0, count, rows):
+            try:
+                pixels = self._compute(latents[begin : begin + rows])
+            except Exception as error:  # runtimes raise anything at all on files that are not what they should be
+                reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+                raise UserError(f"{self.facts.name}: makes no images of latents ({reason})") from error
+            if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[-1] != pixels.shape[-2]:
+                raise UserError(f"{self.facts.name}: makes {tuple(pixels.shape)}, which are no square images")
+            yield pixels
+
+
+class ServedSource(Source):
+    """A model of a running server."""
+
+    def __init__(self, address: str, model: str, version: int | None) -> None:
+        self._address, self._model = address, model
+        info = self._find(version)
+        if info.task != "generate":
+            raise UserError(f"--model {model}: {_TRANSLATES}")
+        self._version = info.version
+        dataset = _known(info.dataset)
+        self.facts = Facts(f"{model}/{info.version} at {address}", "served", dataset, _square(model, info))
+
+    def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
+        """See `Source`."""
+        try:
+            with GanClient(self._address) as client:
+                for chunk in client.generate_chunks(self._model, seed=seed, count=count, version=self._version):
+                    yield torch.from_numpy(np.ascontiguousarray(chunk.images.transpose(0, 3, 1, 2)))
+        except GanClientError as error:
+            raise UserError(f"--address {self._address}: {error}") from error
+
+    def _find(self, version: int | None) -> ModelInfo:
+        try:
+            with GanClient(self._address) as client:
+                served = client.models()
+        except GanClientError as error:
+            raise UserError(f"--address {self._address}: {error}") from error
+        fitting = [info for info in served if info.name == self._model and version in (None, info.version)]
+        if not fitting:
+            names = ", ".join(f"{info.name}/{info.version}" for info in served) or "nothing"
+            raise UserError(f"--model {self._model}: the server at {self._address} has {names}")
+        return max(fitting, key=lambda info: info.version)
+
+
+def open_run(run: Path, checkpoint: str, dataset: str, device: torch.device) -> Source:
+    """The averaged generator of a run's checkpoint.
+
+    Raises:
+        UserError: the run has none.
+    """
+    (exported,) = load_generators(run, checkpoint)
+    network = exported.network.to(device)
+
+    def compute(latents: NDArray[np.float32]) -> Tensor:
+        with torch.inference_mode():
+            return to_pixels(network(torch.from_numpy(latents).to(device)).float()).cpu()
+
+    facts = Facts(f"{run} ({checkpoint})", "run", dataset, exported.image_size)
+    return LocalSource(facts, exported.latent_dim, compute)
+
+
+def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> Source:
+    """A bundle (the folder of a model or of a version) or a file of a graph.
+
+    Args:
+        path: of it.
+        runtime: that a bundle is run with; None: ONNX Runtime.
+        latent_dim: of a TorchScript file that lies in no bundle, which does not say.
+
+    Raises:
+        UserError: it is none, or damaged.
+    """
+    path = path.resolve()
+    try:
+        if path.is_file():
+            return _open_file(path, runtime, latent_dim)
+        if not (path / CARD_FILE).is_file() and (versions := list_versions(path.parent, path.name)):
+            path = path / str(versions[-1])
+        if not (path / CARD_FILE).is_file():
+            raise UserError(
+                f"{path}: neither a run folder, nor a bundle, nor a file; give what training or export wrote"
+            )
+        return _open_bundle(path, RUNTIME_FILES[runtime or "onnx"])
+    except BundleError as error:
+        raise UserError(str(error)) from error
+
+
+def _open_file(path: Path, runtime: Runtime | None, latent_dim: int | None) -> Source:
+    actual: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
+    if runtime not in (None, actual):
+        raise UserError(f"--runtime {runtime}: {path.name} is a file for {actual}; give no --runtime")
+    if (path.parent / CARD_FILE).is_file():
+        return _open_bundle(path.parent, path.name)
+    if actual == "onnx":
+        return _open_onnx(path, Facts(str(path), "onnx"), None)
+    if latent_dim is None:
+        raise UserError(f"--latent-dim: {path.name} lies beside no card.json, and does not say it; give --latent-dim N")
+    return _open_torchscript(path, Facts(str(path), "torchscript"), latent_dim)
+
+
+def _open_bundle(folder: Path, file_name: str) -> Source:
+    card = read_card(folder)
+    if not isinstance(card.input, LatentInput):
+        raise UserError(f"{folder}: {_TRANSLATES}")
+    path = verify_file(folder, card, file_name)
+    kind: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
+    facts = Facts(f"{folder} ({file_name})", kind, _known(card.dataset), _square(str(folder), card))
+    if kind == "onnx":
+        return _open_onnx(path, facts, card.input.latent_dim)
+    return _open_torchscript(path, facts, card.input.latent_dim)
+
+
+def _open_onnx(path: Path, facts: Facts, latent_dim: int | None) -> Source:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"{path}: onnxruntime is not installed; install ganserve[serve]") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{path}: not a graph that runs ({reason})") from error
+    (node, *others), outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
+    size = node.shape[-1] if len(node.shape) == 2 else None
+    if others or (node.name != INPUT_LATENTS and latent_dim is not None) or not isinstance(size, int):
+        raise UserError(f"{path}: takes no latents (rows, latent_dim); export a generator with python -m exporter")
+    name = next((name for name in (OUTPUT_PIXELS, OUTPUT_IMAGES) if name in outputs), session.get_outputs()[0].name)
+
+    def compute(latents: NDArray[np.float32]) -> Tensor:
+        (result,) = session.run([name], {node.name: latents})
+        return _pixels(torch.from_numpy(np.array(result)))
+
+    return LocalSource(facts, latent_dim or size, compute)
+
+
+def _open_torchscript(path: Path, facts: Facts, latent_dim: int) -> Source:
+    load: Any = torch.jit.load  # untyped
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`torch\.jit")  # deprecated, which is not the user's choice
+            module = load(str(path), map_location="cpu").eval()
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(f"{path}: not TorchScript ({reason})") from error
+
+    def compute(latents: NDArray[np.float32]) -> Tensor:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"`torch\.jit")
+            result = module(torch.from_numpy(latents))
+        return _pixels(result[1] if isinstance(result, tuple) else result)
+
+    return LocalSource(facts, latent_dim, compute)
+
+
+def _pixels(result: Tensor) -> Tensor:
+    """Pixels, uint8 (n, H, W, C), or images about [-1, 1], (n, C, H, W) -> uint8 (n, C, H, W)."""
+    return result.permute(0, 3, 1, 2).contiguous() if result.dtype == torch.uint8 else to_pixels(result.float())
+
+
+def _known(dataset: str) -> str:
+    return "" if dataset in {"folder", "zip"} else dataset  # bundles do not tell where it was
+
+
+def _square(name: str, of: Card | ModelInfo) -> int:
+    if of.width != of.height:
+        raise UserError(f"{name}: its images are {of.width}x{of.height}; only square ones can be scored")
+    return of.height

@@ -1,0 +1,112 @@
+"""Every figure that an evaluation can have: how to read it, and whether it can choose the best checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from trainer.errors import UserError
+
+Better = Literal["smaller", "larger", "as real images"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that is measured of images.
+
+    Attributes:
+        label: short, for tables.
+        better: which way leads to better images; "as real images": compare with the same of real images.
+        explanation: one line.
+        source: where it is from.
+    """
+
+    label: str
+    better: Better
+    explanation: str
+    source: str = ""
+
+    def __str__(self) -> str:
+        compared = "to be as among real images" if self.better == "as real images" else f"{self.better} is better"
+        return f"{self.label}: {self.explanation}, {compared}"
+
+
+_PGGAN: Final = "Karras et al. 2018"
+_FRECHET: Final = "Heusel et al. 2017"
+_IMPROVED: Final = "Kynkäänniemi et al. 2019"
+_RELIABLE: Final = "Naeem et al. 2020"
+_FEATURES: Final = "in the features of the data set's classifier"
+
+# What is measured of images that are made from latents; the first chooses the best checkpoint unless told otherwise.
+GAN_FIGURES: Final[dict[str, Figure]] = {
+    "sliced_wasserstein_distance": Figure(
+        "SWD", "smaller", "sliced Wasserstein distance x 1000 to real images of the same size", _PGGAN
+    ),
+    "sliced_wasserstein_distance_mmgeneration": Figure(
+        "SWD (MMGeneration)",
+        "smaller",
+        "the same over MMGeneration's pyramid, whose borders are gray; for comparison with its published figures",
+        "MMGeneration",
+    ),
+    "ms_ssim": Figure("MS-SSIM", "as real images", "structural similarity between pairs of samples", _PGGAN),
+    "ms_ssim_real": Figure("MS-SSIM of reals", "as real images", "the same between pairs of real images", _PGGAN),
+    "frechet_distance": Figure("FD", "smaller", f"Frechet distance {_FEATURES}", _FRECHET),
+    "precision": Figure("precision", "larger", f"share of samples that are near a real image {_FEATURES}", _IMPROVED),
+    "recall": Figure("recall", "larger", f"share of real images that are near a sample {_FEATURES}", _IMPROVED),
+    "density": Figure("density", "larger", f"how densely real images lie around samples {_FEATURES}", _RELIABLE),
+    "coverage": Figure("coverage", "larger", f"share of real images that have a sample near {_FEATURES}", _RELIABLE),
+    "inception_fid": Figure("FID", "smaller", "Frechet distance in the features of Inception v3", _FRECHET),
+    "inception_kid": Figure("KID", "smaller", "kernel distance in the same features", "Bińkowski et al. 2018"),
+}
+
+_PAIRED: Final = "to their partners, test images in pairs"
+
+CYCLE_FIGURES: Final[dict[str, Figure]] = {
+    "paired_l1": Figure(
+        "L1",
+        "smaller",
+        f"mean absolute error (0..1) of translated test images {_PAIRED}, both directions, '-' where they are no pairs",
+    ),
+    "paired_ms_ssim": Figure("MS-SSIM", "larger", f"similarity of translated images {_PAIRED}, both directions"),
+    "cycle_l1": Figure("cycle L1", "smaller", "mean absolute error (0..1) of test images that go there and back"),
+    "identity_l1": Figure("identity L1", "smaller", "mean absolute error (0..1) of images that belong there already"),
+}
+
+# Measured of translators too, and never what chooses.
+_DETAILS: Final[dict[str, Figure]] = {
+    "paired_l1_ab": Figure("L1 a to b", "smaller", "one direction of L1"),
+    "paired_l1_ba": Figure("L1 b to a", "smaller", "the other direction"),
+    "paired_l1_unchanged": Figure("L1 unchanged", "smaller", "the error of leaving every image as it is, to beat"),
+    "paired_ms_ssim_ab": Figure("MS-SSIM a to b", "larger", "one direction of MS-SSIM"),
+    "paired_ms_ssim_ba": Figure("MS-SSIM b to a", "larger", "the other direction"),
+    "paired_ms_ssim_unchanged": Figure("MS-SSIM unchanged", "larger", "of leaving every image as it is, to beat"),
+}
+
+_NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
+
+
+def figure_of(name: str) -> Figure:
+    """The entry of a figure that an evaluation has."""
+    return (GAN_FIGURES | CYCLE_FIGURES | _DETAILS)[name]
+
+
+def choosing_figures(*, latents: bool) -> dict[str, Figure]:
+    """Those that can choose the best checkpoint of a network on latents, or else of translators; the default first."""
+    figures = GAN_FIGURES if latents else CYCLE_FIGURES
+    return {
+        name: figure
+        for name, figure in figures.items()
+        if figure.better != "as real images" and name not in _NEED_WEIGHTS
+    }
+
+
+def choosing_figure(best_by: str, *, latents: bool) -> str:
+    """The name of the figure that `best_by` means; "" is the default.
+
+    Raises:
+        UserError: it cannot choose.
+    """
+    choices = choosing_figures(latents=latents)
+    if best_by and best_by not in choices:
+        raise UserError(f"--best-by {best_by!r}: choose one of {', '.join(choices)}")
+    return best_by or next(iter(choices))

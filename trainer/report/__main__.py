@@ -1,0 +1,87 @@
+"""`python -m trainer.report RUN...`: run folders -> one page."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from trainer.errors import UserError
+from trainer.progress import Progress
+from trainer.report.record import RunRecord, read_record
+
+EXIT_USER_ERROR = 2
+MAX_RUNS = 64
+
+
+@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), help="The page to write.")
+def main(runs: tuple[Path, ...], out: Path) -> None:
+    """Writes one self-contained HTML page about a run, or about several side by side."""
+    progress = Progress()
+    try:
+        if not runs:
+            raise UserError("RUN is missing: give one or more run folders, such as runs/0001-dcgan-digits")
+        if len(runs) > MAX_RUNS:
+            raise UserError(f"RUN: {len(runs)} runs are too many for one page; give at most {MAX_RUNS}")
+        if not out.absolute().parent.is_dir():
+            raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+        records = [read_record(path, name) for path, name in progress.track(_named(runs), "reading runs")]
+        from trainer.report.page import write_page  # matplotlib takes a moment, which a wrong path need not wait for
+        from trainer.report.runs import run_page
+
+        write_page(run_page(records), out)
+        _print(records, progress)
+        progress.say(f"report: {out}")
+    except UserError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}")
+
+
+def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
+    """Each run with a name of its own: that of its folder, with its parent's where two are alike."""
+    resolved = [path.resolve() for path in runs]
+    if len(set(resolved)) < len(resolved):
+        raise UserError("RUN: the same run is given twice; give each once")
+    counts = Counter(path.name for path in resolved)
+    return [
+        (
+            path,
+            there.name if counts[there.name] == 1 else f"{there.parent.parent.name}/{there.parent.name}/{there.name}",
+        )
+        for path, there in zip(runs, resolved, strict=True)
+    ]
+
+
+def _print(records: list[RunRecord], progress: Progress) -> None:
+    table = Table(title="What is in the report")
+    for heading in ("run", "model", "preset", "steps", "evaluations", "warnings", "figure", "last", "best"):
+        table.add_column(heading, overflow="fold")
+    for record in records:
+        score, last, best = record.score_name, record.last, record.best
+        table.add_row(
+            record.name,
+            record.config.model,
+            record.config.preset,
+            f"{record.steps:,}",
+            str(len(record.evaluations)),
+            str(len(record.warnings) + record.more_warnings),
+            score or "-",
+            "-" if score is None or last is None else f"{last.figures[score]:.4g}",
+            "-" if score is None or best is None else f"{best.figures[score]:.4g}",
+        )
+    progress.console.print(table)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(EXIT_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

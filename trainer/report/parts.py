@@ -1,0 +1,142 @@
+"""The parts that pages about runs and about sweeps share: charts, settings, commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from trainer.config import AnyConfig, GanConfig
+from trainer.errors import UserError
+from trainer.flags import FIELDS
+from trainer.objectives import OBJECTIVES
+from trainer.presets import choose_preset
+from trainer.report import charts
+from trainer.report.measures import explanation_of, heading_of, label_of
+from trainer.report.pictures import Picture, picture_of_svg
+from trainer.report.record import Curve, RunRecord
+
+Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record a seed
+
+_LOSSES = {"Generator": "g_loss", "Discriminator": "d_loss"}
+_SCORES = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
+_PARTS = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
+_LENGTHS = ("epochs", "steps", "images")
+_NEVER_SHOWN = frozenset({"schema_version", "kind", "model", "preset", "dataset", "network.channels"})
+
+
+def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
+    """Losses, confidence and what else a step measures, of the runs of one cell."""
+    if not any(record.curves for record in records):
+        return []
+    config = records[0].config
+    unit = "critic score"
+    if isinstance(config, GanConfig) and OBJECTIVES[config.objective].scores_are_probabilities:
+        unit = "probability of being real"
+    wanted = [
+        ("Generator and discriminator loss", _LOSSES, "loss"),
+        ("Confidence of the discriminator", _SCORES, unit),
+        ("Parts of the generators' loss", _PARTS, "loss, mean of both directions"),
+        ("Images that the discriminator tells apart", {"accuracy": "d_accuracy"}, "share of images"),
+    ]
+    pictures = []
+    for caption, keys, y_label in wanted:
+        series = {label: _curves(records, key) for label, key in keys.items()}
+        if any(series.values()):
+            pictures.append(picture_of_svg(charts.curves_svg(series, y_label=y_label), caption))
+    return pictures
+
+
+def figure_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
+    """Each figure over the steps of its evaluations, one line a cell or run."""
+    pictures = []
+    for name in names:
+        series = {group: [_figure_curve(record, name) for record in records] for group, records in groups.items()}
+        svg = charts.figure_svg(series, y_label=label_of(name))
+        pictures.append(picture_of_svg(svg, heading_of(name)))
+    return pictures
+
+
+def figure_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
+    """The figures that any of the runs was evaluated by, in their order; only wanted ones, if any are named."""
+    found = dict.fromkeys(name for record in records for row in record.evaluations for name in row.figures)
+    return [name for name in (wanted or found) if name in found]
+
+
+def explanations(names: Sequence[str]) -> str:
+    """What the figures are."""
+    return " ".join(explanation_of(name) for name in names)
+
+
+def protocol_text(records: Sequence[RunRecord]) -> str:
+    """How the last evaluations were made; what differs among the runs is said to."""
+    rows = [record.last.protocol for record in records if record.last is not None]
+    names = dict.fromkeys(name for row in rows for name in row if name != "levels")
+    parts = []
+    for name in names:
+        values = dict.fromkeys(row[name] for row in rows if name in row)
+        shown = next(iter(values)) if len(values) == 1 else f"differs ({', '.join(list(values)[:4])})"
+        parts.append(f"{name.replace('_', ' ')} {shown}")
+    return "Protocol: " + "; ".join(parts) + "." if parts else ""
+
+
+def warning_lines(record: RunRecord) -> list[str]:
+    """What was noticed during a run, for the user."""
+    lines = [f"{record.name}, step {step:,}: {text}" for step, text in record.warnings]
+    return [*lines, f"{record.name}: {record.more_warnings:,} more warnings"] if record.more_warnings else lines
+
+
+def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
+    """All settings by the names of config.json."""
+    return [(name, msgspec.json.encode(value).decode()) for name, value in _flat(msgspec.to_builtins(config))]
+
+
+def command_of(config: AnyConfig) -> tuple[str, str]:
+    """The command that trains such a run, and a note on what no flag can say."""
+    words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
+    try:
+        preset = dict(_flat(msgspec.to_builtins(choose_preset(config.model, config.preset, config.dataset))))
+    except UserError:
+        return shlex.join(words), f"there is no preset {config.preset!r} in this version, so config.json says the rest"
+    flags = {field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}
+    flags |= {"evaluate_every_steps": "--eval-every", "evaluation_images": "--eval-images", "precision": "--precision"}
+    flags |= {name: f"--{name}" for name in _LENGTHS}
+    unsaid = []
+    for name, value in _flat(msgspec.to_builtins(config)):
+        # The trainer chooses a precision that suits the device, unless it is told one.
+        if name in _NEVER_SHOWN or (preset.get(name) == value and name != "precision"):
+            continue
+        if name in flags and value is not None:
+            words += _flag_words(flags[name], value)
+        elif name not in _LENGTHS:
+            unsaid.append(f"{name} = {msgspec.json.encode(value).decode()}")
+    note = f"no flag sets {', '.join(unsaid)}; config.json has it" if unsaid else ""
+    return shlex.join(words), note
+
+
+def _flag_words(flag: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [flag] if value else [f"--no-{flag[2:]}"]
+    if isinstance(value, list | tuple):
+        return [flag, *map(str, value)]
+    return [flag, str(value)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict) and name in {"network", "growth"}:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _curves(records: Sequence[RunRecord], key: str) -> list[Curve]:
+    return [record.curves[key] for record in records if key in record.curves]
+
+
+def _figure_curve(record: RunRecord, name: str) -> Curve:
+    points = [(row.step, row.figures[name]) for row in record.evaluations if name in row.figures]
+    return Curve(np.array([step for step, _ in points], float), np.array([value for _, value in points], float))

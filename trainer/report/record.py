@@ -1,0 +1,211 @@
+"""What a report needs of a run, read from its folder: every byte of it is untrusted, and every size bounded."""
+
+from __future__ import annotations
+
+import math
+import re
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.checkpoint import RunFolder
+from trainer.config import AnyConfig, GanConfig
+from trainer.errors import RunFolderError
+from trainer.metrics.catalogue import choosing_figure
+from trainer.report.measures import is_better, known_figure
+
+MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
+MAX_FIGURES = 40
+MAX_EVALUATIONS = 100_000
+MAX_WARNINGS = 50  # shown; a run that says more is told so
+MAX_SAMPLES = 100_000
+_SAMPLE = re.compile(r"step-(\d{1,12})\.png")
+_LARGEST_STEP = 10**15
+_NOT_CURVES = frozenset({"kind", "step", "epoch"})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One measurement over the steps at which it was taken."""
+
+    steps: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One evaluation."""
+
+    step: int
+    figures: dict[str, float]
+    protocol: dict[str, str]  # as it is shown
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run, as a report sees it."""
+
+    name: str
+    path: Path
+    config: AnyConfig
+    steps: int
+    images: int
+    images_per_s: float | None
+    train_seconds: float | None  # None: no checkpoint that can be read
+    curves: dict[str, Curve]
+    epoch_ends: dict[int, int]  # epoch -> the last step that the log counts to it
+    evaluations: list[EvaluationRow]
+    warnings: list[tuple[int, str]]  # step, text
+    more_warnings: int
+    samples: dict[int, Path]  # by step, in order
+
+    @property
+    def last(self) -> EvaluationRow | None:
+        """The last evaluation."""
+        return self.evaluations[-1] if self.evaluations else None
+
+    @property
+    def score_name(self) -> str | None:
+        """The figure that chooses the best checkpoint; None if nothing was measured by it."""
+        name = choosing_figure(self.config.best_by, latents=isinstance(self.config, GanConfig))
+        return name if self.last is not None and name in self.last.figures else None
+
+    @property
+    def best(self) -> EvaluationRow | None:
+        """The best evaluation by that figure, among those of the largest images; the last, if it tells nothing."""
+        name = self.score_name
+        if name is None or self.last is None:
+            return self.last
+        size = self.last.protocol.get("image_size")
+        rows = [row for row in self.evaluations if name in row.figures and row.protocol.get("image_size") == size]
+        best = rows[0]
+        for row in rows[1:]:
+            if is_better(name, row.figures[name], best.figures[name]):
+                best = row
+        return best
+
+    def sample_at_epoch(self, epoch: int) -> int | None:
+        """The step of the sample drawn at the end of an epoch; None if the run has not got there."""
+        end = self.epoch_ends.get(epoch)
+        if end is None:
+            return None
+        # An epoch ends with the step that shows its last image, which may count to the next epoch already.
+        return next((step for step in (end, end + 1) if step in self.samples), None)
+
+    def sample_at_step(self, wanted: int) -> int | None:
+        """The first sample at or after a step; None if the run has not got there."""
+        return next((step for step in self.samples if step >= wanted), None)
+
+
+def read_record(path: Path, name: str = "") -> RunRecord:
+    """Reads a run folder.
+
+    Raises:
+        RunFolderError: it is none, or a damaged one.
+    """
+    run = RunFolder.open(path)
+    config = run.read_config()
+    log = run.metrics.path
+    if log.is_file() and log.stat().st_size > MAX_METRICS_BYTES:
+        raise RunFolderError(f"{log}: larger than {MAX_METRICS_BYTES >> 20} MiB, which is too much for a report")
+    reader = _Reader()
+    for row in run.metrics.read():
+        if not 0 <= row["step"] <= _LARGEST_STEP:
+            raise RunFolderError(f"{log}: step {str(row['step'])[:30]} is none that a training has")
+        reader.take(row)
+    try:
+        seconds: float | None = run.read_metadata().train_seconds
+    except RunFolderError:  # it was stopped before its first checkpoint, or that is damaged: there is no time to tell
+        seconds = None
+    return RunRecord(
+        name=name or path.resolve().name,
+        path=path,
+        config=config,
+        steps=reader.steps,
+        images=reader.images,
+        images_per_s=reader.images_per_s,
+        train_seconds=seconds,
+        curves={key: Curve(np.array(steps), np.array(values)) for key, (steps, values) in reader.curves.items()},
+        epoch_ends=reader.epoch_ends,
+        evaluations=reader.evaluations,
+        warnings=reader.warnings,
+        more_warnings=reader.more_warnings,
+        samples=_samples(run.samples),
+    )
+
+
+class _Reader:
+    """Takes the rows of metrics.jsonl in, one by one, as plain numbers."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.images = 0
+        self.images_per_s: float | None = None
+        self.curves: dict[str, tuple[array[float], array[float]]] = {}
+        self.epoch_ends: dict[int, int] = {}
+        self.evaluations: list[EvaluationRow] = []
+        self.warnings: list[tuple[int, str]] = []
+        self.more_warnings = 0
+
+    def take(self, row: dict[str, Any]) -> None:
+        kind, step = row["kind"], row["step"]
+        if kind == "step":
+            self._take_step(row, step)
+        elif kind == "evaluation" and len(self.evaluations) < MAX_EVALUATIONS:
+            known = {key for key in row if known_figure(key)}
+            figures = {key: value for key in row if key in known and (value := number(row[key])) is not None}
+            protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
+            self.evaluations.append(EvaluationRow(step, figures, dict(list(protocol.items())[:MAX_FIGURES])))
+        elif kind == "warning":
+            if len(self.warnings) < MAX_WARNINGS:
+                self.warnings.append((step, _shown(row.get("text", ""))))
+            else:
+                self.more_warnings += 1
+
+    def _take_step(self, row: dict[str, Any], step: int) -> None:
+        self.steps = max(self.steps, step)
+        self.images = max(self.images, int(number(row.get("images")) or 0))
+        self.images_per_s = number(row.get("images_per_s")) or self.images_per_s
+        epoch = row.get("epoch")
+        if isinstance(epoch, int):
+            self.epoch_ends[epoch] = step
+        for key, value in row.items():
+            measured = number(value)
+            if key in _NOT_CURVES or measured is None:
+                continue
+            if key not in self.curves and len(self.curves) >= MAX_FIGURES:
+                continue
+            steps, values = self.curves.setdefault(key, (array("d"), array("d")))
+            steps.append(step)
+            values.append(measured)
+
+
+def number(value: object) -> float | None:
+    """A finite number that a row holds, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        real = float(value)
+    except OverflowError:
+        return None
+    return real if math.isfinite(real) else None
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_shown(each) for each in value[:20])
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:300]
+
+
+def _samples(folder: Path) -> dict[int, Path]:
+    found: dict[int, Path] = {}
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = _SAMPLE.fullmatch(path.name)
+            if match and path.is_file() and len(found) < MAX_SAMPLES:
+                found[int(match[1])] = path
+    return dict(sorted(found.items()))

@@ -1,0 +1,122 @@
+"""The page about one run, or several side by side."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from trainer.config import CycleConfig
+from trainer.report.measures import has_best, heading_of, is_better, shown_figure
+from trainer.report.page import Detail, Page, Strip, Table, TableCell
+from trainer.report.parts import (
+    command_of,
+    explanations,
+    figure_charts,
+    figure_names,
+    protocol_text,
+    settings_of,
+    training_charts,
+    warning_lines,
+)
+from trainer.report.pictures import WIDE_PIXELS, Picture, picture_of_file
+from trainer.report.record import RunRecord
+
+SHOWN_MOMENTS = 6  # samples of one run over time
+SHARED_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # of its steps, where runs are compared
+
+
+def run_page(records: Sequence[RunRecord]) -> Page:
+    """What there is to say of these runs."""
+    groups = {record.name: [record] for record in records}
+    names = figure_names(records)
+    single = records[0] if len(records) == 1 else None
+    charts = [Strip("Figures over steps", figure_charts(groups, names), explanations(names))] if names else []
+    return Page(
+        title=f"Run {single.name}" if single else f"{len(records)} runs compared",
+        lead=[_summary(record) for record in records],
+        tables=[_table(records, names)] if names else [],
+        charts=charts,
+        strips=[_samples_over_time(single)] if single else _samples_side_by_side(records),
+        details=[_detail(record) for record in records],
+    )
+
+
+def _summary(record: RunRecord) -> str:
+    config = record.config
+    speed = "" if record.images_per_s is None else f", {record.images_per_s:.4g} images/s"
+    time = "" if record.train_seconds is None else f", {record.train_seconds:.0f} s of training"
+    return (
+        f"{record.name}: {config.model} ({config.preset}) on {config.dataset}, seed {config.seed};"
+        f" {record.steps:,} steps of {config.batch_size}, {record.images:,} real images{speed}{time}."
+    )
+
+
+def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
+    headings = ["run", *map(heading_of, names)]
+    rows = []
+    for when in ("last", "best"):
+        chosen = [record.last if when == "last" else record.best for record in records]
+        for record, row in zip(records, chosen, strict=True):
+            if row is None:
+                rows.append(
+                    [TableCell(f"{record.name}: no evaluation"), *[TableCell("-", is_number=True)] * len(names)]
+                )
+                continue
+            cells = [TableCell(f"{record.name}, {when} (step {row.step:,})")]
+            for name in names:
+                value = row.figures.get(name)
+                others = [other.figures[name] for other in chosen if other is not None and name in other.figures]
+                cells.append(
+                    TableCell(
+                        "-" if value is None else shown_figure(name, value),
+                        is_number=True,
+                        is_best=value is not None and len(others) > 1 and _is_best(name, value, others),
+                    )
+                )
+            rows.append(cells)
+    note = "Best: the evaluation that chose the best checkpoint. " + protocol_text(records)
+    return Table("Evaluations", headings, rows, note.strip())
+
+
+def _is_best(name: str, value: float, others: Sequence[float]) -> bool:
+    return has_best(name) and not any(is_better(name, other, value) for other in others)
+
+
+def _samples_over_time(record: RunRecord) -> Strip:
+    steps = list(record.samples)
+    count = min(SHOWN_MOMENTS, len(steps))
+    chosen = [steps[round(index * (len(steps) - 1) / max(1, count - 1))] for index in range(count)]
+    pictures = [picture_of_file(record.samples[step], f"step {step:,}") for step in dict.fromkeys(chosen)]
+    return Strip("The same inputs over time", pictures or [Picture("samples", missing="none were drawn yet")])
+
+
+def _samples_side_by_side(records: Sequence[RunRecord]) -> list[Strip]:
+    strips = []
+    for share in SHARED_MOMENTS:
+        pictures = []
+        for record in records:
+            step = record.sample_at_step(round(share * max(record.samples, default=0)))
+            caption = record.name if step is None else f"{record.name}, step {step:,}"
+            pictures.append(picture_of_file(None if step is None else record.samples[step], caption))
+        strips.append(Strip("At the end" if share == 1 else f"After {share:.0%} of the steps", pictures))
+    return strips
+
+
+def _detail(record: RunRecord) -> Detail:
+    command, note = command_of(record.config)
+    name = "translations.png" if isinstance(record.config, CycleConfig) else "real_beside_fake.png"
+    caption = "Test images and translations" if isinstance(record.config, CycleConfig) else "Real images beside fakes"
+    picture = picture_of_file(record.path / "figures" / name, caption, side=WIDE_PIXELS, is_pixels=False)
+    run = str(record.path)
+    return Detail(
+        title=record.name,
+        lines=[_summary(record)],
+        warnings=warning_lines(record),
+        pictures=[*training_charts([record]), picture],
+        settings=settings_of(record.config),
+        commands=[
+            (f"Train such a run{f' ({note})' if note else ''}:", command),
+            ("Go on with it:", shlex.join(["python", "-m", "trainer", "--resume", run])),
+            ("Export it:", shlex.join(["python", "-m", "exporter", run])),
+        ],
+    )

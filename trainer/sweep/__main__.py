@@ -1,0 +1,166 @@
+"""`python -m trainer.sweep`: a spec -> trials -> a report."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+
+from trainer.config import AnyConfig
+from trainer.errors import UserError
+from trainer.progress import Progress
+from trainer.stop_signal import StopOnSignal
+from trainer.sweep.grid import Cell, cells_of
+from trainer.sweep.spec import Spec, parse_setting, quick_form, read_spec, with_settings
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+# Training images of the built-in data sets, so that a dry run can tell epochs in images without decoding them.
+KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
+
+
+@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder.  [default: runs/sweeps/SPEC]")
+@click.option("--quick", is_flag=True, help="The spec's small form: minutes on a CPU, and no proof of anything.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for all cells; may be repeated.")
+@click.option("--data-root", metavar="FOLDER", help="Where mnist and fashion-mnist lie, or are downloaded to.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N cells, for now.")
+@click.option("--jobs", type=int, default=1, help="Trials at a time: 1, for a trial uses the whole machine.")
+@click.option("--dry-run", is_flag=True, help="Check everything that needs no data, print the grid, and exit.")
+@click.option("--report-only", is_flag=True, help="Train nothing; write the report of what is there.")
+def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
+    """Runs every cell of SPEC under every seed and writes one report; run it again to go on after a stop or a kill."""
+    progress = Progress()
+    try:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError("--nproc-per-node: a sweep runs in one process; start it without torchrun")
+        if jobs != 1:
+            raise UserError(f"--jobs {jobs}: a trial uses the whole machine; give 1, or split the spec over machines")
+        resolved = _resolve(spec, flags)
+        cells = cells_of(resolved)
+        wanted = cells[: flags["limit"]]
+        _print_grid(resolved, cells, progress)
+        if dry_run:
+            return
+        out = flags["out"] or Path("runs") / "sweeps" / (spec.stem + ("-quick" if resolved.is_quick else ""))
+        if not _run(resolved, cells, wanted, out, _command(spec, out, flags), progress, report_only=report_only):
+            progress.say("interrupted and saved; the same command goes on from here")
+            sys.exit(EXIT_INTERRUPTED)
+    except UserError as error:
+        _fail(str(error), EXIT_USER_ERROR)
+    except OSError as error:
+        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
+
+
+def _resolve(path: Path, flags: dict[str, Any]) -> Spec:
+    spec = read_spec(path)
+    if flags["quick"]:
+        spec = quick_form(spec)
+    settings = dict(parse_setting(text) for text in flags["settings"])
+    if flags["data_root"] is not None:
+        settings["data_root"] = flags["data_root"]
+    return with_settings(spec, settings)
+
+
+def _command(spec: Path, out: Path, flags: dict[str, Any]) -> list[str]:
+    """The command that runs the whole sweep again, or goes on with it."""
+    words = ["python", "-m", "trainer.sweep", str(spec), "--out", str(out)] + (["--quick"] if flags["quick"] else [])
+    words += [word for setting in flags["settings"] for word in ("--set", setting)]
+    return words + (["--data-root", flags["data_root"]] if flags["data_root"] is not None else [])
+
+
+def _run(
+    spec: Spec,
+    cells: list[Cell],
+    wanted: list[Cell],
+    out: Path,
+    command: list[str],
+    progress: Progress,
+    *,
+    report_only: bool,
+) -> bool:
+    """Trains what is missing and writes the report; returns whether all wanted trials have ended."""
+    from trainer.sweep.folder import SweepFolder  # Optuna takes a moment to load, which a wrong flag need not wait for
+    from trainer.sweep.results import print_results, write_report
+    from trainer.sweep.trials import SharedData, Trials
+
+    folder = SweepFolder(out)
+    if report_only and not folder.spec_path.is_file():
+        raise UserError(f"--report-only: there is no sweep in {out}; give its folder with --out")
+    ended = True
+    with folder.locked():
+        folder.claim(spec)
+        folder.mend()
+        if not report_only:
+            data = SharedData(progress)
+            for cell in wanted:  # before the first trial, so that nothing is found out hours later
+                try:
+                    data.of(cell.config)
+                except UserError as error:
+                    raise UserError(f"cell {cell.name}: {error}") from error
+            with StopOnSignal() as stop:
+                ended = Trials(folder, spec, cells, data, progress, stop).run(wanted)
+        results = write_report(folder, spec, cells, command, progress)
+    print_results(results, progress)
+    progress.say(f"report: {out / 'report.html'}; figures: {out / 'trials.csv'} and {out / 'cells.csv'}")
+    return ended
+
+
+def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
+    """The cells, and how many real images they will be shown in all."""
+    table = Table(title=spec.title + (" (quick form)" if spec.is_quick else ""))
+    for heading in ("cell", "model", "preset", "data", "size", "batch", "for", "images a seed"):
+        table.add_column(heading, overflow="fold")
+    total: int | None = 0
+    for cell in cells:
+        config = cell.config
+        images = estimated_images(config)
+        total = None if images is None or total is None else total + images * len(spec.seeds)
+        table.add_row(
+            cell.name,
+            config.model,
+            config.preset,
+            config.dataset,
+            f"{config.network.image_size}x{config.network.image_size}",
+            str(config.batch_size),
+            _length(config),
+            "-" if images is None else f"{images:,}",
+        )
+    progress.console.print(table)
+    trials = len(cells) * len(spec.seeds)
+    shown = "" if total is None else f", about {total:,} images in all"
+    progress.say(f"{len(cells)} cells, {len(spec.seeds)} seeds: {trials} trials{shown}")
+
+
+def estimated_images(config: AnyConfig) -> int | None:
+    """Real images that a training will be shown; None if that depends on data that were not read."""
+    if config.images is not None:
+        return config.images
+    if config.steps is not None:
+        return config.steps * config.batch_size
+    known = KNOWN_IMAGES.get(config.dataset) if config.model != "cyclegan" else None
+    return None if known is None else (config.epochs or 0) * known
+
+
+def _length(config: AnyConfig) -> str:
+    for unit in ("epochs", "steps", "images"):
+        count = getattr(config, unit)
+        if count is not None:
+            return f"{count:,} {unit if count != 1 else unit[:-1]}"
+    return "-"
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

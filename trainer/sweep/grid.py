@@ -1,0 +1,151 @@
+"""The cells of a sweep: every combination of its axes, each a whole config, checked before anything is trained."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override
+from trainer.data import check_dataset_name
+from trainer.errors import UserError
+from trainer.flags import FIELDS
+from trainer.loop import choose_device
+from trainer.precision import choose_precision
+from trainer.presets import choose_preset
+from trainer.sweep.spec import LENGTHS, Setting, Settings, Spec
+
+MAX_CELLS = 1000
+MAX_TRIALS = 10_000
+_CHOOSES_PRESET = ("model", "preset", "dataset")
+_CELL_NAME = re.compile(r"[^\x00-\x1f\x7f<>|]{1,80}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid."""
+
+    name: str  # for people: "128, adam"
+    folder: str  # of its runs: "128-adam"
+    varied: tuple[tuple[str, str], ...]  # axis, and the value or name on it
+    settings: Settings  # of the axes alone
+    config: AnyConfig  # under the first seed
+
+
+def cells_of(spec: Spec) -> list[Cell]:
+    """All cells, in the order of the axes; the last axis varies fastest.
+
+    Raises:
+        UserError: a setting of some cell is wrong, or two cells are the same; the message names cell and flag.
+    """
+    if len(set(spec.seeds)) < len(spec.seeds):
+        raise UserError("seeds: a seed stands there twice")
+    for axis_name, values in spec.axes.items():
+        if not values:
+            raise UserError(f"axes.{axis_name}: has no values")
+    count = 1
+    for axis in spec.axes.values():
+        count *= len(axis)
+    if count > MAX_CELLS or count * len(spec.seeds) > MAX_TRIALS:
+        raise UserError(f"axes: {count} cells and {count * len(spec.seeds)} trials; at most {MAX_CELLS}, {MAX_TRIALS}")
+    cells: list[Cell] = []
+    for points in itertools.product(*(_points(name, axis) for name, axis in spec.axes.items())):
+        varied = tuple((axis_name, value) for axis_name, value, _ in points)
+        settings: Settings = {}
+        for axis_name, _, group in points:
+            twice = [field for field in group if field in settings]
+            if twice:
+                raise UserError(f"axes.{axis_name}: {twice[0]} is set by another axis as well")
+            settings |= group
+        # A value alone says little, the name of a group says all.
+        name = ", ".join(
+            f"{axis_name} {value}" if isinstance(spec.axes[axis_name], list) else value for axis_name, value in varied
+        )
+        name = name or "base"
+        try:
+            config = resolve(spec, settings, spec.seeds[0])
+        except UserError as error:
+            raise UserError(f"cell {name}: {error}") from error
+        cells.append(Cell(name, _folder(name), varied, settings, config))
+    for one, other in itertools.combinations(cells, 2):
+        if one.config == other.config:
+            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} are the same training")
+        if one.folder == other.folder:
+            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} would share a folder; rename one")
+    return cells
+
+
+def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
+    """The config of a cell under a seed; everything that can be checked without touching data is checked.
+
+    Raises:
+        UserError: it cannot be; the message names the flag.
+    """
+    both = {**spec.base}
+    if any(name in settings for name in LENGTHS):
+        both = {name: value for name, value in both.items() if name not in LENGTHS}
+    both |= settings
+    chosen = {name: _text(name, both.get(name)) for name in _CHOOSES_PRESET}
+    if chosen["model"] is None:
+        raise UserError("--model is missing: set base.model")
+    if chosen["dataset"] is not None:
+        if not chosen["dataset"]:
+            raise UserError(
+                "--dataset: this sweep has no data set of its own; give --set dataset=zip:PATH, or folder:PATH"
+            )
+        check_dataset_name(chosen["dataset"])
+    fields = _fields({name: value for name, value in both.items() if name not in _CHOOSES_PRESET})
+    if "seed" in fields:
+        raise UserError("--seed: a sweep has seeds = [...] instead")
+    config = override(choose_preset(chosen["model"], chosen["preset"], chosen["dataset"]), fields | {"seed": seed})
+    check_config(config)
+    check_flags(config, (field.rpartition(".")[2] for field in fields))
+    if "precision" in fields:
+        return config
+    precision = choose_precision("auto", choose_device(config.device), gains=gains_by_bf16(config))
+    return override(config, {"precision": precision})
+
+
+def _fields(settings: Settings) -> dict[str, Any]:
+    """Settings by the names of flags, or of fields that have no flag -> fields of the config."""
+    fields: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "lr":
+            fields |= {"generator_lr": value, "discriminator_lr": value} | {
+                key: fields[key] for key in ("generator_lr", "discriminator_lr") if key in fields
+            }
+        elif name in LENGTHS:
+            given = [other for other in LENGTHS if other in settings]
+            if len(given) > 1:
+                raise UserError(f"{' and '.join(f'--{other}' for other in given)}: give one of them")
+            fields |= {other: value if other == name else None for other in LENGTHS}
+        else:
+            fields[FIELDS.get(name, name)] = value
+    return fields
+
+
+def _text(name: str, value: Setting | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"--{name} {value!r}: give a name")
+    return value
+
+
+def _points(axis: str, values: list[Setting] | dict[str, Settings]) -> Iterator[tuple[str, str, Settings]]:
+    """Axis, value or name, and settings of each point on an axis."""
+    for value in values:
+        label = str(value) if isinstance(values, dict) else _shown(value)
+        if not _CELL_NAME.fullmatch(label):
+            raise UserError(f"axes.{axis}: {label[:100]!r} is no name for a cell; use 1 to 80 plain characters")
+        yield axis, label, values[str(value)] if isinstance(values, dict) else {axis: value}
+
+
+def _shown(value: Setting) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _folder(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.").lower() or "cell"

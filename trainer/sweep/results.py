@@ -1,0 +1,220 @@
+"""What a sweep has found: its trials read back from disk, as one page and two CSV files.
+
+trials.csv has a row a trial, cells.csv a row a cell and figure, both in full precision.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from trainer.progress import Progress
+from trainer.report.measures import has_best, is_better, known_figure, label_of, shown_figure
+from trainer.report.parts import figure_names
+from trainer.report.record import EvaluationRow, RunRecord, read_record
+from trainer.sweep.folder import SweepFolder, ended
+from trainer.sweep.grid import Cell
+from trainer.sweep.spec import Spec
+from trainer.sweep.trials import FINISHED, outcome_of
+from trainer.whole_files import replace_file
+
+WHENS = ("end", "best")  # the last evaluation, and the one that chose the best checkpoint; moments may come as well
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One trial."""
+
+    cell: Cell
+    seed: int
+    outcome: str
+    text: str  # why it failed, if it did
+    record: RunRecord | None  # None: not begun
+
+    def evaluation(self, when: str) -> EvaluationRow | None:
+        """The evaluation at the end, if the training got there; the best; or the newest at a moment, "epoch 10"."""
+        if self.record is None:
+            return None
+        if when == "best":
+            return self.record.best
+        if when == "end":
+            return self.record.last if self.outcome == FINISHED else None
+        step = self.sample_step(when)
+        rows = [row for row in self.record.evaluations if step is not None and row.step <= step]
+        return rows[-1] if rows else None
+
+    def sample_step(self, when: str) -> int | None:
+        """The step of the sample grid at the end, or at a moment; None if the run has none from there."""
+        if self.record is None or not self.record.samples:
+            return None
+        unit, _, number = when.partition(" ")
+        if unit == "epoch":
+            return self.record.sample_at_epoch(int(number))
+        return self.record.sample_at_step(int(number)) if unit == "step" else max(self.record.samples)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure over the seeds of a cell."""
+
+    count: int
+    mean: float
+    deviation: float | None  # sample standard deviation; None for one seed
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Results:
+    """All trials of a sweep."""
+
+    spec: Spec
+    cells: Sequence[Cell]
+    trials: Sequence[TrialResult]
+    folder: Path
+    command: str
+    figures: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def moments(self) -> list[str]:
+        """The moments that the spec shows: "epoch 10", "step 400"."""
+        spec = self.spec
+        return [f"epoch {count}" for count in spec.show_at_epochs] + [f"step {count}" for count in spec.show_at_steps]
+
+    def of(self, cell: Cell) -> list[TrialResult]:
+        """The trials of a cell, in the order of the seeds."""
+        return [trial for trial in self.trials if trial.cell is cell]
+
+    def summary(self, cell: Cell, figure: str, when: str) -> Summary | None:
+        """A figure of a cell; None if no trial has it."""
+        means = {each.name: _mean(self._values(each, figure, when)) for each in self.cells}
+        values = self._values(cell, figure, when)
+        mean = means[cell.name]
+        if mean is None:
+            return None
+        others = [other for other in means.values() if other is not None]
+        best = len(others) > 1 and has_best(figure)
+        best = best and not any(is_better(figure, other, mean) for other in others)
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return Summary(len(values), mean, deviation, best)
+
+    def _values(self, cell: Cell, figure: str, when: str) -> list[float]:
+        rows = [trial.evaluation(when) for trial in self.of(cell)]
+        return [row.figures[figure] for row in rows if row is not None and figure in row.figures]
+
+
+def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: str, progress: Progress) -> Results:
+    """Reads back what there is of the trials."""
+    done = ended(folder.study())
+    trials = []
+    for cell, seed in progress.track([(cell, seed) for cell in cells for seed in spec.seeds], "reading trials"):
+        run = folder.run_of(cell, seed)
+        record = None if run is None else read_record(run.path, f"{cell.name}, seed {seed}")
+        outcome, text = outcome_of(done.get((cell.name, seed)))
+        trials.append(TrialResult(cell, seed, outcome if record or text else "not begun", text, record))
+    names = figure_names([trial.record for trial in trials if trial.record is not None], spec.measures)
+    return Results(spec, cells, trials, folder.path, command, names)
+
+
+def write_report(
+    folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: Sequence[str], progress: Progress
+) -> Results:
+    """Writes report.html, trials.csv and cells.csv, and returns what is in them."""
+    from trainer.report.page import write_page
+    from trainer.sweep.sweep_page import sweep_page
+
+    results = read_results(folder, spec, cells, shlex.join(command), progress)
+    replace_file(folder.path / "trials.csv", trials_csv(results).encode())
+    replace_file(folder.path / "cells.csv", cells_csv(results).encode())
+    write_page(sweep_page(results), folder.path / "report.html")
+    return results
+
+
+def trials_csv(results: Results) -> str:
+    """A row a trial: its axes, how it ended, speed, and every figure at the end and at the best evaluation."""
+    axes = list(results.spec.axes)
+    names = [f"{when}_{name}" for when in WHENS for name in ("step", *results.figures)]
+    rows: list[list[object]] = [
+        ["cell", *axes, "seed", "outcome", "run", "steps", "images", "images_per_s", "train_seconds", *names]
+    ]
+    for trial in results.trials:
+        varied, record = dict(trial.cell.varied), trial.record
+        row: list[object] = [trial.cell.name, *(varied.get(axis, "") for axis in axes), trial.seed, trial.outcome]
+        if record is None:
+            row += [""] * 5
+        else:
+            run = record.path.relative_to(results.folder).as_posix()
+            row += [run, record.steps, record.images, record.images_per_s, record.train_seconds]
+        for when in WHENS:
+            found = trial.evaluation(when)
+            row += [""] * (1 + len(results.figures)) if found is None else _figures_row(found, results.figures)
+        rows.append(row)
+    return _csv(rows)
+
+
+def cells_csv(results: Results) -> str:
+    """A row a cell and figure: number of seeds, mean, sample standard deviation, whether it is the best cell."""
+    rows: list[list[object]] = [["cell", "figure", "better", "when", "seeds", "mean", "standard_deviation", "best"]]
+    for cell in results.cells:
+        for name in results.figures:
+            for when in (*WHENS, *results.moments):
+                found = results.summary(cell, name, when)
+                if found is not None:
+                    spread = "" if found.deviation is None else found.deviation
+                    better = figure.better if (figure := known_figure(name)) else ""
+                    rows.append([cell.name, name, better, when, found.count, found.mean, spread, found.is_best])
+    return _csv(rows)
+
+
+def print_results(results: Results, progress: Progress) -> None:
+    """The table of the report, on the terminal: figures at the end, mean and standard deviation over seeds."""
+    table = RichTable(title="At the end: mean +- standard deviation over seeds; * is the best cell")
+    for heading in ("cell", "ended", *map(label_of, results.figures), "images/s"):
+        table.add_column(heading, overflow="fold")
+    for cell in results.cells:
+        trials = results.of(cell)
+        finished = sum(trial.outcome == FINISHED for trial in trials)
+        failed = [trial.outcome for trial in trials if trial.text]
+        shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.figures]
+        speed = speed_of(trials)
+        state = f"{finished} of {len(trials)}" + "".join(f", {outcome}" for outcome in failed)
+        table.add_row(escape(cell.name), state, *shown, "-" if speed is None else f"{speed:.4g}")
+    progress.console.print(table)
+
+
+def shown_summary(name: str, found: Summary | None, *, mark: bool = False) -> str:
+    """A summary for people: 12.34 +- 0.56 (n 3)."""
+    if found is None:
+        return "-"
+    spread = "" if found.deviation is None else f" \N{PLUS-MINUS SIGN} {shown_figure(name, found.deviation)}"
+    return f"{shown_figure(name, found.mean)}{spread} (n {found.count}){' *' if mark and found.is_best else ''}"
+
+
+def speed_of(trials: Sequence[TrialResult]) -> float | None:
+    """Mean training speed of some trials in real images a second."""
+    return _mean([speed for trial in trials if trial.record and (speed := trial.record.images_per_s) is not None])
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _figures_row(found: EvaluationRow, names: Sequence[str]) -> list[object]:
+    return [found.step, *(found.figures.get(name, "") for name in names)]
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    """Floats as repr, so that they come back as they were."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for row in rows:
+        writer.writerow(["" if value is None else repr(value) if isinstance(value, float) else value for value in row])
+    return buffer.getvalue()

@@ -1,0 +1,143 @@
+"""What a sweep is: a TOML file, decoded strictly, and its quick form that a CPU runs in minutes.
+
+`base` holds a preset and settings by the names of the trainer's flags; `axes` what the cells vary. An axis is a list of
+values of one setting, or a table of named groups of settings; every combination of the axes is a cell, and is trained
+under every seed. docs/experiments.md has an example.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from trainer.errors import UserError
+
+MAX_SPEC_BYTES = 1 << 20
+_SETTING = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_.]{0,60})=(?P<value>.*)", re.DOTALL)
+
+Setting: TypeAlias = bool | int | float | str | list[float | str]
+Settings: TypeAlias = dict[str, Setting]
+Axis: TypeAlias = list[Setting] | dict[str, Settings]
+Seeds = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=2**53)]], msgspec.Meta(min_length=1, max_length=100)]
+Moments = Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=10**9)]], msgspec.Meta(max_length=50)]
+
+
+class Quick(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same sweep, scaled down."""
+
+    seeds: Seeds | None = None
+    base: Settings = {}
+    axes: dict[str, Axis] = {}
+    show_at_epochs: Moments | None = None
+    show_at_steps: Moments | None = None
+
+
+class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sweep."""
+
+    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    reproduces: Annotated[str, msgspec.Meta(max_length=2000)] = ""
+    seeds: Seeds
+    base: Settings
+    axes: dict[str, Axis] = {}
+    show_at_epochs: Moments = []  # sample grids that the report shows, beside that of the end
+    show_at_steps: Moments = []
+    measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # figures in the report's table; empty: all
+    quick: Quick | None = None
+    is_quick: bool = False  # the quick form of it; set by `quick_form`, never by a file
+
+
+def read_spec(path: Path) -> Spec:
+    """Reads a spec strictly.
+
+    Raises:
+        UserError: there is no such file, or it is no spec; the message names the field.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SPEC_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the TOML file of a sweep") from error
+    if len(content) > MAX_SPEC_BYTES:
+        raise UserError(f"{path}: larger than {MAX_SPEC_BYTES} bytes, so it is no spec of a sweep")
+    try:
+        spec = msgspec.toml.decode(content, type=Spec)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: {_one_line(error)}") from error
+    if spec.is_quick:
+        raise UserError(f"{path}: is_quick: not a field of a file; give --quick")
+    return spec
+
+
+def quick_form(spec: Spec) -> Spec:
+    """The sweep with what its table `quick` says in place of its own.
+
+    Raises:
+        UserError: it has no such table.
+    """
+    quick = spec.quick
+    if quick is None:
+        raise UserError("--quick: this spec has no table [quick]")
+    unknown = [name for name in quick.axes if name not in spec.axes]
+    if unknown:
+        raise UserError(f"quick.axes.{unknown[0]}: the sweep has no such axis")
+    return replace(
+        spec,
+        seeds=quick.seeds or spec.seeds,
+        base=_with_length_of(spec.base, quick.base),
+        axes={name: quick.axes.get(name, axis) for name, axis in spec.axes.items()},
+        show_at_epochs=spec.show_at_epochs if quick.show_at_epochs is None else quick.show_at_epochs,
+        show_at_steps=spec.show_at_steps if quick.show_at_steps is None else quick.show_at_steps,
+        quick=None,
+        is_quick=True,
+    )
+
+
+def with_settings(spec: Spec, settings: Settings) -> Spec:
+    """The sweep with other settings for all of its cells.
+
+    Raises:
+        UserError: one is what an axis varies.
+    """
+    for name in settings:
+        for axis, values in spec.axes.items():
+            varied = [axis] if isinstance(values, list) else [field for group in values.values() for field in group]
+            if name in varied:
+                raise UserError(f"--set {name}: the axis {axis!r} varies it; change the spec")
+    return replace(spec, base=_with_length_of(spec.base, settings))
+
+
+def parse_setting(text: str) -> tuple[str, Setting]:
+    """`key=value`, the value as in TOML, or else a string as it is.
+
+    Raises:
+        UserError: it has no such form.
+    """
+    match = _SETTING.fullmatch(text)
+    if match is None:
+        raise UserError(f"--set {text!r}: give KEY=VALUE, such as --set dataset=zip:faces.zip or --set epochs=5")
+    try:
+        value = tomllib.loads(f"value = {match['value']}")
+        return match["name"], msgspec.convert(value["value"], Setting) if len(value) == 1 else match["value"]
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError):
+        return match["name"], match["value"]
+
+
+LENGTHS = ("epochs", "steps", "images")
+
+
+def _with_length_of(settings: Settings, newer: Settings) -> Settings:
+    """Both, the newer ones first; a length replaces one in another unit."""
+    if any(name in newer for name in LENGTHS):
+        settings = {name: value for name, value in settings.items() if name not in LENGTHS}
+    return settings | newer
+
+
+def _one_line(error: Exception) -> str:
+    reason: Any = " ".join(str(error).split())
+    return f"{reason[:1].lower()}{reason[1:300]}"

@@ -1,0 +1,167 @@
+"""The page of a sweep: what its cells reached, side by side."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from trainer.config import CycleConfig
+from trainer.report.measures import heading_of
+from trainer.report.page import Detail, Page, Strip, Table, TableCell
+from trainer.report.parts import (
+    command_of,
+    explanations,
+    figure_charts,
+    protocol_text,
+    settings_of,
+    training_charts,
+    warning_lines,
+)
+from trainer.report.pictures import WIDE_PIXELS, picture_of_file
+from trainer.report.record import RunRecord
+from trainer.sweep.grid import Cell
+from trainer.sweep.results import Results, TrialResult, shown_summary, speed_of
+
+_QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works, and answers nothing."
+_READING = (
+    "Mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n trials). The best mean of a column is marked"
+    " where one way is better; with few seeds that proves no difference."
+)
+
+
+def sweep_page(results: Results) -> Page:
+    """What there is to say of a sweep."""
+    spec = results.spec
+    records = _records(results.trials)
+    groups = {cell.name: _records(results.of(cell)) for cell in results.cells}
+    seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''} ({', '.join(map(str, spec.seeds))})"
+    charts = []
+    if results.figures:
+        pictures = figure_charts(groups, results.figures)
+        charts = [
+            Strip(
+                "Figures over steps",
+                pictures,
+                f"Lines are means over seeds, bands their range. {explanations(results.figures)}",
+            )
+        ]
+    return Page(
+        title=spec.title,
+        label=_QUICK if spec.is_quick else "",
+        lead=[
+            *([spec.reproduces] if spec.reproduces else []),
+            f"{len(results.cells)} cells, {seeds}, trained on {_data(results)}.",
+            f"Run it again, or go on with it: {results.command}",
+        ],
+        tables=[*_figures_tables(results), _trials_table(results)],
+        charts=charts,
+        strips=_samples(results),
+        details=[_detail(cell, results.of(cell)) for cell in results.cells if records],
+    )
+
+
+def _data(results: Results) -> str:
+    """The data sets and sizes of the cells."""
+    configs = [cell.config for cell in results.cells]
+    sizes = (f"{config.dataset} at {config.network.image_size}x{config.network.image_size}" for config in configs)
+    return " and ".join(dict.fromkeys(sizes))
+
+
+def _figures_table(results: Results, title: str, whens: Sequence[str], note: str) -> Table:
+    headings = ["cell", *map(heading_of, results.figures)]
+    rows = []
+    for when in whens:
+        for cell in results.cells:
+            row = [TableCell(f"{cell.name}, {when}" if when in results.moments else cell.name)]
+            for name in results.figures:
+                found = results.summary(cell, name, when)
+                best = found is not None and found.is_best
+                row.append(TableCell(shown_summary(name, found), is_number=True, is_best=best))
+            rows.append(row)
+    return Table(title, headings, rows, note)
+
+
+def _figures_tables(results: Results) -> list[Table]:
+    if not results.figures:
+        return []
+    protocol = protocol_text(_records(results.trials))
+    note = f"{_READING} Trials that failed are left out. {protocol}".strip()
+    tables = [
+        _figures_table(results, "At the end of the training", ["end"], note),
+        _figures_table(results, "At the best evaluation", ["best"], "Of every trial, that of its best checkpoint."),
+    ]
+    if results.moments:
+        note = "The newest evaluation at each moment."
+        tables.append(_figures_table(results, "At the moments shown below", results.moments, note))
+    return tables
+
+
+def _trials_table(results: Results) -> Table:
+    rows = []
+    for cell in results.cells:
+        for trial in results.of(cell):
+            record = trial.record
+            row = [cell.name, str(trial.seed), trial.outcome + (f": {trial.text}" if trial.text else "")]
+            if record is None:
+                row += ["-"] * 5
+            else:
+                speed, seconds = record.images_per_s, record.train_seconds
+                row += [f"{record.steps:,}", f"{record.images:,}", "-" if speed is None else f"{speed:.4g}"]
+                row += ["-" if seconds is None else f"{seconds:.0f}", str(len(record.warnings) + record.more_warnings)]
+            rows.append([TableCell(text, is_number=index > 2) for index, text in enumerate(row)])
+    headings = ("cell", "seed", "outcome", "steps", "real images", "images/s", "time (s)", "warnings")
+    return Table("Trials", headings, rows, "Speed and time are those of the machine that trained them.")
+
+
+def _samples(results: Results) -> list[Strip]:
+    """Sample grids of the first seed side by side, at the moments that the spec names and at the end."""
+    strips = []
+    for when in [*results.moments, "end"]:
+        pictures = []
+        for cell in results.cells:
+            trial = results.of(cell)[0]
+            step = trial.sample_step(when)
+            caption = cell.name if step is None else f"{cell.name} (step {step:,})"
+            path = None if trial.record is None or step is None else trial.record.samples[step]
+            pictures.append(picture_of_file(path, caption))
+        title = "At the end" if when == "end" else f"At {when}"
+        strips.append(Strip(title, pictures, f"Seed {results.spec.seeds[0]}."))
+    return strips
+
+
+def _detail(cell: Cell, trials: Sequence[TrialResult]) -> Detail:
+    records = _records(trials)
+    pictures = training_charts(records)
+    speed = speed_of(trials)
+    config = records[0].config if records else cell.config
+    if records:
+        is_cycle = isinstance(config, CycleConfig)
+        name = "translations.png" if is_cycle else "real_beside_fake.png"
+        caption = ("Test images and translations" if is_cycle else "Real images beside fakes") + f", seed {config.seed}"
+        path = records[0].path / "figures" / name
+        pictures.append(picture_of_file(path, caption, side=WIDE_PIXELS, is_pixels=False))
+    command, note = command_of(config)
+    lines = ["Thin lines are the seeds, thick ones their running means."] if pictures else []
+    if speed is not None:
+        lines.append(f"{speed:.4g} images/s.")
+    return Detail(
+        title=cell.name,
+        lines=lines,
+        warnings=[
+            *(f"seed {trial.seed}: {trial.outcome}: {trial.text}" for trial in trials if trial.text),
+            *(line for record in records for line in warning_lines(record)),
+        ],
+        pictures=pictures,
+        settings=settings_of(config),
+        commands=[
+            (f"Train its first seed alone{f' ({note})' if note else ''}:", command),
+            *(
+                (f"Export it, seed {record.config.seed}:", shlex.join(["python", "-m", "exporter", str(record.path)]))
+                for record in records[:1]
+            ),
+        ],
+    )
+
+
+def _records(trials: Sequence[TrialResult]) -> list[RunRecord]:
+    return [trial.record for trial in trials if trial.record is not None]
