@@ -6,10 +6,10 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit proto lock format clean
+.PHONY: help install demo test test-all lint types unit proto lock format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(INSTALLED) ## Create .venv and install everything, at the versions of requirements.lock
 
@@ -25,7 +25,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED) ## Train, export, serve and fetch a grid of digits, all under demo/
 	$(BIN)/python scripts/demo.py
 
-test: lint types unit ## Lint, types and the whole test suite
+test: lint types unit ## Lint, types and the test suite
+
+test-all: lint types ## The same with the slow tests: more processes that are started and killed
+	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(INSTALLED) ## Check style
 	$(BIN)/ruff check .

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Several workers run side by side, and torch's threads wait for each other: one each is several times as fast. Set
+# before torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Other tests run beside these, so how long an example takes says nothing.
 settings.register_profile("ganserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ganserve")

@@ -96,9 +96,7 @@ def train(
         return _finish(session, interrupted=interrupted)
 
 
-def _take_steps(
-    session: Session, stop_requested: Callable[[], bool], after_step: Callable[[Training], None]
-) -> bool:
+def _take_steps(session: Session, stop_requested: Callable[[], bool], after_step: Callable[[Training], None]) -> bool:
     """Trains to the end; returns whether it was asked to stop before."""
     config, training, state, progress = session.config, session.training, session.training.state, session.progress
     interrupted = False

@@ -77,7 +77,7 @@ def run(command: str, folder: Path, address: str = "") -> subprocess.CompletedPr
         cwd=folder,
         timeout=110,
         check=False,
-        env=os.environ | {"GANSERVE_ADDRESS": address, "OMP_NUM_THREADS": "2"},
+        env=os.environ | {"GANSERVE_ADDRESS": address},
     )
 
 
@@ -117,6 +117,8 @@ def test_the_python_examples_run(block: str, address: str) -> None:
 def test_every_program_has_an_example() -> None:
     for program in (
         "python -m trainer",
+        "python -m trainer.evaluate",
+        "python -m trainer.report",
         "python -m exporter",
         "python -m server",
         "ganclient grid",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -62,5 +61,4 @@ def run_python(*arguments: str, cwd: Path | None = None) -> subprocess.Completed
         timeout=110,
         check=False,
         cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
     )

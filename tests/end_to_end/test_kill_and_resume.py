@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from trainer.__main__ import main
 from trainer.checkpoint import CheckpointMetadata, RunFolder
 
-pytestmark = pytest.mark.usefixtures("_one_thread")
+pytestmark = [pytest.mark.usefixtures("_one_thread"), pytest.mark.slow]
 
 # 18 pictures in batches of 4: a pass over them ends with the steps 5, 9 and 14, and so a checkpoint is written.
 SMALL = ["--batch-size", "4", "--steps", "16", "--device", "cpu", "--seed", "3", "--eval-images", "16"]

@@ -14,6 +14,8 @@ from client import GanClient
 from tests.end_to_end.conftest import run_python, running_server
 from tests.server.tiny_bundles import publish_tiny_bundle
 
+pytestmark = pytest.mark.slow  # README's commands go the same way
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

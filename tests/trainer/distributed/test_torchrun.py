@@ -15,7 +15,7 @@ from tests.trainer.distributed.conftest import ENVIRONMENT, ROOT, TORCHRUN
 from trainer.__main__ import main
 from trainer.checkpoint import RunFolder
 
-pytestmark = pytest.mark.timeout(300)  # two interpreters have to load torch
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # two interpreters have to load torch
 
 LIMIT_S = 200
 TINY = ("--model", "dcgan", "--width", "0.1", "--batch-size", "8", "--device", "cpu", "--eval-images", "16")
