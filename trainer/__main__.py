@@ -10,25 +10,24 @@ import click
 from rich.table import Table
 
 from trainer.checkpoint import RunFolder
-from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override, to_json
+from trainer.config import AnyConfig, check_config, check_flags, override, to_json, with_precision
 from trainer.data import check_dataset_name
 from trainer.distributed import PeerError, any_of_all, is_first, joined, texts_of_all
 from trainer.errors import TrainingDivergedError, UserError
+from trainer.exits import EXIT_INTERRUPTED, fail, mistakes_in_one_line
 from trainer.flags import FIELDS, training_flags
 from trainer.kinds import check_data, describe_data, foresee_growth, load_with_config
 from trainer.loop import Summary, choose_device, train
 from trainer.parallel_phases import first_speaks, together
-from trainer.precision import choose_precision
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
 from trainer.stop_signal import StopOnSignal
 from trainer.wandb_log import check_wandb, wandb_logs
 
+# Beside those of exits.py.
 EXIT_DIVERGED = 1
-EXIT_USER_ERROR = 2
 EXIT_GIVEN_UP = 3
 EXIT_PEER = 4
-EXIT_INTERRUPTED = 130
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
@@ -45,32 +44,27 @@ def main(
 ) -> None:
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
     progress = Progress()
-    try:
-        if wandb is not None:
-            check_wandb(wandb)
-        with joined():
-            if resume is not None:
-                flags |= {"model": model, "preset": preset, "dataset": dataset, "dry_run": dry_run or None}
-                _resume(resume, progress, _given(flags), wandb)
-                return
-            out = flags.pop("out") or Path("runs")
-            with together():
-                configs = _resolve_all(model, preset, dataset, flags)
-            if dry_run:
-                for config in configs:
-                    click.echo(to_json(config))
-                return
-            _train_all(configs, out, progress, wandb)
-    except PeerError as error:
-        _fail(f"{error}; what it said tells why. Go on from the last checkpoint with --resume", EXIT_PEER)
-    except UserError as error:
-        _fail(str(error), EXIT_USER_ERROR)
-    except TrainingDivergedError as error:
-        _fail(str(error), EXIT_DIVERGED)
-    except OSError as error:
-        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        _fail("interrupted before training began; no run was made", EXIT_INTERRUPTED)
+    with mistakes_in_one_line("interrupted before training began; no run was made"):
+        try:
+            if wandb is not None:
+                check_wandb(wandb)
+            with joined():
+                if resume is not None:
+                    flags |= {"model": model, "preset": preset, "dataset": dataset, "dry_run": dry_run or None}
+                    _resume(resume, progress, _given(flags), wandb)
+                    return
+                out = flags.pop("out") or Path("runs")
+                with together():
+                    configs = _resolve_all(model, preset, dataset, flags)
+                if dry_run:
+                    for config in configs:
+                        click.echo(to_json(config))
+                    return
+                _train_all(configs, out, progress, wandb)
+        except PeerError as error:
+            fail(f"{error}; what it said tells why. Go on from the last checkpoint with --resume", EXIT_PEER)
+        except TrainingDivergedError as error:
+            fail(str(error), EXIT_DIVERGED)
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:
@@ -93,9 +87,7 @@ def _resolve(model: str, preset: str | None, dataset: str | None, flags: dict[st
     config = override(choose_preset(model, preset, dataset), settings)
     check_config(config)
     check_flags(config, (field.rpartition(".")[2] for field in settings))
-    precision = flags["precision"] or "auto"
-    chosen = choose_precision(precision, choose_device(config.device), gains=gains_by_bf16(config))
-    return override(config, {"precision": chosen})
+    return with_precision(config, flags["precision"] or "auto", choose_device(config.device))
 
 
 def _settings(flags: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +136,7 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
     if untrained:
         sys.exit(EXIT_INTERRUPTED)
     if diverged:
-        _fail("; ".join(diverged), EXIT_DIVERGED)
+        fail("; ".join(diverged), EXIT_DIVERGED)
     if any(summary.given_up for _, summary in summaries):
         sys.exit(EXIT_GIVEN_UP)
 
@@ -214,11 +206,6 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
     click.echo(str(last.run))
     if last.interrupted:
         sys.exit(EXIT_INTERRUPTED)
-
-
-def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

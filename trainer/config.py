@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
+import torch
 
 from trainer.errors import UserError
 from trainer.growth import GrowthConfig, check_growth
 from trainer.metrics.catalogue import choosing_figure
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
-from trainer.precision import Precision
+from trainer.precision import Precision, choose_precision
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=10)]
@@ -189,6 +190,15 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
 def gains_by_bf16(config: AnyConfig) -> bool:
     """Whether a step of this training is faster in bf16 where the device has instructions for it."""
     return isinstance(config, GanConfig) and ARCHITECTURES[config.network.architecture].gains_by_bf16
+
+
+def with_precision(config: Config, name: str, device: torch.device) -> Config:
+    """The config with what --precision (auto, fp32, bf16) means on a device.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    return override(config, {"precision": choose_precision(name, device, gains=gains_by_bf16(config))})
 
 
 def with_channels(config: Config, channels: int) -> Config:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
@@ -14,6 +13,7 @@ from trainer.claims.statistics import interval, shown
 from trainer.claims.subjects import Scale, Setting, check_images_name
 from trainer.config import DeviceName
 from trainer.errors import UserError
+from trainer.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, fail, mistakes_in_one_line
 from trainer.progress import Progress
 from trainer.stop_signal import StopOnSignal
 from trainer.whole_files import replace_file
@@ -21,8 +21,8 @@ from trainer.whole_files import replace_file
 if TYPE_CHECKING:
     from trainer.claims.outcomes import Outcome  # loads matplotlib
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
+__all__ = ["EXIT_USER_ERROR", "main"]
+
 _MOST_SEEDS = 100
 _INTERRUPTED = "interrupted; what was trained is kept: run the same command again to go on"
 
@@ -46,17 +46,11 @@ def main(*, list_claims: bool, **flags: Any) -> None:
     A command that was stopped or killed goes on where it was when it is run again.
     """
     progress = Progress()
-    try:
+    with mistakes_in_one_line(_INTERRUPTED):
         if list_claims:
             _list(progress)
         else:
             _run(progress, **flags)
-    except UserError as error:
-        _fail(str(error), EXIT_USER_ERROR)
-    except OSError as error:
-        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        _fail(_INTERRUPTED, EXIT_INTERRUPTED)
 
 
 def _list(progress: Progress) -> None:
@@ -100,7 +94,7 @@ def _run(
         try:
             evidence = collector.collect(claims)
         except Interrupted:
-            _fail(_INTERRUPTED, EXIT_INTERRUPTED)
+            fail(_INTERRUPTED, EXIT_INTERRUPTED)
     outcomes = [outcome_of(claim, evidence, collector.missing, setting) for claim in claims]
     replace_file(out.with_suffix(".json"), to_json(outcomes, evidence, setting))
     write_page(claims_page(outcomes, evidence, setting), out.with_suffix(".html"))
@@ -124,11 +118,6 @@ def _print(outcomes: Sequence[Outcome], label: str, progress: Progress) -> None:
             table.add_row(*(first if index == 0 else [""] * 4), effect.name, *cells)
         table.add_section()
     progress.console.print(table)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

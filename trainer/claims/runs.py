@@ -11,10 +11,9 @@ import msgspec
 
 from trainer.checkpoint import RunFolder, RunFolderError
 from trainer.claims.looks import keep_looks, kept_steps, last_step
-from trainer.config import GanConfig, gains_by_bf16, override
+from trainer.config import GanConfig, override, with_precision
 from trainer.data import ImageData
 from trainer.loop import Summary, choose_device, train
-from trainer.precision import choose_precision
 from trainer.progress import Progress
 
 OWN_FOLDER = "claims"  # under --runs; runs elsewhere are read and never written to
@@ -109,9 +108,7 @@ def train_run(
         TrainingDivergedError: it cannot be trained to the end.
         RunFolderError: its checkpoint cannot be resumed from.
     """
-    device = choose_device(wanted.device)
-    precision = choose_precision("auto", device, gains=gains_by_bf16(wanted))
-    config = override(wanted, {"steps": max(steps), "precision": precision})
+    config = with_precision(override(wanted, {"steps": max(steps)}), "auto", choose_device(wanted.device))
     cut_short = next((run for run in found if run.own and run.fits(wanted) and _can_go_on(run, steps)), None)
     if cut_short is None:
         run = RunFolder.create(folder / OWN_FOLDER, config)

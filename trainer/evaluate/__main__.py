@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 import msgspec
@@ -19,12 +18,12 @@ from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASURES, shown
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
+from trainer.exits import mistakes_in_one_line
 from trainer.loop import choose_device
 from trainer.metrics.catalogue import figure_of
 from trainer.progress import Progress
 from trainer.whole_files import replace_file
 
-EXIT_USER_ERROR = 2
 _DEFAULT_CORRUPT_IMAGES = 50
 
 
@@ -59,7 +58,7 @@ def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
     Of a run, what was measured is added to its evaluations.jsonl.
     """
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True)) if as_json else Progress()
-    try:
+    with mistakes_in_one_line("interrupted; nothing was written"):
         result, folder = _evaluate(_Flags(**flags), progress)
         content = msgspec.json.format(msgspec.json.encode(_plain(result)), indent=2)
         if out is not None:
@@ -70,12 +69,6 @@ def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
         _print(result, progress)
         if folder is not None:
             progress.say(f"added to {folder.evaluations.path}")
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}")
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing was written")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,11 +212,6 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return shown(value)
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import click
 from rich.table import Table
 
 from trainer.errors import UserError
+from trainer.exits import mistakes_in_one_line
 from trainer.progress import Progress
 from trainer.report.record import RunRecord, read_record
 
-EXIT_USER_ERROR = 2
 MAX_RUNS = 64
 
 
@@ -23,7 +22,7 @@ MAX_RUNS = 64
 def main(runs: tuple[Path, ...], out: Path) -> None:
     """Writes one self-contained HTML page about a run, or about several side by side."""
     progress = Progress()
-    try:
+    with mistakes_in_one_line("interrupted; nothing was written"):
         if not runs:
             raise UserError("RUN is missing: give one or more run folders, such as runs/0001-dcgan-digits")
         if len(runs) > MAX_RUNS:
@@ -37,10 +36,6 @@ def main(runs: tuple[Path, ...], out: Path) -> None:
         write_page(run_page(records), out)
         _print(records, progress)
         progress.say(f"report: {out}")
-    except UserError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}")
 
 
 def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
@@ -76,11 +71,6 @@ def _print(records: list[RunRecord], progress: Progress) -> None:
             "-" if score is None or best is None else f"{best.figures[score]:.4g}",
         )
     progress.console.print(table)
-
-
-def _fail(message: str) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ from rich.table import Table
 
 from trainer.config import AnyConfig
 from trainer.errors import UserError
+from trainer.exits import EXIT_INTERRUPTED, mistakes_in_one_line
 from trainer.progress import Progress
 from trainer.stop_signal import StopOnSignal
 from trainer.sweep.grid import Cell, cells_of
 from trainer.sweep.spec import Spec, parse_setting, quick_form, read_spec, with_settings
 
-EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130
 # Training images of the built-in data sets, so that a dry run can tell epochs in images without decoding them.
 KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 
@@ -36,7 +35,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
     """Runs every cell of SPEC under every seed and writes one report; run it again to go on after a stop or a kill."""
     progress = Progress()
-    try:
+    with mistakes_in_one_line("interrupted; the same command goes on from here"):
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("--nproc-per-node: a sweep runs in one process; start it without torchrun")
         if jobs != 1:
@@ -51,12 +50,6 @@ def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: An
         if not _run(resolved, cells, wanted, out, _command(spec, out, flags), progress, report_only=report_only):
             progress.say("interrupted and saved; the same command goes on from here")
             sys.exit(EXIT_INTERRUPTED)
-    except UserError as error:
-        _fail(str(error), EXIT_USER_ERROR)
-    except OSError as error:
-        _fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", EXIT_INTERRUPTED)
 
 
 def _resolve(path: Path, flags: dict[str, Any]) -> Spec:
@@ -155,11 +148,6 @@ def _length(config: AnyConfig) -> str:
         if count is not None:
             return f"{count:,} {unit if count != 1 else unit[:-1]}"
     return "-"
-
-
-def _fail(message: str, code: int) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

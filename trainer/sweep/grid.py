@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.config import AnyConfig, check_config, check_flags, gains_by_bf16, override
+from trainer.config import AnyConfig, check_config, check_flags, override, with_precision
 from trainer.data import check_dataset_name
 from trainer.errors import UserError
 from trainer.flags import FIELDS
 from trainer.loop import choose_device
-from trainer.precision import choose_precision
 from trainer.presets import choose_preset
 from trainer.sweep.spec import LENGTHS, Setting, Settings, Spec
 
@@ -104,8 +103,7 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
     check_flags(config, (field.rpartition(".")[2] for field in fields))
     if "precision" in fields:
         return config
-    precision = choose_precision("auto", choose_device(config.device), gains=gains_by_bf16(config))
-    return override(config, {"precision": precision})
+    return with_precision(config, "auto", choose_device(config.device))
 
 
 def _fields(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""How the commands of the trainer end when they cannot go on: one line, and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn
+
+import click
+
+from trainer.errors import UserError
+
+EXIT_USER_ERROR: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the command with a line."""
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@contextmanager
+def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
+    """Ends the command with a line if the user is mistaken, if a file cannot be had, or on Ctrl-C.
+
+    Args:
+        interrupted: what Ctrl-C leaves behind, for the user.
+    """
+    try:
+        yield
+    except UserError as error:
+        fail(str(error), EXIT_USER_ERROR)
+    except OSError as error:
+        fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
+    except KeyboardInterrupt:
+        fail(interrupted, EXIT_INTERRUPTED)
