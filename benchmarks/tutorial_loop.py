@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from trainer.config import GanConfig
 from trainer.models import build_discriminator, build_generator
+from trainer.models.latent_layer import with_plain_layers
 
 WORKERS = 2
 
@@ -65,7 +66,7 @@ class TutorialLoop:
     def __init__(self, config: GanConfig, device: torch.device) -> None:
         self._device = device
         self._latent_dim = config.network.latent_dim
-        self._generator = build_generator(config.network).to(device)
+        self._generator = with_plain_layers(build_generator(config.network)).to(device)
         self._discriminator = nn.Sequential(build_discriminator(config.network), nn.Sigmoid()).to(device)
         self._loss = nn.BCELoss()
         self._generator_optimizer = torch.optim.Adam(

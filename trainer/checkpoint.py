@@ -32,6 +32,7 @@ from trainer.config import AnyConfig, GanConfig, check_config, from_json, to_jso
 from trainer.errors import RunFolderError, UserError
 from trainer.metrics_log import MetricsLog
 from trainer.models import build_generator, build_translator
+from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.state import (
     EMA_GENERATOR,
@@ -272,7 +273,7 @@ def _load_latent_generator(config: GanConfig, metadata: CheckpointMetadata, weig
     generator = build_generator(config.network)
     generator.load_state_dict(weights)
     if not isinstance(generator, ProgressiveGenerator):
-        return generator
+        return with_plain_layers(generator)
     generator.set_growth(metadata.output_size, metadata.fade)
     return plain(generator)
 

@@ -14,6 +14,7 @@ from trainer.models.architecture import (
     norm_layer,
     upsampling_steps,
 )
+from trainer.models.latent_layer import LatentLayer
 
 
 def _widths(config: NetworkConfig) -> list[int]:
@@ -26,7 +27,7 @@ def _generator_k4(config: NetworkConfig) -> nn.Module:
     widths = _widths(config)
     layers: list[nn.Module] = [
         nn.Unflatten(1, (config.latent_dim, 1, 1)),
-        nn.ConvTranspose2d(config.latent_dim, widths[0], 4, 1, 0, bias=False),  # (N, 512, 4, 4) at 64x64
+        LatentLayer(config.latent_dim, widths[0], bias=False),  # (N, 512, 4, 4) at 64x64
         nn.BatchNorm2d(widths[0]),
         nn.ReLU(),
     ]
@@ -90,7 +91,7 @@ def _generator_32(config: NetworkConfig) -> nn.Module:
     first, second, third = (config.features(count) for count in (512, 256, 128))
     return nn.Sequential(
         nn.Unflatten(1, (config.latent_dim, 1, 1)),
-        nn.ConvTranspose2d(config.latent_dim, first, 4, 1, 0),
+        LatentLayer(config.latent_dim, first),
         nn.ReLU(),  # no batch norm here: the write-up's network has none
         nn.ConvTranspose2d(first, second, 4, 2, 1),
         nn.BatchNorm2d(second),

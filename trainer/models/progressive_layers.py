@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.models.latent_layer import latent_maps
+
 RELU_GAIN: Final = math.sqrt(2)  # He et al. 2015
 
 
@@ -103,7 +105,7 @@ class EqualisedLatentLayer(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """(N, latent_dim, 1, 1) -> (N, outputs, 4, 4)."""
-        return F.conv_transpose2d(latents, self.weight * self.scale, self.bias)
+        return latent_maps(latents, self.weight * self.scale, self.bias)
 
     def plain(self) -> nn.Module:
         """The same layer with its scale multiplied into the weight."""
