@@ -4,11 +4,14 @@
 
 Each curve is averaged over windows of steps. A row tells how far the mean over the bf16 seeds is from that over the
 fp32 seeds, in units of the standard deviation over the fp32 seeds: values around 1 or less are what another choice of
-seeds would do as well.
+seeds would do as well. A few seeds may agree by chance, and then anything is many of their deviations away, so the
+window that is furthest apart is told with its values, and so is the largest distance in units of the curve's typical
+deviation, the root mean square over its windows.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +50,24 @@ def curves_of(training: GanTraining, steps: int) -> dict[str, NDArray[np.float64
     return means | {"score": np.array([np.nan if score is None else score])}
 
 
-def compare(exact: NDArray[np.float64], reduced: NDArray[np.float64]) -> tuple[float, float]:
-    """How far two sets of curves (seeds, windows) are apart, in standard deviations of the first over seeds.
+@dataclass(frozen=True)
+class Apart:
+    """How far two sets of curves are apart, in standard deviations over seeds."""
 
-    Returns the median and the largest over windows.
-    """
+    median: float  # over windows, each in its own deviation
+    largest: float  # likewise
+    window: int  # where that is
+    largest_typical: float  # over windows, all in the curve's typical deviation
+
+
+def compare(exact: NDArray[np.float64], reduced: NDArray[np.float64]) -> Apart:
+    """Compares two sets of curves (seeds, windows); deviations are those of the first over seeds."""
     spread = exact.std(axis=0, ddof=1)
-    apart = np.abs(reduced.mean(axis=0) - exact.mean(axis=0)) / np.maximum(spread, np.finfo(float).eps)
-    return float(np.median(apart)), float(apart.max())
+    tiny = np.finfo(float).eps
+    distance = np.abs(reduced.mean(axis=0) - exact.mean(axis=0))
+    apart = distance / np.maximum(spread, tiny)
+    typical = max(float(np.sqrt(np.mean(spread**2))), tiny)
+    return Apart(float(np.median(apart)), float(apart.max()), int(apart.argmax()), float(distance.max()) / typical)
 
 
 @click.command()
@@ -86,7 +99,7 @@ def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device
     rows: list[dict[str, Any]] = []
     for name in (*CURVES, "score"):
         exact, reduced = (np.stack([curves[name] for curves in found[precision]]) for precision in ("fp32", "bf16"))
-        median, largest = compare(exact, reduced)
+        apart = compare(exact, reduced)
         rows.append(
             {
                 "curve": name,
@@ -94,10 +107,17 @@ def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device
                 "its spread": exact[:, -1].std(ddof=1).item(),
                 "bf16 at the end": reduced[:, -1].mean().item(),
                 "bf16's spread": reduced[:, -1].std(ddof=1).item(),
-                "apart, median": median,
-                "apart, most": largest,
+                "apart, median": apart.median,
+                "apart, most": apart.largest,
+                "of typical": apart.largest_typical,
             }
         )
+        if name in CURVES:
+            first, second = exact[:, apart.window], reduced[:, apart.window]
+            click.echo(
+                f"{name} is furthest apart in window {apart.window + 1} of {WINDOWS}:"
+                f" fp32 {np.round(first, 4).tolist()}, bf16 {np.round(second, 4).tolist()}"
+            )
     report(f"{model} ({preset}) on {where}, {steps} steps, {seeds} seeds; apart: in standard deviations", rows, out)
 
 

@@ -38,10 +38,11 @@ def test_a_benchmark_prints_a_table_and_writes_the_same_as_json(
     assert written["title"] in " ".join(result.output.split())
 
 
-def test_the_spread_of_seeds_is_the_unit_of_what_bf16_changes(tmp_path: Path) -> None:
+def test_the_spread_of_seeds_is_the_unit_of_what_bf16_changes() -> None:
     exact = np.array([[0.0, 10.0], [2.0, 14.0]])  # standard deviations: sqrt 2, and sqrt 8
-    median, largest = precision_spread.compare(exact, exact + np.array([1.0, 4.0]))
-    assert (median, largest) == pytest.approx(((0.5**0.5 + 2**0.5) / 2, 2**0.5))
+    apart = precision_spread.compare(exact, exact + np.array([1.0, 4.0]))
+    assert (apart.median, apart.largest, apart.window) == pytest.approx(((0.5**0.5 + 2**0.5) / 2, 2**0.5, 1))
+    assert apart.largest_typical == pytest.approx(4 / 5**0.5)  # the root mean square of the two is sqrt 5
 
 
 def test_curves_are_compared_over_seeds(tmp_path: Path) -> None:
