@@ -27,6 +27,7 @@ class ServedModel:
     precision: str  # "fp32", or that of the engine which computes large batches
     batcher: Batcher
     statistics: ModelStatistics
+    file_bytes: Mapping[str, int] = field(default_factory=dict)  # of the files that the card lists and that are there
     users: int = field(default=0, init=False)  # who have entered and not left
     _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 

@@ -173,7 +173,9 @@ class Models:
             is_lone=lambda: self._gate.inside <= 1,
             name=card.name,
         )
-        served = ServedModel(card, loaded.backend, loaded.device, loaded.precision, batcher, statistics)
+        served = ServedModel(
+            card, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
+        )
         batcher.on_broken = lambda: self._start(self._mend(model.folder, served))
         self._open.add(batcher)
         before = self._catalog.get(card.name)

@@ -35,6 +35,7 @@ class LoadedModel:
 
     card: Card
     folder: Path
+    file_bytes: dict[str, int]  # of the files that the card lists and that are there
     loaded: LoadedLanes
 
 
@@ -99,6 +100,7 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
                 f"{folder}: takes images of {height}x{width} (height x width), and --max-image-pixels is"
                 f" {config.max_image_pixels}: raise it to {height * width}"
             )
+    file_bytes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files}
     began = time.perf_counter()
     loaded = load_lanes(folder, card, config)
     _log.info(
@@ -106,4 +108,4 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
         *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.lanes.seats)),
         time.perf_counter() - began,
     )
-    return LoadedModel(card, folder, loaded)
+    return LoadedModel(card, folder, file_bytes, loaded)

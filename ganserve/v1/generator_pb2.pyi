@@ -171,3 +171,32 @@ class Model(_message.Message):
     input_image: ImageShape
     max_request_bytes: int
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...
+
+class DescribeModelRequest(_message.Message):
+    __slots__ = ("model", "version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class DescribeModelResponse(_message.Message):
+    __slots__ = ("model", "card", "file_bytes", "precision", "ready")
+    class FileBytesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CARD_FIELD_NUMBER: _ClassVar[int]
+    FILE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    card: str
+    file_bytes: _containers.ScalarMap[str, int]
+    precision: str
+    ready: bool
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., card: _Optional[str] = ..., file_bytes: _Optional[_Mapping[str, int]] = ..., precision: _Optional[str] = ..., ready: _Optional[bool] = ...) -> None: ...

@@ -50,6 +50,11 @@ class GeneratorStub:
                 request_serializer=ganserve_dot_v1_dot_generator__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=ganserve_dot_v1_dot_generator__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/ganserve.v1.Generator/DescribeModel',
+                request_serializer=ganserve_dot_v1_dot_generator__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=ganserve_dot_v1_dot_generator__pb2.DescribeModelResponse.FromString,
+                _registered_method=True)
 
 
 class GeneratorServicer:
@@ -77,6 +82,13 @@ class GeneratorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeModel(self, request, context):
+        """Tells all that is known of one model: what ListModels says of it, and its card.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GeneratorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +106,11 @@ def add_GeneratorServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=ganserve_dot_v1_dot_generator__pb2.ListModelsRequest.FromString,
                     response_serializer=ganserve_dot_v1_dot_generator__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=ganserve_dot_v1_dot_generator__pb2.DescribeModelRequest.FromString,
+                    response_serializer=ganserve_dot_v1_dot_generator__pb2.DescribeModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +195,33 @@ class Generator:
             '/ganserve.v1.Generator/ListModels',
             ganserve_dot_v1_dot_generator__pb2.ListModelsRequest.SerializeToString,
             ganserve_dot_v1_dot_generator__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ganserve.v1.Generator/DescribeModel',
+            ganserve_dot_v1_dot_generator__pb2.DescribeModelRequest.SerializeToString,
+            ganserve_dot_v1_dot_generator__pb2.DescribeModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

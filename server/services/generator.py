@@ -23,6 +23,7 @@ from server.image_reader import ImageReader
 from server.limits import ImageFormat, max_input_bytes, max_rows
 from server.services.messages import (
     Response,
+    description_message,
     format_name,
     model_message,
     sent_images,
@@ -58,7 +59,12 @@ class GeneratorService:
 
     def behaviours(self) -> dict[str, Behaviour]:
         """What each method does, by its name."""
-        return {"Generate": self.generate, "Translate": self.translate, "ListModels": self.list_models}
+        return {
+            "Generate": self.generate,
+            "Translate": self.translate,
+            "ListModels": self.list_models,
+            "DescribeModel": self.describe_model,
+        }
 
     async def generate(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised GenerateRequest with a serialised GenerateResponse."""
@@ -100,11 +106,17 @@ class GeneratorService:
     async def list_models(self, body: bytes, _: Call) -> bytes:
         """Answers a serialised ListModelsRequest with a serialised ListModelsResponse."""
         async with self._parser.parsed(pb.ListModelsRequest, body):
-            served = [
-                model_message(model, max_rows(model.card, self._config), max_input_bytes(model.card, self._config))
-                for model in self._catalog.values()
-            ]
+            served = [self._model_message(model) for model in self._catalog.values()]
         return pb.ListModelsResponse(models=served).SerializeToString()
+
+    async def describe_model(self, body: bytes, call: Call) -> bytes:
+        """Answers a serialised DescribeModelRequest with a serialised DescribeModelResponse."""
+        async with self._parser.parsed(pb.DescribeModelRequest, body) as request:
+            model = self._find_model(request, call)
+        return description_message(model, self._model_message(model)).SerializeToString()
+
+    def _model_message(self, model: ServedModel) -> pb.Model:
+        return model_message(model, max_rows(model.card, self._config), max_input_bytes(model.card, self._config))
 
     async def _admit_latents(self, body: bytes, call: Call) -> tuple[ServedModel, AdmittedLatents]:
         if not is_thread_worthy(len(body)):  # most are small, and are parsed in the fewest steps
@@ -140,7 +152,9 @@ class GeneratorService:
             call.rows = admitted.rows
             return model, admitted
 
-    def _find_model(self, request: pb.GenerateRequest | pb.TranslateRequest, call: Call) -> ServedModel:
+    def _find_model(
+        self, request: pb.GenerateRequest | pb.TranslateRequest | pb.DescribeModelRequest, call: Call
+    ) -> ServedModel:
         call.model = request.model
         model = self._catalog.get(request.model)
         if model is None or request.version not in (0, model.card.version):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,6 +123,20 @@ def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: 
         shape = pb.ImageShape(channels=card.input.channels, height=card.input.height, width=card.input.width)
         message.input_image.CopyFrom(shape)
     return message
+
+
+def description_message(model: ServedModel, listed: pb.Model) -> pb.DescribeModelResponse:
+    """What DescribeModel tells about a model; `listed` is its `model_message`.
+
+    The card is as it was read, strictly: it holds no field that the exporter does not know, and no NaN.
+    """
+    return pb.DescribeModelResponse(
+        model=listed,
+        card=msgspec.json.encode(model.card).decode(),
+        file_bytes=model.file_bytes,
+        precision=model.precision,
+        ready=model.ready,
+    )
 
 
 def _tensor_fields(tensor: pb.Tensor) -> tuple[str, tuple[int, ...], Callable[[], bytes]]:

@@ -42,7 +42,7 @@ async def status_of(channel: grpc.aio.Channel, method: str, body: bytes) -> tupl
     return error.value.code(), error.value.details() or ""
 
 
-@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels"])
+@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels", "DescribeModel"])
 async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: Connect, method: str) -> None:
     server = Server(config)
     try:
@@ -53,7 +53,7 @@ async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: 
         await server.close()
 
 
-@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels"])
+@pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels", "DescribeModel"])
 async def test_bytes_that_are_no_message_are_invalid(server: Server, connect: Connect, method: str) -> None:
     code, details = await status_of(connect(server), method, b"\xff")
     assert code is INVALID
