@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types unit proto lock format clean
+.PHONY: help install demo test test-all lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ unit: $(INSTALLED) ## Run the tests
 proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 		proto/ganserve/v1/generator.proto
+
+pages: $(INSTALLED) ## Write what is generated in README.md and docs/
+	$(BIN)/python -m scripts.presets_table
+	$(BIN)/python -m scripts.ganclient_page
 
 lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \

@@ -13,14 +13,23 @@ from typing import Any, Final
 
 import click
 
+from client.commands.bench import bench
+from client.commands.completion import completion
+from client.commands.explore import explore
 from client.commands.grid import grid
+from client.commands.health import health
+from client.commands.info import info
+from client.commands.interpolate import interpolate
+from client.commands.latents import latents
 from client.commands.models import models
+from client.commands.sample import sample
 from client.commands.translate import translate
-from client.errors import GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
+from client.commands.traverse import traverse
+from client.errors import AccessDenied, GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
 from client.image_output import remove_unfinished
 
 _INTERRUPTED: Final = 130
-_USER_MISTAKES: Final = (InvalidRequest, UnknownModel, UnwritableOutput)
+_USER_MISTAKES: Final = (AccessDenied, InvalidRequest, UnknownModel, UnwritableOutput)
 
 
 class _OneLineError(click.ClickException):
@@ -49,9 +58,18 @@ def cli() -> None:
     """Gets images from a ganserve server."""
 
 
+cli.add_command(bench)
+cli.add_command(completion)
+cli.add_command(explore)
 cli.add_command(grid)
+cli.add_command(health)
+cli.add_command(info)
+cli.add_command(interpolate)
+cli.add_command(latents)
 cli.add_command(models)
+cli.add_command(sample)
 cli.add_command(translate)
+cli.add_command(traverse)
 
 
 def _quit(_number: int, _frame: FrameType | None) -> None:

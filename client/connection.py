@@ -1,109 +1,113 @@
-"""One server and what it serves: calls with a deadline, and the list of its models. Knows no chunks and no images."""
+"""One server, or several alike: drives the steps of calls in the caller's thread. Decides nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 import grpc
 
-from client.channel import DEFAULT_ADDRESS, open_channel
-from client.errors import GanClientError, InvalidRequest, UnknownModel, from_rpc_error
-from client.model_info import ModelInfo, Task, models_from, newest
-from client.wire import check_model, check_response
-from ganserve.v1 import generator_pb2
-from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from client.addresses import DEFAULT_ADDRESS, Addresses
+from client.catalog import Catalog
+from client.channel import DEFAULT_TIMEOUT_S, endpoint_of
+from client.errors import GanClientError, InvalidRequest, from_rpc_error
+from client.security import TlsOptions
+from client.steps import Emit, Method, Pause, Send, Steps, Wait, emitted
+from client.stubs import Stubs
 
-DEFAULT_TIMEOUT_S = 30.0
-MAX_TIMEOUT_S: Final = 86_400.0
+CLOSED: Final = "this client is closed; make a new one"
 
-_MAX_LISTED: Final = 20  # names in a message
+_Value = TypeVar("_Value")
 
-_OTHER_CALLS: Final[dict[Task, str]] = {
-    "generate": "makes images from latents; use GanClient.generate, or ganclient grid",
-    "translate": "turns images into other images; use GanClient.translate, or ganclient translate",
-    "unknown": "does what this client does not know yet; use a newer client",
-}
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
+@dataclass(frozen=True, eq=False)
+class _Unsent:
+    """A request that is sent when it is waited for: gRPC's blocking call needs no thread beside the caller's."""
+
+    call: Callable[..., Any]
+    request: Any
 
 
 class Connection:
-    """A connection to one server; safe to share between threads.
+    """A connection to one server, or to several that serve the same; safe to share between threads.
 
     Args:
-        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH.
+        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH; or several IP:PORT, which take turns.
         timeout_s: The deadline of each request, retries included, in seconds.
+        channels: How many connections to open, and how many requests of one call may be on their way.
+        tls: None: no TLS.
+        token: Sent with each request, as a bearer token; needs TLS, except on this machine.
 
     Raises:
         InvalidRequest: an argument is out of range.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        if not 0 < timeout_s <= MAX_TIMEOUT_S:
-            raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
-        self._address = address
-        self.timeout_s = timeout_s
-        self._channel = open_channel(address)
-        self._stub = GeneratorStub(self._channel)  # type: ignore[no-untyped-call]  # generated
-        self._listed: list[ModelInfo] = []  # what ListModels said last
+    def __init__(
+        self,
+        address: Addresses = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channels: int = 1,
+        tls: TlsOptions | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
+        self.catalog = Catalog(self.endpoint.target.text)
+        self._channels = self.endpoint.open()
+        self._stubs = Stubs(self._channels)
         self._closed = False
 
-    def models(self) -> list[ModelInfo]:
-        """The models that are ready to serve.
+    def run(
+        self, steps: Steps[_Value, Any], *, sleep: Callable[[float], object] = time.sleep
+    ) -> Generator[_Value, None, None]:
+        """Performs steps, and yields what they emit; requests that are left at the end are cancelled.
+
+        Args:
+            steps: what to do.
+            sleep: waits so many seconds.
 
         Raises:
-            GanClientError: the server does not answer, or not as it must.
+            GanClientError: a step failed, and the steps did not go on.
         """
-        response: generator_pb2.ListModelsResponse = self._call(
-            self._stub.ListModels, generator_pb2.ListModelsRequest()
-        )
-        self._listed = models_from(response)
-        return list(self._listed)
+        in_flight: set[Any] = set()
+        result: Any = None
+        error: GanClientError | None = None
+        try:
+            while True:
+                try:
+                    step = steps.send(result) if error is None else steps.throw(error)
+                except StopIteration:
+                    return
+                result = error = None
+                if isinstance(step, Emit):
+                    yield step.value
+                    continue
+                try:
+                    result = sleep(step.pause_s) if isinstance(step, Pause) else self._perform(step, in_flight)
+                except GanClientError as failure:
+                    error = failure
+        finally:
+            steps.close()
+            for call in in_flight:
+                call.cancel()
 
-    def find(self, model: str, version: int | None, task: Task) -> ModelInfo:
-        """The served model of this name, for this task; the newest version for None.
+    def call(self, steps: Steps[Any, _Value]) -> _Value:
+        """Performs steps to their end; returns their result.
 
         Raises:
-            InvalidRequest: the arguments cannot be, or the model is for the other task.
-            UnknownModel: it is not served.
-            GanClientError: the server does not answer, or not as it must.
+            GanClientError: a step failed, and the steps did not go on.
         """
-        check_model(model, version)
-        served = newest(self._listed, model, version) or newest(self.models(), model, version)
-        if served is None:
-            raise self._unknown_model(model, version)
-        if served.task != task:
-            self._listed = []  # it may be served for this task next time
-            raise InvalidRequest(f"model: {model!r} {_OTHER_CALLS[served.task]}")
-        return served
-
-    def generate(self, request: generator_pb2.GenerateRequest) -> generator_pb2.GenerateResponse:
-        """Calls Generate.
-
-        Raises:
-            GanClientError: there is no answer, or it is from another model.
-        """
-        response: generator_pb2.GenerateResponse = self._ask(self._stub.Generate, request)
-        check_response(request, response)
-        return response
-
-    def translate(self, request: generator_pb2.TranslateRequest) -> generator_pb2.TranslateResponse:
-        """Calls Translate.
-
-        Raises:
-            GanClientError: there is no answer, or it is from another model.
-        """
-        response: generator_pb2.TranslateResponse = self._ask(self._stub.Translate, request)
-        check_response(request, response)
-        return response
+        [result] = self.run(emitted(steps))
+        return result
 
     def close(self) -> None:
         """Closes the connection; calls after this raise."""
         self._closed = True
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -113,28 +117,31 @@ class Connection:
     ) -> None:
         self.close()
 
-    def _unknown_model(self, model: str, version: int | None) -> UnknownModel:
-        versions = sorted(served.version for served in self._listed if served.name == model)
-        names = sorted({served.name for served in self._listed})
-        if versions:
-            listed = ", ".join(map(str, versions[-_MAX_LISTED:]))
-            return UnknownModel(f"version {version} of {model!r} is not served; served are: {listed}")
-        if names:
-            listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
-            return UnknownModel(f"no model {model!r:.80} is served; served are: {listed}")
-        return UnknownModel(f"no model {model!r:.80} is served, nor any other, at {self._address}")
+    def _perform(self, step: Send | Wait, in_flight: set[Any]) -> Any:
+        if isinstance(step, Send):
+            return self._send(step.method, step.request, in_flight)
+        answer = self._answer(step.handle)
+        in_flight.discard(step.handle)
+        return answer
 
-    def _ask(self, method: Callable[..., Any], request: Any) -> Any:
-        try:
-            return self._call(method, request)
-        except GanClientError:
-            self._listed = []  # the server may be another one by now, with other limits
-            raise
-
-    def _call(self, method: Callable[..., _Response], request: _Request) -> _Response:
+    def _send(self, method: Method, request: Any, in_flight: set[Any]) -> Any:
         if self._closed:
-            raise InvalidRequest("this client is closed; make a new GanClient")
+            raise InvalidRequest(CLOSED)
+        call = self._stubs.next(method)
+        if self.endpoint.channels == 1:
+            return _Unsent(call, request)
+        future = call.future(request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata)
+        in_flight.add(future)
+        return future
+
+    def _answer(self, handle: Any) -> Any:
         try:
-            return method(request, timeout=self.timeout_s)
+            if isinstance(handle, _Unsent):
+                return handle.call(handle.request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata)
+            return handle.result()
         except grpc.RpcError as error:
-            raise from_rpc_error(error, self._address, self.timeout_s) from error
+            raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error
+        except ValueError as error:
+            if self._closed:  # by another thread
+                raise InvalidRequest(CLOSED) from error
+            raise

@@ -27,6 +27,10 @@ class InvalidRequest(GanClientError):
     """The request can never succeed; the message names the argument."""
 
 
+class AccessDenied(GanClientError):
+    """The server, or what stands before it, wants a token or another one."""
+
+
 class ServerBusy(GanClientError):
     """The server's queue is full, and stayed so through the pauses of a translation; try again later."""
 
@@ -39,11 +43,29 @@ class ServerFault(GanClientError):
     """The server failed, or its answer is not what the contract says."""
 
 
+class UnsupportedByServer(ServerFault):
+    """The server does not know this call: it is older than this client, or no ganserve server."""
+
+
 class UnwritableOutput(GanClientError):
     """An image file cannot be written where, or as, it was asked for."""
 
 
 _TOO_LARGE: Final = "message larger than max"  # in gRPC's own text, which has the status of a full queue
+
+# What gRPC says of a connection that fails -> the remedy.
+_UNREACHABLE: Final = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "it shows a certificate of no trusted authority: name its own with --tls-roots, TlsOptions.root_certificates",
+    ),
+    (
+        "Hostname Verification Check failed",
+        "its certificate is for another name: give that with --tls-server-name, TlsOptions.server_name",
+    ),
+    ("WRONG_VERSION_NUMBER", "it speaks no TLS: turn TLS off, or name another address"),
+    ("Socket closed", "it hangs up: it may be stopping, or want TLS (--tls, TlsOptions) or a client's certificate"),
+)
 
 _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
@@ -52,6 +74,9 @@ _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
+    grpc.StatusCode.UNIMPLEMENTED: UnsupportedByServer,
 }
 
 
@@ -65,12 +90,15 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
             f"the request is larger than the server at {address} receives ({text}); send fewer or smaller rows"
         )
     if kind is ServerUnreachable:
-        text = f"no server is ready at {address} ({text}); start one, or name another address"
+        remedy = next((hint for sign, hint in _UNREACHABLE if sign in text), "start one, or name another address")
+        text = f"no server is ready at {address} ({text}); {remedy}"
     elif kind is DeadlineExceeded:
         text = f"no answer from {address} within {timeout_s:g} s ({text}); allow more time, or ask for fewer images"
     elif kind is ServerBusy:
         text = f"{text} (the server at {address} is busy; try again after a pause)"
-    elif status is grpc.StatusCode.UNIMPLEMENTED:
+    elif kind is AccessDenied:
+        text = f"{address} denies access ({text}); give a token that it accepts"
+    elif kind is UnsupportedByServer:
         text = f"what listens at {address} is not a ganserve server, or an older one ({text}); name another address"
     elif kind is ServerFault:
         text = f"the server at {address} failed: {status.name}: {text}"

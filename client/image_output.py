@@ -8,18 +8,22 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from client.errors import UnwritableOutput
 
 PADDING = 2  # pixels between images, and around them
+MIN_LABELLED_PIXELS: Final = 9  # the least height of a line whose label can be read
+
+_MAX_FONT_PIXELS: Final = 14
+_LABEL_GAP: Final = 4  # pixels on both sides of a label
 
 # File extension -> Pillow's format, and how to save in it without a loss that anyone would see.
 _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -62,7 +66,7 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
     if columns < 1 or padding < 0:
         raise ValueError(f"columns must be at least 1 and padding at least 0, not {columns} and {padding}")
     if rows == 1:
-        return _to_pil(images[0])
+        return to_pil(images[0])
     lines = math.ceil(rows / columns)
     canvas = np.zeros(
         (padding + lines * (height + padding), padding + columns * (width + padding), channels), dtype=np.uint8
@@ -71,7 +75,31 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
         line, column = divmod(index, columns)
         top, left = padding + line * (height + padding), padding + column * (width + padding)
         canvas[top : top + height, left : left + width] = image
-    return _to_pil(canvas)
+    return to_pil(canvas)
+
+
+def labelled_lines(picture: Image.Image, labels: Sequence[str]) -> Image.Image:
+    """A grid with a black margin on its left, and in it a label for each of its lines, in white.
+
+    Args:
+        picture: a grid of `len(labels)` lines.
+        labels: at least one.
+
+    Returns:
+        The grid as it was if its lines are too low for letters, below `MIN_LABELLED_PIXELS`.
+    """
+    line_height = (picture.height - PADDING) / len(labels)
+    if line_height < MIN_LABELLED_PIXELS:
+        return picture
+    font = ImageFont.load_default(min(_MAX_FONT_PIXELS, line_height - 1))
+    margin = _LABEL_GAP * 2 + math.ceil(max(font.getlength(label) for label in labels))
+    canvas = Image.new(picture.mode, (margin + picture.width, picture.height), "black")
+    canvas.paste(picture, (margin, 0))
+    draw = ImageDraw.Draw(canvas)
+    for line, label in enumerate(labels):
+        middle = PADDING / 2 + (line + 0.5) * line_height
+        draw.text((margin - _LABEL_GAP, middle), label, fill="white", font=font, anchor="rm")
+    return canvas
 
 
 def check_output(path: Path) -> None:
@@ -81,6 +109,20 @@ def check_output(path: Path) -> None:
         UnwritableOutput: it cannot.
     """
     _file_format(path)
+    check_output_file(path)
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether the extension is that of a picture which `save_image` can write."""
+    return path.suffix.lower() in _FILE_FORMATS
+
+
+def check_output_file(path: Path) -> None:
+    """Like `check_output`, for a file with any extension.
+
+    Raises:
+        UnwritableOutput: it cannot be written.
+    """
     try:
         if path.is_dir():
             raise UnwritableOutput(f"{path}: is a folder; name a file in it")
@@ -110,7 +152,7 @@ def save_image(image: Image.Image, path: Path) -> None:
         UnwritableOutput: it cannot be written; nothing is left behind.
     """
     file_format, options = _file_format(path)
-    _replace(path, lambda temporary: image.save(temporary, format=file_format, **options))
+    write_whole(path, lambda temporary: image.save(temporary, format=file_format, **options))
 
 
 def save_file(data: bytes, path: Path) -> None:
@@ -119,7 +161,7 @@ def save_file(data: bytes, path: Path) -> None:
     Raises:
         UnwritableOutput: it cannot be written; nothing is left behind.
     """
-    _replace(path, lambda temporary: temporary.write_bytes(data))
+    write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def remove_unfinished() -> None:
@@ -129,7 +171,16 @@ def remove_unfinished() -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Has `write` make a file, which then appears at `path` by one rename; makes its folder if there is none.
+
+    Args:
+        path: where the file shall be.
+        write: makes the file at the path that it is given; may raise OSError or ValueError for what cannot be written.
+
+    Raises:
+        UnwritableOutput: it cannot be written; nothing is left behind.
+    """
     temporary = path.with_name(f".ganclient-{secrets.token_hex(8)}")  # short: the name itself may be of any length
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,5 +219,6 @@ def _unwritable(path: Path, error: OSError | ValueError) -> UnwritableOutput:
     return UnwritableOutput(f"{path}: cannot be written ({reason}); name another file or format")
 
 
-def _to_pil(pixels: NDArray[np.uint8]) -> Image.Image:
+def to_pil(pixels: NDArray[np.uint8]) -> Image.Image:
+    """One image of uint8 (height, width, channels): 1 channel is grayscale, 3 are RGB, 2 and 4 have alpha besides."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)

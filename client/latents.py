@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -11,17 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.errors import InvalidRequest
-from ganserve.latents import latents_from_seed
+from ganserve.latents import latents_from_seed, latents_in_pieces
 
-MAX_ROWS: Final = 1_000_000  # a bound against slips of the finger: the result is kept in memory
+MAX_ROWS: Final = 1_000_000  # of what is kept in memory; a bound against slips of the finger
+MAX_STREAM_ROWS: Final = 1_000_000_000  # of what comes and goes in chunks
 
 
 @dataclass(frozen=True)
 class SeededRows:
-    """Rows 0 .. count-1 of the stream of latents that `seed` stands for."""
+    """Rows first_row .. first_row + count - 1 of the stream of latents that `seed` stands for."""
 
     seed: int
     count: int
+    first_row: int = 0
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -31,32 +34,74 @@ class SeededRows:
 Rows: TypeAlias = NDArray[np.float32] | SeededRows
 
 
-def checked_rows(latents: ArrayLike | None, seed: int | None, count: int | None) -> Rows:
+def checked_rows(
+    latents: ArrayLike | None,
+    seed: int | None,
+    count: int | None,
+    *,
+    first_row: int = 0,
+    max_rows: int = MAX_ROWS,
+) -> Rows:
     """The rows that these arguments stand for: `latents`, or `count` (1) rows of `seed` (a random one).
+
+    Args:
+        latents: (rows, latent_dim).
+        seed: 0 .. 2**64 - 1.
+        count: at most `max_rows`.
+        first_row: where in the stream of the seed they begin; 0 .. MAX_STREAM_ROWS.
+        max_rows: the most rows of a seed.
 
     Raises:
         InvalidRequest: the arguments exclude each other, or one is out of range.
     """
+    begins = whole_number("first_row", first_row, 0, MAX_STREAM_ROWS)
+    if begins and seed is None:
+        raise InvalidRequest("first_row: is a place in the stream of a seed; give the seed too")
     if latents is not None:
         if seed is not None or count is not None:
             raise InvalidRequest("latents: give these, or a seed and a count, but not both")
         return _checked_latents(latents)
     return SeededRows(
         seed=secrets.randbits(32) if seed is None else whole_number("seed", seed, 0, 2**64 - 1),
-        count=1 if count is None else whole_number("count", count, 1, MAX_ROWS),
+        count=1 if count is None else whole_number("count", count, 1, max_rows),
+        first_row=begins,
     )
 
 
-def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> list[Rows]:
+def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArray[np.float32]:
+    """The latent, float32 (latent_dim,), that `anchor` is, or that is the first row of it as a seed.
+
+    Raises:
+        InvalidRequest: it is neither; the message begins with `name`.
+    """
+    try:
+        if np.ndim(anchor) == 0:
+            seed = whole_number(name, anchor, 0, 2**64 - 1)
+            first: NDArray[np.float32] = latents_from_seed(seed, 1, latent_dim)[0]
+            return first
+        row: NDArray[np.float32] = _checked_latents(np.asarray(anchor)[np.newaxis])[0]
+    except (InvalidRequest, ValueError) as error:
+        raise InvalidRequest(
+            f"{name}: must be a seed in 0 .. 2**64 - 1, or one latent of {latent_dim} finite numbers"
+        ) from error
+    if len(row) != latent_dim:
+        raise InvalidRequest(f"{name}: must have {latent_dim} numbers for this model, not {len(row)}")
+    return row
+
+
+def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
     """Cuts `rows` into chunks of at most `max_chunk_rows`, in order; all in one if they fit.
 
-    A seed means the first rows of its stream only, so the latents of several chunks are drawn here; the images are
-    the same.
+    For a server a seed means the first rows of its stream only, so the latents of several chunks, and of later rows,
+    are drawn here, each chunk when it is asked for; the images are the same.
     """
-    if len(rows) <= max_chunk_rows:
-        return [rows]
-    latents = latents_from_seed(rows.seed, rows.count, latent_dim) if isinstance(rows, SeededRows) else rows
-    return [latents[start : start + max_chunk_rows] for start in range(0, len(latents), max_chunk_rows)]
+    if len(rows) <= max_chunk_rows and not (isinstance(rows, SeededRows) and rows.first_row):
+        yield rows
+    elif isinstance(rows, SeededRows):
+        yield from latents_in_pieces(rows.seed, rows.first_row, rows.count, latent_dim, max_chunk_rows)
+    else:
+        for start in range(0, len(rows), max_chunk_rows):
+            yield rows[start : start + max_chunk_rows]
 
 
 def whole_number(name: str, value: object, smallest: int, largest: int) -> int:

@@ -55,16 +55,15 @@ def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
     Raises:
         ServerFault: one of them cannot be.
     """
-    return [_model_info(model) for model in response.models]
+    return [model_from(model) for model in response.models]
 
 
-def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
-    """The model of this name and version, or of the newest version for None; None if it is not among `models`."""
-    fitting = (model for model in models if model.name == name and version in (None, model.version))
-    return max(fitting, key=lambda model: model.version, default=None)
+def model_from(model: generator_pb2.Model) -> ModelInfo:
+    """One model of an answer.
 
-
-def _model_info(model: generator_pb2.Model) -> ModelInfo:
+    Raises:
+        ServerFault: it cannot be.
+    """
     texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
     if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
         raise wrong_answer(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
@@ -92,6 +91,12 @@ def _model_info(model: generator_pb2.Model) -> ModelInfo:
         max_request_rows=model.max_request_rows,
         max_request_bytes=model.max_request_bytes,
     )
+
+
+def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
+    """The model of this name and version, or of the newest version for None; None if it is not among `models`."""
+    fitting = (model for model in models if model.name == name and version in (None, model.version))
+    return max(fitting, key=lambda model: model.version, default=None)
 
 
 def _has_sizes_of(task: Task, model: generator_pb2.Model) -> bool:

@@ -1,26 +1,32 @@
-"""Asks one model for images, in requests of a fitting size, all to the same version. Knows no files on disk."""
+"""What to ask one model for, and when, to get all images: in requests of a fitting size, all to the same version.
+
+Decides and sends nothing itself: see `steps.py`. Knows no files on disk.
+"""
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from client.chunks import Chunk, EncodedChunk, Pace, chunks_of, max_chunk_rows, max_input_bytes
+from client.answers import Reader
+from client.catalog import Catalog
+from client.chunks import Pace, chunks_of, max_chunk_rows, max_input_bytes
 from client.connection import Connection
-from client.errors import DeadlineExceeded, InvalidRequest, ServerBusy, ServerFault
+from client.errors import DeadlineExceeded, InvalidRequest, ServerBusy
 from client.input_images import InputRow, row_bytes
 from client.latents import Rows, SeededRows, split
+from client.model_info import ModelInfo
+from client.steps import Emit, Method, Pause, Send, Steps
 from client.wire import (
     AnyFormat,
-    FileFormat,
-    PixelFormat,
+    Request,
     Response,
-    files_from,
     generate_request,
-    images_from,
     translate_request,
 )
 from ganserve.v1 import generator_pb2
@@ -31,71 +37,151 @@ _LATENT_VALUE_BYTES: Final = 4
 _ROW_OF_REQUEST: Final = re.compile(r"\bencoded\.data\[(\d{1,9})\]")  # how a server names one file of a request
 
 _Item = TypeVar("_Item")
+_Chunk = TypeVar("_Chunk")
 
 
 def generated(
-    connection: Connection, model: str, rows: Rows, version: int | None, image_format: AnyFormat
-) -> Iterator[tuple[int, generator_pb2.GenerateResponse]]:
-    """Generates all rows, in order, each request when its answer is asked for; yields (rows, answer).
+    catalog: Catalog, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk], ahead: int
+) -> Steps[_Chunk, None]:
+    """Generates all rows; emits what `reader` makes of each answer, in order.
+
+    Args:
+        catalog: of the server.
+        model: its name.
+        rows: checked ones.
+        version: None: the newest that is served, and the same for all requests.
+        reader: of the answers.
+        ahead: how many requests may be on their way; 1: each is sent when its answer is asked for.
 
     Raises:
         GanClientError: there is no such generator, or no answer.
     """
-    for chunk in _split(connection, model, rows, version, image_format):
-        response = connection.generate(generate_request(model, version, chunk, image_format))
+    served = yield from catalog.find(model, version, "generate")
+    chunks = _chunks_of_rows(served, rows, reader.format)
+    waiting: deque[tuple[int, generator_pb2.GenerateRequest, Any]] = deque()
+    is_first = True
+
+    def send_more() -> Steps[_Chunk, None]:
+        room = (1 if version is None else ahead) - len(waiting)  # the first answer tells which version it is
+        for chunk in itertools.islice(chunks, room):
+            request = generate_request(model, version, chunk, reader.format)
+            waiting.append((len(chunk), request, (yield Send("Generate", request))))
+
+    yield from send_more()
+    while waiting:
+        count, request, handle = waiting.popleft()
+        # Who has images already, of many, does not want to lose them because the server is busy for a moment.
+        pauses_s = () if is_first else BUSY_PAUSES_S
+        response, _ = yield from _patiently(catalog, "Generate", request, pauses_s, handle)
+        is_first = False
         version = response.version  # a newer one may appear meanwhile; images of two would not belong together
-        yield len(chunk), response
+        if ahead > 1:  # the server works while the caller does
+            yield from send_more()
+        yield Emit(reader(count, response))
+        yield from send_more()
 
 
 def translated(
-    connection: Connection,
+    catalog: Catalog,
     model: str,
     rows: Iterable[InputRow],
     version: int | None,
+    reader: Reader[_Chunk],
     *,
     resize: bool,
-    image_format: AnyFormat,
-) -> Iterator[tuple[int, generator_pb2.TranslateResponse]]:
-    """Translates all rows, in order, each request when its answer is asked for; yields (rows, answer).
+    timeout_s: float,
+) -> Steps[_Chunk, None]:
+    """Translates all rows; emits what `reader` makes of each answer, in order, one request at a time.
 
     Raises:
         GanClientError: there is no such translator, or no answer.
     """
-    translator = Translator(connection, model, version, resize=resize, image_format=image_format)
+    served = yield from catalog.find(model, version, "translate")
+    translation = Translation(catalog, served, version, resize=resize, image_format=reader.format, timeout_s=timeout_s)
     first_row = 0
-    for chunk in translator.chunks_of(rows, row_bytes):
-        for count, response in translator.send(chunk, first_row):
-            yield count, response
-            first_row += count
+    for chunk in translation.chunks_of(rows, row_bytes):
+        yield from translation.send(chunk, first_row, reader)
+        first_row += len(chunk)
 
 
-def arrays_of(answers: Iterable[tuple[int, Response]], image_format: PixelFormat) -> Iterator[Chunk]:
-    """The images of (rows, answer) as arrays of one shape.
+class Translation:
+    """One model of one server that turns images into images; outlasts a busy and a slow server.
 
-    Raises:
-        ServerFault: an answer holds anything else.
+    Args:
+        catalog: of the server.
+        served: the model.
+        version: None: the newest that is served, and the same for all requests.
+        resize: whether images of another size than the model's are fitted to it.
+        image_format: of the answers.
+        timeout_s: the deadline of a request.
     """
-    shape: tuple[int, ...] = ()
-    for count, response in answers:
-        images = images_from(response, count, image_format)
-        if shape and images.shape[1:] != shape:
-            raise ServerFault(f"the server's answers disagree: images of shape {shape}, then {images.shape[1:]}")
-        shape = images.shape[1:]
-        yield Chunk(response.model, response.version, images)
 
+    def __init__(
+        self,
+        catalog: Catalog,
+        served: ModelInfo,
+        version: int | None,
+        *,
+        resize: bool,
+        image_format: AnyFormat,
+        timeout_s: float,
+    ) -> None:
+        self.version = version
+        self._catalog = catalog
+        self._served = served
+        self._resize = bool(resize)
+        self._format = image_format
+        self._pace = Pace(max_chunk_rows(served, image_format), timeout_s)
 
-def files_of(answers: Iterable[tuple[int, Response]], file_format: FileFormat) -> Iterator[EncodedChunk]:
-    """The images of (rows, answer) as PNG or JPEG files.
+    def chunks_of(self, items: Iterable[_Item], item_bytes: Callable[[_Item], int]) -> Iterator[list[_Item]]:
+        """Cuts `items`, one a row, into what the next request should hold; asks for no more than one chunk of them."""
+        return chunks_of(items, item_bytes, lambda: self._pace.rows, max_input_bytes(self._served))
 
-    Raises:
-        ServerFault: an answer holds anything else.
-    """
-    for count, response in answers:
-        yield EncodedChunk(response.model, response.version, files_from(response, count, file_format))
+    def send(
+        self, rows: Sequence[InputRow], first_row: int, read: Callable[[int, Response], _Chunk]
+    ) -> Steps[_Chunk, None]:
+        """Sends rows in one request, or in smaller ones if that misses its deadline; emits read(rows, answer).
+
+        Args:
+            rows: at least one.
+            first_row: the place of the first row in all that the caller has; errors name rows so.
+            read: what to make of an answer.
+
+        Raises:
+            InvalidRequest: the first row without an answer, or one sent with it, is refused.
+            GanClientError: there is no answer.
+        """
+        unsent = [rows]  # the next one last
+        while unsent:
+            part = unsent.pop()
+            try:
+                response = yield from self._send(part)
+            except DeadlineExceeded:
+                self._pace.missed(len(part))
+                if len(part) == 1:
+                    raise
+                middle = len(part) // 2
+                unsent += [part[middle:], part[:middle]]
+                continue
+            except InvalidRequest as error:
+                self._pace.refused()
+                raise InvalidRequest(_with_rows_named_from(first_row, str(error))) from error
+            yield Emit(read(len(part), response))
+            first_row += len(part)
+
+    def _send(self, rows: Sequence[InputRow]) -> Steps[Any, generator_pb2.TranslateResponse]:
+        """Sends one request, again after a pause while the server is busy."""
+        request = translate_request(self._served.name, self.version, rows, self._resize, self._format)
+        handle = yield Send("Translate", request)
+        response, took_s = yield from _patiently(self._catalog, "Translate", request, BUSY_PAUSES_S, handle)
+        self._pace.answered(len(rows), took_s)
+        self.version = response.version  # a newer one may appear meanwhile; images of two would not belong together
+        answer: generator_pb2.TranslateResponse = response
+        return answer
 
 
 class Translator:
-    """One model of one server that turns images into images; outlasts a busy and a slow server.
+    """A Translation in the caller's thread.
 
     Args:
         connection: to the server.
@@ -119,65 +205,51 @@ class Translator:
         image_format: AnyFormat,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        self.served = connection.find(model, version, "translate")
-        self.version = version
+        self.served = connection.call(connection.catalog.find(model, version, "translate"))
         self._connection = connection
-        self._resize = bool(resize)
-        self._format = image_format
         self._sleep = sleep
-        self._pace = Pace(max_chunk_rows(self.served, image_format), connection.timeout_s)
+        self._translation = Translation(
+            connection.catalog,
+            self.served,
+            version,
+            resize=resize,
+            image_format=image_format,
+            timeout_s=connection.endpoint.timeout_s,
+        )
+        self.chunks_of = self._translation.chunks_of
 
-    def chunks_of(self, items: Iterable[_Item], item_bytes: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-        """Cuts `items`, one a row, into what the next request should hold; asks for no more than one chunk of them."""
-        return chunks_of(items, item_bytes, lambda: self._pace.rows, max_input_bytes(self.served))
+    @property
+    def version(self) -> int | None:
+        """The version that answers; before the first answer the one that was asked for."""
+        return self._translation.version
 
-    def send(
-        self, rows: Sequence[InputRow], first_row: int = 0
-    ) -> Iterator[tuple[int, generator_pb2.TranslateResponse]]:
-        """Sends rows in one request, or in smaller ones if that misses its deadline; yields (rows, answer), in order.
+    def send(self, rows: Sequence[InputRow], first_row: int = 0) -> Iterator[tuple[int, Response]]:
+        """Like `Translation.send`; yields (rows, answer)."""
+        return self._connection.run(
+            self._translation.send(rows, first_row, lambda count, response: (count, response)), sleep=self._sleep
+        )
 
-        Args:
-            rows: at least one.
-            first_row: the place of the first row in all that the caller has; errors name rows so.
 
-        Raises:
-            InvalidRequest: the first row without an answer, or one sent with it, is refused.
-            GanClientError: there is no answer.
-        """
-        unsent = [rows]  # the next one last
-        while unsent:
-            part = unsent.pop()
-            try:
-                response = self._send(part)
-            except DeadlineExceeded:
-                self._pace.missed(len(part))
-                if len(part) == 1:
-                    raise
-                middle = len(part) // 2
-                unsent += [part[middle:], part[:middle]]
-                continue
-            except InvalidRequest as error:
-                self._pace.refused()
-                raise InvalidRequest(_with_rows_named_from(first_row, str(error))) from error
-            yield len(part), response
-            first_row += len(part)
+def _patiently(
+    catalog: Catalog, method: Method, request: Request, pauses_s: Sequence[float], handle: Any
+) -> Steps[Any, tuple[Any, float]]:
+    """Waits for the answer to a request that was sent, and sends it again after pauses while the server is busy.
 
-    def _send(self, rows: Sequence[InputRow]) -> generator_pb2.TranslateResponse:
-        """Sends one request, again after a pause while the server is busy."""
-        request = translate_request(self.served.name, self.version, rows, self._resize, self._format)
-        for pause_s in (*BUSY_PAUSES_S, None):
-            started_s = time.monotonic()
-            try:
-                response = self._connection.translate(request)
-            except ServerBusy:
-                if pause_s is None:
-                    raise
-                self._sleep(pause_s * random.uniform(0.75, 1.25))  # clients refused together come back apart
-            else:
-                break
-        self._pace.answered(len(rows), time.monotonic() - started_s)
-        self.version = response.version  # a newer one may appear meanwhile; images of two would not belong together
-        return response
+    Returns:
+        The answer, and how many seconds the last wait for it took.
+    """
+    for pause_s in (*pauses_s, None):
+        started_s = time.monotonic()
+        try:
+            response = yield from catalog.answer(handle, request)
+        except ServerBusy:
+            if pause_s is None:
+                raise
+        else:
+            break
+        yield Pause(pause_s * random.uniform(0.75, 1.25))  # clients refused together come back apart
+        handle = yield Send(method, request)
+    return response, time.monotonic() - started_s
 
 
 def _with_rows_named_from(first_row: int, text: str) -> str:
@@ -185,15 +257,14 @@ def _with_rows_named_from(first_row: int, text: str) -> str:
     return _ROW_OF_REQUEST.sub(lambda match: f"images[{first_row + int(match[1])}]", text)
 
 
-def _split(connection: Connection, model: str, rows: Rows, version: int | None, image_format: AnyFormat) -> list[Rows]:
-    served = connection.find(model, version, "generate")
+def _chunks_of_rows(served: ModelInfo, rows: Rows, image_format: AnyFormat) -> Iterator[Rows]:
     max_rows = max_chunk_rows(served, image_format)
     if isinstance(rows, SeededRows):
-        if len(rows) <= max_rows:
-            return [rows]
+        if len(rows) <= max_rows and not rows.first_row:
+            return iter((rows,))
         if served.latent_distribution != "normal":
             raise InvalidRequest(
-                f"count: at most {max_rows} for {model!r}: this client cannot draw"
+                f"count: at most {max_rows} for {served.name!r}, from row 0: this client cannot draw"
                 f" {served.latent_distribution!r} latents, which more rows would take; update it, or give latents"
             )
     max_sent_rows = max(1, max_input_bytes(served) // (_LATENT_VALUE_BYTES * served.latent_dim))

@@ -6,8 +6,13 @@ exporter must all draw the same rows, so there is one function. It must never de
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
+
+_SKIPPED_VALUES: Final = 1 << 18  # drawn at a time on the way to a later row: 1 MiB
 
 
 def latents_from_seed(seed: int, count: int, latent_dim: int) -> NDArray[np.float32]:
@@ -18,7 +23,39 @@ def latents_from_seed(seed: int, count: int, latent_dim: int) -> NDArray[np.floa
     Raises:
         ValueError: `seed` lies outside 0 .. 2**64 - 1, or `count` or `latent_dim` is negative.
     """
+    return _generator(seed).standard_normal((count, latent_dim), dtype=np.float32)
+
+
+def latents_in_pieces(
+    seed: int, first_row: int, count: int, latent_dim: int, max_piece_rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """Draws rows first_row .. first_row + count - 1 of what `latents_from_seed` draws, a piece at a time.
+
+    Memory holds one piece, however many rows there are. The rows before the first are drawn too, and dropped: how much
+    of the stream a normal number takes is known only when it is drawn.
+
+    Yields:
+        float32 (rows, latent_dim), with `max_piece_rows` rows, the last one with what is left.
+
+    Raises:
+        ValueError: `seed` lies outside 0 .. 2**64 - 1, or another number is out of range.
+    """
+    if min(first_row, count) < 0 or min(latent_dim, max_piece_rows) < 1:
+        raise ValueError(f"no rows {first_row} + {count} of {latent_dim} numbers in pieces of {max_piece_rows}")
+    generator = _generator(seed)
+    for piece_rows in _sizes(first_row, max(1, _SKIPPED_VALUES // latent_dim)):
+        generator.standard_normal((piece_rows, latent_dim), dtype=np.float32)
+    for piece_rows in _sizes(count, max_piece_rows):
+        yield generator.standard_normal((piece_rows, latent_dim), dtype=np.float32)
+
+
+def _generator(seed: int) -> np.random.Generator:
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed must lie in 0 .. 2**64 - 1, not {seed}")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return generator.standard_normal((count, latent_dim), dtype=np.float32)
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _sizes(rows: int, max_rows: int) -> Iterator[int]:
+    while rows > 0:
+        yield min(rows, max_rows)
+        rows -= max_rows

@@ -9,7 +9,9 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from client.commands.options import server_options, whole_number, writable_picture
+from client.commands.model_options import model_options, seed_option
+from client.commands.options import ConnectOptions, server_options, whole_number, writable_picture
+from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.image_output import image_grid, save_image
 from client.sdk import GanClient
@@ -18,7 +20,7 @@ MAX_IMAGES = 10_000
 
 
 @click.command()
-@click.option("--model", required=True, help="Name of a served model; 'ganclient models' lists them.")
+@model_options("generate")
 @click.option(
     "--n", type=whole_number(1, MAX_IMAGES), metavar="INTEGER", default=64, show_default=True, help="How many images."
 )
@@ -30,24 +32,14 @@ MAX_IMAGES = 10_000
     callback=writable_picture,
     help="The image file to write; its extension names the format, and its folder is made if there is none.",
 )
-@click.option(
-    "--seed",
-    type=whole_number(0, 2**64 - 1),
-    metavar="INTEGER",
-    help="The same seed gives the same images.  [default: a random one]",
-)
-@click.option(
-    "--version",
-    type=whole_number(1, 2**63 - 1),
-    metavar="INTEGER",
-    help="Version of the model.  [default: the newest that is served]",
-)
+@seed_option
 @click.option(
     "--columns",
     type=whole_number(1, MAX_IMAGES),
     metavar="INTEGER",
     help="How many images stand side by side.  [default: a square]",
 )
+@output_options
 @server_options
 def grid(
     model: str,
@@ -56,16 +48,18 @@ def grid(
     seed: int | None,
     version: int | None,
     columns: int | None,
-    address: str,
-    timeout_s: float,
+    output: Output,
+    connect: ConnectOptions,
 ) -> None:
     """Generates images and saves them as one picture, a grid."""
     seed = secrets.randbits(32) if seed is None else seed
-    with GanClient(address, timeout_s=timeout_s) as client:
+    with connect.client() as client:
         images, served_version = _fetch(client, model, n, seed, version)
-    save_image(image_grid(images, columns), out)
+    picture = image_grid(images, columns)
+    save_image(picture, out)
     noun = "image" if n == 1 else "images"
-    click.echo(f"{click.format_filename(out)}: {n} {noun} of {model}:{served_version} (seed {seed})")
+    facts: dict[str, object] = {"model": model, "version": served_version, "images": n, "seed": seed}
+    output.tell(out, facts, f"{n} {noun} of {model}:{served_version} (seed {seed})", picture)
 
 
 def _fetch(client: GanClient, model: str, count: int, seed: int, version: int | None) -> tuple[NDArray[np.uint8], int]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import click
 
-from client.commands.options import server_options, whole_number, writable_folder, writable_picture
+from client.commands.model_options import model_options
+from client.commands.options import ConnectOptions, server_options, writable_folder, writable_picture
 from client.commands.progress import ImageProgress
-from client.connection import Connection
 from client.errors import GanClientError, UnwritableOutput, one_line
 from client.file_translation import Failures, FileTranslation
 from client.image_output import save_image
@@ -25,7 +28,7 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 
 @click.command()
 @click.argument("files_or_folders", nargs=-1, required=True, type=click.Path())
-@click.option("--model", required=True, help="Name of a served image-to-image model; 'ganclient models' lists them.")
+@model_options("translate")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -46,12 +49,6 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     help=f"Also save one picture of the first {MAX_PAIRS} pairs, before beside after.",
 )
 @click.option(
-    "--version",
-    type=whole_number(1, 2**63 - 1),
-    metavar="INTEGER",
-    help="Version of the model.  [default: the newest that is served]",
-)
-@click.option(
     "--format",
     "file_format",
     type=click.Choice(list(_EXTENSIONS)),
@@ -59,6 +56,7 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     show_default=True,
     help="What files to write.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @server_options
 def translate(
     files_or_folders: tuple[str, ...],
@@ -68,8 +66,8 @@ def translate(
     grid: Path | None,
     version: int | None,
     file_format: FileFormat,
-    address: str,
-    timeout_s: float,
+    as_json: bool,
+    connect: ConnectOptions,
 ) -> None:
     """Translates image files, and all that lie in folders, into another domain.
 
@@ -80,29 +78,40 @@ def translate(
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
         raise click.BadParameter(f"{grid} is one of the files to read or write; name another file", param_hint="--grid")
-    with Connection(address, timeout_s=timeout_s) as connection, warnings.catch_warnings():
+    with connect.connection() as connection, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which is no reason to stop
         translator = Translator(connection, model, version, resize=resize, image_format=file_format)
         pairs = None if grid is None else PairPicture(translator.served)
-        failed, stopped = _run(plan, translator, file_format, pairs, out)
+        done, stopped = _run(plan, translator, file_format, pairs)
+    if as_json:
+        click.echo(json.dumps({"folder": _folder(out), **dataclasses.asdict(done), "grid_pairs": len(pairs or ())}))
+    elif stopped is None or done.written or done.failed:
+        click.echo(_summary(done, out))
     if stopped is not None:
         if grid is not None and pairs:
-            _save_what_there_is(pairs, grid)
+            _save_what_there_is(pairs, grid, quiet=as_json)
         raise stopped
     if grid is not None and pairs is not None:
-        _save_pairs(pairs, grid)
-    if failed:
+        _save_pairs(pairs, grid, quiet=as_json)
+    if done.failed:
         click.get_current_context().exit(2)
 
 
-def _run(
-    plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None, out: Path
-) -> tuple[int, GanClientError | None]:
-    """Translates and prints a summary.
+@dataclass(frozen=True)
+class _Done:
+    """What came of it, in images."""
 
-    Returns:
-        How many files failed, and the error that ended it before all were done with, if one did.
-    """
+    model: str
+    version: int
+    written: int
+    failed: int
+    left: int
+
+
+def _run(
+    plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None
+) -> tuple[_Done, GanClientError | None]:
+    """Translates; returns what came of it, and the error that ended it before all were done with, if one did."""
     with ImageProgress(translator.served.name, len(plan.files)) as progress:
         failures = Failures(progress.say)
         translation = FileTranslation(translator, file_format, failures, pairs, progress.advance)
@@ -114,33 +123,39 @@ def _run(
         except GanClientError as error:
             stopped = error
         failures.say_rest()
-    summary = (
-        f"{_counted(translation.written, 'image')} of {translator.served.name}"
-        f":{translator.version or translator.served.version} -> {_folder(out)}"
-    )
-    if failures:
-        summary += f", {len(failures)} failed"
-    if stopped is not None:
-        done = translation.written + len(failures) - len(plan.unreadable)
-        summary += f", {len(plan.files) - done} left"
-    if stopped is None or translation.written or failures:
-        click.echo(summary)
-    return len(failures), stopped
+    tried = translation.written + len(failures) - len(plan.unreadable)
+    return _Done(
+        model=translator.served.name,
+        version=translator.version or translator.served.version,
+        written=translation.written,
+        failed=len(failures),
+        left=0 if stopped is None else len(plan.files) - tried,
+    ), stopped
 
 
-def _save_pairs(pairs: PairPicture, grid: Path) -> None:
+def _summary(done: _Done, out: Path) -> str:
+    parts = [f"{_counted(done.written, 'image')} of {done.model}:{done.version} -> {_folder(out)}"]
+    if done.failed:
+        parts.append(f"{done.failed} failed")
+    if done.left:
+        parts.append(f"{done.left} left")
+    return ", ".join(parts)
+
+
+def _save_pairs(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
     name = click.format_filename(grid)
     if not pairs:
         click.echo(f"{name}: not written, for there is no pair to show", err=True)
         return
     save_image(pairs.picture(), grid)
-    click.echo(f"{name}: {_counted(len(pairs), 'pair')}, before and after")
+    if not quiet:
+        click.echo(f"{name}: {_counted(len(pairs), 'pair')}, before and after")
 
 
-def _save_what_there_is(pairs: PairPicture, grid: Path) -> None:
+def _save_what_there_is(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
     """Saves the pairs that were made before an error, which is the one to end with: most likely both have one cause."""
     try:
-        _save_pairs(pairs, grid)
+        _save_pairs(pairs, grid, quiet=quiet)
     except UnwritableOutput as error:
         click.echo(one_line(str(error)), err=True)
 

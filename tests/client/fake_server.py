@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health, health_pb2_grpc
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -84,11 +86,18 @@ class FakeServer(GeneratorServicer):
         self.models = [model(), translator()]
         self.failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.answer: Answer | None = None
+        self.generate_answer: Callable[[pb.GenerateRequest, grpc.ServicerContext], pb.GenerateResponse] | None = None
         self.translate_answer: TranslateAnswer | None = None
+        self.description: pb.DescribeModelResponse | None = None  # instead of a small right one
+        self.describe_failures: deque[tuple[grpc.StatusCode, str]] = deque()
+        self.ready = True
+        self.health = health.HealthServicer()  # serving, until a test sets it otherwise
         self.requests: list[pb.GenerateRequest] = []
         self.translations: list[pb.TranslateRequest] = []
         self.rows_in_time = 1 << 20  # a Translate of more misses its deadline
         self.list_calls = 0
+        self.authorizations: list[str | None] = []  # of each Generate and ListModels
+        self.peers: set[str] = set()  # the connections that Generates came on
         self.received = threading.Event()  # a Generate has come in
         self.released = threading.Event()  # let Generates go on; set from the start
         self.released.set()
@@ -96,10 +105,29 @@ class FakeServer(GeneratorServicer):
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: N802  (gRPC's name)
         self.list_calls += 1
+        self._note_authorization(context)
         return pb.ListModelsResponse(models=self.models)
 
+    def DescribeModel(  # noqa: N802  (gRPC's name)
+        self, request: pb.DescribeModelRequest, context: grpc.ServicerContext
+    ) -> pb.DescribeModelResponse:
+        if self.describe_failures:
+            context.abort(*self.describe_failures.popleft())
+        if self.description is not None:
+            return self.description
+        served = [entry for entry in self.models if entry.name == request.model]
+        if not served or request.version not in (0, *(entry.version for entry in served)):
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r} is served")
+        found = next((entry for entry in served if entry.version == request.version), served[-1])
+        card = json.dumps({"name": found.name, "version": found.version, "dataset": found.dataset})
+        return pb.DescribeModelResponse(model=found, card=card, precision="fp32", ready=self.ready)
+
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:  # noqa: N802  (gRPC's name)
+        if self.generate_answer:  # all of it
+            return self.generate_answer(request, context)
         self.requests.append(request)
+        self._note_authorization(context)
+        self.peers.add(context.peer())
         self.received.set()
         self.released.wait(timeout=30)
         if self.failures:
@@ -157,13 +185,23 @@ class FakeServer(GeneratorServicer):
         return response
 
     @contextmanager
-    def serve(self, address: str = "127.0.0.1:0", *, max_received_bytes: int = -1) -> Iterator[FakeServer]:
-        """Listens on a free port until the block ends."""
+    def serve(
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        max_received_bytes: int = -1,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> Iterator[FakeServer]:
+        """Listens on a free port until the block ends; speaks TLS with `credentials`."""
         options = [("grpc.max_receive_message_length", max_received_bytes), ("grpc.max_send_message_length", -1)]
         with futures.ThreadPoolExecutor(max_workers=4) as workers:
             server = grpc.server(workers, options=options)
             add_GeneratorServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated
-            port = server.add_insecure_port(address)
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+            if credentials is None:
+                port = server.add_insecure_port(address)
+            else:
+                port = server.add_secure_port(address, credentials)
             server.start()
             self.address = f"127.0.0.1:{port}"
             try:
@@ -171,6 +209,10 @@ class FakeServer(GeneratorServicer):
             finally:
                 self.released.set()
                 server.stop(None).wait(timeout=10)
+
+    def _note_authorization(self, context: grpc.ServicerContext) -> None:
+        found = [str(value) for key, value in context.invocation_metadata() or () if key == "authorization"]
+        self.authorizations.append(found[0] if found else None)
 
 
 class RefusedError(Exception):

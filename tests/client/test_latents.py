@@ -12,7 +12,7 @@ from ganserve.latents import latents_from_seed
 
 @given(seed=st.integers(0, 2**64 - 1), count=st.integers(1, 60), limit=st.integers(1, 70), latent_dim=st.integers(1, 5))
 def test_chunks_of_a_seed_hold_its_rows_in_order(seed: int, count: int, limit: int, latent_dim: int) -> None:
-    chunks = split(SeededRows(seed, count), limit, latent_dim)
+    chunks = list(split(SeededRows(seed, count), limit, latent_dim))
     if count <= limit:
         assert chunks == [SeededRows(seed, count)]
         return

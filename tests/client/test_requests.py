@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from client import DeadlineExceeded, GanClient, InvalidRequest, ServerBusy
+from client.answers import Arrays
+from client.catalog import Catalog
 from client.connection import Connection
-from client.requests import BUSY_PAUSES_S, Translator
+from client.latents import SeededRows
+from client.requests import BUSY_PAUSES_S, Translator, generated
+from client.steps import Emit, Send, Wait
+from ganserve.latents import latents_from_seed
+from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, encoded, model, pixels_of, rows_of, translator
 
 Code = grpc.StatusCode
@@ -109,3 +119,42 @@ def test_requests_keep_to_the_size_that_the_server_says() -> None:
     assert len(seeded) == 200
     assert [request.latents.shape[0] for request in server.requests[:-1]] == [9, 9, 9, 3]
     assert max(map(rows_of, server.translations)) > 4
+
+
+@given(
+    count=st.integers(1, 40),
+    max_rows=st.integers(1, 9),
+    ahead=st.integers(1, 5),
+    version=st.sampled_from([None, 3]),
+)
+def test_steps_keep_the_order_and_the_bound_of_what_is_on_its_way(
+    count: int, max_rows: int, ahead: int, version: int | None
+) -> None:
+    """Without any channel: this test is the driver."""
+    server = FakeServer()
+    server.models = [model(max_request_rows=max_rows)]
+    steps = generated(Catalog("nowhere"), "dcgan", SeededRows(5, count), version, Arrays("pixels"), ahead)
+    on_its_way, most, answered, images = 0, 0, 0, []
+    requests = -(-count // max_rows)
+    reply: Any = None
+    with contextlib.suppress(StopIteration):
+        while True:
+            step = steps.send(reply)
+            reply = None
+            if isinstance(step, Send):
+                on_its_way += step.method == "Generate"
+                most = max(most, on_its_way)
+                assert version or answered or on_its_way <= 1  # the first answer tells the version
+                reply = step.request
+            elif isinstance(step, Wait) and isinstance(step.handle, pb.GenerateRequest):
+                on_its_way -= 1
+                assert version or not answered or step.handle.version == 3
+                answered += 1
+                reply = server.images_for(step.handle)
+            elif isinstance(step, Wait):
+                reply = pb.ListModelsResponse(models=server.models)
+            elif isinstance(step, Emit):
+                assert on_its_way == (0 if ahead == 1 else min(ahead, requests - answered))
+                images.append(step.value.images)
+    np.testing.assert_array_equal(np.concatenate(images), pixels_of(latents_from_seed(5, count, 6), 4, 3, 1))
+    assert (most, on_its_way) == (min(ahead, max(1, requests - (version is None))), 0)

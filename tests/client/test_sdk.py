@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client import (
+    AccessDenied,
     DeadlineExceeded,
     GanClient,
     GanClientError,
@@ -20,6 +21,7 @@ from client import (
     ServerFault,
     ServerUnreachable,
     UnknownModel,
+    UnsupportedByServer,
 )
 from client.chunks import MAX_CHUNK_BYTES, max_chunk_rows
 from client.model_info import models_from
@@ -163,9 +165,10 @@ def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeSer
         (Code.DEADLINE_EXCEEDED, DeadlineExceeded),
         (Code.INTERNAL, ServerFault),
         (Code.UNKNOWN, ServerFault),
-        (Code.UNIMPLEMENTED, ServerFault),
+        (Code.UNIMPLEMENTED, UnsupportedByServer),
         (Code.CANCELLED, ServerFault),
-        (Code.PERMISSION_DENIED, ServerFault),
+        (Code.PERMISSION_DENIED, AccessDenied),
+        (Code.UNAUTHENTICATED, AccessDenied),
     ],
 )
 def test_every_status_becomes_one_error_with_the_servers_text(
@@ -266,3 +269,15 @@ def test_importing_the_sdk_loads_no_command_line() -> None:
     program = "import sys, client; print({'click', 'rich', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    import client as package
+
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'client' has no attribute 'GanClint'"):
+        package.GanClint  # type: ignore[attr-defined]  # noqa: B018  (wrong on purpose)
+    namespace: dict[str, object] = {}
+    exec("from client import *", namespace)
+    assert set(package.__all__) <= set(namespace)

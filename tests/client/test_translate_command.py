@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -279,3 +280,21 @@ def test_an_original_that_a_link_leads_to_is_kept(here: Path, translate: Transla
 def test_help_says_what_is_left_out_of_a_folder() -> None:
     shown = " ".join(run("translate", "--help").stdout.split())
     assert "Hidden files, and links to folders, are left out of a folder." in shown
+
+
+def test_json_says_what_came_of_it(translate: Translate) -> None:
+    write("in/a.png", picture(0))
+    write("in/b.png", picture(1))
+    Path("in/c.png").write_bytes(b"no picture")
+    result = translate("in", "--grid", "pairs.png", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout) == {
+        "folder": "out/",
+        "model": "a2b",
+        "version": 5,
+        "written": 2,
+        "failed": 1,
+        "left": 0,
+        "grid_pairs": 2,
+    }
+    assert "c.png" in result.stderr

@@ -1,0 +1,103 @@
+"""The requests of a measurement: sent as they are, without retries, so that every error is seen. Knows no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+import numpy as np
+
+from client.bench.figures import OK, WRONG_ANSWER
+from client.channel import Endpoint
+from client.chunks import max_input_bytes
+from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error
+from client.model_info import ModelInfo
+from client.stubs import Stubs
+from client.wire import AnyFormat, Request, Response, check_response, generate_request, translate_request
+from ganserve.latents import latents_from_seed
+from ganserve.v1 import generator_pb2
+
+_VARIANTS: Final = 16  # different requests, sent in turn
+_MAX_HELD_BYTES: Final = 64 << 20  # of all variants
+_MAX_ROWS_UNTOLD: Final = 65_536  # where the server does not say
+_LATENT_BYTES: Final = 4
+
+
+def check_rows(served: ModelInfo, rows: int) -> None:
+    """Checks that a request may have so many rows.
+
+    Raises:
+        InvalidRequest: it may not.
+    """
+    largest = served.max_request_rows or _MAX_ROWS_UNTOLD
+    if served.max_request_bytes:
+        largest = min(largest, max(1, max_input_bytes(served) // _row_bytes(served)))
+    if rows > largest:
+        raise InvalidRequest(f"--rows: at most {largest} rows a request for {served.name!r}, not {rows}")
+
+
+def requests_of(served: ModelInfo, rows: int, image_format: AnyFormat) -> Sequence[Request]:
+    """Requests of `rows` rows, different ones, always the same: latents of seed 0, or noise for an image model."""
+    variants = max(1, min(_VARIANTS, _MAX_HELD_BYTES // (rows * _row_bytes(served))))
+    if served.task == "translate":
+        shape = (variants, rows, served.input_height, served.input_width, served.input_channels)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        return [translate_request(served.name, served.version, list(images), False, image_format) for images in noise]
+    latents = latents_from_seed(0, variants * rows, served.latent_dim).reshape(variants, rows, served.latent_dim)
+    return [generate_request(served.name, served.version, part, image_format) for part in latents]
+
+
+class Sender:
+    """Sends requests over its own connections; belongs to the event loop that this runs on.
+
+    Args:
+        endpoint: where to; must not retry.
+        requests: sent in turn.
+        rows: how many each has.
+    """
+
+    def __init__(self, endpoint: Endpoint, requests: Sequence[Request], rows: int) -> None:
+        self.first_errors: dict[str, GanClientError] = {}  # by status
+        self._endpoint = endpoint
+        self._channels = endpoint.open_async()
+        self._stubs = Stubs(self._channels)
+        self._requests = requests
+        self._rows = rows
+
+    async def send(self, number: int) -> str:
+        """Sends a request and waits for its answer; gives the name of its gRPC status, or WRONG_ANSWER."""
+        request = self._requests[number % len(self._requests)]
+        method = self._stubs.next("Generate" if isinstance(request, generator_pb2.GenerateRequest) else "Translate")
+        try:
+            response = await method(request, timeout=self._endpoint.timeout_s, metadata=self._endpoint.metadata)
+            self._check(request, response)
+        except grpc.RpcError as error:
+            status: str = error.code().name
+            if status not in self.first_errors:
+                where = self._endpoint.target.text
+                self.first_errors[status] = from_rpc_error(error, where, self._endpoint.timeout_s)
+            return status
+        except ServerFault as error:
+            self.first_errors.setdefault(WRONG_ANSWER, error)
+            return WRONG_ANSWER
+        return OK
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for channel in self._channels:
+            await channel.close()
+
+    def _check(self, request: Request, response: Response) -> None:
+        """Checks that there are as many images as rows, and no more: all else would take the time of the sending."""
+        check_response(request, response)
+        is_tensor = response.WhichOneof("output") == "images"
+        there = [*response.images.shape, 0][0] if is_tensor else len(response.encoded.data)
+        if there != self._rows:
+            raise ServerFault(f"the server's answer is wrong: it holds {there} images for {self._rows} rows")
+
+
+def _row_bytes(served: ModelInfo) -> int:
+    if served.task == "translate":
+        return served.input_height * served.input_width * served.input_channels
+    return _LATENT_BYTES * served.latent_dim

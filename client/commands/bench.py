@@ -1,0 +1,224 @@
+"""`ganclient bench`: how fast the server answers under loads of one's choice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Final, TypeVar, get_args
+
+import click
+
+from client.bench.loads import Arrivals, ClosedLoad, Load, OpenLoad
+from client.bench.requests import check_rows
+from client.bench.session import Measurement, Plan, run
+from client.channel import endpoint_of
+from client.commands.bench_report import facts, line, remarks, rows_of, show_table
+from client.commands.interrupts import Interrupts
+from client.commands.model_options import model_options
+from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.progress import TimeProgress
+from client.errors import GanClientError, UnwritableOutput
+from client.image_output import check_output_file, save_file
+from client.wire import AnyFormat, FileFormat, PixelFormat
+
+_INTERRUPTED: Final = 130
+_MAX_CONCURRENCY: Final = 4096
+_MAX_ROWS: Final = 65_536
+_MAX_RATE_PER_S: Final = 100_000.0
+_MAX_LOADS: Final = 100
+_MAX_SECONDS: Final = 86_400.0
+_DEFAULT_CONCURRENCY: Final = (1, 8, 32)
+_CONNECTIONS: Final = 4
+_STDOUT: Final = "-"
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _several(parse: Callable[[str], _Number]) -> Callable[[str], tuple[_Number, ...]]:
+    """The type of a flag whose value is numbers with commas between; each counts once."""
+    return lambda text: tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
+
+
+def _number(smallest: float, largest: float, unit: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not smallest <= number <= largest:
+            raise click.BadParameter(f"must be {unit} in {smallest:g} .. {largest:g}, not {text!r:.60}")
+        return number
+
+    return parse
+
+
+def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    if name is not None and name != _STDOUT:
+        try:
+            check_output_file(Path(name))
+        except UnwritableOutput as error:
+            raise click.BadParameter(str(error)) from error
+    return name
+
+
+@click.command()
+@model_options("generate")
+@click.option(
+    "--concurrency",
+    type=_several(whole_number(1, _MAX_CONCURRENCY)),
+    metavar="LIST",
+    help="Closed loop: so many requests at a time, always.  [default: 1,8,32; none with --rate]",
+)
+@click.option(
+    "--rate",
+    "rates_per_s",
+    type=_several(_number(0.01, _MAX_RATE_PER_S, "requests a second")),
+    metavar="LIST",
+    help="Open loop: so many requests a second, whatever has been answered; latency counts from when each is due.",
+)
+@click.option(
+    "--arrivals",
+    type=click.Choice(get_args(Arrivals)),
+    default="poisson",
+    show_default=True,
+    help="Of an open loop: like those of independent users, or all at equal distances.",
+)
+@click.option(
+    "--rows",
+    type=_several(whole_number(1, _MAX_ROWS)),
+    metavar="LIST",
+    default="1",
+    show_default=True,
+    help="Images a request.",
+)
+@click.option(
+    "--seconds",
+    type=_number(0.1, _MAX_SECONDS, "seconds"),
+    metavar="SECONDS",
+    default=10.0,
+    show_default=True,
+    help="How long to measure each load.",
+)
+@click.option(
+    "--warmup-s",
+    type=_number(0.0, _MAX_SECONDS, "seconds"),
+    metavar="SECONDS",
+    default=2.0,
+    show_default=True,
+    help="How long each load is on before it is measured.",
+)
+@click.option(
+    "--format",
+    "image_format",
+    type=click.Choice([*get_args(PixelFormat), *get_args(FileFormat)]),
+    default="pixels",
+    show_default=True,
+    help="Of the answers.",
+)
+@click.option(
+    "--connections",
+    type=whole_number(1, 64),
+    metavar="INTEGER",
+    default=_CONNECTIONS,
+    show_default=True,
+    help="How many connections take turns.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    metavar="FILE",
+    callback=_json_file,
+    help="Write JSON too; - prints it instead of the table.",
+)
+@server_options
+def bench(
+    model: str,
+    concurrency: tuple[int, ...] | None,
+    rates_per_s: tuple[float, ...] | None,
+    arrivals: Arrivals,
+    rows: tuple[int, ...],
+    seconds: float,
+    warmup_s: float,
+    image_format: AnyFormat,
+    version: int | None,
+    connections: int,
+    json_file: str | None,
+    connect: ConnectOptions,
+) -> None:
+    """Measures how many images a second the server gives, and how long requests take.
+
+    Every number of rows is measured with every load. Requests are not repeated when they fail; errors are counted by
+    their gRPC status. Latencies are those of all answered requests that were due in the measured time. Client and
+    server share the processor if both are on one machine.
+    """
+    loads = _loads(concurrency, rates_per_s, arrivals, rows)
+    with connect.client() as client:
+        served = client.info(model, version)
+    for number in rows:
+        check_rows(served, number)
+    endpoint = endpoint_of(
+        connect.address, timeout_s=connect.timeout_s, channels=connections, tls=connect.tls, token=connect.token
+    )
+    plan = Plan(served, loads, image_format, warmup_s, seconds)
+    measurements: list[Measurement] = []
+    stopped: GanClientError | None = None
+    is_complete = False
+    with Interrupts() as interrupts, TimeProgress(model, len(loads) * (warmup_s + seconds)) as progress:
+
+        def tick(load: Load, passed_s: float) -> bool:
+            before_s = len(measurements) * (warmup_s + seconds)
+            progress.show(f"{model}, {load}, {rows_of(load)}", before_s + min(passed_s, warmup_s + seconds))
+            return interrupts.asked
+
+        def done(measurement: Measurement) -> None:
+            measurements.append(measurement)
+            if measurement.is_complete and len(measurements) < len(loads):
+                progress.say(line(measurement))
+
+        try:
+            is_complete = run(plan, replace(endpoint, retries=False), tick, done)
+        except GanClientError as error:
+            stopped = error
+    _tell(plan, connect.address, measurements, json_file, is_complete=is_complete)
+    if stopped is not None:
+        left = f"; {len(measurements)} of {len(loads)} loads were measured" if measurements else ""
+        raise type(stopped)(f"{stopped}{left}") from stopped
+    if not is_complete:
+        click.echo(f"interrupted; {len(measurements)} of {len(loads)} loads were measured, the last in part", err=True)
+        click.get_current_context().exit(_INTERRUPTED)
+
+
+def _loads(
+    concurrency: tuple[int, ...] | None,
+    rates_per_s: tuple[float, ...] | None,
+    arrivals: Arrivals,
+    rows: tuple[int, ...],
+) -> list[Load]:
+    if concurrency is None:
+        concurrency = () if rates_per_s else _DEFAULT_CONCURRENCY
+    loads: list[Load] = [ClosedLoad(*pair) for pair in product(rows, concurrency)]
+    loads += [OpenLoad(number, rate_per_s, arrivals) for number, rate_per_s in product(rows, rates_per_s or ())]
+    if len(loads) > _MAX_LOADS:
+        raise click.UsageError(f"--rows, --concurrency, --rate: at most {_MAX_LOADS} loads in all, not {len(loads)}")
+    return loads
+
+
+def _tell(
+    plan: Plan, address: str, measurements: Sequence[Measurement], json_file: str | None, *, is_complete: bool
+) -> None:
+    """Prints and writes what was measured, also if it is only a part."""
+    if measurements and json_file != _STDOUT:
+        show_table(measurements)
+        for remark in remarks(measurements):
+            click.echo(remark, err=True)
+    if json_file is None:
+        return
+    text = json.dumps(facts(plan, address, measurements, is_complete=is_complete), indent=2)
+    if json_file == _STDOUT:
+        click.echo(text)
+    elif measurements:
+        save_file(f"{text}\n".encode(), Path(json_file))
+        click.echo(f"{click.format_filename(json_file)}: {len(measurements)} of {len(plan.loads)} loads")

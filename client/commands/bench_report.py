@@ -1,0 +1,103 @@
+"""How `ganclient bench` tells of its measurements: a table, remarks on it, and JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from client.bench.loads import ClosedLoad, Load
+from client.bench.session import Measurement, Plan
+from client.commands.tables import print_table
+
+_HEADER: Final = ("load", "rows", "images/s", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
+
+_NOTHING: Final = "-"
+_BUSY_CORES: Final = 0.9
+_LATE_MS: Final = 5.0
+
+
+def show_table(measurements: Sequence[Measurement]) -> None:
+    """Prints a line a measurement."""
+    lines = [_cells(measurement) for measurement in measurements]
+    if not sys.stdout.isatty():
+        print_table(_HEADER, lines)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)  # narrow, for terminals of 80 columns
+    for name in _HEADER:
+        table.add_column(name, justify="left" if name in {"load", "errors"} else "right")
+    for cells in lines:
+        table.add_row(*map(Text, cells))
+    Console().print(table)
+
+
+def _cells(measurement: Measurement) -> tuple[str, ...]:
+    figures = measurement.figures
+    times_ms = (figures.p50_ms, figures.p90_ms, figures.p99_ms)
+    return (
+        str(measurement.load),
+        str(measurement.load.rows),
+        _rate(figures.images_per_s),
+        _rate(figures.requests_per_s),
+        *(_NOTHING if time_ms is None else f"{time_ms:.2f}" for time_ms in times_ms),
+        ", ".join(f"{status} {count}" for status, count in figures.errors.items()) or _NOTHING,
+    )
+
+
+def line(measurement: Measurement) -> str:
+    """A measurement in words, for those who watch."""
+    figures = measurement.figures
+    p50, p99 = ("none" if time is None else f"{time:.2f} ms" for time in (figures.p50_ms, figures.p99_ms))
+    rate = _rate(figures.images_per_s)
+    return f"{measurement.load}, {rows_of(measurement.load)}: {rate} images/s, p50 {p50}, p99 {p99}"
+
+
+def rows_of(load: Load) -> str:
+    """How many rows a request has."""
+    return f"{load.rows} row{'' if load.rows == 1 else 's'} a request"
+
+
+def remarks(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """What a reader of the table must know to trust it, a line each."""
+    partial = [str(measurement.load) for measurement in measurements if not measurement.is_complete]
+    if partial:
+        yield f"measured in part only: {', '.join(partial)}"
+    busy = [str(item.load) for item in measurements if item.figures.client_cores >= _BUSY_CORES]
+    if busy:
+        yield f"this client was busy all the time, and may be what limits: {', '.join(busy)}"
+    late = [str(item.load) for item in measurements if (item.figures.client_late_p99_ms or 0) >= _LATE_MS]
+    if late:
+        yield f"this client sent requests {_LATE_MS:g} ms late or later, which the latencies hold: {', '.join(late)}"
+
+
+def facts(plan: Plan, address: str, measurements: Sequence[Measurement], *, is_complete: bool) -> dict[str, Any]:
+    """All of it, for JSON."""
+    return {
+        "model": plan.served.name,
+        "version": plan.served.version,
+        "device": plan.served.device,
+        "backend": plan.served.backend,
+        "address": address,
+        "format": plan.image_format,
+        "warmup_s": plan.warmup_s,
+        "complete": is_complete,
+        "measurements": [
+            {
+                "loop": "closed" if isinstance(measurement.load, ClosedLoad) else "open",
+                **asdict(measurement.load),
+                "complete": measurement.is_complete,
+                **asdict(measurement.figures),
+            }
+            for measurement in measurements
+        ],
+    }
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.0f}" if per_s >= 100 else f"{per_s:.3g}"

@@ -1,0 +1,230 @@
+"""`ganclient interpolate`: the way from one image to another, as a strip or as a moving picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from client.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
+from client.animation import SUFFIXES as ANIMATION_SUFFIXES
+from client.commands.latent_rows import (
+    MAX_IMAGES,
+    check_one_source,
+    check_picture_size,
+    images_of,
+    latents_of_file,
+    latents_of_seed,
+    magnified,
+    random_seed,
+    save_latents_option,
+    scale_option,
+    seed_options,
+    served_generator,
+)
+from client.commands.model_options import model_options
+from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.picture_options import Output, output_options
+from client.errors import InvalidRequest, UnwritableOutput
+from client.image_output import check_output, image_grid, save_image
+from client.latent_files import save_latents
+from client.model_info import ModelInfo
+from client.walks import walk
+
+_STRIP_STEPS: Final = 10
+_ANIMATION_STEPS: Final = 40
+_FRAMES_A_SECOND: Final = 20
+_ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
+_MAX_ANIMATION_BYTES: Final = 1 << 30  # of the frames of a GIF, which are kept in memory
+_SEED: Final = whole_number(0, 2**64 - 1)
+_PREVIEWED: Final = 8  # images of an animation in its preview
+
+
+def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+    """Callback of a flag that names a picture or an animation to write."""
+    try:
+        if is_animation_name(path):
+            check_animation(path)
+        else:
+            check_output(path)
+    except UnwritableOutput as error:
+        raise click.BadParameter(
+            str(error).replace("use one of ", f"use one of {', '.join(ANIMATION_SUFFIXES)}, ")
+        ) from error
+    return path
+
+
+@click.command()
+@model_options("generate")
+@seed_options
+@click.option(
+    "--from-seed", type=whole_number(0, 2**64 - 1), metavar="INTEGER", help="Begin at this seed's first image."
+)
+@click.option("--to-seed", type=whole_number(0, 2**64 - 1), metavar="INTEGER", help="End at this seed's first image.")
+@click.option(
+    "--anchors",
+    type=whole_number(2, 1000),
+    metavar="INTEGER",
+    help="How many images of the seed, or of the file, to walk through.  [default: 2, or all of the file]",
+)
+@click.option(
+    "--steps",
+    type=whole_number(2, 1000),
+    metavar="INTEGER",
+    help="How many images from one anchor to the next, both counted."
+    f"  [default: {_STRIP_STEPS}, and {_ANIMATION_STEPS} for a GIF or MP4]",
+)
+@click.option("--linear", is_flag=True, help="Go straight, not on the arc that keeps to the lengths of latents.")
+@click.option("--loop", is_flag=True, help="Go back to the first anchor at the end, so that an animation never jumps.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="interpolation.png",
+    show_default=True,
+    callback=_picture_or_animation,
+    help="What to write: a picture, with a line for each part of the way, or a .gif or .mp4.",
+)
+@click.option(
+    "--fps",
+    type=whole_number(1, max(MAX_FRAMES_A_SECOND.values())),
+    metavar="INTEGER",
+    help=f"Images a second of a GIF or MP4.  [default: {_FRAMES_A_SECOND}]",
+)
+@scale_option(f"1; a GIF or MP4 gets at least {_ANIMATION_SIDE} pixels")
+@save_latents_option
+@output_options
+@server_options
+def interpolate(
+    *,
+    model: str,
+    version: int | None,
+    seed: int | None,
+    latents: str | None,
+    from_seed: int | None,
+    to_seed: int | None,
+    anchors: int | None,
+    steps: int | None,
+    linear: bool,
+    loop: bool,
+    out: Path,
+    fps: int | None,
+    scale: int | None,
+    latents_out: Path | None,
+    output: Output,
+    connect: ConnectOptions,
+) -> None:
+    """Generates the images on the way from one latent to another, or through several.
+
+    The way leads through images of a seed, from the image of one seed to that of another, or through the latents of a
+    file.
+    """
+    check_one_source({"--seed": seed, "--latents": latents, "--from-seed": from_seed})
+    moves = is_animation_name(out)
+    _check_flags(out, moves, from_seed, to_seed, anchors, fps)
+    steps = steps or (_ANIMATION_STEPS if moves else _STRIP_STEPS)
+    fps = fps or _FRAMES_A_SECOND
+    with connect.client() as client:
+        served = served_generator(client, model, version)
+        if latents is not None:
+            stops = latents_of_file(served, latents, anchors, "--anchors")
+            if len(stops) < 2:
+                raise InvalidRequest(f"{latents}: has 1 latent, and a way needs 2; give more, or a seed")
+            source = f"latents of {latents}"
+        elif from_seed is not None and to_seed is not None:
+            stops = np.concatenate([latents_of_seed(served, end, 1) for end in (from_seed, to_seed)])
+            source = f"from seed {from_seed} to {to_seed}"
+        else:
+            seed = random_seed() if seed is None else seed
+            stops = latents_of_seed(served, seed, anchors or 2)
+            source = f"seed {seed}"
+        scale = scale or (_animation_scale(served) if moves else 1)
+        legs = len(stops) if loop else len(stops) - 1
+        _check_size(served, legs * steps, scale, moves)
+        rows = walk(stops, steps, "linear" if linear else "spherical", loop=loop)
+        with closing(images_of(client, served, rows)) as images:
+            if moves:
+                kept: list[NDArray[np.uint8]] = []
+                save_animation(_frames(images, len(rows), scale, kept), out, fps)
+                picture = image_grid(np.stack(kept), len(kept))
+            else:
+                picture = _strip([magnified(image, scale) for image in images], legs, steps)
+    if latents_out is not None:
+        save_latents(rows, latents_out)
+    if not moves:
+        save_image(picture, out)
+    facts: dict[str, object] = {
+        "model": served.name,
+        "version": served.version,
+        "images": len(rows),
+        "anchors": len(stops),
+        "steps": steps,
+        "method": "linear" if linear else "spherical",
+        "loop": loop,
+        "seed": seed,
+        "from_seed": from_seed,
+        "to_seed": to_seed,
+        "latents": latents,
+        "fps": fps if moves else None,
+    }
+    seconds = f", {len(rows) / fps:.3g} s" if moves else ""
+    summary = f"{len(rows)} images of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
+    output.tell(out, facts, summary, picture)
+
+
+def _check_flags(
+    out: Path, moves: bool, from_seed: int | None, to_seed: int | None, anchors: int | None, fps: int | None
+) -> None:
+    """Checks what the flags say together.
+
+    Raises:
+        click.UsageError: they contradict each other.
+    """
+    if (from_seed is None) != (to_seed is None):
+        raise click.UsageError("--from-seed and --to-seed: give both, or --seed alone")
+    if from_seed is not None and anchors is not None:
+        raise click.UsageError("--anchors: leave it out, for --from-seed and --to-seed are two")
+    if fps is None:
+        return
+    if not moves:
+        raise click.UsageError(f"--fps: is for a GIF or MP4, not for {click.format_filename(out)}; leave it out")
+    most = MAX_FRAMES_A_SECOND[out.suffix.lower()]
+    if fps > most:
+        raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
+
+
+def _animation_scale(served: ModelInfo) -> int:
+    """The smallest that makes the longer side long enough to look at."""
+    return -(-_ANIMATION_SIDE // max(served.width, served.height))
+
+
+def _check_size(served: ModelInfo, count: int, scale: int, moves: bool) -> None:
+    if not moves:
+        check_picture_size(served, count, scale)
+    elif count > MAX_IMAGES or count * served.width * served.height * scale**2 > _MAX_ANIMATION_BYTES:
+        raise InvalidRequest(
+            f"--steps: {count} images of {served.width * scale}x{served.height * scale} are too many for an animation;"
+            " ask for fewer, or for smaller ones with --scale"
+        )
+
+
+def _frames(
+    images: Iterator[NDArray[np.uint8]], count: int, scale: int, kept: list[NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    """All images, magnified; some of them, evenly spread and as they were, are put into `kept` in passing."""
+    wanted = set(np.linspace(0, count - 1, min(count, _PREVIEWED)).round().astype(int).tolist())
+    for index, image in enumerate(images):
+        if index in wanted:
+            kept.append(image)
+        yield magnified(image, scale)
+
+
+def _strip(images: list[NDArray[np.uint8]], legs: int, steps: int) -> Image.Image:
+    """A line for each part of the way, with both its ends; the image at the end of one begins the next, too."""
+    order = [(leg * (steps - 1) + step) % len(images) for leg in range(legs) for step in range(steps)]
+    return image_grid(np.stack([images[index] for index in order]), steps)

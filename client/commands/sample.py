@@ -1,0 +1,159 @@
+"""`ganclient sample`: many images, one by one, in a folder or an archive."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from client.commands.interrupts import Interrupts
+from client.commands.model_options import model_options, seed_option
+from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.progress import ImageProgress
+from client.errors import GanClientError, one_line
+from client.image_output import is_picture_name
+from client.samples.archives import NpzOutput, ZipOutput
+from client.samples.folder import FolderOutput
+from client.samples.output import SampleOutput, SampleRows
+from client.samples.record import MAX_COUNT, SampleFormat, SampleRecord
+from client.samples.sampling import Sampling, Wanted
+from client.sdk import GanClient
+
+_INTERRUPTED: Final = 130
+_IN_FLIGHT: Final = 2  # the server computes one request while the other is written
+_OUTPUTS: Final[dict[str, Callable[[Path], SampleOutput]]] = {".zip": ZipOutput, ".npz": NpzOutput}
+_OTHER_FILES: Final = frozenset({".npy", ".tar", ".gz", ".tgz", ".gif", ".mp4", ".csv", ".json"})
+
+
+def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
+    if (is_picture_name(path) or path.suffix.lower() in _OTHER_FILES) and not path.is_dir():
+        raise click.BadParameter(f"{path}: name a folder, FILE.zip or FILE.npz ('ganclient grid' makes one picture)")
+    return path
+
+
+@click.command()
+@model_options("generate")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    callback=_out,
+    help="A folder, FILE.zip or FILE.npz. A folder above it is made if there is none.",
+)
+@click.option(
+    "--n", type=whole_number(1, MAX_COUNT), metavar="INTEGER", default=64, show_default=True, help="How many images."
+)
+@seed_option
+@click.option(
+    "--format",
+    "sample_format",
+    type=click.Choice(["png", "jpeg", "pixels"]),
+    help="Of the images: files in a folder or zip, pixels in an npz.  [default: png, or pixels]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace other samples that lie there.")
+@click.option(
+    "--in-flight",
+    type=whole_number(1, 64),
+    metavar="INTEGER",
+    default=_IN_FLIGHT,
+    show_default=True,
+    help="How many requests may be on their way at once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
+@server_options
+def sample(
+    model: str,
+    out: Path,
+    n: int,
+    seed: int | None,
+    version: int | None,
+    sample_format: SampleFormat | None,
+    overwrite: bool,
+    in_flight: int,
+    as_json: bool,
+    connect: ConnectOptions,
+) -> None:
+    """Generates images and saves each for itself, in a folder or an archive.
+
+    When it is interrupted, the same command goes on from there; the result is the same. A folder gets files 00000.png,
+    00001.png and so on, in sub-folders of 1000 if there are more than 10000, and sample.json, which says what they are.
+    A zip holds the same. An npz holds `images`, uint8 (n, height, width, channels), and `model`, `version` and `seed`.
+    """
+    wanted = Wanted(model, version, seed, n, _format(out, sample_format))
+    begun_s = time.monotonic()
+    with (
+        _OUTPUTS.get(out.suffix.lower(), FolderOutput)(out) as output,
+        connect.client(channels=in_flight) as client,
+        Interrupts() as interrupts,
+    ):
+        sampling = Sampling(output, wanted, client.info, lambda record, row: _fetch(client, record, row))
+        record = sampling.prepare(overwrite=overwrite)
+        try:
+            with ImageProgress(model, record.count, done=sampling.rows_done) as progress:
+                is_complete = sampling.run(record, progress.advance, lambda: interrupts.asked)
+        except GanClientError as error:
+            _say_how_to_go_on(error, sampling, record, out)
+    if as_json:
+        click.echo(json.dumps(_facts(sampling, record, out, time.monotonic() - begun_s)))
+    else:
+        click.echo(_summary(sampling, record, out), err=not is_complete)
+    if not is_complete:
+        click.get_current_context().exit(_INTERRUPTED)
+
+
+def _format(out: Path, asked: SampleFormat | None) -> SampleFormat:
+    is_npz = out.suffix.lower() == ".npz"
+    if asked is not None and (asked == "pixels") != is_npz:
+        remedy = "an .npz holds pixels; leave --format out" if is_npz else "pixels go into an .npz; name one with --out"
+        raise click.BadParameter(remedy, param_hint="'--format'")
+    return asked or ("pixels" if is_npz else "png")
+
+
+def _fetch(client: GanClient, record: SampleRecord, first_row: int) -> Iterator[SampleRows]:
+    model, version, seed, count = record.model, record.version, record.seed, record.count - first_row
+    if record.format == "pixels":
+        for chunk in client.generate_chunks(model, version=version, seed=seed, count=count, first_row=first_row):
+            yield chunk.images
+        return
+    for files in client.generate_encoded_chunks(
+        model, version=version, seed=seed, count=count, first_row=first_row, file_format=record.format
+    ):
+        yield files.files
+
+
+def _say_how_to_go_on(error: GanClientError, sampling: Sampling, record: SampleRecord, out: Path) -> NoReturn:
+    if sampling.rows_done:
+        done = f"{sampling.rows_done} of {record.count} images are kept"
+        raise type(error)(f"{error}; {done} for {out}, and the same command goes on from there") from error
+    raise error
+
+
+def _summary(sampling: Sampling, record: SampleRecord, out: Path) -> str:
+    name = click.format_filename(out)
+    images = "1 image" if record.count == 1 else f"{record.count} images"
+    what = f"of {record.model}:{record.version} (seed {record.seed})"
+    if sampling.rows_done < record.count:
+        return one_line(
+            f"{name}: interrupted; {sampling.rows_done} of {images} {what} are kept, and the same command goes on"
+            " from there"
+        )
+    if sampling.rows_before == record.count:
+        return one_line(f"{name}: {images} {what}, which were there already")
+    before = f", {sampling.rows_before} of them from before" if sampling.rows_before else ""
+    return one_line(f"{name}: {images} {what}{before}")
+
+
+def _facts(sampling: Sampling, record: SampleRecord, out: Path, took_s: float) -> dict[str, object]:
+    return {
+        "out": click.format_filename(out),
+        **asdict(record),
+        "done": sampling.rows_done,
+        "from_before": sampling.rows_before,
+        "complete": sampling.rows_done == record.count,
+        "seconds": round(took_s, 3),
+    }

@@ -1,0 +1,48 @@
+"""Tables on stdout: shaped to the terminal if there is one, and plain lines for everything that reads on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_INDENT = "  "
+
+
+def print_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
+    """Prints lines of as many cells as the header has."""
+    if sys.stdout.isatty():
+        table = Table(*header)
+        for line in lines:
+            table.add_row(*map(Text, line))  # Text: no markup of the server's is obeyed
+        Console().print(table)
+    else:
+        _print_aligned([header, *lines])
+
+
+def print_section(title: str, lines: Sequence[Sequence[str]]) -> None:
+    """Prints lines under a title; they may have different numbers of cells."""
+    if sys.stdout.isatty():
+        table = Table.grid(padding=(0, 2))
+        for _ in range(1 + max(map(len, lines), default=0)):  # the first is empty, to indent the others
+            table.add_column(overflow="fold")
+        for line in lines:
+            table.add_row("", *map(Text, line))
+        console = Console()
+        console.print(Text(title, style="bold"))
+        console.print(table)
+    else:
+        click.echo(title)
+        _print_aligned(lines, _INDENT)
+
+
+def _print_aligned(lines: Sequence[Sequence[str]], indent: str = "") -> None:
+    columns = max(map(len, lines), default=0)
+    widths = [max(len(line[column]) for line in lines if column < len(line)) for column in range(columns)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=False))
+        click.echo((indent + "  ".join(cells)).rstrip())

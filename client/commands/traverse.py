@@ -1,0 +1,203 @@
+"""`ganclient traverse`: a sheet of what single dimensions of the latents do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final, TypeVar
+
+import click
+import numpy as np
+from PIL import Image
+
+from client.commands.latent_rows import (
+    check_one_source,
+    check_picture_size,
+    images_of,
+    latents_of_file,
+    latents_of_seed,
+    magnified,
+    random_seed,
+    save_latents_option,
+    scale_option,
+    seed_options,
+    served_generator,
+)
+from client.commands.model_options import model_options
+from client.commands.options import ConnectOptions, server_options, whole_number, writable_picture
+from client.commands.picture_options import Output, output_options
+from client.image_output import image_grid, labelled_lines, save_image
+from client.latent_files import save_latents
+from client.model_info import ModelInfo
+from client.walks import spread_dimensions, traversal
+
+DIMENSIONS: Final = (5, 25, 45, 65, 85)
+VALUES: Final = (-3.0, 0.0, 3.0)
+LATENTS: Final = 8
+
+_MAX_LISTED: Final = 100  # dimensions or values
+_MAX_DIMENSION: Final = 1 << 20
+
+_Number = TypeVar("_Number", int, float)
+
+
+def _listed(number: Callable[[str], _Number], what: str) -> Callable[[str], list[_Number]]:
+    """The type of a flag whose value is a list of numbers with commas between."""
+
+    def parse(text: str) -> list[_Number]:
+        parts = text.split(",")
+        try:
+            if len(parts) > _MAX_LISTED:
+                raise ValueError
+            return [number(part) for part in parts]
+        except (ValueError, OverflowError) as error:
+            raise click.BadParameter(
+                f"must be 1 .. {_MAX_LISTED} {what} with commas between, not {text!r:.60}"
+            ) from error
+
+    return parse
+
+
+def _dimension(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= _MAX_DIMENSION:
+        raise ValueError
+    return number
+
+
+def _value(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number) or abs(number) > 1e30:
+        raise ValueError
+    return number
+
+
+@click.command()
+@model_options("generate")
+@seed_options
+@click.option(
+    "--n",
+    type=whole_number(1, 1000),
+    metavar="INTEGER",
+    help=f"How many latents, a column each.  [default: {LATENTS}, or all of the file]",
+)
+@click.option(
+    "--dims",
+    type=_listed(_dimension, "whole numbers from 0 on"),
+    metavar="LIST",
+    help="Which dimensions to set, the first is 0."
+    f"  [default: {','.join(map(str, DIMENSIONS))}, or as many of a smaller latent]",
+)
+@click.option(
+    "--values",
+    type=_listed(_value, "numbers"),
+    metavar="LIST",
+    default=",".join(f"{value:g}" for value in VALUES),
+    show_default=True,
+    help="What to set each of them to.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="traversal.png",
+    show_default=True,
+    callback=writable_picture,
+    help="The image file to write; its extension names the format.",
+)
+@click.option("--labels/--no-labels", default=True, show_default=True, help="Name each line's dimension and value.")
+@scale_option()
+@save_latents_option
+@output_options
+@server_options
+def traverse(
+    *,
+    model: str,
+    version: int | None,
+    seed: int | None,
+    latents: str | None,
+    n: int | None,
+    dims: list[int] | None,
+    values: list[float],
+    out: Path,
+    labels: bool,
+    scale: int | None,
+    latents_out: Path | None,
+    output: Output,
+    connect: ConnectOptions,
+) -> None:
+    """Generates a sheet that shows what single dimensions of the latents do.
+
+    It has a column for each latent, and a line for each dimension and value: the images of all latents with that
+    dimension set to that value.
+    """
+    check_one_source({"--seed": seed, "--latents": latents})
+    with connect.client() as client:
+        served = served_generator(client, model, version)
+        dimensions = _fitting(served, dims)
+        if latents is None:
+            seed = random_seed() if seed is None else seed
+            columns = latents_of_seed(served, seed, LATENTS if n is None else n)
+        else:
+            columns = latents_of_file(served, latents, n, "--n")
+        count = len(dimensions) * len(values) * len(columns)
+        check_picture_size(served, count, scale or 1)
+        rows = traversal(columns, dimensions, values)
+        with closing(images_of(client, served, rows)) as images:
+            sheet = image_grid(np.stack([magnified(image, scale or 1) for image in images]), len(columns))
+    if labels:
+        sheet = _labelled(sheet, dimensions, values)
+    if latents_out is not None:
+        save_latents(rows, latents_out)
+    save_image(sheet, out)
+    source = f"seed {seed}" if latents is None else f"latents of {latents}"
+    facts: dict[str, object] = {
+        "model": served.name,
+        "version": served.version,
+        "images": count,
+        "lines": len(dimensions) * len(values),
+        "columns": len(columns),
+        "dimensions": dimensions,
+        "values": values,
+        "seed": seed,
+        "latents": latents,
+    }
+    summary = (
+        f"{len(dimensions) * len(values)}x{len(columns)} images of {served.name}:{served.version}, dimensions"
+        f" {', '.join(map(str, dimensions))} at {', '.join(f'{value:g}' for value in values)} ({source})"
+    )
+    output.tell(out, facts, summary, sheet)
+
+
+def _fitting(served: ModelInfo, dimensions: list[int] | None) -> list[int]:
+    """The dimensions to set: what the user wants, or a default that the model has.
+
+    Raises:
+        click.BadParameter: the user wants one that the model has not.
+    """
+    if dimensions is None:
+        if max(DIMENSIONS) < served.latent_dim:
+            return list(DIMENSIONS)
+        dimensions = spread_dimensions(served.latent_dim, len(DIMENSIONS))
+        click.echo(
+            f"{served.name}:{served.version} has latents of {served.latent_dim} numbers;"
+            f" showing dimensions {', '.join(map(str, dimensions))}, evenly spread",
+            err=True,
+        )
+        return dimensions
+    outside = [dimension for dimension in dimensions if dimension >= served.latent_dim]
+    if outside:
+        raise click.BadParameter(
+            f"{outside[0]} is not among the dimensions of {served.name}:{served.version}, 0 .. {served.latent_dim - 1}",
+            param_hint="'--dims'",
+        )
+    return dimensions
+
+
+def _labelled(sheet: Image.Image, dimensions: list[int], values: list[float]) -> Image.Image:
+    labels = [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]
+    labelled = labelled_lines(sheet, labels)
+    if labelled is sheet:
+        click.echo("the images are too low for labels; give --scale 2 or more for them, or --no-labels", err=True)
+    return labelled

@@ -1,0 +1,113 @@
+"""What every place that samples are written to has in common: what is found there, and going on with it."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.errors import UnwritableOutput
+from client.samples.record import SampleRecord
+
+SampleRows: TypeAlias = Sequence[bytes] | NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an earlier command left, and whether it is complete."""
+
+    record: SampleRecord
+    complete: bool
+
+
+class SampleOutput(ABC):
+    """A folder or an archive of samples. First `find`, then `start` or `resume`, then `append` until `finish`.
+
+    Every method raises UnwritableOutput where a file cannot be read or written, or is none of ours.
+
+    Args:
+        path: where the images are to be in the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def find(self, *, overwrite: bool) -> Found | None:
+        """What lies there, as far as `overwrite` does not put it aside; None if there is nothing."""
+
+    @abstractmethod
+    def start(self, record: SampleRecord) -> None:
+        """Begins anew: drops what an earlier command has left."""
+
+    @abstractmethod
+    def resume(self, record: SampleRecord, chunk_rows: int) -> int:
+        """Makes ready to go on with an incomplete output.
+
+        Args:
+            record: that of the output found.
+            chunk_rows: the rows of one request.
+
+        Returns:
+            The first row to append: a multiple of `chunk_rows`, so that the rest is asked for in the same requests as
+            without the interruption; or the number of all rows.
+        """
+
+    @abstractmethod
+    def append(self, rows: SampleRows) -> None:
+        """Adds the images of the next rows: files, or uint8 (rows, height, width, channels) for "pixels"."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Completes the output, which has all its rows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes what is open; an incomplete output stays as it is."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns errors of the operating system into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableOutput(
+            f"{path}: cannot be written ({error.strerror or error}); mend that, or name another place"
+        ) from error
+
+
+def lock(file: BinaryIO, path: Path) -> None:
+    """Keeps other processes from writing to `path` until `file` is closed; not on Windows, nor without locks.
+
+    Raises:
+        UnwritableOutput: another one is writing.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UnwritableOutput(
+            f"{path}: another process is writing it; wait for that, or name another place"
+        ) from error
+    except OSError:  # some network file systems
+        return

@@ -1,0 +1,139 @@
+"""Brings all images of a seed to where they are wanted, from the beginning or from where it was interrupted."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from client.chunks import max_chunk_rows
+from client.errors import InvalidRequest, UnknownModel
+from client.model_info import ModelInfo
+from client.samples.output import Found, SampleOutput, SampleRows
+from client.samples.record import SampleFormat, SampleRecord
+
+Find = Callable[[str, int | None], ModelInfo]
+Fetch = Callable[[SampleRecord, int], Iterator[SampleRows]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks for; None is whatever an interrupted output has, or else the newest version, a random seed."""
+
+    model: str
+    version: int | None
+    seed: int | None
+    count: int
+    format: SampleFormat
+
+
+class Sampling:
+    """One run: first `prepare`, then `run`.
+
+    Args:
+        output: where the images go.
+        wanted: what to ask for.
+        find: gives the served model of a name and a version (None: the newest), or raises UnknownModel.
+        fetch: yields the images of a record's rows, from a first row on, in order.
+    """
+
+    def __init__(self, output: SampleOutput, wanted: Wanted, find: Find, fetch: Fetch) -> None:
+        self.rows_before = 0
+        self.rows_done = 0
+        self._output = output
+        self._wanted = wanted
+        self._find = find
+        self._fetch = fetch
+        self._is_begun = False
+        self._is_complete = False
+        self._chunk_rows = 1
+
+    def prepare(self, *, overwrite: bool) -> SampleRecord:
+        """Finds out what there is to do, and whether the server can; writes no image.
+
+        Returns:
+            What the output will hold; if `rows_done` is its count, nothing is left to do.
+
+        Raises:
+            InvalidRequest: the output holds other samples, and `overwrite` is not given.
+            GanClientError: the model is not served, or the output cannot be written.
+        """
+        found = self._found(overwrite=overwrite)
+        if found is not None and found.complete:
+            self.rows_before = self.rows_done = found.record.count
+            self._is_complete = True
+            return found.record
+        record = self._record(None if found is None else found.record)
+        if found is not None:
+            self.rows_before = self.rows_done = self._output.resume(record, self._chunk_rows)
+            self._is_begun = True
+        return record
+
+    def run(self, record: SampleRecord, advance: Callable[[int], object], stop: Callable[[], bool]) -> bool:
+        """Gets the images that are missing.
+
+        Args:
+            record: what `prepare` gave.
+            advance: is told how many images have come.
+            stop: asked after each request; true ends the run, and keeps what there is.
+
+        Returns:
+            Whether the output is complete.
+
+        Raises:
+            GanClientError: there are no more images; `rows_done` are there, and the next run goes on.
+        """
+        if self._is_complete:
+            return True
+        if self.rows_done < record.count:
+            answers = self._fetch(record, self.rows_done)
+            first = next(answers, None)
+            if not self._is_begun:  # nothing is written, and nothing dropped, before there is an image
+                self._output.start(record)
+            for rows in itertools.chain([] if first is None else [first], answers):
+                self._output.append(rows)
+                self.rows_done += len(rows)
+                advance(len(rows))
+                if stop() and self.rows_done < record.count:
+                    return False
+        self._output.finish()
+        return True
+
+    def _found(self, *, overwrite: bool) -> Found | None:
+        """What lies there and is to be continued, or is complete; None if there is nothing, or it is to be replaced."""
+        found = self._output.find(overwrite=overwrite)
+        if found is None:
+            return None
+        differences = found.record.differences(**asdict(self._wanted))
+        if overwrite:
+            return None if differences or found.complete else found
+        if differences:
+            raise InvalidRequest(
+                f"{self._output.path}: holds other samples ({', '.join(differences)}); name another place, or give"
+                " --overwrite"
+            )
+        return found
+
+    def _record(self, before: SampleRecord | None) -> SampleRecord:
+        wanted = self._wanted
+        version = wanted.version if before is None else before.version
+        try:
+            served = self._find(wanted.model, version)
+        except UnknownModel as error:
+            if before is None:
+                raise
+            raise UnknownModel(
+                f"{error}; {self._output.path} is begun with version {version}: serve that again, or name another place"
+            ) from error
+        self._chunk_rows = max_chunk_rows(served, wanted.format)
+        sizes = (served.height, served.width, served.channels)
+        if before is None:
+            seed = secrets.randbits(32) if wanted.seed is None else wanted.seed
+            return SampleRecord(wanted.model, served.version, seed, wanted.count, wanted.format, *sizes)
+        if sizes != (before.height, before.width, before.channels):
+            raise InvalidRequest(
+                f"{self._output.path}: is begun with images of another size than {wanted.model!r} has now; name another"
+                " place, or give --overwrite"
+            )
+        return before

@@ -1,0 +1,49 @@
+"""Certificates for a server and its users, made anew for each module of tests that imports the fixture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+trustme = pytest.importorskip("trustme", reason="NO TLS IS TESTED: pip install trustme, which makes the certificates")
+
+NAME = "gan.example.org"
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """PEM files: an authority, another one, the server's pair of the first, and a client's pair of the first."""
+
+    roots: Path
+    other_roots: Path
+    server_key: Path
+    server_certificate: Path
+    client_key: Path
+    client_certificate: Path
+
+    def for_server(self, *, asks_for_client: bool = False) -> grpc.ServerCredentials:
+        pair = (self.server_key.read_bytes(), self.server_certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair], self.roots.read_bytes(), asks_for_client)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+
+    def write(name: str, pem: bytes) -> Path:
+        (folder / name).write_bytes(pem)
+        return folder / name
+
+    server, user = authority.issue_cert("127.0.0.1", NAME), authority.issue_cert("user@example.org")
+    return Certificates(
+        roots=write("roots.pem", authority.cert_pem.bytes()),
+        other_roots=write("other.pem", trustme.CA().cert_pem.bytes()),
+        server_key=write("server.key", server.private_key_pem.bytes()),
+        server_certificate=write("server.pem", server.cert_chain_pems[0].bytes()),
+        client_key=write("user.key", user.private_key_pem.bytes()),
+        client_certificate=write("user.pem", user.cert_chain_pems[0].bytes()),
+    )

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.samples.record import SampleRecord
+
+RECORD = SampleRecord("dcgan", 3, 7, 10, "png", 3, 2, 3)
+
+
+@given(
+    st.builds(
+        SampleRecord,
+        model=st.text("abcdefgä-0", min_size=1),
+        version=st.integers(1, 2**63 - 1),
+        seed=st.integers(0, 2**64 - 1),
+        count=st.integers(1, 100_000_000),
+        format=st.sampled_from(["png", "jpeg", "pixels"]),
+        height=st.integers(1, 2**20),
+        width=st.integers(1, 2**20),
+        channels=st.integers(1, 4),
+    )
+)
+def test_a_record_is_read_back_as_it_was_written(record: SampleRecord) -> None:
+    assert SampleRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 0},
+        {"version": True},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"count": 10**12},
+        {"count": "10"},
+        {"channels": 5},
+        {"height": 1.5},
+        {"model": ""},
+        {"model": "a\x1b[2J"},
+        {"model": None},
+        {"format": "gif"},
+        {"format": ["png"]},
+        {"more": 1},
+        {"ganclient_sample": 2},
+    ],
+)
+def test_a_record_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^(it|its|\w+) (is|are|fields) "):
+        SampleRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
+
+
+@given(st.binary(max_size=60) | st.just(b"[" * 60_000) | st.just(b" " * 70_000))
+def test_no_bytes_break_the_reading_of_a_record(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^it"):
+        SampleRecord.from_json(data)
+
+
+@given(st.integers(1, 30_000), st.data())
+def test_names_sort_as_the_rows_do_and_folders_stay_small(count: int, data: st.DataObject) -> None:
+    record = replace(RECORD, count=count)
+    rows = sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=20)))
+    names = [record.file_name(row) for row in rows]
+    assert names == sorted(set(names))
+    assert sum(len(covered) for _, covered in record.folders()) == count
+    for folder, covered in record.folders():
+        assert len(covered) <= (1000 if folder else 10_000)
+        assert (
+            record.file_name(covered[0]).rpartition("/")[0]
+            == folder
+            == record.file_name(covered[-1]).rpartition("/")[0]
+        )
+
+
+def test_names_are_zero_padded_and_in_sub_folders_among_many() -> None:
+    assert replace(RECORD, count=10_000).file_name(42) == "00042.png"
+    assert replace(RECORD, count=10_001).file_name(1042) == "01/01042.png"
+    assert replace(RECORD, count=1_000_000, format="jpeg").file_name(123_456) == "123/123456.jpg"

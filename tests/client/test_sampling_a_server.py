@@ -1,0 +1,65 @@
+"""`ganclient sample` and `ganclient bench` against ganserve's own server, in a process of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from client import GanClient
+from tests.client.test_main import run
+from tests.end_to_end.conftest import running_server
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
+
+COUNT = 300  # two requests
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    models = tmp_path_factory.mktemp("models")
+    publish_tiny_bundle(models)
+    publish_tiny_translator(models)
+    with running_server(models) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def generator(address: str) -> str:
+    with GanClient(address) as client:
+        [name] = [model.name for model in client.models() if model.task == "generate"]
+        return name
+
+
+def test_folder_zip_and_npz_hold_the_images_that_the_sdk_gives(address: str, generator: str, here: Path) -> None:
+    for out in ("folder", "a.zip", "a.npz"):
+        result = run("sample", "--model", generator, "--n", str(COUNT), "--seed", "4", "--out", out, address=address)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+    with GanClient(address) as client:
+        expected = client.generate(generator, seed=4, count=COUNT)
+    with np.load("a.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"], expected)
+    with zipfile.ZipFile("a.zip") as archive:
+        assert archive.testzip() is None
+        for row, image in enumerate(expected):
+            name = f"{row:05d}.png"
+            file = Path("folder", name).read_bytes()
+            assert archive.read(name) == file
+            with Image.open(io.BytesIO(file)) as picture:
+                np.testing.assert_array_equal(np.asarray(picture).reshape(image.shape), image)
+
+
+@pytest.mark.parametrize("flags", [["--concurrency", "2"], ["--rate", "50"]])
+def test_both_loops_are_answered(address: str, generator: str, flags: list[str]) -> None:
+    arguments = ["--seconds", "0.3", "--warmup-s", "0.1", "--rows", "2", "--json", "-", *flags]
+    for model in (generator, "tiny-a2b"):
+        result = run("bench", "--model", model, *arguments, address=address)
+        assert result.exit_code == 0, result.output
+        [item] = json.loads(result.stdout)["measurements"]
+        assert item["errors"] == {}
+        assert item["answered"] > 0

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from client.image_output import PADDING
+from ganserve.latents import latents_from_seed
+from tests.client.fake_server import FakeServer, model, pixels_of
+from tests.client.test_main import error_of, run
+
+
+def cells(path: str, lines: int, columns: int, height: int, width: int) -> NDArray[np.uint8]:
+    """The images of a gray sheet without labels, (lines, columns, height, width)."""
+    with Image.open(path) as sheet:
+        pixels = np.asarray(sheet)
+    assert pixels.shape == (PADDING + lines * (height + PADDING), PADDING + columns * (width + PADDING))
+    images = pixels[PADDING:, PADDING:].reshape(lines, height + PADDING, columns, width + PADDING)
+    return images[:, :height, :, :width].transpose(0, 2, 1, 3)
+
+
+def test_the_default_sheet_has_15_lines_of_8_images(server: FakeServer, here: Path) -> None:
+    server.models = [model(latent_dim=100)]
+    result = run("traverse", "--model", "dcgan", "--seed", "7", "--no-labels", address=server.address)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "traversal.png: 15x8 images of dcgan:3, dimensions 5, 25, 45, 65, 85 at -3, 0, 3 (seed 7)\n"
+    )
+    made = cells("traversal.png", 15, 8, 4, 3)
+    columns = latents_from_seed(7, 8, 100)
+    for line in range(15):
+        changed = columns.copy()
+        changed[:, (5, 25, 45, 65, 85)[line // 3]] = (-3, 0, 3)[line % 3]
+        np.testing.assert_array_equal(made[line], pixels_of(changed, 4, 3, 1)[..., 0])
+    assert len(server.requests) == 1  # 120 rows at once
+
+
+def test_a_small_latent_gets_dimensions_that_it_has_and_the_user_is_told(server: FakeServer, here: Path) -> None:
+    result = run("traverse", "--model", "dcgan", "--seed", "7", address=server.address)
+    assert result.exit_code == 0
+    assert "dcgan:3 has latents of 6 numbers; showing dimensions 0, 1, 3, 4, 5, evenly spread" in result.stderr
+    assert "dimensions 0, 1, 3, 4, 5 at -3, 0, 3" in result.stdout
+
+
+def test_dimensions_values_and_latents_are_the_users(server: FakeServer, here: Path) -> None:
+    mine = np.arange(18, dtype=np.float32).reshape(3, 6) / 10
+    np.save("mine.npy", mine)
+    arguments = [
+        "traverse",
+        "--model",
+        "dcgan",
+        "--latents",
+        "mine.npy",
+        "--dims",
+        "5,0",
+        "--values",
+        "-1.5,2",
+        "--json",
+    ]
+    result = run(*arguments, "--n", "2", "--no-labels", "--save-latents", "sent.npy", address=server.address)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {
+        "file": "traversal.png",
+        "model": "dcgan",
+        "version": 3,
+        "images": 8,
+        "lines": 4,
+        "columns": 2,
+        "dimensions": [5, 0],
+        "values": [-1.5, 2],
+        "seed": None,
+        "latents": "mine.npy",
+    }
+    sent = np.load("sent.npy", allow_pickle=False)
+    expected = np.stack([mine[:2]] * 4)
+    expected[0, :, 5], expected[1, :, 5], expected[2, :, 0], expected[3, :, 0] = -1.5, 2, -1.5, 2
+    np.testing.assert_array_equal(sent, expected.reshape(8, 6))
+    np.testing.assert_array_equal(cells("traversal.png", 4, 2, 4, 3).reshape(8, 4, 3), pixels_of(sent, 4, 3, 1)[..., 0])
+
+
+def test_labels_stand_on_the_left_and_change_no_image(server: FakeServer, here: Path) -> None:
+    arguments = ["traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", "--scale", "4"]
+    run(*arguments, "--no-labels", "--out", "plain.png", address=server.address)
+    result = run(*arguments, "--out", "labelled.png", address=server.address)
+    assert (result.exit_code, result.stderr) == (0, "")
+    with Image.open("plain.png") as plain, Image.open("labelled.png") as labelled:
+        margin = labelled.width - plain.width
+        assert labelled.height == plain.height
+        np.testing.assert_array_equal(np.asarray(labelled)[:, margin:], np.asarray(plain))
+        letters = np.asarray(labelled)[:, :margin] > 128
+    lines = np.array_split(letters[PADDING:], 3)
+    assert all(line.any() for line in lines)
+    assert not np.array_equal(lines[0], lines[2])  # they say different things
+
+
+def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeServer, here: Path) -> None:
+    result = run("traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", address=server.address)
+    assert result.exit_code == 0
+    assert result.stderr == "the images are too low for labels; give --scale 2 or more for them, or --no-labels\n"
+    cells("traversal.png", 3, 8, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dims", "6"], "'--dims': 6 is not among the dimensions of dcgan:3, 0 .. 5"),
+        (["--dims", "-1"], "'--dims': must be 1 .. 100 whole numbers from 0 on with commas between, not '-1'"),
+        (["--dims", "1,x"], "'--dims': must be 1 .. 100 whole numbers from 0 on with commas between, not '1,x'"),
+        (["--dims", ""], "'--dims': must be 1 .. 100 whole numbers"),
+        (["--dims", ",".join(["1"] * 101)], "'--dims': must be 1 .. 100 whole numbers"),
+        (["--values", "nan"], "'--values': must be 1 .. 100 numbers with commas between, not 'nan'"),
+        (["--values", "1,,2"], "'--values': must be 1 .. 100 numbers with commas between, not '1,,2'"),
+        (["--values", "1e99"], "'--values': must be 1 .. 100 numbers"),
+        (["--n", "0"], "'--n': must be a whole number in 1 .. 1000, not '0'"),
+        (["--seed", "1", "--latents", "mine.npy"], "--seed and --latents: give one of them"),
+        (["--latents", "no.npy"], "no.npy: cannot be read (No such file or directory); name another file"),
+        (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, and dcgan:3 takes 6; give others"),
+        (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3; ask for no more"),
+        (["--out", "a.gif"], "'--out': a.gif: has no known image extension; use one of .png"),
+        (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; end the name so"),
+        (
+            ["--n", "1000", "--values", ",".join(["1"] * 100)],
+            "--out: 500000 images of 3x4 are too many for one",
+        ),
+        (["--model", "a2b"], "--model: 'a2b' makes no images from latents; 'ganclient models' lists those that do"),
+        (["--model", "nope"], "no model 'nope' is served; served are: a2b, dcgan"),
+        (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    server: FakeServer, here: Path, arguments: list[str], message: str
+) -> None:
+    np.save("mine.npy", np.zeros((2, 6), np.float32))
+    np.save("wide.npy", np.zeros((2, 7), np.float32))
+    result = run("traverse", "--model", "dcgan", *arguments, address=server.address)
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+    assert sorted(path.name for path in here.iterdir()) == ["mine.npy", "wide.npy"]
+
+
+def test_latents_of_a_distribution_that_the_client_cannot_draw_are_said_so(server: FakeServer, here: Path) -> None:
+    server.models = [model(latent_distribution="uniform")]
+    result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
+    assert result.exit_code == 2
+    assert "this client cannot draw the 'uniform' latents of 'dcgan'; update it, or give --latents" in error_of(result)
+
+
+def test_trouble_of_the_server_is_one_line(server: FakeServer, here: Path) -> None:
+    server.failures.append((grpc.StatusCode.INTERNAL, "oh\nno"))
+    result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
+    assert result.exit_code == 1
+    assert "oh no" in error_of(result)
+    assert list(here.iterdir()) == []
