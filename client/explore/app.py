@@ -1,0 +1,182 @@
+"""The page: which model, the banners, and the panels. Follows the server as it goes, comes back and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import gradio as gr
+
+from client.errors import InvalidRequest
+from client.explore.compare_panel import ComparePanel
+from client.explore.explorer import Explorer
+from client.explore.figures import line_of_error, line_of_text
+from client.explore.guard import Guard, Handler, WithBanner
+from client.explore.morph_panel import MorphPanel
+from client.explore.samples_panel import SamplesPanel
+from client.explore.sheet_panel import SheetPanel
+from client.explore.sliders import nothing_to_move
+from client.explore.tab import MAX_DIMENSIONS, Tab
+from client.explore.translate_panel import TranslatePanel
+from client.explore.watch import Served, gone, key_of
+from client.model_info import ModelInfo
+from client.walks import spread_dimensions
+
+MAX_TABS: Final = 64  # of the browser, whose state is kept
+
+_CHECK_EVERY_S: Final = 2.0
+_USUAL_DIMENSIONS: Final = (5, 25, 45, 65, 85)
+_PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a tab of the browser knows of the server."""
+
+    troubles: int | None = None
+    keys: tuple[str, ...] = ()
+
+
+class Page:
+    """Builds the page.
+
+    Args:
+        explorer: makes the pictures.
+    """
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+        with gr.Blocks(analytics_enabled=False, title="ganserve explorer", delete_cache=(600, 3600)) as self.blocks:
+            self._build()
+        self.blocks.state_session_capacity = MAX_TABS
+
+    def _build(self) -> None:
+        tab, seen = gr.State(Tab()), gr.State(_Seen())
+        returns = gr.Number(0, visible="hidden")  # how often the server came back; a State tells nobody that it changed
+        with gr.Row():
+            pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
+            refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=110)
+        about = gr.HTML(elem_id="about", apply_default_css=False)
+        server_banner = gr.HTML(elem_id="server-banner", apply_default_css=False)
+        banner = gr.HTML(elem_id="banner", apply_default_css=False)
+        guard = Guard(self._explorer.watch, banner, server_banner)
+        with gr.Tabs(selected="explore", elem_id="tabs") as tabs:
+            panels = [gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") for name in _PANELS]
+            with panels[0]:
+                samples = SamplesPanel(self._explorer, guard, pick, tab)
+            with panels[1]:
+                morph = MorphPanel(self._explorer, guard, tab, samples)
+            with panels[2]:
+                sheet = SheetPanel(self._explorer, guard, pick)
+            with panels[3]:
+                compare = ComparePanel(self._explorer, guard, pick)
+            with panels[4]:
+                translate = TranslatePanel(self._explorer, guard, pick)
+        watched: dict[str, Any] = {
+            "inputs": [pick, compare.other, seen, returns],
+            "outputs": [pick, compare.other, seen, returns, server_banner],
+            "queue": False,
+            "show_progress": "hidden",
+        }
+        self.blocks.load(self._look_now, **watched)
+        refresh.click(self._look_now, **watched)
+        gr.Timer(_CHECK_EVERY_S).tick(self._look, **watched)
+        made = [tab, samples.samples, samples.picture, samples.note, *samples.sliders]
+        made += [morph.ends, morph.picture, morph.strip, sheet.sheet]
+        fields = [tabs, about, samples.dimensions, sheet.dimensions]
+        pick.change(
+            guard(self._picked(samples)),
+            [pick, samples.seed, samples.count],
+            guard.outputs([*fields, *made]),
+            show_progress="hidden",
+        )
+        panels[1].select(**morph.ends_event)
+        again = returns.change(**samples.move_event | {"fn": guard(self._again(samples))})
+        again.success(
+            **translate.event | {"fn": guard(self._if_translator(translate))},
+            trigger_mode="multiple",
+        )
+
+    def _look_now(self, *arguments: Any) -> tuple[Any, ...]:
+        self._explorer.watch.look(now=True)
+        return self._look(*arguments)
+
+    def _look(self, key: str | None, other_key: str | None, seen: _Seen, returns: float) -> tuple[Any, ...]:
+        """What the server serves now, in the lists; the selected models stay selected even if they are gone."""
+        served = self._explorer.watch.look()
+        keys = tuple(map(key_of, served.models))
+        if served.trouble:
+            return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)
+        generators = [key_of(model) for model in served.models if model.task == "generate"]
+        key = key or next(iter([*generators, *keys]), None)
+        listed = gr.skip() if keys == seen.keys and key else _choices(keys, key)
+        other_key = other_key or next((other for other in generators if other != key), key)
+        beside = (
+            gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
+        )
+        returned = returns + (seen.troubles not in (None, served.troubles))
+        return listed, beside, _Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
+
+    def _picked(self, samples: SamplesPanel) -> Handler:
+        """Fills the page for another model, in one event: of a chain of events Gradio drops links."""
+
+        def picked(key: str | None, seed: str, count: object) -> tuple[Any, ...]:
+            if not key:
+                return ()
+            model = self._explorer.watch.find(key)
+            translates = model.task == "translate"
+            dimensions = "" if translates else ", ".join(map(str, usual_dimensions(model.latent_dim)))
+            fields = gr.update(selected="translate" if translates else "explore"), line_of_text(_about(model))
+            sampled: tuple[Any, ...] = (Tab(), "", "", "", *nothing_to_move())
+            trouble = ""
+            if not translates:
+                try:
+                    sampled = samples.sample(key, seed, count, dimensions)
+                except InvalidRequest as error:  # a field cannot be read; nothing of the other model may stay
+                    trouble = str(error)
+            return WithBanner((*fields, dimensions, dimensions, *sampled, "", "", "", ""), trouble)
+
+        return picked
+
+    def _again(self, samples: SamplesPanel) -> Handler:
+        def move(tab: Tab, *positions: Any) -> tuple[Any, ...]:
+            served = self._explorer.watch.look()
+            is_there = any(key_of(model) == tab.key for model in served.models)
+            return samples.move(tab, *positions) if is_there and tab.anchor is not None else ()
+
+        return move
+
+    def _if_translator(self, translate: TranslatePanel) -> Handler:
+        def again(key: str | None, path: str | None) -> tuple[Any, ...]:
+            is_wanted = path and self._explorer.watch.find(key or "").task == "translate"
+            return translate.translate(key or "", path) if is_wanted else ()
+
+        return again
+
+
+def usual_dimensions(latent_dim: int) -> list[int]:
+    """The dimensions that the page begins with: those of `ganclient traverse`."""
+    fit = latent_dim > _USUAL_DIMENSIONS[-1]
+    return list(_USUAL_DIMENSIONS) if fit else spread_dimensions(latent_dim, min(MAX_DIMENSIONS, 5))
+
+
+def _choices(keys: Sequence[str], value: str | None) -> Any:
+    extra = [] if value is None or value in keys else [value]  # Gradio raises for a value that is not among them
+    return gr.update(choices=[*keys, *extra], value=value)
+
+
+def _missing(key: str | None, served: Served) -> str:
+    if not key:
+        return "The server serves no model; load one, and it appears here."
+    return "" if any(key_of(model) == key for model in served.models) else gone(key, served.models)
+
+
+def _about(model: ModelInfo) -> str:
+    taken = (
+        f"{model.input_width}x{model.input_height}x{model.input_channels} pictures"
+        if model.task == "translate"
+        else f"latents of {model.latent_dim}"
+    )
+    trained = " on ".join(part for part in (model.kind, model.dataset) if part) or "imported"
+    return f"{trained}; {taken} to {model.width}x{model.height}x{model.channels}; {model.backend} on {model.device}"

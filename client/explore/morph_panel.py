@@ -1,0 +1,114 @@
+"""The Morph tab: from latent A to latent B."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from client import walks
+from client.errors import InvalidRequest
+from client.explore.commands_text import file_stem
+from client.explore.explorer import Explorer
+from client.explore.fields import value_from, whole_number_from
+from client.explore.figures import figure, plain_picture, png_of, side_by_side
+from client.explore.guard import Guard
+from client.explore.samples_panel import SamplesPanel
+from client.explore.tab import Tab
+from client.image_output import image_grid
+from client.model_info import ModelInfo
+
+MAX_STEPS: Final = 64
+
+_SPHERICAL: Final = "spherical"
+
+
+class MorphPanel:
+    """Builds the panel where it is made; its events call the SDK.
+
+    Args:
+        explorer: makes the pictures.
+        guard: of the events.
+        tab: the state of the tab.
+        samples_panel: where A and B come from.
+    """
+
+    def __init__(self, explorer: Explorer, guard: Guard, tab: gr.State, samples_panel: SamplesPanel) -> None:
+        self._explorer = explorer
+        self._samples_panel = samples_panel
+        gr.Markdown("A and B are the first two samples, until you keep others in the Explore tab.")
+        self.ends = gr.HTML(elem_id="ends", apply_default_css=False)
+        self.way = gr.Radio([_SPHERICAL, "linear"], value=_SPHERICAL, label="Way", elem_id="way")
+        self.fraction = gr.Slider(0, 1, 0.5, step=0.01, label="From A (0) to B (1)", buttons=[], elem_id="fraction")
+        self.picture = gr.HTML(elem_id="morph", apply_default_css=False)
+        with gr.Row():
+            steps = gr.Number(9, label="Steps", precision=0, elem_id="steps")
+            strip = gr.Button("Make a strip", elem_id="make-strip")
+        self.strip = gr.HTML(elem_id="strip", apply_default_css=False)
+        move: dict[str, Any] = {
+            "fn": guard(self._move),
+            "inputs": [tab, self.way, self.fraction],
+            "outputs": guard.outputs([self.picture]),
+            "preprocess": False,
+            "queue": False,
+            "show_progress": "hidden",
+        }
+        self.fraction.input(**move, trigger_mode="always_last")
+        self.way.input(**move)
+        self.ends_event: dict[str, Any] = {
+            "fn": guard(self._show_ends),
+            "inputs": [tab, self.way, self.fraction],
+            "outputs": guard.outputs([self.ends, self.picture, self.strip]),
+            "preprocess": False,
+            "show_progress": "hidden",
+        }
+        for index, button in enumerate((samples_panel.keep_a, samples_panel.keep_b)):
+            keep = guard(partial(self._keep, index))
+            kept = button.click(
+                keep, [tab, *samples_panel.sliders], guard.outputs([tab]), preprocess=False, queue=False
+            )
+            kept.success(**self.ends_event, trigger_mode="multiple")
+        strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]))
+
+    def _keep(self, index: int, tab: Tab, *positions: Any) -> tuple[Any, ...]:
+        _, latent = self._samples_panel.latent(tab, positions)
+        ends = np.stack([latent, latent]) if tab.ends is None else tab.ends.copy()
+        ends[index] = latent
+        return (replace(tab, ends=ends),)
+
+    def _show_ends(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
+        """Shows A, B and what lies between."""
+        model, ends = self._found(tab)
+        pair = [plain_picture(file, name) for file, name in zip(self._explorer.files(model, ends), "AB", strict=True)]
+        return side_by_side(pair), *self._move(tab, method, fraction), ""
+
+    def _move(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
+        model, ends = self._found(tab)
+        latent = _between(method)(ends[0], ends[1], [value_from("from A to B", fraction)])
+        stem = file_stem(model, "morph")
+        command = self._explorer.commands.latents(model, f"{stem}.npy", f"{stem}.png")
+        [file] = self._explorer.files(model, latent)
+        return (figure(file, stem, "between A and B", command, latent),)
+
+    def _strip(self, tab: Tab, method: str, steps_text: object) -> tuple[Any, ...]:
+        model, ends = self._found(tab)
+        steps = whole_number_from("steps", steps_text, 2, MAX_STEPS)
+        latents = walks.walk(ends, steps, "spherical" if method == _SPHERICAL else "linear")
+        images = self._explorer.pixels(model, latents)
+        stem = file_stem(model, "strip")
+        command = self._explorer.commands.interpolate(model, f"{stem}.npy", steps, method != _SPHERICAL, f"{stem}.png")
+        return (figure(png_of(image_grid(images, steps)), stem, "the way from A to B", command, ends),)
+
+    def _found(self, tab: Tab) -> tuple[ModelInfo, NDArray[np.float32]]:
+        if tab.ends is None:
+            raise InvalidRequest("A and B: there are none yet; press Sample in the Explore tab first")
+        return self._explorer.find(tab.key), tab.ends
+
+
+def _between(method: str) -> Callable[..., NDArray[np.float32]]:
+    return walks.spherical if method == _SPHERICAL else walks.linear

@@ -1,0 +1,119 @@
+"""Answers the browser: on this machine alone, and with nothing from other hosts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from client.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from client.explore.explorer import Explorer
+
+HOST: Final = "127.0.0.1"
+
+_MAX_UPLOAD: Final = "256mb"  # the panel itself refuses much less, with a line that says so
+# Gradio's own scripts are inline and compile templates; whatever they name on another host is not fetched.
+_POLICY: Final = (
+    b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; form-action 'self'"
+)
+
+
+class _OwnHostOnly:
+    """Tells the browser to fetch nothing from other hosts.
+
+    Args:
+        app: what makes the answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), (b"content-security-policy", _POLICY)]
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+def listening_socket(port: int) -> socket.socket:
+    """A socket of this machine alone; port 0 takes a free one.
+
+    Raises:
+        InvalidRequest: the port is taken, or not ours to take.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((HOST, port))
+    except OSError as error:
+        sock.close()
+        raise InvalidRequest(
+            f"--port: {port} cannot be used ({error.strerror}); name another, or 0 for a free one"
+        ) from error
+    return sock
+
+
+def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Server:
+    """What answers the browser; `run(sockets=[...])` it.
+
+    Args:
+        explorer: makes the pictures.
+        ready: called when the page can be opened.
+
+    Raises:
+        InvalidRequest: Gradio is not installed.
+    """
+    try:
+        import fastapi
+        import gradio as gr
+        import uvicorn
+    except ImportError as error:
+        raise InvalidRequest(
+            "the explorer needs Gradio, which is not installed: pip install 'ganserve[explore]'"
+        ) from error
+    from client.explore.app import Page
+
+    # How many events pass between Gradio's statistics of its queue, which nobody reads here: never.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                ready()
+
+    app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    app.add_middleware(_OwnHostOnly)
+    folder = Path(__file__).parent
+    gr.mount_gradio_app(
+        app,
+        Page(explorer).blocks,
+        path="/",
+        server_name=HOST,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=_MAX_UPLOAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        css=(folder / "page.css").read_text(),
+        head=f"<script>{(folder / 'page.js').read_text()}</script>",
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # At Ctrl-C uvicorn would log a traceback as an error for each page that is still open.
+    config = uvicorn.Config(app, host=HOST, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
+    return Server(config)

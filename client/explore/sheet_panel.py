@@ -1,0 +1,56 @@
+"""The Traversal tab: single dimensions of a few latents set to chosen values."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import gradio as gr
+
+from client import walks
+from client.explore.commands_text import file_stem
+from client.explore.explorer import Explorer
+from client.explore.fields import dimensions_from, seed_from, values_from, whole_number_from
+from client.explore.figures import figure, png_of
+from client.explore.guard import Guard
+from client.image_output import image_grid, labelled_lines
+
+MAX_LATENTS: Final = 32
+MAX_LINES_EACH: Final = 16  # dimensions, and values
+
+
+class SheetPanel:
+    """Builds the panel where it is made; its events call the SDK.
+
+    Args:
+        explorer: makes the pictures.
+        guard: of the events.
+        pick: the picked model.
+    """
+
+    def __init__(self, explorer: Explorer, guard: Guard, pick: gr.Dropdown) -> None:
+        self._explorer = explorer
+        with gr.Row():
+            self.dimensions = gr.Textbox(label="Dimensions", elem_id="sheet-dimensions", max_lines=1)
+            values = gr.Textbox("-3, 0, 3", label="Values", elem_id="sheet-values", max_lines=1)
+            seed = gr.Textbox("0", label="Seed", elem_id="sheet-seed", max_lines=1)
+            count = gr.Number(8, label="Latents", precision=0, elem_id="sheet-count")
+            make = gr.Button("Make the sheet", variant="primary", elem_id="make-sheet")
+        self.sheet = gr.HTML(elem_id="sheet", apply_default_css=False)
+        inputs = [pick, self.dimensions, values, seed, count]
+        make.click(guard(self._make), inputs, guard.outputs([self.sheet]))
+
+    def _make(
+        self, key: str, dimensions_text: str, values_text: str, seed_text: str, count_text: object
+    ) -> tuple[Any, ...]:
+        model = self._explorer.find(key)
+        dimensions = dimensions_from(dimensions_text, model.latent_dim, MAX_LINES_EACH)
+        values = values_from(values_text, MAX_LINES_EACH)
+        seed, count = seed_from(seed_text), whole_number_from("latents", count_text, 1, MAX_LATENTS)
+        self._explorer.check_size(model, len(dimensions) * len(values) * count)
+        latents = walks.traversal(self._explorer.latents(model, seed, count), dimensions, values)
+        images = self._explorer.pixels(model, latents)
+        stem = file_stem(model, "traversal")
+        command = self._explorer.commands.traverse(model, count, seed, dimensions, values, f"{stem}.png")
+        labels = [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]
+        sheet = labelled_lines(image_grid(images, count), labels)
+        return (figure(png_of(sheet), stem, "the traversal sheet", command, latents),)

@@ -1,0 +1,116 @@
+"""Whether the server is there and what it serves, asked at most once in a while however many pages are open."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from client.errors import DeadlineExceeded, GanClientError, ServerUnreachable, UnknownModel
+from client.model_info import ModelInfo
+from client.sdk import GanClient
+
+_MAX_AGE_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the server said when it was asked last.
+
+    Attributes:
+        models: that can be explored, sorted; the last ones heard of while the server is gone.
+        trouble: why the server does not answer, as one line; empty if it does.
+        troubles: how many times it began not to answer.
+    """
+
+    models: tuple[ModelInfo, ...] = ()
+    trouble: str = ""
+    troubles: int = 0
+
+
+class Watch:
+    """Asks for the list of models; safe to share between threads.
+
+    Args:
+        client: with a deadline short enough to wait for.
+        max_age_s: for how long an answer is good.
+    """
+
+    def __init__(self, client: GanClient, max_age_s: float = _MAX_AGE_S) -> None:
+        self._client = client
+        self._max_age_s = max_age_s
+        self._asking = threading.Lock()
+        self._asked_s = -float("inf")
+        self._served = Served()
+
+    def look(self, *, now: bool = False) -> Served:
+        """What is served; asks the server if the last answer is too old, or with `now` in any case.
+
+        While one thread asks, the others go on with the last answer, unless they want one `now`.
+        """
+        if now or time.monotonic() - self._asked_s > self._max_age_s:
+            if not self._asking.acquire(blocking=now):
+                return self._served
+            try:
+                self._ask()
+            finally:
+                self._asking.release()
+        return self._served
+
+    def failed(self, error: GanClientError) -> Served:
+        """Notes that the server could not be reached just now; it is asked again at the next look."""
+        self._note(error)
+        self._asked_s = -float("inf")
+        return self._served
+
+    def find(self, key: str) -> ModelInfo:
+        """The model called NAME:VERSION, as `key_of` names it.
+
+        Raises:
+            UnknownModel: it is not served, or nothing is picked.
+            ServerUnreachable: the server does not answer.
+        """
+        for now in (False, True):
+            served = self.look(now=now)
+            if served.trouble:
+                raise ServerUnreachable(served.trouble)
+            for model in served.models:
+                if key_of(model) == key:
+                    return model
+        raise UnknownModel(gone(key, served.models) if key else "no model is picked; pick one above")
+
+    def _ask(self) -> None:
+        try:
+            models = self._client.models()
+        except GanClientError as error:
+            self._note(error)
+        else:
+            known = [model for model in models if model.task != "unknown"]
+            listed = tuple(sorted(known, key=lambda model: (model.name, model.version)))
+            self._served = Served(listed, "", self._served.troubles)
+        self._asked_s = time.monotonic()
+
+    def _note(self, error: GanClientError) -> None:
+        before = self._served
+        self._served = Served(before.models, _trouble(error), before.troubles + (not before.trouble))
+
+
+def key_of(model: ModelInfo) -> str:
+    """What the page calls a model of one version: NAME:VERSION."""
+    return f"{model.name}:{model.version}"
+
+
+def gone(key: str, models: tuple[ModelInfo, ...]) -> str:
+    """The line for a picked model that is no longer served."""
+    name = key.rpartition(":")[0]
+    others = [key_of(model) for model in models if model.name == name] or [key_of(model) for model in models]
+    if not others:
+        return f"{key} is no longer served, nor is any other model; load one, and it appears here"
+    return f"{key} is no longer served; pick another model: {', '.join(others[:8])}"
+
+
+def _trouble(error: GanClientError) -> str:
+    if isinstance(error, ServerUnreachable | DeadlineExceeded):
+        return f"The server is gone: {error}. This page goes on by itself as soon as it is back."
+    return f"The server does not say what it serves: {error}."

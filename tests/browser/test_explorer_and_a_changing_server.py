@@ -1,0 +1,89 @@
+"""The explorer while the server goes, comes back, and serves other models."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.browser.conftest import OpenPage, explorer_of
+from tests.client.fake_server import FakeServer, model
+from tests.end_to_end.conftest import running_server
+from tests.server.tiny_bundles import publish_tiny_bundle
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def close(page: Page) -> None:
+    assert page.locator("#banner .banner, .toast-body").count() == 0
+    page.close()
+
+
+def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(
+    browser: object, open_page: OpenPage, tmp_path: Path
+) -> None:
+    publish_tiny_bundle(tmp_path, "alpha", latent_dim=8, shape=(1, 16, 16))
+    address = f"127.0.0.1:{free_port()}"
+    with explorer_of(address) as url:
+        page = open_page(url)
+        gone = page.locator("#server-banner .banner", has_text=f"The server is gone: no server is ready at {address}")
+        gone.wait_for()  # there never was one
+        with running_server(tmp_path, "--address", address):
+            gone.wait_for(state="detached")
+            page.wait_for_selector("#picture img")  # without a click
+        gone.wait_for()
+        before = page.locator("#picture img").get_attribute("src")
+        with page.expect_response(lambda response: "predict" in response.url):
+            page.locator("#dimension-1 input[type=number]").fill("3")
+        assert page.locator("#picture img").get_attribute("src") == before
+        with running_server(tmp_path, "--address", address):
+            gone.wait_for(state="detached")
+            # The slider was moved meanwhile; the picture follows by itself.
+            page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=before)
+        close(page)
+
+
+def test_a_model_that_is_unloaded_and_one_that_appears(browser: object, open_page: OpenPage) -> None:
+    fake = FakeServer()
+    fake.models = [model(version=1, latent_dim=100)]
+    with ExitStack() as stack:
+        stack.enter_context(fake.serve())
+        page = open_page(stack.enter_context(explorer_of(fake.address)))
+        page.wait_for_selector("#picture img")
+        fake.models = [model(version=2, latent_dim=100)]
+        gone = page.locator(
+            "#server-banner .banner", has_text="dcgan:1 is no longer served; pick another model: dcgan:2"
+        )
+        gone.wait_for()
+        page.click("#sample")
+        page.locator("#banner .banner", has_text="dcgan:1 is no longer served").wait_for()
+        page.click("#model input")
+        page.get_by_role("option", name="dcgan:2").click()
+        gone.wait_for(state="detached")
+        page.locator("#picture code", has_text="--version 2").wait_for()
+        assert page.locator("#banner .banner").count() == 0
+        fake.models = []
+        page.locator("#server-banner .banner", has_text="dcgan:2 is no longer served, nor is any other").wait_for()
+        close(page)
+
+
+def test_a_name_that_is_code_is_shown_as_text(browser: object, open_page: OpenPage) -> None:
+    name = "<b onclick=x>${window.hacked=1}{{value}}"
+    fake = FakeServer()
+    fake.models = [model(name, version=1, latent_dim=100, dataset="<img src=x onerror=window.hacked=1>")]
+    with fake.serve(), explorer_of(fake.address) as url:
+        page = open_page(url)
+        page.wait_for_selector("#picture img")
+        assert name in page.locator("#picture code").inner_text()
+        assert "onerror" in page.locator("#about").inner_text()
+        assert page.evaluate("window.hacked") is None
+        close(page)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.__main__ import cli
+from client.explore.commands_text import Commands, file_stem
+from client.model_info import ModelInfo, models_from
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import model
+
+[DCGAN] = models_from(pb.ListModelsResponse(models=[model()]))
+COMMANDS = Commands(("--address", "127.0.0.1:9"))
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+
+
+def texts(of: ModelInfo) -> list[str]:
+    return [
+        COMMANDS.grid(of, 9, 2**64 - 1, 3, "a.png"),
+        COMMANDS.latents(of, "-a.npy", "a.png"),
+        COMMANDS.interpolate(of, "a.npy", 9, True, "a.png"),
+        COMMANDS.traverse(of, 8, 0, [5, 3], [-3, 0.25], "a.png"),
+        COMMANDS.translate(of, "my picture.png", "out"),
+    ]
+
+
+def parsed(text: str) -> dict[str, object]:
+    """The flags of a command as click reads them, without running it."""
+    program, name, *arguments = shlex.split(text)
+    assert program == "ganclient"
+    return cli.commands[name].make_context(name, arguments).params
+
+
+@given(NAMES)
+def test_a_shell_and_the_command_line_read_them_as_meant(name: str) -> None:
+    for text in texts(replace(DCGAN, name=name)):
+        flags = parsed(text)
+        assert flags["model"] == name
+        assert (flags["version"], flags["address"]) == (3, "127.0.0.1:9")
+
+
+def test_numbers_and_files_arrive(tmp_path: object) -> None:
+    grid, latents, interpolate, traverse, translate = map(parsed, texts(DCGAN))
+    assert (grid["n"], grid["seed"], grid["columns"]) == (9, 2**64 - 1, 3)
+    assert latents["file"] == "./-a.npy"
+    assert (interpolate["latents"], interpolate["steps"], interpolate["linear"]) == ("a.npy", 9, True)
+    assert (traverse["dims"], traverse["values"], traverse["n"]) == ([5, 3], [-3.0, 0.25], 8)
+    assert translate["files_or_folders"] == ("my picture.png",)
+    assert translate["resize"] is True
+
+
+@given(NAMES)
+def test_file_names_are_safe_whatever_a_server_calls_its_models(name: str) -> None:
+    stem = file_stem(replace(DCGAN, name=name), "picture")
+    assert stem.endswith("-3-picture")
+    assert stem == shlex.quote(stem)
+    assert not stem.startswith((".", "-"))
+    assert "/" not in stem
+
+
+def test_a_command_that_click_would_refuse_is_noticed() -> None:
+    with pytest.raises(click.UsageError):
+        parsed("ganclient grid --model dcgan --n 0")

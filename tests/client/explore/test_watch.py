@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from client import GanClient
+from client.errors import ServerUnreachable, UnknownModel
+from client.explore.watch import Watch, gone, key_of
+from tests.client.fake_server import FakeServer, model, translator
+
+
+@pytest.fixture
+def watch(server: FakeServer) -> Iterator[Watch]:
+    with GanClient(server.address, timeout_s=5) as client:
+        yield Watch(client, max_age_s=1000)
+
+
+def test_one_answer_is_good_for_many_looks(server: FakeServer, watch: Watch) -> None:
+    keys = [[key_of(found) for found in watch.look().models] for _ in range(5)]
+    assert keys == [["a2b:5", "dcgan:3"]] * 5
+    assert server.list_calls == 1
+    watch.look(now=True)
+    assert server.list_calls == 2
+
+
+def test_models_for_newer_clients_are_left_out(server: FakeServer, watch: Watch) -> None:
+    server.models = [model(), model("sounds", 2, task=7)]
+    assert [key_of(found) for found in watch.look().models] == ["dcgan:3"]
+
+
+def test_a_model_that_came_since_is_found(server: FakeServer, watch: Watch) -> None:
+    watch.look()
+    server.models.append(model("new", 1))
+    assert watch.find("new:1").name == "new"
+
+
+def test_a_model_that_went_is_named_with_those_that_are_there(server: FakeServer, watch: Watch) -> None:
+    with pytest.raises(UnknownModel, match=r"^dcgan:1 is no longer served; pick another model: dcgan:3$"):
+        watch.find("dcgan:1")
+    server.models = []
+    with pytest.raises(UnknownModel, match="nor is any other model"):
+        watch.find("dcgan:1")
+    with pytest.raises(UnknownModel, match="no model is picked"):
+        watch.find("")
+    assert gone("x:1", watch.look().models).startswith("x:1 is no longer served")
+
+
+def test_a_server_that_is_gone_and_comes_back_was_in_trouble_once() -> None:
+    fake = FakeServer()
+    with fake.serve():
+        address = fake.address
+        client = GanClient(address, timeout_s=5)
+        watch = Watch(client, max_age_s=0)
+        assert watch.look().troubles == 0
+    for _ in range(2):
+        seen = watch.look()
+        assert seen.trouble.startswith(f"The server is gone: no server is ready at {address}")
+        assert seen.troubles == 1
+        assert [key_of(found) for found in seen.models] == ["a2b:5", "dcgan:3"]  # those it had
+    with pytest.raises(ServerUnreachable, match="The server is gone"):
+        watch.find("dcgan:3")
+    with fake.serve(address):
+        assert watch.look() == watch.look()
+        assert (watch.look().trouble, watch.look().troubles) == ("", 1)
+    client.close()
+
+
+def test_a_failure_that_somebody_else_saw_counts_and_is_looked_into(server: FakeServer, watch: Watch) -> None:
+    watch.look()
+    assert watch.failed(ServerUnreachable("no server")).trouble.startswith("The server is gone: no server")
+    assert (watch.look().trouble, watch.look().troubles) == ("", 1)
+    assert server.list_calls == 2
+
+
+def test_an_answer_that_cannot_be_is_no_server_that_is_gone(server: FakeServer, watch: Watch) -> None:
+    server.models = [model(), translator(latent_dim=-4)]
+    assert watch.look().trouble.startswith("The server does not say what it serves: ")
