@@ -34,7 +34,8 @@ class AsyncGanClient:
     """Calls a ganserve server from an event loop; arguments, results and errors are those of `GanClient`.
 
     Each client belongs to one event loop. A call that is cancelled cancels its requests. Async iterators do so
-    when they are closed: leave a loop over one early with `contextlib.aclosing`.
+    when they are closed: leave a loop over one early with `contextlib.aclosing`. Latents are drawn on the event loop,
+    which stands still meanwhile: with a `first_row`, for as long as all rows before it take.
 
     Args:
         address: see `GanClient`.

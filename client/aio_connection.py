@@ -84,7 +84,11 @@ class AsyncConnection:
                 in_flight.add(call)
                 return call
             case Wait():
-                answer = await self._answer(step.handle)
+                try:
+                    answer = await self._answer(step.handle)
+                except GanClientError:
+                    in_flight.discard(step.handle)  # it has ended too, and would keep its request
+                    raise
                 in_flight.discard(step.handle)
                 return answer
             case Pause():
@@ -95,6 +99,11 @@ class AsyncConnection:
             return await call
         except grpc.RpcError as error:
             raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):  # only the request was cancelled, by `close`
+                raise InvalidRequest(CLOSED) from error
+            raise
 
     def _methods(self) -> Stubs:
         if self._closed:

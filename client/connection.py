@@ -118,9 +118,18 @@ class Connection:
         self.close()
 
     def _perform(self, step: Send | Wait, in_flight: set[Any]) -> Any:
-        if isinstance(step, Send):
-            return self._send(step.method, step.request, in_flight)
-        answer = self._answer(step.handle)
+        try:
+            if isinstance(step, Send):
+                return self._send(step.method, step.request, in_flight)
+            answer = self._answer(step.handle)
+        except GanClientError:
+            if isinstance(step, Wait):
+                in_flight.discard(step.handle)  # it has ended too, and would keep what it holds
+            raise
+        except ValueError as error:
+            if self._closed:  # by another thread, between two steps of this one
+                raise InvalidRequest(CLOSED) from error
+            raise
         in_flight.discard(step.handle)
         return answer
 
@@ -140,8 +149,6 @@ class Connection:
                 return handle.call(handle.request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata)
             return handle.result()
         except grpc.RpcError as error:
-            raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error
-        except ValueError as error:
-            if self._closed:  # by another thread
+            if self._closed and error.code() is grpc.StatusCode.CANCELLED:  # by another thread, not by the server
                 raise InvalidRequest(CLOSED) from error
-            raise
+            raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error

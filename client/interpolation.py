@@ -42,5 +42,10 @@ def interpolated(
         raise InvalidRequest(f"method: must be 'spherical' or 'linear', not {method!r:.60}")
     served = yield from catalog.find(model, version, "generate")
     anchors = [checked_anchor(name, at, served.latent_dim) for name, at in (("start", start), ("end", end))]
+    if served.latent_distribution not in ("normal", "") and not (np.ndim(start) and np.ndim(end)):
+        raise InvalidRequest(
+            f"start and end: this client cannot draw the {served.latent_distribution!r:.40} latents of {model!r};"
+            " update it, or give latents"
+        )
     latents = walk(np.stack(anchors), points, method, loop=loop)
     yield from generated(catalog, model, checked_rows(latents, None, None), version, Arrays("pixels"), ahead)

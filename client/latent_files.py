@@ -154,7 +154,7 @@ def _from_npy(file: IO[bytes], available_bytes: int) -> NDArray[Any]:
         raise InvalidRequest("is no .npy file, or a damaged one; save it again with numpy.save") from error
     if dtype.hasobject or dtype.kind not in "fiu" or dtype.itemsize > 16:
         raise InvalidRequest(f"must hold plain numbers, not {dtype!s:.60}; save it as float32")
-    if not 1 <= len(shape) <= 2 or not all(isinstance(size, int) and size > 0 for size in shape):
+    if not 1 <= len(shape) <= 2 or not all(type(size) is int and size > 0 for size in shape):
         raise InvalidRequest(f"must hold rows of latents, (rows, dim), not the shape {shape!s:.80}")
     count = math.prod(shape)
     if count > MAX_VALUES:

@@ -117,7 +117,9 @@ def _of_one_size(rows: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.flo
     size = 0
     for index, row in enumerate(rows):
         size = size or len(row)
-        if len(row) != size or not size:
+        if not len(row):
+            raise InvalidRequest(f"row {index} (the first is 0) holds no numbers; mend it, or leave it out")
+        if len(row) != size:
             raise InvalidRequest(
                 f"row {index} (the first is 0) has {len(row)} numbers, and row 0 has {size}; all must have as many"
             )

@@ -85,7 +85,8 @@ def _read(field: str, path: Path) -> bytes:
 
 def _check_roots(path: Path | None, roots: bytes) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii"))
+        # Other characters are in comments, between the certificates, which nobody reads; Python refuses them.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
         raise InvalidRequest(
             f"root_certificates: {path} holds no certificate that can be used; name a PEM file of certificates"

@@ -117,6 +117,8 @@ def traversal(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[fl
     settings = _finite("values", values, 1)
     if not len(rows) or not len(dimensions) or not len(settings):
         raise InvalidRequest("latents, dimensions and values: give at least one of each")
+    if any(isinstance(dimension, bool) or not isinstance(dimension, int | np.integer) for dimension in dimensions):
+        raise InvalidRequest("dimensions: must be whole numbers, counted from 0")
     outside = [dimension for dimension in dimensions if not 0 <= dimension < rows.shape[1]]
     if outside:
         raise InvalidRequest(

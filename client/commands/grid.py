@@ -9,14 +9,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from client.commands.latent_rows import MAX_IMAGES, check_picture_size, served_generator
 from client.commands.model_options import model_options, seed_option
 from client.commands.options import ConnectOptions, server_options, whole_number, writable_picture
 from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.image_output import image_grid, save_image
 from client.sdk import GanClient
-
-MAX_IMAGES = 10_000
 
 
 @click.command()
@@ -54,6 +53,7 @@ def grid(
     """Generates images and saves them as one picture, a grid."""
     seed = secrets.randbits(32) if seed is None else seed
     with connect.client() as client:
+        check_picture_size(served_generator(client, model, version), n)
         images, served_version = _fetch(client, model, n, seed, version)
     picture = image_grid(images, columns)
     save_image(picture, out)

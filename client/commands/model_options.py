@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -56,9 +57,14 @@ def seed_option(command: _Command) -> _Command:
 def served_names(
     task: Task | None = None,
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """What completes a model's name: the names that the server gives; none if it does not answer soon."""
+    """What completes a model's name: the names that the server gives; none if it does not answer soon.
+
+    A name that a shell would take for more than a word is left out: the line it lands on is about to be run.
+    """
 
     def complete(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        if ctx.params["address"] is None:  # what was typed is none
+            return []
         try:
             with connect_options(ctx.params | {"timeout_s": _COMPLETION_TIMEOUT_S}).client() as client:
                 served = client.models()
@@ -67,7 +73,7 @@ def served_names(
         help_of = {
             model.name: f"{model.kind or 'imported'}, {model.width}x{model.height}"
             for model in served
-            if task in (None, model.task)
+            if task in (None, model.task) and shlex.quote(model.name) == model.name
         }
         return [CompletionItem(name, help=text) for name, text in sorted(help_of.items()) if name.startswith(typed)]
 

@@ -92,8 +92,15 @@ class Page:
             show_progress="hidden",
         )
         panels[1].select(**morph.ends_event)
-        again = returns.change(**samples.move_event | {"fn": guard(self._again(samples))})
-        again.success(
+        moved = {"fn": guard(self._again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
+        returns.change(**samples.move_event | moved)
+        filled = returns.change(
+            guard(self._picked_meanwhile(samples)),
+            [pick, samples.seed, samples.count, tab],
+            guard.outputs([*fields, *made]),
+            show_progress="hidden",
+        )
+        filled.success(
             **translate.event | {"fn": guard(self._if_translator(translate))},
             trigger_mode="multiple",
         )
@@ -128,7 +135,7 @@ class Page:
             translates = model.task == "translate"
             dimensions = "" if translates else ", ".join(map(str, usual_dimensions(model.latent_dim)))
             fields = gr.update(selected="translate" if translates else "explore"), line_of_text(_about(model))
-            sampled: tuple[Any, ...] = (Tab(), "", "", "", *nothing_to_move())
+            sampled: tuple[Any, ...] = (Tab(key), "", "", "", *nothing_to_move())
             trouble = ""
             if not translates:
                 try:
@@ -139,10 +146,19 @@ class Page:
 
         return picked
 
+    def _picked_meanwhile(self, samples: SamplesPanel) -> Handler:
+        """Fills the page for the picked model if that was picked while the server was gone."""
+        picked = self._picked(samples)
+
+        def picked_meanwhile(key: str | None, seed: str, count: object, tab: Tab) -> tuple[Any, ...]:
+            is_missed = key and key != tab.key and _is_there(key, self._explorer.watch.look())
+            return picked(key, seed, count) if is_missed else ()
+
+        return picked_meanwhile
+
     def _again(self, samples: SamplesPanel) -> Handler:
-        def move(tab: Tab, *positions: Any) -> tuple[Any, ...]:
-            served = self._explorer.watch.look()
-            is_there = any(key_of(model) == tab.key for model in served.models)
+        def move(key: str | None, tab: Tab, *positions: Any) -> tuple[Any, ...]:
+            is_there = key == tab.key and _is_there(tab.key, self._explorer.watch.look())
             return samples.move(tab, *positions) if is_there and tab.anchor is not None else ()
 
         return move
@@ -169,7 +185,11 @@ def _choices(keys: Sequence[str], value: str | None) -> Any:
 def _missing(key: str | None, served: Served) -> str:
     if not key:
         return "The server serves no model; load one, and it appears here."
-    return "" if any(key_of(model) == key for model in served.models) else gone(key, served.models)
+    return "" if _is_there(key, served) else gone(key, served.models)
+
+
+def _is_there(key: str, served: Served) -> bool:
+    return any(key_of(model) == key for model in served.models)
 
 
 def _about(model: ModelInfo) -> str:

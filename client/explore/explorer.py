@@ -37,7 +37,8 @@ class Explorer:
         self.watch = watch
         self.commands = commands
         self._client = client
-        self._directions: OrderedDict[str, Directions] = OrderedDict()
+        # Not by name and version: another server may give them to another model.
+        self._directions: OrderedDict[ModelInfo, Directions] = OrderedDict()
         self._finding = threading.Lock()
 
     def find(self, key: str, task: str = "generate") -> ModelInfo:
@@ -112,7 +113,7 @@ class Explorer:
 
     def known_directions(self, model: ModelInfo) -> Directions | None:
         """The directions of a model if they were found before."""
-        return self._directions.get(key_of(model))
+        return self._directions.get(model)
 
     def find_directions(self, model: ModelInfo, progress: Callable[[float], object]) -> Directions:
         """The directions of a model, found now unless they were before; one model at a time.
@@ -122,12 +123,12 @@ class Explorer:
         """
         self.check_size(model, 1)
         with self._finding:
-            found = self._directions.get(key_of(model))
+            found = self._directions.get(model)
             if found is None:
                 found = strongest_directions(
                     lambda latents: self._parts(model, latents), model.latent_dim, progress=progress
                 )
-                self._directions[key_of(model)] = found
+                self._directions[model] = found
                 while len(self._directions) > _MAX_KEPT_DIRECTIONS:
                     self._directions.popitem(last=False)
             return found

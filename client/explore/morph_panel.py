@@ -65,6 +65,7 @@ class MorphPanel:
             "inputs": [tab, self.way, self.fraction],
             "outputs": guard.outputs([self.ends, self.picture, self.strip]),
             "preprocess": False,
+            "queue": False,  # waiting in it, it would come after moves of the slider, and undo them
             "show_progress": "hidden",
         }
         for index, button in enumerate((samples_panel.keep_a, samples_panel.keep_b)):

@@ -1,4 +1,4 @@
-"""Answers the browser: on this machine alone, and with nothing from other hosts."""
+"""Answers the browser: on this machine alone, with nothing from other hosts, and to no page of theirs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _POLICY: Final = (
 
 
 class _OwnHostOnly:
-    """Tells the browser to fetch nothing from other hosts.
+    """Tells the browser to fetch nothing from other hosts, and refuses what pages of other hosts send.
+
+    Gradio only keeps its answers from such pages: it takes what they send, uploads among it.
 
     Args:
         app: what makes the answers.
@@ -42,7 +44,20 @@ class _OwnHostOnly:
                 message["headers"] = [*message.get("headers", []), (b"content-security-policy", _POLICY)]
             await send(message)
 
+        if _is_foreign(scope):
+            from starlette.responses import PlainTextResponse
+
+            refusal = PlainTextResponse("the explorer takes nothing from the pages of others", status_code=403)
+            await refusal(scope, receive, send_with_policy)
+            return
         await self._app(scope, receive, send_with_policy)
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Whether a request comes from a page that is not the explorer's; browsers say so of all that may change things."""
+    headers = dict(scope.get("headers", ()))
+    origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
+    return bool(origin) and origin.partition("://")[2] != host
 
 
 def listening_socket(port: int) -> socket.socket:
@@ -77,6 +92,7 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
         import fastapi
         import gradio as gr
         import uvicorn
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise InvalidRequest(
             "the explorer needs Gradio, which is not installed: pip install 'ganserve[explore]'"
@@ -95,6 +111,8 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     app.add_middleware(_OwnHostOnly)
+    # A page of another host whose name is made to mean this machine (DNS rebinding) still asks for that name.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
     folder = Path(__file__).parent
     gr.mount_gradio_app(
         app,

@@ -105,13 +105,13 @@ class GeneratorService:
 
     async def list_models(self, body: bytes, _: Call) -> bytes:
         """Answers a serialised ListModelsRequest with a serialised ListModelsResponse."""
-        async with self._parser.parsed(pb.ListModelsRequest, body):
+        async with self._parser.parsed_small(pb.ListModelsRequest, body):
             served = [self._model_message(model) for model in self._catalog.values()]
         return pb.ListModelsResponse(models=served).SerializeToString()
 
     async def describe_model(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised DescribeModelRequest with a serialised DescribeModelResponse."""
-        async with self._parser.parsed(pb.DescribeModelRequest, body) as request:
+        async with self._parser.parsed_small(pb.DescribeModelRequest, body) as request:
             model = self._find_model(request, call)
         return description_message(model, self._model_message(model)).SerializeToString()
 

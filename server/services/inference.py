@@ -103,7 +103,7 @@ class InferenceService:
 
     async def model_ready(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised ModelReadyRequest with a serialised ModelReadyResponse."""
-        async with self._parser.parsed(pb.ModelReadyRequest, body) as request:
+        async with self._parser.parsed_small(pb.ModelReadyRequest, body) as request:
             try:
                 ready = self._is_ready() and self._find(request.name, request.version, call).ready
             except (NotServed, Unavailable):
@@ -112,20 +112,20 @@ class InferenceService:
 
     async def model_metadata(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised ModelMetadataRequest with a serialised ModelMetadataResponse."""
-        async with self._parser.parsed(pb.ModelMetadataRequest, body) as request:
+        async with self._parser.parsed_small(pb.ModelMetadataRequest, body) as request:
             model = self._find(request.name, request.version, call)
         return _serialized(metadata_message(model, contract_of(model.card, self._config)))
 
     async def model_config(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised ModelConfigRequest with a serialised ModelConfigResponse."""
-        async with self._parser.parsed(pb.ModelConfigRequest, body) as request:
+        async with self._parser.parsed_small(pb.ModelConfigRequest, body) as request:
             model = self._find(request.name, request.version, call)
         config = config_message(model, contract_of(model.card, self._config), self._config)
         return _serialized(pb.ModelConfigResponse(config=config))
 
     async def model_statistics(self, body: bytes, call: Call) -> bytes:
         """Answers a serialised ModelStatisticsRequest with a serialised ModelStatisticsResponse; no name means all."""
-        async with self._parser.parsed(pb.ModelStatisticsRequest, body) as request:
+        async with self._parser.parsed_small(pb.ModelStatisticsRequest, body) as request:
             named = [self._find(request.name, request.version, call)] if request.name else self._catalog.values()
         return _serialized(pb.ModelStatisticsResponse(model_stats=[statistics_message(model) for model in named]))
 

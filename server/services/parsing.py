@@ -9,6 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from server.config import MESSAGE_OVERHEAD_BYTES
 from server.errors import InvalidRequest
 
 # Work on fewer bytes than this is done sooner than a thread takes it over.
@@ -42,6 +43,21 @@ class MessageParser:
                 request = await in_thread_if(large, kind.FromString, body)
             except DecodeError as error:
                 raise refuse_message(kind) from error
+            yield request
+
+    @asynccontextmanager
+    async def parsed_small(self, kind: type[_Request], body: bytes) -> AsyncIterator[_Request]:
+        """Like `parsed`, for requests that hold names alone: large ones are refused, as many would wait to be parsed.
+
+        Raises:
+            InvalidRequest: it is none of that kind, or too large for one.
+        """
+        if len(body) > MESSAGE_OVERHEAD_BYTES:
+            raise InvalidRequest(
+                f"the request has {len(body)} bytes, and a {kind.DESCRIPTOR.name} may have {MESSAGE_OVERHEAD_BYTES}:"
+                " send names alone"
+            )
+        async with self.parsed(kind, body) as request:
             yield request
 
 

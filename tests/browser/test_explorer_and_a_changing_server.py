@@ -52,6 +52,27 @@ def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(
         close(page)
 
 
+def test_a_model_that_was_picked_while_the_server_was_gone_is_shown_once_it_is_back(
+    browser: object, open_page: OpenPage, tmp_path: Path
+) -> None:
+    publish_tiny_bundle(tmp_path, "alpha", latent_dim=8, shape=(1, 16, 16))
+    publish_tiny_bundle(tmp_path, "beta", latent_dim=6, shape=(1, 16, 16), seed=1)
+    address = f"127.0.0.1:{free_port()}"
+    with explorer_of(address) as url:
+        page = open_page(url)
+        gone = page.locator("#server-banner .banner", has_text="The server is gone")
+        with running_server(tmp_path, "--address", address):
+            page.locator("#picture code", has_text="--model alpha").wait_for()
+        gone.wait_for()
+        page.click("#model input")
+        page.get_by_role("option", name="beta:1").click()
+        with running_server(tmp_path, "--address", address):
+            page.locator("#picture code", has_text="--model beta").wait_for()
+            page.locator("#about", has_text="latents of 6").wait_for()
+            assert page.locator("#samples code", has_text="--model beta").count() == 1
+        close(page)
+
+
 def test_a_model_that_is_unloaded_and_one_that_appears(browser: object, open_page: OpenPage) -> None:
     fake = FakeServer()
     fake.models = [model(version=1, latent_dim=100)]

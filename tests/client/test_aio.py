@@ -17,7 +17,7 @@ from client.requests import BUSY_PAUSES_S
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, encoded, pixels_of, rows_of
-from tests.client.test_in_flight import waits_for_three
+from tests.client.test_in_flight import alive, waits_for_three
 
 Code = grpc.StatusCode
 IMAGES = np.random.default_rng(1).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
@@ -187,6 +187,36 @@ async def test_a_closed_client_says_so(server: FakeServer) -> None:
         await client.models()
     with pytest.raises(InvalidRequest, match="closed"):
         await client.models()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+async def test_closing_a_client_ends_its_calls_and_cancels_no_task(server: FakeServer, channels: int) -> None:
+    loop, received, held = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def generate(request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
+        tell(loop, received)
+        held.wait(timeout=20)
+        return server.images_for(request)
+
+    server.generate_answer = generate
+    client = AsyncGanClient(server.address, timeout_s=20, channels=channels)
+    task = asyncio.create_task(client.generate("dcgan"))
+    await asyncio.wait_for(received.wait(), 20)
+    await client.close()
+    with pytest.raises(InvalidRequest, match="this client is closed"):
+        await task
+    held.set()
+
+
+async def test_refused_requests_are_not_kept(
+    server: FakeServer, aio: AsyncGanClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.requests.BUSY_PAUSES_S", (0.0,) * 20)
+    async with aclosing(aio.generate_chunks("dcgan", seed=0, count=256 * 9)) as chunks:
+        await anext(chunks)
+        server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 15)
+        await anext(chunks)
+        assert alive(grpc.aio.UnaryUnaryCall) <= 2  # the one that was answered last, and one of the list of models
 
 
 async def test_a_client_that_was_never_used_can_be_closed() -> None:

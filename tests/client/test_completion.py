@@ -50,6 +50,17 @@ def test_nothing_is_offered_where_no_server_answers(monkeypatch: pytest.MonkeyPa
     assert completions("grid", "--model") == []
 
 
+@pytest.mark.parametrize("words", [["--address", "nonsense"], ["--address", ""], ["--address"]])
+def test_nothing_is_offered_for_an_address_that_is_none(words: list[str]) -> None:
+    assert completions("grid", *words, "--model") == []
+
+
+@pytest.mark.parametrize("name", ["a$(touch${IFS}b)", "a`b`", "a;b", "a b", "a>b", "~"])
+def test_no_name_is_offered_that_a_shell_would_run(name: str, served: FakeServer) -> None:
+    served.models.append(model(name))
+    assert completions("grid", "--address", served.address, "--model") == ["dcgan", "digits"]
+
+
 def test_a_token_file_that_is_not_there_breaks_no_completion(served: FakeServer) -> None:
     assert completions("grid", "--address", served.address, "--token-file", "missing", "--model") == []
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import itertools
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent import futures
 
 import grpc
 import numpy as np
@@ -25,6 +28,12 @@ Code = grpc.StatusCode
 def wide(server: FakeServer) -> Iterator[GanClient]:
     with GanClient(server.address, timeout_s=20, channels=3) as opened:
         yield opened
+
+
+def alive(kind: type) -> int:
+    """How many objects of that class there are in this process."""
+    gc.collect()
+    return sum(kind in type(found).__mro__ for found in gc.get_objects())
 
 
 def waits_for_three(server: FakeServer) -> None:
@@ -50,14 +59,14 @@ def test_as_many_requests_as_channels_are_on_their_way_and_images_keep_their_ord
 
 def test_answers_that_overtake_each_other_are_put_in_order(server: FakeServer, wide: GanClient) -> None:
     second_has_answered = threading.Event()
-    begun: list[int] = []
+    places = itertools.count(1)
 
     def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
-        begun.append(rows_of(request))
+        place = next(places)  # asked once: requests begin side by side
         response = server.images_for(request)
-        if len(begun) == 2:
+        if place == 2:
             assert second_has_answered.wait(timeout=20)
-        elif len(begun) == 3:
+        elif place == 3:
             second_has_answered.set()
         return response
 
@@ -120,6 +129,31 @@ def test_no_thread_is_left_after_the_client_is_closed(server: FakeServer) -> Non
         if "grpc" in thread.name or "channel" in thread.name:
             thread.join(timeout=20)
             assert not thread.is_alive(), thread
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_call_whose_client_is_closed_meanwhile_says_so(server: FakeServer, channels: int) -> None:
+    server.released.clear()
+    with futures.ThreadPoolExecutor(1) as pool, GanClient(server.address, timeout_s=20, channels=channels) as client:
+        call = pool.submit(client.generate, "dcgan", seed=0, count=3000)
+        assert server.received.wait(timeout=20)
+        client.close()
+        with pytest.raises(InvalidRequest, match="this client is closed"):
+            call.result(timeout=20)
+
+
+def test_refused_requests_are_not_kept(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.requests.BUSY_PAUSES_S", (0.0,) * 20)
+    with (
+        GanClient(server.address, timeout_s=20, channels=2) as client,
+        contextlib.closing(client.generate_chunks("dcgan", seed=0, count=256 * 9)) as chunks,
+    ):
+        next(chunks)
+        server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 15)
+        next(chunks)  # perhaps answered before the queue was full
+        next(chunks)
+        next(chunks)
+        assert alive(grpc.Future) <= 4  # two on their way, and what was answered last
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -121,6 +121,16 @@ def test_a_bad_address_in_the_environment_is_one_line() -> None:
     assert "GANSERVE_ADDRESS" in error_of(result)
 
 
+def test_a_grid_that_no_memory_holds_is_a_user_mistake_before_any_image_is_asked_for(
+    server: FakeServer, here: Path
+) -> None:
+    server.models = [model(height=2048, width=2048)]
+    result = run("grid", "--model", "dcgan", "--n", "10000", address=server.address)
+    assert result.exit_code == 2
+    assert error_of(result).startswith("Error: --out: 10000 images of 2048x2048 are too many for one picture;")
+    assert (server.requests, list(here.iterdir())) == ([], [])
+
+
 def test_an_unknown_model_is_a_user_mistake_and_the_served_ones_are_named(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "nope", address=server.address)
     assert result.exit_code == 2

@@ -93,6 +93,17 @@ def test_ways_that_cannot_be_are_refused(
     assert server.requests == []
 
 
+@pytest.mark.parametrize("ends", [(1, START), (START, 2), (1, 2)])
+def test_seeds_are_not_drawn_from_another_distribution_than_the_models(
+    server: FakeServer, client: GanClient, ends: tuple[Any, Any]
+) -> None:
+    server.models = [model(latent_distribution="uniform")]
+    with pytest.raises(InvalidRequest, match=r"cannot draw the 'uniform' latents of 'dcgan'; .* give latents"):
+        client.interpolate("dcgan", *ends)
+    assert server.requests == []
+    assert len(client.interpolate("dcgan", START, END)) == 8
+
+
 def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, client: GanClient) -> None:
     latents = latents_from_seed(0, 4, 6)
     sheet = client.traverse("dcgan", latents, dimensions=[1, 4], values=[-3, 0, 3])

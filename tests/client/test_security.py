@@ -33,6 +33,13 @@ def test_a_server_of_a_trusted_authority_is_reached(secure: FakeServer, certific
     assert models(secure, TlsOptions(certificates.roots, server_name=NAME)) == 2
 
 
+def test_comments_between_certificates_may_be_in_any_language(
+    secure: FakeServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    (tmp_path / "roots.pem").write_bytes("# Főtanúsítvány\n".encode() + certificates.roots.read_bytes())
+    assert models(secure, TlsOptions(tmp_path / "roots.pem")) == 2
+
+
 async def test_event_loops_reach_it_too(secure: FakeServer, certificates: Certificates) -> None:
     async with AsyncGanClient(secure.address, tls=TlsOptions(certificates.roots), token="abc") as client:
         assert len(await client.models()) == 2

@@ -171,6 +171,8 @@ def test_spread_dimensions_are_distinct_and_symmetric(latent_dim: int, count: in
         (lambda: walk([[1], [2]], 1 << 40), "anchors and steps: 1099511627776 latents of 1 are more than fit"),
         (lambda: traversal([[1, 2]], [2], [0]), r"dimensions: 2 is not among those of a latent of 2, 0 \.\. 1"),
         (lambda: traversal([[1, 2]], [-1], [0]), "dimensions: -1 is not among"),
+        (lambda: traversal([[1, 2]], [0.5], [0]), "dimensions: must be whole numbers"),  # type: ignore[list-item]
+        (lambda: traversal([[1, 2]], ["1"], [0]), "dimensions: must be whole numbers"),  # type: ignore[list-item]
         (lambda: traversal([[1, 2]], [], [0]), "at least one of each"),
         (lambda: traversal([[1, 2]], [0], [math.nan]), "values: must be finite"),
     ],

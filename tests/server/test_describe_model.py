@@ -89,6 +89,17 @@ async def test_a_model_that_is_not_served_is_not_found(stub: Any, model: str, ve
     assert (error.value.code(), error.value.details()) == (grpc.StatusCode.NOT_FOUND, message)
 
 
+@pytest.mark.parametrize("method", ["DescribeModel", "ListModels"])
+async def test_a_request_far_larger_than_names_is_refused_before_it_is_read(
+    server: Server, connect: Connect, method: str
+) -> None:
+    call: Any = connect(server).unary_unary(f"/ganserve.v1.Generator/{method}")
+    body = pb.DescribeModelRequest(model="x" * (1 << 20)).SerializeToString()  # to ListModels an unknown field
+    with pytest.raises(grpc.aio.AioRpcError, match=rf"and a {method}Request may have 65536: send names alone") as error:
+        await call(body, timeout=20)
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_model_whose_engine_broke_is_described_as_not_ready(
     server: Server, stub: Any, hold: Callable[[Server], HeldRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:

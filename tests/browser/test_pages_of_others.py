@@ -1,0 +1,47 @@
+"""What pages of other hosts get of the explorer: nothing."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator
+
+import pytest
+
+from tests.browser.conftest import explorer_of
+from tests.client.fake_server import FakeServer
+
+UPLOAD = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nA\r\n--x--\r\n'
+
+
+@pytest.fixture(scope="module")
+def port(browser: object) -> Iterator[int]:
+    fake = FakeServer()
+    with fake.serve(), explorer_of(fake.address) as url:
+        yield int(url.rstrip("/").rpartition(":")[2])
+
+
+def status_of(port: int, host: str, path: str = "/config", origin: str | None = None, body: bytes | None = None) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"Host": host, "Content-Type": "multipart/form-data; boundary=x"}
+    headers |= {} if origin is None else {"Origin": origin}
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_pages_of_this_machine_are_answered(port: int, name: str) -> None:
+    host = f"{name}:{port}"
+    assert status_of(port, host) == 200
+    assert status_of(port, host, "/gradio_api/upload", f"http://{host}", UPLOAD) == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info"])
+def test_a_name_that_is_made_to_mean_this_machine_is_refused(port: int, path: str) -> None:
+    assert status_of(port, f"other.example:{port}", path) == 400
+
+
+@pytest.mark.parametrize("origin", ["http://other.example", "null", "http://127.0.0.1:1", "https://127.0.0.1.other"])
+def test_what_another_page_sends_is_refused(port: int, origin: str) -> None:
+    assert status_of(port, f"127.0.0.1:{port}", "/gradio_api/upload", origin, UPLOAD) == 403

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from client import GanClient
+from client.explore import explorer as explorer_module
+from client.explore.commands_text import Commands
+from client.explore.directions import Directions
+from client.explore.explorer import Explorer
+from client.explore.watch import Watch
+from tests.client.fake_server import FakeServer, model
+
+
+def test_directions_are_kept_for_a_model_and_not_for_another_of_its_name_and_version(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_axes(_generate: object, latent_dim: int, *, progress: Callable[[float], object]) -> Directions:
+        progress(1.0)
+        return Directions(np.eye(latent_dim, dtype=np.float32)[:2], (0.6, 0.4), 1.0)
+
+    monkeypatch.setattr(explorer_module, "strongest_directions", first_axes)
+    with GanClient(server.address, timeout_s=5) as client:
+        explorer = Explorer(client, Watch(client, max_age_s=1000), Commands())
+        before = explorer.find("dcgan:3")
+        found = explorer.find_directions(before, lambda _: None)
+        assert explorer.known_directions(before) is found
+        server.models = [model(latent_dim=4)]
+        [after] = explorer.watch.look(now=True).models
+        assert explorer.known_directions(after) is None
+        assert explorer.find_directions(after, lambda _: None).vectors.shape == (2, 4)
