@@ -36,7 +36,7 @@ WAIT_MS = 20_000
 OpenPage = Callable[[str], "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         message = "NO BROWSER: the explorer was not tried in one; apt-get install chromium"
