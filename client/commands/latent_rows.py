@@ -96,7 +96,8 @@ def served_generator(client: GanClient, model: str, version: int | None) -> Mode
     served = client.info(model, version)
     if served.task != "generate":
         raise InvalidRequest(
-            f"--model: {model!r:.80} makes no images from latents; 'ganclient models' lists those that do"
+            f"--model: {model!r:.80} makes no images from latents; 'ganclient models' lists those that do,"
+            " and 'ganclient translate' is for those that take images"
         )
     return served
 

@@ -34,7 +34,12 @@ class ComparePanel:
             compare = gr.Button("Compare", variant="primary", elem_id="compare")
         gr.Markdown("Models whose latents are of one size get the same latents.")
         self.pair = gr.HTML(elem_id="pair", apply_default_css=False)
-        compare.click(guard(self._compare), [pick, self.other, seed, count], guard.outputs([self.pair]))
+        compare.click(
+            guard(self._compare),
+            [pick, self.other, seed, count],
+            guard.outputs([self.pair]),
+            trigger_mode="always_last",
+        )
 
     def _compare(self, key: str, other_key: str | None, seed_text: str, count_text: object) -> tuple[Any, ...]:
         if not other_key:

@@ -64,7 +64,7 @@ def whole_number_from(name: str, value: object, smallest: int, largest: int) -> 
     Raises:
         InvalidRequest: it is none in `smallest` .. `largest`; the message begins with `name`.
     """
-    text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
+    text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else "" if value is None else str(value)
     return _whole(name, text, smallest, largest)
 
 

@@ -74,7 +74,7 @@ class MorphPanel:
                 keep, [tab, *samples_panel.sliders], guard.outputs([tab]), preprocess=False, queue=False
             )
             kept.success(**self.ends_event, trigger_mode="multiple")
-        strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]))
+        strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]), trigger_mode="always_last")
 
     def _keep(self, index: int, tab: Tab, *positions: Any) -> tuple[Any, ...]:
         _, latent = self._samples_panel.latent(tab, positions)

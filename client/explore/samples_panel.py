@@ -79,16 +79,19 @@ class SamplesPanel:
             "inputs": [pick, self.seed, self.count, self.dimensions],
             "outputs": made,
         }
-        sample.click(**self.sample_event)
-        self.seed.submit(**self.sample_event)
-        self.count.submit(**self.sample_event)
+        # Gradio's default would drop what is asked for while an answer is on its way.
+        sample.click(**self.sample_event, trigger_mode="always_last")
+        self.seed.submit(**self.sample_event, trigger_mode="always_last")
+        self.count.submit(**self.sample_event, trigger_mode="always_last")
         other.click(lambda: str(secrets.randbits(32)), None, self.seed, queue=False).then(
             **self.sample_event, trigger_mode="multiple"
         )
         anchored = guard.outputs([tab, self.picture, *self.sliders])
         self.samples.select(guard(self._choose), [tab], anchored, queue=False, show_progress="hidden")
         reset.click(guard(self._rest), [tab], anchored, queue=False, show_progress="hidden")
-        self.dimensions.submit(guard(self._set_dimensions), [tab, self.dimensions], anchored)
+        self.dimensions.submit(
+            guard(self._set_dimensions), [tab, self.dimensions], anchored, trigger_mode="always_last"
+        )
         found = guard.outputs([tab, self.note, *directions])
         find.click(guard(self._find), [tab], found, show_progress="minimal", show_progress_on=self.note)
         self.move_event: dict[str, Any] = {

@@ -37,7 +37,7 @@ class SheetPanel:
             make = gr.Button("Make the sheet", variant="primary", elem_id="make-sheet")
         self.sheet = gr.HTML(elem_id="sheet", apply_default_css=False)
         inputs = [pick, self.dimensions, values, seed, count]
-        make.click(guard(self._make), inputs, guard.outputs([self.sheet]))
+        make.click(guard(self._make), inputs, guard.outputs([self.sheet]), trigger_mode="always_last")
 
     def _make(
         self, key: str, dimensions_text: str, values_text: str, seed_text: str, count_text: object

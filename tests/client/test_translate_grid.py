@@ -97,4 +97,4 @@ def test_grid_replaces_no_other_file(server: FakeServer, translate: Translate, g
 def test_grid_of_a_translator_says_which_command_to_use(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "a2b", address=server.address)
     assert result.exit_code == 2
-    assert "use GanClient.translate, or ganclient translate" in error_of(result)
+    assert "'ganclient translate' is for those that take images" in error_of(result)

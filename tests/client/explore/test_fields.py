@@ -59,7 +59,7 @@ def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
         (lambda: values_from("-1e4", 4), "values: must be numbers in -1000 .. 1000"),
         (lambda: value_from("dimension 3", None), "dimension 3: must be numbers in -1000 .. 1000, not None"),
         (lambda: value_from("dimension 3", [1]), "dimension 3: must be"),
-        (lambda: whole_number_from("samples", None, 1, 9), "samples: must be a whole number in 1 .. 9, not 'None'"),
+        (lambda: whole_number_from("samples", None, 1, 9), "samples: must be a whole number in 1 .. 9, not ''"),
         (lambda: whole_number_from("samples", 2.5, 1, 9), "samples: must be"),
     ],
 )
