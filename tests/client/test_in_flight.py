@@ -98,14 +98,17 @@ def test_no_more_is_asked_for_than_may_be_on_its_way(server: FakeServer, wide: G
 def test_an_error_ends_all_and_cancels_what_is_on_its_way(server: FakeServer, wide: GanClient) -> None:
     cancelled = threading.Semaphore(0)
     held = threading.Event()
+    others_came = threading.Event()
     second = latents_from_seed(0, 257, 6)[256].tobytes()
 
     def generate(request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
         server.requests.append(request)
         if request.latents.data.startswith(second):
+            others_came.wait(timeout=20)
             context.abort(Code.INTERNAL, "broken")
         if request.version:
             context.add_callback(cancelled.release)
+            others_came.set()
             held.wait(timeout=20)
         return server.images_for(request)
 
