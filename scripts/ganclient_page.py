@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -33,21 +34,23 @@ def page() -> str:
 
 
 def _helps() -> Iterator[tuple[str, str]]:
-    settings: dict[str, Any] = {"terminal_width": _WIDTH, "max_content_width": _WIDTH, **cli.context_settings}
+    settings: dict[str, Any] = {"terminal_width": _WIDTH, "max_content_width": _WIDTH}
     with click.Context(cli, info_name="ganclient", **settings) as root:
-        yield "ganclient", _as_lines(cli.get_help(root))
+        yield "ganclient", _as_lines(_without_help_flag(cli).get_help(root))
         for name in cli.list_commands(root):
             command = cli.get_command(root, name)
             assert command is not None
-            with click.Context(
-                command, info_name=name, parent=root, terminal_width=_WIDTH, max_content_width=_WIDTH
-            ) as context:
-                shared = [parameter for parameter in command.params if parameter.name in CONNECT_FLAGS]
-                command.params = [parameter for parameter in command.params if parameter not in shared]
-                try:
-                    yield f"ganclient {name}", _as_lines(command.get_help(context))
-                finally:
-                    command.params += shared
+            shown = _without_help_flag(command)
+            shown.params = [parameter for parameter in command.params if parameter.name not in CONNECT_FLAGS]
+            with click.Context(shown, info_name=name, parent=root, **settings) as context:
+                yield f"ganclient {name}", _as_lines(shown.get_help(context))
+
+
+def _without_help_flag(command: click.Command) -> click.Command:
+    """A copy that does not list --help, which every command has; click keeps the flag as it was first asked for."""
+    shown = copy.copy(command)
+    shown.add_help_option = False
+    return shown
 
 
 def _of_a_server() -> str:

@@ -175,11 +175,15 @@ def test_a_morph_goes_from_a_to_b(page: Page, tmp_path: Path, monkeypatch: pytes
 
 def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_tab(page, "Traversal")
+    for _ in range(WAIT_MS // 50):  # the model's own dimensions come first
+        if field(page, "sheet-dimensions").input_value():
+            break
+        page.wait_for_timeout(50)
     field(page, "sheet-dimensions").fill("1, 7")
     field(page, "sheet-count").fill("3")
     field(page, "sheet-count").blur()
     page.click("#make-sheet")
-    page.locator("#sheet code", has_text="--n 3").wait_for()
+    page.locator("#sheet code", has_text="--dims 1,7").wait_for()
     sheet = remade(page, "#sheet", monkeypatch, tmp_path)
     first = latents_from_seed(0, 3, DIM)[2:].copy()
     first[0, 1] = -3
