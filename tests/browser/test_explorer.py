@@ -183,7 +183,7 @@ def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, mo
     field(page, "sheet-count").fill("3")
     field(page, "sheet-count").blur()
     page.click("#make-sheet")
-    page.locator("#sheet code", has_text="--dims 1,7").wait_for()
+    page.locator("#sheet code", has_text="--dims=1,7").wait_for()
     sheet = remade(page, "#sheet", monkeypatch, tmp_path)
     first = latents_from_seed(0, 3, DIM)[2:].copy()
     first[0, 1] = -3
