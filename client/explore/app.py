@@ -73,15 +73,17 @@ class Page:
                 compare = ComparePanel(self._explorer, guard, pick)
             with panels[4]:
                 translate = TranslatePanel(self._explorer, guard, pick)
-        watched: dict[str, Any] = {
-            "inputs": [pick, compare.other, seen, returns],
-            "outputs": [pick, compare.other, seen, returns, server_banner],
-            "queue": False,
-            "show_progress": "hidden",
-        }
-        self.blocks.load(self._look_now, **watched)
-        refresh.click(self._look_now, **watched)
-        gr.Timer(_CHECK_EVERY_S).tick(self._look, **watched)
+        timer = gr.Timer(_CHECK_EVERY_S)
+        # One event, so that Gradio makes it wait for itself: two answers at once leave nothing picked in the browser.
+        gr.on(
+            [self.blocks.load, refresh.click, timer.tick],
+            self._look,
+            [pick, compare.other, seen, returns],
+            [pick, compare.other, seen, returns, server_banner],
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
         made = [tab, samples.samples, samples.picture, samples.note, *samples.sliders]
         made += [morph.ends, morph.picture, morph.strip, sheet.sheet]
         fields = [tabs, about, samples.dimensions, sheet.dimensions]
@@ -91,7 +93,7 @@ class Page:
             guard.outputs([*fields, *made]),
             show_progress="hidden",
         )
-        panels[1].select(**morph.ends_event)
+        morph.show_after(panels[1].select)
         moved = {"fn": guard(self._again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
         returns.change(**samples.move_event | moved)
         filled = returns.change(
@@ -105,13 +107,11 @@ class Page:
             trigger_mode="multiple",
         )
 
-    def _look_now(self, *arguments: Any) -> tuple[Any, ...]:
-        self._explorer.watch.look(now=True)
-        return self._look(*arguments)
-
-    def _look(self, key: str | None, other_key: str | None, seen: _Seen, returns: float) -> tuple[Any, ...]:
+    def _look(
+        self, key: str | None, other_key: str | None, seen: _Seen, returns: float, event: gr.EventData
+    ) -> tuple[Any, ...]:
         """What the server serves now, in the lists; the selected models stay selected even if they are gone."""
-        served = self._explorer.watch.look()
+        served = self._explorer.watch.look(now=not isinstance(event.target, gr.Timer))
         keys = tuple(map(key_of, served.models))
         if served.trouble:
             return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)

@@ -50,7 +50,7 @@ class MorphPanel:
             steps = gr.Number(9, label="Steps", precision=0, elem_id="steps")
             strip = gr.Button("Make a strip", elem_id="make-strip")
         self.strip = gr.HTML(elem_id="strip", apply_default_css=False)
-        move: dict[str, Any] = {
+        self._move_event: dict[str, Any] = {
             "fn": guard(self._move),
             "inputs": [tab, self.way, self.fraction],
             "outputs": guard.outputs([self.picture]),
@@ -58,14 +58,14 @@ class MorphPanel:
             "queue": False,
             "show_progress": "hidden",
         }
-        self.fraction.input(**move, trigger_mode="always_last")
-        self.way.input(**move)
-        self.ends_event: dict[str, Any] = {
+        self.fraction.input(**self._move_event, trigger_mode="always_last")
+        self.way.input(**self._move_event)
+        self._ends_event: dict[str, Any] = {
             "fn": guard(self._show_ends),
-            "inputs": [tab, self.way, self.fraction],
-            "outputs": guard.outputs([self.ends, self.picture, self.strip]),
+            "inputs": [tab],
+            "outputs": guard.outputs([self.ends, self.strip]),
             "preprocess": False,
-            "queue": False,  # waiting in it, it would come after moves of the slider, and undo them
+            "queue": False,
             "show_progress": "hidden",
         }
         for index, button in enumerate((samples_panel.keep_a, samples_panel.keep_b)):
@@ -73,8 +73,16 @@ class MorphPanel:
             kept = button.click(
                 keep, [tab, *samples_panel.sliders], guard.outputs([tab]), preprocess=False, queue=False
             )
-            kept.success(**self.ends_event, trigger_mode="multiple")
+            self.show_after(kept.success, trigger_mode="multiple")
         strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]), trigger_mode="always_last")
+
+    def show_after(self, event: Callable[..., Any], **settings: Any) -> None:
+        """Has an event of Gradio show A, B and what lies between.
+
+        The picture between is an event of its own, which reads the slider when A and B are there: one that came with
+        them would undo what the slider has done meanwhile.
+        """
+        event(**self._ends_event, **settings).success(**self._move_event, trigger_mode="multiple")
 
     def _keep(self, index: int, tab: Tab, *positions: Any) -> tuple[Any, ...]:
         _, latent = self._samples_panel.latent(tab, positions)
@@ -82,11 +90,10 @@ class MorphPanel:
         ends[index] = latent
         return (replace(tab, ends=ends),)
 
-    def _show_ends(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
-        """Shows A, B and what lies between."""
+    def _show_ends(self, tab: Tab) -> tuple[Any, ...]:
         model, ends = self._found(tab)
         pair = [plain_picture(file, name) for file, name in zip(self._explorer.files(model, ends), "AB", strict=True)]
-        return side_by_side(pair), *self._move(tab, method, fraction), ""
+        return side_by_side(pair), ""
 
     def _move(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
         model, ends = self._found(tab)

@@ -60,14 +60,15 @@ def decoded(file: bytes) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def shows(page: Page, selector: str, expected: NDArray[np.uint8]) -> bool:
-    """Whether an element shows these pixels, now or soon."""
+def wait_for_picture(page: Page, selector: str, expected: NDArray[np.uint8]) -> None:
+    """Waits until an element shows these pixels."""
     for _ in range(WAIT_MS // 50):
         figure = page.locator(selector)
         if figure.locator("img").count() and np.array_equal(pixels_in(figure), expected):
-            return True
+            return
         page.wait_for_timeout(25)
-    return False
+    shown, banners = (page.locator(name).all_inner_texts() for name in ("code", ".banner"))
+    pytest.fail(f"{selector} never showed what was expected; the page shows {shown}, and says {banners}")
 
 
 def tiny(latents: NDArray[np.float32], seed: int = 0) -> NDArray[np.uint8]:
@@ -124,22 +125,22 @@ def remade(page: Page, within: str, monkeypatch: pytest.MonkeyPatch, folder: Pat
 def test_samples_sliders_and_their_commands(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = latents_from_seed(0, 36, DIM)
     assert page.locator("#samples button[data-row]").count() == 36
-    assert shows(page, "#picture", tiny(samples)[0])
+    wait_for_picture(page, "#picture", tiny(samples)[0])
     page.click("#samples button[data-row='5']")
-    assert shows(page, "#picture", tiny(samples)[5])
+    wait_for_picture(page, "#picture", tiny(samples)[5])
     field(page, "dimensions").fill("2, 6")
     field(page, "dimensions").press("Enter")
     page.get_by_text("dimension 6", exact=True).wait_for()
     set_slider(page, "dimension-2", 2.5)
     moved = samples[5].copy()
     moved[6] = 2.5
-    assert shows(page, "#picture", tiny(moved[np.newaxis])[0])
+    wait_for_picture(page, "#picture", tiny(moved[np.newaxis])[0])
     np.testing.assert_array_equal(remade(page, "#picture", monkeypatch, tmp_path), tiny(moved[np.newaxis])[0])
     assert np.array_equal(np.load(tmp_path / "alpha-1-picture.npy"), moved[np.newaxis])
     grid = remade(page, "#samples", monkeypatch, tmp_path)
     np.testing.assert_array_equal(grid, np.asarray(image_grid(tiny(samples)[..., np.newaxis], 6)))
     page.click("#reset")
-    assert shows(page, "#picture", tiny(samples)[5])
+    wait_for_picture(page, "#picture", tiny(samples)[5])
 
 
 def test_directions_are_found_and_go_their_way(page: Page) -> None:
@@ -155,16 +156,14 @@ def test_directions_are_found_and_go_their_way(page: Page) -> None:
 def test_a_morph_goes_from_a_to_b(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = latents_from_seed(0, 36, DIM)
     page.click("#samples button[data-row='3']")
-    assert shows(page, "#picture", tiny(samples)[3])
+    wait_for_picture(page, "#picture", tiny(samples)[3])
     page.click("#keep-b")
     open_tab(page, "Morph")
-    assert shows(page, "#morph", tiny(spherical(samples[0], samples[3], [0.5]))[0])
+    wait_for_picture(page, "#morph", tiny(spherical(samples[0], samples[3], [0.5]))[0])
     for fraction in (1, 0, 0.3):
         expected = tiny(spherical(samples[0], samples[3], [fraction]))[0]
         set_slider(page, "fraction", fraction)
-        if not shows(page, "#morph", expected):  # drawn over by what opening the tab asked for, which came late
-            set_slider(page, "fraction", fraction)
-            assert shows(page, "#morph", expected)
+        wait_for_picture(page, "#morph", expected)
     remade(page, "#morph", monkeypatch, tmp_path)
     page.click("#make-strip")
     page.locator("#strip img").wait_for()
@@ -198,7 +197,7 @@ def test_two_models_stand_side_by_side_at_one_seed(page: Page) -> None:
     page.locator("#pair figure:nth-child(2) img").wait_for()
     for index, seed in ((1, 0), (2, 1)):
         expected = image_grid(tiny(latents_from_seed(7, 4, DIM), seed)[..., np.newaxis], 2)
-        assert shows(page, f"#pair figure:nth-child({index})", np.asarray(expected))
+        wait_for_picture(page, f"#pair figure:nth-child({index})", np.asarray(expected))
 
 
 def test_a_picture_is_translated_and_what_is_none_is_a_banner(
@@ -209,7 +208,7 @@ def test_a_picture_is_translated_and_what_is_none_is_a_banner(
     Image.fromarray(PICTURE).save(tmp_path / "a picture.png")
     upload = page.locator("#picture-file input[type=file]")
     upload.set_input_files(tmp_path / "a picture.png")
-    assert shows(page, "#translation figure:nth-child(2)", tiny_translation(PICTURE))
+    wait_for_picture(page, "#translation figure:nth-child(2)", tiny_translation(PICTURE))
     remade(page, "#translation figure:nth-child(2)", monkeypatch, tmp_path)
     (tmp_path / "no.png").write_bytes(b"\x89PNG")
     page.click("#picture-file button[aria-label='Clear']")
@@ -243,13 +242,13 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, url: str, open_page: Ope
     samples = latents_from_seed(0, 36, DIM)
     page.click("#samples button[data-row='1']")
     other.click("#samples button[data-row='2']")
-    assert shows(page, "#picture", tiny(samples)[1])
-    assert shows(other, "#picture", tiny(samples)[2])
+    wait_for_picture(page, "#picture", tiny(samples)[1])
+    wait_for_picture(other, "#picture", tiny(samples)[2])
     set_slider(page, "dimension-1", 3)
     moved = samples[1:2].copy()
     moved[0, spread_dimensions(DIM, 5)[0]] = 3
-    assert shows(page, "#picture", tiny(moved)[0])
+    wait_for_picture(page, "#picture", tiny(moved)[0])
     np.testing.assert_array_equal(pixels_in(other.locator("#picture")), tiny(samples)[2])
     other.click("#samples button[data-row='4']")
-    assert shows(other, "#picture", tiny(samples)[4])
+    wait_for_picture(other, "#picture", tiny(samples)[4])
     np.testing.assert_array_equal(pixels_in(page.locator("#picture")), tiny(moved)[0])
