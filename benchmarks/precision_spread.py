@@ -6,48 +6,58 @@ Each curve is averaged over windows of steps. A row tells how far the mean over 
 fp32 seeds, in units of the standard deviation over the fp32 seeds: values around 1 or less are what another choice of
 seeds would do as well. A few seeds may agree by chance, and then anything is many of their deviations away, so the
 window that is furthest apart is told with its values, and so is the largest distance in units of the curve's typical
-deviation, the root mean square over its windows.
+deviation, the root mean square over its windows. A network that grows spends equal shares of the steps on each phase.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import report
-from trainer.config import GanConfig, override, with_channels
-from trainer.data import ImageData
+from trainer.config import AnyConfig, CycleConfig, override
 from trainer.errors import UserError
-from trainer.gan import GanTraining
-from trainer.kinds import load_data
+from trainer.kinds import load_with_config, new_training
 from trainer.loop import choose_device
 from trainer.presets import choose_preset
 from trainer.progress import Progress
+from trainer.training import Training
 
 WINDOWS = 10
-CURVES = ("d_loss", "g_loss", "d_real", "d_fake")
+
+Curves: TypeAlias = dict[str, NDArray[np.float64]]
 
 
-def curves_of(training: GanTraining, steps: int) -> dict[str, NDArray[np.float64]]:
-    """Trains; returns each curve as means over windows, (WINDOWS,), and the final score as one value."""
-    values: dict[str, list[float]] = {name: [] for name in CURVES}
-    for _ in range(steps):
-        measured = training.train_step(0.0)
-        for name in CURVES:
-            value = measured[name]
-            values[name].append(np.nan if value is None else value.item())
+def curves_of(training: Training, steps: int) -> Curves:
+    """Trains; returns each curve as means over windows, (WINDOWS,), and each final figure as one value, (1,)."""
+    values: dict[str, list[float]] = {}
+    for step in range(steps):
+        for name, value in training.train_step(step / steps).items():
+            values.setdefault(name, []).append(np.nan if value is None else value.item())
     means = {
         name: np.array([np.nanmean(window) for window in np.array_split(np.array(curve), WINDOWS)])
         for name, curve in values.items()
+        if not np.isnan(curve).all()
     }
-    score = training.evaluate().score
-    return means | {"score": np.array([np.nan if score is None else score])}
+    return means | {name: np.array([figure]) for name, figure in training.evaluate().figures.items()}
+
+
+def with_growth_in(config: AnyConfig, steps: int) -> AnyConfig:
+    """The config, whose network, if it grows, has as many images for each of its phases."""
+    if isinstance(config, CycleConfig) or config.growth is None:
+        return config
+    doublings = int(np.log2(config.network.image_size // config.growth.start_resolution))
+    images = max(1, steps * config.batch_size // (2 * doublings + 1))
+    growth = msgspec.structs.replace(config.growth, stabilise_images=images, fade_images=images)
+    return override(config, {"growth": growth})
 
 
 @dataclass(frozen=True)
@@ -82,23 +92,23 @@ def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device
     """Trains the same preset in both precisions, with several seeds."""
     where = choose_device(device)
     try:
-        config = override(choose_preset(model, preset, None), {"data_root": data_root})
-        data = load_data(config, Progress())
+        chosen = override(choose_preset(model, preset, None), {"data_root": data_root})
+        config, data = load_with_config(with_growth_in(chosen, steps), Progress())
     except UserError as error:
         raise click.ClickException(str(error)) from error
-    if not isinstance(config, GanConfig) or not isinstance(data, ImageData):
-        raise click.ClickException(f"--model {model}: choose one that makes images from latents")
-    config = with_channels(config, data.channels)
-    found: dict[str, list[dict[str, NDArray[np.float64]]]] = {"fp32": [], "bf16": []}
+    found: dict[str, list[Curves]] = {"fp32": [], "bf16": []}
     for seed in range(seeds):
         for precision, curves in found.items():
             torch.manual_seed(seed)
-            training = GanTraining(override(config, {"precision": precision, "seed": seed}), data, where)
+            began_s = time.monotonic()
+            training = new_training(override(config, {"precision": precision, "seed": seed}), data, where)
             curves.append(curves_of(training, steps))
-            click.echo(f"seed {seed}, {precision}: score {curves[-1]['score'].item():.4g}")
+            click.echo(f"seed {seed}, {precision}: {time.monotonic() - began_s:.0f} s")
     rows: list[dict[str, Any]] = []
-    for name in (*CURVES, "score"):
+    for name in found["fp32"][0]:
         exact, reduced = (np.stack([curves[name] for curves in found[precision]]) for precision in ("fp32", "bf16"))
+        if np.ptp(np.concatenate([exact, reduced]), axis=0).max() == 0:
+            continue  # it does not depend on what is learned, as a resolution does not
         apart = compare(exact, reduced)
         rows.append(
             {
@@ -112,7 +122,7 @@ def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device
                 "of typical": apart.largest_typical,
             }
         )
-        if name in CURVES:
+        if len(exact[0]) > 1:
             first, second = exact[:, apart.window], reduced[:, apart.window]
             click.echo(
                 f"{name} is furthest apart in window {apart.window + 1} of {WINDOWS}:"

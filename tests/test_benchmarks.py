@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from benchmarks import precision_spread, serving, train_throughput, training
 from benchmarks.tutorial_loop import PictureFiles, TutorialLoop
-from trainer.config import override
+from trainer.config import GanConfig, override
+from trainer.presets import choose_preset
 
 SHORT = ["--seconds", "0.05", "--rounds", "1"]
 
@@ -51,8 +52,18 @@ def test_curves_are_compared_over_seeds(tmp_path: Path) -> None:
     result = CliRunner().invoke(precision_spread.main, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     rows = json.loads(out.read_text())["rows"]
-    assert [row["curve"] for row in rows] == [*precision_spread.CURVES, "score"]
-    assert all(row["its spread"] > 0 for row in rows)
+    names = [row["curve"] for row in rows]
+    assert {"d_loss", "g_loss", "d_real", "d_fake", "sliced_wasserstein_distance"} <= set(names)
+    assert all(row["its spread"] > 0 or row["apart, most"] > 0 for row in rows)
+
+
+def test_a_network_that_grows_spends_equal_shares_of_the_steps_on_each_phase() -> None:
+    config = precision_spread.with_growth_in(choose_preset("pggan", None, None), 700)
+    assert isinstance(config, GanConfig)
+    assert config.growth is not None
+    assert (config.growth.stabilise_images, config.growth.fade_images) == (1600, 1600)  # 7 phases, batches of 16
+    flat = choose_preset("dcgan", None, None)
+    assert precision_spread.with_growth_in(flat, 700) is flat
 
 
 def test_the_tutorials_loop_trains_both_networks_on_picture_files(tmp_path: Path) -> None:
