@@ -52,9 +52,8 @@ def test_curves_are_compared_over_seeds(tmp_path: Path) -> None:
     result = CliRunner().invoke(precision_spread.main, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     rows = json.loads(out.read_text())["rows"]
-    names = [row["curve"] for row in rows]
-    assert {"d_loss", "g_loss", "d_real", "d_fake", "sliced_wasserstein_distance"} <= set(names)
-    assert all(row["its spread"] > 0 or row["apart, most"] > 0 for row in rows)
+    spreads = {row["curve"]: row["its spread"] for row in rows}
+    assert all(spreads[name] > 0 for name in ("d_loss", "g_loss", "d_real", "d_fake", "sliced_wasserstein_distance"))
 
 
 def test_a_network_that_grows_spends_equal_shares_of_the_steps_on_each_phase() -> None:
