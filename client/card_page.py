@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from client.card import ModelDescription
-from client.figures import FIGURES
 from client.model_info import ModelInfo
+from ganserve.figures import FIGURES
 
 _NONE: Final = "-"
 _MAX_TEXT: Final = 200  # of a value that nobody knows how to show

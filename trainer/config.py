@@ -15,7 +15,7 @@ import torch
 
 from trainer.errors import UserError
 from trainer.growth import GrowthConfig, check_growth
-from trainer.metrics.catalogue import choosing_figure
+from trainer.metrics.choosing import choosing_figure
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.objectives import OBJECTIVES, DivergencePoints
 from trainer.precision import Precision, choose_precision

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ganserve.figures import CYCLE_FIGURES
 from trainer import figures
 from trainer.checkpoint import RunFolder
 from trainer.config import CycleConfig
@@ -13,7 +14,7 @@ from trainer.cycle_step import CycleState, cycle_step, linear_decay, new_cycle_s
 from trainer.data import on_device, stream_indices, to_unit_range
 from trainer.distributed import own_rows, rows_of_all
 from trainer.errors import UserError
-from trainer.metrics.catalogue import CYCLE_FIGURES, choosing_figure
+from trainer.metrics.choosing import choosing_figure
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
 from trainer.precision import autocast
 from trainer.training import Evaluation, Measurements, Row, Training

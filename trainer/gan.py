@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ganserve.figures import GAN_FIGURES
 from ganserve.latents import latents_from_seed
 from trainer import figures
 from trainer.checkpoint import RunFolder
@@ -19,7 +20,7 @@ from trainer.errors import UserError
 from trainer.evaluate.features import FeatureNetwork, feature_network
 from trainer.evaluate.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
 from trainer.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
-from trainer.metrics.catalogue import GAN_FIGURES, choosing_figure
+from trainer.metrics.choosing import choosing_figure
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES
 from trainer.precision import autocast

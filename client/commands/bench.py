@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Final, TypeVar, get_args
+from typing import Final, get_args
 
 import click
 
@@ -18,7 +18,8 @@ from client.channel import endpoint_of
 from client.commands.bench_report import facts, line, remarks, rows_of, show_table
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.number_types import listed, number_of, whole_number
+from client.commands.options import ConnectOptions, server_options
 from client.commands.progress import TimeProgress
 from client.errors import GanClientError, UnwritableOutput
 from client.image_output import check_output_file, save_file
@@ -34,26 +35,6 @@ _DEFAULT_CONCURRENCY: Final = (1, 8, 32)
 _CONNECTIONS: Final = 4
 _STDOUT: Final = "-"
 
-_Number = TypeVar("_Number", int, float)
-
-
-def _several(parse: Callable[[str], _Number]) -> Callable[[str], tuple[_Number, ...]]:
-    """The type of a flag whose value is numbers with commas between; each counts once."""
-    return lambda text: tuple(dict.fromkeys(parse(part.strip()) for part in text.split(",")))
-
-
-def _number(smallest: float, largest: float, unit: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = float("nan")
-        if not smallest <= number <= largest:
-            raise click.BadParameter(f"must be {unit} in {smallest:g} .. {largest:g}, not {text!r:.60}")
-        return number
-
-    return parse
-
 
 def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
     if name is not None and name != _STDOUT:
@@ -68,14 +49,14 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
 @model_options("generate")
 @click.option(
     "--concurrency",
-    type=_several(whole_number(1, _MAX_CONCURRENCY)),
+    type=listed(whole_number(1, _MAX_CONCURRENCY)),
     metavar="LIST",
     help="Closed loop: so many requests at a time, always.  [default: 1,8,32; none with --rate]",
 )
 @click.option(
     "--rate",
     "rates_per_s",
-    type=_several(_number(0.01, _MAX_RATE_PER_S, "requests a second")),
+    type=listed(number_of("requests a second", 0.01, _MAX_RATE_PER_S)),
     metavar="LIST",
     help="Open loop: so many requests a second, whatever has been answered; latency counts from when each is due.",
 )
@@ -88,7 +69,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
 )
 @click.option(
     "--rows",
-    type=_several(whole_number(1, _MAX_ROWS)),
+    type=listed(whole_number(1, _MAX_ROWS)),
     metavar="LIST",
     default="1",
     show_default=True,
@@ -96,7 +77,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
 )
 @click.option(
     "--seconds",
-    type=_number(0.1, _MAX_SECONDS, "seconds"),
+    type=number_of("seconds", 0.1, _MAX_SECONDS),
     metavar="SECONDS",
     default=10.0,
     show_default=True,
@@ -104,7 +85,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
 )
 @click.option(
     "--warmup-s",
-    type=_number(0.0, _MAX_SECONDS, "seconds"),
+    type=number_of("seconds", 0.0, _MAX_SECONDS),
     metavar="SECONDS",
     default=2.0,
     show_default=True,
@@ -201,6 +182,7 @@ def _loads(
         concurrency = () if rates_per_s else _DEFAULT_CONCURRENCY
     loads: list[Load] = [ClosedLoad(*pair) for pair in product(rows, concurrency)]
     loads += [OpenLoad(number, rate_per_s, arrivals) for number, rate_per_s in product(rows, rates_per_s or ())]
+    loads = list(dict.fromkeys(loads))
     if len(loads) > _MAX_LOADS:
         raise click.UsageError(f"--rows, --concurrency, --rate: at most {_MAX_LOADS} loads in all, not {len(loads)}")
     return loads

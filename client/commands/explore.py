@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.number_types import whole_number
+from client.commands.options import ConnectOptions, server_options
 from client.explore.commands_text import Commands
 from client.explore.explorer import Explorer
 from client.explore.page_server import HOST, listening_socket, page_server

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from client.commands.latent_rows import MAX_IMAGES, check_picture_size, served_generator
 from client.commands.model_options import model_options, seed_option
-from client.commands.options import ConnectOptions, server_options, whole_number, writable_picture
+from client.commands.number_types import whole_number
+from client.commands.options import ConnectOptions, server_options, writable_picture
 from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.image_output import image_grid, save_image

@@ -11,7 +11,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from client.commands.options import whole_number
+from client.commands.model_options import seed_option
+from client.commands.number_types import whole_number
 from client.commands.progress import ImageProgress
 from client.errors import InvalidRequest, UnwritableOutput
 from client.latent_files import check_latents_output, read_latents
@@ -39,16 +40,10 @@ def scale_option(default: str = "1") -> Callable[[_Command], _Command]:
 
 def seed_options(command: _Command) -> _Command:
     """Adds --seed and --latents, which exclude each other."""
-    seed = click.option(
-        "--seed",
-        type=whole_number(0, 2**64 - 1),
-        metavar="INTEGER",
-        help="Where the latents come from; the same seed gives the same.  [default: a random one]",
-    )
     latents = click.option(
         "--latents", metavar="FILE", help="Take the latents of this .npy, .npz, .json or .csv file instead of a seed."
     )
-    return seed(latents(command))
+    return seed_option(latents(command))
 
 
 def check_one_source(sources: dict[str, object]) -> None:

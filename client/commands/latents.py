@@ -19,7 +19,8 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.number_types import whole_number
+from client.commands.options import ConnectOptions, server_options
 from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
 from client.image_output import check_output, check_output_folder, image_grid, is_picture_name, save_image, to_pil

@@ -9,7 +9,8 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from client.commands.options import connect_options, whole_number
+from client.commands.number_types import whole_number
+from client.commands.options import connect_options
 from client.errors import GanClientError
 from client.model_info import Task
 

@@ -25,21 +25,6 @@ _TOKEN_VARIABLE: Final = "GANSERVE_TOKEN"  # noqa: S105  (the name of a variable
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
-    """The type of a flag whose value is a whole number in `smallest` .. `largest`; one error for everything else."""
-
-    def parse(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = smallest - 1
-        if not smallest <= number <= largest:
-            raise click.BadParameter(f"must be a whole number in {smallest} .. {largest}, not {text!r:.60}")
-        return number
-
-    return parse
-
-
 def writable_picture(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
     """Callback of a flag that names a picture to write."""
     return _checked(check_output, path)

@@ -13,7 +13,8 @@ import click
 
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options, seed_option
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.number_types import whole_number
+from client.commands.options import ConnectOptions, server_options
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, one_line
 from client.image_output import is_picture_name

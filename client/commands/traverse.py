@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 import numpy as np
@@ -26,7 +25,8 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, whole_number, writable_picture
+from client.commands.number_types import listed, number_of, whole_number
+from client.commands.options import ConnectOptions, server_options, writable_picture
 from client.commands.picture_options import Output, output_options
 from client.image_output import image_grid, labelled_lines, save_image
 from client.latent_files import save_latents
@@ -37,41 +37,8 @@ DIMENSIONS: Final = (5, 25, 45, 65, 85)
 VALUES: Final = (-3.0, 0.0, 3.0)
 LATENTS: Final = 8
 
-_MAX_LISTED: Final = 100  # dimensions or values
 _MAX_DIMENSION: Final = 1 << 20
-
-_Number = TypeVar("_Number", int, float)
-
-
-def _listed(number: Callable[[str], _Number], what: str) -> Callable[[str], list[_Number]]:
-    """The type of a flag whose value is a list of numbers with commas between."""
-
-    def parse(text: str) -> list[_Number]:
-        parts = text.split(",")
-        try:
-            if len(parts) > _MAX_LISTED:
-                raise ValueError
-            return [number(part) for part in parts]
-        except (ValueError, OverflowError) as error:
-            raise click.BadParameter(
-                f"must be 1 .. {_MAX_LISTED} {what} with commas between, not {text!r:.60}"
-            ) from error
-
-    return parse
-
-
-def _dimension(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= _MAX_DIMENSION:
-        raise ValueError
-    return number
-
-
-def _value(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number) or abs(number) > 1e30:
-        raise ValueError
-    return number
+_MAX_VALUE: Final = 1e30
 
 
 @click.command()
@@ -85,14 +52,14 @@ def _value(text: str) -> float:
 )
 @click.option(
     "--dims",
-    type=_listed(_dimension, "whole numbers from 0 on"),
+    type=listed(whole_number(0, _MAX_DIMENSION)),
     metavar="LIST",
     help="Which dimensions to set, the first is 0."
     f"  [default: {','.join(map(str, DIMENSIONS))}, or as many of a smaller latent]",
 )
 @click.option(
     "--values",
-    type=_listed(_value, "numbers"),
+    type=listed(number_of("numbers", -_MAX_VALUE, _MAX_VALUE)),
     metavar="LIST",
     default=",".join(f"{value:g}" for value in VALUES),
     show_default=True,
@@ -119,7 +86,7 @@ def traverse(
     latents: str | None,
     n: int | None,
     dims: list[int] | None,
-    values: list[float],
+    values: tuple[float, ...],
     out: Path,
     labels: bool,
     scale: int | None,
@@ -170,7 +137,7 @@ def traverse(
     output.tell(out, facts, summary, sheet)
 
 
-def _fitting(served: ModelInfo, dimensions: list[int] | None) -> list[int]:
+def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[int]:
     """The dimensions to set: what the user wants, or a default that the model has.
 
     Raises:
@@ -178,7 +145,7 @@ def _fitting(served: ModelInfo, dimensions: list[int] | None) -> list[int]:
     """
     if dimensions is None:
         if max(DIMENSIONS) < served.latent_dim:
-            return list(DIMENSIONS)
+            return DIMENSIONS
         dimensions = spread_dimensions(served.latent_dim, len(DIMENSIONS))
         click.echo(
             f"{served.name}:{served.version} has latents of {served.latent_dim} numbers;"
@@ -195,7 +162,7 @@ def _fitting(served: ModelInfo, dimensions: list[int] | None) -> list[int]:
     return dimensions
 
 
-def _labelled(sheet: Image.Image, dimensions: list[int], values: list[float]) -> Image.Image:
+def _labelled(sheet: Image.Image, dimensions: Sequence[int], values: Sequence[float]) -> Image.Image:
     labels = [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]
     labelled = labelled_lines(sheet, labels)
     if labelled is sheet:

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ganserve.figures import FIGURES
 from trainer.checkpoint import RunFolder
 from trainer.config import CycleConfig
 from trainer.errors import UserError
@@ -20,7 +21,6 @@ from trainer.evaluate.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASUR
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
 from trainer.exits import mistakes_in_one_line
 from trainer.loop import choose_device
-from trainer.metrics.catalogue import figure_of
 from trainer.progress import Progress
 from trainer.whole_files import replace_file
 
@@ -193,7 +193,7 @@ def _print(result: Result, progress: Progress) -> None:
     for heading in ("figure", "value", *(["reals"] if result.floor else []), "better", "what it is"):
         table.add_column(heading, overflow="fold")
     for name, value in result.scores.figures.items():
-        figure = figure_of(name)
+        figure = FIGURES[name]
         floor = [shown(result.floor.figures.get(name, math.nan))] if result.floor else []
         table.add_row(figure.label, shown(value), *floor, figure.better, figure.explanation)
     progress.console.print(table)

@@ -16,9 +16,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from ganserve.figures import FIGURES
 from trainer.errors import UserError
 from trainer.evaluate.features import FeatureNetwork
-from trainer.metrics.catalogue import figure_of
 from trainer.metrics.diversity import ms_ssim_between, scale_count
 from trainer.metrics.frechet import frechet_distance
 from trainer.metrics.inception import (
@@ -54,7 +54,7 @@ class Scores:
     @property
     def text(self) -> str:
         """The figures in one line, for the user."""
-        return ", ".join(f"{figure_of(name).label} {shown(value)}" for name, value in self.figures.items())
+        return ", ".join(f"{FIGURES[name].label} {shown(value)}" for name, value in self.figures.items())
 
 
 @dataclass

@@ -1,1 +1,1 @@
-"""How good samples are: pure measures on tensors, and the catalogue that says how to read each figure."""
+"""How good samples are: pure measures on tensors, and which of them can choose a checkpoint."""

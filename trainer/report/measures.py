@@ -1,10 +1,10 @@
-"""How a report shows the figures of an evaluation; what each is stands in trainer/metrics/catalogue.py."""
+"""How a report shows the figures of an evaluation; what each is stands in ganserve/figures.py."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from trainer.metrics.catalogue import Figure, figure_of
+from ganserve.figures import FIGURES, Figure
 
 _DECIMALS: Final = {
     "sliced_wasserstein_distance": 2,
@@ -19,7 +19,7 @@ _BASELINE: Final = "_unchanged"  # of doing nothing: depends on the data alone, 
 def known_figure(name: str) -> Figure | None:
     """The entry of a figure; None if the name is none, but says how something was measured."""
     try:
-        return figure_of(name)
+        return FIGURES[name]
     except KeyError:
         return None
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import RunFolderError
-from trainer.metrics.catalogue import choosing_figure
+from trainer.metrics.choosing import choosing_figure
 from trainer.report.measures import is_better, known_figure
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ganserve.figures import FIGURES
 from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, GanConfig, override, with_channels
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.kinds import Data, check_data, load_with_config, with_absolute_paths
 from trainer.loop import Summary, train
-from trainer.metrics.catalogue import choosing_figure, figure_of
+from trainer.metrics.choosing import choosing_figure
 from trainer.progress import Progress
 from trainer.sweep.folder import SweepFolder, ended
 from trainer.sweep.grid import Cell, resolve
@@ -94,7 +95,7 @@ class Trials:
     def _larger_is_better(self) -> bool:
         config = self.cells[0].config
         name = choosing_figure(config.best_by, latents=isinstance(config, GanConfig))
-        return figure_of(name).better == "larger"
+        return FIGURES[name].better == "larger"
 
     def _objective(self, trial: optuna.Trial) -> float:
         """Optuna's view of a trial: the best score of the run; infinite if nothing can be measured."""

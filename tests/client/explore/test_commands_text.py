@@ -49,7 +49,7 @@ def test_numbers_and_files_arrive(tmp_path: object) -> None:
     assert (grid["n"], grid["seed"], grid["columns"]) == (9, 2**64 - 1, 3)
     assert latents["file"] == "./-a.npy"
     assert (interpolate["latents"], interpolate["steps"], interpolate["linear"]) == ("a.npy", 9, True)
-    assert (traverse["dims"], traverse["values"], traverse["n"]) == ([5, 3], [-3.0, 0.25], 8)
+    assert (traverse["dims"], traverse["values"], traverse["n"]) == ((5, 3), (-3.0, 0.25), 8)
     assert translate["files_or_folders"] == ("my picture.png",)
     assert translate["resize"] is True
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace as replaced
 from torch import Tensor
 
 from exporter.graph import ServedGenerator
+from ganserve.figures import CYCLE_FIGURES, GAN_FIGURES
 from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
 from trainer.config import GanConfig, check_config
 from trainer.errors import UserError
@@ -18,7 +19,7 @@ from trainer.evaluate import scorer
 from trainer.evaluate.features import FeatureNetwork, feature_network
 from trainer.evaluate.scorer import CHEAP_MEASURES, MEASURES, Comparison, measure_of, score, shown, to_pixels
 from trainer.gan import GanTraining
-from trainer.metrics.catalogue import CYCLE_FIGURES, GAN_FIGURES, choosing_figure, choosing_figures
+from trainer.metrics.choosing import choosing_figure, choosing_figures
 from trainer.models import NetworkConfig
 from trainer.progress import Progress
 

@@ -1,11 +1,9 @@
-"""Every figure that an evaluation can have: how to read it, and whether it can choose the best checkpoint."""
+"""Every figure that an evaluation can have and a card can hold, and how to read it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
-
-from trainer.errors import UserError
 
 Better = Literal["smaller", "larger", "as real images"]
 
@@ -27,8 +25,13 @@ class Figure:
     source: str = ""
 
     def __str__(self) -> str:
+        return f"{self.label}: {self.meaning}"
+
+    @property
+    def meaning(self) -> str:
+        """What it is, and which way is better."""
         compared = "to be as among real images" if self.better == "as real images" else f"{self.better} is better"
-        return f"{self.label}: {self.explanation}, {compared}"
+        return f"{self.explanation}, {compared}"
 
 
 _PGGAN: Final = "Karras et al. 2018"
@@ -72,7 +75,7 @@ CYCLE_FIGURES: Final[dict[str, Figure]] = {
     "identity_l1": Figure("identity L1", "smaller", "mean absolute error (0..1) of images that belong there already"),
 }
 
-# Measured of translators too, and never what chooses.
+# Measured of translators too, and never what chooses a checkpoint.
 _DETAILS: Final[dict[str, Figure]] = {
     "paired_l1_ab": Figure("L1 a to b", "smaller", "one direction of L1"),
     "paired_l1_ba": Figure("L1 b to a", "smaller", "the other direction"),
@@ -82,31 +85,4 @@ _DETAILS: Final[dict[str, Figure]] = {
     "paired_ms_ssim_unchanged": Figure("MS-SSIM unchanged", "larger", "of leaving every image as it is, to beat"),
 }
 
-_NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
-
-
-def figure_of(name: str) -> Figure:
-    """The entry of a figure that an evaluation has."""
-    return (GAN_FIGURES | CYCLE_FIGURES | _DETAILS)[name]
-
-
-def choosing_figures(*, latents: bool) -> dict[str, Figure]:
-    """Those that can choose the best checkpoint of a network on latents, or else of translators; the default first."""
-    figures = GAN_FIGURES if latents else CYCLE_FIGURES
-    return {
-        name: figure
-        for name, figure in figures.items()
-        if figure.better != "as real images" and name not in _NEED_WEIGHTS
-    }
-
-
-def choosing_figure(best_by: str, *, latents: bool) -> str:
-    """The name of the figure that `best_by` means; "" is the default.
-
-    Raises:
-        UserError: it cannot choose.
-    """
-    choices = choosing_figures(latents=latents)
-    if best_by and best_by not in choices:
-        raise UserError(f"--best-by {best_by!r}: choose one of {', '.join(choices)}")
-    return best_by or next(iter(choices))
+FIGURES: Final = GAN_FIGURES | CYCLE_FIGURES | _DETAILS
