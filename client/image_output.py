@@ -8,22 +8,17 @@ from __future__ import annotations
 import math
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from client.errors import UnwritableOutput
-
-PADDING = 2  # pixels between images, and around them
-MIN_LABELLED_PIXELS: Final = 9  # the least height of a line whose label can be read
-
-_MAX_FONT_PIXELS: Final = 14
-_LABEL_GAP: Final = 4  # pixels on both sides of a label
+from ganserve.grids import PADDING
 
 # File extension -> Pillow's format, and how to save in it without a loss that anyone would see.
 _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -76,30 +71,6 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
         top, left = padding + line * (height + padding), padding + column * (width + padding)
         canvas[top : top + height, left : left + width] = image
     return to_pil(canvas)
-
-
-def labelled_lines(picture: Image.Image, labels: Sequence[str]) -> Image.Image:
-    """A grid with a black margin on its left, and in it a label for each of its lines, in white.
-
-    Args:
-        picture: a grid of `len(labels)` lines.
-        labels: at least one.
-
-    Returns:
-        The grid as it was if its lines are too low for letters, below `MIN_LABELLED_PIXELS`.
-    """
-    line_height = (picture.height - PADDING) / len(labels)
-    if line_height < MIN_LABELLED_PIXELS:
-        return picture
-    font = ImageFont.load_default(min(_MAX_FONT_PIXELS, line_height - 1))
-    margin = _LABEL_GAP * 2 + math.ceil(max(font.getlength(label) for label in labels))
-    canvas = Image.new(picture.mode, (margin + picture.width, picture.height), "black")
-    canvas.paste(picture, (margin, 0))
-    draw = ImageDraw.Draw(canvas)
-    for line, label in enumerate(labels):
-        middle = PADDING / 2 + (line + 0.5) * line_height
-        draw.text((margin - _LABEL_GAP, middle), label, fill="white", font=font, anchor="rm")
-    return canvas
 
 
 def check_output(path: Path) -> None:

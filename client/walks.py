@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.errors import InvalidRequest
+from ganserve.traversal import sheet_latents
 
 Method = Literal["spherical", "linear"]
 
@@ -125,17 +126,7 @@ def traversal(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[fl
             f"dimensions: {outside[0]} is not among those of a latent of {rows.shape[1]}, 0 .. {rows.shape[1] - 1}"
         )
     _check_size("latents, dimensions and values", len(dimensions) * len(settings) * len(rows), rows.shape[1])
-    sheet = np.empty((len(dimensions), len(settings), *rows.shape), np.float32)
-    sheet[:] = rows
-    for line, dimension in enumerate(dimensions):
-        sheet[line, :, :, dimension] = settings[:, np.newaxis]
-    return sheet.reshape(-1, rows.shape[1])
-
-
-def spread_dimensions(latent_dim: int, count: int) -> list[int]:
-    """At most `count` dimensions of a latent, evenly spread, each in the middle of its part: 10 and 2 give 2 and 7."""
-    count = min(latent_dim, count)
-    return [(2 * part + 1) * latent_dim // (2 * count) for part in range(count)]
+    return sheet_latents(rows, dimensions, settings)
 
 
 def _checked(

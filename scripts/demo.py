@@ -31,6 +31,7 @@ def main() -> int:
     print(f"  the loss curve:             {run / 'figures' / 'loss_curve.png'}")
     print(f"  the confidence curve:       {run / 'figures' / 'confidence_curve.png'}")
     print(f"  real beside fake:           {run / 'figures' / 'real_beside_fake.png'}")
+    print(f"  single latent dimensions:   {run / 'figures' / 'traversal.png'}")
     print(f"  how it learned:             {run / 'figures' / 'progress.gif'}")
     return 0
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ganserve.grids import PADDING, labelled_lines
 from trainer.whole_files import replace_file
 
 GRID_COLUMNS = 8
@@ -24,10 +25,10 @@ _SMOOTHING_STEPS = 25
 
 
 def grid_image(images: Tensor) -> Image.Image:
-    """An 8-column grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
+    """A grid of `GRID_COLUMNS` columns with 2 pixels between images (N, C, H, W) in [-1, 1]."""
     from torchvision.utils import make_grid  # takes seconds to import, which a wrong flag need not wait for
 
-    grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=2, normalize=True, value_range=(-1, 1))
+    grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=PADDING, normalize=True, value_range=(-1, 1))
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels)
 
@@ -47,6 +48,11 @@ def save_real_beside_fake(reals: Tensor, fakes: Tensor, path: Path) -> None:
         axes.set_title(title)
         axes.axis("off")
     _save(figure, path)
+
+
+def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
+    """The sheet of single dimensions: a line of `GRID_COLUMNS` images (N, C, H, W) in [-1, 1] for each label."""
+    save_image(labelled_lines(grid_image(images), labels), path)
 
 
 def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:

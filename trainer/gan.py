@@ -8,9 +8,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from ganserve.figures import GAN_FIGURES
 from ganserve.latents import latents_from_seed
+from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
 from trainer import figures
 from trainer.checkpoint import RunFolder
 from trainer.config import GanConfig
@@ -30,6 +32,7 @@ from trainer.training import Evaluation, Measurements, Row, Training
 from trainer.watch import sample_spread
 
 GRID_IMAGES = 64
+_TRAVERSAL_PIXELS = 128  # of an image's side; larger ones are made smaller
 _SAMPLE_CHUNK_PIXELS = 1 << 20  # of images at once: activations are many times as large
 _EVALUATION_PIXELS = 1 << 24  # of images that are scored
 
@@ -186,7 +189,17 @@ class GanTraining(Training):
         figures.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
         reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
         figures.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
+        self._draw_traversal(folder / "traversal.png")
         figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
+
+    def _draw_traversal(self, path: Path) -> None:
+        """What single dimensions do to the first of the fixed latents."""
+        latents = self._fixed_latents()[: figures.GRID_COLUMNS]
+        dimensions = usual_dimensions(latents.shape[1])
+        rows = torch.from_numpy(sheet_latents(latents.numpy(), dimensions, USUAL_VALUES))
+        side = min(self.output_size, _TRAVERSAL_PIXELS)
+        lines = [adaptive_avg_pool2d(self._sample(line), side).cpu() for line in torch.split(rows, len(latents))]
+        figures.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
 
     def _growth(self) -> GrowthState:
         """The growth of the next step."""

@@ -28,14 +28,12 @@ from client.commands.model_options import model_options
 from client.commands.number_types import listed, number_of, whole_number
 from client.commands.options import ConnectOptions, server_options, writable_picture
 from client.commands.picture_options import Output, output_options
-from client.image_output import image_grid, labelled_lines, save_image
+from client.image_output import image_grid, save_image
 from client.latent_files import save_latents
 from client.model_info import ModelInfo
-from client.walks import spread_dimensions, traversal
-
-DIMENSIONS: Final = (5, 25, 45, 65, 85)
-VALUES: Final = (-3.0, 0.0, 3.0)
-LATENTS: Final = 8
+from client.walks import traversal
+from ganserve.grids import labelled_lines
+from ganserve.traversal import USUAL_DIMENSIONS, USUAL_LATENTS, USUAL_VALUES, line_labels, usual_dimensions
 
 _MAX_DIMENSION: Final = 1 << 20
 _MAX_VALUE: Final = 1e30
@@ -48,20 +46,20 @@ _MAX_VALUE: Final = 1e30
     "--n",
     type=whole_number(1, 1000),
     metavar="INTEGER",
-    help=f"How many latents, a column each.  [default: {LATENTS}, or all of the file]",
+    help=f"How many latents, a column each.  [default: {USUAL_LATENTS}, or all of the file]",
 )
 @click.option(
     "--dims",
     type=listed(whole_number(0, _MAX_DIMENSION)),
     metavar="LIST",
     help="Which dimensions to set, the first is 0."
-    f"  [default: {','.join(map(str, DIMENSIONS))}, or as many of a smaller latent]",
+    f"  [default: {','.join(map(str, USUAL_DIMENSIONS))}, or as many of a smaller latent]",
 )
 @click.option(
     "--values",
     type=listed(number_of("numbers", -_MAX_VALUE, _MAX_VALUE)),
     metavar="LIST",
-    default=",".join(f"{value:g}" for value in VALUES),
+    default=",".join(f"{value:g}" for value in USUAL_VALUES),
     show_default=True,
     help="What to set each of them to.",
 )
@@ -105,7 +103,7 @@ def traverse(
         dimensions = _fitting(served, dims)
         if latents is None:
             seed = random_seed() if seed is None else seed
-            columns = latents_of_seed(served, seed, LATENTS if n is None else n)
+            columns = latents_of_seed(served, seed, USUAL_LATENTS if n is None else n)
         else:
             columns = latents_of_file(served, latents, n, "--n")
         count = len(dimensions) * len(values) * len(columns)
@@ -144,14 +142,13 @@ def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[in
         click.BadParameter: the user wants one that the model has not.
     """
     if dimensions is None:
-        if max(DIMENSIONS) < served.latent_dim:
-            return DIMENSIONS
-        dimensions = spread_dimensions(served.latent_dim, len(DIMENSIONS))
-        click.echo(
-            f"{served.name}:{served.version} has latents of {served.latent_dim} numbers;"
-            f" showing dimensions {', '.join(map(str, dimensions))}, evenly spread",
-            err=True,
-        )
+        dimensions = usual_dimensions(served.latent_dim)
+        if dimensions != USUAL_DIMENSIONS:
+            click.echo(
+                f"{served.name}:{served.version} has latents of {served.latent_dim} numbers;"
+                f" showing dimensions {', '.join(map(str, dimensions))}, evenly spread",
+                err=True,
+            )
         return dimensions
     outside = [dimension for dimension in dimensions if dimension >= served.latent_dim]
     if outside:
@@ -163,8 +160,7 @@ def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[in
 
 
 def _labelled(sheet: Image.Image, dimensions: Sequence[int], values: Sequence[float]) -> Image.Image:
-    labels = [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]
-    labelled = labelled_lines(sheet, labels)
+    labelled = labelled_lines(sheet, line_labels(dimensions, values))
     if labelled is sheet:
         click.echo("the images are too low for labels; give --scale 2 or more for them, or --no-labels", err=True)
     return labelled

@@ -17,16 +17,15 @@ from client.explore.morph_panel import MorphPanel
 from client.explore.samples_panel import SamplesPanel
 from client.explore.sheet_panel import SheetPanel
 from client.explore.sliders import nothing_to_move
-from client.explore.tab import MAX_DIMENSIONS, Tab
+from client.explore.tab import Tab
 from client.explore.translate_panel import TranslatePanel
 from client.explore.watch import Served, gone, key_of
 from client.model_info import ModelInfo
-from client.walks import spread_dimensions
+from ganserve.traversal import usual_dimensions
 
 MAX_TABS: Final = 64  # of the browser, whose state is kept
 
 _CHECK_EVERY_S: Final = 2.0
-_USUAL_DIMENSIONS: Final = (5, 25, 45, 65, 85)
 _PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
 
 
@@ -169,12 +168,6 @@ class Page:
             return translate.translate(key or "", path) if is_wanted else ()
 
         return again
-
-
-def usual_dimensions(latent_dim: int) -> list[int]:
-    """The dimensions that the page begins with: those of `ganclient traverse`."""
-    fit = latent_dim > _USUAL_DIMENSIONS[-1]
-    return list(_USUAL_DIMENSIONS) if fit else spread_dimensions(latent_dim, min(MAX_DIMENSIONS, 5))
 
 
 def _choices(keys: Sequence[str], value: str | None) -> Any:

@@ -12,7 +12,9 @@ from client.explore.explorer import Explorer
 from client.explore.fields import dimensions_from, seed_from, values_from, whole_number_from
 from client.explore.figures import figure, png_of
 from client.explore.guard import Guard
-from client.image_output import image_grid, labelled_lines
+from client.image_output import image_grid
+from ganserve.grids import labelled_lines
+from ganserve.traversal import line_labels
 
 MAX_LATENTS: Final = 32
 MAX_LINES_EACH: Final = 16  # dimensions, and values
@@ -51,6 +53,5 @@ class SheetPanel:
         images = self._explorer.pixels(model, latents)
         stem = file_stem(model, "traversal")
         command = self._explorer.commands.traverse(model, count, seed, dimensions, values, f"{stem}.png")
-        labels = [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]
-        sheet = labelled_lines(image_grid(images, count), labels)
+        sheet = labelled_lines(image_grid(images, count), line_labels(dimensions, values))
         return (figure(png_of(sheet), stem, "the traversal sheet", command, latents),)

@@ -17,8 +17,9 @@ from PIL import Image
 
 from client.__main__ import cli
 from client.image_output import image_grid
-from client.walks import spherical, spread_dimensions
+from client.walks import spherical
 from ganserve.latents import latents_from_seed
+from ganserve.traversal import spread_dimensions
 from tests.browser.conftest import WAIT_MS, OpenPage, explorer_of
 from tests.end_to_end.conftest import running_server
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator, tiny_pixels, tiny_translation

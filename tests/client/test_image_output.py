@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client.errors import UnwritableOutput
-from client.image_output import check_output, grid_columns, image_grid, labelled_lines, save_file, save_image
+from client.image_output import check_output, grid_columns, image_grid, save_file, save_image
 
 sizes = st.integers(1, 5)
 
@@ -137,22 +137,3 @@ def test_a_folder_without_write_permission_is_found_beforehand(tmp_path: Path, m
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
     with pytest.raises(UnwritableOutput, match="is not yours to write to"):
         check_output(tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_labels_of_any_mode_stand_in_a_margin_beside_the_grid(channels: int) -> None:
-    grid = image_grid(random_images(4, 20, 20, channels), 2)
-    labelled = labelled_lines(grid, ["first", "the second"])
-    assert labelled.mode == grid.mode
-    assert labelled.height == grid.height
-    margin = labelled.width - grid.width
-    np.testing.assert_array_equal(np.asarray(labelled)[:, margin:], np.asarray(grid))
-    letters = np.asarray(labelled.convert("L"))[:, :margin] > 128
-    assert letters[: grid.height // 2].any()
-    assert letters[grid.height // 2 :].sum() > letters[: grid.height // 2].sum()
-    assert not letters[:, 0].any()
-
-
-def test_lines_that_are_too_low_get_no_labels() -> None:
-    grid = image_grid(random_images(4, 6, 20, 1), 1)
-    assert labelled_lines(grid, ["a", "b", "c", "d"]) is grid

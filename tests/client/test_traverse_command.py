@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.image_output import PADDING
+from ganserve.grids import PADDING
 from ganserve.latents import latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
 from tests.client.test_main import error_of, run

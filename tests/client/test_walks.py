@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from client.errors import InvalidRequest
-from client.walks import linear, spherical, spread_dimensions, traversal, walk
+from client.walks import linear, spherical, traversal, walk
 
 Vector = NDArray[np.float32]
 
@@ -141,15 +141,6 @@ def test_the_callers_latents_stay_as_they_are() -> None:
     traversal(latents, [1], [5])
     walk(latents, 3)
     np.testing.assert_array_equal(latents, np.ones((2, 3)))
-
-
-@given(st.integers(1, 600), st.integers(1, 6))
-def test_spread_dimensions_are_distinct_and_symmetric(latent_dim: int, count: int) -> None:
-    spread = spread_dimensions(latent_dim, count)
-    assert len(spread) == min(count, latent_dim)
-    assert spread == sorted(set(spread))
-    assert spread[0] >= 0
-    assert abs(spread[0] - (latent_dim - 1 - spread[-1])) <= 1
 
 
 @pytest.mark.parametrize(

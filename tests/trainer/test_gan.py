@@ -4,9 +4,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
+from PIL import Image
 from torch import Tensor
 
 from ganserve.latents import latents_from_seed
@@ -16,6 +18,7 @@ from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import GanConfig
 from trainer.data import stream_indices, to_unit_range
 from trainer.evaluate import scorer
+from trainer.figures import grid_image
 from trainer.gan import GanTraining
 from trainer.metrics.diversity import ms_ssim_between
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
@@ -73,6 +76,28 @@ def test_the_grid_of_samples_grows_and_is_of_the_same_latents() -> None:
         sizes.append(training.sample().size)
         take(training, 3)
     assert sizes == [(8 * (size + 2) + 2,) * 2 for size in (4, 8, 8, 16)]
+
+
+@pytest.mark.parametrize("shown_pixels", [128, 5])
+def test_the_traversal_sheet_moves_single_dimensions_of_the_sampled_latents(
+    shown_pixels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gan, "_TRAVERSAL_PIXELS", shown_pixels)
+    config = fixed_config()
+    training = start(config)
+    run = RunFolder.create(tmp_path, config)
+    training.draw_figures(run)
+    latents = torch.from_numpy(latents_from_seed(config.seed, 8, 6)).repeat(15, 1)
+    for line in range(15):
+        latents[8 * line : 8 * line + 8, (0, 1, 3, 4, 5)[line // 3]] = (-3, 0, 3)[line % 3]
+    side = min(8, shown_pixels)
+    with torch.inference_mode():
+        images = torch.nn.functional.adaptive_avg_pool2d(training.state.ema_generator(latents), side)
+    grid = np.asarray(grid_image(images))
+    with Image.open(run.figures / "traversal.png") as sheet:
+        drawn = np.asarray(sheet)
+    np.testing.assert_array_equal(drawn[:, -grid.shape[1] :], grid)
+    assert (drawn.shape[1] > grid.shape[1]) == (side + 2 >= 9)  # there is room for labels
 
 
 def test_the_user_is_told_of_the_size_and_the_fade() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trainer.config import AnyConfig, GanConfig
+from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
 from trainer.flags import FIELDS
 from trainer.objectives import OBJECTIVES
 from trainer.presets import choose_preset
 from trainer.report import charts
 from trainer.report.measures import explanation_of, heading_of, label_of
-from trainer.report.pictures import Picture, picture_of_svg
+from trainer.report.pictures import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
 from trainer.report.record import Curve, RunRecord
 
 Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record a seed
@@ -48,6 +48,20 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
         if any(series.values()):
             pictures.append(picture_of_svg(charts.curves_svg(series, y_label=y_label), caption))
     return pictures
+
+
+def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
+    """What a run draws at its end, besides curves; `which` says whose figures they are, to end their captions."""
+    if isinstance(record.config, CycleConfig):
+        drawn = {"translations.png": "Test images and translations"}
+    else:
+        drawn = {"real_beside_fake.png": "Real images beside fakes"}
+        if (record.path / "figures" / "traversal.png").is_file():  # runs of older versions have none
+            drawn["traversal.png"] = "Single dimensions of the latents at chosen values"
+    return [
+        picture_of_file(record.path / "figures" / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
+        for name, caption in drawn.items()
+    ]
 
 
 def figure_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:

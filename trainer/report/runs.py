@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from trainer.config import CycleConfig
 from trainer.report.measures import has_best, heading_of, is_better, shown_figure
 from trainer.report.page import Detail, Page, Strip, Table, TableCell
 from trainer.report.parts import (
     command_of,
+    drawn_figures,
     explanations,
     figure_charts,
     figure_names,
@@ -18,7 +18,7 @@ from trainer.report.parts import (
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import WIDE_PIXELS, Picture, picture_of_file
+from trainer.report.pictures import Picture, picture_of_file
 from trainer.report.record import RunRecord
 
 SHOWN_MOMENTS = 6  # samples of one run over time
@@ -104,15 +104,12 @@ def _samples_side_by_side(records: Sequence[RunRecord]) -> list[Strip]:
 
 def _detail(record: RunRecord) -> Detail:
     command, note = command_of(record.config)
-    name = "translations.png" if isinstance(record.config, CycleConfig) else "real_beside_fake.png"
-    caption = "Test images and translations" if isinstance(record.config, CycleConfig) else "Real images beside fakes"
-    picture = picture_of_file(record.path / "figures" / name, caption, side=WIDE_PIXELS, is_pixels=False)
     run = str(record.path)
     return Detail(
         title=record.name,
         lines=[_summary(record)],
         warnings=warning_lines(record),
-        pictures=[*training_charts([record]), picture],
+        pictures=[*training_charts([record]), *drawn_figures(record)],
         settings=settings_of(record.config),
         commands=[
             (f"Train such a run{f' ({note})' if note else ''}:", command),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from trainer.config import CycleConfig
 from trainer.report.measures import heading_of
 from trainer.report.page import Detail, Page, Strip, Table, TableCell
 from trainer.report.parts import (
     command_of,
+    drawn_figures,
     explanations,
     figure_charts,
     protocol_text,
@@ -17,7 +17,7 @@ from trainer.report.parts import (
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import WIDE_PIXELS, picture_of_file
+from trainer.report.pictures import picture_of_file
 from trainer.report.record import RunRecord
 from trainer.sweep.grid import Cell
 from trainer.sweep.results import Results, TrialResult, shown_summary, speed_of
@@ -135,11 +135,7 @@ def _detail(cell: Cell, trials: Sequence[TrialResult]) -> Detail:
     speed = speed_of(trials)
     config = records[0].config if records else cell.config
     if records:
-        is_cycle = isinstance(config, CycleConfig)
-        name = "translations.png" if is_cycle else "real_beside_fake.png"
-        caption = ("Test images and translations" if is_cycle else "Real images beside fakes") + f", seed {config.seed}"
-        path = records[0].path / "figures" / name
-        pictures.append(picture_of_file(path, caption, side=WIDE_PIXELS, is_pixels=False))
+        pictures += drawn_figures(records[0], f", seed {config.seed}")
     command, note = command_of(config)
     lines = ["Thin lines are the seeds, thick ones their running means."] if pictures else []
     if speed is not None:
