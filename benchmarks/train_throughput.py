@@ -24,7 +24,7 @@ from benchmarks.report import report
 from benchmarks.tutorial_loop import PictureFiles, TutorialLoop
 from trainer.config import GanConfig, override
 from trainer.data import ImageData
-from trainer.gan import GanTraining
+from trainer.kinds import new_training
 from trainer.loop import choose_device
 from trainer.presets import PRESETS
 
@@ -57,7 +57,7 @@ def tutorial(config: GanConfig, folder: Path, device: torch.device) -> Measure:
 
 def ours(config: GanConfig, images: Tensor, device: torch.device) -> Measure:
     """The trainer's steps, with measurements read as often as its loop does."""
-    training = GanTraining(config, ImageData("noise", images), device)
+    training = new_training(config, ImageData("noise", images), device)
 
     def measure(seconds: float) -> float:
         for _ in range(2):
@@ -91,8 +91,17 @@ def _read(pending: list[Any]) -> None:
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="For one measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--compile", "is_compiled", is_flag=True, help="Measure the trainer's --compile too, in bf16.")
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
-def main(presets: tuple[str, ...], pictures: int, seconds: float, rounds: int, device: str, out: Path | None) -> None:
+def main(
+    presets: tuple[str, ...],
+    pictures: int,
+    seconds: float,
+    rounds: int,
+    device: str,
+    is_compiled: bool,
+    out: Path | None,
+) -> None:
     """Measures the tutorial's loop, and the trainer in fp32 and in bf16."""
     where = choose_device(device)
     rows: list[dict[str, Any]] = []
@@ -105,8 +114,11 @@ def main(presets: tuple[str, ...], pictures: int, seconds: float, rounds: int, d
         with tempfile.TemporaryDirectory() as folder:
             write_pictures(images, Path(folder))
             cells = {"tutorial": tutorial(config, Path(folder), where)}
-            for precision in ("fp32", "bf16"):
-                cells[f"ours, {precision}"] = ours(override(config, {"precision": precision}), images, where)
+            settings: dict[str, dict[str, Any]] = {name: {"precision": name} for name in ("fp32", "bf16")}
+            if is_compiled:
+                settings["bf16, compiled"] = {"precision": "bf16", "compile_networks": True}
+            for name, changed in settings.items():
+                cells[f"ours, {name}"] = ours(override(config, changed), images, where)
             figures: dict[str, list[float]] = {name: [] for name in cells}
             for number in range(rounds):
                 for name, measure in cells.items():

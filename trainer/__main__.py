@@ -16,7 +16,7 @@ from trainer.distributed import PeerError, any_of_all, is_first, joined, texts_o
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.exits import EXIT_INTERRUPTED, fail, mistakes_in_one_line
 from trainer.flags import FIELDS, training_flags
-from trainer.kinds import check_data, describe_data, foresee_growth, load_with_config
+from trainer.kinds import check_can_train, describe_data, foresee_growth, load_with_config
 from trainer.loop import Summary, choose_device, train
 from trainer.parallel_phases import first_speaks, together
 from trainer.presets import MODELS, choose_preset
@@ -106,7 +106,7 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
     with together():
         prepared = [load_with_config(config, progress) for config in configs]
         for config, data in prepared:
-            check_data(config, data)
+            check_can_train(config, data, choose_device(config.device))
     summaries: list[tuple[AnyConfig, Summary]] = []
     diverged: list[str] = []
     with StopOnSignal() as stop:

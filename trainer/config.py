@@ -55,6 +55,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     device: DeviceName = "auto"
     precision: Precision = "fp32"  # of the layers in a step
+    compile_networks: bool = False  # those that can be, with torch.compile
     deterministic: bool = False  # on CUDA: the same run gives the same bits, more slowly; a CPU always does
 
     # What is written, and when. Samples and a checkpoint are written at the end of every epoch too.
@@ -122,7 +123,7 @@ _READ_BY_CONSTRAINT = {
 }
 
 # Flags that are not named after their field.
-_FLAGS = {"max_corrupt_images": "max-corrupt", "evaluate_every_steps": "eval-every"}
+_FLAGS = {"compile_networks": "compile", "max_corrupt_images": "max-corrupt", "evaluate_every_steps": "eval-every"}
 
 
 def check_config(config: AnyConfig) -> None:
@@ -142,6 +143,10 @@ def check_config(config: AnyConfig) -> None:
             check_growth(config.growth, config.network.image_size)
         if (config.growth is not None) != ARCHITECTURES[config.network.architecture].grows:
             raise UserError(f"growth: does not go with the architecture {config.network.architecture!r}")
+        if config.growth is not None and config.compile_networks:
+            raise UserError(
+                "--compile: a network that grows would be compiled anew in each step of a fade; leave it out"
+            )
         if config.batch_size < 2:
             raise UserError("--batch-size 1: batch statistics need at least 2 images")
     if not config.dataset:

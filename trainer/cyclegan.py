@@ -188,7 +188,7 @@ class CycleTraining(Training):
 
     def _translate(self, translator: nn.Module, images: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] through a translator; on the CPU."""
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):  # not again for batches of every size
             chunks = torch.split(images, _CHUNK)
             return torch.cat([translator(chunk.to(self._state.device)).cpu() for chunk in chunks])
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import torch
 
+from trainer.compiled import check_compiler, compile_networks
 from trainer.config import AnyConfig, CycleConfig, override, with_channels
 from trainer.cyclegan import CycleTraining
 from trainer.data import BUILT_IN, ImageData, load_images
@@ -57,8 +58,15 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     return override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
 
 
-def check_data(config: AnyConfig, data: Data) -> None:
-    """Raises UserError if the data set cannot fill one batch, or processes that train together cannot share one."""
+def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None:
+    """Finds out what cannot work on this data and this device, before a run begins.
+
+    Raises:
+        UserError: the data cannot fill one batch, processes that train together cannot share one, or nothing can be
+            compiled.
+    """
+    if config.compile_networks:
+        check_compiler(device)
     growth = None if isinstance(config, CycleConfig) else config.growth
     final_size = config.network.image_size
     check_shares([config.batch_size] if growth is None else batch_sizes(growth, final_size, config.batch_size))
@@ -98,11 +106,18 @@ def describe_data(data: Data) -> str:
 
 
 def new_training(config: AnyConfig, data: Data, device: torch.device) -> Training:
-    """Builds networks and optimisers from torch's global random state.
+    """Builds networks and optimisers from torch's global random state, and has them compiled if that is wanted.
 
     Raises:
         TypeError: the data is another kind's.
     """
+    training = _new_training(config, data, device)
+    if config.compile_networks:
+        compile_networks(config, training.state.networks)
+    return training
+
+
+def _new_training(config: AnyConfig, data: Data, device: torch.device) -> Training:
     if isinstance(config, CycleConfig) and isinstance(data, UnpairedData):
         return CycleTraining(config, data, device)
     if not isinstance(config, CycleConfig) and isinstance(data, ImageData):

@@ -20,7 +20,7 @@ from trainer.config import AnyConfig
 from trainer.determinism import deterministic
 from trainer.distributed import any_of_all, is_first, own_cuda_device
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.kinds import Data, check_data, new_training
+from trainer.kinds import Data, check_can_train, new_training
 from trainer.parallel_phases import together
 from trainer.progress import Progress
 from trainer.run_log import RunLog, curves_of_evaluation
@@ -82,8 +82,8 @@ def train(
         RunFolderError: the checkpoint cannot be resumed from.
     """
     with together():
-        check_data(config, data)
         device = choose_device(config.device)
+        check_can_train(config, data, device)
     with deterministic(device, wanted=config.deterministic), ExitStack() as stack:
         torch.manual_seed(config.seed)
         with together():

@@ -12,7 +12,7 @@ from trainer.cyclegan import CycleTraining
 from trainer.data import ImageData
 from trainer.errors import UserError
 from trainer.gan import GanTraining
-from trainer.kinds import Data, check_data, describe_data, foresee_growth, load_data, new_training
+from trainer.kinds import Data, check_can_train, describe_data, foresee_growth, load_data, new_training
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.training import Training
@@ -73,9 +73,9 @@ def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig
     too_few: Data = noise_images(growing_config(), 5)
     if isinstance(enough, ImageData) and config.model == "cyclegan":
         enough, too_few = noise_domains((6, 9), paired=False), noise_domains((9, 5), paired=False)
-    check_data(small, enough)
+    check_can_train(small, enough, CPU)
     with pytest.raises(UserError) as caught:
-        check_data(small, too_few)
+        check_can_train(small, too_few, CPU)
     name = "domain B of noise" if config.model == "cyclegan" else "noise"
     assert str(caught.value) == f"--batch-size 6: {name} has only 5 images; give at most 5"
 

@@ -13,8 +13,8 @@ from ganserve.figures import FIGURES
 from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, GanConfig, override, with_channels
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.kinds import Data, check_data, load_with_config, with_absolute_paths
-from trainer.loop import Summary, train
+from trainer.kinds import Data, check_can_train, load_with_config, with_absolute_paths
+from trainer.loop import Summary, choose_device, train
 from trainer.metrics.choosing import choosing_figure
 from trainer.progress import Progress
 from trainer.sweep.folder import SweepFolder, ended
@@ -45,7 +45,7 @@ class SharedData:
             self._decoded[key] = load_with_config(config, self._progress)[1]
         data = self._decoded[key]
         config = with_channels(config, data.channels)
-        check_data(config, data)
+        check_can_train(config, data, choose_device(config.device))
         return config, data
 
 

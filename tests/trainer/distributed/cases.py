@@ -19,7 +19,7 @@ from trainer import cyclegan, gan
 from trainer.config import AnyConfig, GanConfig
 from trainer.data import to_unit_range
 from trainer.distributed import means_of_all
-from trainer.kinds import check_data, new_training
+from trainer.kinds import check_can_train, new_training
 from trainer.presets import PRESETS
 from trainer.state import state_to_tensors
 
@@ -45,7 +45,7 @@ def compute(config: AnyConfig) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]), _computing_in(config):
         torch.manual_seed(config.seed)
         data = made_up_images(config)
-        check_data(config, data)
+        check_can_train(config, data, torch.device("cpu"))
         training = new_training(config, data, torch.device("cpu"))
         steps = [training.train_step(step / 10) for step in range(6 if grows else 3)]
         tensors = state_to_tensors(training.state)
