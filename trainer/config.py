@@ -194,7 +194,7 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
 
 def gains_by_bf16(config: AnyConfig) -> bool:
     """Whether a step of this training is faster in bf16 where the device has instructions for it."""
-    return isinstance(config, GanConfig) and ARCHITECTURES[config.network.architecture].gains_by_bf16
+    return isinstance(config, CycleConfig) or ARCHITECTURES[config.network.architecture].gains_by_bf16
 
 
 def with_precision(config: Config, name: str, device: torch.device) -> Config:
