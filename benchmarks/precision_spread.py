@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from benchmarks.report import report
 from trainer.config import AnyConfig, CycleConfig, override
 from trainer.errors import UserError
+from trainer.growth import total_images
 from trainer.kinds import load_with_config, new_training
 from trainer.loop import choose_device
 from trainer.presets import choose_preset
@@ -51,13 +52,15 @@ def curves_of(training: Training, steps: int) -> Curves:
 
 
 def with_growth_in(config: AnyConfig, steps: int) -> AnyConfig:
-    """The config, whose network, if it grows, has as many images for each of its phases."""
+    """The config, whose network, if it grows, has as many steps for each of its phases, all of one batch size."""
     if isinstance(config, CycleConfig) or config.growth is None:
         return config
-    doublings = int(np.log2(config.network.image_size // config.growth.start_resolution))
-    images = max(1, steps * config.batch_size // (2 * doublings + 1))
-    growth = msgspec.structs.replace(config.growth, stabilise_images=images, fade_images=images)
-    return override(config, {"growth": growth})
+    one_image_each = msgspec.structs.replace(config.growth, stabilise_images=1, fade_images=1, batch_sizes={})
+    phases = total_images(one_image_each, config.network.image_size)
+    images = max(1, steps * config.batch_size // phases)
+    return override(
+        config, {"growth": msgspec.structs.replace(one_image_each, stabilise_images=images, fade_images=images)}
+    )
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ def test_a_network_that_grows_spends_equal_shares_of_the_steps_on_each_phase() -
     assert isinstance(config, GanConfig)
     assert config.growth is not None
     assert (config.growth.stabilise_images, config.growth.fade_images) == (1600, 1600)  # 7 phases, batches of 16
+    large = precision_spread.with_growth_in(choose_preset("pggan", "pggan-paper", None), 17)
+    assert isinstance(large, GanConfig)
+    assert large.growth is not None
+    assert (large.growth.fade_images, large.growth.batch_sizes) == (large.batch_size, {})
     flat = choose_preset("dcgan", None, None)
     assert precision_spread.with_growth_in(flat, 700) is flat
 

@@ -148,12 +148,12 @@ def _new_run(out: Path, config: AnyConfig) -> RunFolder:
 
 
 def _resume(path: Path, progress: Progress, flags: dict[str, Any], wandb: str | None) -> None:
-    allowed = {"epochs", "steps", "images", "device", "data_root"}
+    allowed = {"epochs", "steps", "images", "device", "data_root", "compile"}
     for name in flags:
         if name not in allowed:
             raise UserError(
                 f"--{name.replace('_', '-')}: does not go with --resume, which goes on as the run began;"
-                " only --epochs, --steps, --images, --device, --data-root and --wandb do"
+                " only --epochs, --steps, --images, --device, --data-root, --compile and --wandb do"
             )
     with together():
         run = RunFolder.open(path)

@@ -145,7 +145,7 @@ def check_config(config: AnyConfig) -> None:
             raise UserError(f"growth: does not go with the architecture {config.network.architecture!r}")
         if config.growth is not None and config.compile_networks:
             raise UserError(
-                "--compile: a network that grows would be compiled anew in each step of a fade; leave it out"
+                "--compile: a network that grows would be compiled anew in each step of a fade; give --no-compile"
             )
         if config.batch_size < 2:
             raise UserError("--batch-size 1: batch statistics need at least 2 images")

@@ -34,5 +34,5 @@ def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
         fail(str(error), EXIT_USER_ERROR)
     except OSError as error:
         fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
-    except KeyboardInterrupt:
-        fail(interrupted, EXIT_INTERRUPTED)
+    except KeyboardInterrupt as error:
+        fail(str(error) or interrupted, EXIT_INTERRUPTED)

@@ -88,8 +88,7 @@ _OPTIONS: Final = (
         help="Of the layers in a step; auto: bf16 where the network and the device gain by it.  [default: auto]",
     ),
     click.option(
-        "--compile",
-        is_flag=True,
+        "--compile/--no-compile",
         default=None,
         help="Compile the networks of a step with torch.compile; on a CPU that is slower.",
     ),

@@ -16,6 +16,7 @@ import torch
 
 from trainer import figures
 from trainer.checkpoint import CheckpointMetadata, RunFolder
+from trainer.compiled import compiler_faults
 from trainer.config import AnyConfig
 from trainer.determinism import deterministic
 from trainer.distributed import any_of_all, is_first, own_cuda_device
@@ -86,6 +87,8 @@ def train(
         check_can_train(config, data, device)
     with deterministic(device, wanted=config.deterministic), ExitStack() as stack:
         torch.manual_seed(config.seed)
+        if config.compile_networks:
+            stack.enter_context(compiler_faults(stop_requested))
         with together():
             session = Session(config, run, new_training(config, data, device), progress)
         step = _restore(session) if resume else 0

@@ -83,7 +83,7 @@ def traverse(
     seed: int | None,
     latents: str | None,
     n: int | None,
-    dims: list[int] | None,
+    dims: tuple[int, ...] | None,
     values: tuple[float, ...],
     out: Path,
     labels: bool,

@@ -72,10 +72,11 @@ class Page:
                 compare = ComparePanel(self._explorer, guard, pick)
             with panels[4]:
                 translate = TranslatePanel(self._explorer, guard, pick)
-        timer = gr.Timer(_CHECK_EVERY_S)
+        asked = gr.Number(0, visible="hidden")  # how often the user asked
+        refresh.click(self._ask_again, asked, asked, queue=False, show_progress="hidden", trigger_mode="multiple")
         # One event, so that Gradio makes it wait for itself: two answers at once leave nothing picked in the browser.
         gr.on(
-            [self.blocks.load, refresh.click, timer.tick],
+            [self.blocks.load, asked.change, gr.Timer(_CHECK_EVERY_S).tick],
             self._look,
             [pick, compare.other, seen, returns],
             [pick, compare.other, seen, returns, server_banner],
@@ -92,7 +93,7 @@ class Page:
             guard.outputs([*fields, *made]),
             show_progress="hidden",
         )
-        morph.show_after(panels[1].select)
+        panels[1].select(**morph.ends_event)
         moved = {"fn": guard(self._again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
         returns.change(**samples.move_event | moved)
         filled = returns.change(
@@ -106,11 +107,13 @@ class Page:
             trigger_mode="multiple",
         )
 
-    def _look(
-        self, key: str | None, other_key: str | None, seen: _Seen, returns: float, event: gr.EventData
-    ) -> tuple[Any, ...]:
+    def _ask_again(self, asked: float) -> float:
+        self._explorer.watch.forget()
+        return asked + 1
+
+    def _look(self, key: str | None, other_key: str | None, seen: _Seen, returns: float) -> tuple[Any, ...]:
         """What the server serves now, in the lists; the selected models stay selected even if they are gone."""
-        served = self._explorer.watch.look(now=not isinstance(event.target, gr.Timer))
+        served = self._explorer.watch.look()
         keys = tuple(map(key_of, served.models))
         if served.trouble:
             return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)

@@ -50,39 +50,34 @@ class MorphPanel:
             steps = gr.Number(9, label="Steps", precision=0, elem_id="steps")
             strip = gr.Button("Make a strip", elem_id="make-strip")
         self.strip = gr.HTML(elem_id="strip", apply_default_css=False)
-        self._move_event: dict[str, Any] = {
-            "fn": guard(self._move),
-            "inputs": [tab, self.way, self.fraction],
-            "outputs": guard.outputs([self.picture]),
-            "preprocess": False,
-            "queue": False,
-            "show_progress": "hidden",
-        }
-        self.fraction.input(**self._move_event, trigger_mode="always_last")
-        self.way.input(**self._move_event)
-        self._ends_event: dict[str, Any] = {
+        shown = gr.Number(0, visible="hidden")  # how often A and B were shown
+        # One event, so that Gradio makes it wait for itself: of two at once, the older picture may come last and stay.
+        gr.on(
+            [self.fraction.input, self.way.input, shown.change],
+            guard(self._move),
+            [tab, self.way, self.fraction],
+            guard.outputs([self.picture]),
+            preprocess=False,
+            queue=False,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+        self.ends_event: dict[str, Any] = {
             "fn": guard(self._show_ends),
-            "inputs": [tab],
-            "outputs": guard.outputs([self.ends, self.strip]),
+            "inputs": [tab, shown],
+            "outputs": guard.outputs([self.ends, self.strip, shown]),
             "preprocess": False,
             "queue": False,
             "show_progress": "hidden",
+            "trigger_mode": "multiple",
         }
         for index, button in enumerate((samples_panel.keep_a, samples_panel.keep_b)):
             keep = guard(partial(self._keep, index))
             kept = button.click(
                 keep, [tab, *samples_panel.sliders], guard.outputs([tab]), preprocess=False, queue=False
             )
-            self.show_after(kept.success, trigger_mode="multiple")
+            kept.success(**self.ends_event)
         strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]), trigger_mode="always_last")
-
-    def show_after(self, event: Callable[..., Any], **settings: Any) -> None:
-        """Has an event of Gradio show A, B and what lies between.
-
-        The picture between is an event of its own, which reads the slider when A and B are there: one that came with
-        them would undo what the slider has done meanwhile.
-        """
-        event(**self._ends_event, **settings).success(**self._move_event, trigger_mode="multiple")
 
     def _keep(self, index: int, tab: Tab, *positions: Any) -> tuple[Any, ...]:
         _, latent = self._samples_panel.latent(tab, positions)
@@ -90,10 +85,11 @@ class MorphPanel:
         ends[index] = latent
         return (replace(tab, ends=ends),)
 
-    def _show_ends(self, tab: Tab) -> tuple[Any, ...]:
+    def _show_ends(self, tab: Tab, shown: float) -> tuple[Any, ...]:
+        """Shows A and B; what lies between is drawn when the slider is read, after them."""
         model, ends = self._found(tab)
         pair = [plain_picture(file, name) for file, name in zip(self._explorer.files(model, ends), "AB", strict=True)]
-        return side_by_side(pair), ""
+        return side_by_side(pair), "", shown + 1
 
     def _move(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
         model, ends = self._found(tab)

@@ -41,7 +41,8 @@ class Watch:
         self._client = client
         self._max_age_s = max_age_s
         self._asking = threading.Lock()
-        self._asked_s = -float("inf")
+        self._asked_s = -float("inf")  # when the last answer was asked for
+        self._is_forgotten = True  # whether that answer will not do, even while another one is waited for
         self._served = Served()
 
     def look(self, *, now: bool = False) -> Served:
@@ -49,14 +50,19 @@ class Watch:
 
         While one thread asks, the others go on with the last answer, unless they want one `now`.
         """
-        if now or time.monotonic() - self._asked_s > self._max_age_s:
-            if not self._asking.acquire(blocking=now):
+        if now or self._is_due():
+            if not self._asking.acquire(blocking=now or self._is_forgotten):
                 return self._served
             try:
-                self._ask()
+                if now or self._is_due():  # nobody has asked meanwhile
+                    self._ask()
             finally:
                 self._asking.release()
         return self._served
+
+    def forget(self) -> None:
+        """Has the next look ask the server and wait, however new the last answer is."""
+        self._is_forgotten = True
 
     def failed(self, error: GanClientError) -> Served:
         """Notes that the server could not be reached just now; it is asked again at the next look."""
@@ -80,7 +86,11 @@ class Watch:
                     return model
         raise UnknownModel(gone(key, served.models) if key else "no model is picked; pick one above")
 
+    def _is_due(self) -> bool:
+        return self._is_forgotten or self._asked_s < time.monotonic() - self._max_age_s
+
     def _ask(self) -> None:
+        asked_s, self._is_forgotten = time.monotonic(), False
         try:
             models = self._client.models()
         except GanClientError as error:
@@ -89,7 +99,7 @@ class Watch:
             known = [model for model in models if model.task != "unknown"]
             listed = tuple(sorted(known, key=lambda model: (model.name, model.version)))
             self._served = Served(listed, "", self._served.troubles)
-        self._asked_s = time.monotonic()
+        self._asked_s = asked_s
 
     def _note(self, error: GanClientError) -> None:
         before = self._served

@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def explorer_of(address: str) -> Iterator[str]:
+def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
     """The explorer of a server, in a thread of this process; yields the page's address.
 
     Close pages before the block ends: they say when the explorer itself is gone.
@@ -65,7 +65,7 @@ def explorer_of(address: str) -> Iterator[str]:
         GanClient(address, timeout_s=10) as client,
         GanClient(address, timeout_s=3) as checking,
     ):
-        explorer = Explorer(client, Watch(checking, max_age_s=0.2), Commands(("--address", address)))
+        explorer = Explorer(client, Watch(checking, max_age_s=max_age_s), Commands(("--address", address)))
         server = page_server(explorer, ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import shlex
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from client.__main__ import cli
+from client.explore.explorer import Explorer
 from client.image_output import image_grid
+from client.model_info import ModelInfo
 from client.walks import spherical
 from ganserve.latents import latents_from_seed
 from ganserve.traversal import spread_dimensions
@@ -171,6 +174,31 @@ def test_a_morph_goes_from_a_to_b(page: Page, tmp_path: Path, monkeypatch: pytes
     strip = remade(page, "#strip", monkeypatch, tmp_path)
     np.testing.assert_array_equal(strip[2:18, 2:18], tiny(samples)[0])
     np.testing.assert_array_equal(strip[2:18, -18:-2], tiny(samples)[3])
+
+
+def test_of_two_pictures_the_one_of_the_slider_stays(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = latents_from_seed(0, 2, DIM)
+    middle = spherical(samples[0], samples[1], [0.5])
+    asked, overtaken, may_answer = threading.Event(), threading.Event(), threading.Event()
+    files = Explorer.files
+
+    def slow_files(explorer: Explorer, model: ModelInfo, latents: NDArray[np.float32]) -> list[bytes]:
+        if np.array_equal(latents, middle):
+            asked.set()
+            assert may_answer.wait(20)
+        elif len(latents) == 1 and asked.is_set():
+            overtaken.set()
+        return files(explorer, model, latents)
+
+    monkeypatch.setattr(Explorer, "files", slow_files)
+    open_tab(page, "Morph")
+    assert asked.wait(20)
+    set_slider(page, "fraction", 1)
+    overtaken.wait(1)  # it is not, but has the time to be
+    may_answer.set()
+    wait_for_picture(page, "#morph", tiny(samples)[1])
+    page.wait_for_timeout(300)  # for an older picture to come, if one does
+    wait_for_picture(page, "#morph", tiny(samples)[1])
 
 
 def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

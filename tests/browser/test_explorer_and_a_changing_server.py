@@ -108,3 +108,17 @@ def test_a_name_that_is_code_is_shown_as_text(browser: object, open_page: OpenPa
         assert "onerror" in page.locator("#about").inner_text()
         assert page.evaluate("window.hacked") is None
         close(page)
+
+
+def test_refresh_asks_the_server_at_once(browser: object, open_page: OpenPage) -> None:
+    fake = FakeServer()
+    with fake.serve(), explorer_of(fake.address, max_age_s=1000) as url:
+        page = open_page(url)
+        page.wait_for_selector("#picture img")
+        before = fake.list_calls
+        fake.models.append(model("newer", 1))
+        page.click("#refresh")
+        page.click("#model input")
+        page.get_by_role("option", name="newer:1").wait_for()
+        assert fake.list_calls == before + 1
+        close(page)

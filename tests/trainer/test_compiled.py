@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,26 @@ import pytest
 import torch
 from click.testing import CliRunner
 from msgspec.structs import replace
+from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.utils import counters
 
+from tests.trainer.conftest import made_up_images, small_gan
 from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
+from trainer import __main__ as main_module
 from trainer import compiled
 from trainer.__main__ import main
+from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, GanConfig, check_config
 from trainer.errors import UserError
 from trainer.kinds import check_can_train, new_training
+from trainer.loop import train
 from trainer.models import NetworkConfig
 from trainer.objectives import OBJECTIVES
+from trainer.progress import Progress
+
+# PyTorch's compiler looks at .grad of the fakes itself.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 
 GAN_NETWORKS = ("generator", "discriminator", "ema_generator")
 
@@ -35,6 +47,11 @@ def measured(config: AnyConfig) -> list[dict[str, float]]:
     return [{name: value.item() for name, value in step.items() if value is not None} for step in steps]
 
 
+def graphs_made() -> int:
+    """How many pieces PyTorch has compiled since it counts."""
+    return int(counters["stats"]["unique_graphs"])
+
+
 @pytest.fixture
 def compiler() -> None:
     try:
@@ -43,8 +60,6 @@ def compiler() -> None:
         pytest.skip(f"NO COMPILER: compiled steps were not tried: {error}")
 
 
-# PyTorch's compiler looks at .grad of the fakes itself.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf Tensor:UserWarning")
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(
     "config",
@@ -55,7 +70,9 @@ def compiler() -> None:
     ],
 )
 def test_a_compiled_step_computes_what_an_eager_one_does(config: AnyConfig) -> None:
-    eager, fast = measured(config), measured(replace(config, compile_networks=True))
+    eager, before = measured(config), graphs_made()
+    fast = measured(replace(config, compile_networks=True))
+    assert graphs_made() > before
     for exact, step in zip(eager, fast, strict=True):
         assert step == pytest.approx(exact, rel=1e-3, abs=1e-4)
     assert eager[0] != pytest.approx(eager[-1], rel=1e-3, abs=1e-4)
@@ -74,10 +91,32 @@ def test_every_network_of_a_translator_is_compiled() -> None:
 
 
 def test_nothing_is_compiled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "compile_networks", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr(nn.Module, "compile", lambda *_, **__: pytest.fail("compiled"))
     config = gan_config()
     check_can_train(config, noise_images(config), CPU)
     new_training(config, noise_images(config), CPU)
+    with pytest.raises(pytest.fail.Exception):
+        new_training(replace(config, compile_networks=True), noise_images(config), CPU)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_every_training_of_a_process_is_compiled() -> None:
+    for batch_size in (4, 5, 6):  # PyTorch keeps 8 compiled versions, and each of these needs several
+        before = graphs_made()
+        measured(gan_config(batch_size=batch_size, compile_networks=True))
+        assert graphs_made() > before + 2
+
+
+@pytest.mark.slow  # to compile
+@pytest.mark.usefixtures("compiler")
+def test_images_of_a_compiled_translator_are_made_uncompiled() -> None:
+    config = cycle_config(compile_networks=True)
+    training = new_training(config, noise_domains(paired=False), CPU)
+    training.train_step(0.0)
+    before = graphs_made()
+    training.evaluate()
+    training.sample()
+    assert graphs_made() == before
 
 
 def test_a_network_that_grows_is_refused() -> None:
@@ -92,17 +131,56 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check_can_train(config, noise_images(config), CPU)
 
 
-def test_a_missing_compiler_is_said_before_a_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_function: object) -> object:
-        raise RuntimeError("no working C++ compiler\n\nSet TORCHDYNAMO_VERBOSE=1")
+def no_compiler(_function: object) -> object:
+    raise RuntimeError("no working C++ compiler\n\nSet TORCHDYNAMO_VERBOSE=1")
 
+
+@pytest.fixture
+def _without_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     compiled._trouble.cache_clear()
-    monkeypatch.setattr(torch, "compile", fail)
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    yield
+    compiled._trouble.cache_clear()
+
+
+NO_COMPILER = (
+    "Error: --compile: PyTorch's compiler does not work here (no working C++ compiler);"
+    " install a C++ compiler, or give --no-compile"
+)
+
+
+@pytest.mark.usefixtures("_without_compiler")
+def test_a_missing_compiler_is_said_before_a_run_begins(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--model", "gan", "--compile", "--out", str(tmp_path / "runs")])
-    compiled._trouble.cache_clear()
-    assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == (
-        "Error: --compile: PyTorch's compiler does not work here (no working C++ compiler);"
-        " install a C++ compiler, or leave it out"
-    )
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, NO_COMPILER)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("_without_compiler")
+def test_a_run_can_go_on_without_the_compiler_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: Progress
+) -> None:
+    config = small_gan("gan", "gan-digits", steps=1)
+    run = RunFolder.create(tmp_path, config)
+    train(config, run, made_up_images(config), quiet)
+    run.write_config(replace(config, compile_networks=True))
+    monkeypatch.setattr(main_module, "load_with_config", lambda config, _progress: (config, made_up_images(config)))
+    resume = ["--resume", str(run.path), "--steps", "2"]
+    refused = CliRunner().invoke(main, resume)
+    assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, NO_COMPILER)
+    result = CliRunner().invoke(main, [*resume, "--no-compile"])
+    assert result.exit_code == 0, result.output
+    assert run.read_config() == replace(config, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("is_stopped", "expected", "message"),
+    [
+        (True, KeyboardInterrupt, "interrupted while compiling; what came after the last checkpoint is lost"),
+        (False, UserError, r"--compile: PyTorch's compiler fails \(g\+\+ is gone\); give --no-compile"),
+    ],
+    ids=["ctrl-c", "fault"],
+)
+def test_a_fault_of_the_compiler_is_one_line(is_stopped: bool, expected: type[BaseException], message: str) -> None:
+    with pytest.raises(expected, match=message), compiled.compiler_faults(lambda: is_stopped):
+        raise TorchDynamoException("g++ is gone\nand much more")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -22,6 +24,36 @@ def test_one_answer_is_good_for_many_looks(server: FakeServer, watch: Watch) -> 
     assert server.list_calls == 1
     watch.look(now=True)
     assert server.list_calls == 2
+    watch.forget()
+    server.models = [model("new", 1)]
+    assert [key_of(found) for found in watch.look().models] == ["new:1"]
+    watch.look()
+    assert server.list_calls == 3
+
+
+def test_whoever_comes_first_waits_for_an_answer_and_others_take_the_last_one(
+    server: FakeServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking, may_answer = threading.Event(), threading.Event()
+    models = GanClient.models
+
+    def slow_models(client: GanClient) -> object:
+        asking.set()
+        assert may_answer.wait(10)
+        return models(client)
+
+    watch.look()
+    watch.failed(ServerUnreachable("lost"))
+    monkeypatch.setattr(GanClient, "models", slow_models)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(watch.look)
+        assert asking.wait(10)
+        assert watch.look().trouble == "The server is gone: lost. This page goes on by itself as soon as it is back."
+        watch.forget()
+        patient = pool.submit(watch.look)
+        may_answer.set()
+        assert (first.result(10).trouble, patient.result(10).trouble) == ("", "")
+    assert server.list_calls == 3  # the answer that was on its way will not do for who forgot it
 
 
 def test_models_for_newer_clients_are_left_out(server: FakeServer, watch: Watch) -> None:
