@@ -30,7 +30,7 @@ _PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What a tab of the browser knows of the server."""
 
     troubles: int | None = None
@@ -51,7 +51,7 @@ class Page:
         self.blocks.state_session_capacity = MAX_TABS
 
     def _build(self) -> None:
-        tab, seen = gr.State(Tab()), gr.State(_Seen())
+        tab, seen = gr.State(Tab()), gr.State(Seen())
         returns = gr.Number(0, visible="hidden")  # how often the server came back; a State tells nobody that it changed
         with gr.Row():
             pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
@@ -111,21 +111,8 @@ class Page:
         self._explorer.watch.forget()
         return asked + 1
 
-    def _look(self, key: str | None, other_key: str | None, seen: _Seen, returns: float) -> tuple[Any, ...]:
-        """What the server serves now, in the lists; the selected models stay selected even if they are gone."""
-        served = self._explorer.watch.look()
-        keys = tuple(map(key_of, served.models))
-        if served.trouble:
-            return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)
-        generators = [key_of(model) for model in served.models if model.task == "generate"]
-        key = key or next(iter([*generators, *keys]), None)
-        listed = gr.skip() if keys == seen.keys and key else _choices(keys, key)
-        other_key = other_key or next((other for other in generators if other != key), key)
-        beside = (
-            gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
-        )
-        returned = returns + (seen.troubles not in (None, served.troubles))
-        return listed, beside, _Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
+    def _look(self, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
+        return lists_of(self._explorer.watch.look(), picked, other_key, seen, returns)
 
     def _picked(self, samples: SamplesPanel) -> Handler:
         """Fills the page for another model, in one event: of a chain of events Gradio drops links."""
@@ -171,6 +158,31 @@ class Page:
             return translate.translate(key or "", path) if is_wanted else ()
 
         return again
+
+
+def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
+    """What the server serves now, in the lists; the selected models stay selected even if they are gone.
+
+    Args:
+        served: what it said when it was asked last.
+        picked: the selected model.
+        other_key: the one beside it.
+        seen: what the tab of the browser knew.
+        returns: how often it saw the server come back.
+
+    Returns:
+        The same, renewed, and the banner of the server.
+    """
+    keys = tuple(map(key_of, served.models))
+    if served.trouble:
+        return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)
+    generators = [key_of(model) for model in served.models if model.task == "generate"]
+    key = picked or next(iter([*generators, *keys]), None)
+    listed = gr.skip() if keys == seen.keys and key == picked else _choices(keys, key)
+    other_key = other_key or next((other for other in generators if other != key), key)
+    beside = gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
+    returned = returns + (seen.troubles not in (None, served.troubles))
+    return listed, beside, Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
 
 
 def _choices(keys: Sequence[str], value: str | None) -> Any:

@@ -92,12 +92,28 @@ def field(page: Page, name: str) -> Locator:
     return page.locator(f"#{name} input, #{name} textarea").first
 
 
+def fill(page: Page, name: str, text: str) -> None:
+    """Fills a field until it stays so; see `settle`."""
+    for _ in range(WAIT_MS // 200):
+        field(page, name).fill(text)
+        settle(page)
+        if field(page, name).input_value() == text:
+            return
+    pytest.fail(f"{name} does not stay at {text!r}")
+
+
 def banner(page: Page, which: str = "banner") -> Locator:
     return page.locator(f"#{which} .banner")
 
 
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Waits until the browser has little to do: soon after a tab is opened, Gradio sets its fields once more."""
+    page.evaluate("() => new Promise(done => requestIdleCallback(() => setTimeout(done, 100)))")
 
 
 def saved(page: Page, within: str, extension: str, folder: Path) -> Path:
@@ -132,7 +148,7 @@ def test_samples_sliders_and_their_commands(page: Page, tmp_path: Path, monkeypa
     wait_for_picture(page, "#picture", tiny(samples)[0])
     page.click("#samples button[data-row='5']")
     wait_for_picture(page, "#picture", tiny(samples)[5])
-    field(page, "dimensions").fill("2, 6")
+    fill(page, "dimensions", "2, 6")
     field(page, "dimensions").press("Enter")
     page.get_by_text("dimension 6", exact=True).wait_for()
     set_slider(page, "dimension-2", 2.5)
@@ -207,8 +223,8 @@ def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, mo
         if field(page, "sheet-dimensions").input_value():
             break
         page.wait_for_timeout(50)
-    field(page, "sheet-dimensions").fill("1, 7")
-    field(page, "sheet-count").fill("3")
+    fill(page, "sheet-dimensions", "1, 7")
+    fill(page, "sheet-count", "3")
     field(page, "sheet-count").blur()
     page.click("#make-sheet")
     page.locator("#sheet code", has_text="--dims=1,7").wait_for()
@@ -220,8 +236,8 @@ def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, mo
 
 def test_two_models_stand_side_by_side_at_one_seed(page: Page) -> None:
     open_tab(page, "Compare")
-    field(page, "compare-seed").fill("7")
-    field(page, "compare-count").fill("4")
+    fill(page, "compare-seed", "7")
+    fill(page, "compare-count", "4")
     page.click("#compare")
     page.locator("#pair figure:nth-child(2) img").wait_for()
     for index, seed in ((1, 0), (2, 1)):
@@ -253,10 +269,10 @@ def test_mistakes_are_banners_that_go(page: Page) -> None:
         ("count", "1000", "samples: must be a whole number in 1 .. 144, not '1000'"),
         ("count", "", "samples: must be a whole number in 1 .. 144, not ''"),
     ):
-        field(page, name).fill(text)
+        fill(page, name, text)
         page.click("#sample")
         page.locator("#banner .banner", has_text=complaint).wait_for()
-        field(page, name).fill("9")
+        fill(page, name, "9")
     page.click("#sample")
     banner(page).wait_for(state="detached")
     page.locator("#dimension-1 input[type=number]").fill("5000")
