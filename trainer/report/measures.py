@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ganserve.figures import FIGURES, Figure
+from ganserve.figures import FIGURES
 
 _DECIMALS: Final = {
     "sliced_wasserstein_distance": 2,
@@ -16,23 +16,15 @@ _DECIMALS: Final = {
 _BASELINE: Final = "_unchanged"  # of doing nothing: depends on the data alone, so no run is the best at it
 
 
-def known_figure(name: str) -> Figure | None:
-    """The entry of a figure; None if the name is none, but says how something was measured."""
-    try:
-        return FIGURES[name]
-    except KeyError:
-        return None
-
-
 def label_of(name: str) -> str:
     """Short, for tables and axes."""
-    figure = known_figure(name)
+    figure = FIGURES.get(name)
     return name if figure is None else figure.label
 
 
 def heading_of(name: str) -> str:
     """The label, and which way is better."""
-    figure = known_figure(name)
+    figure = FIGURES.get(name)
     if figure is None or name.endswith(_BASELINE):
         return label_of(name)
     better = "as among real images" if figure.better == "as real images" else f"{figure.better} is better"
@@ -41,7 +33,7 @@ def heading_of(name: str) -> str:
 
 def explanation_of(name: str) -> str:
     """One sentence about a figure, with its source."""
-    figure = known_figure(name)
+    figure = FIGURES.get(name)
     if figure is None:
         return ""
     return f"{figure.label}: {figure.explanation}{f' ({figure.source})' if figure.source else ''}."
@@ -54,13 +46,13 @@ def shown_figure(name: str, value: float) -> str:
 
 def has_best(name: str) -> bool:
     """Whether one way is better, so that one of several values can be the best."""
-    figure = known_figure(name)
+    figure = FIGURES.get(name)
     return figure is not None and figure.better in ("smaller", "larger") and not name.endswith(_BASELINE)
 
 
 def is_better(name: str, value: float, other: float) -> bool:
     """Whether `value` is the better one of two; never, if no way is better."""
-    figure = known_figure(name)
+    figure = FIGURES.get(name)
     if figure is None or not has_best(name):
         return False
     return value < other if figure.better == "smaller" else value > other

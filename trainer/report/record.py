@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve.figures import FIGURES
 from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import RunFolderError
 from trainer.metrics.choosing import choosing_figure
-from trainer.report.measures import is_better, known_figure
+from trainer.report.measures import is_better
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
 MAX_FIGURES = 40
@@ -156,7 +157,7 @@ class _Reader:
         if kind == "step":
             self._take_step(row, step)
         elif kind == "evaluation" and len(self.evaluations) < MAX_EVALUATIONS:
-            known = {key for key in row if known_figure(key)}
+            known = {key for key in row if key in FIGURES}
             figures = {key: value for key in row if key in known and (value := number(row[key])) is not None}
             protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
             self.evaluations.append(EvaluationRow(step, figures, dict(list(protocol.items())[:MAX_FIGURES])))

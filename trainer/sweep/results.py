@@ -17,8 +17,9 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from ganserve.figures import FIGURES
 from trainer.progress import Progress
-from trainer.report.measures import has_best, is_better, known_figure, label_of, shown_figure
+from trainer.report.measures import has_best, is_better, label_of, shown_figure
 from trainer.report.parts import figure_names
 from trainer.report.record import EvaluationRow, RunRecord, read_record
 from trainer.sweep.folder import SweepFolder, ended
@@ -169,7 +170,7 @@ def cells_csv(results: Results) -> str:
                 found = results.summary(cell, name, when)
                 if found is not None:
                     spread = "" if found.deviation is None else found.deviation
-                    better = figure.better if (figure := known_figure(name)) else ""
+                    better = figure.better if (figure := FIGURES.get(name)) else ""
                     rows.append([cell.name, name, better, when, found.count, found.mean, spread, found.is_best])
     return _csv(rows)
 
