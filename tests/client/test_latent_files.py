@@ -285,8 +285,7 @@ def test_an_encrypted_archive_is_one_line(tmp_path: Path) -> None:
     name=st.sampled_from(["a.npy", "b.npz", "c.json", "d.csv"]),
 )
 def test_any_content_at_all_is_latents_or_one_line(scratch: Path, data: bytes | str, name: str) -> None:
-    path = written(scratch / name, data)
-    is_refused_in_one_line(path)
+    is_refused_in_one_line(written(scratch / name, data))
 
 
 def test_latents_are_saved_as_npy_only_and_where_that_can_be(tmp_path: Path) -> None:
