@@ -47,8 +47,6 @@ SMALL_CYCLE = {"network.image_size": 32, "network.width": 0.0625, "network.resid
 GAN_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, GanConfig)]
 CYCLE_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.config, CycleConfig)]
 
-torch.set_num_threads(1)  # the networks of these tests are too small to share
-
 
 @pytest.fixture(autouse=True)
 def _torch_as_it_was() -> Iterator[None]:

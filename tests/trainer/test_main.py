@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -207,7 +206,6 @@ def start_training(out: Path, steps: int) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
 
@@ -253,7 +251,6 @@ def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp
         text=True,
         timeout=100,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert resumed.returncode == 0, resumed.stderr
     expected = load_file(Path(output.splitlines()[-1]) / "checkpoints" / "last.safetensors")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from tests.trainer.distributed.exercises import HALF, RESUMED, run_folder, train
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 Answers = Callable[[str], list[Any]]
 
@@ -28,7 +26,7 @@ def exercised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, config in RESUMED.items():
         train_in(run_folder(folder, name, "begun alone"), config, stop_at=HALF)
     command = [*TORCHRUN, "tests.trainer.distributed.exercises", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert (folder / "_lose_a_peer.0.json").is_file(), done.stderr[-4000:]
     return folder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.trainer.distributed.conftest import ENVIRONMENT, ROOT, TORCHRUN
+from tests.trainer.distributed.conftest import ROOT, TORCHRUN
 from trainer.__main__ import main
 from trainer.checkpoint import RunFolder
 
@@ -27,9 +27,7 @@ def torchrun(*arguments: str) -> list[str]:
 
 def test_a_mistake_is_told_once_and_all_exit_with_2(tmp_path: Path) -> None:
     command = torchrun(*TINY, "--batch-size", "9", "--out", str(tmp_path / "runs"))
-    done = subprocess.run(
-        command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     stderr = done.stderr
     assert done.stdout == ""
     errors = [line for line in stderr.splitlines() if line.startswith("Error: ")]
@@ -52,7 +50,6 @@ def test_the_example_of_the_guide_trains_and_sigterm_stops_it_with_a_checkpoint(
     process = subprocess.Popen(
         torchrun(*shlex.split(example[2]), *endless),
         cwd=ROOT,
-        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
