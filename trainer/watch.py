@@ -91,10 +91,11 @@ class Watch:
             share = _number(row.get("sample_spread"))
             if share is not None and self._alike.see(share, self._generator_steps):
                 found.append("samples-alike")
-        return [Notice(step, name, _TEXTS[name]) for name in found]
+        return [Notice(step, name, NOTICES[name]) for name in found]
 
 
-_TEXTS: Final = {
+# By the name of a notice.
+NOTICES: Final = {
     "discriminator-wins": (
         f"the discriminator has been right about more than {CERTAIN_ACCURACY:.0%} of all images for {LONG_STEPS} steps,"
         " so the generator learns little from it; try a smaller --discriminator-lr, a larger --generator-lr, or"

@@ -1,0 +1,79 @@
+"""docs/training.md tells the truth: its commands run, and its tables are what the code makes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from trainer import compiled
+from trainer.__main__ import main
+from trainer.checkpoint import RunFolder
+from trainer.errors import UserError
+from trainer.watch import NOTICES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+PROGRAM = "python -m trainer "
+COMMANDS = re.findall(rf"^(?:\$ )?{PROGRAM}(.*)$", PAGE, re.MULTILINE)
+ALONE = [command for command in COMMANDS if not {"--resume", "--wandb"} & set(shlex.split(command))]
+SHORT = ["--width", "0.05", "--batch-size", "8"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def train(command: str, steps: int) -> Path:
+    """Runs a command with narrow networks and few steps; returns its run folder."""
+    words = shlex.split(command)
+    for flag, value in (("--steps", steps), ("--eval-images", 40)):
+        if flag in words:
+            words[words.index(flag) + 1] = str(value)
+        elif flag == "--steps":
+            words += [flag, str(value)]
+    result = CliRunner().invoke(main, words if "--resume" in words else [*words, *SHORT])
+    assert result.exit_code == 0, f"{command}: {result.output}"
+    return Path(result.output.splitlines()[-1])
+
+
+# PyTorch's compiler looks at .grad of the fakes itself.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("command", ALONE)
+def test_the_examples_train(command: str) -> None:
+    if "--compile" in command:
+        try:
+            compiled.check_compiler(torch.device("cpu"))
+        except UserError as error:
+            pytest.skip(f"NO COMPILER: the example of --compile was not tried: {error}")
+    RunFolder.open(train(command, 2)).read_config()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_run_that_is_resumed_is_the_one_that_was_begun() -> None:
+    (resume,) = (command for command in COMMANDS if "--resume" in command)
+    begun = train(COMMANDS[COMMANDS.index(resume) - 1], 2)
+    assert train(resume, 4) == begun
+
+
+def test_the_table_of_files_is_what_a_run_leaves() -> None:
+    run = train("--model gan", 2)
+    told = set(re.findall(r"^\| `([a-z/.]*[/.][a-z/.]*)` \|", PAGE, re.MULTILINE))
+    left = {path.name for path in run.iterdir()} - {"checkpoints"}
+    left |= {f"checkpoints/{path.name}" for path in (run / "checkpoints").iterdir()}
+    assert {name.rstrip("/") for name in told} == left | {"evaluations.jsonl"}
+
+
+def test_the_table_of_warnings_is_the_watchs() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == set(NOTICES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_in_examples_exist(command: str) -> None:
+    known = {option for parameter in main.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert set(re.findall(r"--[a-z-]+", command)) <= known
