@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator  # type: ignore[import-untyped]
+from tensorboard.summary.writer import event_file_writer  # type: ignore[import-untyped]
 
 from tests.trainer.conftest import StopAfter, made_up_images, run_training, small_config
 from trainer.checkpoint import RunFolder
@@ -24,6 +25,13 @@ from trainer.tensorboard_log import TensorBoardLog
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 EVERY_KIND = [("dcgan", "dcgan-digits"), ("pggan", "pggan-small"), ("cyclegan", "cyclegan-digits")]
+
+
+@pytest.fixture(autouse=True)
+def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader sorts files by name, where the second comes first, and last how many files the process had made: as
+    text, so the tenth would come before the ninth if both were made within a second, as they are here alone."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
 
 
 def read(folder: Path) -> Any:
