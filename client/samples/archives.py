@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zlib
 from abc import abstractmethod
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from client.errors import ServerFault, UnwritableOutput
-from client.image_output import check_output_file, save_file
+from client.image_output import check_output_file
 from client.samples import stored_zip
-from client.samples.output import Found, SampleOutput, SampleRows, lock, writing
+from client.samples.output import Found, SampleOutput, SampleRows, begin, take, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _PARTIAL: Final = ".partial"
@@ -39,7 +40,7 @@ class _Archive(SampleOutput):
         with writing(self.path):
             if self.path.exists() and not overwrite:
                 return Found(self._read_record(self.path), complete=True)
-            if not self._partial.exists():
+            if not self._partial.exists() or not self._partial.stat().st_size:
                 return None
             try:
                 return Found(self._read_record(self._partial), complete=False)
@@ -50,18 +51,13 @@ class _Archive(SampleOutput):
 
     def start(self, record: SampleRecord) -> None:
         """Begins a new partial file."""
+        self._open(record, create=True)
         with writing(self.path):
-            if self._partial.exists():
-                with self._partial.open("rb") as file:
-                    lock(file, self.path)
-        save_file(self._prefix(record), self._partial)
-        self._open(record)
-        with writing(self.path):
-            self._stream.seek(0, os.SEEK_END)
+            begin(self._stream, self._prefix(record))
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Keeps the whole requests that are there, and cuts off what follows."""
-        self._open(record)
+        self._open(record, create=False)
         with writing(self.path):
             self._rows, position = self._kept(record, chunk_rows)
             self._stream.truncate(position)
@@ -75,8 +71,10 @@ class _Archive(SampleOutput):
             stored_zip.write_directory(self._stream)
             self._stream.flush()
             os.fsync(self._stream.fileno())
-            self.close()
+            if sys.platform == "win32":  # which renames no open file; elsewhere it stays locked until it has its name
+                self.close()
             self._partial.replace(self.path)
+        self.close()
 
     def close(self) -> None:
         """Closes the partial file, which stays."""
@@ -89,11 +87,10 @@ class _Archive(SampleOutput):
         assert self._file is not None
         return self._file
 
-    def _open(self, record: SampleRecord) -> None:
+    def _open(self, record: SampleRecord, *, create: bool) -> None:
+        self.close()
         with writing(self.path):
-            self.close()
-            self._file = self._partial.open("r+b")
-            lock(self._file, self.path)
+            self._file = take(self._partial, self.path, create=create)
         self._record, self._rows = record, 0
 
     def _write(self, data: bytes, rows: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from client.errors import UnwritableOutput
 from client.image_output import check_output_folder, save_file
-from client.samples.output import Found, SampleOutput, SampleRows, lock, writing
+from client.samples.output import Found, SampleOutput, SampleRows, begin, take, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _UNFINISHED: Final = re.compile(r"\.ganclient-[0-9a-f]{16}")  # what a killed process leaves of a file
@@ -26,7 +26,7 @@ class FolderOutput(SampleOutput):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._record: SampleRecord | None = None
-        self._lock: BinaryIO | None = None
+        self._file: BinaryIO | None = None  # sample.json, which is taken by who writes to the folder
         self._next_row = 0
 
     def find(self, *, overwrite: bool) -> Found | None:
@@ -39,6 +39,8 @@ class FolderOutput(SampleOutput):
                 with (self.path / RECORD_NAME).open("rb") as file:
                     data = file.read(MAX_RECORD_BYTES + 1)
             except FileNotFoundError:
+                data = b""
+            if not data:
                 self._check_empty()
                 return None
             try:
@@ -51,20 +53,17 @@ class FolderOutput(SampleOutput):
 
     def start(self, record: SampleRecord) -> None:
         """Removes the images that sample.json tells of, and begins anew."""
+        self._take(record, create=True)
         found = self.find(overwrite=True)
         with writing(self.path):
             if found is not None:
-                self._take(found.record)
                 self._remove(found.record)
-        self.close()
-        save_file(record.to_json(), self.path / RECORD_NAME)
-        with writing(self.path):
-            self._take(record)
+            begin(self._taken, record.to_json())
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Goes on at the request whose first image is missing; what lies behind it is written again."""
+        self._take(record, create=False)
         with writing(self.path):
-            self._take(record)
             first = self._first_missing(record, clean=True)
         self._next_row = first if first == record.count else first - first % chunk_rows
         return self._next_row
@@ -82,20 +81,25 @@ class FolderOutput(SampleOutput):
 
     def close(self) -> None:
         """Lets other processes write to the folder."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-    def _take(self, record: SampleRecord) -> None:
-        self._record, self._next_row = record, 0
+    @property
+    def _taken(self) -> BinaryIO:
+        assert self._file is not None
+        return self._file
+
+    def _take(self, record: SampleRecord, *, create: bool) -> None:
         self.close()
-        self._lock = (self.path / RECORD_NAME).open("rb")
-        lock(self._lock, self.path)
+        with writing(self.path):
+            self._file = take(self.path / RECORD_NAME, self.path, create=create)
+        self._record, self._next_row = record, 0
 
     def _check_empty(self) -> None:
         with os.scandir(self.path) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not entry.name.startswith(".") and entry.name != RECORD_NAME:
                     raise UnwritableOutput(
                         f"{self.path}: holds {entry.name!r:.80} and no {RECORD_NAME}; name an empty or a new folder"
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -93,21 +94,58 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def lock(file: BinaryIO, path: Path) -> None:
-    """Keeps other processes from writing to `path` until `file` is closed; not on Windows, nor without locks.
+def take(path: Path, output: Path, *, create: bool) -> BinaryIO:
+    """Opens a file for this process alone until it is closed; on Windows, or without locks, for others too.
+
+    Args:
+        path: of the file.
+        output: what it belongs to, for the user.
+        create: makes an empty file if there is none.
 
     Raises:
-        UnwritableOutput: another one is writing.
+        OSError: it cannot be opened.
+        UnwritableOutput: another process is writing.
     """
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    try:
+        if not _lock(file) or not _is_at(path, file):
+            raise UnwritableOutput(f"{output}: another process is writing it; wait for that, or name another place")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def begin(file: BinaryIO, data: bytes) -> None:
+    """Replaces what a file holds. A process killed meanwhile leaves it empty, which counts as no file."""
+    file.seek(0)
+    file.truncate()
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether the file still has its name: who had it may have finished, and renamed it, before it was locked here."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether no other process has locked the file."""
     if sys.platform == "win32":
-        return
+        return True
     import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UnwritableOutput(
-            f"{path}: another process is writing it; wait for that, or name another place"
-        ) from error
+    except BlockingIOError:
+        return False
     except OSError:  # some network file systems
-        return
+        return True
+    return True

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from client.errors import InvalidRequest, ServerUnreachable, UnknownModel, UnwritableOutput
-from client.samples.record import SampleRecord
-from tests.client.sampling_source import CHUNK_ROWS, OUTPUTS, Source, output_at, sample, tree, uninterrupted
+from tests.client.sampling_source import OUTPUTS, Source, sample, tree, uninterrupted
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -101,19 +100,6 @@ def test_a_model_whose_images_have_another_size_now_is_refused(tmp_path: Path, n
     sample(path, Source(), stop_after=4)
     with pytest.raises(InvalidRequest, match="another size"):
         sample(path, Source(height=5))
-
-
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    sample(path, Source(), stop_after=4)
-    record = SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3)
-    with output_at(path) as first:
-        first.resume(record, CHUNK_ROWS)
-        with pytest.raises(UnwritableOutput, match="another process is writing it"):
-            sample(path, Source())
-        with pytest.raises(UnwritableOutput, match="another process is writing it"):
-            sample(path, Source(), overwrite=True, seed=8)
 
 
 def test_a_folder_with_other_files_is_never_written_to(tmp_path: Path) -> None:
