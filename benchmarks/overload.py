@@ -10,75 +10,58 @@ and server share the machine, so the client's work, which grows with the refusal
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 import grpc
-import numpy as np
 
 from benchmarks.report import report
 from benchmarks.serving import publish_untrained, server_process
+from client.bench.figures import NOT_SENT, OK, Figures
+from client.bench.loads import ClosedLoad, Load, OpenLoad
+from client.bench.loops import measure
 from exporter.bundle import LatentInput, example_rows
 from ganserve.v1 import generator_pb2 as pb
 from server.answering import PUSHBACK_KEY
 
 _CALLERS = 8
 _CHANNELS = 4
+_TIMEOUT_S = 60
+_WARMUP_S = 1.0
+_TOLD = "told when to return"
 _OPTIONS = [("grpc.max_receive_message_length", -1)]
 
 
-class Outcome:
-    """What came of the requests of one measurement."""
+class Sender:
+    """Sends one request over several connections."""
 
-    def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.pushed_back = 0
-        self.answered_s: list[float] = []
+    def __init__(self, address: str, body: bytes) -> None:
+        self._channels = [
+            grpc.aio.insecure_channel(address, [*_OPTIONS, ("ganserve.channel", number)]) for number in range(_CHANNELS)
+        ]
+        self._methods: list[Any] = [
+            channel.unary_unary("/ganserve.v1.Generator/Generate") for channel in self._channels
+        ]
+        self._body = body
 
-    async def send(self, method: Any, body: bytes) -> None:
-        """Sends one request, and notes what comes of it."""
-        began = time.perf_counter()
+    async def send(self, number: int) -> str:
+        """The gRPC status of the answer, see `client.bench.loops.Call`; or _TOLD if it says when to come back."""
         try:
-            await method(body, timeout=60)
+            await self._methods[number % _CHANNELS](self._body, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            self.statuses[error.code().name] += 1
-            self.pushed_back += any(key == PUSHBACK_KEY for key, _ in error.trailing_metadata() or ())
-        else:
-            self.statuses["OK"] += 1
-            self.answered_s.append(time.perf_counter() - began)
+            told = any(key == PUSHBACK_KEY for key, _ in error.trailing_metadata() or ())
+            return _TOLD if told else error.code().name
+        return OK
 
-
-async def closed_loop(methods: list[Any], body: bytes, seconds: float) -> tuple[Outcome, float]:
-    """Returns what came of it, and how long it took."""
-    outcome, began = Outcome(), time.perf_counter()
-
-    async def call(method: Any) -> None:
-        while time.perf_counter() - began < seconds:
-            await outcome.send(method, body)
-
-    await asyncio.gather(*(call(methods[number % len(methods)]) for number in range(_CALLERS)))
-    return outcome, time.perf_counter() - began
-
-
-async def open_loop(methods: list[Any], body: bytes, rate: float, seconds: float) -> tuple[Outcome, int, float]:
-    """Returns what came of it, what was answered before the last request was sent, and the time until then."""
-    outcome, tasks = Outcome(), []
-    gaps = np.random.default_rng(0).exponential(1 / rate, round(2 * rate * seconds))
-    began = time.perf_counter()
-    for number, due in enumerate(gaps.cumsum()):
-        if due > seconds:
-            break
-        if (early := began + due - time.perf_counter()) > 0:
-            await asyncio.sleep(early)
-        tasks.append(asyncio.create_task(outcome.send(methods[number % len(methods)], body)))
-    answered, taken = outcome.statuses["OK"], time.perf_counter() - began
-    await asyncio.gather(*tasks)
-    return outcome, answered, taken
+    async def close(self) -> None:
+        """Closes the connections."""
+        for channel in self._channels:
+            await channel.close()
 
 
 def resident_mib(pid: int) -> float:
@@ -87,36 +70,44 @@ def resident_mib(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-async def measure(
+async def compare(
     address: str, pid: int, body: bytes, rows: int, times: float, seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
     """One row of the table a measurement."""
-    channels = [grpc.aio.insecure_channel(address, [*_OPTIONS, ("ganserve.channel", n)]) for n in range(_CHANNELS)]
-    methods: list[Any] = [channel.unary_unary("/ganserve.v1.Generator/Generate") for channel in channels]
-    await closed_loop(methods, body, 2)
     table: list[dict[str, Any]] = []
+    capacity = 0.0
+
+    async def measured(name: str, load: Load) -> Figures:
+        sender = Sender(address, body)
+        try:
+            figures, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
+        finally:
+            await sender.close()
+        assert figures is not None  # nothing ends it before its time
+        table.append(_row(name, figures, capacity or figures.images_per_s, pid))
+        return figures
+
     for number in range(1, rounds + 1):
-        outcome, taken = await closed_loop(methods, body, seconds)
-        capacity = outcome.statuses["OK"] * rows / taken
-        table.append(_row(f"{number}: capacity", outcome, capacity, capacity, pid))
-        rate = times * capacity / rows
-        outcome, answered, taken = await open_loop(methods, body, rate, seconds)
-        table.append(_row(f"{number}: {times:g} times as much", outcome, answered * rows / taken, capacity, pid))
-    for channel in channels:
-        await channel.close()
+        capacity = 0.0
+        capacity = (await measured(f"{number}: capacity", ClosedLoad(rows, _CALLERS))).images_per_s
+        await measured(f"{number}: {times:g} times as much", OpenLoad(rows, times * capacity / rows, "poisson"))
     return table
 
 
-def _row(name: str, outcome: Outcome, goodput: float, capacity: float, pid: int) -> dict[str, Any]:
+def _row(name: str, figures: Figures, capacity: float, pid: int) -> dict[str, Any]:
+    errors = Counter(figures.errors)
+    told, not_sent = errors.pop(_TOLD, 0), errors.pop(NOT_SENT, 0)
+    refused = told + errors.pop("RESOURCE_EXHAUSTED", 0)
     return {
         "round": name,
-        "images/s answered": round(goodput),
-        "of capacity": goodput / capacity,
-        "answered": outcome.statuses["OK"],
-        "refused": outcome.statuses["RESOURCE_EXHAUSTED"],
-        "told when to return": outcome.pushed_back,
-        "failed otherwise": outcome.statuses.total() - outcome.statuses["OK"] - outcome.statuses["RESOURCE_EXHAUSTED"],
-        "p99 s of answered": float(np.percentile(outcome.answered_s, 99)),
+        "images/s answered": round(figures.images_per_s),
+        "of capacity": figures.images_per_s / capacity,
+        "answered": figures.answered,
+        "refused": refused,
+        "told when to return": told,
+        "not sent": not_sent,
+        "failed otherwise": errors.total(),
+        "p99 s of answered": (figures.p99_ms or math.nan) / 1e3,
         "server MiB": round(resident_mib(pid)),
     }
 
@@ -142,7 +133,7 @@ def main(model: str, preset: str, rows: int, times: float, seconds: float, round
         request.latents.data = latents.tobytes()
         with server_process(Path(repository)) as (process, address):
             body = request.SerializeToString()
-            table = asyncio.run(measure(address, process.pid, body, rows, times, seconds, rounds))
+            table = asyncio.run(compare(address, process.pid, body, rows, times, seconds, rounds))
     report(f"{preset}, {rows} rows a request, on the CPU", table, out)
     shares = [row["of capacity"] for row in table if "times" in row["round"]]
     click.echo(f"goodput at {times:g} times the capacity: {statistics.median(shares):.2f} of it (median)")
