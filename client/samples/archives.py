@@ -11,14 +11,14 @@ import sys
 import zlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 
 from client.errors import ServerFault, UnwritableOutput
 from client.image_output import check_output_file
 from client.samples import stored_zip
-from client.samples.output import Found, SampleOutput, SampleRows, begin, take, writing
+from client.samples.output import Found, SampleOutput, SampleRows, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _PARTIAL: Final = ".partial"
@@ -30,7 +30,6 @@ class _Archive(SampleOutput):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._partial = path.with_name(path.name + _PARTIAL)
-        self._file: BinaryIO | None = None
         self._record: SampleRecord | None = None
         self._rows = 0
 
@@ -51,53 +50,40 @@ class _Archive(SampleOutput):
 
     def start(self, record: SampleRecord) -> None:
         """Begins a new partial file."""
-        self._open(record, create=True)
+        self._take_for(record, create=True)
         with writing(self.path):
-            begin(self._stream, self._prefix(record))
+            begin(self._taken, self._prefix(record))
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Keeps the whole requests that are there, and cuts off what follows."""
-        self._open(record, create=False)
+        self._take_for(record, create=False)
         with writing(self.path):
             self._rows, position = self._kept(record, chunk_rows)
-            self._stream.truncate(position)
-            self._stream.seek(position)
+            self._taken.truncate(position)
+            self._taken.seek(position)
         return self._rows
 
     def finish(self) -> None:
         """Writes the directory, and renames the file."""
         with writing(self.path):
             self._seal()
-            stored_zip.write_directory(self._stream)
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
+            stored_zip.write_directory(self._taken)
+            self._taken.flush()
+            os.fsync(self._taken.fileno())
             if sys.platform == "win32":  # which renames no open file; elsewhere it stays locked until it has its name
                 self.close()
             self._partial.replace(self.path)
         self.close()
 
-    def close(self) -> None:
-        """Closes the partial file, which stays."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    @property
-    def _stream(self) -> BinaryIO:
-        assert self._file is not None
-        return self._file
-
-    def _open(self, record: SampleRecord, *, create: bool) -> None:
-        self.close()
-        with writing(self.path):
-            self._file = take(self._partial, self.path, create=create)
+    def _take_for(self, record: SampleRecord, *, create: bool) -> None:
+        self._take(self._partial, create=create)
         self._record, self._rows = record, 0
 
     def _write(self, data: bytes, rows: int) -> None:
         """Writes whole requests at once, so that a killed process leaves whole ones."""
         with writing(self.path):
-            self._stream.write(data)
-            self._stream.flush()
+            self._taken.write(data)
+            self._taken.flush()
         self._rows += rows
 
     def _read_record(self, path: Path) -> SampleRecord:
@@ -158,10 +144,10 @@ class ZipOutput(_Archive):
         position = kept_position = len(self._prefix(record))
         kept_rows = 0
         for row in range(record.count):
-            member = stored_zip.member_at(self._stream, position)
+            member = stored_zip.member_at(self._taken, position)
             if member is None or member.name.decode("ascii", "replace") != record.file_name(row):
                 break
-            if not stored_zip.is_whole(self._stream, member):
+            if not stored_zip.is_whole(self._taken, member):
                 break
             position = member.end
             if (row + 1) % chunk_rows == 0 or row + 1 == record.count:
@@ -212,12 +198,12 @@ class NpzOutput(_Archive):
 
     def _kept(self, record: SampleRecord, chunk_rows: int) -> tuple[int, int]:
         prefix_bytes, array_header_bytes = len(self._prefix(record)), len(_array_header(record))
-        there = max(0, self._stream.seek(0, os.SEEK_END) - prefix_bytes)
+        there = max(0, self._taken.seek(0, os.SEEK_END) - prefix_bytes)
         image_bytes = record.height * record.width * record.channels
         rows = min(there // image_bytes, record.count)
         kept = rows if rows == record.count else rows - rows % chunk_rows
         begin = prefix_bytes - array_header_bytes
-        crc = stored_zip.crc_of(self._stream, begin, array_header_bytes + kept * image_bytes)
+        crc = stored_zip.crc_of(self._taken, begin, array_header_bytes + kept * image_bytes)
         if crc is None:
             raise UnwritableOutput(f"{self._partial}: is too short; give --overwrite to begin anew")
         self._crc = crc
@@ -226,8 +212,8 @@ class NpzOutput(_Archive):
     def _seal(self) -> None:
         """Writes the checksum of the images into their header, which has 0 until then."""
         assert self._record is not None
-        self._stream.seek(len(_small_members(self._record)) + stored_zip.CRC_OFFSET)
-        self._stream.write(self._crc.to_bytes(4, "little"))
+        self._taken.seek(len(_small_members(self._record)) + stored_zip.CRC_OFFSET)
+        self._taken.write(self._crc.to_bytes(4, "little"))
 
 
 def _small_members(record: SampleRecord) -> bytes:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 
 from client.errors import UnwritableOutput
 from client.image_output import check_output_folder, save_file
-from client.samples.output import Found, SampleOutput, SampleRows, begin, take, writing
+from client.samples.output import Found, SampleOutput, SampleRows, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _UNFINISHED: Final = re.compile(r"\.ganclient-[0-9a-f]{16}")  # what a killed process leaves of a file
@@ -26,7 +26,6 @@ class FolderOutput(SampleOutput):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._record: SampleRecord | None = None
-        self._file: BinaryIO | None = None  # sample.json, which is taken by who writes to the folder
         self._next_row = 0
 
     def find(self, *, overwrite: bool) -> Found | None:
@@ -53,7 +52,7 @@ class FolderOutput(SampleOutput):
 
     def start(self, record: SampleRecord) -> None:
         """Removes the images that sample.json tells of, and begins anew."""
-        self._take(record, create=True)
+        self._take_for(record, create=True)
         found = self.find(overwrite=True)
         with writing(self.path):
             if found is not None:
@@ -62,7 +61,7 @@ class FolderOutput(SampleOutput):
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Goes on at the request whose first image is missing; what lies behind it is written again."""
-        self._take(record, create=False)
+        self._take_for(record, create=False)
         with writing(self.path):
             first = self._first_missing(record, clean=True)
         self._next_row = first if first == record.count else first - first % chunk_rows
@@ -79,21 +78,8 @@ class FolderOutput(SampleOutput):
     def finish(self) -> None:
         """Nothing is left to do."""
 
-    def close(self) -> None:
-        """Lets other processes write to the folder."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    @property
-    def _taken(self) -> BinaryIO:
-        assert self._file is not None
-        return self._file
-
-    def _take(self, record: SampleRecord, *, create: bool) -> None:
-        self.close()
-        with writing(self.path):
-            self._file = take(self.path / RECORD_NAME, self.path, create=create)
+    def _take_for(self, record: SampleRecord, *, create: bool) -> None:
+        self._take(self.path / RECORD_NAME, create=create)
         self._record, self._next_row = record, 0
 
     def _check_empty(self) -> None:

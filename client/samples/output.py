@@ -40,6 +40,7 @@ class SampleOutput(ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: BinaryIO | None = None  # what is open and taken, from `start` or `resume` to `close`
 
     @abstractmethod
     def find(self, *, overwrite: bool) -> Found | None:
@@ -70,9 +71,22 @@ class SampleOutput(ABC):
     def finish(self) -> None:
         """Completes the output, which has all its rows."""
 
-    @abstractmethod
     def close(self) -> None:
-        """Closes what is open; an incomplete output stays as it is."""
+        """Closes what is open and lets other processes write; an incomplete output stays as it is."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _take(self, path: Path, *, create: bool) -> None:
+        """Opens the file that is this process's alone as long as it writes."""
+        self.close()
+        with writing(self.path):
+            self._file = take(path, self.path, create=create)
+
+    @property
+    def _taken(self) -> BinaryIO:
+        assert self._file is not None
+        return self._file
 
     def __enter__(self) -> Self:
         return self
