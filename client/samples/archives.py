@@ -18,7 +18,7 @@ import numpy as np
 from client.errors import ServerFault, UnwritableOutput
 from client.image_output import check_output_file
 from client.samples import stored_zip
-from client.samples.output import Found, SampleOutput, SampleRows, begin, writing
+from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _PARTIAL: Final = ".partial"
@@ -37,9 +37,10 @@ class _Archive(SampleOutput):
         """The complete archive, or else the partial one; with `overwrite` the complete one does not count."""
         check_output_file(self.path)
         with writing(self.path):
+            self._found_nothing = not self.path.exists() and not self._has_partial()
             if self.path.exists() and not overwrite:
                 return Found(self._read_record(self.path), complete=True)
-            if not self._partial.exists() or not self._partial.stat().st_size:
+            if not self._has_partial():
                 return None
             try:
                 return Found(self._read_record(self._partial), complete=False)
@@ -52,12 +53,16 @@ class _Archive(SampleOutput):
         """Begins a new partial file."""
         self._take_for(record, create=True)
         with writing(self.path):
+            if self._found_nothing and (self.path.exists() or self._has_partial()):
+                raise another_writes(self.path)
             begin(self._taken, self._prefix(record))
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Keeps the whole requests that are there, and cuts off what follows."""
         self._take_for(record, create=False)
         with writing(self.path):
+            if self._read_record(self._partial) != record:
+                raise another_writes(self.path)
             self._rows, position = self._kept(record, chunk_rows)
             self._taken.truncate(position)
             self._taken.seek(position)
@@ -74,6 +79,9 @@ class _Archive(SampleOutput):
                 self.close()
             self._partial.replace(self.path)
         self.close()
+
+    def _has_partial(self) -> bool:
+        return self._partial.exists() and self._partial.stat().st_size > 0
 
     def _take_for(self, record: SampleRecord, *, create: bool) -> None:
         self._take(self._partial, create=create)

@@ -14,7 +14,7 @@ import numpy as np
 
 from client.errors import UnwritableOutput
 from client.image_output import check_output_folder, save_file
-from client.samples.output import Found, SampleOutput, SampleRows, begin, writing
+from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
 
 _UNFINISHED: Final = re.compile(r"\.ganclient-[0-9a-f]{16}")  # what a killed process leaves of a file
@@ -32,37 +32,27 @@ class FolderOutput(SampleOutput):
         """What lies in the folder; files that are none of ours are never written over, whatever `overwrite` says."""
         check_output_folder(self.path)
         with writing(self.path):
-            if not self.path.exists():
-                return None
-            try:
-                with (self.path / RECORD_NAME).open("rb") as file:
-                    data = file.read(MAX_RECORD_BYTES + 1)
-            except FileNotFoundError:
-                data = b""
-            if not data:
-                self._check_empty()
-                return None
-            try:
-                record = SampleRecord.from_json(data)
-            except ValueError as error:
-                raise UnwritableOutput(
-                    f"{self.path / RECORD_NAME}: does not say what lies in the folder ({error}); name another folder"
-                ) from error
-            return Found(record, self._first_missing(record) == record.count)
+            record = self._record_there()
+            self._found_nothing = record is None
+            return None if record is None else Found(record, self._first_missing(record) == record.count)
 
     def start(self, record: SampleRecord) -> None:
         """Removes the images that sample.json tells of, and begins anew."""
         self._take_for(record, create=True)
-        found = self.find(overwrite=True)
         with writing(self.path):
-            if found is not None:
-                self._remove(found.record)
+            there = self._record_there()
+            if there is not None:
+                if self._found_nothing:
+                    raise another_writes(self.path)
+                self._remove(there)
             begin(self._taken, record.to_json())
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Goes on at the request whose first image is missing; what lies behind it is written again."""
         self._take_for(record, create=False)
         with writing(self.path):
+            if self._record_there() != record:
+                raise another_writes(self.path)
             first = self._first_missing(record, clean=True)
         self._next_row = first if first == record.count else first - first % chunk_rows
         return self._next_row
@@ -81,6 +71,25 @@ class FolderOutput(SampleOutput):
     def _take_for(self, record: SampleRecord, *, create: bool) -> None:
         self._take(self.path / RECORD_NAME, create=create)
         self._record, self._next_row = record, 0
+
+    def _record_there(self) -> SampleRecord | None:
+        """What sample.json says; None if the folder is empty, or not there."""
+        if not self.path.exists():
+            return None
+        try:
+            with (self.path / RECORD_NAME).open("rb") as file:
+                data = file.read(MAX_RECORD_BYTES + 1)
+        except FileNotFoundError:
+            data = b""
+        if not data:
+            self._check_empty()
+            return None
+        try:
+            return SampleRecord.from_json(data)
+        except ValueError as error:
+            raise UnwritableOutput(
+                f"{self.path / RECORD_NAME}: does not say what lies in the folder ({error}); name another folder"
+            ) from error
 
     def _check_empty(self) -> None:
         with os.scandir(self.path) as entries:

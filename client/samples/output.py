@@ -41,6 +41,7 @@ class SampleOutput(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None  # what is open and taken, from `start` or `resume` to `close`
+        self._found_nothing = False  # when `find` looked, so that whatever `start` finds came since
 
     @abstractmethod
     def find(self, *, overwrite: bool) -> Found | None:
@@ -73,9 +74,10 @@ class SampleOutput(ABC):
 
     def close(self) -> None:
         """Closes what is open and lets other processes write; an incomplete output stays as it is."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with writing(self.path):  # it may have kept back what a full disk did not take
+                file.close()
 
     def _take(self, path: Path, *, create: bool) -> None:
         """Opens the file that is this process's alone as long as it writes."""
@@ -118,32 +120,52 @@ def take(path: Path, output: Path, *, create: bool) -> BinaryIO:
 
     Raises:
         OSError: it cannot be opened.
-        UnwritableOutput: another process is writing.
+        UnwritableOutput: another process is writing, or has finished just now.
     """
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | (os.O_CREAT if create else 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    try:
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b")
+    except FileNotFoundError as error:
+        raise another_writes(output) from error
     try:
         if not _lock(file) or not _is_at(path, file):
-            raise UnwritableOutput(f"{output}: another process is writing it; wait for that, or name another place")
+            raise another_writes(output)
     except BaseException:
         file.close()
         raise
     return file
 
 
+def another_writes(output: Path) -> UnwritableOutput:
+    """What is told if another process has the place, or has changed it since this one looked at it."""
+    return UnwritableOutput(f"{output}: another process is writing it; wait for that, or name another place")
+
+
 def begin(file: BinaryIO, data: bytes) -> None:
-    """Replaces what a file holds. A process killed meanwhile leaves it empty, which counts as no file."""
+    """Replaces what a file holds; one that is empty counts as none, so that is what a failure leaves.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     file.seek(0)
     file.truncate()
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+    try:
+        rest = memoryview(data)
+        while rest:  # past the file's own buffer, which would try again what failed
+            rest = rest[os.write(file.fileno(), rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        os.ftruncate(file.fileno(), 0)
+        raise
+    file.seek(0, os.SEEK_END)
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
     """Whether the file still has its name: who had it may have finished, and renamed it, before it was locked here."""
+    if sys.platform == "win32":  # which renames no open file
+        return True
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

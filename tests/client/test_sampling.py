@@ -92,7 +92,7 @@ def test_an_archive_that_was_torn_anywhere_goes_on_to_the_same_bytes(
     sample(path, Source(), stop_after=8)
     partial = path.with_name(path.name + ".partial")
     data = partial.read_bytes()
-    with output_at(tmp_path / name) as fresh:  # what the file begins with is written whole, by one rename
+    with output_at(tmp_path / name) as fresh:  # what the file begins with is there before an image is
         fresh.start(SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3))
     begin = (tmp_path / f"{name}.partial").stat().st_size
     kept = data[: begin + round(cut * (len(data) - begin))]
