@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # Several workers run side by side, and torch's threads wait for each other: one each is several times as fast. Set
 # before torch is imported, and for the processes that tests start: sums depend on how they are shared by threads, and
 # tests compare what two processes have trained.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 # Other tests run beside these, so how long an example takes says nothing.
 settings.register_profile("ganserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
 
 from trainer import compiled
 from trainer.__main__ import main
@@ -55,18 +57,29 @@ def test_the_examples_train(command: str) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_run_that_is_resumed_is_the_one_that_was_begun() -> None:
+def test_the_run_that_is_resumed_is_made_longer_bit_for_bit() -> None:
     (resume,) = (command for command in COMMANDS if "--resume" in command)
     begun = train(COMMANDS[COMMANDS.index(resume) - 1], 2)
     assert train(resume, 4) == begun
+    whole = train(COMMANDS[COMMANDS.index(resume) - 1], 4)
+    resumed, uninterrupted = (load_file(run / "checkpoints" / "last.safetensors") for run in (begun, whole))
+    assert resumed.keys() == uninterrupted.keys()
+    assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
 
 
-def test_the_table_of_files_is_what_a_run_leaves() -> None:
-    run = train("--model gan", 2)
-    told = set(re.findall(r"^\| `([a-z/.]*[/.][a-z/.]*)` \|", PAGE, re.MULTILINE))
-    left = {path.name for path in run.iterdir()} - {"checkpoints"}
-    left |= {f"checkpoints/{path.name}" for path in (run / "checkpoints").iterdir()}
-    assert {name.rstrip("/") for name in told} == left | {"evaluations.jsonl"}
+def test_the_table_of_files_is_what_runs_leave(tmp_path: Path) -> None:
+    for folder in ("trainA", "trainB"):
+        (tmp_path / "domains" / folder).mkdir(parents=True)
+        for index in range(8):
+            Image.effect_noise((32, 32), 20 + 10 * index).save(tmp_path / "domains" / folder / f"{index}.png")
+    runs = [train("--model gan", 2), train("--model cyclegan --dataset folder:domains --keep-epochs 1", 2)]
+    left = {
+        re.sub("epoch-0*[1-9]", "epoch-0007", str(path.relative_to(run)))
+        for run in runs
+        for path in [*run.iterdir(), *(run / "checkpoints").iterdir()]
+    }
+    told = re.findall(r"^\| `([a-z0-9/.-]*[/.][a-z0-9/.-]*)` \|", PAGE, re.MULTILINE)
+    assert {name.rstrip("/") for name in told} == (left - {"checkpoints"}) | {"evaluations.jsonl"}
 
 
 def test_the_table_of_warnings_is_the_watchs() -> None:
