@@ -22,12 +22,12 @@ import grpc
 
 from benchmarks.report import report
 from benchmarks.serving import publish_untrained, server_process
-from client.bench.figures import NOT_SENT, OK, Figures
 from client.bench.loads import ClosedLoad, Load, OpenLoad
 from client.bench.loops import measure
-from exporter.bundle import LatentInput, example_rows
+from client.bench.results import NOT_SENT, OK, Figures
+from ganserve.bundle import LatentInput, example_rows
 from ganserve.v1 import generator_pb2 as pb
-from server.answering import PUSHBACK_KEY
+from server.rpc.handler import PUSHBACK_KEY
 
 _CALLERS = 8
 _CHANNELS = 4

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from benchmarks.report import report
 from trainer.config import AnyConfig, CycleConfig, override
 from trainer.errors import UserError
-from trainer.growth import total_images
-from trainer.kinds import load_with_config, new_training
-from trainer.loop import choose_device
+from trainer.models.growth import total_images
+from trainer.parallel import choose_device
 from trainer.presets import choose_preset
 from trainer.progress import Progress
-from trainer.training import Training
+from trainer.training.base import Training
+from trainer.training.kinds import load_with_config, new_training
 
 WINDOWS = 10
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 
 from benchmarks.report import report
 from client import GanClient
-from exporter.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, ImageInput, LatentInput, RowInput, example_rows
 from exporter.export import export, plan_export
 from exporter.source import Source
+from ganserve.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, ImageInput, LatentInput, RowInput, example_rows
 from trainer.config import CycleConfig
 from trainer.models import build_generator, build_translator
 from trainer.models.progressive import ProgressiveGenerator, plain

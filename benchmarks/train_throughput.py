@@ -23,10 +23,10 @@ from torch import Tensor
 from benchmarks.report import report
 from benchmarks.tutorial_loop import PictureFiles, TutorialLoop
 from trainer.config import GanConfig, override
-from trainer.data import ImageData
-from trainer.kinds import new_training
-from trainer.loop import choose_device
+from trainer.data.datasets import ImageData
+from trainer.parallel import choose_device
 from trainer.presets import PRESETS
+from trainer.training.kinds import new_training
 
 PRESET_NAMES = ("dcgan64-k4", "dcgan-fmnist32")
 _LOG_EVERY_STEPS = 50

@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.report import report
 from trainer.config import AnyConfig, CycleConfig, override
-from trainer.data import ImageData
-from trainer.growth import GrowthConfig
-from trainer.kinds import Data, new_training
-from trainer.loop import choose_device
+from trainer.data.datasets import ImageData
+from trainer.data.unpaired import UnpairedData
+from trainer.models.growth import GrowthConfig
+from trainer.parallel import choose_device
 from trainer.presets import PRESETS
-from trainer.training import Training
-from trainer.unpaired import UnpairedData
+from trainer.training.base import Training
+from trainer.training.kinds import Data, new_training
 
 
 def sizes(config: AnyConfig, max_size: int) -> list[int]:

@@ -25,9 +25,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from client.aio import AsyncGanClient
-    from client.card import ModelDescription
-    from client.chunks import Chunk, EncodedChunk
     from client.errors import (
         AccessDenied,
         DeadlineExceeded,
@@ -40,9 +37,11 @@ if TYPE_CHECKING:
         UnsupportedByServer,
         UnwritableOutput,
     )
-    from client.model_info import ModelInfo
-    from client.sdk import GanClient
-    from client.security import TlsOptions
+    from client.sdk.aio_client import AsyncGanClient
+    from client.sdk.chunking import Chunk, EncodedChunk
+    from client.sdk.client import GanClient
+    from client.sdk.model_info import ModelDescription, ModelInfo
+    from client.sdk.security import TlsOptions
 
 __all__ = [
     "AccessDenied",
@@ -67,19 +66,19 @@ __all__ = [
 # Loaded when they are asked for: gRPC reads its settings when it is imported, and the command line has some to make.
 _HOMES = {
     "AccessDenied": "client.errors",
-    "AsyncGanClient": "client.aio",
-    "Chunk": "client.chunks",
+    "AsyncGanClient": "client.sdk.aio_client",
+    "Chunk": "client.sdk.chunking",
     "DeadlineExceeded": "client.errors",
-    "EncodedChunk": "client.chunks",
-    "GanClient": "client.sdk",
+    "EncodedChunk": "client.sdk.chunking",
+    "GanClient": "client.sdk.client",
     "GanClientError": "client.errors",
     "InvalidRequest": "client.errors",
-    "ModelDescription": "client.card",
-    "ModelInfo": "client.model_info",
+    "ModelDescription": "client.sdk.model_info",
+    "ModelInfo": "client.sdk.model_info",
     "ServerBusy": "client.errors",
     "ServerFault": "client.errors",
     "ServerUnreachable": "client.errors",
-    "TlsOptions": "client.security",
+    "TlsOptions": "client.sdk.security",
     "UnknownModel": "client.errors",
     "UnsupportedByServer": "client.errors",
     "UnwritableOutput": "client.errors",

@@ -26,7 +26,7 @@ from client.commands.sample import sample
 from client.commands.translate import translate
 from client.commands.traverse import traverse
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
-from client.image_output import remove_unfinished
+from client.files.images import remove_unfinished
 
 _INTERRUPTED: Final = 130
 _USER_MISTAKES: Final = (AccessDenied, InvalidRequest, UnknownModel, UnwritableOutput)

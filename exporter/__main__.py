@@ -22,9 +22,9 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from exporter.bundle import BundleError, ImageInput, LatentInput, check_name
 from exporter.errors import ExportError, InputError
 from exporter.terminal import Progress, print_summary
+from ganserve.bundle import BundleError, ImageInput, LatentInput, check_name
 
 _INPUTS = {"latent_dim", "input_image"}
 # What can be exported, and the flags that go with each of them alone.
@@ -142,7 +142,7 @@ def main(
 
                 sources = from_run(run, checkpoint)
             elif tutorial_netg is not None:
-                from exporter.foreign_netg import from_tutorial_netg
+                from exporter.tutorial_dcgan import from_tutorial_netg
 
                 sources = [from_tutorial_netg(tutorial_netg)]
             else:
@@ -150,12 +150,12 @@ def main(
                     sys.path.insert(0, str(Path.cwd()))
                 row_input = _row_input(latent_dim, input_image)
                 if pickle is not None:
-                    from exporter.foreign_pickle import from_pickle
+                    from exporter.pickled_module import from_pickle
 
                     warn = partial(click.echo, err=True)
                     sources = [from_pickle(pickle, row_input, value_range, warn)]
                 else:
-                    from exporter.imported import from_module
+                    from exporter.module import from_module
 
                     assert module is not None
                     assert weights is not None

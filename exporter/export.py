@@ -12,8 +12,6 @@ from pathlib import Path
 
 import torch
 
-from exporter import bundle
-from exporter.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, BundleError, Card, Parity, RowInput
 from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
 from exporter.graph import ServedGraph, served_graph
@@ -23,6 +21,8 @@ from exporter.source import Source
 from exporter.torchscript import write_torchscript
 from exporter.variants import Announce, build_variant
 from exporter.verify import prove_parity
+from ganserve import bundle
+from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, BundleError, Card, Parity, RowInput
 
 _EXAMPLE_ROWS = 3  # of the traced batch: any number that no layer has, and above 1
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "ganserve")

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from exporter.bundle import LatentInput, RowInput
+from ganserve.bundle import LatentInput, RowInput
 
 
 class ServedGraph(nn.Module, ABC):

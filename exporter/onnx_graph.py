@@ -12,9 +12,9 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from exporter.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
 from exporter.errors import ExportError, first_line
 from exporter.fold import count_batch_norms
+from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
 
 OPSET: Final = 18
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from exporter.bundle import example_rows, fitting_batch_rows
 from exporter.errors import InputError
 from exporter.graph import served_graph
 from exporter.source import Source
+from ganserve.bundle import example_rows, fitting_batch_rows
 
 _ROWS = 8  # of images that are small enough
 _FEW_ROWS = 2

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from exporter.bundle import ImageInput, LatentInput, RowInput
 from exporter.errors import InputError
+from ganserve.bundle import ImageInput, LatentInput, RowInput
 
 if TYPE_CHECKING:
-    from trainer.checkpoint import ExportedRun
+    from trainer.runs.run_folder import ExportedRun
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def from_run(run: Path, checkpoint: str) -> list[Source]:
     Raises:
         InputError: the folder is not a run that can be exported, or has no such checkpoint.
     """
-    from trainer.checkpoint import RunFolderError, load_generators
+    from trainer.runs.run_folder import RunFolderError, load_generators
 
     try:
         exported_runs = load_generators(run, checkpoint)

@@ -13,7 +13,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from exporter.bundle import Card, LatentInput
+from ganserve.bundle import Card, LatentInput
 
 # What to serve a variant with.
 _VARIANT_FLAGS: Final[Mapping[str, str]] = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device cuda"}

@@ -14,7 +14,10 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from exporter.bundle import (
+from exporter.errors import ParityError, first_line
+from exporter.graph import ServedGraph
+from exporter.torchscript import quiet_torchscript
+from ganserve.bundle import (
     ONNX_FILE,
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
@@ -24,9 +27,6 @@ from exporter.bundle import (
     example_rows,
     proven_batch_rows,
 )
-from exporter.errors import ParityError, first_line
-from exporter.graph import ServedGraph
-from exporter.torchscript import quiet_torchscript
 
 IMAGE_TOLERANCE: Final = 1e-4  # of images in -1 .. 1; wider ranges get as much more
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two may fall either way

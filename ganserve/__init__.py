@@ -1,1 +1,1 @@
-"""The wire contract in Python: stubs generated from proto/, and what a seed means."""
+"""Contracts that the stages share: the wire, the bundle, seeds, metrics, image files."""

@@ -124,7 +124,7 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
 )
 def tune(names: tuple[str, ...], seconds: float, out: Path, **flags: Any) -> None:
     """Measure which engines suit each model on this machine, and write a profile to serve with."""
-    from server.tune import tune as measure
+    from server.tuning.tune import tune as measure
 
     _configure_logging("warning")
     with _one_line_errors():

@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from server.call import Call
 from server.errors import StartupError
+from server.request import Call
 
 STDOUT: Final = "-"
 MAX_TEXT_LENGTH: Final = 128  # characters of a text that a caller sent

@@ -15,20 +15,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.access_log import AccessLog
-from server.answering import Answering
-from server.byte_budget import ByteBudget
-from server.catalog import Catalog
 from server.config import Address, ServerConfig
-from server.engine import usable_cores
+from server.engines.base import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
-from server.image_reader import MAX_THREADS, ImageReader
+from server.generator.image_reader import MAX_THREADS, ImageReader
+from server.generator.service import SERVICE, GeneratorService
 from server.metrics import Metrics, MetricsEndpoint
-from server.models import Models
-from server.services import inference
-from server.services.generator import SERVICE, GeneratorService
-from server.services.inference import InferenceService
-from server.services.parsing import MessageParser
+from server.models.catalog import Catalog
+from server.models.lifecycle import Models
+from server.open_inference import service as inference
+from server.open_inference.service import InferenceService
+from server.rpc.byte_budget import ByteBudget
+from server.rpc.handler import Answering
+from server.rpc.parsing import MessageParser
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for what is not ours to wait for, such as a client that watches our health

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from exporter.bundle import MAX_BATCH_ROWS
+from ganserve.bundle import MAX_BATCH_ROWS
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]

@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from exporter.bundle import Card, LatentInput, RowInput
+from ganserve.bundle import Card, LatentInput, RowInput
 from server.config import ServerConfig
 from server.errors import DeadlinePassed, InvalidRequest
 
@@ -129,3 +130,15 @@ def _image_bytes(card: Card, image_format: ImageFormat) -> int:
     """Size of one image; files are counted as the pixels they hold, and are nearly always smaller."""
     values = card.channels * card.height * card.width
     return values * FLOAT32_BYTES if image_format is ImageFormat.FLOAT32 else values
+
+
+def check_finite(latents: NDArray[np.float32]) -> None:
+    """Raises unless all latents, (rows, latent_dim), are numbers.
+
+    Raises:
+        InvalidRequest: some value is not finite.
+    """
+    finite = np.isfinite(latents)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        raise InvalidRequest(f"latents[{row}, {column}] is {latents[row, column]}: send finite values only")

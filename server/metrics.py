@@ -18,12 +18,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from server.call import Call
-from server.catalog import ServedModel
 from server.config import Address
-from server.engine import usable_cores
-from server.histogram import Histogram
-from server.statistics import ModelStatistics
+from server.engines.base import usable_cores
+from server.models.catalog import ServedModel
+from server.request import Call
+from server.statistics import Histogram, ModelStatistics
 from server.version_history import VersionHistory
 
 _STOP_POLL_S: Final = 0.1  # how long the endpoint may take to notice that it is closed

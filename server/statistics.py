@@ -7,11 +7,12 @@ another. Knows no protocol, no Prometheus and no model.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from dataclasses import astuple, dataclass
+from itertools import accumulate
 from typing import Final, NamedTuple
 
-from server.call import Call
-from server.histogram import Histogram
+from server.request import Call
 
 _SUCCESS: Final = "OK"
 _CANCELLED: Final = "CANCELLED"
@@ -237,3 +238,38 @@ class ModelStatistics:
 
 def _counted(count: int, seconds: float) -> CountedTime:
     return CountedTime(count, round(seconds * 1e9))
+
+
+LATENCY_BOUNDS_S: Final = (
+    *(0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01),
+    *(0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+)
+
+
+class Histogram:
+    """Counts values in buckets.
+
+    Args:
+        bounds: of the buckets, ascending; a value equal to one counts below it, and one above all has a bucket too.
+    """
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = LATENCY_BOUNDS_S) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        """Counts a value."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times
+
+    def add(self, other: Histogram) -> None:
+        """Counts all that another one of the same bounds has counted."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+    def cumulative(self) -> list[int]:
+        """How many values are at most each bound, and at last how many there are."""
+        return list(accumulate(self.counts))

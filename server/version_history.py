@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from weakref import WeakSet
 
-from server.call import Call
-from server.catalog import ServedModel
+from server.models.catalog import ServedModel
+from server.request import Call
 from server.statistics import ModelStatistics
 
 MAX_APART: Final = 8  # versions of a model, the newest ones: older ones are in use no more, and are counted together

@@ -9,20 +9,27 @@ from typing import Any
 import click
 from rich.table import Table
 
-from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, check_config, check_flags, override, to_json, with_precision
-from trainer.data import check_dataset_name
-from trainer.distributed import PeerError, any_of_all, is_first, joined, texts_of_all
+from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.exits import EXIT_INTERRUPTED, fail, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, fail, mistakes_in_one_line
 from trainer.flags import FIELDS, training_flags
-from trainer.kinds import check_can_train, describe_data, foresee_growth, load_with_config
-from trainer.loop import Summary, choose_device, train
-from trainer.parallel_phases import first_speaks, together
+from trainer.parallel import (
+    PeerError,
+    any_of_all,
+    choose_device,
+    first_speaks,
+    is_first,
+    joined,
+    texts_of_all,
+    together,
+)
 from trainer.presets import MODELS, choose_preset
 from trainer.progress import Progress
-from trainer.stop_signal import StopOnSignal
-from trainer.wandb_log import check_wandb, wandb_logs
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.wandb_log import check_wandb, wandb_logs
+from trainer.training.kinds import check_can_train, describe_data, foresee_growth, load_with_config
+from trainer.training.loop import Summary, train
 
 # Beside those of exits.py.
 EXIT_DIVERGED = 1

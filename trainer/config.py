@@ -14,9 +14,9 @@ import msgspec
 import torch
 
 from trainer.errors import UserError
-from trainer.growth import GrowthConfig, check_growth
 from trainer.metrics.choosing import choosing_figure
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
+from trainer.models.growth import GrowthConfig, check_growth
 from trainer.objectives import OBJECTIVES, DivergencePoints
 from trainer.precision import Precision, choose_precision
 

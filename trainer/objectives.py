@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.distributed import own_rows, rows_of_all
+from trainer.parallel import own_rows, rows_of_all
 from trainer.registry import Registry
 
 Critic = Callable[[Tensor], Tensor]

@@ -1,4 +1,4 @@
-"""Finds a preset by its model and id, or by the data set; recipes.py is the table.
+"""The presets, a table, and how one is found: by its model and id, or by the data set.
 
 The first preset of a model whose `fits` names the data set is that model's default for it; `images` stands for
 folder:PATH and zip:PATH.
@@ -6,11 +6,284 @@ folder:PATH and zip:PATH.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Literal
+
 from msgspec.structs import replace
 
-from trainer.config import AnyConfig
+from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
-from trainer.recipes import RECIPES, Preset
+from trainer.models import NetworkConfig, TranslatorConfig
+from trainer.models.architecture import CriticNorm
+from trainer.models.growth import GrowthConfig
+
+DataKind = Literal["digits", "mnist", "fashion-mnist", "images"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A recipe and the kinds of data it was made for, its own first."""
+
+    config: AnyConfig
+    fits: tuple[DataKind, ...]
+    summary: str
+
+
+def _preset(
+    model: str,
+    name: str,
+    fits: DataKind | tuple[DataKind, ...],
+    summary: str,
+    architecture: str,
+    image_size: int,
+    *,
+    lr: float = 2e-4,
+    width: float = 1.0,
+    latent_dim: int = 100,
+    critic_norm: CriticNorm = "batch",
+    **settings: Any,
+) -> Preset:
+    fits = (fits,) if isinstance(fits, str) else fits
+    recipe: dict[str, Any] = {
+        "objective": "nonsaturating" if model in {"gan", "dcgan"} else model,
+        "generator_lr": lr,
+        "discriminator_lr": lr,
+    } | settings
+    config = GanConfig(
+        model=model,
+        preset=name,
+        dataset="" if fits[0] == "images" else fits[0],
+        network=NetworkConfig(
+            architecture=architecture,
+            image_size=image_size,
+            channels=3 if fits[0] == "images" else 1,
+            width=width,
+            latent_dim=latent_dim,
+            critic_norm=critic_norm,
+        ),
+        **recipe,
+    )
+    return Preset(config, fits, summary)
+
+
+def _cycle(
+    name: str, fits: DataKind | tuple[DataKind, ...], summary: str, network: TranslatorConfig, **settings: Any
+) -> Preset:
+    fits = (fits,) if isinstance(fits, str) else fits
+    dataset = "" if fits[0] == "images" else fits[0]
+    return Preset(
+        CycleConfig(model="cyclegan", preset=name, dataset=dataset, network=network, **settings), fits, summary
+    )
+
+
+_GRAY: tuple[DataKind, ...] = ("mnist", "fashion-mnist")
+_QUICK = "half width, minutes on a CPU"
+_HALF: dict[str, Any] = {"width": 0.5}
+_PAPER_ADAM: dict[str, Any] = {"betas": (0.0, 0.9)}
+_RMSPROP: dict[str, Any] = {"optimizer": "rmsprop"}
+_SATURATING: dict[str, Any] = {"objective": "saturating", "lr": 1e-4, "epochs": 150}
+_TUTORIAL: dict[str, Any] = {"batch_size": 128, "reuse_fakes": True, "epochs": 50}
+_GENERATOR_FIRST: dict[str, Any] = {
+    "generator_first": True,
+    "reuse_fakes": True,
+    "discriminator_loss_scale": 0.5,
+    "epochs": 200,
+}
+_MLP28: dict[str, Any] = {"lr": 5e-5, "n_critic": 5, "epochs": 30}
+# 1,797 images are few: a slower discriminator is not certain of them at once, and a shorter average suits short runs.
+_DCGAN_DIGITS: dict[str, Any] = {
+    "lr": 4e-4,
+    "discriminator_lr": 1e-4,
+    "ema_decay": 0.99,
+    "steps": 1000,
+} | _HALF
+_PENALTY_DIGITS: dict[str, Any] = {"critic_norm": "layer", "n_critic": 2, "steps": 2000} | _HALF | _PAPER_ADAM
+
+# Karras et al. 2018, appendix A.1, with the batch sizes of its published code on one GPU.
+_PGGAN: dict[str, Any] = {
+    "objective": "wgan-gp",
+    "latent_dim": 512,
+    "drift": 1e-3,
+    "lr": 1e-3,
+    "betas": (0.0, 0.99),
+}
+_PGGAN_BATCHES = {32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
+
+# model, id, data it fits, summary, architecture, image size, settings that are not the defaults of config.py
+RECIPES = (
+    _preset("gan", "gan-digits", "digits", "fully connected, minutes on a CPU", "mlp-batchnorm", 32, steps=4000),
+    _preset("gan", "mlp-mnist", "mnist", "fully connected, dropout", "mlp-dropout", 28, **_GENERATOR_FIRST),
+    _preset("gan", "mlp-fmnist", "fashion-mnist", "fully connected, one hidden layer", "mlp-shallow", 28, epochs=50),
+    _preset("gan", "mlp-anime64", "images", "fully connected, saturating loss", "mlp-batchnorm", 64, **_SATURATING),
+    _preset("dcgan", "dcgan-digits", "digits", _QUICK, "dcgan-k4", 32, **_DCGAN_DIGITS),
+    _preset(
+        "dcgan", "dcgan-upsample32", "mnist", "upsampling, 3x3 convolutions", "dcgan-upsample", 32, **_GENERATOR_FIRST
+    ),
+    _preset("dcgan", "dcgan-fmnist32", "fashion-mnist", "transposed convolutions", "dcgan-32", 32, epochs=50),
+    _preset(
+        "dcgan",
+        "dcgan64-mnist",
+        "mnist",
+        "64x64, a slow discriminator",
+        "dcgan-k4",
+        64,
+        lr=4e-4,
+        discriminator_lr=1e-4,
+        steps=5000,
+        batch_size=128,
+    ),
+    _preset("dcgan", "dcgan64-k4", "images", "the PyTorch tutorial's", "dcgan-k4", 64, **_TUTORIAL),
+    _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
+    _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
+    _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
+    _preset("wgan", "wgan64-k4", "images", "one critic update a step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
+    _preset("wgan", "wgan64-k5", "images", "5x5 kernels", "dcgan-k5", 64, lr=5e-5, epochs=150, **_RMSPROP),
+    _preset(
+        "wgan",
+        "wgan-paper",
+        "images",
+        "the paper's recipe and warm start",
+        "dcgan-k4",
+        64,
+        lr=5e-5,
+        epochs=100,
+        n_critic=5,
+        warm_start=True,
+        **_RMSPROP,
+    ),
+    _preset("wgan-gp", "wgan-gp-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset("wgan-gp", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28),
+    _preset(
+        "wgan-gp", "wgan-gp", "images", "one critic update a step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
+    ),
+    _preset(
+        "wgan-gp",
+        "wgan-gp-paper",
+        "images",
+        "the paper's recipe, no norm in the critic",
+        "dcgan-k4",
+        64,
+        critic_norm="none",
+        lr=1e-4,
+        epochs=100,
+        n_critic=5,
+        **_PAPER_ADAM,
+    ),
+    _preset("wgan-div", "wgan-div-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset(
+        "wgan-div",
+        "mlp-wgan28",
+        _GRAY,
+        "fully connected",
+        "mlp-batchnorm",
+        28,
+        div_points="real-and-fake",
+        **_MLP28,
+    ),
+    _preset(
+        "wgan-div",
+        "wgan-div",
+        "images",
+        "one critic update a step",
+        "dcgan-k4",
+        64,
+        critic_norm="layer",
+        **_TUTORIAL | {"epochs": 100},
+    ),
+    _preset(
+        "wgan-div",
+        "wgan-div-paper",
+        "images",
+        "the paper's penalty (k 2, p 6), its authors' recipe",
+        "dcgan-k4",
+        64,
+        critic_norm="layer",
+        epochs=100,
+        n_critic=4,
+        **_PAPER_ADAM,
+    ),
+    _preset(
+        "pggan",
+        "pggan-small",
+        ("digits", *_GRAY),
+        "an eighth of the width, short phases, minutes on a CPU",
+        "pggan",
+        32,
+        width=0.125,
+        batch_size=16,
+        growth=GrowthConfig(stabilise_images=8_000, fade_images=8_000),
+        images=60_000,
+        ema_decay=0.99,
+        evaluate_every_steps=500,
+        **_PGGAN,
+    ),
+    _preset(
+        "pggan",
+        "pggan-anime128",
+        "images",
+        "512 features up to 32x32, norm before activation",
+        "pggan-anime128",
+        128,
+        batch_size=16,
+        growth=GrowthConfig(stabilise_images=800_000, fade_images=800_000, blend_reals=False),
+        images=9_600_000,
+        **_PGGAN,
+    ),
+    _preset(
+        "pggan",
+        "pggan-paper",
+        "images",
+        "the paper's network and schedule",
+        "pggan",
+        1024,
+        batch_size=128,
+        growth=GrowthConfig(stabilise_images=600_000, fade_images=600_000, batch_sizes=_PGGAN_BATCHES),
+        images=12_000_000,
+        **_PGGAN,
+    ),
+    _cycle(
+        "cyclegan-digits",
+        ("digits", *_GRAY),
+        "a quarter of the width, 3 blocks, minutes on a CPU",
+        TranslatorConfig(image_size=32, channels=3, width=0.25, residual_blocks=3),
+        batch_size=8,
+        steps=1000,
+        mirror=False,  # a mirrored digit is none
+    ),
+    _cycle(
+        "cyclegan-small",
+        "images",
+        "half width, 6 blocks, for a CPU",
+        TranslatorConfig(image_size=64, channels=3, width=0.5, residual_blocks=6, upsampling="nearest"),
+        batch_size=4,
+        epochs=60,
+    ),
+    _cycle(
+        "cyclegan-64",
+        "images",
+        "9 blocks, resize-convolution, 94-pixel patches",
+        TranslatorConfig(image_size=64, channels=3, residual_blocks=9, upsampling="nearest", patch_field=94),
+        batch_size=64,
+        epochs=200,
+    ),
+    _cycle(
+        "cyclegan-paper128",
+        "images",
+        "the paper's 6 blocks at 128x128",
+        TranslatorConfig(image_size=128, channels=3, residual_blocks=6),
+        batch_size=1,
+        epochs=200,
+    ),
+    _cycle(
+        "cyclegan-paper",
+        "images",
+        "the paper's 9 blocks at 256x256",
+        TranslatorConfig(image_size=256, channels=3, residual_blocks=9),
+        batch_size=1,
+        epochs=200,
+    ),
+)
+
 
 PRESETS: dict[tuple[str, str], Preset] = {(entry.config.model, entry.config.preset): entry for entry in RECIPES}
 MODELS: tuple[str, ...] = tuple(dict.fromkeys(entry.config.model for entry in RECIPES))

@@ -16,10 +16,10 @@ from onnx.utils import extract_model
 from torch import nn
 
 from benchmarks.peers.served_graph import ServedGraph
-from exporter.bundle import INPUT_LATENTS, ONNX_FILE, OUTPUT_IMAGES, LatentInput
 from exporter.export import export, plan_export
 from exporter.onnx_graph import OPSET
 from exporter.source import Source
+from ganserve.bundle import INPUT_LATENTS, ONNX_FILE, OUTPUT_IMAGES, LatentInput
 from trainer.config import GanConfig
 from trainer.models import build_generator
 from trainer.presets import choose_preset

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from exporter.bundle import INPUT_LATENTS, OUTPUT_IMAGES
+from ganserve.bundle import INPUT_LATENTS, OUTPUT_IMAGES
 
 
 @dataclass(frozen=True)

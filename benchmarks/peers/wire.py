@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from benchmarks.peers.served_graph import ServedGraph
-from exporter.bundle import INPUT_LATENTS, OUTPUT_IMAGES
+from ganserve.bundle import INPUT_LATENTS, OUTPUT_IMAGES
 
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 _ASK_TIMEOUT_S = 30.0

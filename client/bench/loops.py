@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from client.bench.figures import NOT_SENT, UNAVAILABLE, Figures, Outcome
 from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
+from client.bench.results import NOT_SENT, UNAVAILABLE, Figures, Outcome
 
 Call: TypeAlias = Callable[[int], Awaitable[str]]  # sends the request of a number, and gives its status
 

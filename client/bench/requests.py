@@ -8,13 +8,12 @@ from typing import Final
 import grpc
 import numpy as np
 
-from client.bench.figures import OK, WRONG_ANSWER
-from client.channel import Endpoint
-from client.chunks import max_input_bytes
+from client.bench.results import OK, WRONG_ANSWER
 from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error
-from client.model_info import ModelInfo
-from client.stubs import Stubs
-from client.wire import AnyFormat, Request, Response, check_response, generate_request, translate_request
+from client.sdk.channel import Endpoint, Stubs
+from client.sdk.chunking import max_input_bytes
+from client.sdk.messages import AnyFormat, Request, Response, check_response, generate_request, translate_request
+from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from client.bench.figures import NOT_SENT, Figures
 from client.bench.loads import Load
 from client.bench.loops import ServerLost, measure
 from client.bench.requests import Sender, requests_of
-from client.channel import Endpoint
-from client.model_info import ModelInfo
-from client.wire import AnyFormat
+from client.bench.results import NOT_SENT, Figures
+from client.sdk.channel import Endpoint
+from client.sdk.messages import AnyFormat
+from client.sdk.model_info import ModelInfo
 
 # What a load comes to that is more than the server can do: a result. Everything else that fails always is a mistake.
 _OVERLOAD: Final = frozenset({"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", NOT_SENT})

@@ -14,7 +14,6 @@ import click
 from client.bench.loads import Arrivals, ClosedLoad, Load, OpenLoad
 from client.bench.requests import check_rows
 from client.bench.session import Measurement, Plan, run
-from client.channel import endpoint_of
 from client.commands.bench_report import facts, line, remarks, rows_of, show_table
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options
@@ -22,8 +21,9 @@ from client.commands.number_types import listed, number_of, whole_number
 from client.commands.options import ConnectOptions, server_options
 from client.commands.progress import TimeProgress
 from client.errors import GanClientError, UnwritableOutput
-from client.image_output import check_output_file, save_file
-from client.wire import AnyFormat, FileFormat, PixelFormat
+from client.files.images import check_output_file, save_file
+from client.sdk.channel import endpoint_of
+from client.sdk.messages import AnyFormat, FileFormat, PixelFormat
 
 _INTERRUPTED: Final = 130
 _MAX_CONCURRENCY: Final = 4096

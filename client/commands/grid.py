@@ -15,8 +15,9 @@ from client.commands.number_types import whole_number
 from client.commands.options import ConnectOptions, server_options, writable_picture
 from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
-from client.image_output import image_grid, save_image
-from client.sdk import GanClient
+from client.files.images import save_image
+from client.sdk.client import GanClient
+from ganserve.grids import image_grid
 
 
 @click.command()

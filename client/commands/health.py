@@ -10,7 +10,7 @@ import click
 from client.commands.model_options import served_names
 from client.commands.options import ConnectOptions, server_options
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnsupportedByServer
-from client.sdk import GanClient
+from client.sdk.client import GanClient
 
 _TIMEOUT_S: Final = 2.0  # a probe is to tell soon
 _STARTING: Final = "the server answers, but is starting or draining"

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from client.card import ModelDescription
-from client.card_page import sections_of
+from client.commands.card_page import sections_of
 from client.commands.model_options import served_names, version_option
 from client.commands.options import ConnectOptions, server_options
 from client.commands.tables import print_section
 from client.errors import UnsupportedByServer
+from client.sdk.model_info import ModelDescription
 
 _TOO_OLD = "the server is older than this client, and tells nothing of the model's card"
 

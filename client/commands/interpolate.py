@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from client.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
-from client.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.commands.latent_rows import (
     MAX_IMAGES,
     check_one_source,
@@ -33,10 +31,13 @@ from client.commands.number_types import whole_number
 from client.commands.options import ConnectOptions, server_options
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
-from client.image_output import check_output, image_grid, save_image
-from client.latent_files import save_latents
-from client.model_info import ModelInfo
-from client.walks import walk
+from client.files.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
+from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
+from client.files.images import check_output, save_image
+from client.files.latents import save_latents
+from client.sdk.model_info import ModelInfo
+from client.sdk.walks import walk
+from ganserve.grids import image_grid
 
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40

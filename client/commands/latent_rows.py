@@ -15,9 +15,9 @@ from client.commands.model_options import seed_option
 from client.commands.number_types import whole_number
 from client.commands.progress import ImageProgress
 from client.errors import InvalidRequest, UnwritableOutput
-from client.latent_files import check_latents_output, read_latents
-from client.model_info import ModelInfo
-from client.sdk import GanClient
+from client.files.latents import check_latents_output, read_latents
+from client.sdk.client import GanClient
+from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
 
 MAX_IMAGES: Final = 10_000

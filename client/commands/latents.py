@@ -23,7 +23,8 @@ from client.commands.number_types import whole_number
 from client.commands.options import ConnectOptions, server_options
 from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
-from client.image_output import check_output, check_output_folder, image_grid, is_picture_name, save_image, to_pil
+from client.files.images import check_output, check_output_folder, is_picture_name, save_image
+from ganserve.grids import image_grid, to_pil
 
 
 def _picture_or_folder(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:

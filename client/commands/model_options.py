@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from client.commands.number_types import whole_number
 from client.commands.options import connect_options
 from client.errors import GanClientError
-from client.model_info import Task
+from client.sdk.model_info import Task
 
 _COMPLETION_TIMEOUT_S: Final = 1.0  # somebody waits for the shell
 _NOUNS: Final[dict[Task | None, str]] = {

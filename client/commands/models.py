@@ -9,7 +9,7 @@ import click
 
 from client.commands.options import ConnectOptions, server_options
 from client.commands.tables import print_table
-from client.model_info import ModelInfo
+from client.sdk.model_info import ModelInfo
 
 _HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "backend")
 

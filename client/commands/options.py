@@ -11,14 +11,14 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from client.addresses import DEFAULT_ADDRESS, target_of
-from client.aio import AsyncGanClient
-from client.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, endpoint_of
-from client.connection import Connection
 from client.errors import InvalidRequest, UnwritableOutput
-from client.image_output import check_output, check_output_folder
-from client.sdk import GanClient
-from client.security import MAX_TOKEN_CHARACTERS, TlsOptions
+from client.files.images import check_output, check_output_folder
+from client.sdk.addresses import DEFAULT_ADDRESS, target_of
+from client.sdk.aio_client import AsyncGanClient
+from client.sdk.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, endpoint_of
+from client.sdk.client import GanClient
+from client.sdk.security import MAX_TOKEN_CHARACTERS, TlsOptions
+from client.sdk.transport import Connection
 
 _TOKEN_VARIABLE: Final = "GANSERVE_TOKEN"  # noqa: S105  (the name of a variable)
 

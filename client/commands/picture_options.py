@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeVar
 import click
 from PIL import Image
 
+from client.commands.preview import inline_protocol, show_picture
 from client.errors import one_line
-from client.preview import inline_protocol, show_picture
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

@@ -17,13 +17,13 @@ from client.commands.number_types import whole_number
 from client.commands.options import ConnectOptions, server_options
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, one_line
-from client.image_output import is_picture_name
+from client.files.images import is_picture_name
 from client.samples.archives import NpzOutput, ZipOutput
 from client.samples.folder import FolderOutput
 from client.samples.output import SampleOutput, SampleRows
 from client.samples.record import MAX_COUNT, SampleFormat, SampleRecord
 from client.samples.sampling import Sampling, Wanted
-from client.sdk import GanClient
+from client.sdk.client import GanClient
 
 _INTERRUPTED: Final = 130
 _IN_FLIGHT: Final = 2  # the server computes one request while the other is written

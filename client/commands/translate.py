@@ -16,12 +16,12 @@ from client.commands.model_options import model_options
 from client.commands.options import ConnectOptions, server_options, writable_folder, writable_picture
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, UnwritableOutput, one_line
-from client.file_translation import Failures, FileTranslation
-from client.image_output import save_image
-from client.pairs import MAX_PAIRS, PairPicture
-from client.picture_files import Plan, is_among, plan_translation
-from client.requests import Translator
-from client.wire import FileFormat
+from client.files.images import save_image
+from client.files.pairs import MAX_PAIRS, PairPicture
+from client.files.picture_files import Plan, is_among, plan_translation
+from client.files.translation import Failures, FileTranslation
+from client.sdk.calls import Translator
+from client.sdk.messages import FileFormat
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 

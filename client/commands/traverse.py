@@ -28,11 +28,11 @@ from client.commands.model_options import model_options
 from client.commands.number_types import listed, number_of, whole_number
 from client.commands.options import ConnectOptions, server_options, writable_picture
 from client.commands.picture_options import Output, output_options
-from client.image_output import image_grid, save_image
-from client.latent_files import save_latents
-from client.model_info import ModelInfo
-from client.walks import traversal
-from ganserve.grids import labelled_lines
+from client.files.images import save_image
+from client.files.latents import save_latents
+from client.sdk.model_info import ModelInfo
+from client.sdk.walks import traversal
+from ganserve.grids import image_grid, labelled_lines
 from ganserve.traversal import USUAL_DIMENSIONS, USUAL_LATENTS, USUAL_VALUES, line_labels, usual_dimensions
 
 _MAX_DIMENSION: Final = 1 << 20

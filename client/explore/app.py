@@ -11,8 +11,8 @@ import gradio as gr
 from client.errors import InvalidRequest
 from client.explore.compare_panel import ComparePanel
 from client.explore.explorer import Explorer
-from client.explore.figures import line_of_error, line_of_text
 from client.explore.guard import Guard, Handler, WithBanner
+from client.explore.html import line_of_error, line_of_text
 from client.explore.morph_panel import MorphPanel
 from client.explore.samples_panel import SamplesPanel
 from client.explore.sheet_panel import SheetPanel
@@ -20,7 +20,7 @@ from client.explore.sliders import nothing_to_move
 from client.explore.tab import Tab
 from client.explore.translate_panel import TranslatePanel
 from client.explore.watch import Served, gone, key_of
-from client.model_info import ModelInfo
+from client.sdk.model_info import ModelInfo
 from ganserve.traversal import usual_dimensions
 
 MAX_TABS: Final = 64  # of the browser, whose state is kept

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from client.model_info import ModelInfo
+from client.sdk.model_info import ModelInfo
 
 _NOT_FOR_FILE_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 

@@ -10,10 +10,10 @@ from client.errors import InvalidRequest
 from client.explore.commands_text import file_stem
 from client.explore.explorer import Explorer
 from client.explore.fields import seed_from, whole_number_from
-from client.explore.figures import figure, png_of, side_by_side
 from client.explore.guard import Guard
+from client.explore.html import figure, png_of, side_by_side
 from client.explore.samples_panel import MAX_SAMPLES
-from client.image_output import grid_columns, image_grid
+from ganserve.grids import grid_columns, image_grid
 
 
 class ComparePanel:

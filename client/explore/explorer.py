@@ -14,8 +14,8 @@ from client.errors import InvalidRequest
 from client.explore.commands_text import Commands
 from client.explore.directions import Directions, strongest_directions
 from client.explore.watch import Watch, key_of
-from client.model_info import ModelInfo
-from client.sdk import GanClient
+from client.sdk.client import GanClient
+from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
 
 MAX_PICTURE_PIXELS: Final = 16 << 20  # of all images shown at once: a browser gets them as one message

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 import gradio as gr
 
 from client.errors import GanClientError, ServerUnreachable
-from client.explore.figures import line_of_error
+from client.explore.html import line_of_error
 from client.explore.watch import Watch
 
 Handler: TypeAlias = Callable[..., tuple[Any, ...]]

@@ -11,17 +11,17 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from client import walks
 from client.errors import InvalidRequest
 from client.explore.commands_text import file_stem
 from client.explore.explorer import Explorer
 from client.explore.fields import value_from, whole_number_from
-from client.explore.figures import figure, plain_picture, png_of, side_by_side
 from client.explore.guard import Guard
+from client.explore.html import figure, plain_picture, png_of, side_by_side
 from client.explore.samples_panel import SamplesPanel
 from client.explore.tab import Tab
-from client.image_output import image_grid
-from client.model_info import ModelInfo
+from client.sdk import walks
+from client.sdk.model_info import ModelInfo
+from ganserve.grids import image_grid
 
 MAX_STEPS: Final = 64
 

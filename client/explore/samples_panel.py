@@ -15,12 +15,12 @@ from client.explore.commands_text import file_stem
 from client.explore.directions import MAX_DIRECTIONS
 from client.explore.explorer import Explorer
 from client.explore.fields import dimensions_from, seed_from, whole_number_from
-from client.explore.figures import figure, line_of_text, png_of, samples
 from client.explore.guard import Guard
+from client.explore.html import figure, line_of_text, png_of, samples
 from client.explore.sliders import at_rest, directions_at_rest, latent_sliders
 from client.explore.tab import MAX_DIMENSIONS, Tab, moved
-from client.image_output import grid_columns, image_grid
-from client.model_info import ModelInfo
+from client.sdk.model_info import ModelInfo
+from ganserve.grids import grid_columns, image_grid
 
 MAX_SAMPLES: Final = 144
 

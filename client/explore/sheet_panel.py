@@ -6,14 +6,13 @@ from typing import Any, Final
 
 import gradio as gr
 
-from client import walks
 from client.explore.commands_text import file_stem
 from client.explore.explorer import Explorer
 from client.explore.fields import dimensions_from, seed_from, values_from, whole_number_from
-from client.explore.figures import figure, png_of
 from client.explore.guard import Guard
-from client.image_output import image_grid
-from ganserve.grids import labelled_lines
+from client.explore.html import figure, png_of
+from client.sdk import walks
+from ganserve.grids import image_grid, labelled_lines
 from ganserve.traversal import line_labels
 
 MAX_LATENTS: Final = 32

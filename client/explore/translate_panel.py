@@ -10,10 +10,10 @@ import gradio as gr
 from client.errors import InvalidRequest, one_line
 from client.explore.commands_text import file_stem
 from client.explore.explorer import Explorer
-from client.explore.figures import figure, plain_picture, png_of, side_by_side
 from client.explore.guard import Guard
-from client.input_images import MAX_REQUEST_IMAGE_BYTES
-from client.picture_files import MAX_PIXELS
+from client.explore.html import figure, plain_picture, png_of, side_by_side
+from client.files.picture_files import MAX_PIXELS
+from client.sdk.input_images import MAX_REQUEST_IMAGE_BYTES
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from client.errors import DeadlineExceeded, GanClientError, ServerUnreachable, UnknownModel
-from client.model_info import ModelInfo
-from client.sdk import GanClient
+from client.sdk.client import GanClient
+from client.sdk.model_info import ModelInfo
 
 _MAX_AGE_S: Final = 1.0
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from client.errors import ServerFault, UnwritableOutput
-from client.image_output import check_output_file
+from client.files.images import check_output_file
 from client.samples import stored_zip
 from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from client.model_info import MAX_SIDE
+from client.sdk.model_info import MAX_SIDE
 
 SampleFormat: TypeAlias = Literal["png", "jpeg", "pixels"]
 

@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from client.chunks import max_chunk_rows
 from client.errors import InvalidRequest, UnknownModel
-from client.model_info import ModelInfo
 from client.samples.output import Found, SampleOutput, SampleRows
 from client.samples.record import SampleFormat, SampleRecord
+from client.sdk.chunking import max_chunk_rows
+from client.sdk.model_info import ModelInfo
 
 Find = Callable[[str, int | None], ModelInfo]
 Fetch = Callable[[SampleRecord, int], Iterator[SampleRows]]

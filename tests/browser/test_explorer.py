@@ -18,9 +18,9 @@ from PIL import Image
 
 from client.__main__ import cli
 from client.explore.explorer import Explorer
-from client.image_output import image_grid
-from client.model_info import ModelInfo
-from client.walks import spherical
+from client.sdk.model_info import ModelInfo
+from client.sdk.walks import spherical
+from ganserve.grids import image_grid
 from ganserve.latents import latents_from_seed
 from ganserve.traversal import spread_dimensions
 from tests.browser.conftest import WAIT_MS, OpenPage, explorer_of

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from client.__main__ import cli
-from client.image_output import image_grid
+from ganserve.grids import image_grid
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, model, pixels_of, translator

@@ -11,8 +11,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from exporter import bundle
 from exporter.__main__ import main
+from ganserve import bundle
 from tests.exporter.tutorial_files import save_netg
 
 PAGE = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()

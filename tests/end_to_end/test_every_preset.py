@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from client import GanClient
-from exporter.bundle import ImageInput, LatentInput, example_rows
 from exporter.export import export_all, plan_exports
 from exporter.source import from_run
+from ganserve.bundle import ImageInput, LatentInput, example_rows
 from tests.end_to_end.conftest import running_server
 from tests.trainer.conftest import made_up_images, small_config
-from trainer import loop
-from trainer.checkpoint import ExportedRun, RunFolder, load_generators
 from trainer.config import CycleConfig
-from trainer.cyclegan import CycleTraining
-from trainer.gan import GanTraining
 from trainer.presets import PRESETS
 from trainer.progress import Progress
+from trainer.runs.run_folder import ExportedRun, RunFolder, load_generators
+from trainer.training import loop
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
 
 ROWS = 9
 Key = tuple[str, str]

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
-from trainer.checkpoint import CheckpointMetadata, RunFolder
+from trainer.runs.run_folder import CheckpointMetadata, RunFolder
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.bundle import Card, ImageInput, LatentInput
 from exporter.export import export, plan_export
 from exporter.graph import ServedGraph, SpatialLatents, served_graph
 from exporter.source import Source
+from ganserve.bundle import Card, ImageInput, LatentInput
 from tests.exporter.generators import LATENT_DIM, ResNetTranslator, TutorialGenerator, randomise
 
 IMAGE_INPUT = ImageInput(channels=3, height=8, width=12)

@@ -9,7 +9,7 @@ import pytest
 from torch import nn
 
 from tests.exporter.generators import LATENT_DIM, FlatGenerator
-from trainer.checkpoint import ExportedRun
+from trainer.runs.run_folder import ExportedRun
 
 
 def make_exported_run(**changes: Any) -> ExportedRun:
@@ -53,5 +53,5 @@ def replace_runs(monkeypatch: pytest.MonkeyPatch, exported_runs: list[ExportedRu
         asked.append((run, which))
         return exported_runs
 
-    monkeypatch.setattr("trainer.checkpoint.load_generators", load_generators)
+    monkeypatch.setattr("trainer.runs.run_folder.load_generators", load_generators)
     return asked

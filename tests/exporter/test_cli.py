@@ -10,8 +10,8 @@ import torch
 from click.testing import CliRunner, Result
 from torch import nn
 
-from exporter import bundle
 from exporter.__main__ import main
+from ganserve import bundle
 from tests.exporter.conftest import Exported
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
 from tests.exporter.generators import (
@@ -260,7 +260,7 @@ def test_flags_are_read_without_torch_and_modules_without_the_trainer() -> None:
 import json, sys
 import exporter.__main__
 before = "torch" in sys.modules
-import exporter.export, exporter.imported, exporter.source
+import exporter.export, exporter.module, exporter.source
 print(json.dumps([before, "trainer" in sys.modules]))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

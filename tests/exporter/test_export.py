@@ -14,13 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from exporter import bundle, verify
-from exporter.bundle import BundleError, LatentInput
+from exporter import verify
 from exporter.errors import ExportError, InputError, ParityError
 from exporter.export import export, plan_export, plan_exports
 from exporter.fold import fold_batch_norms
 from exporter.onnx_graph import check_folded
 from exporter.torchscript import quiet_torchscript
+from ganserve import bundle
+from ganserve.bundle import BundleError, LatentInput
 from tests.exporter.conftest import IMAGE_INPUT, Exported, make_source
 from tests.exporter.generators import (
     LATENT_DIM,
@@ -248,3 +249,8 @@ def test_folded_graph_is_what_was_exported(exported: Exported) -> None:
     weights = {tuple(tensor.dims) for tensor in model.graph.initializer}
     folded = fold_batch_norms(exported.source.network)
     assert {tuple(p.shape) for p in folded.parameters() if p.ndim == 4} <= weights
+
+
+def test_triton_config_lies_beside_the_exported_version(any_exported: Exported) -> None:
+    text = (any_exported.repository / "tiny" / bundle.TRITON_CONFIG_FILE).read_text()
+    assert text == bundle.triton_config(any_exported.card)

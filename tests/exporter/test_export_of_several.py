@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from exporter import bundle
-from exporter.bundle import BundleError
 from exporter.errors import InputError
 from exporter.export import Plan, export_all, plan_exports
 from exporter.source import Source
+from ganserve import bundle
+from ganserve.bundle import BundleError
 from tests.exporter.conftest import make_translator_source
 from tests.exporter.generators import BatchMeanTranslator, InverseTranslator
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.bundle import ImageInput, LatentInput, RowInput
 from exporter.errors import ParityError
-from exporter.fidelity import MIN_PSNR_DB, MIN_WITHIN_ONE_LEVEL, _judge, compared_images, measure_fidelity
 from exporter.graph import ServedGraph, served_graph
+from exporter.variants import MIN_PSNR_DB, MIN_WITHIN_ONE_LEVEL, _judge, compared_images, measure_fidelity
 from exporter.verify import Arrays
-from tests.exporter.test_card import NO_DEADLINE
+from ganserve.bundle import ImageInput, LatentInput, RowInput
+from tests.ganserve.test_card import NO_DEADLINE
 
 IMAGE_INPUT = ImageInput(channels=3, height=4, width=6)
 Change = Callable[[NDArray[Any], NDArray[Any]], Arrays]

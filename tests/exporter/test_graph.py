@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.bundle import ImageInput, LatentInput
 from exporter.graph import ServedGenerator, ServedTranslator, SpatialLatents, served_graph
+from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter.generators import InverseTranslator, ResNetTranslator
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from exporter.bundle import ImageInput
 from exporter.errors import InputError
 from exporter.graph import SpatialLatents
 from exporter.output_check import check_output
+from ganserve.bundle import ImageInput
 from tests.exporter import generators
 from tests.exporter.conftest import make_source, make_translator_source
 from tests.exporter.generators import FlatGenerator, randomise

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from exporter.bundle import ImageInput, LatentInput
 from exporter.errors import InputError
 from exporter.output_check import check_output
 from exporter.source import from_run
+from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
 from tests.exporter.generators import LATENT_DIM, ResNetTranslator
-from trainer.checkpoint import ExportedRun, RunFolderError
+from trainer.runs.run_folder import ExportedRun, RunFolderError
 
 
 def test_run_of_a_generator_becomes_one_source(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,6 +50,6 @@ def test_error_of_a_run_becomes_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     def fail(run: Path, which: str) -> list[ExportedRun]:
         raise RunFolderError("no epoch-0012;\n  try another")
 
-    monkeypatch.setattr("trainer.checkpoint.load_generators", fail)
+    monkeypatch.setattr("trainer.runs.run_folder.load_generators", fail)
     with pytest.raises(InputError, match=r"^no epoch-0012; try another$"):
         from_run(tmp_path, "epoch-0012")

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.bundle import VARIANT_FILES, Fidelity, ImageInput, LatentInput, example_rows
 from exporter.graph import served_graph
-from exporter.reduced import Reduced
 from exporter.source import Source
 from exporter.torchscript import quiet_torchscript
-from exporter.variants import VARIANTS, build_variant
+from exporter.variants import VARIANTS, Reduced, build_variant
+from ganserve.bundle import VARIANT_FILES, Fidelity, ImageInput, LatentInput, example_rows
 from tests.exporter.conftest import make_source, make_translator_source
 from tests.exporter.generators import (
     FixedBatchGenerator,

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from exporter import bundle, verify
+from exporter import verify
 from exporter.errors import ParityError
 from exporter.graph import ServedGenerator
+from ganserve import bundle
 from tests.exporter.conftest import Exported
 
 
@@ -75,6 +76,6 @@ def test_tolerance_grows_with_the_value_range(exported: Exported, monkeypatch: p
 def test_input_of_another_name_than_the_contracts_is_refused(
     exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exporter.bundle.LatentInput.name", "other")
+    monkeypatch.setattr("ganserve.bundle.LatentInput.name", "other")
     with pytest.raises(ParityError, match=r"^model\.onnx at 1 rows cannot be run .*other"):
         verify.prove_parity(exported.graph, exported.folder, exported.card.input)

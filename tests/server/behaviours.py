@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from server import errors
-from server.answering import Behaviour
-from server.call import Call
 from server.errors import InternalError, ServerError
+from server.request import Call
+from server.rpc.handler import Behaviour
 
 REFUSALS = [
     kind() if kind is InternalError else kind("the remedy")

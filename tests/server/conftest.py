@@ -12,10 +12,10 @@ import pytest
 
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server, start
-from server.batcher import Batcher
 from server.config import Address, ServerConfig
-from server.lanes import Lanes
-from tests.server.held_run import HeldRun
+from server.scheduling.batcher import Batcher
+from server.scheduling.instances import Lanes
+from tests.server.scheduling.held_run import HeldRun
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 StartServer = Callable[..., Any]

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from server.call import Call
-from server.catalog import ServedModel
+from server.models.catalog import ServedModel
+from server.request import Call
 from server.statistics import ModelStatistics
 from tests.server.tiny_cards import GENERATOR
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from server import access_log
 from server.access_log import MAX_REASON_LENGTH, MAX_TEXT_LENGTH, AccessLog, _safe
-from server.call import Call
 from server.errors import StartupError
+from server.request import Call
 
 OpenLog = Callable[[], AccessLog]
 

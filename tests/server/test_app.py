@@ -22,7 +22,7 @@ from server import app
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.errors import StartupError
-from tests.server.held_run import HeldRun, settle, until
+from tests.server.scheduling.held_run import HeldRun, settle, until
 
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]

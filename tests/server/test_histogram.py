@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.histogram import LATENCY_BOUNDS_S, Histogram
+from server.statistics import LATENCY_BOUNDS_S, Histogram
 
 VALUES = st.lists(st.sampled_from([*LATENCY_BOUNDS_S, 0.0, 3e-4, 99.0]) | st.floats(0, 100), max_size=50)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exporter.bundle import Card
+from ganserve.bundle import Card
 from server.config import ServerConfig
 from server.errors import DeadlinePassed, InvalidRequest
 from server.limits import ImageFormat, check_rows, check_time, max_rows, read_format

@@ -22,7 +22,7 @@ from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.__main__ import main
 from server.config import Address, ServerConfig
-from server.engine import cuda_devices
+from server.engines.base import cuda_devices
 from tests.picture_files import encoded, noise
 from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation
 
@@ -121,7 +121,7 @@ def test_odd_metadata_in_a_picture_neither_fails_a_request_nor_fills_the_log(lau
 
 ENDLESS_DECODER = """
 import threading
-from server import image_reader
+from server.generator import image_reader
 from server.__main__ import main
 def read_row(admitted, row):
     print("decoding", flush=True)

@@ -12,14 +12,14 @@ import grpc
 import pytest
 
 from ganserve.v1 import generator_pb2 as pb
-from server.admission import read_latents
 from server.app import Server
 from server.config import MESSAGE_OVERHEAD_BYTES, ServerConfig
-from server.services import generator
+from server.generator import service as generator
+from server.generator.latents import read_latents
 from tests.picture_files import encoded, noise
-from tests.server.held_run import HeldRun, until
+from tests.server.generator.translate_requests import GOOD, INVALID, SIZE, files, raw, refusal, stub_of
+from tests.server.scheduling.held_run import HeldRun, until
 from tests.server.tiny_bundles import publish_tiny_translator
-from tests.server.translate_requests import GOOD, INVALID, SIZE, files, raw, refusal, stub_of
 
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]

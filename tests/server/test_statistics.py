@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.call import Call
+from server.request import Call
 from server.statistics import BatchTimes, ModelStatistics
 
 

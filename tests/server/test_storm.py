@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from ganserve.v1 import generator_pb2 as pb
 from server.app import Server
-from server.lanes import LaneLimits
+from server.scheduling.instances import LaneLimits
 from tests.server.tiny_bundles import LATENT_DIM, publish_tiny_bundle, tiny_pixels
 
 CALLERS = 32

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from server.catalog import Catalog, ServedModel
+from server.models.catalog import Catalog, ServedModel
 from server.version_history import MAX_APART, VersionHistory
 from tests.server.served_models import call_of, served
 

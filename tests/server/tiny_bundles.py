@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.bundle import (
+from ganserve.bundle import (
     INPUT_LATENTS,
     INPUT_PIXELS,
     ONNX_FILE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from exporter.bundle import Card, ImageInput, LatentInput
+from ganserve.bundle import Card, ImageInput, LatentInput
 
 GENERATOR = Card(
     name="tiny",

@@ -13,16 +13,17 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, CycleConfig, GanConfig, override
-from trainer.cyclegan import CycleTraining
-from trainer.data import ImageData
-from trainer.gan import GanTraining
-from trainer.kinds import Data
-from trainer.loop import Summary, train
+from trainer.data.datasets import ImageData
+from trainer.data.unpaired import UnpairedData
+from trainer.metrics import classifier
 from trainer.presets import PRESETS
 from trainer.progress import Progress
-from trainer.unpaired import UnpairedData
+from trainer.runs.run_folder import RunFolder
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+from trainer.training.kinds import Data
+from trainer.training.loop import Summary, train
 
 SMALL = {
     "network.width": 0.125,
@@ -59,6 +60,15 @@ def _torch_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def quiet() -> Progress:
     return Progress(Console(file=io.StringIO(), width=200))
+
+
+@pytest.fixture
+def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of classifiers, and little training for those that go there."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv(classifier.CACHE_VARIABLE, str(folder))
+    monkeypatch.setattr(classifier, "_MOST_SHOWN", 512)
+    return folder
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig, check_config, from_json, override, to_json, with_channels
-from trainer.data import check_dataset_name
+from trainer.data.datasets import check_dataset_name
 from trainer.errors import UserError
 from trainer.presets import MODELS, PRESETS, choose_preset, presets_of
 from trainer.registry import Registry

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from trainer.__main__ import main
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
-from trainer.loop import Summary, train
 from trainer.presets import MODELS
+from trainer.training.loop import Summary, train
 
 TINY = ["--width", "0.1", "--batch-size", "8", "--device", "cpu"]
 

@@ -10,9 +10,9 @@ from tests.trainer.conftest import GAN_PRESETS, made_up_images, small_config, sm
 from trainer import precision
 from trainer.config import gains_by_bf16
 from trainer.errors import UserError
-from trainer.kinds import new_training
 from trainer.precision import autocast, choose_precision, has_bf16
 from trainer.presets import PRESETS
+from trainer.training.kinds import new_training
 
 CPU = torch.device("cpu")
 BF16_FLAGS = "flags\t\t: fpu avx512f avx512_bf16 amx_tile\n"

@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from tests.trainer.test_progressive import NAMES, build_generator, latents, network_config, used, with_random_biases
+from tests.trainer.models.test_progressive import (
+    NAMES,
+    build_generator,
+    latents,
+    network_config,
+    used,
+    with_random_biases,
+)
 from trainer.models.progressive import plain
 
 

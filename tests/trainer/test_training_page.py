@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file
 
-from trainer import compiled
 from trainer.__main__ import main
-from trainer.checkpoint import RunFolder
 from trainer.errors import UserError
-from trainer.watch import NOTICES
+from trainer.runs.collapse import NOTICES
+from trainer.runs.run_folder import RunFolder
+from trainer.training import compiled
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 PROGRAM = "python -m trainer "

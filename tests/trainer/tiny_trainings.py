@@ -11,18 +11,18 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer import cyclegan, loop
-from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig, CycleConfig, GanConfig
-from trainer.cycle_step import CycleResult, CycleState
-from trainer.data import ImageData
-from trainer.growth import GrowthConfig
-from trainer.kinds import Data, new_training
-from trainer.loop import train
+from trainer.data.datasets import ImageData
+from trainer.data.unpaired import UnpairedData
 from trainer.models import NetworkConfig, TranslatorConfig
+from trainer.models.growth import GrowthConfig
 from trainer.progress import Progress
-from trainer.training import Training
-from trainer.unpaired import UnpairedData
+from trainer.runs.run_folder import RunFolder
+from trainer.training import cyclegan, loop
+from trainer.training.base import Training
+from trainer.training.cyclegan_step import CycleResult, CycleState
+from trainer.training.kinds import Data, new_training
+from trainer.training.loop import train
 
 CPU = torch.device("cpu")
 

@@ -12,17 +12,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from ganserve.figures import FIGURES
-from trainer.checkpoint import RunFolder
+from ganserve.files import replace_file
+from ganserve.metrics import FIGURES
 from trainer.config import CycleConfig
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
-from trainer.evaluate.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASURES, shown
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
 from trainer.exits import mistakes_in_one_line
-from trainer.loop import choose_device
+from trainer.metrics.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASURES, shown
+from trainer.parallel import choose_device
 from trainer.progress import Progress
-from trainer.whole_files import replace_file
+from trainer.runs.run_folder import RunFolder
 
 _DEFAULT_CORRUPT_IMAGES = 50
 

@@ -10,17 +10,24 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import CycleConfig
-from trainer.cyclegan import CycleTraining
-from trainer.data import ImageData, check_dataset_name, load_images, load_labels, load_test_images, stream_indices
+from trainer.data.datasets import (
+    ImageData,
+    check_dataset_name,
+    load_images,
+    load_labels,
+    load_test_images,
+    stream_indices,
+)
+from trainer.data.unpaired import UnpairedData
 from trainer.errors import UserError
-from trainer.evaluate.features import FeatureNetwork, feature_network
-from trainer.evaluate.scorer import Comparison, Scores, score
 from trainer.evaluate.sources import Source
-from trainer.kinds import load_data
+from trainer.metrics.classifier import FeatureNetwork, feature_network
+from trainer.metrics.scorer import Comparison, Scores, score
 from trainer.progress import Progress
-from trainer.unpaired import UnpairedData
+from trainer.runs.run_folder import RunFolder, load_generators
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.kinds import load_data
 
 MOST_IMAGES: Final = 10_000  # unless told otherwise
 

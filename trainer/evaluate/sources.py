@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client import GanClient, GanClientError, ModelInfo
-from exporter.bundle import (
+from ganserve.bundle import (
     CARD_FILE,
     INPUT_LATENTS,
     ONNX_FILE,
@@ -35,10 +35,10 @@ from exporter.bundle import (
     verify_file,
 )
 from ganserve.latents import latents_from_seed
-from trainer.checkpoint import load_generators
 from trainer.errors import UserError
-from trainer.evaluate.scorer import to_pixels
+from trainer.metrics.scorer import to_pixels
 from trainer.progress import Progress
+from trainer.runs.run_folder import load_generators
 
 Runtime = Literal["onnx", "torchscript"]
 RUNTIME_FILES: Final[dict[Runtime, str]] = {"onnx": ONNX_FILE, "torchscript": TORCHSCRIPT_FILE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ganserve.figures import CYCLE_FIGURES, GAN_FIGURES, Figure
+from ganserve.metrics import CYCLE_FIGURES, GAN_FIGURES, Figure
 from trainer.errors import UserError
 
 _NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}

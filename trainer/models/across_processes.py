@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trainer.distributed import all_rows, own_rows, rows_of_all, world_size
 from trainer.models.progressive_layers import MinibatchStd
+from trainer.parallel import all_rows, own_rows, rows_of_all, world_size
 
 
 def across_processes(network: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ganserve.figures import FIGURES
+from ganserve.metrics import FIGURES
 
 _DECIMALS: Final = {
     "sliced_wasserstein_distance": 2,

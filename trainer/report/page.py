@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ganserve.files import replace_file
 from trainer.report.pictures import Picture
-from trainer.whole_files import replace_file
 
 
 @dataclass(frozen=True)

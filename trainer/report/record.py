@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.figures import FIGURES
-from trainer.checkpoint import RunFolder
+from ganserve.metrics import FIGURES
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import RunFolderError
 from trainer.metrics.choosing import choosing_figure
 from trainer.report.measures import is_better
+from trainer.runs.run_folder import RunFolder
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
 MAX_FIGURES = 40

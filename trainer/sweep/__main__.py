@@ -12,9 +12,8 @@ from rich.table import Table
 
 from trainer.config import AnyConfig
 from trainer.errors import UserError
-from trainer.exits import EXIT_INTERRUPTED, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
-from trainer.stop_signal import StopOnSignal
 from trainer.sweep.grid import Cell, cells_of
 from trainer.sweep.spec import Spec, parse_setting, quick_form, read_spec, with_settings
 
@@ -81,7 +80,8 @@ def _run(
 ) -> bool:
     """Trains what is missing and writes the report; returns whether all wanted trials have ended."""
     from trainer.sweep.folder import SweepFolder  # Optuna takes a moment to load, which a wrong flag need not wait for
-    from trainer.sweep.results import print_results, write_report
+    from trainer.sweep.results import print_results
+    from trainer.sweep.sweep_page import write_report
     from trainer.sweep.trials import SharedData, Trials
 
     folder = SweepFolder(out)

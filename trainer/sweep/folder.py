@@ -23,11 +23,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from trainer.checkpoint import RunFolder
+from ganserve.files import replace_file
 from trainer.errors import UserError
+from trainer.runs.run_folder import RunFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
-from trainer.whole_files import replace_file
 
 try:
     import fcntl

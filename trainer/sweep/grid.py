@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.config import AnyConfig, check_config, check_flags, override, with_precision
-from trainer.data import check_dataset_name
+from trainer.data.datasets import check_dataset_name
 from trainer.errors import UserError
 from trainer.flags import FIELDS
-from trainer.loop import choose_device
+from trainer.parallel import choose_device
 from trainer.presets import choose_preset
 from trainer.sweep.spec import LENGTHS, Setting, Settings, Spec
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from ganserve.figures import FIGURES
+from ganserve.metrics import FIGURES
 from trainer.progress import Progress
 from trainer.report.measures import has_best, is_better, label_of, shown_figure
 from trainer.report.parts import figure_names
@@ -26,7 +25,6 @@ from trainer.sweep.folder import SweepFolder, ended
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
 from trainer.sweep.trials import FINISHED, outcome_of
-from trainer.whole_files import replace_file
 
 WHENS = ("end", "best")  # the last evaluation, and the one that chose the best checkpoint; moments may come as well
 
@@ -123,20 +121,6 @@ def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command
         trials.append(TrialResult(cell, seed, outcome if record or text else "not begun", text, record))
     names = figure_names([trial.record for trial in trials if trial.record is not None], spec.measures)
     return Results(spec, cells, trials, folder.path, command, names)
-
-
-def write_report(
-    folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: Sequence[str], progress: Progress
-) -> Results:
-    """Writes report.html, trials.csv and cells.csv, and returns what is in them."""
-    from trainer.report.page import write_page
-    from trainer.sweep.sweep_page import sweep_page
-
-    results = read_results(folder, spec, cells, shlex.join(command), progress)
-    replace_file(folder.path / "trials.csv", trials_csv(results).encode())
-    replace_file(folder.path / "cells.csv", cells_csv(results).encode())
-    write_page(sweep_page(results), folder.path / "report.html")
-    return results
 
 
 def trials_csv(results: Results) -> str:

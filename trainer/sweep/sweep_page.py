@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from ganserve.files import replace_file
+from trainer.progress import Progress
 from trainer.report.measures import heading_of
-from trainer.report.page import Detail, Page, Strip, Table, TableCell
+from trainer.report.page import Detail, Page, Strip, Table, TableCell, write_page
 from trainer.report.parts import (
     command_of,
     drawn_figures,
@@ -19,8 +21,10 @@ from trainer.report.parts import (
 )
 from trainer.report.pictures import picture_of_file
 from trainer.report.record import RunRecord
+from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
-from trainer.sweep.results import Results, TrialResult, shown_summary, speed_of
+from trainer.sweep.results import Results, TrialResult, cells_csv, read_results, shown_summary, speed_of, trials_csv
+from trainer.sweep.spec import Spec
 
 _QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works, and answers nothing."
 _READING = (
@@ -161,3 +165,14 @@ def _detail(cell: Cell, trials: Sequence[TrialResult]) -> Detail:
 
 def _records(trials: Sequence[TrialResult]) -> list[RunRecord]:
     return [trial.record for trial in trials if trial.record is not None]
+
+
+def write_report(
+    folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: Sequence[str], progress: Progress
+) -> Results:
+    """Writes report.html, trials.csv and cells.csv, and returns what is in them."""
+    results = read_results(folder, spec, cells, shlex.join(command), progress)
+    replace_file(folder.path / "trials.csv", trials_csv(results).encode())
+    replace_file(folder.path / "cells.csv", cells_csv(results).encode())
+    write_page(sweep_page(results), folder.path / "report.html")
+    return results

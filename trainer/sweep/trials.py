@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ganserve.figures import FIGURES
-from trainer.checkpoint import RunFolder
+from ganserve.metrics import FIGURES
 from trainer.config import AnyConfig, GanConfig, override, with_channels
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.kinds import Data, check_can_train, load_with_config, with_absolute_paths
-from trainer.loop import Summary, choose_device, train
 from trainer.metrics.choosing import choosing_figure
+from trainer.parallel import choose_device
 from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
 from trainer.sweep.folder import SweepFolder, ended
 from trainer.sweep.grid import Cell, resolve
 from trainer.sweep.spec import Spec
+from trainer.training.kinds import Data, check_can_train, load_with_config, with_absolute_paths
+from trainer.training.loop import Summary, train
 
 FINISHED, DIVERGED, GIVEN_UP = "finished", "diverged", "given up"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from client.explore.watch import Served
-from client.model_info import models_from
+from client.sdk.model_info import models_from
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import model
 

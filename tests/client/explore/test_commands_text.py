@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from client.__main__ import cli
 from client.explore.commands_text import Commands, file_stem
-from client.model_info import ModelInfo, models_from
+from client.sdk.model_info import ModelInfo, models_from
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import model
 

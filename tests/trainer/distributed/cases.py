@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from tests.trainer.conftest import made_up_images, small_config
-from trainer import cyclegan, gan
 from trainer.config import AnyConfig, GanConfig
-from trainer.data import to_unit_range
-from trainer.distributed import means_of_all
-from trainer.kinds import check_can_train, new_training
+from trainer.data.datasets import to_unit_range
+from trainer.parallel import means_of_all
 from trainer.presets import PRESETS
-from trainer.state import state_to_tensors
+from trainer.runs.state import state_to_tensors
+from trainer.training import cyclegan, gan
+from trainer.training.kinds import check_can_train, new_training
 
 _BATCH_NORM_CRITIC: Final = {"network.critic_norm": "batch", "n_critic": 1}
 

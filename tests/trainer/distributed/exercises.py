@@ -22,27 +22,28 @@ from torch import nn
 
 from tests.trainer.conftest import made_up_images, small_config
 from tests.trainer.distributed.cases import CASES, compute, sha256_of
-from trainer.checkpoint import RunFolder
 from trainer.config import AnyConfig
-from trainer.cyclegan import CycleTraining
-from trainer.distributed import (
+from trainer.errors import TrainingDivergedError, UserError
+from trainer.parallel import (
     PeerError,
     all_rows,
     any_of_all,
     average_gradients,
     check_shares,
+    first_before_others,
     is_first,
     joined,
     means_of_all,
     own_rows,
     texts_of_all,
+    together,
     world_size,
 )
-from trainer.errors import TrainingDivergedError, UserError
-from trainer.gan import GanTraining
-from trainer.loop import Summary, train
-from trainer.parallel_phases import first_before_others, together
 from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+from trainer.training.loop import Summary, train
 
 RESUMED = {
     "dcgan with dropout": small_config("dcgan", "dcgan-upsample32", steps=6),

@@ -13,13 +13,22 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 from tests.trainer.conftest import GAN_PRESETS, small_gan
-from trainer import distributed, loop
-from trainer.distributed import (
+from trainer import parallel
+from trainer import parallel as distributed
+from trainer.errors import UserError
+from trainer.models import across_processes as layers
+from trainer.models import build_discriminator, build_generator
+from trainer.models.across_processes import SharedBatchNorm, SharedDropout, SharedMinibatchStd, across_processes
+from trainer.models.growth import GrowthConfig, batch_size_at, batch_sizes
+from trainer.models.progressive_layers import MinibatchStd
+from trainer.parallel import (
     Launch,
     all_rows,
     any_of_all,
     average_gradients,
     check_shares,
+    first_before_others,
+    first_speaks,
     joined,
     launch,
     means_of_all,
@@ -27,15 +36,9 @@ from trainer.distributed import (
     own_rows,
     rows_of_all,
     texts_of_all,
+    together,
     world_size,
 )
-from trainer.errors import UserError
-from trainer.growth import GrowthConfig, batch_size_at, batch_sizes
-from trainer.models import across_processes as layers
-from trainer.models import build_discriminator, build_generator
-from trainer.models.across_processes import SharedBatchNorm, SharedDropout, SharedMinibatchStd, across_processes
-from trainer.models.progressive_layers import MinibatchStd
-from trainer.parallel_phases import first_before_others, first_speaks, together
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
 
@@ -106,8 +109,8 @@ def test_too_few_devices_are_an_error_that_names_the_remedy(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(UserError, match=f"--nproc-per-node {count}, or train with --device cpu"):
-        loop.choose_device("auto")
-    assert loop.choose_device("cpu") == torch.device("cpu")
+        parallel.choose_device("auto")
+    assert parallel.choose_device("cpu") == torch.device("cpu")
 
 
 def test_each_process_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

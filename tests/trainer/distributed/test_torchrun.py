@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from tests.trainer.distributed.conftest import ROOT, TORCHRUN
 from trainer.__main__ import main
-from trainer.checkpoint import RunFolder
+from trainer.runs.run_folder import RunFolder
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]  # two interpreters have to load torch
 

@@ -11,23 +11,18 @@ from rich.console import Console
 from exporter.export import export_all, plan_exports
 from exporter.source import from_run
 from tests.trainer.conftest import small_config
-from trainer.checkpoint import RunFolder
 from trainer.config import CycleConfig
-from trainer.cyclegan import CycleTraining
-from trainer.evaluate import features
-from trainer.gan import GanTraining
-from trainer.kinds import load_data
-from trainer.loop import train
 from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+from trainer.training.kinds import load_data
+from trainer.training.loop import train
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of classifiers, and little training for those that go there."""
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv(features.CACHE_VARIABLE, str(folder))
-    monkeypatch.setattr(features, "_MOST_SHOWN", 512)
-    return folder
+def _cache(classifier_cache: Path) -> None:
+    """An empty cache of classifiers for every test."""
 
 
 def _train(model: str, preset: str, out: Path) -> Path:

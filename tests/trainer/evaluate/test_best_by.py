@@ -11,14 +11,14 @@ import torch
 
 from tests.trainer.conftest import StopAfter, made_up_images, small_config, tensors_of
 from tests.trainer.tiny_trainings import cycle_config, noise_domains
-from trainer.checkpoint import RunFolder, load_generators
 from trainer.config import AnyConfig
-from trainer.cyclegan import CycleTraining
 from trainer.errors import UserError
-from trainer.gan import GanTraining
-from trainer.loop import train
 from trainer.progress import Progress
-from trainer.training import Evaluation
+from trainer.runs.run_folder import RunFolder, load_generators
+from trainer.training.base import Evaluation
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+from trainer.training.loop import train
 
 CPU = torch.device("cpu")
 SCORES = (0.3, 0.8, 0.5, 0.1)  # at the ends of epochs, every 5 steps
@@ -50,13 +50,13 @@ def test_the_best_checkpoint_is_the_one_with_the_best_score(
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_that_is_chosen_by_features_resumes_exactly(
-    tmp_path: Path, quiet: Progress, stop_after: StopAfter, cache: Path
+    tmp_path: Path, quiet: Progress, stop_after: StopAfter, classifier_cache: Path
 ) -> None:
-    # The first evaluation trains the classifier, a resumed run finds it in the cache: neither may touch the training.
+    # The first evaluation trains the classifier, a resumed run finds it cached: neither may touch the training.
     config = config_by("coverage", steps=10)
     straight, stopped = (RunFolder.create(tmp_path, config) for _ in range(2))
     train(config, straight, made_up_images(config), quiet)
-    shutil.rmtree(cache)
+    shutil.rmtree(classifier_cache)
     train(config, stopped, made_up_images(config), quiet, stop_requested=stop_after(7))
     train(config, stopped, made_up_images(config), quiet, resume=True)
     expected, found = tensors_of(straight), tensors_of(stopped)

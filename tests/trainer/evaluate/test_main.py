@@ -17,13 +17,13 @@ from PIL import Image
 from ganserve.latents import latents_from_seed
 from tests.end_to_end.conftest import running_server
 from tests.server.tiny_bundles import publish_tiny_bundle
-from trainer import data
-from trainer.checkpoint import RunFolder, load_generators
-from trainer.data import ImageData, load_images, load_test_images, stream_indices
+from trainer.data import datasets as data
+from trainer.data.datasets import ImageData, load_images, load_test_images, stream_indices
 from trainer.errors import UserError
 from trainer.evaluate.__main__ import main
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder, load_generators
 
 SMALL = ("--images", "40", "--device", "cpu")
 ALL_BUT_INCEPTION = {

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ganserve.figures import CYCLE_FIGURES, GAN_FIGURES
+from ganserve.metrics import CYCLE_FIGURES, GAN_FIGURES
 from tests.end_to_end.conftest import running_server
 from trainer.evaluate.__main__ import main
-from trainer.evaluate.features import CACHE_VARIABLE
+from trainer.metrics.classifier import CACHE_VARIABLE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
 PROGRAM = "python -m trainer.evaluate "

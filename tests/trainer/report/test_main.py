@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.trainer.report.conftest import KINDS, run
-from trainer.checkpoint import RunFolder
 from trainer.report.record import MAX_WARNINGS
+from trainer.runs.run_folder import RunFolder
 
 EVIL = '"><script>alert(1)</script>'
 

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trainer.sweep.conftest import TINY, WriteSpec, run, the_error, without_charts
-from trainer import loop
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
-from trainer.loop import Summary
-from trainer.stop_signal import StopOnSignal
+from trainer.exits import StopOnSignal
+from trainer.runs.collapse import Notice
 from trainer.sweep import folder as sweep_folder
 from trainer.sweep import trials
 from trainer.sweep.folder import SweepFolder, ended
-from trainer.watch import Notice
+from trainer.training import loop
+from trainer.training.loop import Summary
 
 pytestmark = pytest.mark.usefixtures("no_figures", "no_charts")
 
@@ -57,7 +57,7 @@ def unkilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unkilled")
     (folder / "tiny.toml").write_text(TINY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.gan.GanTraining.draw_figures", lambda *_: None)
+        patch.setattr("trainer.training.gan.GanTraining.draw_figures", lambda *_: None)
         without_charts(patch)
         result = run(folder / "tiny.toml", "--out", folder / "out")
     assert result.exit_code == 0, result.output

@@ -1,0 +1,82 @@
+"""What was measured of the trainings that a claim needs: by subject, seed and epoch. Made from runs, or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.claims.statistics import Floats, Group
+from benchmarks.claims.subjects import SUBJECTS, Scale
+from trainer.errors import UserError
+
+Figures = Mapping[str, Any]  # a number, or a nested list of numbers
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training of one seed.
+
+    Attributes:
+        figures: by epoch, in rising order, what was measured of the generator then.
+        steps: by epoch, the step at its end.
+        seconds: by epoch, the time that training had taken then.
+        curves: by the name in metrics.jsonl, the value of every step from the first on; where one was not measured,
+            that of the last step before (or the first after) that has it.
+    """
+
+    figures: Mapping[int, Figures]
+    steps: Mapping[int, int]
+    seconds: Mapping[int, float]
+    curves: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All trainings of the subjects of a claim, by subject and seed."""
+
+    scale: Scale
+    courses: Mapping[str, Mapping[int, Course]]
+
+    def seeds(self, *subjects: str) -> list[int]:
+        """The seeds of which all these subjects were trained."""
+        return sorted(set.intersection(*(set(self.courses[subject]) for subject in subjects)))
+
+    def epochs(self, subject: str) -> tuple[int, ...]:
+        """When the generator of a subject was looked at."""
+        return SUBJECTS[subject].epochs(self.scale)
+
+    def each(self, subject: str, label: str, value: Callable[[Course], float]) -> Group:
+        """One value a seed."""
+        courses = self.courses[subject]
+        return label, [value(courses[seed]) for seed in sorted(courses)]
+
+    def figure(self, subject: str, name: str, epoch: int) -> Group:
+        """A figure of the generator at an epoch, one value a seed."""
+        return self.each(subject, SUBJECTS[subject].title, lambda course: float(course.figures[epoch][name]))
+
+    def mean_array(self, subject: str, name: str, epoch: int) -> Floats:
+        """The mean over seeds of a figure that is an array."""
+        mean: Floats = np.mean([course.figures[epoch][name] for course in self.courses[subject].values()], axis=0)
+        return mean
+
+
+def read_curves(rows: Sequence[Mapping[str, Any]], last_step: int) -> dict[str, Floats]:
+    """The curves of the rows of metrics.jsonl up to a step; see `Course`.
+
+    Raises:
+        UserError: a step is missing.
+    """
+    taken = [row for row in rows if row["kind"] == "step" and row["step"] <= last_step]
+    if [row["step"] for row in taken] != list(range(1, last_step + 1)):
+        raise UserError(f"metrics.jsonl does not have steps 1 to {last_step}, each once")
+    curves = {}
+    for name in ("images", "images_per_s", "d_loss", "g_loss", "d_real", "d_fake", "d_accuracy"):
+        values = np.array([np.nan if row.get(name) is None else row[name] for row in taken], dtype=np.float64)
+        measured = np.flatnonzero(np.isfinite(values))
+        if len(measured):
+            before = np.searchsorted(measured, np.arange(len(values)), side="right") - 1
+            curves[name] = values[measured[np.maximum(before, 0)]]
+    return curves

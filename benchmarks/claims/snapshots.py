@@ -1,0 +1,87 @@
+"""A look: the generator of a run as it was at one step, kept beside the run's checkpoints.
+
+    <run>/looks/step-00000100.safetensors    weights and buffers of the generator itself, not of its average
+
+The sources sampled the generator as it was trained, so the average is left out of what claims are about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ganserve.files import replace_file
+from trainer.config import GanConfig
+from trainer.models import build_generator
+from trainer.runs.run_folder import RunFolder, RunFolderError
+from trainer.runs.state import section
+from trainer.training.base import Training
+from trainer.training.gan_step import GanState
+
+_GENERATOR = "generator"  # as checkpoints call it
+_NAME = re.compile(r"step-([0-9]{8,12})\.safetensors")
+
+
+def keep_looks(run: RunFolder, steps: Collection[int]) -> Callable[[Training], None]:
+    """What a training calls after every step, so that the generator is kept at some of them."""
+    folder = run.path / "looks"
+    folder.mkdir(exist_ok=True)
+    wanted = frozenset(steps)
+
+    def after_step(training: Training) -> None:
+        state = training.state
+        if state.step in wanted and isinstance(state, GanState):
+            tensors = {name: each.cpu().contiguous() for name, each in state.generator.state_dict().items()}
+            replace_file(folder / f"step-{state.step:08d}.safetensors", save(tensors))
+
+    return after_step
+
+
+def kept_steps(run: RunFolder) -> set[int]:
+    """The steps at which the run can be looked at: those kept, and that of its last checkpoint.
+
+    Raises:
+        RunFolderError: its checkpoint is damaged.
+    """
+    names = (_NAME.fullmatch(path.name) for path in (run.path / "looks").glob("step-*.safetensors"))
+    kept = {int(match[1]) for match in names if match is not None}
+    return kept | ({last_step(run)} if run.checkpoint_path("last").is_file() else set())
+
+
+def last_step(run: RunFolder) -> int:
+    """The step of the last checkpoint; 0 if there is none."""
+    return run.read_metadata().step if run.checkpoint_path("last").is_file() else 0
+
+
+def load_look(run: RunFolder, config: GanConfig, step: int) -> nn.Module:
+    """The generator at a step of `kept_steps`, in eval mode on the CPU: running statistics, and no dropout.
+
+    Raises:
+        RunFolderError: the file is damaged, or does not fit the config.
+    """
+    path = run.path / "looks" / f"step-{step:08d}.safetensors"
+    try:
+        if path.is_file():
+            tensors = _read(path)
+        else:
+            path = run.checkpoint_path("last")
+            tensors = section(_read(path), _GENERATOR)
+        generator = build_generator(config.network)
+        generator.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunFolderError(f"{path}: not a generator of this run ({reason})") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise RunFolderError(f"{path}: holds weights that are NaN or infinite")
+    return generator.eval().requires_grad_(False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict

@@ -1,0 +1,159 @@
+"""Translates files on disk into files on disk, and keeps account of those that fail, which do not stop the others.
+
+Knows no terminal, and of the command line only the flags that reasons name. In memory are the files of one request and
+its answer, and the pairs of the picture if one is asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from errno import EDQUOT, ENOSPC, EROFS
+from pathlib import Path
+from typing import Final
+
+from client.errors import InvalidRequest, UnwritableOutput
+from client.files.images import save_file
+from client.files.pairs import PairPicture
+from client.files.picture_files import PictureFile, read_picture
+from client.sdk.calls import Translator
+from client.sdk.messages import FileFormat, files_from
+from ganserve.pictures import UnreadablePictureError
+
+_SINGLE_FILE: Final = "images[0] "  # how errors name the only file of a request
+_RESIZE_FIELD: Final = "set resize"  # how a server ends what it says of an image of another size
+_RESIZE_FLAG: Final = "give --resize"
+_NO_OTHER_FILE_EITHER: Final = frozenset({ENOSPC, EDQUOT, EROFS})
+
+_FIRST_LINES: Final = 5  # for each kind of reason, while nothing has succeeded: most likely all fail alike
+_MAX_LINES: Final = 1000
+_MAX_KINDS: Final = 50
+_OTHER_KIND: Final = "other reasons"
+
+
+class Failures:
+    """Counts failed files and reports each in one line, as long as that helps.
+
+    Args:
+        say: prints one line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._said: Counter[str] = Counter()  # lines printed, by kind
+        self._unsaid: Counter[str] = Counter()  # failures without a line of their own, by kind
+        self._examples: dict[str, str] = {}  # kind -> the first reason of that kind
+        self.any_succeeded = False
+
+    def __len__(self) -> int:
+        """The number of failures."""
+        return self._said.total() + self._unsaid.total()
+
+    def add(self, name: str, reason: str) -> None:
+        """Notes that the file `name` failed; reasons that differ in numbers only are of one kind."""
+        kind = re.sub(r"\d+", "0", reason)
+        if kind not in self._examples and len(self._examples) >= _MAX_KINDS:
+            kind = reason = _OTHER_KIND
+        self._examples.setdefault(kind, reason)
+        if self._said.total() < _MAX_LINES and (self.any_succeeded or self._said[kind] < _FIRST_LINES):
+            self._said[kind] += 1
+            self._say(f"{name}: {reason}")
+        else:
+            self._unsaid[kind] += 1
+
+    def say_rest(self) -> None:
+        """Reports, a line for each kind, how many failures had no line of their own."""
+        for kind, count in self._unsaid.items():
+            self._say(f"... and {count} more like this: {self._examples[kind]}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    file: PictureFile
+    data: bytes
+
+
+class FileTranslation:
+    """One run over many files.
+
+    Args:
+        translator: whose answers are files of `file_format`.
+        file_format: "png" or "jpeg".
+        failures: told of every file that fails.
+        pairs: shown every file before and after; None: no picture is wanted.
+        advance: called with the number of files that are done with.
+    """
+
+    def __init__(
+        self,
+        translator: Translator,
+        file_format: FileFormat,
+        failures: Failures,
+        pairs: PairPicture | None,
+        advance: Callable[[int], None],
+    ) -> None:
+        self._translator = translator
+        self._format: FileFormat = file_format
+        self._failures = failures
+        self._pairs = pairs
+        self._advance = advance
+        self.written = 0
+
+    def run(self, files: Iterable[PictureFile]) -> None:
+        """Translates all files, in order.
+
+        Raises:
+            GanClientError: the server is gone, or the disk is full: no other file would do better.
+        """
+        for chunk in self._translator.chunks_of(self._read(files), lambda picture: len(picture.data)):
+            self._translate(chunk)
+
+    def _read(self, files: Iterable[PictureFile]) -> Iterator[_Picture]:
+        for file in files:
+            try:
+                picture = _Picture(file, read_picture(file.source))
+            except UnreadablePictureError as error:
+                self._fail(file, str(error))
+            else:
+                yield picture
+
+    def _translate(self, chunk: list[_Picture]) -> None:
+        done = 0
+        try:
+            for count, response in self._translator.send([picture.data for picture in chunk]):
+                made_files = files_from(response, count, self._format)
+                for picture, made in zip(chunk[done : done + count], made_files, strict=True):
+                    self._write(picture, made)
+                done += count
+        except InvalidRequest as error:
+            if len(chunk) == 1:
+                self._fail(chunk[0].file, _reason(str(error)))
+                return
+            for picture in chunk[done:]:  # the server refuses a request for one bad row: find out which
+                self._translate([picture])
+
+    def _write(self, picture: _Picture, made: bytes) -> None:
+        try:
+            save_file(made, Path(picture.file.output))
+        except UnwritableOutput as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_OTHER_FILE_EITHER:
+                raise
+            self._fail(picture.file, str(error))
+            return
+        self.written += 1
+        self._failures.any_succeeded = True
+        self._advance(1)
+        if self._pairs is not None:
+            self._pairs.add(picture.data, made)
+
+    def _fail(self, file: PictureFile, reason: str) -> None:
+        self._failures.add(file.source, reason)
+        self._advance(1)
+
+
+def _reason(refusal: str) -> str:
+    """Why the server refuses the only file of a request, in the words of the command line."""
+    reason = refusal.removeprefix(_SINGLE_FILE)
+    return reason.removesuffix(_RESIZE_FIELD) + _RESIZE_FLAG if reason.endswith(_RESIZE_FIELD) else reason

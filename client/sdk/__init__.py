@@ -1,0 +1,1 @@
+"""The Python SDK: `GanClient` and `AsyncGanClient`, and how their calls become requests."""

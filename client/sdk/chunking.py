@@ -1,0 +1,111 @@
+"""Cuts what is asked for into requests: by rows, by bytes, and by how fast the server is. No protobuf, no channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from numpy.typing import NDArray
+
+from client.sdk.input_images import MAX_REQUEST_IMAGE_BYTES
+from client.sdk.model_info import ModelInfo
+
+MAX_CHUNK_ROWS: Final = 256
+MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one answer: servers bound these too
+
+_FIRST_ROWS: Final = 4
+_FRAMING_PART: Final = 32  # one part in so many of a request is left to the names and lengths around its rows
+_COMFORTABLE_S: Final = 2.0  # how long a request may take: progress is seen, and deadlines are far
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The images of one request, as an array."""
+
+    model: str
+    version: int
+    images: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class EncodedChunk:
+    """The images of one request, as PNG or JPEG files."""
+
+    model: str
+    version: int
+    files: list[bytes]
+
+
+class Pace:
+    """How many rows the next request should hold, learnt from how long the last ones took.
+
+    Image-to-image models differ a thousandfold in speed between a processor and a GPU; one size would either miss the
+    deadline on one or leave the other idle.
+
+    Args:
+        max_rows: never more than so many.
+        timeout_s: the deadline of a request, of which none should take more than a part.
+    """
+
+    def __init__(self, max_rows: int, timeout_s: float) -> None:
+        self._max_rows = max_rows
+        self._target_s = min(_COMFORTABLE_S, timeout_s / 4)
+        self.rows = min(_FIRST_ROWS, max_rows)
+
+    def answered(self, rows: int, took_s: float) -> None:
+        """Notes that a request of `rows` rows was answered after `took_s` seconds."""
+        if took_s > self._target_s:
+            self.rows = max(1, self.rows // 2)
+        elif rows >= self.rows and took_s < self._target_s / 2:
+            self.rows = min(self._max_rows, 2 * self.rows)
+
+    def missed(self, rows: int) -> None:
+        """Notes that a request of `rows` rows missed its deadline."""
+        self.rows = max(1, min(self.rows, rows // 2))
+
+    def refused(self) -> None:
+        """Notes that a request was refused: where one bad row is, there may be more, and each costs its chunk."""
+        self.rows = max(1, self.rows // 2)
+
+
+def chunks_of(
+    items: Iterable[_Item], item_bytes: Callable[[_Item], int], max_rows: Callable[[], int], max_bytes: int
+) -> Iterator[list[_Item]]:
+    """Cuts `items` into lists, in order; holds no more than one list and one item at a time.
+
+    Args:
+        items: what to cut; may be endless.
+        item_bytes: the size of one.
+        max_rows: asked anew for each item: the most items of a list.
+        max_bytes: the most bytes of a list; a larger item comes alone.
+    """
+    chunk: list[_Item] = []
+    chunk_bytes = 0
+    for item in items:
+        size = item_bytes(item)
+        if chunk and chunk_bytes + size > max_bytes:
+            yield chunk
+            chunk, chunk_bytes = [], 0
+        chunk.append(item)
+        chunk_bytes += size
+        if len(chunk) >= max_rows():
+            yield chunk
+            chunk, chunk_bytes = [], 0
+    if chunk:
+        yield chunk
+
+
+def max_chunk_rows(model: ModelInfo, image_format: str) -> int:
+    """The most rows of one request to a model whose answer is in `image_format`; files are counted as their pixels."""
+    value_bytes = 4 if image_format == "float32" else 1
+    image_bytes = model.channels * model.height * model.width * value_bytes
+    return min(MAX_CHUNK_ROWS, model.max_request_rows or MAX_CHUNK_ROWS, max(1, MAX_CHUNK_BYTES // image_bytes))
+
+
+def max_input_bytes(model: ModelInfo) -> int:
+    """The most bytes of latents or images to put into one request, as a bound of our own and the server's allow."""
+    limit = model.max_request_bytes
+    return min(MAX_REQUEST_IMAGE_BYTES, max(1, limit - limit // _FRAMING_PART)) if limit else MAX_REQUEST_IMAGE_BYTES

@@ -1,0 +1,199 @@
+"""What a server says of its models, checked. No channel, no requests."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NoReturn
+
+from client.errors import wrong_answer
+from ganserve.v1 import generator_pb2
+
+Task = Literal["generate", "translate", "unknown"]
+
+MAX_SIDE: Final = 1 << 20  # pixels; also of a latent
+
+_TASKS: Final[dict[int, Task]] = {
+    generator_pb2.TASK_UNSPECIFIED: "generate",  # servers that know no other task do not say
+    generator_pb2.TASK_GENERATE: "generate",
+    generator_pb2.TASK_TRANSLATE: "translate",
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that the server is ready to serve; the fields are those of the wire contract's `Model`.
+
+    A model whose task is "generate" turns latents into images, and its three `input_` fields are 0. One whose task is
+    "translate" turns images into images, and its `latent_dim` is 0. One whose task is "unknown" is for newer clients
+    than this one; its sizes are not checked.
+    """
+
+    name: str
+    version: int
+    kind: str
+    architecture: str
+    dataset: str
+    task: Task
+    latent_dim: int
+    latent_distribution: str
+    input_channels: int
+    input_height: int
+    input_width: int
+    channels: int
+    height: int
+    width: int
+    device: str
+    backend: str
+    max_request_rows: int  # 0: the server does not say
+    max_request_bytes: int  # of latents, pixels or files; 0: the server does not say
+
+
+def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
+    """The models of an answer, in the server's order.
+
+    Raises:
+        ServerFault: one of them cannot be.
+    """
+    return [model_from(model) for model in response.models]
+
+
+def model_from(model: generator_pb2.Model) -> ModelInfo:
+    """One model of an answer.
+
+    Raises:
+        ServerFault: it cannot be.
+    """
+    texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
+    if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
+        raise wrong_answer(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
+    task = _TASKS.get(model.task, "unknown")
+    translates = task == "translate"
+    if model.version < 1 or (task != "unknown" and not _has_sizes_of(task, model)):
+        raise wrong_answer(f"it lists the model {model.name!r:.80} with a size or version out of range")
+    return ModelInfo(
+        name=model.name,
+        version=model.version,
+        kind=model.kind,
+        architecture=model.architecture,
+        dataset=model.dataset,
+        task=task,
+        latent_dim=model.latent_dim,
+        latent_distribution=model.latent_distribution,
+        input_channels=model.input_image.channels if translates else 0,
+        input_height=model.input_image.height if translates else 0,
+        input_width=model.input_image.width if translates else 0,
+        channels=model.channels,
+        height=model.height,
+        width=model.width,
+        device=model.device,
+        backend=model.backend,
+        max_request_rows=model.max_request_rows,
+        max_request_bytes=model.max_request_bytes,
+    )
+
+
+def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
+    """The model of this name and version, or of the newest version for None; None if it is not among `models`."""
+    fitting = (model for model in models if model.name == name and version in (None, model.version))
+    return max(fitting, key=lambda model: model.version, default=None)
+
+
+def _has_sizes_of(task: Task, model: generator_pb2.Model) -> bool:
+    if model.max_request_rows < 0 or model.max_request_bytes < 0 or not _is_image_shape(model):
+        return False
+    if task == "translate":
+        return model.latent_dim == 0 and _is_image_shape(model.input_image)
+    return 1 <= model.latent_dim <= MAX_SIDE
+
+
+def _is_image_shape(shape: generator_pb2.Model | generator_pb2.ImageShape) -> bool:
+    return 1 <= shape.channels <= 4 and 1 <= shape.height <= MAX_SIDE and 1 <= shape.width <= MAX_SIDE
+
+
+MAX_CARD_BYTES: Final = 4 << 20  # of its JSON text; exporters refuse to write a quarter of that
+
+_MAX_DEPTH: Final = 16  # of lists and objects in one another; cards have 3
+_MAX_FILES: Final = 1000
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """One served model: what the server says of it, and its card.
+
+    `card` is the JSON object that was published with the model, as it was. All of its text is printable, `name` and
+    `version` are the model's, and nothing else about it is certain: it may lack fields, and hold ones that only newer
+    clients know.
+    """
+
+    model: ModelInfo
+    card: dict[str, Any]
+    file_bytes: dict[str, int]  # sizes of the model's files
+    precision: str  # of large batches: "fp32", "bf16", "fp16"; empty: the server does not say
+    ready: bool  # False while an engine is being rebuilt
+
+
+def description_from(
+    request: generator_pb2.DescribeModelRequest, response: generator_pb2.DescribeModelResponse
+) -> ModelDescription:
+    """The description in an answer.
+
+    Raises:
+        ServerFault: it is of another model than was asked for, or it cannot be.
+    """
+    model = model_from(response.model)
+    if model.name != request.model or (request.version and model.version != request.version):
+        wanted = f"{request.model!r:.80}:{request.version}" if request.version else f"{request.model!r:.80}"
+        raise wrong_answer(f"it describes {model.name!r:.80}:{model.version}, not {wanted}")
+    sizes = dict(response.file_bytes)
+    if len(sizes) > _MAX_FILES or any(size < 0 or not name.isprintable() for name, size in sizes.items()):
+        raise wrong_answer(f"it describes {model.name!r:.80} with files that cannot be")
+    if not response.precision.isprintable():
+        raise wrong_answer(f"it describes {model.name!r:.80} with unprintable text")
+    return ModelDescription(
+        model=model,
+        card=_card_from(response.card, model),
+        file_bytes=sizes,
+        precision=response.precision,
+        ready=response.ready,
+    )
+
+
+def _card_from(text: str, model: ModelInfo) -> dict[str, Any]:
+    if len(text) > MAX_CARD_BYTES:
+        raise wrong_answer(f"its card of {model.name!r:.80} has {len(text)} characters")
+    try:
+        card = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise wrong_answer(f"its card of {model.name!r:.80} is no JSON ({error!s:.80})") from error
+    if not isinstance(card, dict):
+        raise wrong_answer(f"its card of {model.name!r:.80} is no JSON object")
+    _check_values(card, model.name)
+    if card.get("name") != model.name or card.get("version") != model.version:
+        raise wrong_answer(f"its card of {model.name!r:.80}:{model.version} is another model's")
+    return card
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}")
+
+
+def _check_values(card: dict[str, Any], model: str) -> None:
+    level: list[Any] = [card]
+    for _ in range(_MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and not value.isprintable():
+                raise wrong_answer(f"its card of {model!r:.80} holds unprintable text")
+            if isinstance(value, float) and not math.isfinite(value):  # JSON may spell numbers that no float holds
+                raise wrong_answer(f"its card of {model!r:.80} holds a number that is too large")
+            if isinstance(value, dict):
+                inner += value.keys()
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        level = inner
+    if level:
+        raise wrong_answer(f"its card of {model!r:.80} is nested more than {_MAX_DEPTH} times")

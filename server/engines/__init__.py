@@ -1,0 +1,1 @@
+"""Engines: what loads a graph into a runtime and computes batches of rows."""

@@ -1,0 +1,278 @@
+"""Runs a bundle's ONNX graph on one CUDA device. Knows ONNX Runtime's CUDA provider, and no other engine.
+
+ONNX Runtime keeps one cuDNN plan for each convolution, that of the last shape; batches of varying size through one
+session would make new plans all the time. So batches are padded to a few sizes, and each size has a session of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ganserve.bundle import BundleError, Card, example_rows, proven_batch_rows
+from server.config import Backend, Precision
+from server.engines.base import cuda_devices, first_line, output_forms
+from server.engines.cuda_buffers import BatchPlan, HostBuffers
+from server.engines.layouts import batch_sizes, padded_rows
+from server.engines.onnx_cpu import check_graph
+from server.errors import StartupError
+
+_log = logging.getLogger(__name__)
+_CUDA_PROVIDER = "CUDAExecutionProvider"
+_CPU_PROVIDER = "CPUExecutionProvider"
+_ORT_ERRORS_ONLY = 3
+
+
+class CudaOnnxEngine:
+    """Runs model.onnx, or model.fp16.onnx, on one CUDA device; implements `server.engines.base.Engine`.
+
+    All work is done on one thread, the engine's: the CUDA provider keeps its cuBLAS and cuDNN handles, and captured
+    graphs, for each thread that runs a session. `run` may be called on any thread, and waits for the engine's;
+    `loop.run_in_executor(engine.executor, engine.run, ...)` spares the hop.
+
+    Args:
+        path: of the verified file.
+        card: of the bundle.
+        device_index: of the CUDA device.
+        batch_rows: the sizes that are computed, in any order; None: powers of two up to what the export has proven.
+        precision: of the file.
+        cuda_graphs: whether to replay each size as a CUDA graph, which spares the launches of small batches. While a
+            graph is captured, at load, CUDA forbids other threads to allocate: no other model should be served then.
+        tf32: whether fp32 may round factors to 10 bits, which is faster and no longer what the export has proven.
+        prefer_nhwc: whether convolutions run with channels last.
+
+    Raises:
+        BundleError: the file is no graph, not the one the card describes, or has nodes that CUDA cannot compute.
+        StartupError: ONNX Runtime cannot use this device.
+        Exception: CUDA's own errors as ONNX Runtime raises them, out of memory above all; from `run` as well.
+    """
+
+    backend: Backend = "onnx"
+    threads = 1
+
+    def __init__(
+        self,
+        path: Path,
+        card: Card,
+        *,
+        device_index: int = 0,
+        batch_rows: Sequence[int] | None = None,
+        precision: Precision = "fp32",
+        cuda_graphs: bool = False,
+        tf32: bool = False,
+        prefer_nhwc: bool = False,
+    ) -> None:
+        if batch_rows is None:
+            batch_rows = batch_sizes(proven_batch_rows(card.input, card.height, card.width))
+        self.sizes = tuple(sorted(set(batch_rows)))
+        if not self.sizes or self.sizes[0] < 1:
+            raise ValueError(f"batch_rows = {batch_rows!r}: give one or more sizes of at least 1 row")
+        self.device = f"cuda:{device_index}"
+        self.precision: Precision = precision
+        self.cuda_graphs = cuda_graphs  # False from the first size on whose graph cannot be captured
+        self._device_index = device_index
+        self._provider_options = provider_options(device_index, tf32=tf32, prefer_nhwc=prefer_nhwc)
+        self._path = path
+        self._plans: dict[int, BatchPlan] = {}
+        self._require_cuda()
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix=self.device)
+        self._thread_id = self.executor.submit(threading.get_ident).result()
+        try:
+            self.executor.submit(self._load, card).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def padded_rows(self, rows: int) -> int:
+        """How many rows are computed for a batch of so many.
+
+        Raises:
+            ValueError: it is larger than the largest size.
+        """
+        return padded_rows(rows, self.sizes)
+
+    def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+        """See `Engine`.
+
+        Raises:
+            ValueError: there are more rows than the largest size has.
+            RuntimeError: the engine is closed, or CUDA fails.
+        """
+        if threading.get_ident() == self._thread_id:
+            return self._run(inputs, outputs)
+        return self.executor.submit(self._run, inputs, outputs).result()
+
+    def close(self) -> None:
+        """Frees the sessions and their memory, after the run in progress; later runs fail. May be called again."""
+        with contextlib.suppress(RuntimeError):  # closed already
+            self.executor.submit(self._unload).result()
+        self.executor.shutdown()
+
+    def _run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
+        plan = self._plans.get(self.padded_rows(len(inputs)))
+        if plan is None:
+            raise RuntimeError(f"the engine on {self.device} is closed")
+        return plan.run(inputs, outputs)
+
+    def _unload(self) -> None:
+        while self._plans:
+            self._plans.popitem()[1].close()
+
+    def _require_cuda(self) -> None:
+        if cuda_devices() <= self._device_index:
+            raise self._unusable("the NVIDIA driver shows no such device")
+        if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
+            raise self._unusable("the installed onnxruntime is not onnxruntime-gpu")
+        onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            onnxruntime.preload_dlls()  # finds the CUDA libraries that are installed as Python packages
+        try:
+            onnxruntime.OrtValue.ortvalue_from_shape_and_type([1], np.uint8, "cuda", self._device_index)
+        except Exception as error:
+            raise self._unusable(first_line(error)) from error
+
+    def _unusable(self, reason: str) -> StartupError:
+        return StartupError(
+            f"--device cuda: ONNX Runtime cannot use {self.device} here ({reason}); install onnxruntime-gpu with its"
+            " CUDA libraries and an NVIDIA driver, or use --device cpu"
+        )
+
+    def _load(self, card: Card) -> None:
+        symbol = self._check_file(card)
+        most = self.sizes[-1]
+        buffers = HostBuffers(
+            input_name=card.input.name,
+            rows=example_rows(card.input, 0, most),
+            outputs={name: np.empty((most, *shape), dtype) for name, (dtype, shape) in output_forms(card).items()},
+        )
+        for size in self.sizes:
+            self._plans[size] = self._warm_plan(size, symbol, buffers)
+
+    def _check_file(self, card: Card) -> str | None:
+        """Checks the graph, on the CPU and unoptimised; returns the name of its free number of rows, if it has one."""
+        options = _session_options()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            session = onnxruntime.InferenceSession(self._path, options, providers=[_CPU_PROVIDER])
+        except Exception as error:
+            raise BundleError(
+                f"{self._path}: not a graph that runs ({first_line(error)}); export the model again"
+            ) from error
+        check_graph(session, card, self._path)
+        rows = session.get_inputs()[0].shape[0]
+        return rows if isinstance(rows, str) else None
+
+    def _warm_plan(self, size: int, symbol: str | None, buffers: HostBuffers) -> BatchPlan:
+        if self.cuda_graphs:
+            try:
+                return self._make_plan(size, symbol, buffers, cuda_graphs=True)
+            except (BundleError, StartupError):
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, the same without graphs says whether it stays
+                self.cuda_graphs = False
+                _log.warning(
+                    "%s: batches of %d rows cannot be captured as a CUDA graph (%s); their kernels are launched one by"
+                    " one, and so are those of larger batches",
+                    self._path,
+                    size,
+                    first_line(error),
+                )
+        return self._make_plan(size, symbol, buffers, cuda_graphs=False)
+
+    def _make_plan(self, size: int, symbol: str | None, buffers: HostBuffers, *, cuda_graphs: bool) -> BatchPlan:
+        provider = self._provider_options | ({"enable_cuda_graph": "1"} if cuda_graphs else {})
+        try:
+            # Creation fails if a node would run on the CPU.
+            session = self._session(size, symbol, "session.disable_cpu_ep_fallback", provider)
+        except Exception as error:
+            misplaced = self._placement_error(size, symbol)
+            if misplaced is None:
+                raise
+            raise misplaced from error
+        plan = BatchPlan(session, size, buffers, self._device_index, cuda_graphs=cuda_graphs)
+        plan.warm_up(buffers.rows[:size])
+        return plan
+
+    def _session(self, size: int, symbol: str | None, switched_on: str, provider: dict[str, str]) -> Any:
+        options = _session_options()
+        options.add_session_config_entry(switched_on, "1")
+        if symbol is not None:  # with the number of rows known, shape arithmetic is folded instead of run on the CPU
+            options.add_free_dimension_override_by_name(symbol, size)
+        # The CPU provider must not be named here, or it is no fallback that can be disabled. Python's own fallback
+        # would try again without CUDA, and print.
+        return onnxruntime.InferenceSession(
+            self._path, options, providers=[(_CUDA_PROVIDER, provider)], enable_fallback=0
+        )
+
+    def _placement_error(self, size: int, symbol: str | None) -> Exception | None:
+        """Why a session is refused that must have all nodes on CUDA; None if that is not why."""
+        try:
+            session = self._session(size, symbol, "session.record_ep_graph_assignment_info", self._provider_options)
+            if _CUDA_PROVIDER not in session.get_providers():
+                return self._unusable("its CUDA provider does not start")
+            parts = session.get_provider_graph_assignment_info()
+        except Exception:  # noqa: BLE001 - the caller has an error to raise
+            _log.debug("cannot tell which nodes CUDA computes", exc_info=True)
+            return None
+        nodes = Counter(node.op_type for part in parts if part.ep_name != _CUDA_PROVIDER for node in part.get_nodes())
+        if not nodes:
+            return None
+        counts = ", ".join(f"{nodes[op]} {op}" for op in sorted(nodes))
+        return BundleError(
+            f"{self._path}: CUDA cannot compute some of its nodes ({counts}), and computing them on the CPU would slow"
+            " down the rest; export other layers, or use --device cpu"
+        )
+
+
+def provider_options(device_index: int, *, tf32: bool, prefer_nhwc: bool) -> dict[str, str]:
+    """Options of ONNX Runtime's CUDA provider, without graphs."""
+    return {
+        "device_id": str(device_index),
+        # DEFAULT would mean cuDNN's slow fallback mode; EXHAUSTIVE ranks more of its heuristics at every new shape.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1",
+        "use_tf32": str(int(tf32)),
+        "prefer_nhwc": str(int(prefer_nhwc)),
+    }
+
+
+def cuda_device_indices(count: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Which CUDA devices to use, in the order asked for.
+
+    Args:
+        count: how many there are.
+        wanted: indices; None is all of them.
+
+    Raises:
+        StartupError: there are none, or not those.
+    """
+    if count < 1:
+        raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
+    if wanted is None:
+        return tuple(range(count))
+    unknown = sorted({index for index in wanted if not 0 <= index < count})
+    if unknown or not wanted or len(set(wanted)) < len(wanted):
+        reason = f"there is no {unknown[0]}" if unknown else "name each once, and at least one"
+        raise StartupError(
+            f"--cuda-devices {','.join(map(str, wanted))}: {reason}; this machine has {count}, numbered from 0"
+        )
+    return tuple(wanted)
+
+
+def _session_options() -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # no node computes on the CPU
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ORT_ERRORS_ONLY
+    return options

@@ -1,0 +1,1 @@
+"""The service ganserve.v1.Generator: Generate, Translate, ListModels, DescribeModel."""

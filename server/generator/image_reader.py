@@ -1,0 +1,157 @@
+"""Turns admitted images into the rows that a model takes: decodes files, resizes, converts. Knows no protocol.
+
+Files are untrusted, and decoding one may cost far more memory than it has bytes: up to 12 bytes a pixel, as
+`decode_picture` says, so 400 MB for the largest image that is taken by default. So it is done in few threads, and a
+request has one image in hand at a time: at most one decoded image a thread, beside the rows that a byte budget bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
+from server.errors import DeadlinePassed, InvalidRequest, QueueFull
+from server.generator.images import AdmittedImages
+
+MAX_THREADS: Final = 4  # more would take more memory than their decoders are worth
+_FORMATS: Final = ("PNG", "JPEG")
+_CLOSE_PATIENCE_S = 5.0  # a decoder cannot be interrupted, and one image takes it about a second
+_MAX_REASON: Final = 200  # characters of a decoder's own text that a message repeats
+
+
+class ImageReader:
+    """Reads images in a small pool of threads. To be used on one event loop.
+
+    Args:
+        threads: how many images are decoded or resized at once.
+        max_waiting_rows: how many images may wait for that or have it done, of all requests; more are refused.
+    """
+
+    def __init__(self, threads: int, max_waiting_rows: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="image-reader")
+        self._max_waiting_rows = max_waiting_rows
+        self._waiting_rows = 0
+        self._in_hand: set[Future[NDArray[np.uint8]]] = set()
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many images wait to be read, or are being read."""
+        return self._waiting_rows
+
+    async def read(self, admitted: AdmittedImages, deadline: float = math.inf) -> NDArray[np.uint8]:
+        """Reads every image, shape (rows, height, width, channels) of the model, perhaps read-only.
+
+        Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), ends it with the image
+        that is in hand.
+
+        Raises:
+            InvalidRequest: some image cannot be read, or has another size and is not to be resized.
+            QueueFull: too many images wait already.
+            DeadlinePassed: the deadline came first.
+        """
+        source = admitted.source
+        if isinstance(source, np.ndarray) and source.shape[1:] == admitted.input.row_shape:
+            return source
+        if self._waiting_rows + admitted.rows > self._max_waiting_rows:
+            raise QueueFull(
+                f"too many images wait to be read ({self._waiting_rows} of {self._max_waiting_rows},"
+                f" {admitted.rows} more do not fit): try again after a pause"
+            )
+        self._waiting_rows += admitted.rows
+        try:
+            return await self._read_one_by_one(admitted, deadline)
+        finally:
+            self._waiting_rows -= admitted.rows
+
+    async def close(self) -> bool:
+        """Stops the threads once each has done the image in its hand; False if one still has not after some seconds.
+
+        Python waits for such a thread before it exits, so the process is to be ended otherwise. Safe to call twice.
+        """
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if in_hand := {future for future in self._in_hand if not future.done()}:
+            in_hand = (await asyncio.to_thread(wait, in_hand, _CLOSE_PATIENCE_S)).not_done
+        return not in_hand
+
+    async def _read_one_by_one(self, admitted: AdmittedImages, deadline: float) -> NDArray[np.uint8]:
+        loop = asyncio.get_running_loop()
+        rows = np.empty((admitted.rows, *admitted.input.row_shape), np.uint8)
+        for row in range(admitted.rows):
+            if deadline <= loop.time():
+                raise DeadlinePassed("the deadline passed before the images were read: allow more time, or send fewer")
+            rows[row] = await self._in_thread(admitted, row)
+        return rows
+
+    async def _in_thread(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
+        self._in_hand = {future for future in self._in_hand if not future.done()}  # of callers that left, too
+        future = self._threads.submit(read_row, admitted, row)
+        self._in_hand.add(future)
+        return await asyncio.wrap_future(future)
+
+
+def read_row(admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
+    """Reads one image, shape (height, width, channels) of the model; slow, so not for the event loop.
+
+    Raises:
+        InvalidRequest: it cannot be read, or has another size and is not to be resized.
+    """
+    source, wanted = admitted.source, admitted.input
+    if isinstance(source, np.ndarray):
+        picture = Image.fromarray(source[row, ..., 0] if wanted.channels == 1 else source[row])
+    else:
+        picture = _decode(source[row], f"encoded.data[{row}]", admitted)
+    if picture.size != (wanted.width, wanted.height):
+        picture = fit_picture(picture, wanted.width, wanted.height)
+    picture = picture.convert("L" if wanted.channels == 1 else "RGB")
+    return np.asarray(picture, dtype=np.uint8).reshape(wanted.row_shape)
+
+
+def _decode(data: bytes, field: str, admitted: AdmittedImages) -> Image.Image:
+    """Decodes one file to mode L or RGB, of the model's size unless it is to be resized."""
+    size = (admitted.input.width, admitted.input.height)
+
+    def check_size(width: int, height: int) -> None:
+        if min(width, height) < 1:
+            raise UnreadablePictureError("it has no pixels")
+        if not admitted.resize and sorted((width, height)) != sorted(size):  # it may yet be turned on its side
+            raise _OtherSizeError((width, height))
+
+    try:
+        picture = decode_picture(data, formats=_FORMATS, max_pixels=admitted.max_image_pixels, check_size=check_size)
+        if not admitted.resize and picture.size != size:
+            raise _OtherSizeError(picture.size)
+    except _OtherSizeError as error:
+        raise InvalidRequest(
+            f"{field} is {_show_size(error.size)}, and {admitted.model!r} takes {_show_size(size)}:"
+            " send images of that size, or set resize"
+        ) from error
+    except UnreadablePictureError as error:
+        raise InvalidRequest(
+            f"{field} cannot be read ({_one_line(str(error))}): send a whole PNG or JPEG file of at most"
+            f" {admitted.max_image_pixels} pixels"
+        ) from error
+    return picture
+
+
+class _OtherSizeError(UnreadablePictureError):
+    """A picture has another size than it should."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(_show_size(size))
+        self.size = size
+
+
+def _show_size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} (width x height)"
+
+
+def _one_line(text: str) -> str:
+    """A decoder's text, which may quote from the file."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:_MAX_REASON]

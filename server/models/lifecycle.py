@@ -1,0 +1,255 @@
+"""The life of the served models: load, serve, swap for a newer version, mend, unload. Knows no protocol.
+
+Loading runs in threads; what is served changes on the event loop only. A version that is swapped or unloaded answers
+the requests that have found it, and is closed when the last of them is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import replace
+from itertools import chain, repeat
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from ganserve.bundle import BundleError, list_models, list_versions
+from server.config import ServerConfig
+from server.engines.loading import load_lanes, load_large_seats
+from server.errors import NotServed, ServerError, StartupError, Unavailable
+from server.gate import Gate
+from server.limits import quote
+from server.models.catalog import Catalog, ServedModel
+from server.models.repository import LoadedModel, load_newest, load_repository
+from server.scheduling.batcher import Batcher
+from server.scheduling.instances import close_seats
+from server.statistics import ModelStatistics
+
+_log = logging.getLogger(__name__)
+_MEND_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
+_UNLOAD_WAIT_S: Final = 30.0
+
+
+class IndexEntry(NamedTuple):
+    """One version in the repository."""
+
+    name: str
+    version: int
+    state: Literal["READY", "UNAVAILABLE", "LOADING"]
+    reason: str
+
+
+class Models:
+    """Loads models into a catalog, and looks after them. To be used on one event loop.
+
+    Args:
+        catalog: what is served.
+        config: from where, and how.
+        gate: that requests pass.
+    """
+
+    def __init__(self, catalog: Catalog, config: ServerConfig, gate: Gate) -> None:
+        self._catalog = catalog
+        self._config = config
+        self._gate = gate
+        self._changing = asyncio.Lock()  # one load or unload at a time: they take memory and cores
+        self._loading: set[str] = set()
+        self._open: set[Batcher] = set()  # also of versions that were swapped and are still in use
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def open_batchers(self) -> int:
+        """How many versions hold engines: those that are served, and those that are still in use."""
+        return len(self._open)
+
+    async def load_all(self) -> None:
+        """Loads every model.
+
+        Raises:
+            StartupError: there is nothing to serve.
+        """
+        for model in await asyncio.to_thread(lambda: list(load_repository(self._config))):
+            self._serve(model)
+
+    async def load(self, name: str) -> None:
+        """Serves the newest version of a model that works, also in place of another one.
+
+        Raises:
+            NotServed: the repository has no such model.
+            Unavailable: none of its versions can be served; what is served already goes on.
+        """
+        # In a task of its own: a caller who gives up must not let the next one load beside it, nor undo it.
+        await asyncio.shield(self._start(self._load(name)))
+
+    async def unload(self, name: str) -> None:
+        """Serves a model no more; returns when the requests that had found it are answered.
+
+        Raises:
+            NotServed: it is not served.
+            Unavailable: requests are still being answered after a long time; it is not served to new ones.
+        """
+        await asyncio.shield(self._start(self._unload(name)))
+
+    async def _load(self, name: str) -> None:
+        async with self._changing:
+            if name not in await asyncio.to_thread(self._names):
+                raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
+            self._loading.add(name)
+            try:
+                model = await asyncio.to_thread(load_newest, self._config, name)
+            except StartupError as error:
+                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+            finally:
+                self._loading.discard(name)
+            if model is None:
+                raise Unavailable(f"no version of {name!r} works: see the server's log, and export it again")
+            self._serve(model)
+
+    async def _unload(self, name: str) -> None:
+        async with self._changing:
+            if (model := self._catalog.get(name)) is None:
+                raise NotServed(f"no model {quote(name)} is served")
+            if not model.ready:
+                model.batcher.fail_waiting(f"{name!r} is being unloaded, and an engine broke: try another replica")
+            self._catalog.remove(name)
+            closed, _ = await asyncio.wait([self._start(self._close(model))], timeout=_UNLOAD_WAIT_S)
+            if not closed:
+                raise Unavailable(f"{name!r} is served no more, but requests are still being answered")
+
+    def index(self) -> list[IndexEntry]:
+        """Every version in the repository; reads the disk, so it is not for the event loop."""
+        served = dict(self._catalog)
+        entries: list[IndexEntry] = []
+        for name in sorted({*self._names(), *served}):
+            try:
+                versions = list_versions(self._config.models, name)
+            except (BundleError, OSError):
+                versions = []
+            model = served.get(name)
+            known = sorted({*versions, *([model.card.version] if model else [])})
+            entries.extend(self._index_entry(name, version, model) for version in known)
+        return entries
+
+    def hurry(self) -> None:
+        """Delays nothing any more, and ends what waits for engines that are being rebuilt: the server will stop."""
+        for batcher in self._open:
+            if batcher.broken:
+                batcher.fail_waiting("the server is stopping: try another replica")
+            else:
+                batcher.hurry()
+
+    async def close(self) -> None:
+        """Lets what runs end, fails what waits, and frees the engines. Safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for batcher in list(self._open):
+            await batcher.close()
+        self._open.clear()
+
+    def _names(self) -> list[str]:
+        try:
+            return list_models(self._config.models)
+        except (BundleError, OSError) as error:
+            raise Unavailable(f"the model repository cannot be read: {error}") from error
+
+    def _index_entry(self, name: str, version: int, model: ServedModel | None) -> IndexEntry:
+        if model is not None and model.card.version == version:
+            return IndexEntry(name, version, *(("READY", "") if model.ready else ("UNAVAILABLE", "being rebuilt")))
+        if name in self._loading:
+            return IndexEntry(name, version, "LOADING", "")
+        return IndexEntry(name, version, "UNAVAILABLE", "not loaded")
+
+    def _serve(self, model: LoadedModel) -> None:
+        card, loaded, config = model.card, model.loaded, self._config
+        statistics = ModelStatistics()
+        batcher = Batcher(
+            loaded.lanes,
+            max_queue_rows=config.max_queue_rows,
+            max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
+            observer=statistics,
+            # An answer that is still being sent counts, so a second caller who waits its turn is noticed.
+            is_lone=lambda: self._gate.inside <= 1,
+            name=card.name,
+        )
+        served = ServedModel(
+            card, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
+        )
+        batcher.on_broken = lambda: self._start(self._mend(model.folder, served))
+        self._open.add(batcher)
+        before = self._catalog.get(card.name)
+        self._catalog.add(served)
+        if before is not None:
+            self._start(self._close(before))
+        if config.precision == "bf16" and loaded.precision == "fp32":
+            self._start(self._add_large_seats(model.folder, served))
+
+    async def _close(self, model: ServedModel) -> None:
+        """Frees the engines of a version that is no longer in the catalog, once nobody uses them."""
+        await model.unused()
+        await model.batcher.close()
+        self._open.discard(model.batcher)
+
+    def _is_served(self, model: ServedModel) -> bool:
+        return self._catalog.get(model.card.name) is model
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None or isinstance(error, ServerError):
+            return  # a refusal is for the caller, who may have left
+        _log.error("unforeseen", exc_info=error)
+
+    async def _add_large_seats(self, folder: Path, model: ServedModel) -> None:
+        """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
+        lanes = model.batcher.lanes
+        try:
+            seats = await asyncio.to_thread(load_large_seats, folder, model.card, self._config)
+        except (BundleError, StartupError, OSError) as error:
+            _log.warning("%s is served in fp32: %s", model, error)
+            return
+        if self._is_served(model) and model.batcher.lanes is lanes:
+            lanes.add_large(seats)
+            model.precision = "bf16"
+            _log.info("%s: large batches are computed in bf16 from now on", model)
+        else:
+            await asyncio.to_thread(close_seats, seats)
+
+    async def _mend(self, folder: Path, model: ServedModel) -> None:
+        """Rebuilds the engines of a model until they work or nobody needs it; whatever fails, it is tried again."""
+        with model.in_use():
+            broken = model.batcher.lanes
+            await model.batcher.finish_computing()
+            await asyncio.to_thread(broken.close)  # before the new ones are loaded: there may be no room for both
+        for pause_s in chain(_MEND_PAUSES_S, repeat(_MEND_PAUSES_S[-1])):
+            await asyncio.sleep(pause_s)
+            if not self._is_served(model):
+                model.batcher.fail_waiting(f"an engine of {model} broke, and it is no longer served: try again")
+                return
+            with model.in_use():
+                if await self._rebuild(folder, model):
+                    return
+
+    async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
+        config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
+        try:
+            loaded = await asyncio.to_thread(load_lanes, folder, model.card, config)
+        except (BundleError, StartupError, OSError) as error:
+            _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
+            return False
+        except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
+            _log.exception("%s: its engines cannot be rebuilt yet", model)
+            return False
+        model.batcher.mend(loaded.lanes)
+        model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
+        model.statistics.engine_rebuilt()
+        _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
+        if config.precision == "bf16" and loaded.precision == "fp32":
+            self._start(self._add_large_seats(folder, model))
+        return True

@@ -1,0 +1,103 @@
+"""Loads the newest version that works of every model in a model repository. Knows no protocol and no queue.
+
+Versions are tried from the newest down, so that one broken export does not take a model out of service.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ganserve.bundle import BundleError, Card, ImageInput, list_models, list_versions, read_card, version_folder
+from server.config import ServerConfig
+from server.engines.loading import load_lanes
+from server.errors import StartupError
+from server.limits import max_rows
+from server.scheduling.instances import LoadedLanes
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One version, loaded and warm."""
+
+    card: Card
+    folder: Path
+    file_bytes: dict[str, int]  # of the files that the card lists and that are there
+    loaded: LoadedLanes
+
+
+def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
+    """Loads every model, one by one, in the order of their names; slow, so not for the event loop.
+
+    Raises:
+        StartupError: there is no repository or no model that works, the device cannot be had, or flags exclude each
+            other.
+    """
+    if config.cuda_graphs and config.model_control == "explicit":
+        raise StartupError(
+            "--cuda-graphs: while a graph is captured, nothing else may run on its device, so no model can be loaded"
+            " beside those that are served; leave out --cuda-graphs or --model-control explicit"
+        )
+    try:
+        names = list_models(config.models)
+    except BundleError as error:
+        raise StartupError(f"--models: {error}") from error
+    except OSError as error:
+        raise StartupError(f"--models: {config.models} cannot be read ({error.strerror}); mend its rights") from error
+    if not names:
+        raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
+    loaded = 0
+    for name in names:
+        if (model := load_newest(config, name)) is not None:
+            loaded += 1
+            yield model
+    if not loaded:
+        raise StartupError(f"--models: no model in {config.models} works; the lines above say why, export them again")
+
+
+def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
+    """Loads the newest version of a model that works; None, and an error in the log, if there is none.
+
+    Raises:
+        StartupError: the device cannot be had; another version would not help.
+    """
+    try:
+        versions = list_versions(config.models, name)
+    except OSError as error:
+        _log.error("%s: its folder cannot be read, so the model is not served: %s", name, error)
+        return None
+    for version in reversed(versions):
+        try:
+            return _load_version(config, name, version)
+        except (BundleError, OSError) as error:
+            _log.warning("%s:%d is broken and not served: %s", name, version, error)
+    _log.error("%s: no version works, so the model is not served", name)
+    return None
+
+
+def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
+    folder = version_folder(config.models, name, version)
+    card = read_card(folder)
+    if max_rows(card, config) < 1:
+        raise BundleError(f"{folder}: a single row is larger than the largest request or response that is served")
+    if isinstance(card.input, ImageInput):
+        height, width = card.input.height, card.input.width
+        if height * width > config.max_image_pixels:
+            raise BundleError(
+                f"{folder}: takes images of {height}x{width} (height x width), and --max-image-pixels is"
+                f" {config.max_image_pixels}: raise it to {height * width}"
+            )
+    file_bytes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files}
+    began = time.perf_counter()
+    loaded = load_lanes(folder, card, config)
+    _log.info(
+        "%s:%d: %s on %s, %s, %d seats, loaded and warm in %.2f s",
+        *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.lanes.seats)),
+        time.perf_counter() - began,
+    )
+    return LoadedModel(card, folder, file_bytes, loaded)

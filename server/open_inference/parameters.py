@@ -1,0 +1,81 @@
+"""The parameters that a ModelInfer request of the Open Inference Protocol may carry. Plain values in and out.
+
+    priority                              1 (first) to PRIORITY_LEVELS (last); 0 means the default
+    timeout                               microseconds until the answer is of no use; 0 means none
+    triton_enable_empty_final_response    whether each answer of a stream says that it is its request's last
+    binary_data_output                    true: answers are always raw
+    sequence_id, sequence_start, sequence_end    0, empty or false: no model keeps anything between requests
+
+All others are refused by name, for a parameter that is ignored would be one that silently does not work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from server.errors import InvalidRequest
+from server.limits import quote
+from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
+
+Value = bool | int | float | str | None  # None: it was sent without a value
+_SEQUENCE: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
+
+
+class Options(NamedTuple):
+    """What the parameters of a request ask for."""
+
+    priority: int = DEFAULT_PRIORITY
+    timeout_s: float | None = None  # from the arrival of the request
+    says_final: bool = False  # the answer is to say that it is the last one
+
+
+NO_OPTIONS: Final = Options()
+
+
+def read_options(parameters: Mapping[str, Value]) -> Options:
+    """Reads all parameters of a request.
+
+    Raises:
+        InvalidRequest: one is not known, or has a wrong value.
+    """
+    options = NO_OPTIONS
+    for name, value in parameters.items():
+        if name == "priority":
+            options = options._replace(priority=_priority(value))
+        elif name == "timeout":
+            options = options._replace(timeout_s=_timeout_s(value))
+        elif name == "triton_enable_empty_final_response":
+            if type(value) is not bool:
+                raise InvalidRequest(f"parameters.{name} is {_show(value)}: send true or false")
+            options = options._replace(says_final=value)
+        elif name == "binary_data_output":
+            if value is not True:
+                raise InvalidRequest(f"parameters.{name} is {_show(value)}: answers are always raw, so leave it out")
+        elif name in _SEQUENCE:
+            if value:
+                raise InvalidRequest(
+                    f"parameters.{name} is {_show(value)}: no model here keeps anything between requests, so leave it"
+                    " out"
+                )
+        else:
+            raise InvalidRequest(f"parameter {quote(name)} is not known here: leave it out")
+    return options
+
+
+def _priority(value: Value) -> int:
+    if type(value) is not int or not 0 <= value <= PRIORITY_LEVELS:
+        raise InvalidRequest(
+            f"parameters.priority is {_show(value)}: send 1 (first) to {PRIORITY_LEVELS} (last), or 0 for the default"
+        )
+    return value or DEFAULT_PRIORITY
+
+
+def _timeout_s(value: Value) -> float | None:
+    if type(value) is not int or value < 0:
+        raise InvalidRequest(f"parameters.timeout is {_show(value)}: send whole microseconds, or 0 for no timeout")
+    return value / 1e6 if value else None
+
+
+def _show(value: Value) -> str:
+    return quote(value) if isinstance(value, str) else str(value)

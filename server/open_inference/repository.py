@@ -1,0 +1,94 @@
+"""The model repository of the Open Inference Protocol: what is in it, and loading and unloading. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from tritonclient.grpc import service_pb2 as pb
+
+from server.config import ServerConfig
+from server.errors import InvalidRequest, NotAllowed
+from server.limits import quote
+from server.models.lifecycle import Models
+from server.request import Call
+from server.rpc.handler import Behaviour
+from server.rpc.parsing import MessageParser
+
+_READY: Final = "READY"
+_UNLOAD_DEPENDENTS: Final = "unload_dependents"  # Triton's clients always send it; models here depend on none
+
+
+class RepositoryControl:
+    """Lists, loads and unloads models.
+
+    Args:
+        models: that are served.
+        parser: parses large requests.
+        config: says whether callers may change what is served.
+    """
+
+    def __init__(self, models: Models, parser: MessageParser, config: ServerConfig) -> None:
+        self._models = models
+        self._parser = parser
+        self._config = config
+
+    def behaviours(self) -> dict[str, Behaviour]:
+        """The methods by name."""
+        return {
+            "RepositoryIndex": self.index,
+            "RepositoryModelLoad": self.load,
+            "RepositoryModelUnload": self.unload,
+        }
+
+    async def index(self, body: bytes, _: Call) -> bytes:
+        """Answers a serialised RepositoryIndexRequest with a serialised RepositoryIndexResponse."""
+        async with self._parser.parsed(pb.RepositoryIndexRequest, body) as request:
+            _check_repository(request.repository_name)
+            only_ready = request.ready
+        entries = await asyncio.to_thread(self._models.index)
+        response = pb.RepositoryIndexResponse()
+        for entry in entries:
+            if entry.state == _READY or not only_ready:
+                response.models.add(name=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
+        answer: bytes = response.SerializeToString()
+        return answer
+
+    async def load(self, body: bytes, call: Call) -> bytes:
+        """Answers a serialised RepositoryModelLoadRequest once the newest version that works is served."""
+        await self._models.load(await self._named(pb.RepositoryModelLoadRequest, body, call))
+        return b""
+
+    async def unload(self, body: bytes, call: Call) -> bytes:
+        """Answers a serialised RepositoryModelUnloadRequest once the model's requests are answered and it is gone."""
+        await self._models.unload(await self._named(pb.RepositoryModelUnloadRequest, body, call))
+        return b""
+
+    async def _named(
+        self, kind: type[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest], body: bytes, call: Call
+    ) -> str:
+        """The model that a request is about."""
+        if self._config.model_control != "explicit":
+            raise NotAllowed(
+                "models are not loaded or unloaded on request: start the server with --model-control explicit"
+            )
+        async with self._parser.parsed(kind, body) as request:
+            name: str = request.model_name
+            call.model = name
+            _check_repository(request.repository_name)
+            _check_parameters(request.parameters)
+        if not name:
+            raise InvalidRequest("model_name is empty: name the model")
+        return name
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise InvalidRequest(f"repository_name is {quote(name)}: there is one repository, so leave it empty")
+
+
+def _check_parameters(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> None:
+    for name, value in parameters.items():
+        if name != _UNLOAD_DEPENDENTS or value.WhichOneof("parameter_choice") != "bool_param" or value.bool_param:
+            raise InvalidRequest(f"parameter {quote(name)} is not supported: models are served as they were exported")

@@ -1,0 +1,205 @@
+"""Validates a ModelInfer request of the Open Inference Protocol before it is queued; see admission.py for the rules.
+
+Plain values in, plain values out: no protobuf, no runtime. Nothing is read before its size is known to be right, so a
+shape of 2**62 rows, or a million inputs, cost no more than the message that they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.errors import InvalidRequest
+from server.limits import ImageFormat, check_finite, check_rows, check_time, quote, show_shape
+from server.open_inference.parameters import NO_OPTIONS, Options, Value, read_options
+from server.open_inference.tensors import FP32, Contract, Tensor
+
+MAX_ID_LENGTH: Final = 256
+MAX_TYPED_VALUES: Final = 1 << 20  # each becomes a Python object on the way
+_TYPED_FIELDS: Final = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
+_MAX_VERSION_DIGITS: Final = 19
+
+
+@dataclass(slots=True, eq=False)
+class SentInference:
+    """A request as it came: nothing about it is known to be true.
+
+    Of `outputs`, whose items are a name and the names of its parameters, three are enough to find what is wrong.
+    """
+
+    request_id: str
+    input_count: int
+    name: str  # this and what follows: of the first input
+    datatype: str
+    shape: tuple[int, ...]  # cut if it is long
+    input_parameters: Collection[str]
+    typed: Mapping[str, Sequence[Any]]  # by the name of their field
+    raw: Sequence[bytes]  # an item is copied out of the message, so only once the rest is right
+    outputs: Sequence[tuple[str, Collection[str]]]
+    parameters: Mapping[str, Value]
+
+
+@dataclass(slots=True, eq=False)
+class AdmittedInference:
+    """What passed."""
+
+    inputs: NDArray[Any]  # (rows, *row_shape), a read-only view of what was sent
+    rows: int
+    outputs: tuple[str, ...]  # the wanted ones, in the order to answer in
+    output_set: frozenset[str]
+    request_id: str
+    options: Options
+
+    def without_values(self) -> AdmittedInference:
+        """The same, of a request with other values; `with_values` comes before it is used."""
+        # No view: it would keep the whole request.
+        return replace(self, inputs=np.empty((0, *self.inputs.shape[1:]), self.inputs.dtype))
+
+    def with_values(self, data: bytes) -> AdmittedInference:
+        """The same with other values, raw latents of the same size.
+
+        Raises:
+            InvalidRequest: some value is not finite.
+        """
+        inputs = np.frombuffer(data, self.inputs.dtype).reshape(self.rows, *self.inputs.shape[1:])
+        check_finite(inputs)
+        return AdmittedInference(inputs, self.rows, self.outputs, self.output_set, self.request_id, self.options)
+
+
+def read_version(text: str) -> int:
+    """The version that a request names; 0 if it names none.
+
+    Raises:
+        InvalidRequest: it is no number.
+    """
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_VERSION_DIGITS):
+        raise InvalidRequest(f"model_version is {quote(text)}: send a number, or leave it empty for the newest one")
+    return int(text)
+
+
+def admit_inference(sent: SentInference, contract: Contract, remaining_s: float | None) -> AdmittedInference:
+    """Checks a request and reads its rows; slow for many, so not for the event loop then.
+
+    Args:
+        sent: the request.
+        contract: of the model that is asked.
+        remaining_s: time until the caller's deadline; None if it set none.
+
+    Raises:
+        InvalidRequest: the request can never succeed.
+        DeadlinePassed: no time remains.
+    """
+    if len(sent.request_id) > MAX_ID_LENGTH:
+        raise InvalidRequest(f"id has {len(sent.request_id)} characters: send at most {MAX_ID_LENGTH}")
+    rows = _checked_rows(sent, contract)
+    outputs = _wanted_outputs(sent.outputs, contract)
+    _check_response(rows, outputs, contract)
+    options = read_options(sent.parameters) if sent.parameters else NO_OPTIONS
+    check_time(remaining_s)
+    inputs = _read_typed(sent, rows, contract.input) if sent.typed else _read_raw(sent, rows, contract.input)
+    if contract.input.datatype == FP32:
+        check_finite(inputs)
+    return AdmittedInference(inputs, rows, outputs, frozenset(outputs), sent.request_id, options)
+
+
+def _checked_rows(sent: SentInference, contract: Contract) -> int:
+    wanted = contract.input
+    if sent.input_count != 1:
+        raise InvalidRequest(f"inputs has {sent.input_count} tensors: send one, {wanted.name!r}")
+    if sent.name != wanted.name:
+        raise InvalidRequest(
+            f"inputs[0].name is {quote(sent.name)}: {contract.card.name!r} takes one input, {wanted.name!r}"
+        )
+    if sent.input_parameters:
+        raise InvalidRequest(_unknown_parameter(f"input {wanted.name!r}", sent.input_parameters))
+    if sent.datatype != wanted.datatype:
+        raise InvalidRequest(f"{wanted.name}.datatype is {quote(sent.datatype)}: send {wanted.datatype}")
+    if sent.shape[1:] != wanted.row_shape:
+        takes = ", ".join(map(str, wanted.row_shape))
+        raise InvalidRequest(
+            f"{wanted.name}.shape is {show_shape(sent.shape)}: {contract.card.name!r} takes (rows, {takes})"
+        )
+    rows = sent.shape[0]
+    if not 1 <= rows <= contract.max_rows:
+        field = f"{wanted.name}.shape: the number of rows"
+        check_rows(field, rows, contract.card, contract.config, ImageFormat.PIXELS)
+    return rows
+
+
+def _wanted_outputs(sent: Sequence[tuple[str, Collection[str]]], contract: Contract) -> tuple[str, ...]:
+    if not sent:
+        return tuple(contract.outputs)
+    wanted: list[str] = []
+    for name, parameters in sent:
+        if name not in contract.outputs:
+            known = " and ".join(map(repr, contract.outputs))
+            raise InvalidRequest(f"no output {quote(name)}: {contract.card.name!r} has {known}")
+        if name in wanted:
+            raise InvalidRequest(f"output {name!r} is asked for twice: name each output once")
+        if parameters:
+            raise InvalidRequest(_unknown_parameter(f"output {name!r}", parameters))
+        wanted.append(name)
+    return tuple(wanted)
+
+
+def _check_response(rows: int, outputs: tuple[str, ...], contract: Contract) -> None:
+    row_bytes = sum([contract.outputs[name].row_bytes for name in outputs])
+    limit = contract.config.max_response_bytes
+    if rows * row_bytes > limit:
+        fitting = limit // row_bytes
+        fewer = f"ask for at most {fitting} rows at a time" if fitting else "ask for output 'pixels' alone"
+        names = " and ".join(outputs)
+        raise InvalidRequest(
+            f"{names} of {rows} rows are {rows * row_bytes} bytes, and a response holds {limit}: {fewer}"
+        )
+
+
+def _read_raw(sent: SentInference, rows: int, wanted: Tensor) -> NDArray[Any]:
+    if len(sent.raw) != 1:
+        alternative = f"or in contents.{_TYPED_FIELDS[wanted.datatype]}" if not sent.raw else "and nothing else"
+        raise InvalidRequest(
+            f"raw_input_contents has {len(sent.raw)} entries for 1 input: send the values of {wanted.name} there,"
+            f" {alternative}"
+        )
+    data = sent.raw[0]
+    if len(data) != (size := rows * wanted.row_bytes):
+        raise InvalidRequest(
+            f"raw_input_contents[0] has {len(data)} bytes, but {wanted.name} of shape {show_shape(sent.shape)} and"
+            f" {wanted.datatype} needs {size}"
+        )
+    return np.frombuffer(data, wanted.dtype).reshape(sent.shape)
+
+
+def _read_typed(sent: SentInference, rows: int, wanted: Tensor) -> NDArray[Any]:
+    if sent.raw:
+        raise InvalidRequest(f"contents of {wanted.name} and raw_input_contents are both set: send one of them")
+    right = _TYPED_FIELDS[wanted.datatype]
+    if wrong := next((field for field in sent.typed if field != right), None):
+        raise InvalidRequest(f"contents.{wrong} of {wanted.name} is set: {wanted.datatype} goes into contents.{right}")
+    values = sent.typed[right]
+    if len(values) > MAX_TYPED_VALUES:
+        raise InvalidRequest(
+            f"contents.{right} has {len(values)} values, and at most {MAX_TYPED_VALUES} are taken: send"
+            " raw_input_contents"
+        )
+    if len(values) != (size := rows * wanted.row_bytes // wanted.dtype.itemsize):
+        raise InvalidRequest(
+            f"contents.{right} has {len(values)} values, but {wanted.name} of shape {show_shape(sent.shape)} needs"
+            f" {size}"
+        )
+    if wanted.datatype == FP32:
+        return np.fromiter(values, np.float32, size).reshape(sent.shape)
+    wide = np.fromiter(values, np.uint32, size)
+    if (largest := wide.max()) > np.iinfo(np.uint8).max:
+        raise InvalidRequest(f"contents.{right} holds {largest}: {wanted.datatype} values are 0 to 255")
+    return wide.astype(np.uint8).reshape(sent.shape)
+
+
+def _unknown_parameter(owner: str, parameters: Collection[str]) -> str:
+    return f"{owner} has the parameter {quote(next(iter(parameters)))}, which is not known here: leave it out"

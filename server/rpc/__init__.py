@@ -1,0 +1,1 @@
+"""What both services share: the handler around every method, parsing, byte budgets."""

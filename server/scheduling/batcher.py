@@ -1,0 +1,300 @@
+"""Packs the rows of many requests into batches for the engines, and deals the results out again.
+
+It knows callables (the seats of lanes.py) and nothing of gRPC, runtimes or models. The event loop alone owns the queue,
+so there are no locks around it; only the callables run in threads. Everything is counted in rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from numpy.typing import NDArray
+
+from server.errors import DeadlinePassed, InternalError, Unavailable
+from server.scheduling.batch import BatchObserver, BatchResult, run_alone, run_batch
+from server.scheduling.instances import Lanes, Seat, Share
+from server.scheduling.pacing import Pacing, Throughput
+from server.scheduling.queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
+from server.statistics import ModelStatistics
+
+_log = logging.getLogger(__name__)
+
+
+class Batcher:
+    """Runs requests through the seats of a model in batches. To be made and used on one event loop.
+
+    Args:
+        lanes: the seats.
+        max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
+        max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts it.
+        observer: told what happens.
+        is_lone: says whether there is but one request in the whole server, so that nobody is held up if its rows are
+            computed on the event loop.
+        name: of the model, for messages.
+
+    Attributes:
+        broken: whether a seat failed on rows that are known to be good; nothing is computed then until `mend`.
+        on_broken: called when that happens.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        max_queue_rows: int,
+        max_delay_s: float | None = None,
+        observer: BatchObserver | None = None,
+        is_lone: Callable[[], bool] = lambda: False,
+        name: str = "",
+    ) -> None:
+        self._lanes = lanes
+        self._pacing = Pacing(max_delay_s)
+        self._observer = observer or ModelStatistics()
+        self._is_lone = is_lone
+        self._broken_text = f"an engine of {name!r} broke and is being rebuilt: try again soon"
+        self._name = name
+        self._queue = RowQueue(max_queue_rows, name)
+        self._in_flight = 0  # requests that were submitted and are not answered
+        self._computing = 0  # batches
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._delay_timer: asyncio.TimerHandle | None = None
+        self._holds = 0
+        self._draining = False
+        self.broken = False
+        self.on_broken: Callable[[], object] | None = None
+        self._throughput = Throughput()
+        self._threads = self._make_threads(lanes)
+
+    @property
+    def queued_rows(self) -> int:
+        """How many rows wait."""
+        return self._queue.rows
+
+    @property
+    def lanes(self) -> Lanes:
+        """The seats."""
+        return self._lanes
+
+    @contextmanager
+    def reserve(self, rows: int) -> Iterator[None]:
+        """Keeps room in the queue while rows are being made; `submit` them as soon as it is left.
+
+        Raises:
+            ServerError: refused, as by `submit`.
+        """
+        self._check_room(rows)
+        self._queue.reserved_rows += rows
+        try:
+            yield
+        finally:
+            self._queue.reserved_rows -= rows
+
+    async def submit(
+        self,
+        inputs: NDArray[Any],
+        outputs: frozenset[str],
+        deadline: float = math.inf,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> Outputs:
+        """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
+
+        Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), takes what still waits
+        out of the queue at once. The arrays may be views of a batch's.
+
+        Raises:
+            ServerError: refused (`QueueFull`, `InvalidRequest`, `Unavailable`), late (`DeadlinePassed`), or failed
+                (`InternalError`, `Unavailable` if the engine broke).
+        """
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if deadline <= now:
+            raise DeadlinePassed("the deadline has passed already: allow more time")
+        self._check_room(len(inputs))
+        if (answer := self._answer_at_once(inputs, outputs)) is not None:
+            return answer
+        entry = Entry(inputs, outputs, deadline, now, loop.create_future(), priority)
+        self._queue.append(entry)
+        self._in_flight += 1
+        self._pacing.arrived(now, self._in_flight)
+        timer = None
+        try:
+            self._dispatch()
+            self._observer.queue_changed(self._queue.rows)
+            if not entry.done.done() and deadline != math.inf:
+                timer = loop.call_at(deadline, self._expire, entry)
+            return await entry.done
+        finally:
+            self._in_flight -= 1
+            if timer is not None:
+                timer.cancel()
+            if entry.taken_rows < len(inputs):
+                self._queue.remove(entry)
+                self._observer.queue_changed(self._queue.rows)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hands no batch out until it is left, so that tests can say what a batch is made of."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._dispatch()
+
+    def mend(self, lanes: Lanes) -> None:
+        """Goes on with other seats after some broke; what is still computed on those is given back to them."""
+        if lanes.concurrency != self._lanes.concurrency:
+            self._threads.shutdown(wait=False)
+            self._threads = self._make_threads(lanes)
+        self._lanes = lanes
+        self.broken = False
+        self._dispatch()
+
+    def fail_waiting(self, reason: str) -> None:
+        """Ends all that waits with UNAVAILABLE."""
+        for entry in list(self._queue):
+            entry.fail(Unavailable(reason))
+            self._queue.remove(entry)
+        self._idle.set()
+
+    async def finish_computing(self) -> None:
+        """Returns when nothing is being computed; for a broken batcher, which begins nothing."""
+        while self._computing:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def hurry(self) -> None:
+        """Delays nothing any more; for a server that is about to stop."""
+        self._pacing.max_delay_s = 0.0
+        self._dispatch()
+
+    async def drain(self) -> None:
+        """Refuses new requests from now on, and returns when the accepted ones are computed."""
+        self._draining = True
+        self.hurry()
+        while self._computing or (self._queue and not self.broken):
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def close(self) -> None:
+        """Fails what waits, lets what runs end, and stops the threads. Safe to call twice."""
+        self.fail_waiting("the server is stopping: try another replica")
+        await self.drain()
+        self._cancel_timer()
+        self._threads.shutdown()
+        await asyncio.to_thread(self._lanes.close)
+
+    def _make_threads(self, lanes: Lanes) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(lanes.concurrency, thread_name_prefix=f"engine-{self._name}")
+
+    def _check_room(self, rows: int) -> None:
+        if self._draining:
+            raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
+        if self.broken:
+            raise Unavailable(self._broken_text)
+        self._queue.check_room(rows, self._throughput.milliseconds_for)
+
+    def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs | None:
+        """Spares a tiny request that finds nobody waiting the queue: that would take longer than the computing."""
+        if self._queue.requests or self._holds or self._pacing.max_delay_s:
+            return None
+        if (seat := self._lanes.inline_seat(len(inputs))) is None:
+            return None
+        try:
+            answer, times = run_alone(seat, inputs, outputs)
+        except Exception:  # noqa: BLE001 - it is run again by way of the queue, which finds out what is wrong
+            return None
+        self._observer.request_waited(0.0)
+        self._observer.batch_computed(times)
+        return answer
+
+    def _expire(self, entry: Entry) -> None:
+        entry.expire()
+        self._queue.remove(entry)
+
+    def _dispatch(self) -> None:
+        """Hands batches to free seats; called whenever one may have become possible."""
+        while self._queue and self._lanes.free and not self._holds and not self.broken:
+            now = asyncio.get_running_loop().time()
+            if (due := self._delayed_until(now)) is not None:
+                if self._delay_timer is None:
+                    self._delay_timer = asyncio.get_running_loop().call_at(due, self._on_delay_over)
+                return
+            self._cancel_timer()
+            lone = self._in_flight == 1 and not self._pacing.crowded and self._is_lone()
+            shares = self._lanes.take(self._queue.rows, lone=lone)
+            if not shares:
+                return
+            for share in shares:
+                self._start(share, now)
+
+    def _delayed_until(self, now: float) -> float | None:
+        queue = self._queue
+        if queue.rows >= self._lanes.full_rows:
+            return None
+        due = self._pacing.wait_until(queue.oldest(), queue.earliest_deadline, self._in_flight)
+        return due if due is not None and due > now else None
+
+    def _on_delay_over(self) -> None:
+        self._delay_timer = None
+        self._pacing.waited_in_vain(self._in_flight)
+        self._dispatch()
+
+    def _cancel_timer(self) -> None:
+        if self._delay_timer is not None:
+            self._delay_timer.cancel()
+            self._delay_timer = None
+
+    def _start(self, share: Share, now: float) -> None:
+        parts = self._queue.take(share.rows, now)
+        if not parts:  # all of them had ended
+            self._lanes.give_back(share.seat)
+            return
+        for part in parts:
+            if part.start == 0:
+                self._observer.request_waited(now - part.entry.enqueued)
+        self._computing += 1
+        if share.inline:
+            self._finish(self._lanes, share.seat, parts, run_batch(share.seat, parts))
+            return
+        self._threads.submit(self._run_in_thread, asyncio.get_running_loop(), self._lanes, share.seat, parts)
+
+    def _run_in_thread(self, loop: asyncio.AbstractEventLoop, lanes: Lanes, seat: Seat, parts: list[Part]) -> None:
+        result = run_batch(seat, parts)
+        loop.call_soon_threadsafe(self._finish_and_go_on, lanes, seat, parts, result)
+
+    def _finish_and_go_on(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+        self._finish(lanes, seat, parts, result)
+        self._dispatch()
+        self._observer.queue_changed(self._queue.rows)
+        if not self._computing:
+            self._idle.set()
+
+    def _finish(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+        self._computing -= 1
+        lanes.give_back(seat)  # they may have been replaced meanwhile
+        for times in result.times:
+            self._observer.batch_computed(times)
+            self._throughput.computed(times.rows * lanes.side_by_side(seat), times.compute_s)
+        for part, outcome in zip(parts, result.outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self._fail(part, outcome, seat_broke=result.seat_broke)
+            else:
+                part.entry.deliver(part.rows, outcome)
+        if result.seat_broke and lanes is self._lanes and not self.broken:
+            self.broken = True
+            _log.error("%s: an engine fails on every input, so it is rebuilt", self._name)
+            if self.on_broken is not None:
+                self.on_broken()
+
+    def _fail(self, part: Part, failure: Exception, *, seat_broke: bool) -> None:
+        part.entry.fail(Unavailable(self._broken_text) if seat_broke else InternalError())
+        self._queue.remove(part.entry)
+        _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)

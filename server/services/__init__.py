@@ -1,1 +1,0 @@
-"""The gRPC services: protobuf messages to plain values and back, and nothing else."""

@@ -1,0 +1,1 @@
+"""`python -m server tune`: measures layouts of instances on this machine."""

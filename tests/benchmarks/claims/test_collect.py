@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace
+from safetensors.torch import load_file
+
+from benchmarks.claims import measures
+from benchmarks.claims.claims import Claim
+from benchmarks.claims.collect import Collector, Interrupted
+from benchmarks.claims.evidence import Evidence
+from benchmarks.claims.runs import find_runs, identity
+from benchmarks.claims.snapshots import kept_steps, load_look
+from benchmarks.claims.subjects import SUBJECTS, Setting
+from tests.benchmarks.claims.conftest import STEPS
+from tests.trainer.conftest import StopAfter
+from trainer.config import GanConfig
+from trainer.errors import RunFolderError, TrainingDivergedError
+from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.training.gan import GanTraining
+
+SETTING = Setting("quick", None, "data", "cpu")
+
+
+def collect(
+    runs: Path,
+    claim: Claim,
+    progress: Progress,
+    *,
+    train: bool = True,
+    seeds: int = 2,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[Evidence, dict[str, str]]:
+    collector = Collector(runs, SETTING, range(seeds), train, progress, stop)
+    return collector.collect([claim]), collector.missing
+
+
+def own_runs(runs: Path) -> list[Path]:
+    return sorted(path for path in (runs / "claims").iterdir() if path.name != "measured")
+
+
+def test_what_is_missing_is_told_and_nothing_is_written(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
+    evidence, missing = collect(tmp_path / "runs", tiny_claim, quiet, train=False)
+    assert evidence.seeds(*tiny_claim.subjects) == []
+    assert missing == dict.fromkeys(tiny_claim.subjects, "seed 0, 1 is not trained")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_each_missing_run_is_trained_once_and_looked_at(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
+    evidence, missing = collect(tmp_path, tiny_claim, quiet)
+    assert not missing
+    paths = own_runs(tmp_path)
+    assert len(paths) == 4
+    assert all(kept_steps(RunFolder.open(path)) == set(STEPS.values()) for path in paths)
+    course = evidence.courses["tiny-a"][1]
+    assert course.steps == STEPS
+    assert len(course.curves["d_loss"]) == 6
+    assert 0 < course.seconds[1] < course.seconds[3]
+    assert "latent_map" not in course.figures[1]
+    assert np.shape(course.figures[3]["latent_map"]) == (8, 8)
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again, _ = collect(tmp_path, tiny_claim, quiet, train=False)
+    assert again.courses["tiny-a"][1].figures == course.figures
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_look_is_the_generator_of_that_step_and_not_its_average(
+    tiny_claim: Claim, tmp_path: Path, quiet: Progress
+) -> None:
+    collect(tmp_path, tiny_claim, quiet, seeds=1)
+    run = RunFolder.open(own_runs(tmp_path)[0])
+    config = run.read_config()
+    assert isinstance(config, GanConfig)
+    last = load_file(run.checkpoint_path("last"))
+    kept = load_look(run, config, 6).state_dict()
+    assert all(torch.equal(tensor, last[f"generator.{name}"]) for name, tensor in kept.items())
+    assert any(not torch.equal(tensor, last[f"ema_generator.{name}"]) for name, tensor in kept.items())
+    (run.path / "looks" / "step-00000006.safetensors").unlink()
+    from_checkpoint = load_look(run, config, 6).state_dict()
+    assert all(torch.equal(tensor, from_checkpoint[name]) for name, tensor in kept.items())
+    early = load_look(run, config, 2).state_dict()
+    assert any(not torch.equal(tensor, early[name]) for name, tensor in kept.items())
+
+
+@pytest.mark.parametrize("steps", [1, 5, 8])
+def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
+    tiny_claim: Claim, tmp_path: Path, quiet: Progress, stop_after: StopAfter, steps: int
+) -> None:
+    whole, _ = collect(tmp_path / "whole", tiny_claim, quiet)
+    with pytest.raises(Interrupted):
+        collect(tmp_path / "cut", tiny_claim, quiet, stop=stop_after(steps))
+    resumed, missing = collect(tmp_path / "cut", tiny_claim, quiet)
+    assert not missing
+    assert len(own_runs(tmp_path / "cut")) == 4
+    for name in tiny_claim.subjects:
+        for seed in (0, 1):
+            assert resumed.courses[name][seed].figures == whole.courses[name][seed].figures
+
+
+def test_runs_of_others_are_used_and_left_as_they_are(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
+    collect(tmp_path / "made", tiny_claim, quiet, seeds=1)
+    for path in own_runs(tmp_path / "made"):
+        shutil.copytree(path, tmp_path / "sweep" / "runs" / path.name)
+    evidence, missing = collect(tmp_path / "sweep", tiny_claim, quiet, train=False, seeds=1)
+    assert not missing
+    assert evidence.seeds(*tiny_claim.subjects) == [0]
+
+
+def test_a_run_on_other_images_is_not_taken_for_it(
+    tiny_claim: Claim, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collect(tmp_path, tiny_claim, quiet, seeds=1)
+    monkeypatch.setattr("benchmarks.claims.collect.sha256_of", lambda _images: "0" * 64)
+    assert collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "same"),
+    [
+        ("steps", 77, True),
+        ("device", "cuda", True),
+        ("precision", "bf16", True),
+        ("evaluate_every_steps", 5, True),
+        ("seed", 9, False),
+        ("generator_lr", 0.5, False),
+        ("dataset", "mnist", False),
+        ("n_critic", 3, False),
+    ],
+)
+def test_a_run_fits_if_it_took_the_same_steps(tiny_claim: Claim, field: str, value: object, *, same: bool) -> None:
+    config = SETTING.config(SUBJECTS[tiny_claim.subjects[0]], 0)
+    changed = replace(config, **{field: value})
+    assert (identity(changed) == identity(config)) is same
+
+
+def test_folders_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, quiet: Progress) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    assert find_runs(tmp_path, quiet) == []
+    assert "broken" in quiet.console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights"])
+def test_a_damaged_look_is_said_in_one_line(tiny_claim: Claim, tmp_path: Path, quiet: Progress, content: bytes) -> None:
+    collect(tmp_path, tiny_claim, quiet, seeds=1)
+    run = RunFolder.open(own_runs(tmp_path)[0])
+    path = run.path / "looks" / "step-00000002.safetensors"
+    path.write_bytes(content)
+    config = run.read_config()
+    assert isinstance(config, GanConfig)
+    with pytest.raises(RunFolderError, match="step-00000002") as caught:
+        load_look(run, config, 2)
+    assert "\n" not in str(caught.value)
+    _, missing = collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)
+    assert "not a generator of this run" in missing["tiny-a"]
+
+
+def test_a_damaged_cache_is_measured_anew(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
+    first, _ = collect(tmp_path, tiny_claim, quiet, seeds=1)
+    for number, path in enumerate(sorted((tmp_path / "claims" / "measured").iterdir())):
+        path.write_bytes((b"", b"{}", b'{"frechet_distance": "no"}', b"\xff")[number % 4])
+    again, _ = collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)
+    assert again.courses["tiny-a"][0].figures == first.courses["tiny-a"][0].figures
+
+
+def test_one_seed_that_diverges_does_not_stop_the_others(
+    tiny_claim: Claim, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = GanTraining.train_step
+
+    def fails_for_seed_1(self: GanTraining, progress: float) -> object:
+        if self._config.seed == 1:
+            raise TrainingDivergedError("step 1: a loss is NaN")
+        return step(self, progress)
+
+    monkeypatch.setattr(GanTraining, "train_step", fails_for_seed_1)
+    evidence, missing = collect(tmp_path, tiny_claim, quiet, seeds=3)
+    assert evidence.seeds("tiny-a") == [0, 2]
+    assert missing["tiny-a"] == "seed 1 diverged (step 1: a loss is NaN)"
+
+
+def test_pixels_are_rounded_as_they_are_stored() -> None:
+    images = torch.tensor([-3.0, -1.0, 0.0, 0.999, 1.5])
+    assert measures.rounded(images).tolist() == [0, 0, 128, 255, 255]

@@ -1,0 +1,214 @@
+"""Loads on servers of known speed, on a clock that jumps to the next event: nothing waits, and figures are exact."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
+from client.bench.loops import LOST_AFTER_S, Call, ServerLost, measure
+from client.bench.results import NOT_SENT, OK, UNAVAILABLE, Figures
+
+_Result = TypeVar("_Result")
+
+SERVICE_S = 0.125  # exact in binary, like all times here
+
+
+class JumpingSelector(selectors.SelectSelector):
+    """Passes the time that it is told to wait."""
+
+    now_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "nothing will ever happen"
+        self.now_s += max(0.0, timeout)
+        return super().select(0)
+
+
+def simulated(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+    selector = JumpingSelector()
+
+    def loop() -> asyncio.AbstractEventLoop:
+        made = asyncio.SelectorEventLoop(selector)
+        made.time = lambda: selector.now_s  # type: ignore[method-assign]
+        return made
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(work())
+
+
+def measured(
+    load: Load, make_call: Callable[[], Call], *, stop_after_s: float = math.inf, **settings: Any
+) -> tuple[Figures | None, bool]:
+    async def work() -> tuple[Figures | None, bool]:
+        defaults: dict[str, Any] = {"warmup_s": 1.0, "seconds": 8.0, "tick": lambda passed_s: passed_s >= stop_after_s}
+        return await measure(load, make_call(), **(defaults | settings))
+
+    return simulated(work)
+
+
+def parallel_server() -> Call:
+    """Answers each request after SERVICE_S, whatever else it does."""
+
+    async def call(_number: int) -> str:
+        await asyncio.sleep(SERVICE_S)
+        return OK
+
+    return call
+
+
+def one_at_a_time() -> Call:
+    """Answers one request after the other, each in SERVICE_S."""
+    lock = asyncio.Lock()
+
+    async def call(_number: int) -> str:
+        async with lock:
+            await asyncio.sleep(SERVICE_S)
+        return OK
+
+    return call
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_a_closed_loop_gives_what_littles_law_says(concurrency: int) -> None:
+    figures, is_complete = measured(ClosedLoad(rows=16, concurrency=concurrency), parallel_server)
+    assert is_complete
+    assert figures is not None
+    assert figures.requests_per_s == concurrency / SERVICE_S
+    assert figures.images_per_s == 16 * concurrency / SERVICE_S
+    assert figures.requests == figures.answered == 8 * concurrency / SERVICE_S
+    assert (figures.p50_ms, figures.p99_ms, figures.max_ms) == (125, 125, 125)
+    assert (figures.errors, figures.seconds, figures.client_late_p99_ms) == ({}, 8, 0)
+
+
+def test_callers_of_a_closed_loop_wait_for_each_other_at_a_server_that_does_one_thing() -> None:
+    figures, _ = measured(ClosedLoad(rows=1, concurrency=4), one_at_a_time)
+    assert figures is not None
+    assert (figures.requests_per_s, figures.p50_ms, figures.p99_ms) == (8, 500, 500)
+
+
+def test_an_open_loop_below_capacity_sends_what_it_is_told_to() -> None:
+    figures, is_complete = measured(OpenLoad(rows=1, rate_per_s=4, arrivals="constant"), one_at_a_time)
+    assert is_complete
+    assert figures is not None
+    assert (figures.requests, figures.requests_per_s, figures.p99_ms) == (32, 4, 125)
+
+
+def test_an_open_loop_above_capacity_shows_how_waits_grow() -> None:
+    """Request i is due at i/16 s and answered at (i+1)/8 s: no answer holds the next request back."""
+    figures, _ = measured(
+        OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, seconds=10.0
+    )
+    assert figures is not None
+    assert figures.requests == 160
+    assert figures.max_ms == 1e3 * (160 / 8 - 159 / 16)
+    assert figures.p50_ms == 1e3 * ((1 / 8) + 159 / 2 / 16)  # straight between the two in the middle
+    assert figures.requests_per_s == pytest.approx(8, abs=0.11)  # in 10 s; one answer more or less
+
+
+def test_an_open_loop_does_not_send_more_than_may_wait() -> None:
+    figures, _ = measured(
+        OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, max_waiting=2
+    )
+    assert figures is not None
+    assert figures.requests == 128
+    assert figures.errors == {NOT_SENT: 128 - figures.answered}
+    assert figures.answered == pytest.approx(64, abs=2)
+    assert figures.max_ms is not None
+    assert figures.max_ms <= 1e3 * 3 * SERVICE_S
+
+
+@pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 16, "constant")])
+def test_errors_are_counted_by_status(load: Load) -> None:
+    def flaky() -> Call:
+        statuses = itertools.cycle([OK, "INTERNAL", OK, "RESOURCE_EXHAUSTED"])
+
+        async def call(_number: int) -> str:
+            await asyncio.sleep(SERVICE_S)
+            return next(statuses)
+
+        return call
+
+    figures, _ = measured(load, flaky)
+    assert figures is not None
+    assert figures.answered == figures.requests / 2
+    assert figures.errors == {"INTERNAL": figures.requests / 4, "RESOURCE_EXHAUSTED": figures.requests / 4}
+
+
+@pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 16, "poisson")])
+def test_a_server_that_goes_away_ends_the_measurement_soon(load: Load) -> None:
+    ended_s = []
+
+    def leaving() -> Call:
+        clock = asyncio.get_running_loop()
+
+        async def call(_number: int) -> str:
+            ended_s.append(clock.time())
+            return OK if clock.time() < 2 else UNAVAILABLE
+
+        if isinstance(load, OpenLoad):
+            return call
+
+        async def slow_call(number: int) -> str:
+            await asyncio.sleep(SERVICE_S)
+            return await call(number)
+
+        return slow_call
+
+    with pytest.raises(ServerLost):
+        measured(load, leaving, seconds=100.0)
+    assert 2 + LOST_AFTER_S - 0.5 < max(ended_s) < 2 + LOST_AFTER_S + 0.5
+
+
+def test_callers_without_a_server_do_not_ask_all_the_time() -> None:
+    asked = []
+
+    def gone() -> Call:
+        async def call(number: int) -> str:
+            asked.append(number)
+            return UNAVAILABLE
+
+        return call
+
+    with pytest.raises(ServerLost):
+        measured(ClosedLoad(1, 1), gone, seconds=100.0)
+    assert 1 < len(asked) < 50
+
+
+@pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 32, "constant")])
+def test_a_measurement_that_is_stopped_keeps_its_part_and_waits_for_nothing(load: Load) -> None:
+    figures, is_complete = measured(load, parallel_server, stop_after_s=4.0)
+    assert not is_complete
+    assert figures is not None
+    assert figures.seconds == pytest.approx(3.0, abs=0.2)
+    assert figures.requests_per_s == pytest.approx(32, rel=0.1)
+
+
+def test_a_measurement_that_is_stopped_in_its_warm_up_shows_nothing() -> None:
+    assert measured(ClosedLoad(1, 4), parallel_server, stop_after_s=0.5) == (None, False)
+
+
+def test_constant_arrivals_are_due_at_equal_distances() -> None:
+    assert list(due_times_s(OpenLoad(1, 4, "constant"), 1.0)) == [0, 0.25, 0.5, 0.75]
+
+
+def test_poisson_arrivals_are_as_many_as_told_and_as_irregular_as_chance() -> None:
+    """The gaps are exponential: their deviation is their mean, and a share 1/e of them is longer than it."""
+    due_s = list(due_times_s(OpenLoad(1, 100, "poisson"), 200.0))
+    assert len(due_s) == pytest.approx(20_000, abs=5 * math.sqrt(20_000))
+    gaps_s = [later - sooner for sooner, later in itertools.pairwise(due_s)]
+    mean_s = sum(gaps_s) / len(gaps_s)
+    deviation_s = math.sqrt(sum((gap_s - mean_s) ** 2 for gap_s in gaps_s) / len(gaps_s))
+    assert deviation_s == pytest.approx(mean_s, rel=0.05)
+    assert sum(gap_s > mean_s for gap_s in gaps_s) / len(gaps_s) == pytest.approx(1 / math.e, abs=0.02)
+
+
+def test_arrivals_are_the_same_every_time() -> None:
+    load = OpenLoad(1, 50, "poisson")
+    assert list(due_times_s(load, 3.0)) == list(due_times_s(load, 3.0))

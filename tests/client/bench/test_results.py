@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.bench.results import NOT_SENT, OK, UNAVAILABLE, Outcome, Samples
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50))
+def test_percentiles_are_exact_over_all_numbers(values: list[float]) -> None:
+    samples = Samples()
+    for value in values:
+        samples.add(value)
+    np.testing.assert_allclose(samples.percentiles(50, 90, 99) or [], np.quantile(values, [0.5, 0.9, 0.99]))
+
+
+def test_among_too_many_numbers_an_even_choice_is_kept() -> None:
+    samples = Samples(limit=2000)
+    for value in range(100_000):
+        samples.add(value)
+    assert len(samples) == 100_000
+    percentiles = samples.percentiles(10, 50, 90)
+    assert percentiles is not None
+    # The error of a share counted in 2000 draws is at most sqrt(0.25 / 2000), 1.1 %; five times that is allowed.
+    assert percentiles == pytest.approx([10_000, 50_000, 90_000], abs=5_600)
+
+
+def test_no_numbers_have_no_percentiles() -> None:
+    assert Samples().percentiles(50) is None
+
+
+def test_latency_counts_from_when_a_request_was_due_not_from_when_it_was_sent() -> None:
+    outcome = Outcome(0, 10)
+    outcome.add(OK, due_s=1.0, sent_s=3.0, ended_s=3.5)
+    figures = outcome.figures(1, math.inf, 0.0)
+    assert figures is not None
+    assert figures.p50_ms == figures.max_ms == 2500
+    assert figures.client_late_p99_ms == 2000
+
+
+def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> None:
+    outcome = Outcome(10, 20)
+    outcome.add(OK, 9, 9, 11)  # from the warm-up: answered in time, but no latency of the measured time
+    outcome.add(OK, 10, 10, 12)
+    outcome.add(OK, 19, 19, 29)  # waited for beyond the end, so that slow requests are not left out
+    outcome.add("INTERNAL", 15, 15, 16)
+    outcome.add(NOT_SENT, 15, 15, 15)
+    outcome.add(OK, 20, 20, 21)
+    figures = outcome.figures(16, math.inf, 0.5)
+    assert figures is not None
+    assert (figures.requests, figures.answered, figures.errors) == (4, 2, {"INTERNAL": 1, NOT_SENT: 1})
+    assert (figures.requests_per_s, figures.images_per_s) == (0.2, 3.2)
+    assert (figures.p50_ms, figures.max_ms, figures.seconds) == (6000, 10_000, 10)
+
+
+def test_figures_of_a_part_are_of_the_time_that_was_measured() -> None:
+    outcome = Outcome(10, 20)
+    outcome.add(OK, 10, 10, 11)
+    assert outcome.figures(1, 10, 0.0) is None
+    figures = outcome.figures(1, 12, 0.0)
+    assert figures is not None
+    assert (figures.seconds, figures.requests_per_s) == (2, 0.5)
+
+
+def test_without_an_answer_there_is_no_latency() -> None:
+    outcome = Outcome(0, 1)
+    outcome.add("INTERNAL", 0, 0, 0.5)
+    figures = outcome.figures(1, math.inf, 0.0)
+    assert figures is not None
+    assert (figures.p50_ms, figures.max_ms, figures.requests_per_s) == (None, None, 0)
+
+
+def test_a_server_is_lost_since_its_last_other_answer() -> None:
+    outcome = Outcome(0, 10)
+    outcome.add(UNAVAILABLE, 1, 1, 1)
+    outcome.add(UNAVAILABLE, 2, 2, 2)
+    assert outcome.lost_since_s == 1
+    outcome.add("RESOURCE_EXHAUSTED", 3, 3, 3)
+    assert outcome.lost_since_s is None

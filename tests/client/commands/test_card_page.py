@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.commands.card_page import Section, sections_of
+from client.sdk.model_info import ModelDescription, ModelInfo, models_from
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import model, translator
+from tests.client.sdk.test_card import JSON, PRINTABLE
+
+KNOWN_FIELDS = st.sampled_from(
+    ["training", "parity", "variants", "files", "tool_versions", "input", "ms_ssim", "rows", "images", "published"]
+)
+PARITY = [
+    {"rows": 1, "torchscript_images": 2e-8, "onnx_images": 1e-8, "torchscript_pixels": 0, "onnx_pixels": 1},
+    {"rows": 64, "torchscript_images": 1e-8, "onnx_images": 5e-8, "torchscript_pixels": 0, "onnx_pixels": 0},
+]
+FIDELITY = {
+    "images": 256,
+    "within_one_level": 0.99995,
+    "psnr_db": 74.85,
+    "largest_level_difference": 2,
+    "published": True,
+}
+
+
+def info(message: pb.Model) -> ModelInfo:
+    return models_from(pb.ListModelsResponse(models=[message]))[0]
+
+
+def describe(card: dict[str, Any], **fields: Any) -> ModelDescription:
+    defaults: dict[str, Any] = {"model": info(model()), "file_bytes": {}, "precision": "fp32", "ready": True}
+    return ModelDescription(card=card, **(defaults | fields))
+
+
+def section(card: dict[str, Any], title: str, **fields: Any) -> Section | None:
+    description = describe(card, **fields)
+    found = [section for section in sections_of(description.model, description) if section.title.startswith(title)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_a_generator_is_told_by_what_it_takes_and_gives() -> None:
+    told = sections_of(info(model(channels=3, width=64, height=32, max_request_bytes=16_777_216)), None)
+    assert told == [
+        Section(
+            "dcgan, version 3",
+            [
+                ("kind", "dcgan, architecture dcgan"),
+                ("takes", "latents of 6 numbers, normal"),
+                ("gives", "images of 64x32 pixels (width x height), 3 channels"),
+                ("data set", "digits"),
+            ],
+        ),
+        Section("serving", [("runs on", "cpu, onnx"), ("a request", "at most 1024 rows and 16.8 MB of input")]),
+    ]
+
+
+def lines_of(message: pb.Model) -> dict[str, str]:
+    return {line[0]: line[1] for section in sections_of(info(message), None) for line in section.lines}
+
+
+def test_a_translator_an_imported_and_a_future_model_are_told_too() -> None:
+    assert lines_of(translator())["takes"] == "images of 3x4 pixels, 3 channels"
+    imported = lines_of(model(kind="", dataset=""))
+    assert (imported["kind"], imported["data set"]) == ("architecture dcgan", "-")
+    future = lines_of(model(task=9, max_request_rows=0))
+    assert future["task"] == "one that only newer clients know"
+    assert "a request" not in future
+
+
+def test_training_and_figures_are_told_apart_and_figures_explained() -> None:
+    card = {"training": {"preset": "dcgan-digits", "step": 300, "images_seen": 19200, "seed": 0, "ms_ssim": 0.1766880}}
+    training, figures = section(card, "training"), section(card, "figures")
+    assert training is not None
+    assert figures is not None
+    assert training.lines == [("preset", "dcgan-digits"), ("steps", "300"), ("images seen", "19200"), ("seed", "0")]
+    [(label, value, meaning)] = figures.lines
+    assert (label, value) == ("MS-SSIM", "0.1767")
+    assert meaning == "structural similarity between pairs of samples, to be as among real images"
+
+
+def test_a_figure_that_was_not_finite_and_a_figure_nobody_knows_are_shown() -> None:
+    card = {"training": {"ms_ssim": None, "beauty": 0.5}}
+    assert section(card, "training") == Section("training", [("beauty", "0.5")])
+    assert [line[1] for line in getattr(section(card, "figures"), "lines", [])] == ["-"]
+
+
+def test_parity_is_the_largest_difference_of_all_batches() -> None:
+    told = section({"parity": PARITY}, "largest")
+    assert told == Section(
+        "largest difference from PyTorch, in batches of 1, 64 rows",
+        [
+            ("ONNX", "5e-08 in images (float32)", "1 in pixels (0..255)"),
+            ("TorchScript", "2e-08 in images (float32)", "0 in pixels (0..255)"),
+        ],
+    )
+
+
+def test_variants_say_how_close_they_are_and_whether_they_are_there() -> None:
+    variants = {"bf16": FIDELITY, "fp16": FIDELITY | {"published": False}, "fp8": {"images": 0}, "int4": "odd"}
+    told = section({"variants": variants}, "reduced precision")
+    assert told is not None
+    lines = {line[0]: line[1] for line in told.lines}
+    assert lines["bf16"] == (
+        "published: 99.995% of pixel values within one level of float32, PSNR 74.8 dB, largest difference 2,"
+        " over 256 images"
+    )
+    assert lines["fp16"].startswith("not published: 99.995%")
+    assert lines["fp8"] == "not published: the network does not run in this precision"
+    assert lines["int4"] == "odd"
+
+
+def test_files_have_sizes_and_hashes_as_far_as_they_are_known() -> None:
+    card = {"files": {"model.pt": "ab" * 32, "model.onnx": "cd" * 32}}
+    told = section(card, "files", file_bytes={"model.onnx": 14_204_211, "more": 9})
+    assert told is not None
+    assert told.lines == [
+        ("model.onnx", "14.2 MB", "cd" * 32),
+        ("model.pt", "-", "ab" * 32),
+        ("more", "9 bytes", "-"),
+    ]
+
+
+def test_a_model_that_is_not_ready_says_why() -> None:
+    told = section({}, "serving", ready=False, precision="bf16")
+    assert told is not None
+    assert told.lines[1:3] == [("precision", "bf16"), ("ready", "no: an engine is being rebuilt")]
+
+
+def test_what_nobody_knows_comes_last_and_is_cut() -> None:
+    description = describe({"licence": "CC0", "notes": ["x" * 300], "training": [1]})
+    sections = sections_of(description.model, description)
+    assert sections[-1].title == "more"
+    assert sections[-1].lines[0] == ("licence", "CC0")
+    assert sections[-1].lines[2] == ("training", "[1]")
+    assert len(sections[-1].lines[1][1]) < 250
+
+
+@given(st.dictionaries(PRINTABLE | KNOWN_FIELDS, JSON | st.dictionaries(KNOWN_FIELDS, JSON), max_size=6))
+def test_no_card_is_too_odd_to_be_shown_on_single_lines(card: dict[str, Any]) -> None:
+    description = describe(card)
+    for shown in sections_of(description.model, description):
+        assert shown.title.isprintable()
+        assert shown.lines
+        for line in shown.lines:
+            assert all(text.isprintable() and len(text) < 400 for text in line)
+
+
+@given(st.dictionaries(st.sampled_from([*FIDELITY]), JSON | st.just(10**400)))
+def test_no_variant_is_too_odd_to_be_shown(variant: dict[str, Any]) -> None:
+    told = section({"variants": {"bf16": FIDELITY | variant}}, "reduced precision")
+    assert told is not None

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from client.errors import UnwritableOutput
+from client.files.images import check_output, save_file, save_image
+from ganserve.grids import grid_columns, image_grid
+
+sizes = st.integers(1, 5)
+
+
+def random_images(rows: int, height: int, width: int, channels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(1, 256, (rows, height, width, channels), dtype=np.uint8)
+
+
+@given(rows=st.integers(2, 40), height=sizes, width=sizes, columns=st.none() | st.integers(1, 50), padding=sizes)
+def test_every_image_lies_in_its_cell_and_the_rest_is_black(
+    rows: int, height: int, width: int, columns: int | None, padding: int
+) -> None:
+    images = random_images(rows, height, width, 3)
+    picture = np.asarray(image_grid(images, columns, padding)).copy()
+    side_by_side = min(rows, columns or math.ceil(math.sqrt(rows)))
+    assert picture.shape == (
+        padding + math.ceil(rows / side_by_side) * (height + padding),
+        padding + side_by_side * (width + padding),
+        3,
+    )
+    for index, image in enumerate(images):
+        top = padding + index // side_by_side * (height + padding)
+        left = padding + index % side_by_side * (width + padding)
+        cell = picture[top : top + height, left : left + width]
+        np.testing.assert_array_equal(cell, image)
+        cell[:] = 0
+    assert not picture.any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 4), (2, 8), (7, 3), (9, 3), (10, 1)])
+def test_the_layout_is_that_of_torchvision(rows: int, columns: int, channels: int) -> None:
+    import torch
+    from torchvision.utils import make_grid
+
+    images = random_images(rows, 4, 5, channels)
+    expected = make_grid(torch.from_numpy(images).permute(0, 3, 1, 2), nrow=columns).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(np.asarray(image_grid(images, columns).convert("RGB")), expected)
+
+
+@given(st.integers(1, 10_000))
+def test_default_columns_make_a_square(rows: int) -> None:
+    assert grid_columns(rows) == math.ceil(math.sqrt(rows))
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_channels_decide_the_mode(channels: int, mode: str, rows: int) -> None:
+    assert image_grid(random_images(rows, 2, 2, channels)).mode == mode
+
+
+@pytest.mark.parametrize(
+    ("images", "columns"),
+    [
+        (np.zeros((0, 2, 2, 1), np.uint8), None),
+        (np.zeros((2, 2, 1), np.uint8), None),
+        (np.zeros((1, 2, 2, 5), np.uint8), None),
+        (np.zeros((1, 2, 2, 3), np.float32), None),
+        (np.zeros((1, 2, 2, 3), np.uint8), 0),
+    ],
+)
+def test_what_is_no_batch_of_pixels_is_refused(
+    images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], columns: int | None
+) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        image_grid(images, columns)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.bmp", "a.tif", "a.PNG"])
+def test_a_saved_image_reads_back_the_same_and_leaves_nothing_else(tmp_path: Path, name: str) -> None:
+    images = random_images(3, 8, 8, 3)
+    path = tmp_path / "new" / "folder" / name
+    save_image(image_grid(images), path)
+    with Image.open(path) as read_back:
+        np.testing.assert_array_equal(np.asarray(read_back), np.asarray(image_grid(images)))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"old")
+    with pytest.raises(UnwritableOutput, match=r"a\.jpg: cannot be written \(.*RGBA"):
+        save_image(Image.new("RGBA", (2, 2)), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "ä" * 125 + ".png", "x.png"])
+def test_names_may_be_as_long_as_the_file_system_takes(tmp_path: Path, name: str) -> None:
+    save_file(b"new", tmp_path / name)
+    save_image(Image.new("L", (2, 2)), tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.gan", r"a\.gan: has no known image extension; use one of \.png, \.jpg"),
+        ("a", "has no known image extension"),
+        (".png", "has no known image extension"),
+        ("folder.png", "is a folder"),
+        ("file/a.png", "file is not a folder"),
+        ("file/deeper/a.png", "is not a folder"),
+        ("x" * 300 + ".png", "File name too long"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_found_beforehand(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UnwritableOutput, match=message):
+        check_output(tmp_path / name)
+    with pytest.raises(UnwritableOutput):
+        save_image(Image.new("L", (2, 2)), tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_checking_an_output_that_can_be_written_writes_nothing(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_write_permission_is_found_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(UnwritableOutput, match="is not yours to write to"):
+        check_output(tmp_path / "a.png")

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.errors import InvalidRequest
+from client.files.picture_files import SUFFIXES, is_among, plan_translation
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+
+
+def planned(*inputs: str, out: str = "out", extension: str = ".png") -> dict[str, str]:
+    plan = plan_translation(inputs, out, extension)
+    assert plan.unreadable == []
+    return {file.source: file.output for file in plan.files}
+
+
+def test_a_folder_keeps_its_folders_and_is_sorted(here: Path) -> None:
+    touch("in/b.jpg", "in/a.png", "in/z/deep/c.webp", "in/d/e.JPEG", "in/notes.txt", "in/.hidden.png", "in/.git/x.png")
+    assert list(planned("in").items()) == [
+        ("in/a.png", "out/a.png"),
+        ("in/b.jpg", "out/b.png"),
+        ("in/d/e.JPEG", "out/d/e.png"),
+        ("in/z/deep/c.webp", "out/z/deep/c.png"),
+    ]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_every_known_suffix_is_found(here: Path, suffix: str) -> None:
+    touch(f"in/a{suffix}", f"in/b{suffix.upper()}")
+    assert list(planned("in", extension=".jpg").values()) == ["out/a.jpg", "out/b.jpg"]
+
+
+def test_files_are_taken_whatever_they_are_called(here: Path) -> None:
+    touch("in/a.v2.jpg", "in/.hidden.png", "in/photo")
+    assert list(planned("in/a.v2.jpg", "in/.hidden.png", "in/photo").values()) == [
+        "out/a.v2.png",
+        "out/.hidden.png",
+        "out/photo.png",
+    ]
+
+
+def test_a_file_that_is_given_twice_is_translated_once(here: Path) -> None:
+    touch("in/a.png")
+    assert planned("in", "in/a.png", "./in/../in", str(here / "in")) == {"in/a.png": "out/a.png"}
+
+
+@pytest.mark.parametrize("inputs", [("in",), ("in/a.jpg", "in/a.png"), ("in/a.png", "other"), ("other/a.gif", "in")])
+def test_two_inputs_never_become_one_file(here: Path, inputs: tuple[str, ...]) -> None:
+    touch("in/a.png", "in/a.jpg", "other/a.gif")
+    with pytest.raises(InvalidRequest, match=r"\S+/a\.\w+ and \S+/a\.\w+ would both become out/a\.png; rename one"):
+        planned(*inputs)
+
+
+@given(
+    names=st.dictionaries(
+        st.sampled_from("abc"), st.sets(st.sampled_from(SUFFIXES), min_size=1, max_size=3), min_size=1
+    )
+)
+def test_outputs_are_distinct_or_refused(names: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("in")
+    paths = [folder / f"{stem}{suffix}" for stem, suffixes in names.items() for suffix in suffixes]
+    for path in paths:
+        path.touch()
+    try:
+        outputs = list(planned(str(folder)).values())
+    except InvalidRequest:
+        assert any(len(suffixes) > 1 for suffixes in names.values())
+    else:
+        assert len(set(outputs)) == len(outputs) == len(paths)
+
+
+def test_names_that_differ_in_case_only_collide_where_the_file_system_says_so(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("in/a.png", "in/A.jpg")
+    assert len(planned("in")) == 2
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    with pytest.raises(InvalidRequest, match="would both become"):
+        planned("in")
+
+
+def test_the_output_folder_is_not_searched(here: Path) -> None:
+    touch("in/a.png", "in/out/a.png", "in/out/deeper/b.png")
+    assert planned("in", out="in/out") == {"in/a.png": "in/out/a.png"}
+
+
+@pytest.mark.parametrize(("inputs", "out"), [(("in",), "in"), (("in/a.png",), "in"), (("in",), "link")])
+def test_an_input_is_never_replaced_by_its_translation(here: Path, inputs: tuple[str, ...], out: str) -> None:
+    touch("in/a.png")
+    (here / "link").symlink_to("in")
+    with pytest.raises(InvalidRequest, match=rf"{out}/a\.png is an input and would be replaced; name another --out"):
+        planned(*inputs, out=out)
+
+
+def test_a_translation_may_lie_beside_its_input(here: Path) -> None:
+    touch("in/a.jpg")
+    assert planned("in", out="in") == {"in/a.jpg": "in/a.png"}
+
+
+def test_no_link_leads_out_of_the_output_folder(here: Path) -> None:
+    touch("in/sub/a.png", "out/b.png", "elsewhere/c.png")
+    (here / "out" / "sub").symlink_to("../elsewhere")
+    with pytest.raises(InvalidRequest, match=r"out/sub/a\.png would lie in \S+/elsewhere, outside of the --out folder"):
+        planned("in")
+
+
+def test_the_output_folder_itself_may_be_a_link(here: Path) -> None:
+    touch("in/sub/a.png", "elsewhere/c.png")
+    (here / "out").symlink_to("elsewhere")
+    assert planned("in") == {"in/sub/a.png": "out/sub/a.png"}
+
+
+def test_links_to_folders_are_not_followed_and_links_to_files_are(here: Path) -> None:
+    touch("in/a.png", "other/b.png")
+    (here / "in" / "loop").symlink_to(".")
+    (here / "in" / "c.png").symlink_to("../other/b.png")
+    assert set(planned("in").values()) == {"out/a.png", "out/c.png"}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere", "nowhere: neither a file nor a folder; check the name"),
+        ("", "neither a file nor a folder"),
+        ("empty", r"empty: no picture in it \(looked for \.png"),
+    ],
+)
+def test_inputs_without_a_picture_are_named(here: Path, path: str, message: str) -> None:
+    touch("empty/notes.txt", "in/a.png")
+    with pytest.raises(InvalidRequest, match=message):
+        planned("in", path)
+
+
+def refuse_to_scan(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = os.scandir
+
+    def refusing(path: str) -> object:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", path)  # root may read everywhere
+        return scan(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+
+
+def test_folders_that_cannot_be_searched_are_noted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.png", "in/secret/b.png")
+    refuse_to_scan("secret", monkeypatch)
+    plan = plan_translation(["in"], "out", ".png")
+    assert [file.source for file in plan.files] == ["in/a.png"]
+    assert plan.unreadable == [("in/secret", "Permission denied")]
+
+
+def test_a_path_is_found_among_the_files_however_it_is_written(here: Path) -> None:
+    touch("in/a.png")
+    files = plan_translation(["in"], "out", ".png").files
+    assert [is_among(path, files) for path in ("out/a.png", "./in/../in/a.png", "a.png", "out/b.png")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_an_original_is_not_replaced_through_a_link_that_leads_to_it(here: Path) -> None:
+    touch("photos/a.png", "sel/b.png")
+    (here / "sel" / "a.png").symlink_to("../photos/a.png")
+    with pytest.raises(
+        InvalidRequest, match=r"photos/a\.png is what the link sel/a\.png leads to and would be replaced"
+    ):
+        planned("sel", out="photos")
+    assert is_among("photos/a.png", plan_translation(["sel"], "out", ".png").files)
+
+
+def test_a_link_that_is_an_input_is_not_replaced_either(here: Path) -> None:
+    touch("photos/x.png")
+    (here / "sel").mkdir()
+    (here / "sel" / "a.png").symlink_to("../photos/x.png")
+    with pytest.raises(InvalidRequest, match=r"sel/a\.png is an input"):
+        planned("sel", out="sel")
+
+
+def test_two_inputs_never_become_one_file_through_a_link_in_the_output_folder(here: Path) -> None:
+    touch("in/left/a.png", "in/right/a.png", "out/left/other.png")
+    (here / "out" / "right").symlink_to("left")
+    with pytest.raises(InvalidRequest, match=r"in/left/a\.png and in/right/a\.png would both become out/right/a\.png"):
+        planned("in")
+
+
+def test_two_links_to_one_file_are_translated_once_where_they_become_one(here: Path) -> None:
+    touch("photos/a.png")
+    (here / "sel").mkdir()
+    (here / "sel" / "a.png").symlink_to("../photos/a.png")
+    assert planned("sel", "photos") == {"sel/a.png": "out/a.png"}
+    (here / "sel" / "b.png").symlink_to("a.png")
+    assert set(planned("sel").values()) == {"out/a.png", "out/b.png"}
+
+
+def test_an_empty_folder_is_named_also_beside_one_that_cannot_be_searched_whole(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch("in/a.png", "in/secret/b.png", "empty/notes.txt")
+    refuse_to_scan("secret", monkeypatch)
+    with pytest.raises(InvalidRequest, match=r"empty: no picture in it"):
+        plan_translation(["in", "empty"], "out", ".png")
+    plan = plan_translation(["in/secret", "in"], "out", ".png")
+    assert [file.source for file in plan.files] == ["in/a.png"]

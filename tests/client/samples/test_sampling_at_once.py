@@ -1,0 +1,136 @@
+"""Several processes that sample to one place, and one that is killed as it begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from client.errors import UnwritableOutput
+from client.samples import output
+from client.samples.output import SampleRows
+from client.samples.record import RECORD_NAME, SampleRecord
+from tests.client.samples.sampling_source import CHUNK_ROWS, OUTPUTS, Source, output_at, sample
+
+
+def record_for(path: Path) -> SampleRecord:
+    return SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=4)
+    with output_at(path) as first:
+        first.resume(record_for(path), CHUNK_ROWS)
+        with pytest.raises(UnwritableOutput, match="another process is writing it"):
+            sample(path, Source())
+        with pytest.raises(UnwritableOutput, match="another process is writing it"):
+            sample(path, Source(), overwrite=True, seed=8)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_of_two_runs_that_both_find_nothing_the_second_is_kept_out(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with output_at(path) as first, output_at(path) as second:
+        assert first.find(overwrite=False) is None
+        assert second.find(overwrite=False) is None
+        first.start(record_for(path))
+        with pytest.raises(UnwritableOutput, match="another process is writing it"):
+            second.start(record_for(path))
+    assert sample(path, Source()).rows_done == 10
+
+
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+def test_a_file_that_was_finished_between_opening_and_locking_it_is_not_written_to(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=4)
+    lock = output._lock
+
+    def finished_meanwhile(file: BinaryIO) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(output, "_lock", lock)
+            sample(path, Source())
+        return lock(file)
+
+    monkeypatch.setattr(output, "_lock", finished_meanwhile)
+    with output_at(path) as late, pytest.raises(UnwritableOutput, match="another process is writing it"):
+        late.start(record_for(path))
+    found = output_at(path).find(overwrite=False)
+    assert found is not None
+    assert found.complete
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_a_run_that_was_killed_at_its_very_beginning_leaves_counts_as_nothing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    begun = path.with_name(path.name + ".partial") if path.suffix else path / RECORD_NAME
+    begun.parent.mkdir(exist_ok=True)
+    begun.touch()
+    assert sample(path, Source()).rows_done == 10
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_another_run_finished_while_the_first_images_were_awaited_is_kept(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+
+    class Slow(Source):
+        def fetch(self, record: SampleRecord, first_row: int) -> Iterator[SampleRows]:
+            sample(path, Source(), seed=8)
+            return super().fetch(record, first_row)
+
+    with pytest.raises(UnwritableOutput, match="another process is writing it"):
+        sample(path, Slow())
+    found = output_at(path).find(overwrite=False)
+    assert found is not None
+    assert (found.complete, found.record.seed) == (True, 8)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_run_goes_on_only_with_what_it_found(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=4)
+    with output_at(path) as late:
+        found = late.find(overwrite=False)
+        assert found is not None
+        sample(path, Source(), overwrite=True, seed=8, stop_after=4)
+        with pytest.raises(UnwritableOutput, match="another process is writing it"):
+            late.resume(found.record, CHUNK_ROWS)
+        late.close()
+        sample(path, Source(), seed=8)
+        if path.suffix:
+            with pytest.raises(UnwritableOutput, match="another process is writing it"):
+                late.resume(found.record, CHUNK_ROWS)
+    assert sample(path, Source(), seed=8).rows_before == 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
+@pytest.mark.parametrize("limit_bytes", [0, 20, 600])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_full_disk_is_told_in_one_line_and_the_next_run_goes_on(tmp_path: Path, name: str, limit_bytes: int) -> None:
+    path = tmp_path / name
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from client.errors import UnwritableOutput
+from tests.client.samples.sampling_source import Source, sample
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    sample(Path(sys.argv[1]), Source(), count=2000)
+except UnwritableOutput as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, path, str(limit_bytes)], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert "cannot be written" in done.stdout or (path.is_dir() and limit_bytes == 600), done.stderr
+    assert done.stderr == ""
+    assert sample(path, Source(), count=2000).rows_done == 2000

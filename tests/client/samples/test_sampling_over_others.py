@@ -1,0 +1,131 @@
+"""Sampling to where something lies already."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.errors import InvalidRequest, ServerUnreachable, UnknownModel, UnwritableOutput
+from tests.client.samples.sampling_source import OUTPUTS, Source, sample, tree, uninterrupted
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_what_is_complete_is_left_as_it_is_and_asks_for_nothing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source())
+    before = tree(path)
+    source = Source(version=9)
+    sampling = sample(path, source)
+    assert (sampling.rows_before, sampling.rows_done, source.asked) == (10, 10, [])
+    assert tree(path) == before
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("stop_after", [4, None])
+@pytest.mark.parametrize(
+    ("fields", "difference"),
+    [
+        ({"seed": 8}, "--seed 7, not 8"),
+        ({"count": 11}, "--n 10, not 11"),
+        ({"version": 4}, "--version 3, not 4"),
+        ({"model": "wgan"}, "--model dcgan, not wgan"),
+    ],
+)
+def test_other_samples_are_refused_and_overwritten_on_request_only(
+    tmp_path: Path, name: str, stop_after: int | None, fields: dict[str, Any], difference: str
+) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=stop_after)
+    before = tree(path)
+    with pytest.raises(
+        InvalidRequest, match=rf"holds other samples \({difference}\); name another place, or give --overwrite"
+    ):
+        sample(path, Source(), **fields)
+    assert tree(path) == before
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("stop_after", [4, None])
+def test_overwriting_leaves_nothing_of_what_was_there(tmp_path: Path, name: str, stop_after: int | None) -> None:
+    path = tmp_path / "parts" / name
+    path.parent.mkdir()
+    sample(path, Source(), stop_after=stop_after, seed=5, count=20)
+    sample(path, Source(), overwrite=True)
+    assert tree(path) == uninterrupted(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_overwriting_run_that_was_stopped_goes_on_with_the_same_flags(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source(), seed=5)
+    sample(path, Source(), overwrite=True, stop_after=4)
+    source = Source()
+    sample(path, source, overwrite=True)
+    assert source.asked == [4]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_nothing_is_overwritten_before_there_is_an_image(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source())
+    before = tree(path)
+    with pytest.raises(ServerUnreachable):
+        sample(path, Source(fails_at=0), overwrite=True, seed=8)
+    assert tree(path) == before
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_seed_and_a_version_that_were_not_named_are_those_of_the_beginning(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    first = sample(path, Source(), stop_after=4, seed=None)
+    source = Source()
+    second = sample(path, source, seed=None)
+    assert (first.rows_done, source.asked, second.rows_done) == (4, [4], 10)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_version_that_is_served_no_more_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=4)
+    with pytest.raises(UnknownModel, match=r"out.* is begun with version 3: serve that again, or name another place"):
+        sample(path, Source(version=4))
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_model_whose_images_have_another_size_now_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    sample(path, Source(), stop_after=4)
+    with pytest.raises(InvalidRequest, match="another size"):
+        sample(path, Source(height=5))
+
+
+def test_a_folder_with_other_files_is_never_written_to(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "00000.png").write_bytes(b"holiday")
+    for overwrite in (False, True):
+        with pytest.raises(UnwritableOutput, match=r"holds '00000\.png' and no sample\.json; name an empty or a new"):
+            sample(tmp_path / "out", Source(), overwrite=overwrite)
+    assert (tmp_path / "out" / "00000.png").read_bytes() == b"holiday"
+
+
+def test_overwriting_a_folder_keeps_files_that_are_not_its_own(tmp_path: Path) -> None:
+    sample(tmp_path / "out", Source())
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    sample(tmp_path / "out", Source(), overwrite=True, seed=8, count=2)
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["00000.png", "00001.png", "notes.txt", "sample.json"]
+
+
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+@pytest.mark.parametrize("content", [b"", b"my thesis", b"PK\x03\x04" + bytes(60)])
+def test_a_file_of_somebody_elses_is_overwritten_on_request_only(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnwritableOutput, match="no samples of this command's"):
+        sample(path, Source())
+    assert path.read_bytes() == content
+    sample(path, Source(), overwrite=True)
+    assert zipfile.is_zipfile(path)

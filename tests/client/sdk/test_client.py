@@ -1,0 +1,283 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import grpc
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from client import (
+    AccessDenied,
+    DeadlineExceeded,
+    GanClient,
+    GanClientError,
+    InvalidRequest,
+    ServerBusy,
+    ServerFault,
+    ServerUnreachable,
+    UnknownModel,
+    UnsupportedByServer,
+)
+from client.sdk.chunking import MAX_CHUNK_BYTES, max_chunk_rows
+from client.sdk.model_info import models_from
+from ganserve.latents import latents_from_seed
+from ganserve.v1 import generator_pb2 as pb
+from tests.client.fake_server import FakeServer, model, pixels_of
+
+Code = grpc.StatusCode
+
+
+def rows_of(request: pb.GenerateRequest) -> int:
+    return request.seeded.count if request.WhichOneof("input") == "seeded" else request.latents.shape[0]
+
+
+def test_a_seed_gives_the_pixels_of_its_latents(server: FakeServer, client: GanClient) -> None:
+    images = client.generate("dcgan", seed=5, count=4)
+    assert images.dtype == np.uint8
+    np.testing.assert_array_equal(images, pixels_of(latents_from_seed(5, 4, 6), 4, 3, 1))
+    assert server.requests == [
+        pb.GenerateRequest(model="dcgan", seeded=pb.SeededLatents(seed=5, count=4), format=pb.IMAGE_FORMAT_PIXELS)
+    ]
+    images[:] = 0  # the array is its caller's to change
+
+
+@pytest.mark.parametrize("max_request_rows", [0, 1024, 100, 1])
+def test_a_large_count_is_split_and_gives_the_same_pixels(
+    server: FakeServer, client: GanClient, max_request_rows: int
+) -> None:
+    server.models = [model(max_request_rows=max_request_rows)]
+    count = 5 if max_request_rows == 1 else 600
+    images = client.generate("dcgan", seed=9, count=count)
+    np.testing.assert_array_equal(images, pixels_of(latents_from_seed(9, count, 6), 4, 3, 1))
+    limit = min(max_request_rows or 256, 256)
+    sizes = [rows_of(request) for request in server.requests]
+    assert sizes[:-1] == [limit] * (len(sizes) - 1)
+    assert sum(sizes) == count
+    assert sizes[-1] <= limit
+
+
+def test_latents_are_sent_in_chunks_and_keep_their_order(server: FakeServer, client: GanClient) -> None:
+    latents = np.random.default_rng(0).standard_normal((300, 6))
+    images = client.generate("dcgan", latents=latents)
+    np.testing.assert_array_equal(images, pixels_of(latents.astype(np.float32), 4, 3, 1))
+    assert [rows_of(request) for request in server.requests] == [256, 44]
+
+
+def test_float32_images_are_channels_first(client: GanClient) -> None:
+    images = client.generate("dcgan", seed=1, count=2, format="float32")
+    pixels = pixels_of(latents_from_seed(1, 2, 6), 4, 3, 1)
+    assert images.dtype == np.float32
+    np.testing.assert_array_equal(images, pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
+
+
+def test_png_files_are_those_of_the_rows(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(max_request_rows=2)]
+    files = client.generate_encoded("dcgan", seed=1, count=3)
+    expected = pixels_of(latents_from_seed(1, 3, 6), 4, 3, 1)
+    decoded = [np.asarray(Image.open(io.BytesIO(file))) for file in files]
+    np.testing.assert_array_equal(np.stack(decoded), expected[..., 0])
+
+
+def test_answers_larger_than_grpcs_default_limit_arrive(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(height=256, width=256, channels=3)]
+    assert client.generate("dcgan", seed=0, count=30).nbytes > 4 << 20
+
+
+def test_without_a_seed_calls_give_different_images(client: GanClient) -> None:
+    assert client.generate("dcgan").shape == (1, 4, 3, 1)
+    first, second = client.generate("dcgan", count=50), client.generate("dcgan", count=50)
+    assert (first != second).any()
+
+
+@given(
+    max_request_rows=st.integers(0, 2000),
+    side=st.integers(1, 2048),
+    channels=st.integers(1, 4),
+    image_format=st.sampled_from(["pixels", "float32", "png", "jpeg"]),
+)
+def test_chunks_respect_every_bound(max_request_rows: int, side: int, channels: int, image_format: str) -> None:
+    message = model(height=side, width=side, channels=channels, max_request_rows=max_request_rows)
+    [info] = models_from(pb.ListModelsResponse(models=[message]))
+    rows = max_chunk_rows(info, image_format)
+    assert 1 <= rows <= min(256, max_request_rows or 256)
+    image_bytes = side * side * channels * (4 if image_format == "float32" else 1)
+    assert rows * image_bytes <= MAX_CHUNK_BYTES or rows == 1
+
+
+def test_all_chunks_come_from_one_version_even_if_a_newer_one_appears(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(version=2), model(version=3)]
+
+    def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        response = server.images_for(request)
+        server.models.append(model(version=4))
+        return response
+
+    server.answer = answer
+    chunks = list(client.generate_chunks("dcgan", seed=0, count=300))
+    assert [chunk.version for chunk in chunks] == [3, 3]
+    assert [request.version for request in server.requests] == [0, 3]
+
+
+def test_an_older_version_can_be_asked_for(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(version=2, max_request_rows=10), model(version=3)]
+    chunks = list(client.generate_chunks("dcgan", seed=0, count=20, version=2))
+    assert [chunk.version for chunk in chunks] == [2, 2]
+
+
+def test_models_are_looked_up_once_and_again_after_an_error(server: FakeServer, client: GanClient) -> None:
+    client.generate("dcgan", count=2)
+    client.generate("dcgan", count=2)
+    assert server.list_calls == 1
+    server.failures.append((Code.INVALID_ARGUMENT, "count: at most 100"))
+    with pytest.raises(InvalidRequest):
+        client.generate("dcgan", count=200)
+    server.models = [model(max_request_rows=100)]  # started again with another limit
+    assert len(client.generate("dcgan", count=200)) == 200
+    assert server.list_calls == 2
+
+
+def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(), model("wgan-gp", 1, kind="wgan-gp", device="cuda:0", channels=3)]
+    first, second = client.models()
+    assert (first.name, first.version, first.latent_dim, first.max_request_rows) == ("dcgan", 3, 6, 1024)
+    assert (second.name, second.kind, second.device, second.channels) == ("wgan-gp", "wgan-gp", "cuda:0", 3)
+
+
+def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(latent_distribution="uniform", max_request_rows=4)]
+    assert len(client.generate("dcgan", seed=0, count=4)) == 4
+    with pytest.raises(InvalidRequest, match=r"count: at most 4 for 'dcgan'.*'uniform'"):
+        client.generate("dcgan", seed=0, count=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (Code.NOT_FOUND, UnknownModel),
+        (Code.INVALID_ARGUMENT, InvalidRequest),
+        (Code.OUT_OF_RANGE, InvalidRequest),
+        (Code.RESOURCE_EXHAUSTED, ServerBusy),
+        (Code.DEADLINE_EXCEEDED, DeadlineExceeded),
+        (Code.INTERNAL, ServerFault),
+        (Code.UNKNOWN, ServerFault),
+        (Code.UNIMPLEMENTED, UnsupportedByServer),
+        (Code.CANCELLED, ServerFault),
+        (Code.PERMISSION_DENIED, AccessDenied),
+        (Code.UNAUTHENTICATED, AccessDenied),
+    ],
+)
+def test_every_status_becomes_one_error_with_the_servers_text(
+    server: FakeServer, client: GanClient, status: grpc.StatusCode, kind: type[GanClientError]
+) -> None:
+    server.failures.append((status, "the server's\n own \x1b[31mtext"))
+    with pytest.raises(kind) as raised:
+        client.generate("dcgan")
+    assert type(raised.value) is kind
+    assert "the server's own ?[31mtext" in str(raised.value)
+    assert len(server.requests) == 1
+
+
+def test_unavailable_servers_are_tried_again(server: FakeServer, client: GanClient) -> None:
+    server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
+    assert len(client.generate("dcgan", seed=0, count=2)) == 2
+    assert len(server.requests) == 3
+
+
+def test_requests_larger_than_grpcs_retry_buffer_are_tried_again(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(latent_dim=2000)]
+    server.failures.append((Code.UNAVAILABLE, "starting"))
+    latents = np.ones((256, 2000), np.float32)
+    assert latents.nbytes > 256 << 10
+    assert len(client.generate("dcgan", latents=latents)) == 256
+    assert len(server.requests) == 2
+
+
+def test_retries_end(server: FakeServer, client: GanClient) -> None:
+    server.failures.extend([(Code.UNAVAILABLE, "draining")] * 50)
+    with pytest.raises(ServerUnreachable, match=rf"no server is ready at {server.address} \(draining\); start one"):
+        client.generate("dcgan")
+    assert len(server.requests) == 5
+
+
+def test_no_server_is_an_error_that_names_the_address() -> None:
+    with FakeServer().serve() as stopped:
+        address = stopped.address
+    with GanClient(address) as client, pytest.raises(ServerUnreachable, match=address):
+        client.models()
+
+
+def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None:
+    server.released.clear()
+    with (
+        GanClient(server.address, timeout_s=0.2) as client,
+        pytest.raises(DeadlineExceeded, match=r"within 0\.2 s.*allow more time"),
+    ):
+        client.generate("dcgan")
+
+
+def test_an_unknown_models_error_names_the_served_ones(client: GanClient) -> None:
+    with pytest.raises(UnknownModel, match="no model 'nope' is served; served are: a2b, dcgan"):
+        client.generate("nope", count=2000)
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\udcff", None, 3])
+def test_a_model_must_be_a_name(client: GanClient, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="model: must be a name"):
+        client.generate(name)
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**63, 1.5, "1"])
+def test_a_version_must_be_a_positive_number(client: GanClient, version: int) -> None:
+    with pytest.raises(InvalidRequest, match="version: must be a whole number"):
+        client.generate("dcgan", version=version)
+
+
+def test_a_format_must_be_known(client: GanClient) -> None:
+    with pytest.raises(InvalidRequest, match="format: must be 'pixels' or 'float32', not 'gif'"):
+        client.generate("dcgan", format="gif")  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e9])
+def test_a_timeout_must_be_a_sensible_time(timeout_s: float) -> None:
+    with pytest.raises(InvalidRequest, match="timeout_s: must be more than 0"):
+        GanClient(timeout_s=timeout_s)
+
+
+def test_a_closed_client_says_so(server: FakeServer) -> None:
+    with GanClient(server.address) as client:
+        client.models()
+    with pytest.raises(InvalidRequest, match="closed"):
+        client.models()
+
+
+def test_importing_the_client_loads_no_runtime_and_no_other_stage() -> None:
+    program = (
+        "import sys, client, client.__main__;"
+        "print([name for name in sys.modules if name.split('.')[0] in"
+        " {'torch', 'torchvision', 'onnx', 'onnxruntime', 'server', 'trainer', 'exporter', 'msgspec'}])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_sdk_loads_no_command_line() -> None:
+    program = "import sys, client; print({'click', 'rich', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "set()"
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    import client as package
+
+    for name in package.__all__:
+        assert getattr(package, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'client' has no attribute 'GanClint'"):
+        package.GanClint  # type: ignore[attr-defined]  # noqa: B018  (wrong on purpose)
+    namespace: dict[str, object] = {}
+    exec("from client import *", namespace)
+    assert set(package.__all__) <= set(namespace)

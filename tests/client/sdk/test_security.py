@@ -1,0 +1,159 @@
+"""TLS and tokens, against servers of this process with certificates made for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from client import AccessDenied, AsyncGanClient, GanClient, InvalidRequest, ServerUnreachable, TlsOptions
+from client.sdk.addresses import target_of
+from client.sdk.security import checked_token
+from tests.client.fake_server import FakeServer
+from tests.client.sdk.certificates import NAME, Certificates, certificates
+
+__all__ = ["certificates"]  # a fixture
+
+
+@pytest.fixture
+def secure(certificates: Certificates) -> Iterator[FakeServer]:
+    with FakeServer().serve(credentials=certificates.for_server()) as running:
+        yield running
+
+
+def models(server: FakeServer, tls: TlsOptions | None, address: str = "") -> int:
+    with GanClient(address or server.address, timeout_s=5, tls=tls) as client:
+        return len(client.models())
+
+
+def test_a_server_of_a_trusted_authority_is_reached(secure: FakeServer, certificates: Certificates) -> None:
+    assert models(secure, TlsOptions(certificates.roots)) == 2
+    assert models(secure, TlsOptions(certificates.roots, server_name=NAME)) == 2
+
+
+def test_comments_between_certificates_may_be_in_any_language(
+    secure: FakeServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    (tmp_path / "roots.pem").write_bytes("# Főtanúsítvány\n".encode() + certificates.roots.read_bytes())
+    assert models(secure, TlsOptions(tmp_path / "roots.pem")) == 2
+
+
+async def test_event_loops_reach_it_too(secure: FakeServer, certificates: Certificates) -> None:
+    async with AsyncGanClient(secure.address, tls=TlsOptions(certificates.roots), token="abc") as client:
+        assert len(await client.models()) == 2
+    assert secure.authorizations == ["Bearer abc"]
+
+
+def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
+    secure: FakeServer, certificates: Certificates
+) -> None:
+    both = f"{secure.address},127.0.0.1:1"
+    assert models(secure, TlsOptions(certificates.roots, server_name=NAME), both) == 2
+    with pytest.raises(InvalidRequest, match="server_name: give the name in the servers' certificates"):
+        models(secure, TlsOptions(certificates.roots), both)
+
+
+def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
+    secure: FakeServer, server: FakeServer, certificates: Certificates
+) -> None:
+    with pytest.raises(ServerUnreachable, match=r"no trusted authority: name its own with --tls-roots, TlsOptions"):
+        models(secure, TlsOptions(certificates.other_roots))
+    with pytest.raises(ServerUnreachable, match=r"for another name: give that with --tls-server-name"):
+        models(secure, TlsOptions(certificates.roots, server_name="other.example.org"))
+    with pytest.raises(ServerUnreachable, match=r"it speaks no TLS: turn TLS off"):
+        models(server, TlsOptions(certificates.roots))
+    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or want TLS"):
+        models(secure, None)
+
+
+def test_a_server_may_ask_for_the_clients_certificate(certificates: Certificates) -> None:
+    server = FakeServer()
+    with server.serve(credentials=certificates.for_server(asks_for_client=True)):
+        known = TlsOptions(certificates.roots, certificates.client_key, certificates.client_certificate)
+        assert models(server, known) == 2
+        with pytest.raises(ServerUnreachable):
+            models(server, TlsOptions(certificates.roots))
+
+
+def test_files_that_cannot_be_used_are_refused_before_any_connection(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    (tmp_path / "text.pem").write_text("hello\n")
+    (tmp_path / "bad.pem").write_text("-----BEGIN CERTIFICATE-----\nhello\n-----END CERTIFICATE-----\n")
+    (tmp_path / "huge.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\n" + bytes(5 << 20))
+    key, chain = certificates.client_key, certificates.client_certificate
+    cases = [
+        (TlsOptions(tmp_path / "none.pem"), r"root_certificates: .*none\.pem cannot be read \(No such file"),
+        (TlsOptions(tmp_path), r"root_certificates: .* cannot be read \(Is a directory\)"),
+        (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is no PEM file"),
+        (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is no PEM file"),
+        (TlsOptions(tmp_path / "bad.pem"), r"root_certificates: .*bad\.pem holds no certificate that can be used"),
+        (TlsOptions(key), r"root_certificates: .*user\.key holds no certificate"),
+        (TlsOptions(client_key=key), "client_key: goes with client_certificate; give both, or none"),
+        (TlsOptions(client_certificate=chain), "client_key: goes with client_certificate"),
+        (TlsOptions(client_key=tmp_path / "none.key", client_certificate=chain), r"client_key: .*cannot be read"),
+        (TlsOptions(client_key=certificates.server_key, client_certificate=chain), "do not belong together"),
+        (TlsOptions(client_key=chain, client_certificate=key), "do not belong together"),
+        (TlsOptions(server_name=""), "server_name: must be a host name"),
+        (TlsOptions(server_name="a b"), "server_name: must be a host name"),
+    ]
+    for options, message in cases:
+        with pytest.raises(InvalidRequest, match=message):
+            GanClient(tls=options)
+
+
+def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(certificates: Certificates, tmp_path: Path) -> None:
+    serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization", reason="trustme brings it")
+    key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(InvalidRequest, match="or the key is encrypted"):
+        GanClient(tls=TlsOptions(client_key=encrypted, client_certificate=certificates.client_certificate))
+
+
+def test_a_token_is_sent_with_each_request(server: FakeServer, secure: FakeServer, certificates: Certificates) -> None:
+    with GanClient(server.address, token="a.b-c") as client:
+        client.generate("dcgan")
+    assert server.authorizations == ["Bearer a.b-c"] * 2
+    with GanClient(secure.address, tls=TlsOptions(certificates.roots), token="d", channels=2) as client:
+        client.generate("dcgan", seed=0, count=600)
+    assert set(secure.authorizations) == {"Bearer d"}
+    with GanClient(server.address) as client:
+        client.models()
+    assert server.authorizations[-1] is None
+
+
+def test_a_server_that_refuses_the_token_is_an_error_of_its_own(server: FakeServer) -> None:
+    server.failures.append((grpc.StatusCode.UNAUTHENTICATED, "who are you?"))
+    with (
+        GanClient(server.address, token="a") as client,
+        pytest.raises(AccessDenied, match=r"denies access \(who are you\?\); give a token that it accepts"),
+    ):
+        client.generate("dcgan")
+
+
+@pytest.mark.parametrize("address", ["gan:1", "10.0.0.1:1", "127.0.0.1:1,10.0.0.1:1", "dns:///gan:1"])
+def test_a_token_never_leaves_this_machine_without_tls(address: str, certificates: Certificates) -> None:
+    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, for everyone on the way could re"):
+        GanClient(address, token="secret")
+    GanClient(address, token="secret", tls=TlsOptions(certificates.roots, server_name=NAME)).close()
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\n", "\u00e9", "a\x00", "a" * 8193])
+def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"token: must be 1 \.\. 8192 printable") as raised:
+        checked_token(token, target_of("localhost:1"), is_encrypted=True)
+    assert not token.strip() or token not in str(raised.value)
+
+
+def test_a_token_is_not_shown_by_what_holds_it() -> None:
+    with GanClient("localhost:1", token="secret") as client:
+        assert "secret" not in repr(client._connection.endpoint)  # what a debugger would show

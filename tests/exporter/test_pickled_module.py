@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import nn
+
+from exporter.__main__ import main
+from exporter.errors import InputError
+from exporter.pickled_module import from_pickle
+from exporter.source import Source
+from ganserve import bundle
+from ganserve.bundle import LatentInput
+from tests.exporter.conftest import IMAGE_INPUT
+from tests.exporter.generators import LATENT_DIM, FlatGenerator, ResNetTranslator, TutorialGenerator, randomise
+
+LATENTS = LatentInput(latent_dim=LATENT_DIM)
+
+
+class Attack:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def load(path: Path, **options: Any) -> Source:
+    return from_pickle(path, LATENTS, (-1.0, 1.0), **({"warn": lambda line: None} | options))
+
+
+def run_cli(path: Path, *flags: str) -> Result:
+    models = str(path.parent / "models")
+    return CliRunner().invoke(main, ["--pickle", str(path), "--name", "mine", "--models", models, *flags])
+
+
+@pytest.fixture
+def generator(tmp_path: Path) -> Path:
+    path = tmp_path / "generator.pkl"
+    torch.save(randomise(TutorialGenerator()), path)
+    return path
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_code_in_a_file_does_not_run_without_the_flag(tmp_path: Path, save: Any) -> None:
+    path, touched = tmp_path / "generator.pkl", tmp_path / "touched"
+    save(Attack(touched), path)
+    result = run_cli(path, "--latent-dim", "6")
+    assert result.exit_code == 2
+    (line,) = (line for line in result.stderr.splitlines() if line)
+    assert "runs whatever code is in it" in line
+    assert "add --allow-pickle" in line
+    assert not touched.exists()
+    assert run_cli(path, "--latent-dim", "6", "--allow-pickle").exit_code == 2  # the flag means what it says
+    assert touched.exists()
+
+
+def test_the_refusal_comes_before_any_other_flag_is_asked_for(generator: Path) -> None:
+    assert "add --allow-pickle" in CliRunner().invoke(main, ["--pickle", str(generator)]).stderr
+
+
+def test_with_the_flag_the_module_is_exported_after_a_warning(generator: Path) -> None:
+    result = run_cli(generator, "--latent-dim", str(LATENT_DIM), "--allow-pickle")
+    assert result.exit_code == 0, result.output
+    assert f"warning: reading {generator} runs the code that is in it" in result.stderr.splitlines()
+    card = bundle.read_card(Path(result.stdout.splitlines()[-1]))
+    assert (card.kind, card.architecture) == ("", "tests.exporter.generators:TutorialGenerator")
+
+
+def test_the_warning_comes_before_the_file_is_opened(tmp_path: Path) -> None:
+    path, touched = tmp_path / "generator.pkl", tmp_path / "touched"
+    torch.save(Attack(touched), path)
+    seen: list[bool] = []
+    with pytest.raises(InputError):
+        load(path, warn=lambda line: seen.append(touched.exists()))
+    assert seen == [False]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_network_is_the_one_that_was_saved(wrapped: bool, tmp_path: Path) -> None:
+    path = tmp_path / "generator.pkl"
+    original = randomise(FlatGenerator())
+    torch.save(nn.DataParallel(original.train()) if wrapped else original.train(), path)
+    source = load(path)
+    latents = torch.randn(3, LATENT_DIM)
+    with torch.no_grad():
+        assert torch.equal(source.network(latents), original.eval()(latents))
+    assert not source.network.training
+    assert source.architecture == "tests.exporter.generators:FlatGenerator"
+
+
+def test_a_translator_is_taken_too(tmp_path: Path) -> None:
+    path = tmp_path / "translator.pkl"
+    torch.save(ResNetTranslator(), path)
+    source = from_pickle(path, IMAGE_INPUT, (-1.0, 1.0), lambda line: None)
+    assert source.input == IMAGE_INPUT
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "holds a list, not a torch.nn.Module"),
+        ({"main.0.weight": torch.zeros(1)}, "holds weights; give it with --weights"),
+        (nn.Linear(LATENT_DIM, 4), "does not turn latents into images"),
+    ],
+)
+def test_what_is_no_generator_is_refused_in_one_line(value: object, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.pkl"
+    torch.save(value, path)
+    with pytest.raises(InputError, match=message) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"junk" * 99, pickle.dumps([1])])
+def test_junk_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "junk.pkl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"^--pickle .*: cannot be read \(.*is it what torch\.save") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--pickle .*none\.pkl: no such file$"):
+        load(tmp_path / "none.pkl")
+
+
+@pytest.mark.parametrize("where", ["gone_nets", "__main__"])
+def test_a_class_that_cannot_be_imported_is_named(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(FlatGenerator):
+        pass
+
+    path = tmp_path / "generator.pkl"
+    module = type(sys)(where)
+    Gone.__module__, Gone.__qualname__ = where, "Gone"
+    module.Gone = Gone  # type: ignore[attr-defined]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, where, module)
+        torch.save(Gone(), path)
+    with pytest.raises(InputError, match=r"its class cannot be imported \(.*(Gone|gone_nets).*\); run from") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, read_card
+from ganserve.latents import latents_from_seed
+from server.config import BACKENDS, Backend, ServerConfig
+from server.engines.base import Engine, cuda_devices
+from server.engines.loading import load_cuda_lanes, load_engine, load_lanes, load_large_seats, measure_limits
+from server.errors import StartupError
+from server.scheduling.instances import Seat
+from server.scheduling.queue import Outputs
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
+
+IMAGES = frozenset({OUTPUT_IMAGES})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish_tiny_bundle(tmp_path, torchscript=True)
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cuda_that_was_asked_for_and_does_not_work_is_an_error(folder: Path, backend: Backend) -> None:
+    with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
+        load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_auto_takes_the_cpu_where_there_is_no_cuda(
+    folder: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    assert load_lanes(folder, read_card(folder), ServerConfig(backend=backend)).device == "cpu"
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_cuda_computes_what_the_cpu_does(folder: Path, backend: Backend) -> None:
+    loaded = load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+    assert loaded.device.startswith("cuda:0")
+    latents = latents_from_seed(5, 7, 4)
+    for seat in loaded.lanes.seats:
+        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=5e-3)  # TF32
+    loaded.lanes.close()
+
+
+def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    devices = iter([1, 0])  # gone again
+    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: next(devices))
+    with caplog.at_level(logging.WARNING):
+        assert load_lanes(folder, read_card(folder), ServerConfig()).device == "cpu"
+    assert "but the CPU does the work" in caplog.text
+
+
+@pytest.mark.parametrize(("device", "cores"), [("cpu", 3), ("cuda:0", 1)])
+def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_cores(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, cores: int
+) -> None:
+    def load(folder: Path, card: Card, *_: Any, **__: Any) -> Engine:
+        engine: Any = load_engine(folder, card, "onnx", "cpu", threads=3)
+        engine.device = device
+        return cast("Engine", engine)
+
+    monkeypatch.setattr("server.engines.loading.load_engine", load)
+    (seat,) = load_lanes(folder, read_card(folder), ServerConfig(backend="torchscript")).lanes.seats
+    assert (seat.lane, seat.cores) == (device, cores)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "out of memory")]
+)
+@pytest.mark.parametrize("load", [load_lanes, load_large_seats])
+def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, load: Any, error: Exception, reason: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Engine:
+        raise error
+
+    monkeypatch.setattr("server.engines.loading.load_engine", fail)
+    with pytest.raises(BundleError, match=rf"^loading it failed \({reason}\); see that there is memory for it, or"):
+        load(folder, read_card(folder), ServerConfig(device="cpu"))
+
+
+def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    class Scarce:
+        device, sizes = "cuda:0", (1,)
+
+        def __init__(self, *_: Any, device_index: int, **__: Any) -> None:
+            if device_index:
+                raise RuntimeError("[ONNXRuntimeError] : CUDA out of memory\nat layer 1")
+            made.append("made")
+
+        def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs:
+            return load_engine(folder, read_card(folder), "onnx", "cpu").run(inputs, outputs)
+
+        def padded_rows(self, rows: int) -> int:
+            return rows
+
+        def close(self) -> None:
+            made.append("closed")
+
+    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
+    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
+    monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Scarce)
+    with pytest.raises(BundleError, match=r"^loading it failed \(\[ONNXRuntimeError\] : CUDA out of memory\); see"):
+        load_cuda_lanes(folder, read_card(folder), ServerConfig(), 64)
+    with pytest.raises(BundleError, match="CUDA out of memory"):
+        load_lanes(folder, read_card(folder), ServerConfig())
+    assert made == ["made", "closed"] * 2
+
+
+def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
+    with pytest.raises(StartupError, match="--precision fp16: it is for CUDA"):
+        load_lanes(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
+
+
+@pytest.mark.parametrize("engines", [None, 1, 2, 3])
+def test_every_seat_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
+    loaded = load_lanes(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
+    latents = latents_from_seed(5, 7, 4)
+    for seat in loaded.lanes.seats:
+        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=1e-5)
+        assert seat.probe is not None
+        seat.probe()
+    assert loaded.lanes.concurrency == (engines or loaded.lanes.concurrency)
+
+
+class Cost:
+    """Runs that take a known time a batch and a row, on a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("server.engines.loading.time.perf_counter", lambda: self.now)
+
+    def seat(self, lane: str, batch_s: float, row_s: float, max_rows: int = 64) -> Seat:
+        def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs:
+            self.now += batch_s + row_s * len(inputs)
+            return {OUTPUT_PIXELS: inputs}
+
+        return Seat(lane, run, max_rows=max_rows)
+
+
+@pytest.fixture
+def card(folder: Path) -> Card:
+    return read_card(folder)
+
+
+def test_a_tiny_model_is_computed_on_the_event_loop_and_never_shared_out(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 10e-6, 2.7e-6), cost.seat("wide", 20e-6, 3e-6), card, seats=2)
+    assert limits.inline_rows == 64
+    assert limits.min_share_rows > 64
+    assert limits.wide_rows == 0
+
+
+def test_a_large_model_is_shared_out_row_by_row_and_a_lone_row_gets_all_cores(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0.1e-3, 1.3e-3), cost.seat("wide", 0.1e-3, 0.7e-3), card, seats=2)
+    assert (limits.inline_rows, limits.min_share_rows, limits.wide_rows) == (0, 1, 1)
+
+
+def test_a_wide_seat_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0, 1e-3), cost.seat("wide", 0, 0.95e-3), card, seats=2)
+    assert limits.wide_rows == 0
+
+
+def test_a_middling_model_is_computed_inline_only_as_long_as_that_is_quick(
+    monkeypatch: pytest.MonkeyPatch, card: Card
+) -> None:
+    cost = Cost(monkeypatch)
+    limits = measure_limits(cost.seat("narrow", 0, 50e-6), None, card, seats=2)
+    assert limits.inline_rows in (3, 4)
+    assert limits.min_share_rows in (10, 11)

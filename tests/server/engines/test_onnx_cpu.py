@@ -1,0 +1,266 @@
+"""The session for images alone: when it is built, what it computes, and what happens where it cannot be."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from ganserve.bundle import ONNX_FILE, Card, example_rows, read_card
+from server.engines import onnx_cpu as onnx_engine
+from server.engines.base import warm_up
+from server.engines.onnx_cpu import OnnxEngine
+from server.engines.onnx_cut import cut_to
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
+
+IMAGES, PIXELS, BOTH = frozenset({"images"}), frozenset({"pixels"}), frozenset({"images", "pixels"})
+WHOLE, CUT = ["images", "pixels"], ["images"]
+
+
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # untyped
+    """Remembers those that were made, and what each was asked for, by its number of rows."""
+
+    made: list[Session]
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.runs: list[tuple[int, list[str]]] = []
+        self.computes = [output.name for output in self.get_outputs()]
+        self.made.append(self)
+
+    def run(self, names: list[str], feed: dict[str, NDArray[Any]]) -> Any:
+        self.runs.append((len(next(iter(feed.values()))), names))
+        return super().run(names, feed)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    """The sessions that engines make."""
+    monkeypatch.setattr(Session, "made", [], raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    return Session.made
+
+
+def load(folder: Path, **changes: Any) -> tuple[OnnxEngine, Card]:
+    card = msgspec.structs.replace(read_card(folder), **changes)
+    return OnnxEngine(folder / ONNX_FILE, card, 1), card
+
+
+def cuts(engine: OnnxEngine, card: Card) -> bool:
+    """Asks for images alone, and says whether a session of their own computes them in the end."""
+    engine.run(example_rows(card.input, 0, 2), IMAGES)
+    return engine.images_only.result(timeout=30)
+
+
+@pytest.mark.parametrize("publish", [publish_tiny_bundle, publish_tiny_translator])
+def test_images_alone_are_computed_without_pixels_from_the_second_time_on(
+    tmp_path: Path, made: list[Session], publish: Callable[[Path], Path]
+) -> None:
+    engine, card = load(publish(tmp_path))
+    batch = example_rows(card.input, 3, 5)
+    expected = engine.run(batch, BOTH)["images"]
+    assert cuts(engine, card)
+    whole, cut = made
+    assert (whole.computes, cut.computes) == (WHOLE, CUT)
+    whole.runs.clear()
+    result = engine.run(batch, IMAGES)
+    assert list(result) == CUT
+    np.testing.assert_array_equal(result["images"], expected)
+    assert cut.runs == [(1, CUT), (5, CUT)]  # warmed before it was used
+    assert whole.runs == []
+
+
+def test_a_server_whose_callers_want_pixels_has_no_second_session(tmp_path: Path, made: list[Session]) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    warm_up(engine, card, 8)
+    assert set(engine.run(example_rows(card.input, 0, 2), PIXELS)) == PIXELS
+    assert not engine.images_only.running()
+    assert not engine.images_only.done()
+    assert len(made) == 1
+
+
+def test_pixels_come_from_the_whole_graph_also_beside_a_session_for_images(tmp_path: Path, made: list[Session]) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    batch = example_rows(card.input, 3, 5)
+    expected = engine.run(batch, BOTH)
+    assert cuts(engine, card)
+    for wanted in (PIXELS, BOTH):
+        result = engine.run(batch, wanted)
+        assert result.keys() == wanted
+        for name in wanted:
+            np.testing.assert_array_equal(result[name], expected[name])
+    assert [rows for rows, _ in made[1].runs] == [1]
+
+
+@pytest.fixture
+def held_cut(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is cut before it is set."""
+    event = threading.Event()
+
+    def cut_later(model: bytes, outputs: frozenset[str]) -> bytes:
+        assert event.wait(timeout=30)
+        return cut_to(model, outputs)
+
+    monkeypatch.setattr(onnx_engine, "cut_to", cut_later)
+    return event
+
+
+def test_the_whole_graph_answers_until_the_session_is_there_which_is_built_once(
+    tmp_path: Path, made: list[Session], held_cut: threading.Event
+) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    batches = [example_rows(card.input, seed, 1 + seed) for seed in range(8)]
+    expected = [engine.run(batch, BOTH)["images"] for batch in batches]
+    barrier = threading.Barrier(4)
+
+    def run_all(_: int) -> list[NDArray[Any]]:
+        barrier.wait(timeout=30)
+        return [engine.run(batch, IMAGES)["images"] for batch in batches]
+
+    def check_all(pool: ThreadPoolExecutor) -> None:
+        for results in pool.map(run_all, range(4)):
+            for result, wanted in zip(results, expected, strict=True):
+                np.testing.assert_array_equal(result, wanted)
+
+    with ThreadPoolExecutor(4) as pool:
+        check_all(pool)
+        assert engine.images_only.running()
+        held_cut.set()
+        check_all(pool)
+        assert engine.images_only.result(timeout=30)
+        check_all(pool)
+    assert [session.computes for session in made] == [WHOLE, CUT]
+
+
+def test_an_engine_that_is_dropped_meanwhile_does_no_harm(tmp_path: Path, held_cut: threading.Event) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    engine.run(example_rows(card.input, 0, 2), IMAGES)
+    images_only = engine.images_only
+    del engine
+    held_cut.set()
+    assert images_only.result(timeout=30)
+
+
+def test_the_bytes_of_the_cut_graph_are_not_kept(tmp_path: Path, made: list[Session]) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    assert cuts(engine, card)
+    assert not [name for session in made for name, value in vars(session).items() if isinstance(value, bytes)]
+
+
+def add_noise(model: onnx.ModelProto) -> None:
+    last = next(node for node in model.graph.node if node.output[0] == "images")
+    last.output[0] = "quiet"
+    noise = helper.make_node("RandomNormalLike", ["quiet"], ["noise"])
+    model.graph.node.extend([noise, helper.make_node("Add", ["quiet", "noise"], ["images"])])
+
+
+def condition_pixels(model: onnx.ModelProto) -> None:
+    """Has an If compute the pixels."""
+    pixels = model.graph.node.pop()
+    branch = helper.make_graph([pixels], "branch", [], [model.graph.output[1]])
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "always"))
+    model.graph.node.append(helper.make_node("If", ["always"], ["pixels"], then_branch=branch, else_branch=branch))
+
+
+@pytest.mark.parametrize(
+    ("change", "files"),
+    [
+        pytest.param(condition_pixels, {}, id="graphs in nodes"),
+        pytest.param(None, {"weights.bin": "0" * 64}, id="other files"),
+    ],
+)
+def test_what_cannot_be_cut_safely_is_computed_whole_and_needs_no_word(
+    tmp_path: Path,
+    made: list[Session],
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[onnx.ModelProto], None] | None,
+    files: dict[str, str],
+) -> None:
+    folder = publish_tiny_bundle(tmp_path, change_graph=change)
+    engine, card = load(folder, files=read_card(folder).files | files)
+    assert not cuts(engine, card)
+    assert len(made) == 1
+    assert not caplog.records
+
+
+def test_a_file_that_is_larger_than_a_message_can_be_is_not_read(
+    tmp_path: Path, made: list[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = publish_tiny_bundle(tmp_path)
+    size = (folder / ONNX_FILE).stat().st_size
+    monkeypatch.setattr(onnx_engine, "_MAX_CUT_BYTES", size - 1)
+    assert not cuts(*load(folder))
+    monkeypatch.setattr(onnx_engine, "_MAX_CUT_BYTES", size)
+    assert cuts(*load(folder))
+    assert [session.computes for session in made] == [WHOLE, WHOLE, CUT]
+
+
+def check_failed(engine: OnnxEngine, card: Card, caplog: pytest.LogCaptureFixture, reason: str) -> None:
+    """The whole graph goes on, and one line says why."""
+    with caplog.at_level(logging.INFO):
+        assert not cuts(engine, card)
+        assert not cuts(engine, card)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert reason in record.getMessage()
+    assert "\n" not in record.getMessage()
+    images = engine.run(example_rows(card.input, 0, 3), IMAGES)["images"]
+    assert images.shape == (3, *card_shape(card))
+
+
+def card_shape(card: Card) -> tuple[int, int, int]:
+    return card.channels, card.height, card.width
+
+
+def test_a_file_that_was_changed_since_it_was_loaded_is_not_used(
+    tmp_path: Path, made: list[Session], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = publish_tiny_bundle(tmp_path / "a")
+    other = publish_tiny_bundle(tmp_path / "b", seed=1)
+    engine, card = load(folder)
+    (folder / ONNX_FILE).write_bytes((other / ONNX_FILE).read_bytes())
+    check_failed(engine, card, caplog, "its sha256 is not the card's")
+    assert len(made) == 1
+
+
+def test_a_file_that_has_gone_is_not_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    (tmp_path / "tiny" / "1" / ONNX_FILE).unlink()
+    check_failed(engine, card, caplog, "No such file")
+
+
+def test_images_that_come_out_otherwise_without_pixels_are_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path, change_graph=add_noise))
+    check_failed(engine, card, caplog, "come out otherwise")
+
+
+def test_a_runtime_that_refuses_the_cut_graph_does_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    monkeypatch.setattr(onnx_engine, "cut_to", lambda model, outputs: b"junk")
+    check_failed(engine, card, caplog, "INVALID_PROTOBUF")
+
+
+def test_a_process_that_has_no_more_threads_does_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    engine, card = load(publish_tiny_bundle(tmp_path))
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    check_failed(engine, card, caplog, "can't start new thread")

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from ganserve.latents import latents_from_seed
+from ganserve.v1 import generator_pb2 as pb
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server.app import Server
+from server.generator import service as generator
+from tests.server.scheduling.held_run import HeldRun, until
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images, tiny_pixels
+
+Start = Callable[..., Awaitable[Server]]
+UNKNOWN_DTYPE: Any = 9
+Connect = Callable[[Server], grpc.aio.Channel]
+
+
+def stub_of(channel: grpc.aio.Channel) -> Any:
+    make_stub: Any = GeneratorStub
+    return make_stub(channel)
+
+
+def sent(latents: NDArray[np.float32], **more: Any) -> pb.GenerateRequest:
+    tensor = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=latents.shape, data=latents.tobytes())
+    return pb.GenerateRequest(**{"model": "tiny", "latents": tensor, **more})
+
+
+def seeded(count: int, seed: int = 7, **more: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{"model": "tiny", "seeded": pb.SeededLatents(seed=seed, count=count), **more})
+
+
+def array_of(tensor: pb.Tensor) -> NDArray[Any]:
+    dtype = {pb.DATA_TYPE_FLOAT32: "<f4", pb.DATA_TYPE_UINT8: "u1"}[tensor.dtype]
+    return np.frombuffer(tensor.data, dtype).reshape(tuple(tensor.shape))
+
+
+def assert_same_pixels(actual: NDArray[Any], latents: NDArray[np.float32]) -> None:
+    """Up to one step, as a value may lie on the edge between two."""
+    assert actual.dtype == np.uint8
+    np.testing.assert_allclose(actual.astype(int), tiny_pixels(latents).astype(int), atol=1)
+
+
+async def refusal(stub: Any, request: pb.GenerateRequest, **more: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stub.Generate(request, **more)
+    return error.value.code(), error.value.details() or ""
+
+
+@pytest.mark.parametrize("image_format", [pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_PIXELS])
+async def test_pixels_are_the_default_format(stub: Any, image_format: pb.ImageFormat) -> None:
+    latents = latents_from_seed(1, 3, 4)
+    response = await stub.Generate(sent(latents, format=image_format))
+    assert (response.model, response.version) == ("tiny", 1)
+    assert_same_pixels(array_of(response.images), latents)
+
+
+async def test_float32_answers_the_generators_own_range(stub: Any) -> None:
+    latents = latents_from_seed(1, 3, 4)
+    images = array_of((await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_FLOAT32))).images)
+    np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
+
+
+async def test_png_answers_one_file_a_row(stub: Any) -> None:
+    latents = latents_from_seed(1, 3, 4)
+    files = (await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PNG))).encoded.data
+    assert all(Image.open(io.BytesIO(file)).format == "PNG" for file in files)
+    assert_same_pixels(np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files]), latents)
+
+
+async def test_jpeg_answers_one_file_a_row_with_a_small_loss(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    publish_tiny_bundle(repository, "flat", latent_dim=1, shape=(3, 1, 1))
+    latents = latents_from_seed(1, 3, 1)
+    request = sent(latents, model="flat", format=pb.IMAGE_FORMAT_JPEG)
+    files = (await stub_of(connect(await start_server())).Generate(request)).encoded.data
+    images = [Image.open(io.BytesIO(file)) for file in files]
+    assert all(image.format == "JPEG" for image in images)
+    expected = tiny_pixels(latents, shape=(3, 1, 1)).astype(int)
+    np.testing.assert_allclose(np.stack([np.asarray(image) for image in images]).astype(int), expected, atol=6)
+
+
+async def test_a_seed_stands_for_the_latents_that_a_caller_would_draw(stub: Any) -> None:
+    drawn = await stub.Generate(seeded(5, seed=2**64 - 1))
+    given = await stub.Generate(sent(latents_from_seed(2**64 - 1, 5, 4)))
+    assert drawn == given
+
+
+async def test_a_large_request_is_answered_in_order(start_server: Start, connect: Connect) -> None:
+    server = await start_server(max_batch_size=16)
+    latents = latents_from_seed(3, 1000, 4)
+    response = await stub_of(connect(server)).Generate(sent(latents, format=pb.IMAGE_FORMAT_FLOAT32))
+    np.testing.assert_allclose(array_of(response.images), tiny_images(latents), atol=1e-5)
+
+
+async def test_callers_at_the_same_time_get_their_own_images(stub: Any) -> None:
+    requests = [(seed, 1 + seed % 7) for seed in range(40)]
+    responses = await asyncio.gather(*(stub.Generate(seeded(count, seed)) for seed, count in requests))
+    for (seed, count), response in zip(requests, responses, strict=True):
+        assert_same_pixels(array_of(response.images), latents_from_seed(seed, count, 4))
+
+
+async def test_the_newest_version_is_served_by_its_number_and_by_zero(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    publish_tiny_bundle(repository, version=2, seed=1)
+    stub = stub_of(connect(await start_server()))
+    for version in (0, 2):
+        response = await stub.Generate(seeded(2, version=version))
+        assert response.version == 2
+    code, details = await refusal(stub, seeded(2, version=1))
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert details == "version 1 of 'tiny' is not served: use version 2, or 0 for the newest one"
+
+
+@pytest.mark.parametrize(
+    ("channels", "mode"),
+    [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")],
+)
+async def test_png_files_have_as_many_channels_as_the_images(
+    repository: Path, start_server: Start, connect: Connect, channels: int, mode: str
+) -> None:
+    publish_tiny_bundle(repository, "other", shape=(channels, 5, 3))
+    stub = stub_of(connect(await start_server()))
+    response = await stub.Generate(seeded(1, model="other", format=pb.IMAGE_FORMAT_PNG))
+    image = Image.open(io.BytesIO(response.encoded.data[0]))
+    assert (image.mode, image.size) == (mode, (3, 5))
+
+
+async def test_models_are_listed_with_what_a_caller_needs_to_know(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    publish_tiny_bundle(repository, "a-model", latent_dim=9, shape=(1, 2, 3))
+    server = await start_server(max_request_rows=100)
+    models = (await stub_of(connect(server)).ListModels(pb.ListModelsRequest())).models
+    assert [model.name for model in models] == ["a-model", "tiny"]
+    assert models[0] == pb.Model(
+        name="a-model",
+        version=1,
+        kind="dcgan",
+        architecture="tiny",
+        dataset="noise",
+        latent_dim=9,
+        latent_distribution="normal",
+        channels=1,
+        height=2,
+        width=3,
+        device="cpu",
+        backend="onnx",
+        max_request_rows=100,
+        max_request_bytes=100 * 16_384,
+        task=pb.TASK_GENERATE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_message", "code", "message"),
+    [
+        (seeded(1, model="other"), grpc.StatusCode.NOT_FOUND, "no model 'other' is served: use one of tiny"),
+        (seeded(1, version=9), grpc.StatusCode.NOT_FOUND, "version 9 of 'tiny' is not served"),
+        (pb.GenerateRequest(model="tiny"), grpc.StatusCode.INVALID_ARGUMENT, "neither latents nor seeded is set"),
+        (seeded(0), grpc.StatusCode.INVALID_ARGUMENT, "seeded.count is 0"),
+        (seeded(2**32 - 1), grpc.StatusCode.INVALID_ARGUMENT, "ask for at most 1024 at a time"),
+        (seeded(1, format=9), grpc.StatusCode.INVALID_ARGUMENT, "format 9 is unknown"),
+        (sent(np.zeros((2, 5), np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents.shape is (2, 5)"),
+        (sent(np.full((2, 4), np.nan, np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents[0, 0] is nan"),
+        (
+            pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=UNKNOWN_DTYPE, shape=[1, 4], data=bytes(16))),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "latents.dtype is '9': send FLOAT32",
+        ),
+        (
+            pb.GenerateRequest(model="tiny", latents=pb.Tensor(shape=[1, 4], data=bytes(16))),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "latents.dtype is 'UNSPECIFIED'",
+        ),
+        (
+            pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[1] * 100_000)),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "latents.shape is (1, 1, 1, 1, ...)",
+        ),
+    ],
+)
+async def test_bad_requests_get_their_status_and_the_remedy(
+    stub: Any, request_message: pb.GenerateRequest, code: grpc.StatusCode, message: str
+) -> None:
+    actual, details = await refusal(stub, request_message)
+    assert actual is code
+    assert message in details
+
+
+async def test_a_response_over_the_bound_is_refused_before_it_is_computed(
+    start_server: Start, connect: Connect
+) -> None:
+    stub = stub_of(connect(await start_server(max_response_bytes=10 * 72)))
+    assert (await stub.Generate(seeded(10))).images.shape[0] == 10
+    code, details = await refusal(stub, seeded(11))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "ask for at most 10 rows at a time" in details
+
+
+async def test_a_full_queue_is_resource_exhausted(
+    start_server: Start, connect: Connect, hold: Callable[[Server], HeldRun]
+) -> None:
+    server = await start_server(max_queue_rows=3)
+    held, stub = hold(server), stub_of(connect(server))
+    running = stub.Generate(sent(np.zeros((1, 4), np.float32)))
+    await held.started()
+    waiting = stub.Generate(sent(np.zeros((3, 4), np.float32)))
+    await wait_for_queue(server, 3)
+    code, details = await refusal(stub, seeded(1))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "try again after a pause" in details
+    held.release_all()
+    await asyncio.gather(running, waiting)
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_deadline_exceeded_and_never_computed(
+    server: Server, stub: Any, hold: Callable[[Server], HeldRun]
+) -> None:
+    held = hold(server)
+    running = stub.Generate(sent(np.zeros((1, 4), np.float32)))
+    await held.started()
+    code, _ = await refusal(stub, seeded(2), timeout=0.05)
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+    await wait_for_queue(server, 0)
+    held.release_all()
+    await running
+    assert len(held.computed) == 1
+
+
+async def test_a_call_that_is_cancelled_leaves_the_queue(
+    server: Server, stub: Any, hold: Callable[[Server], HeldRun]
+) -> None:
+    held = hold(server)
+    running = stub.Generate(sent(np.zeros((1, 4), np.float32)))
+    await held.started()
+    gone = stub.Generate(seeded(2))
+    await wait_for_queue(server, 2)
+    gone.cancel()
+    await wait_for_queue(server, 0)
+    held.release_all()
+    await running
+    assert len(held.computed) == 1
+
+
+async def test_an_engine_that_fails_is_internal_and_tells_nothing(
+    server: Server, stub: Any, hold: Callable[[Server], HeldRun]
+) -> None:
+    hold(server).release_all()
+    code, details = await refusal(stub, sent(np.full((1, 4), -1, np.float32)))
+    assert code is grpc.StatusCode.INTERNAL
+    assert details == "the server failed to answer this request; its log says why"
+
+
+async def test_an_unforeseen_error_is_internal_and_tells_nothing(
+    server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(generator, "admit_latents", fail)
+    code, details = await refusal(stub, seeded(1))
+    assert code is grpc.StatusCode.INTERNAL
+    assert details == "the server failed to answer this request; its log says why"
+    assert "secret detail" in caplog.text
+
+
+async def test_a_request_larger_than_any_latents_is_refused_by_grpc(start_server: Start, connect: Connect) -> None:
+    server = await start_server(max_request_rows=1, max_request_bytes=1000)
+    request = sent(np.zeros((50_000, 4), np.float32))
+    assert (await refusal(stub_of(connect(server)), request))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def wait_for_queue(server: Server, rows: int) -> None:
+    await until(lambda: server.catalog["tiny"].batcher.queued_rows == rows)

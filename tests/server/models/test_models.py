@@ -1,0 +1,292 @@
+"""Versions that come and go under load, and engines that break."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from ganserve.bundle import OUTPUT_PIXELS, version_folder
+from ganserve.v1 import generator_pb2 as pb
+from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from server.app import Server
+from server.engines import loading as lane_loading
+from server.errors import NotServed, Unavailable
+from server.models import lifecycle as models
+from server.models import repository as repository_files
+from server.models.lifecycle import IndexEntry
+from server.scheduling.batcher import Batcher
+from server.scheduling.instances import Lanes, Seat
+from tests.server.open_inference.inference_requests import infer_request
+from tests.server.scheduling.held_run import HeldRun, settle, until
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
+
+PIXELS = frozenset({OUTPUT_PIXELS})
+LATENTS = np.random.default_rng(5).standard_normal((3, 4), dtype=np.float32)
+Start = Callable[..., Any]
+Hold = Callable[..., HeldRun]
+
+
+def fail(*_: Any) -> Any:
+    raise RuntimeError("no device any more")
+
+
+async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
+    return (await server.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "_MEND_PAUSES_S", (0.0, 0.01))
+
+
+def break_engine(batcher: Batcher) -> None:
+    batcher.mend(Lanes([Seat("narrow", fail, max_rows=4, probe=fail)]))
+
+
+async def test_a_newer_version_takes_over(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2, seed=7)
+    await server.models.load("tiny")
+    assert str(server.catalog["tiny"]) == "tiny:2"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
+
+
+async def test_requests_that_found_the_old_version_are_answered_by_it(server: Server, repository: Path) -> None:
+    old = server.catalog["tiny"]
+    old.enter()  # as one whose request is still being read
+    publish_tiny_bundle(repository, version=2, seed=7)
+    with old.batcher.held():
+        waiting = asyncio.create_task(old.batcher.submit(LATENTS, PIXELS))
+        await until(lambda: old.batcher.queued_rows == 3)
+        await server.models.load("tiny")
+    np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    late = await old.batcher.submit(LATENTS, PIXELS)
+    np.testing.assert_array_equal(late[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    old.leave()
+
+
+async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(server: Server, repository: Path) -> None:
+    old = server.catalog["tiny"]
+    engines = [weakref.ref(getattr(seat.run, "__self__")) for seat in old.batcher.lanes.seats]  # noqa: B009 - of a method
+    publish_tiny_bundle(repository, version=2)
+    with old.in_use():
+        await server.models.load("tiny")
+        await settle()
+        assert server.models.open_batchers == 2
+    await until(lambda: server.models.open_batchers == 1)
+    assert not any(engine() for engine in engines)  # although `old` is still known
+    with pytest.raises(Unavailable):
+        await old.batcher.submit(LATENTS, PIXELS)
+
+
+async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2, seed=7)
+    (version_folder(repository, "tiny", 2) / "model.onnx").write_bytes(b"no graph")
+    await server.models.load("tiny")
+    assert str(server.catalog["tiny"]) == "tiny:1"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_if_no_version_works_any_more_the_loaded_one_goes_on(server: Server, repository: Path) -> None:
+    (version_folder(repository, "tiny", 1) / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(Unavailable, match="no version of 'tiny' works"):
+        await server.models.load("tiny")
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+@pytest.mark.parametrize("name", ["other", "", "../tiny"])
+async def test_a_model_that_is_not_there_cannot_be_loaded_or_unloaded(server: Server, name: str) -> None:
+    with pytest.raises(NotServed):
+        await server.models.load(name)
+    with pytest.raises(NotServed):
+        await server.models.unload(name)
+
+
+async def test_unloading_waits_for_those_who_are_being_answered(server: Server) -> None:
+    batcher = server.catalog["tiny"].batcher
+    model = server.catalog["tiny"]
+    model.enter()
+    with batcher.held():
+        waiting = asyncio.create_task(batcher.submit(LATENTS, PIXELS))
+        unloading = asyncio.create_task(server.models.unload("tiny"))
+        await until(lambda: "tiny" not in server.catalog)
+        assert not unloading.done()
+    np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
+    assert not unloading.done()
+    model.leave()
+    await unloading
+    assert server.models.open_batchers == 0
+    await server.models.load("tiny")
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+async def test_requests_that_were_refused_late_or_failed_keep_no_version(
+    server: Server, connect: Callable[[Server], grpc.aio.Channel], repository: Path, *, swapped: bool
+) -> None:
+    generator: Any = GeneratorStub
+    inference: Any = GRPCInferenceServiceStub
+    channel = connect(server)
+    generate, infer = generator(channel).Generate, inference(channel).ModelInfer
+    good, bad = infer_request(LATENTS), infer_request(np.full((3, 4), np.nan, np.float32))
+    seeded = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
+    too_many = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=1 << 30))
+    batcher = server.catalog["tiny"].batcher
+    outcomes: list[Any] = [*await asyncio.gather(infer(bad), generate(too_many), return_exceptions=True)]
+    with batcher.held():
+        late = [infer(good, timeout=0.2), generate(seeded, timeout=0.2)]
+        outcomes += await asyncio.gather(*late, return_exceptions=True)
+        gone = infer(good)
+        await until(lambda: batcher.queued_rows == 3)
+        gone.cancel()
+        await until(lambda: batcher.queued_rows == 0)
+    seat = batcher.lanes.seats[0]
+    run, seat.run, seat.probe = seat.run, fail, None
+    outcomes += await asyncio.gather(infer(good), generate(seeded), return_exceptions=True)
+    seat.run = run
+    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
+    assert await infer(good)
+    await until(lambda: server.catalog["tiny"].users == 0)
+    if swapped:
+        publish_tiny_bundle(repository, version=2)
+        await server.models.load("tiny")
+        await until(lambda: server.models.open_batchers == 1)
+    else:
+        await asyncio.wait_for(server.models.unload("tiny"), 20)
+        assert server.models.open_batchers == 0
+
+
+async def test_the_index_tells_every_version_and_its_state(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    publish_tiny_bundle(repository, "other")
+    assert server.models.index() == [
+        IndexEntry("other", 1, "UNAVAILABLE", "not loaded"),
+        IndexEntry("tiny", 1, "READY", ""),
+        IndexEntry("tiny", 2, "UNAVAILABLE", "not loaded"),
+    ]
+
+
+async def test_a_broken_engine_is_rebuilt_and_other_models_go_on_meanwhile(start_server: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    publish_tiny_bundle(models, "other", seed=3)
+    server = await start_server()
+    folder = version_folder(models, "tiny", 1)
+    folder.rename(tmp_path / "away")  # so that it cannot be rebuilt yet
+    model = server.catalog["tiny"]
+    break_engine(model.batcher)
+    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
+        await pixels_of(server)
+    assert not model.ready
+    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
+        await pixels_of(server)
+    np.testing.assert_array_equal(await pixels_of(server, "other"), tiny_pixels(LATENTS, seed=3))
+    (tmp_path / "away").rename(folder)
+    await until(lambda: model.ready)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_rows_that_wait_while_an_engine_is_rebuilt_are_computed_after_it(server: Server) -> None:
+    batcher = server.catalog["tiny"].batcher
+    break_engine(batcher)
+    with batcher.held():
+        tasks = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    answered = [outcome for outcome in outcomes if isinstance(outcome, dict)]
+    assert len(answered) == 1  # the other two shared the batch that broke the engine
+    np.testing.assert_array_equal(answered[0][OUTPUT_PIXELS], tiny_pixels(LATENTS))
+
+
+async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Start, caplog: Any) -> None:
+    with caplog.at_level(logging.WARNING):
+        server = await start_server(precision="bf16")
+        await until(lambda: "tiny:1 is served in fp32" in caplog.text)
+    assert server.catalog["tiny"].precision == "fp32"
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_whatever_a_rebuild_fails_with_it_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, failures = lane_loading.load_lanes, ["out of memory", "once more"]
+
+    def load_at_last(*args: Any) -> Any:
+        if failures:
+            raise RuntimeError(failures.pop())
+        return load(*args)
+
+    monkeypatch.setattr(models, "load_lanes", load_at_last)
+    model = server.catalog["tiny"]
+    break_engine(model.batcher)
+    with pytest.raises(Unavailable):
+        await pixels_of(server)
+    await until(lambda: model.ready)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+
+
+async def test_rows_that_wait_for_engines_nobody_needs_any_more_are_told(
+    server: Server, repository: Path, tmp_path: Path
+) -> None:
+    batcher = server.catalog["tiny"].batcher
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")  # so that it cannot be rebuilt
+    break_engine(batcher)
+    with batcher.held():
+        waiting = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    publish_tiny_bundle(repository, version=2, seed=7)
+    await server.models.load("tiny")
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
+
+
+async def test_a_load_whose_caller_gives_up_goes_on_and_the_next_waits_for_it(
+    server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, go, load, began = asyncio.Event(), threading.Event(), repository_files.load_newest, []
+    loop = asyncio.get_running_loop()
+
+    def load_slowly(*args: Any) -> Any:
+        began.append(args)
+        loop.call_soon_threadsafe(loading.set)
+        assert go.wait(20)
+        return load(*args)
+
+    monkeypatch.setattr(models, "load_newest", load_slowly)
+    publish_tiny_bundle(repository, version=2, seed=7)
+    impatient = asyncio.create_task(server.models.load("tiny"))
+    await loading.wait()
+    impatient.cancel()
+    again = asyncio.create_task(server.models.load("tiny"))
+    await settle()
+    assert len(began) == 1
+    go.set()
+    await again
+    assert str(server.catalog["tiny"]) == "tiny:2"
+
+
+async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
+    start_server: Start, connect: Callable[[Server], grpc.aio.Channel], repository: Path, tmp_path: Path
+) -> None:
+    server = await start_server()
+    batcher = server.catalog["tiny"].batcher
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
+    break_engine(batcher)
+    stub: Any = GeneratorStub
+    request = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
+    with batcher.held():
+        calls = [asyncio.ensure_future(stub(connect(server)).Generate(request)) for _ in range(3)]
+        await until(lambda: batcher.queued_rows == 9)
+    await until(lambda: batcher.broken)
+    assert await asyncio.wait_for(server.drain(), 20)
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
+    await asyncio.wait_for(server.close(), 20)

@@ -1,0 +1,137 @@
+"""ModelInfer requests as messages, and a stand-in for a batcher, for tests of the Open Inference Protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.utils import InferenceServerException
+
+from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card
+from server.config import ServerConfig
+from server.models.catalog import Catalog, ServedModel
+from server.open_inference.infer import ModelInfer
+from server.request import Call
+from server.rpc.byte_budget import ByteBudget
+from server.rpc.parsing import MessageParser
+from server.scheduling.queue import DEFAULT_PRIORITY
+from server.statistics import ModelStatistics
+
+_DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
+
+
+def infer_request(rows: NDArray[Any], **more: Any) -> pb.ModelInferRequest:
+    """Asks "tiny" for all outputs of latents, or "tiny-a2b" of pixels, unless `more` says otherwise."""
+    name, model = ("latents", "tiny") if rows.dtype == np.float32 else ("input_pixels", "tiny-a2b")
+    tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype=_DATATYPES[rows.dtype.name], shape=rows.shape)
+    return pb.ModelInferRequest(
+        **{"model_name": model, "inputs": [tensor], "raw_input_contents": [rows.tobytes()], **more}
+    )
+
+
+def requested(*names: str) -> list[Any]:
+    """The outputs of a request."""
+    return [pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in names]
+
+
+def parameter(value: Any) -> pb.InferParameter:
+    """A parameter of the field that suits the value; numbers go into int64_param."""
+    field = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
+    return pb.InferParameter(**{field: value})
+
+
+def array_of(response: pb.ModelInferResponse, name: str) -> NDArray[Any]:
+    """An output of an answer."""
+    index = [tensor.name for tensor in response.outputs].index(name)
+    tensor = response.outputs[index]
+    dtype = {"FP32": "<f4", "UINT8": "u1"}[tensor.datatype]
+    return np.frombuffer(response.raw_output_contents[index], dtype).reshape(tuple(tensor.shape))
+
+
+def call(method: str = "ModelInfer", **more: Any) -> Call:
+    """A call that has just arrived."""
+    return Call(method, time.perf_counter(), **more)
+
+
+def input_of(rows: Any, name: str = "latents", datatype: str = "FP32") -> Any:
+    """An input of Triton's clients."""
+    tensor = triton.InferInput(name, rows.shape, datatype)
+    tensor.set_data_from_numpy(rows)
+    return tensor
+
+
+async def refusal(answer: Awaitable[Any]) -> tuple[str, str]:
+    """The status and the message that Triton's client is refused with."""
+    with pytest.raises(InferenceServerException) as error:
+        await answer
+    return str(error.value.status()).removeprefix("StatusCode."), error.value.message()
+
+
+class FakeBatcher:
+    """Notes what is submitted, and answers it at once, or when the test lets it.
+
+    Each value of a row's images is the first value of the row, and each value of its pixels the same, cut to uint8.
+    """
+
+    broken = False
+
+    def __init__(self, card: Card, *, held: bool = False) -> None:
+        self._card = card
+        self._held = held
+        self.submitted: list[tuple[NDArray[Any], frozenset[str], float, int]] = []
+        self.cancelled = 0
+        self._released: list[asyncio.Event] = []
+
+    async def submit(
+        self,
+        inputs: NDArray[Any],
+        outputs: frozenset[str],
+        deadline: float = math.inf,
+        priority: int = DEFAULT_PRIORITY,
+    ) -> dict[str, NDArray[Any]]:
+        released = asyncio.Event()
+        self.submitted.append((inputs, outputs, deadline, priority))
+        self._released.append(released)
+        if self._held:
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                self.cancelled += 1
+                raise
+        return {name: array for name, array in self._compute(inputs).items() if name in outputs}
+
+    def release(self, number: int) -> None:
+        """Lets one be answered, counted from 0 in the order of their submission."""
+        self._released[number].set()
+
+    def hurry(self) -> None:
+        """Nothing waits here."""
+
+    def _compute(self, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        card, rows = self._card, len(inputs)
+        first = inputs.reshape(rows, -1)[:, :1].astype(np.float32)
+        images = np.repeat(first, card.channels * card.height * card.width, axis=1)
+        return {
+            OUTPUT_IMAGES: images.reshape(rows, card.channels, card.height, card.width),
+            OUTPUT_PIXELS: images.astype(np.uint8).reshape(rows, card.height, card.width, card.channels),
+        }
+
+
+def served(card: Card, batcher: Any) -> ServedModel:
+    """A model with a stand-in for its batcher."""
+    return ServedModel(card, "onnx", "cpu", "fp32", batcher, ModelStatistics())
+
+
+def model_infer(card: Card, batcher: FakeBatcher, budget_bytes: int = 1 << 30, **limits: Any) -> ModelInfer:
+    """Answers for one model from a stand-in."""
+    catalog = Catalog()
+    catalog.add(served(card, batcher))
+    return ModelInfer(catalog, ByteBudget(budget_bytes), MessageParser(), ServerConfig(**limits))

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from server.errors import DeadlinePassed, InvalidRequest, NotServed, QueueFull
+from server.open_inference import infer as module
+from server.rpc.parsing import THREAD_WORTHY_BYTES
+from tests.server.open_inference.inference_requests import (
+    FakeBatcher,
+    array_of,
+    call,
+    infer_request,
+    model_infer,
+    parameter,
+    requested,
+)
+from tests.server.scheduling.held_run import settle, until
+from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
+
+LATENTS = np.arange(8, dtype=np.float32).reshape(2, 4)
+PIXELS = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+
+
+async def infer(answerer: module.ModelInfer, request: pb.ModelInferRequest, **call_fields: Any) -> Any:
+    return pb.ModelInferResponse.FromString(await answerer.infer(request.SerializeToString(), call(**call_fields)))
+
+
+def many_typed_values() -> pb.ModelInferRequest:
+    request = infer_request(np.ones((1 << 13, 4), np.float32), raw_input_contents=[])
+    request.inputs[0].contents.fp32_contents.extend([1.0] * (1 << 15))
+    assert request.ByteSize() < THREAD_WORTHY_BYTES
+    return request
+
+
+@pytest.mark.parametrize(
+    ("names", "computed"),
+    [
+        ((), {"images", "pixels"}),
+        (("pixels",), {"pixels"}),
+        (("images",), {"images"}),
+        (("pixels", "images"), {"images", "pixels"}),
+    ],
+)
+async def test_only_the_outputs_that_are_asked_for_are_computed_and_sent(
+    names: tuple[str, ...], computed: set[str]
+) -> None:
+    batcher = FakeBatcher(GENERATOR)
+    response = await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, outputs=requested(*names)))
+    assert batcher.submitted[0][1] == computed
+    assert [output.name for output in response.outputs] == list(names or ("images", "pixels"))
+    for name in computed:
+        np.testing.assert_array_equal(array_of(response, name)[:, 0, 0, 0], [0, 4])
+
+
+@pytest.mark.parametrize("request_id", ["", "42", "h\N{LATIN SMALL LETTER E WITH ACUTE}llo", "i" * 256])
+async def test_an_answer_names_the_request_the_model_and_its_version(request_id: str) -> None:
+    response = await infer(model_infer(GENERATOR, FakeBatcher(GENERATOR)), infer_request(LATENTS, id=request_id))
+    assert (response.id, response.model_name, response.model_version) == (request_id, "tiny", "3")
+
+
+@pytest.mark.parametrize(("rows", "card"), [(LATENTS, GENERATOR), (PIXELS, TRANSLATOR)], ids=["latents", "pixels"])
+async def test_raw_rows_reach_the_batcher_as_they_were_sent(rows: Any, card: Any) -> None:
+    batcher = FakeBatcher(card)
+    await infer(model_infer(card, batcher), infer_request(rows))
+    assert batcher.submitted[0][0].dtype == rows.dtype
+    np.testing.assert_array_equal(batcher.submitted[0][0], rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "card", "field"),
+    [(LATENTS, GENERATOR, "fp32_contents"), (PIXELS, TRANSLATOR, "uint_contents")],
+    ids=["latents", "pixels"],
+)
+async def test_typed_rows_are_computed_as_the_raw_ones_are(rows: Any, card: Any, field: str) -> None:
+    answerer = model_infer(card, FakeBatcher(card))
+    typed = infer_request(rows, raw_input_contents=[])
+    getattr(typed.inputs[0].contents, field).extend(rows.ravel().tolist())
+    assert await infer(answerer, typed) == await infer(answerer, infer_request(rows))
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda: infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32)),
+        many_typed_values,
+    ],
+    ids=["large", "typed"],
+)
+async def test_requests_that_take_long_to_read_are_read_off_the_event_loop(
+    request_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = FakeBatcher(GENERATOR)
+    in_threads: list[str] = []
+    to_thread: Any = asyncio.to_thread
+
+    async def noted(function: Any, *args: Any, **more: Any) -> Any:
+        in_threads.append(function.__name__)
+        return await to_thread(function, *args, **more)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    limits = {"max_request_rows": 1 << 16, "max_queue_rows": 1 << 20}
+    request = request_of()
+    request.outputs.extend(requested("pixels"))
+    response = await infer(model_infer(GENERATOR, batcher, **limits), request)
+    assert "admit_inference" in in_threads
+    assert array_of(response, "pixels").shape[0] == request.inputs[0].shape[0]
+
+
+async def test_a_request_notes_what_it_is_on_its_way() -> None:
+    noted = call()
+    await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
+        infer_request(LATENTS, id="42").SerializeToString(), noted
+    )
+    assert (noted.model, noted.version, noted.rows, noted.request_id) == ("tiny", 3, 2, "42")
+    for phase in (noted.admission_s, noted.compute_s, noted.encode_s):
+        assert phase is not None
+        assert phase >= 0
+
+
+async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
+    noted = call(request_id="of the header")
+    with pytest.raises(NotServed):
+        await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
+            infer_request(LATENTS, model_name="other", id="42").SerializeToString(), noted
+        )
+    assert (noted.model, noted.version, noted.rows, noted.request_id) == ("other", 0, 0, "42")
+
+
+async def test_a_refused_request_is_logged_with_its_id_however_long_that_is() -> None:
+    noted = call(request_id="of the header")
+    with pytest.raises(InvalidRequest, match="id has 300 characters"):
+        await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
+            infer_request(LATENTS, id="i" * 300).SerializeToString(), noted
+        )
+    assert noted.request_id == "i" * 256
+
+
+@pytest.mark.parametrize(("sent", "priority"), [({}, 2), ({"priority": 0}, 2), ({"priority": 1}, 1)])
+async def test_the_priority_is_passed_on(sent: dict[str, int], priority: int) -> None:
+    batcher = FakeBatcher(GENERATOR)
+    parameters = {name: parameter(value) for name, value in sent.items()}
+    await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, parameters=parameters))
+    assert batcher.submitted[0][3] == priority
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "timeout_s", "expected_s"),
+    [(None, None, None), (5.0, None, 5.0), (None, 3.0, 3.0), (5.0, 3.0, 3.0), (3.0, 5.0, 3.0), (5.0, 0.0, 5.0)],
+)
+async def test_the_earlier_of_the_deadline_and_the_timeout_counts(
+    remaining_s: float | None, timeout_s: float | None, expected_s: float | None
+) -> None:
+    batcher = FakeBatcher(GENERATOR)
+    parameters = {} if timeout_s is None else {"timeout": parameter(int(timeout_s * 1e6))}
+    now = asyncio.get_running_loop().time()
+    deadline = {} if remaining_s is None else {"remaining_s": remaining_s, "deadline": now + remaining_s}
+    await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, parameters=parameters), **deadline)
+    expected = np.inf if expected_s is None else now + expected_s
+    assert batcher.submitted[0][2] == pytest.approx(expected, abs=0.5)
+
+
+async def test_a_call_without_time_left_is_not_computed() -> None:
+    batcher = FakeBatcher(GENERATOR)
+    with pytest.raises(DeadlinePassed):
+        await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS), remaining_s=-1.0)
+    assert not batcher.submitted
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"model_name": "other"}, NotServed, "no model 'other' is served: use one of tiny"),
+        ({"model_name": ""}, NotServed, "model is empty: use one of tiny"),
+        ({"model_version": "2"}, NotServed, "version 2 of 'tiny' is not served: use version 3"),
+        ({"model_version": "newest"}, InvalidRequest, "model_version is 'newest': send a number"),
+        ({"inputs": []}, InvalidRequest, "inputs has 0 tensors: send one, 'latents'"),
+        ({"raw_input_contents": []}, InvalidRequest, "raw_input_contents has 0 entries for 1 input"),
+        ({"outputs": requested("pixels", "pixels")}, InvalidRequest, "output 'pixels' is asked for twice"),
+        ({"parameters": {"priority": parameter(9)}}, InvalidRequest, "parameters.priority is 9"),
+    ],
+)
+async def test_what_cannot_succeed_is_refused_before_it_is_queued(
+    changes: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    batcher = FakeBatcher(GENERATOR)
+    with pytest.raises(kind, match=message):
+        await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, **changes))
+    assert not batcher.submitted
+
+
+@pytest.mark.parametrize("version", ["", "0", "3"])
+async def test_the_served_version_is_meant_by_its_number_and_by_none(version: str) -> None:
+    answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR))
+    assert (await infer(answerer, infer_request(LATENTS, model_version=version))).model_version == "3"
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES], ids=["small", "large"])
+async def test_what_is_no_message_is_invalid(body: bytes) -> None:
+    answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR))
+    with pytest.raises(InvalidRequest, match="the request is no ModelInferRequest: send one as grpc_"):
+        await answerer.infer(body, call())
+
+
+async def test_images_in_work_are_counted_as_sent_and_as_read_until_they_are_answered() -> None:
+    batcher = FakeBatcher(TRANSLATOR, held=True)
+    body = infer_request(PIXELS).SerializeToString()
+    answerer = model_infer(TRANSLATOR, batcher, budget_bytes=len(body) + PIXELS.nbytes)
+    first = asyncio.create_task(answerer.infer(body, call()))
+    await settle()
+    with pytest.raises(QueueFull, match="too much input waits"):
+        await answerer.infer(body, call())
+    batcher.release(0)
+    await first
+    second = asyncio.create_task(answerer.infer(body, call()))
+    await settle()
+    batcher.release(1)
+    assert await second == await first
+
+
+async def test_small_latents_need_no_budget_and_large_requests_of_any_kind_do() -> None:
+    answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR), budget_bytes=1)
+    await infer(answerer, infer_request(LATENTS))
+    large = infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32))
+    with pytest.raises(QueueFull, match="too much input waits"):
+        await infer(answerer, large)
+
+
+async def test_what_a_caller_who_left_holds_is_given_back_once_its_thread_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR), max_request_rows=1 << 16)
+    admitting, released = threading.Event(), threading.Event()
+
+    def admit(*_: Any) -> None:
+        admitting.set()
+        assert released.wait(20)
+
+    monkeypatch.setattr(module, "admit_inference", admit)
+    body = infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32)).SerializeToString()
+    caller = asyncio.create_task(answerer.infer(body, call()))
+    await until(admitting.is_set)
+    caller.cancel()
+    await settle()
+    budget = vars(answerer)["_input_budget"]
+    assert budget.used_bytes == len(body)
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert budget.used_bytes == 0
+
+
+async def test_a_version_that_was_swapped_in_is_answered_in_its_own_shapes() -> None:
+    small, large = (translator_of(3, side, side) for side in (2, 5))
+    answerer = model_infer(small, FakeBatcher(small))
+    catalog = vars(answerer)["_catalog"]
+    for card in (small, large):
+        catalog[card.name].card, catalog[card.name].batcher = card, FakeBatcher(card)
+        rows = np.full((1, card.height, card.width, 3), 9, np.uint8)
+        response = await infer(answerer, infer_request(rows, outputs=requested("pixels")))
+        np.testing.assert_array_equal(array_of(response, "pixels"), rows)

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
+from tritonclient.grpc import model_config_pb2 as config_pb
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as pb_grpc
+
+from ganserve.latents import latents_from_seed
+from server.app import Server
+from server.config import ServerConfig
+from server.open_inference.service import SERVICE
+from tests.server.open_inference.inference_requests import FakeBatcher, input_of, refusal, served
+from tests.server.tiny_bundles import publish_tiny_translator, tiny_images
+
+Start = Callable[..., Awaitable[Server]]
+Connect = Callable[[Server], grpc.aio.Channel]
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Any]:
+    """Triton's own asynchronous client of `server`."""
+    async with triton_aio.InferenceServerClient(str(server.address)) as one:
+        yield one
+
+
+async def test_a_serving_server_is_live_and_ready(client: Any) -> None:
+    assert await client.is_server_live()
+    assert await client.is_server_ready()
+    assert await client.is_model_ready("tiny")
+    assert await client.is_model_ready("tiny", "1")
+
+
+async def test_the_server_says_what_it_is_and_which_extensions_it_has(client: Any) -> None:
+    metadata = await client.get_server_metadata()
+    assert metadata.name == "ganserve"
+    assert metadata.version[0].isdecimal()
+    assert list(metadata.extensions) == ["model_configuration", "schedule_policy", "statistics"]
+
+
+async def test_models_that_are_not_served_are_not_ready(client: Any, server: Server) -> None:
+    assert not await client.is_model_ready("other")
+    assert not await client.is_model_ready("tiny", "2")
+    card = server.catalog["tiny"].card
+    broken = FakeBatcher(card)
+    broken.broken = True
+    server.catalog.add(served(card, broken))
+    assert not await client.is_model_ready("tiny")
+    assert await client.is_server_ready()
+
+
+async def test_a_malformed_version_is_refused_whatever_is_asked(client: Any) -> None:
+    for ask in (client.is_model_ready, client.get_model_metadata, client.get_model_config):
+        assert await refusal(ask("tiny", "new")) == (
+            "INVALID_ARGUMENT",
+            "model_version is 'new': send a number, or leave it empty for the newest one",
+        )
+
+
+async def test_metadata_is_told_while_the_server_starts_and_drains_and_nothing_else_is(
+    config: ServerConfig,
+) -> None:
+    server = Server(config)
+    try:
+        await server.listen()
+        async with triton_aio.InferenceServerClient(str(server.address)) as client:
+            assert await client.is_server_live()
+            assert not await client.is_server_ready()
+            assert not await client.is_model_ready("tiny")
+            assert (await client.get_server_metadata()).name == "ganserve"
+            assert await refusal(client.get_model_metadata("tiny")) == (
+                "UNAVAILABLE",
+                "no model is served now: wait until one is loaded, or load one",
+            )
+            infer = client.infer("tiny", [input_of(latents_from_seed(1, 1, 4))])
+            assert await refusal(infer) == (
+                "UNAVAILABLE",
+                "the server is starting: wait until its health is SERVING, or try another replica",
+            )
+            await server.load()
+            assert await client.is_server_ready()
+            await server.drain()
+            assert await client.is_server_live()
+            assert not await client.is_server_ready()
+            assert not await client.is_model_ready("tiny")
+            assert (await client.get_model_metadata("tiny")).name == "tiny"
+            for gated in (client.get_model_config("tiny"), client.get_model_repository_index()):
+                assert "draining" in (await refusal(gated))[1]
+    finally:
+        await server.close()
+
+
+async def test_metadata_tells_the_shapes_with_the_axis_of_rows(repository: Path, start_server: Start) -> None:
+    publish_tiny_translator(repository)
+    server = await start_server()
+    async with triton_aio.InferenceServerClient(str(server.address)) as client:
+        generator, translator = [await client.get_model_metadata(name) for name in ("tiny", "tiny-a2b")]
+    assert (generator.name, list(generator.versions), generator.platform) == ("tiny", ["1"], "onnxruntime_onnx")
+    tensors = {tensor.name: (tensor.datatype, list(tensor.shape)) for tensor in generator.outputs}
+    assert tensors == {"images": ("FP32", [-1, 3, 4, 6]), "pixels": ("UINT8", [-1, 4, 6, 3])}
+    assert [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in generator.inputs] == [
+        ("latents", "FP32", [-1, 4])
+    ]
+    assert [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in translator.inputs] == [
+        ("input_pixels", "UINT8", [-1, 4, 6, 3])
+    ]
+
+
+async def test_the_config_tells_the_shapes_without_it(start_server: Start) -> None:
+    server = await start_server(max_batch_size=16, max_queue_delay_us=250)
+    async with triton_aio.InferenceServerClient(str(server.address)) as client:
+        config = (await client.get_model_config("tiny", "1")).config
+    assert (config.name, config.platform, config.backend) == ("tiny", "onnxruntime_onnx", "onnxruntime")
+    assert config.max_batch_size == 16
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.input] == [
+        ("latents", config_pb.TYPE_FP32, [4])
+    ]
+    assert [(tensor.name, tensor.data_type, list(tensor.dims)) for tensor in config.output] == [
+        ("images", config_pb.TYPE_FP32, [3, 4, 6]),
+        ("pixels", config_pb.TYPE_UINT8, [4, 6, 3]),
+    ]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 250
+    assert (config.dynamic_batching.priority_levels, config.dynamic_batching.default_priority_level) == (3, 2)
+    assert [group.kind for group in config.instance_group] == [config_pb.ModelInstanceGroup.KIND_CPU]
+
+
+async def test_models_of_another_runtime_and_device_are_told_as_what_they_are(client: Any, server: Server) -> None:
+    card = server.catalog["tiny"].card
+
+    class Lanes:
+        full_rows = 8
+
+    batcher: Any = FakeBatcher(card)
+    batcher.lanes = Lanes()
+    server.catalog.add(replace(served(card, batcher), backend="torchscript", device="cuda:0"))
+    assert (await client.get_model_metadata("tiny")).platform == "pytorch_libtorch"
+    config = (await client.get_model_config("tiny")).config
+    assert (config.platform, config.backend, config.max_batch_size) == ("pytorch_libtorch", "pytorch", 8)
+    assert config.instance_group[0].kind == config_pb.ModelInstanceGroup.KIND_GPU
+
+
+async def test_statistics_count_what_was_answered_and_refused(client: Any) -> None:
+    for rows in (2, 2, 3):
+        await client.infer("tiny", [input_of(latents_from_seed(1, rows, 4))])
+    await refusal(client.infer("tiny", [input_of(latents_from_seed(1, 2, 5))]))
+    (statistics,) = (await client.get_inference_statistics()).model_stats
+    assert (statistics.name, statistics.version) == ("tiny", "1")
+    assert (statistics.inference_count, statistics.execution_count) == (7, 3)
+    assert statistics.last_inference > 1_600_000_000_000
+    totals = statistics.inference_stats
+    assert (totals.success.count, totals.fail.count) == (3, 1)
+    assert totals.success.ns >= totals.compute_infer.ns > 0
+    for phase in (totals.queue, totals.compute_input, totals.compute_infer, totals.compute_output):
+        assert phase.count == 3
+    assert [(batch.batch_size, batch.compute_infer.count) for batch in statistics.batch_stats] == [(2, 2), (3, 1)]
+    assert (await client.get_inference_statistics("tiny", "1")).model_stats[0].name == "tiny"
+    assert (await refusal(client.get_inference_statistics("other")))[0] == "NOT_FOUND"
+
+
+async def test_tritons_blocking_client_works(server: Server) -> None:
+    latents = latents_from_seed(5, 2, 4)
+
+    def run() -> tuple[bool, Any, Any, str]:
+        with triton.InferenceServerClient(str(server.address)) as client:
+            ready = client.is_server_live() and client.is_server_ready() and client.is_model_ready("tiny")
+            result = client.infer("tiny", [input_of(latents)], request_id="7")
+            return ready, result, client.get_model_config("tiny", as_json=True), result.get_response().id
+
+    ready, result, config, request_id = await asyncio.to_thread(run)
+    assert ready
+    assert request_id == "7"
+    assert config["config"]["name"] == "tiny"
+    np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("CudaSharedMemoryStatus", pb.CudaSharedMemoryStatusRequest()),
+        ("SystemSharedMemoryRegister", pb.SystemSharedMemoryRegisterRequest()),
+        ("TraceSetting", pb.TraceSettingRequest()),
+        ("LogSettings", pb.LogSettingsRequest()),
+    ],
+)
+async def test_what_is_not_there_is_unimplemented(server: Server, connect: Connect, method: str, request_: Any) -> None:
+    make_stub: Any = pb_grpc.GRPCInferenceServiceStub
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await getattr(make_stub(connect(server)), method)(request_)
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_bytes_that_are_no_message_are_invalid_for_every_method(server: Server, connect: Connect) -> None:
+    channel = connect(server)
+    for method in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer", "RepositoryIndex"):
+        send: Any = channel.unary_unary(f"/{SERVICE}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await send(b"\xff")
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert f"the request is no {method}Request" in (error.value.details() or "")

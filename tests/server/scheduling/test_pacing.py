@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.scheduling.pacing import MAX_WAIT_S, Pacing, Throughput
+
+
+def test_a_lone_caller_waits_for_nobody() -> None:
+    pacing = Pacing(None)
+    for number in range(20):
+        pacing.arrived(number * 0.001, 1)
+        assert pacing.wait_until(number * 0.001, math.inf, 1) is None
+
+
+def test_a_row_waits_for_the_callers_that_were_answered_a_moment_ago() -> None:
+    pacing = Pacing(None)
+    for caller in range(1, 9):
+        pacing.arrived(0.0, caller)
+    pacing.arrived(0.004, 3)
+    assert pacing.wait_until(0.004, math.inf, 3) == 0.004 + MAX_WAIT_S
+
+
+def test_once_everybody_is_back_nobody_waits() -> None:
+    pacing = Pacing(None)
+    for caller in range(1, 9):
+        pacing.arrived(0.0, caller)
+    pacing.arrived(0.001, 8)
+    assert pacing.wait_until(0.001, math.inf, 8) is None
+
+
+def test_a_crowd_is_forgotten_when_it_stays_away() -> None:
+    pacing = Pacing(None)
+    pacing.arrived(0.0, 100)
+    pacing.arrived(1.0, 1)
+    assert pacing.wait_until(1.0, math.inf, 1) is None
+
+
+def test_after_a_wait_in_vain_the_next_row_does_not_wait_for_the_same_crowd() -> None:
+    pacing = Pacing(None)
+    pacing.arrived(0.0, 8)
+    pacing.arrived(0.001, 1)
+    assert pacing.wait_until(0.001, math.inf, 1) is not None
+    pacing.waited_in_vain(1)
+    pacing.arrived(0.004, 1)
+    assert pacing.wait_until(0.004, math.inf, 1) is None
+
+
+@pytest.mark.parametrize("crowd", [1, 50])
+def test_a_fixed_delay_does_not_look_at_the_crowd(crowd: int) -> None:
+    pacing = Pacing(0.25)
+    pacing.arrived(1.0, crowd)
+    assert pacing.wait_until(1.0, math.inf, 1) == 1.25
+
+
+@given(
+    max_delay_s=st.sampled_from([None, 0.0, 0.001, 0.5]),
+    oldest=st.floats(0, 10),
+    hurry_s=st.floats(0, 1),
+    crowd=st.integers(1, 200),
+    here=st.integers(1, 200),
+)
+def test_no_wait_ever_reaches_a_deadline_or_exceeds_its_limit(
+    max_delay_s: float | None, oldest: float, hurry_s: float, crowd: int, here: int
+) -> None:
+    pacing = Pacing(max_delay_s)
+    pacing.arrived(oldest, crowd)
+    due = pacing.wait_until(oldest, oldest + hurry_s, here)
+    if due is not None:
+        assert oldest < due < oldest + hurry_s
+        assert due <= oldest + (MAX_WAIT_S if max_delay_s is None else max_delay_s)
+
+
+def test_throughput_is_what_was_computed_lately() -> None:
+    throughput = Throughput()
+    assert throughput.milliseconds_for(100) == 10  # nothing is known yet
+    throughput.computed(rows=50, seconds=0.5)
+    assert throughput.milliseconds_for(100) == 1000
+    for _ in range(100):
+        throughput.computed(rows=200, seconds=0.5)
+    assert 250 <= throughput.milliseconds_for(100) <= 260

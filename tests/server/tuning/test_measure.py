@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from ganserve.bundle import BundleError
+from server.engines.layouts import automatic_layout, batch_sizes, bf16_layout, cpu_layouts
+from server.engines.profile import Layout, Measured
+from server.errors import StartupError
+from server.tuning.measure import Bench, Measurements, measure_model, run_side_by_side
+from tests.server.scheduling.fake_seats import Cost, FakeTime
+from tests.server.tiny_cards import GENERATOR
+
+SIZES = batch_sizes(64)
+LAYOUTS = cpu_layouts(4)
+BF16 = bf16_layout(automatic_layout(4))
+
+
+def rows_cost(row_s: float, batch_s: float = 0.0) -> Cost:
+    return lambda layout, rows: batch_s + rows * row_s / layout.threads
+
+
+def measure_all(
+    world: FakeTime, cost: Cost, seconds: float, layouts: list[Layout] = LAYOUTS, load_s: float = 0.0
+) -> Measurements:
+    reported: list[Measured] = []
+    load = world.loader(cost, load_s)
+    measurements = measure_model(GENERATOR, layouts, SIZES, load, seconds, reported.append, world.bench)
+    assert measurements.table == reported
+    return measurements
+
+
+def measure(
+    world: FakeTime, cost: Cost, seconds: float, layouts: list[Layout] = LAYOUTS, load_s: float = 0.0
+) -> list[Measured]:
+    return measure_all(world, cost, seconds, layouts, load_s).table
+
+
+def test_every_layout_is_measured_at_every_size_with_all_callers_and_with_one() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(1e-4), 3)
+    cells = {(cell.layout, cell.callers, cell.rows) for cell in table}
+    assert cells == {(layout, n, rows) for layout in LAYOUTS for n in (1, layout.engines) for rows in SIZES}
+    assert len(table) == len(cells)
+
+
+def test_rates_are_those_of_all_callers_together() -> None:
+    for cell in measure(FakeTime(), rows_cost(1e-4, 1e-4), 2):
+        assert cell.batch_s == pytest.approx(1e-4 + cell.rows * 1e-4 / cell.layout.threads)
+        assert cell.images_a_second == pytest.approx(cell.callers * cell.rows / cell.batch_s)
+
+
+def test_the_first_run_of_a_size_is_not_counted_if_there_is_time_for_another() -> None:
+    world = FakeTime()
+    seen: set[tuple[Layout, int]] = set()
+
+    def slow_at_first(layout: Layout, rows: int) -> float:
+        first = (layout, rows) not in seen
+        seen.add((layout, rows))
+        return 5e-3 if first else 1e-3
+
+    (one,) = [c for c in measure(world, slow_at_first, 20, [LAYOUTS[1]]) if c.rows == 1]
+    assert one.batch_s == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("row_s", [1e-3, 1e-2, 0.1])
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_the_time_is_kept_but_for_one_batch_a_layout_and_used(row_s: float, seconds: float) -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(row_s), seconds)
+    longest = max(cell.batch_s for cell in table)
+    assert world.now <= seconds + 4 * len(LAYOUTS) * longest
+    if row_s == 1e-3:
+        assert world.now >= 0.9 * seconds
+
+
+def test_the_time_is_split_fairly_over_the_layouts() -> None:
+    world = FakeTime()
+    ends: dict[Layout, float] = {}
+    load = world.loader(rows_cost(1e-3))
+
+    def note(cell: Measured) -> None:
+        ends[cell.layout] = world.now
+
+    measure_model(GENERATOR, LAYOUTS, SIZES, load, 3.0, note, world.bench)
+    assert [ends[layout] for layout in LAYOUTS] == pytest.approx([1, 2, 3], rel=0.1)
+
+
+def test_loading_is_not_taken_from_the_time_to_measure() -> None:
+    world = FakeTime()
+    measure(world, rows_cost(1e-3), 3.0, load_s=100.0)
+    assert 300 < world.now < 305
+
+
+def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_smallest() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(0.5), 12.0)
+    assert max(cell.rows for cell in table) < 64
+    assert {cell.layout for cell in table if cell.rows == 1} == set(LAYOUTS)
+
+
+@pytest.mark.parametrize(("row_s", "cut_short"), [(0.5, True), (1e-4, False)])
+def test_layouts_are_named_for_whose_larger_batches_there_was_no_time(row_s: float, cut_short: bool) -> None:
+    assert measure_all(FakeTime(), rows_cost(row_s), 12.0).left_out == (dict.fromkeys(LAYOUTS, 64) if cut_short else {})
+
+
+def test_batches_that_fail_were_not_left_out_for_want_of_time() -> None:
+    def too_large(layout: Layout, rows: int) -> float:
+        if rows > 8:
+            raise MemoryError
+        return 1e-3
+
+    assert measure_all(FakeTime(), too_large, 5.0).left_out == {}
+
+
+def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() -> None:
+    world = FakeTime()
+    table = measure(world, rows_cost(100.0), 1.0)
+    assert [(cell.layout, cell.callers, cell.rows) for cell in table] == [(LAYOUTS[0], 1, 1), (LAYOUTS[0], 4, 1)]
+    assert len(world.runs) == 1 + 4
+    assert world.loaded == LAYOUTS[:1]
+
+
+def test_what_was_loaded_is_closed_before_the_next_is_loaded() -> None:
+    world = FakeTime()
+    load = world.loader(rows_cost(1e-3))
+
+    def load_alone(layout: Layout) -> object:
+        assert world.closed == sum(other.engines for other in world.loaded)
+        return load(layout)
+
+    measure_model(GENERATOR, LAYOUTS, SIZES, load_alone, 1.0, lambda _: None, world.bench)  # type: ignore[arg-type]
+    assert world.closed == 4 + 1 + 2
+
+
+def test_batches_that_fail_end_a_layout_and_not_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    def too_large(layout: Layout, rows: int) -> float:
+        if rows > 8:
+            raise MemoryError("no room\nfor it")
+        return 1e-3
+
+    world = FakeTime()
+    with caplog.at_level(logging.WARNING):
+        table = measure(world, too_large, 5.0)
+    assert {cell.rows for cell in table} == {1, 2, 4, 8}
+    assert {cell.layout for cell in table} == set(LAYOUTS)
+    assert "fails on 16 rows (no room), so larger batches are not measured" in caplog.messages[0]
+    assert world.closed == 7
+
+
+def test_a_graph_that_fails_on_one_row_is_broken() -> None:
+    def broken(layout: Layout, rows: int) -> float:
+        raise RuntimeError("no such node")
+
+    world = FakeTime()
+    with pytest.raises(BundleError, match=r"fails on 1 rows \(no such node\); export the model again"):
+        measure(world, broken, 5.0)
+    assert world.closed == 4
+
+
+def measure_bf16(world: FakeTime, load: Any, seconds: float, variants: list[Layout]) -> list[Measured]:
+    """Measures in fp32 and then these."""
+    told: list[set[Layout]] = []
+
+    def find(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> list[Layout]:
+        told.append({cell.layout for cell in table})
+        return variants
+
+    table = measure_model(
+        GENERATOR, LAYOUTS, SIZES, load, seconds, lambda _: None, world.bench, find_variants=find
+    ).table
+    assert told in ([], [set(LAYOUTS)])
+    return table
+
+
+@pytest.mark.parametrize("variants", [[BF16], [bf16_layout(LAYOUTS[1]), BF16], []])
+def test_bf16_is_measured_last_with_as_many_callers_as_it_has_engines_and_gets_a_share_of_the_time(
+    variants: list[Layout],
+) -> None:
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(rows_cost(1e-4)), 4.0, variants)
+    assert world.loaded == [*LAYOUTS, *variants]
+    for layout in variants:
+        cells = {(cell.callers, cell.rows) for cell in table if cell.layout == layout}
+        assert cells == {(callers, rows) for callers in {1, layout.engines} for rows in SIZES}
+    assert world.now == pytest.approx(4.0 if variants else 3.0, rel=0.1)
+    assert world.closed == sum(layout.engines for layout in world.loaded)
+
+
+def test_bf16_is_not_begun_when_the_time_is_up() -> None:
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(rows_cost(100.0)), 1.0, [BF16])
+    assert {cell.layout for cell in table} == {LAYOUTS[0]}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BundleError("changed"), "changed"),
+        (StartupError("no PyTorch"), "no PyTorch"),
+        (MemoryError("no room\nfor it"), "loading it failed (no room); see that there is memory for it"),
+    ],
+)
+def test_bf16_that_cannot_be_loaded_is_left_out(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = FakeTime()
+    load = world.loader(rows_cost(1e-3))
+
+    def load_fp32(layout: Layout) -> object:
+        if layout.precision == "bf16":
+            raise error
+        return load(layout)
+
+    assert {cell.layout for cell in measure_bf16(world, load_fp32, 1.0, [BF16])} == set(LAYOUTS)
+    (message,) = caplog.messages
+    assert message.startswith(f"tiny is not measured in bf16: {reason}")
+
+
+def test_bf16_that_fails_on_one_row_is_left_out_and_closed(caplog: pytest.LogCaptureFixture) -> None:
+    def fp32_alone(layout: Layout, rows: int) -> float:
+        if layout.precision == "bf16":
+            raise RuntimeError("no such instruction")
+        return 1e-3
+
+    world = FakeTime()
+    table = measure_bf16(world, world.loader(fp32_alone), 1.0, [BF16])
+    assert {cell.layout for cell in table} == set(LAYOUTS)
+    (message,) = caplog.messages
+    assert message.startswith("tiny is not measured in bf16: the graph fails on 1 rows (no such instruction)")
+    assert world.closed == sum(layout.engines for layout in world.loaded)
+
+
+def test_fp32_that_cannot_be_loaded_is_an_error() -> None:
+    def load(layout: Layout) -> list[object]:
+        raise BundleError("changed")
+
+    with pytest.raises(BundleError, match="changed"):
+        measure_model(GENERATOR, LAYOUTS, SIZES, load, 1.0, lambda _: None, Bench())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_callers_really_run_at_once(number: int) -> None:
+    together = threading.Barrier(number)
+
+    def task() -> float:
+        return float(together.wait(timeout=30) >= 0)
+
+    assert run_side_by_side([task] * number) == [1.0] * number
+
+
+def test_a_caller_that_fails_is_heard() -> None:
+    def fail() -> float:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        run_side_by_side([fail, lambda: 1.0])

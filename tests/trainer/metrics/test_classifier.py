@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from trainer.metrics import classifier as features
+from trainer.metrics.classifier import FEATURES, feature_network
+from trainer.progress import Progress
+
+pytestmark = pytest.mark.usefixtures("classifier_cache")
+
+CPU = torch.device("cpu")
+
+
+def bars(count: int = 200, size: int = 16) -> tuple[Tensor, Tensor]:
+    """Bright images with a dark half, above or on the left: two classes, and four turns to tell."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(180, 256, (count, 1, size, size), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % 2
+    images[labels == 0, :, : size // 2] //= 4
+    images[labels == 1, :, :, : size // 2] //= 4
+    return images, labels
+
+
+@pytest.fixture
+def said() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def progress(said: io.StringIO) -> Progress:
+    return Progress(Console(file=said, width=300))
+
+
+def test_classes_are_learnt_and_the_accuracy_is_of_images_that_were_held_out(progress: Progress) -> None:
+    images, labels = bars()
+    network = feature_network(images, labels, CPU, progress)
+    assert (network.metadata.task, network.metadata.classes) == ("labels", 2)
+    assert network.metadata.accuracy > 0.9
+    right = network.probabilities(images).argmax(1) == labels
+    assert right.double().mean() > 0.9
+
+
+def test_without_labels_quarter_turns_are_told_apart(progress: Progress) -> None:
+    images, labels = bars(400)
+    network = feature_network(images[labels == 0], None, CPU, progress)
+    assert (network.metadata.task, network.metadata.classes) == ("rotations", 4)
+    assert network.metadata.accuracy > 0.9
+
+
+@pytest.mark.parametrize("size", [4, 16, 64])
+def test_images_of_any_size_have_features(size: int, progress: Progress) -> None:
+    network = feature_network(*bars(), CPU, progress)
+    images = torch.randint(0, 256, (5, 1, size, size), dtype=torch.uint8)
+    assert network.features(images).shape == (5, FEATURES)
+    torch.testing.assert_close(network.probabilities(images).sum(1), torch.ones(5))
+
+
+def test_a_network_is_trained_once_and_is_the_same_each_time(
+    progress: Progress, said: io.StringIO, classifier_cache: Path
+) -> None:
+    first = feature_network(*bars(), CPU, progress)
+    (kept,) = classifier_cache.rglob("*.safetensors")
+    again = feature_network(*bars(), CPU, progress)
+    assert said.getvalue().count("training a classifier") == 1
+    kept.unlink()
+    anew = feature_network(*bars(), CPU, progress)
+    assert said.getvalue().count("training a classifier") == 2
+    images = bars()[0]
+    for other in (again, anew):
+        assert other.metadata == first.metadata
+        assert torch.equal(other.features(images), first.features(images))
+
+
+def test_other_images_or_labels_have_a_network_of_their_own(progress: Progress, classifier_cache: Path) -> None:
+    images, labels = bars()
+    sets: list[tuple[Tensor, Tensor | None]] = [(images, labels), (images, 1 - labels), (images, None)]
+    for shown, told in [*sets, (255 - images, labels)]:
+        feature_network(shown, told, CPU, progress)
+    assert len(list(classifier_cache.rglob("*.safetensors"))) == 4
+
+
+@pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
+def test_a_damaged_network_is_trained_again_and_said_so(
+    damage: bytes | None, progress: Progress, said: io.StringIO, classifier_cache: Path
+) -> None:
+    first = feature_network(*bars(), CPU, progress)
+    (kept,) = classifier_cache.rglob("*.safetensors")
+    content = bytearray(kept.read_bytes())
+    content[-3] ^= 64  # of a weight
+    kept.write_bytes(bytes(content) if damage is None else damage)
+    again = feature_network(*bars(), CPU, progress)
+    assert "damaged" in said.getvalue()
+    assert again.metadata == first.metadata
+    assert feature_network(*bars(), CPU, progress).metadata == first.metadata
+    assert said.getvalue().count("damaged") == 1
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(
+    progress: Progress, said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(features.CACHE_VARIABLE, str(tmp_path / "file"))
+    assert feature_network(*bars(), CPU, progress).metadata.accuracy > 0.5
+    assert "cannot be written" in said.getvalue()
+    assert features.CACHE_VARIABLE in said.getvalue()
+
+
+def test_the_global_random_state_is_left_as_it_is(progress: Progress) -> None:
+    state = torch.get_rng_state()
+    feature_network(*bars(), CPU, progress)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_a_variable_the_cache_lies_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(features.CACHE_VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert features.cache_folder() == tmp_path / ".cache" / "ganserve"

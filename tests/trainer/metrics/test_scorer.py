@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from msgspec.structs import replace as replaced
+from torch import Tensor
+
+from exporter.graph import ServedGenerator
+from ganserve.metrics import CYCLE_FIGURES, GAN_FIGURES
+from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
+from trainer.config import GanConfig, check_config
+from trainer.errors import UserError
+from trainer.metrics import scorer
+from trainer.metrics.choosing import choosing_figure, choosing_figures
+from trainer.metrics.classifier import FeatureNetwork, feature_network
+from trainer.metrics.scorer import CHEAP_MEASURES, MEASURES, Comparison, measure_of, score, shown, to_pixels
+from trainer.models import NetworkConfig
+from trainer.progress import Progress
+from trainer.training.gan import GanTraining
+
+pytestmark = pytest.mark.usefixtures("classifier_cache")
+
+WEIGHTLESS = [name for name in MEASURES if name not in scorer.INCEPTION_MEASURES]
+
+
+def shapes(count: int, seed: int) -> Tensor:
+    """Dark images with a bright square somewhere."""
+    generator = np.random.default_rng(seed)
+    images = torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
+    for image in images:
+        top, left = generator.integers(0, 9, 2)
+        image[:, top : top + 6, left : left + 6] = int(generator.integers(150, 256))
+    return images
+
+
+def compared(fakes: Tensor, reals: Tensor, quiet: Progress, **more: Any) -> Comparison:
+    return Comparison(
+        fakes, reals, classifier=lambda: feature_network(shapes(200, 9), None, CPU, quiet), progress=quiet, **more
+    )
+
+
+def test_every_figure_of_a_measure_is_in_the_catalogue_and_comes_out(quiet: Progress) -> None:
+    assert [figure for measure in MEASURES.values() for figure in measure.figures] == list(GAN_FIGURES)
+    for name in WEIGHTLESS:
+        figures = score(compared(shapes(30, 0), shapes(30, 1), quiet), [name]).figures
+        assert tuple(figures) == MEASURES[name].figures
+        assert all(math.isfinite(value) for value in figures.values())
+
+
+@pytest.mark.parametrize("figure", choosing_figures(latents=True))
+def test_real_images_score_better_than_noise(figure: str, quiet: Progress) -> None:
+    noise = torch.randint(0, 256, (60, 1, 16, 16), dtype=torch.uint8)
+    good, bad = (
+        score(compared(fakes, shapes(60, 1), quiet), [measure_of(figure)]).figures[figure]
+        for fakes in (shapes(60, 0), noise)
+    )
+    assert good > bad if GAN_FIGURES[figure].better == "larger" else good < bad
+
+
+def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
+    images = compared(shapes(40, 0), shapes(30, 1), quiet, split="test", seed=7)
+    protocol = score(images, WEIGHTLESS).protocol
+    metadata = images.network.metadata
+    expected = {
+        "image_size": 16,
+        "real_images": 30,
+        "fake_images": 40,
+        "split": "test",
+        "seed": 7,
+        "pixels": "8 bits",
+        "swd_images": 30,
+        "ms_ssim_pairs": 20,
+        "ms_ssim_scales": 5,
+        "feature_sha256": metadata.weights_sha256,
+        "feature_accuracy": metadata.accuracy,
+        "feature_task": "rotations",
+        "precision_recall_neighbours": 3,
+        "density_coverage_neighbours": 5,
+    }
+    assert {name: protocol[name] for name in expected} == expected
+    assert len(protocol["levels"]) == 1
+
+
+def test_what_costs_little_needs_no_classifier(quiet: Progress) -> None:
+    def refuse() -> FeatureNetwork:
+        raise AssertionError
+
+    score(Comparison(shapes(9, 0), shapes(9, 1), classifier=refuse, progress=quiet), CHEAP_MEASURES)
+
+
+def test_the_global_random_state_is_left_as_it_is(quiet: Progress) -> None:
+    state = torch.get_rng_state()
+    one, other = (score(compared(shapes(30, 0), shapes(30, 1), quiet), WEIGHTLESS) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert one == other
+
+
+def test_inceptions_figures_come_with_the_hash_of_its_weights(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A stand-in for Inception, which takes minutes here: the mean of each eighth of the pixels.
+    def network(images: Tensor) -> Tensor:
+        return images.float().flatten(1).view(len(images), 8, -1).mean(2)
+
+    monkeypatch.setattr(scorer, "load_inception", lambda *_: (network, "ab" * 32))
+    images = compared(shapes(30, 0), shapes(30, 1), quiet, inception_weights=Path("weights.pth"))
+    scores = score(images, ["fid", "kid"])
+    assert scores.figures.keys() == {"inception_fid", "inception_kid"}
+    assert scores.protocol["inception_sha256"] == "ab" * 32
+    assert "TensorFlow" in scores.protocol["inception_resizer"]
+    worse = compared(255 - shapes(30, 0), shapes(30, 1), quiet, inception_weights=Path("weights.pth"))
+    for name, value in score(worse, ["fid", "kid"]).figures.items():
+        assert value > 2 * scores.figures[name]
+
+
+def test_inception_without_weights_is_refused(quiet: Progress) -> None:
+    with pytest.raises(UserError, match="--inception-weights"):
+        score(compared(shapes(30, 0), shapes(30, 1), quiet), ["fid"])
+
+
+@pytest.mark.parametrize(
+    ("fakes", "flag"), [(torch.zeros(30, 3, 16, 16), "--dataset"), (torch.zeros(3, 1, 16, 16), "--images")]
+)
+def test_what_cannot_be_compared_is_refused_with_the_flag(fakes: Tensor, flag: str, quiet: Progress) -> None:
+    with pytest.raises(UserError, match=flag):
+        score(compared(fakes.byte(), shapes(30, 0), quiet), ["density-coverage"])
+
+
+def test_pixels_are_those_that_are_served() -> None:
+    images = torch.cat([torch.linspace(-1.2, 1.2, 997), torch.arange(256) / 127.5 - 1]).view(1, 1, 1, -1)
+    graph = ServedGenerator(torch.nn.Identity())
+    assert torch.equal(to_pixels(images), graph(images)[1].permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0")])
+def test_a_figure_is_shown_with_as_many_digits_as_say_something(value: float, text: str) -> None:
+    assert shown(value) == text
+
+
+def fixed_config(**fields: object) -> GanConfig:
+    network = NetworkConfig(architecture="mlp-shallow", image_size=8, latent_dim=6, width=1 / 16)
+    return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
+
+
+@pytest.mark.parametrize("figure", choosing_figures(latents=True))
+def test_any_figure_with_a_direction_can_choose_the_best_checkpoint(figure: str) -> None:
+    config = fixed_config(best_by=figure)
+    check_config(config)
+    training = GanTraining(config, noise_images(config), CPU)
+    evaluation = training.evaluate()
+    assert evaluation.score == evaluation.figures[figure]
+    assert evaluation.larger_is_better == (GAN_FIGURES[figure].better == "larger")
+    assert training.score_name == GAN_FIGURES[figure].label
+    assert training.score_name in training.score_explanation
+    with torch.no_grad():
+        next(training.state.ema_generator.parameters()).fill_(math.nan)
+    assert training.evaluate().score == (-math.inf if evaluation.larger_is_better else math.inf)
+
+
+@pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
+def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
+    with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
+        check_config(fixed_config(best_by=best_by))
+
+
+def test_each_kind_of_training_has_its_own_default() -> None:
+    assert choosing_figure("", latents=True) == "sliced_wasserstein_distance"
+    assert choosing_figure("", latents=False) == "paired_l1"
+    assert choosing_figures(latents=False) == CYCLE_FIGURES

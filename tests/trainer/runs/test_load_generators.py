@@ -1,0 +1,84 @@
+"""What the exporter gets of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.trainer.conftest import small_config, small_cycle
+from tests.trainer.runs.saved_states import ONE_OF_EACH_KIND, after_steps, metadata_of, new, save
+from trainer.errors import RunFolderError
+from trainer.runs.run_folder import RunFolder, load_generators
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+
+
+@pytest.mark.parametrize("model", ["dcgan", "pggan"])
+def test_the_exporter_gets_the_averaged_generator_as_it_is_now(model: str, tmp_path: Path) -> None:
+    config = ONE_OF_EACH_KIND[model]
+    trained = after_steps(config)
+    run = RunFolder.create(tmp_path, config)
+    save(run, trained, best=True)
+    (exported,) = load_generators(run.path, "best")
+    assert isinstance(trained, GanTraining)
+    latents = torch.randn(3, exported.latent_dim)
+    torch.testing.assert_close(exported.network(latents), trained.state.ema_generator(latents))
+    assert not exported.network.training
+    assert (exported.name, exported.suffix, exported.model, exported.dataset) == (model, "", model, "digits")
+    assert exported.image_size == trained.output_size
+    assert (exported.training["step"], exported.training["images_seen"]) == (3, 12)
+    assert exported.training["some_distance"] == 4.0
+
+
+def test_the_exporter_gets_both_translators(tmp_path: Path) -> None:
+    config = small_cycle(domains=("horse", "zebra"))
+    trained = after_steps(config)
+    assert isinstance(trained, CycleTraining)
+    run = RunFolder.create(tmp_path, config)
+    save(run, trained, best=True)
+    exported = load_generators(run.path, "best")
+    assert [each.name for each in exported] == ["cyclegan-horse2zebra", "cyclegan-zebra2horse"]
+    assert [each.suffix for each in exported] == ["-horse2zebra", "-zebra2horse"]
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    for each, translator in zip(exported, (trained.state.generator_ab, trained.state.generator_ba), strict=True):
+        torch.testing.assert_close(each.network(images), translator(images))  # memory layouts differ
+        assert (each.latent_dim, each.channels, each.image_size) == (0, 3, 32)
+
+
+def test_the_networks_of_an_epoch_are_kept_and_exported_and_nothing_else_of_it(tmp_path: Path) -> None:
+    config = small_cycle()
+    trained = after_steps(config)
+    assert isinstance(trained, CycleTraining)
+    run = RunFolder.create(tmp_path, config)
+    run.keep_networks(trained.state, metadata_of(trained), 7)
+    names = load_file(run.checkpoint_path("epoch-0007"))
+    assert {name.partition(".")[0] for name in names} == set(trained.state.networks)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    exported = load_generators(run.path, "epoch-0007")
+    torch.testing.assert_close(exported[0].network(images), trained.state.generator_ab(images))
+
+
+@pytest.mark.parametrize("change", [{"output_size": 7}, {"output_size": 4}, {"output_size": 32}])
+def test_a_generator_is_not_exported_at_a_size_or_fade_that_it_does_not_have(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    run = RunFolder.create(tmp_path, ONE_OF_EACH_KIND["pggan"])
+    save(run, after_steps(ONE_OF_EACH_KIND["pggan"]), best=True, **change)
+    with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
+        load_generators(run.path, "best")
+
+
+def test_no_local_path_leaves_with_an_export(tmp_path: Path) -> None:
+    config = small_config("dcgan", "dcgan-digits", dataset="folder:/home/somebody/secret")
+    run = RunFolder.create(tmp_path, config)
+    save(run, new(config), best=True)
+    assert load_generators(run.path, "best")[0].dataset == "folder"
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path, ONE_OF_EACH_KIND["dcgan"])
+    with pytest.raises(RunFolderError, match="has no best checkpoint yet"):
+        load_generators(run.path, "best")

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ganserve.files import replace_file
+from trainer.errors import RunFolderError
+from trainer.runs.metrics_log import MetricsLog
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> MetricsLog:
+    return MetricsLog(tmp_path / "metrics.jsonl")
+
+
+def append_raw(log: MetricsLog, line: bytes) -> None:
+    with log.path.open("ab") as file:
+        file.write(line)
+
+
+def test_rows_are_read_back_as_written(log: MetricsLog) -> None:
+    rows = [
+        {"kind": "step", "step": 1, "d_loss": 0.5, "g_loss": None, "resolution": 4},
+        {"kind": "evaluation", "step": 1, "levels": [1.5, 2.5], "split": "test"},
+    ]
+    log.append(rows[:1])
+    log.append(rows[1:])
+    assert list(log.read()) == rows
+
+
+def test_a_log_that_was_never_written_is_empty(log: MetricsLog) -> None:
+    assert list(log.read()) == []
+
+
+def test_metrics_are_cut_back_to_the_checkpoint_and_a_torn_last_line_is_dropped(log: MetricsLog) -> None:
+    log.append([{"kind": "step", "step": step} for step in range(1, 6)])
+    append_raw(log, b'{"kind": "st')
+    log.rewind(3)
+    assert [row["step"] for row in log.read()] == [1, 2, 3]
+    log.append([{"kind": "step", "step": 4}])
+    assert [row["step"] for row in log.read()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("line", ["{}", "[1]", '{"kind":"step"}', '{"kind":"step","step":"1"}', "[" * 9999, "\xff"])
+def test_a_line_that_no_run_writes_is_refused_with_its_number(log: MetricsLog, line: str) -> None:
+    log.append([{"kind": "step", "step": 1}])
+    append_raw(log, line.encode("latin-1") + b"\n")
+    with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):
+        list(log.read())
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    replace_file(path, b"old")
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(path, b"new and longer")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

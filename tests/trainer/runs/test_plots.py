@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from trainer.runs import plots as figures
+
+
+def test_a_grid_has_eight_columns_two_pixels_apart_and_maps_minus_1_and_1_to_black_and_white() -> None:
+    images = torch.stack([torch.full((1, 4, 4), value) for value in [-1.0, 1.0, 0.0] + [-1.0] * 7])
+    grid = figures.grid_image(images)
+    assert grid.size == (8 * 6 + 2, 2 * 6 + 2)
+    assert [grid.getpixel((x, 3)) for x in (3, 9, 15)] == [(0, 0, 0), (255, 255, 255), (128, 128, 128)]
+
+
+def test_the_animation_ends_with_the_last_sample_and_is_thinned(tmp_path: Path) -> None:
+    frames = []
+    for index in range(150):
+        frames.append(tmp_path / f"{index}.png")
+        Image.new("L", (8, 8), index).save(frames[-1])
+    figures.save_progress_gif(frames, tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        assert animation.n_frames == figures.GIF_MAX_FRAMES  # type: ignore[attr-defined]
+        animation.seek(animation.n_frames - 1)  # type: ignore[attr-defined]
+        assert animation.convert("L").getpixel((0, 0)) == pytest.approx(149, abs=2)
+
+
+def test_no_sample_means_no_animation(tmp_path: Path) -> None:
+    figures.save_progress_gif([], tmp_path / "progress.gif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_grids_of_smaller_images_are_enlarged_to_the_last_one_without_blurring(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{size}.png" for size in (2, 4, 8)]
+    for path, size in zip(paths, (2, 4, 8), strict=True):
+        image = Image.new("L", (size, size), 255)
+        image.paste(0, (0, 0, size // 2, size // 2))
+        image.save(path)
+    figures.save_progress_gif(paths, tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        # Frames alike are written as one: all three enlarged are the same picture.
+        assert animation.size == (8, 8)
+        assert animation.n_frames == 1  # type: ignore[attr-defined]
+        frame = animation.convert("L")
+        assert [frame.getpixel((x, x)) for x in (0, 3, 4, 7)] == [0, 0, 255, 255]
+
+
+def test_grids_of_large_images_make_an_animation_of_a_bounded_size(tmp_path: Path) -> None:
+    for step, side in enumerate((100, 3000)):
+        Image.new("RGB", (side, side)).save(tmp_path / f"step-{step}.png")
+    figures.save_progress_gif(sorted(tmp_path.glob("step-*.png")), tmp_path / "progress.gif")
+    with Image.open(tmp_path / "progress.gif") as animation:
+        assert animation.size == (figures.GIF_MAX_SIDE, figures.GIF_MAX_SIDE)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 300])
+def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_losses(tmp_path: Path, rows: int) -> None:
+    metrics = [
+        {"step": step, "d_loss": 1 / step, "g_loss": 1.0 if step % 5 == 0 else None, "d_real": 0.6, "d_fake": 0.4}
+        for step in range(1, rows + 1)
+    ]
+    figures.save_loss_curve(metrics, tmp_path / "loss.png")
+    figures.save_confidence_curve(metrics, tmp_path / "confidence.png", probabilities=True)
+    parts = [row | {"adversarial_loss": 0.3, "cycle_loss": 0.2, "identity_loss": 0.1} for row in metrics]
+    figures.save_cycle_curve(parts, tmp_path / "cycle.png")
+    for name in ("loss.png", "confidence.png", "cycle.png"):
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (1000, 500)
+
+
+def test_the_running_mean_is_a_mean() -> None:
+    import numpy as np
+
+    values = np.arange(100, dtype=float)
+    smooth = figures._running_mean(values)
+    assert len(smooth) == 76
+    assert smooth[0] == pytest.approx(12)
+
+
+def gray_images(count: int, level: float, channels: int = 3, size: int = 32) -> torch.Tensor:
+    return torch.full((count, channels, size, size), level)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("count", [1, 5])
+def test_four_rows_are_two_pixels_apart_right_of_their_names(count: int, channels: int) -> None:
+    figure = figures.four_row_image(*(gray_images(count, level, channels) for level in (-1.0, 1.0, 0.0, -0.5)))
+    left = figures.ROW_LABEL_PIXELS
+    assert figure.size == (left + count * 34 + 2, 4 * 34 + 2)
+    for column in range(count):
+        x = left + 2 + column * 34
+        assert [figure.getpixel((x, 2 + row * 34)) for row in range(4)] == [(v,) * 3 for v in (0, 255, 128, 64)]
+        assert figure.getpixel((x, 34)) == (0, 0, 0)
+    for row in range(4):
+        label = figure.crop((0, 2 + row * 34, left, 34 + row * 34)).convert("L")
+        darkest, lightest = label.getextrema()
+        assert (darkest < 64, lightest) == (True, 255)  # type: ignore[operator]
+
+
+def test_four_rows_have_names_of_their_own() -> None:
+    figure = figures.four_row_image(*(gray_images(2, 0.0, size=64) for _ in range(4)))
+    labels = [figure.crop((0, 2 + row * 66, figures.ROW_LABEL_PIXELS, 66 + row * 66)).tobytes() for row in range(4)]
+    assert len(set(labels)) == 4
+
+
+def test_images_without_a_counterpart_are_left_out_of_the_four_rows() -> None:
+    a, b = gray_images(5, 0.0), gray_images(3, 0.0)
+    assert figures.four_row_image(a, a, b, b).size == figures.four_row_image(b, b, b, b).size

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import math
+
+from trainer.runs.run_log import curves_of_evaluation, curves_of_steps
+
+
+def test_a_point_is_the_mean_of_what_was_measured() -> None:
+    rows = [
+        {"kind": "step", "step": 1, "epoch": 1, "images": 4, "d_loss": 1.0, "g_loss": None, "d_accuracy": None},
+        {"kind": "step", "step": 2, "epoch": 1, "images": 8, "d_loss": 2.0, "g_loss": 5.0, "d_accuracy": None},
+    ]
+    assert curves_of_steps(rows) == {"loss/d_loss": 1.5, "loss/g_loss": 5.0, "training/epoch": 1.0}
+
+
+def test_each_measurement_has_its_chart() -> None:
+    names = ["cycle_loss", "d_real", "d_fake", "d_fake_after", "d_accuracy", "images_per_s", "alpha"]
+    assert list(curves_of_steps([dict.fromkeys(names, 1.0)])) == [
+        "loss/cycle_loss",
+        "score/d_real",
+        "score/d_fake",
+        "score/d_fake_after",
+        "accuracy/d_accuracy",
+        "speed/images_per_s",
+        "training/alpha",
+    ]
+
+
+def test_no_rows_are_no_points() -> None:
+    assert curves_of_steps([]) == {}
+
+
+def test_a_figure_that_is_not_finite_is_no_point() -> None:
+    assert curves_of_evaluation({"a": 1, "b": math.inf, "c": None, "d": math.nan}) == {"evaluation/a": 1.0}

@@ -1,0 +1,146 @@
+"""What TensorBoard's own reader finds in a run."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator  # type: ignore[import-untyped]
+from tensorboard.summary.writer import event_file_writer  # type: ignore[import-untyped]
+
+from tests.trainer.conftest import StopAfter, made_up_images, run_training, small_config
+from trainer.errors import TrainingDivergedError
+from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.tensorboard_log import TensorBoardLog
+from trainer.training.loop import train
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+EVERY_KIND = [("dcgan", "dcgan-digits"), ("pggan", "pggan-small"), ("cyclegan", "cyclegan-digits")]
+
+
+@pytest.fixture(autouse=True)
+def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader sorts files by name, where the second comes first, and last how many files the process had made: as
+    text, so the tenth would come before the ninth if both were made within a second, as they are here alone."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
+
+
+def read(folder: Path) -> Any:
+    events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
+    return events.Reload()
+
+
+def curve(events: Any, tag: str) -> dict[int, float]:
+    return {point.step: point.value for point in events.Scalars(tag)}
+
+
+@pytest.mark.parametrize(("model", "preset"), EVERY_KIND)
+def test_a_run_has_curves_figures_and_samples(model: str, preset: str, tmp_path: Path, quiet: Progress) -> None:
+    config = small_config(model, preset, log_every_steps=2, steps=6)
+    run, _ = run_training(config, tmp_path, quiet)
+    events = read(run.tensorboard)
+    rows = list(run.metrics.read())
+    steps = {row["step"]: row for row in rows if row["kind"] == "step"}
+    for tag, name in (("loss/d_loss", "d_loss"), ("score/d_real", "d_real"), ("speed/images_per_s", "images_per_s")):
+        points = curve(events, tag)
+        assert set(points) >= {2, 4, 6}
+        for before, step in itertools.pairwise([0, *points]):
+            expected = [steps[number][name] for number in range(before + 1, step + 1)]
+            assert points[step] == pytest.approx(sum(expected) / len(expected))
+    assert ("accuracy/d_accuracy" in events.Tags()["scalars"]) == (model == "dcgan")
+    assert ("training/resolution" in events.Tags()["scalars"]) == (model == "pggan")
+    for row in rows:
+        if row["kind"] == "evaluation":
+            figures = [name for name in row if f"evaluation/{name}" in events.Tags()["scalars"]]
+            assert figures
+            for name in figures:
+                assert curve(events, f"evaluation/{name}")[row["step"]] == pytest.approx(row[name])
+    pictures = events.Images("samples")
+    assert [picture.step for picture in pictures] == [int(path.stem[5:]) for path in sorted(run.samples.iterdir())]
+    with (
+        Image.open(io.BytesIO(pictures[-1].encoded_image_string)) as logged,
+        Image.open(max(run.samples.iterdir())) as saved,
+    ):
+        assert logged.convert("RGB").tobytes() == saved.convert("RGB").tobytes()
+
+
+def test_resuming_leaves_nothing_of_what_a_killed_process_wrote_beyond_its_checkpoint(
+    tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config("dcgan", "dcgan-digits", log_every_steps=1, steps=6)
+    run = RunFolder.create(tmp_path, config)
+    train(config, run, made_up_images(config), quiet, stop_requested=stop_after(3))
+    beyond = TensorBoardLog(run.tensorboard, 3)
+    for step in range(4, 40):
+        beyond.scalars(step, {"loss/d_loss": 1e6})
+        beyond.text(step, "warning/samples-alike", "gone")
+        beyond.image(step, "samples", Image.new("L", (8, 8)))
+    beyond.close()
+    train(config, run, made_up_images(config), quiet, resume=True)
+    events = read(run.tensorboard)
+    points = events.Scalars("loss/d_loss")
+    assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
+    assert max(point.value for point in points) < 1e6
+    assert [picture.step for picture in events.Images("samples")] == [3, 5, 6]
+    texts = PluginEventAccumulator(str(run.tensorboard)).Reload()  # what TensorBoard itself reads texts with
+    assert texts.Tensors("warning/samples-alike/text_summary") == []
+    assert len(texts.Tensors("loss/d_loss")) == 6
+
+
+@pytest.mark.parametrize("cut", [1, 7, 30])
+def test_an_event_that_a_kill_cut_short_spoils_nothing_after_it(
+    cut: int, tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = small_config("dcgan", "dcgan-digits", log_every_steps=1, steps=6)
+    run = RunFolder.create(tmp_path, config)
+    train(config, run, made_up_images(config), quiet, stop_requested=stop_after(3))
+    (file,) = run.tensorboard.iterdir()
+    os.truncate(file, file.stat().st_size - cut)
+    train(config, run, made_up_images(config), quiet, resume=True)
+    assert set(curve(read(run.tensorboard), "loss/d_loss")) >= {1, 2, 4, 5, 6}
+
+
+def test_a_run_that_is_killed_before_its_first_checkpoint_begins_its_curves_again(
+    tmp_path: Path, quiet: Progress
+) -> None:
+    config = small_config("dcgan", "dcgan-digits", log_every_steps=1)
+    run = RunFolder.create(tmp_path, config)
+    before = TensorBoardLog(run.tensorboard, 0)
+    before.scalars(1, {"loss/d_loss": 1e6})
+    before.close()
+    train(config, run, made_up_images(config), quiet, resume=True)
+    assert len(events := curve(read(run.tensorboard), "loss/d_loss")) == 4
+    assert max(events.values()) < 1e6
+
+
+def test_the_files_are_whole_and_their_threads_gone_when_a_training_fails(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TrainingDivergedError("step 4: a weight is NaN")
+
+    monkeypatch.setattr("trainer.training.loop._checkpoint", fail)
+    config = small_config("dcgan", "dcgan-digits", log_every_steps=2)
+    threads = threading.active_count()
+    run = RunFolder.create(tmp_path, config)
+    with pytest.raises(TrainingDivergedError):
+        train(config, run, made_up_images(config), quiet)
+    assert threading.active_count() == threads
+    assert list(curve(read(run.tensorboard), "loss/g_loss")) == [2, 4]
+
+
+def test_warnings_are_texts(tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path, 0)
+    log.text(7, "warning/samples-alike", "the samples are alike")
+    log.close()
+    (event,) = read(tmp_path).Tensors("warning/samples-alike/text_summary")
+    assert (event.step, event.tensor_proto.string_val) == (7, [b"the samples are alike"])

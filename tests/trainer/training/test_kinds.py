@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from PIL import Image
+
+from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
+from trainer.config import AnyConfig
+from trainer.data.datasets import ImageData
+from trainer.data.unpaired import UnpairedData
+from trainer.errors import UserError
+from trainer.presets import PRESETS
+from trainer.progress import Progress
+from trainer.training.base import Training
+from trainer.training.cyclegan import CycleTraining
+from trainer.training.gan import GanTraining
+from trainer.training.kinds import Data, check_can_train, describe_data, foresee_growth, load_data, new_training
+
+
+def write_images(root: Path) -> str:
+    """A folder of two domains, which is a folder of images too."""
+    for part, count in (("trainA", 3), ("trainB", 2)):
+        (root / part).mkdir()
+        for index in range(count):
+            Image.new("L", (40, 40), 10 * index).save(root / part / f"{index}.png")
+    return f"folder:{root}"
+
+
+@pytest.mark.parametrize(("config", "kind"), [(growing_config(), ImageData), (cycle_config(), UnpairedData)])
+def test_a_config_loads_data_of_its_kind(config: AnyConfig, kind: type[Data], tmp_path: Path, quiet: Progress) -> None:
+    data = load_data(replace(config, dataset=write_images(tmp_path)), quiet)
+    assert type(data) is kind
+    images = data.images if isinstance(data, ImageData) else data.train_a
+    assert images.shape == ((5, 1, 16, 16) if kind is ImageData else (3, 1, 32, 32))
+
+
+def test_unreadable_files_are_tolerated_up_to_the_configs_number(tmp_path: Path, quiet: Progress) -> None:
+    config = growing_config(dataset=write_images(tmp_path), max_corrupt_images=1)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert len(load_data(config, quiet).skipped) == 1
+    with pytest.raises(UserError, match="--max-corrupt"):
+        load_data(replace(config, max_corrupt_images=0), quiet)
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "kind"),
+    [
+        (growing_config(), noise_images(growing_config()), GanTraining),
+        (cycle_config(), noise_domains(paired=True), CycleTraining),
+    ],
+)
+def test_a_config_is_trained_by_its_kind(config: AnyConfig, data: Data, kind: type[Training]) -> None:
+    training = new_training(config, data, CPU)
+    assert type(training) is kind
+    assert training.data_name == "noise"
+    assert training.state.step == 0
+    assert training.score_name in training.score_explanation
+
+
+def test_a_config_does_not_train_on_data_of_another_kind() -> None:
+    with pytest.raises(TypeError, match="GanConfig does not train on UnpairedData"):
+        new_training(growing_config(), noise_domains(paired=True), CPU)
+    with pytest.raises(TypeError, match="CycleConfig does not train on ImageData"):
+        new_training(cycle_config(), noise_images(growing_config()), CPU)
+
+
+@pytest.mark.parametrize("config", [preset.config for preset in PRESETS.values()], ids=lambda config: config.preset)
+def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig) -> None:
+    small = replace(config, batch_size=6)
+    enough: Data = noise_images(growing_config(), 6)
+    too_few: Data = noise_images(growing_config(), 5)
+    if isinstance(enough, ImageData) and config.model == "cyclegan":
+        enough, too_few = noise_domains((6, 9), paired=False), noise_domains((9, 5), paired=False)
+    check_can_train(small, enough, CPU)
+    with pytest.raises(UserError) as caught:
+        check_can_train(small, too_few, CPU)
+    name = "domain B of noise" if config.model == "cyclegan" else "noise"
+    assert str(caught.value) == f"--batch-size 6: {name} has only 5 images; give at most 5"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (noise_images(growing_config(), 5), "5 images"),
+        (noise_domains((8, 6), (0, 0), paired=False), "8 + 6 images of two domains"),
+        (noise_domains((8, 6), (4, 3), paired=False), "8 + 6 images of two domains, 4 + 3 to test on"),
+        (noise_domains((8, 6), (4, 4), paired=True), "8 + 6 images of two domains, 4 + 4 to test on (pairs)"),
+    ],
+)
+def test_the_user_is_told_how_many_images_there_are(data: Data, text: str) -> None:
+    assert describe_data(data) == text
+
+
+@pytest.mark.parametrize(
+    ("length", "note"),
+    [
+        ({"images": 7, "steps": None}, "this run ends at 4x4: 16x16 is whole after 32 images"),
+        ({"images": 12, "steps": None}, "this run ends at 8x8, 38% faded in: 16x16 is whole after 32 images"),
+        ({"steps": 7}, "this run ends at 16x16, 38% faded in: 16x16 is whole after 32 images"),
+        ({"epochs": 5, "steps": None}, "this run ends at 16x16, 62% faded in: 16x16 is whole after 32 images"),
+        ({"images": 33, "steps": None}, None),
+    ],
+)
+def test_a_run_too_short_to_reach_its_size_is_foreseen(length: dict[str, int | None], note: str | None) -> None:
+    config = growing_config(**length)
+    foreseen = foresee_growth(config, noise_images(config, 6))
+    assert (foreseen or "").startswith(note or "")
+    assert (foreseen is None) == (note is None)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
+from trainer.config import GanConfig
+from trainer.errors import TrainingDivergedError
+from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.training.base import Measurements
+from trainer.training.gan import GanTraining
+from trainer.training.session import Session, log_steps
+
+New = Callable[..., Session]
+
+
+@pytest.fixture
+def new(tmp_path: Path, quiet: Progress) -> New:
+    """Makes a session of a run over 18 images."""
+
+    def make(**fields: Any) -> Session:
+        config: GanConfig = growing_config(**fields)
+        run = RunFolder.create(tmp_path, config)
+        return Session(config, run, GanTraining(config, noise_images(config), CPU), quiet)
+
+    return make
+
+
+def measured(d_loss: float = 1.0, g_loss: float | None = 2.0) -> Measurements:
+    values = {"d_loss": d_loss, "g_loss": g_loss, "d_real": 0.5, "d_fake": 0.25}
+    return {name: None if value is None else torch.tensor(value) for name, value in values.items()}
+
+
+def at(session: Session, step: int, images: int) -> Session:
+    session.training.state.step, session.training.state.images_seen = step, images
+    return session
+
+
+def printed(session: Session) -> list[str]:
+    text: str = session.progress.console.file.getvalue()  # type: ignore[attr-defined]
+    return text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("length", "step", "images", "expected"),
+    [
+        ({"steps": 10}, 4, 16, (4, 10)),
+        ({"steps": None, "images": 40}, 4, 16, (16, 40)),
+        ({"steps": None, "images": 40}, 11, 42, (40, 40)),  # the last batch may go over the end
+        ({"steps": None, "epochs": 3}, 4, 16, (16, 54)),
+    ],
+)
+def test_the_length_is_in_steps_or_in_images(
+    length: dict[str, int | None], step: int, images: int, expected: tuple[int, int], new: New
+) -> None:
+    session = at(new(**length), step, images)
+    assert session.length == expected
+    assert session.finished == (expected[0] == expected[1])
+
+
+def test_an_epoch_is_a_whole_pass_over_the_images(new: New) -> None:
+    session = new()
+    assert [at(session, 1, images).epoch for images in (0, 17, 18, 35, 36)] == [0, 0, 1, 1, 2]
+
+
+def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None:
+    session = at(new(), 2, 20)
+    session.train_seconds = 4.0
+    session.pending = [(1, 18, measured(d_loss=0.5)), (2, 20, measured(d_loss=0.75))]
+    log_steps(session)
+    log_steps(session)
+    rows = list(session.run.metrics.read())
+    assert [(row["kind"], row["step"], row["images"], row["epoch"]) for row in rows] == [
+        ("step", 1, 18, 1),
+        ("step", 2, 20, 2),
+    ]
+    assert [row["d_loss"] for row in rows] == [0.5, 0.75]
+    assert rows[0]["images_per_s"] == pytest.approx(5.0, abs=0.2)
+    (line,) = printed(session)
+    assert re.fullmatch(
+        r"\[epoch 2\]\[step 2/10\]  D loss 0\.7500  G loss 2\.0000  D\(x\) 0\.5000  D\(G\(z\)\) 0\.2500"
+        r"  [45]\.\d images/s  \d:\d\d left",
+        line,
+    )
+
+
+def test_what_a_step_does_not_measure_is_told_as_it_was_last(new: New) -> None:
+    session = at(new(), 3, 12)
+    session.pending = [(1, 4, measured(g_loss=7.0)), (2, 8, measured(g_loss=6.0)), (3, 12, measured(g_loss=None))]
+    log_steps(session)
+    assert "G loss 6.0000" in printed(session)[0]
+    assert [row["g_loss"] for row in session.run.metrics.read()] == [7.0, 6.0, None]
+
+
+def test_what_was_never_measured_is_told_as_a_dash(new: New) -> None:
+    session = at(new(), 1, 4)
+    session.pending = [(1, 4, measured(g_loss=None))]
+    log_steps(session)
+    assert "G loss -  D(x)" in printed(session)[0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_only_the_steps_before_a_loss_that_is_not_finite_are_written(bad: float, new: New) -> None:
+    session = at(new(), 3, 12)
+    session.pending = [(1, 4, measured()), (2, 8, measured(d_loss=bad)), (3, 12, measured())]
+    with pytest.raises(TrainingDivergedError, match=r"^step 2: a loss is NaN or infinite; there is no checkpoint"):
+        log_steps(session)
+    assert [row["step"] for row in session.run.metrics.read()] == [1]
+
+
+@pytest.mark.parametrize(
+    ("train_seconds", "left"),
+    [(1.0, r"0:0\d left"), (70.0, r"1:4\d left"), (3600.0, r"1:30:0\d left")],  # six steps to go after four, no growth
+)
+def test_the_time_left_is_told_in_minutes_or_hours(train_seconds: float, left: str, new: New) -> None:
+    session = at(new(growth=None), 4, 16)
+    session.train_seconds = train_seconds
+    session.pending = [(4, 16, measured())]
+    log_steps(session)
+    assert re.search(rf"  {left}$", printed(session)[0])
+
+
+def test_larger_images_are_expected_to_take_longer(new: New) -> None:
+    session = at(new(steps=None, images=48), 2, 8)
+    session.train_seconds = 8 * 4 * 4.0  # a second a pixel
+    # Sixteen images each while 8x8 fades in and stabilises, and as many of 16x16.
+    assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)
+
+
+def test_without_growth_all_images_are_expected_to_take_as_long(new: New) -> None:
+    session = at(new(steps=None, images=48, growth=None), 2, 12)
+    session.train_seconds = 6.0
+    assert session.seconds_left == pytest.approx(18.0)
+
+
+def test_steps_that_are_left_are_expected_to_take_longer_at_larger_sizes(new: New) -> None:
+    session = at(new(steps=12), 2, 8)  # ten steps of at most four images to go
+    session.train_seconds = 8 * 4 * 4.0
+    assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)

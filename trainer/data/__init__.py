@@ -1,0 +1,1 @@
+"""Data sets: images in, one uint8 tensor out."""

@@ -1,0 +1,188 @@
+"""Unpaired data: a name becomes images of two domains, A and B, that a translator learns to turn into each other.
+
+`folder:PATH` and `zip:PATH` hold trainA and trainB, and testA and testB if there are any; each built-in data set of
+gray images (data.py) is drawn in two styles (styles.py). Knows nothing of networks or training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainer.data import drawn_domains as styles
+from trainer.data import image_files
+from trainer.data.datasets import BUILT_IN, batch_indices, check_dataset_name, load_images, sha256_of
+from trainer.data.image_files import ImageFile, ImageSource
+from trainer.errors import UserError
+from trainer.progress import Progress
+
+TRAINING_PARTS = ("trainA", "trainB")
+TEST_PARTS = ("testA", "testB")
+PARTS = TRAINING_PARTS + TEST_PARTS
+DRAWN_TEST_IMAGES = 64  # of a built-in data set, held out and drawn in both styles
+
+_Parts: TypeAlias = dict[str, list[ImageFile]]
+_Image: TypeAlias = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class UnpairedData:
+    """Two domains at the training size; each part is uint8 (N, C, S, S), with N = 0 where there is no test set."""
+
+    name: str
+    train_a: Tensor
+    train_b: Tensor
+    test_a: Tensor
+    test_b: Tensor
+    test_is_paired: bool  # test_b[i] is what test_a[i] should become
+    skipped: tuple[str, ...] = ()  # why each file was left out
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image of every part: 1 or 3."""
+        return self.train_a.shape[1]
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The four parts by the names of their folders."""
+        return dict(zip(PARTS, (self.train_a, self.train_b, self.test_a, self.test_b), strict=True))
+
+    def samples(self, count: int) -> tuple[Tensor, Tensor]:
+        """At most `count` images of A and of B to show: evenly spaced ones of the test set, else of the training set.
+
+        Paired test images stay paired.
+        """
+        return (
+            _evenly_spaced(self.test_a if len(self.test_a) else self.train_a, count),
+            _evenly_spaced(self.test_b if len(self.test_b) else self.train_b, count),
+        )
+
+
+def sha256_of_unpaired(data: UnpairedData) -> str:
+    """Hex SHA-256 of the shape and all pixels of every part, and of whether the test images are pairs."""
+    pixels = sha256_of(*data.parts.values())
+    return hashlib.sha256(f"{pixels} {data.test_is_paired}".encode()).hexdigest()
+
+
+def load_unpaired(
+    name: str, *, data_root: Path, image_size: int, max_corrupt_images: int, progress: Progress
+) -> UnpairedData:
+    """Decodes both domains to (N, C, image_size, image_size): short side resized, centre cropped.
+
+    C is 1 if every image of every part is gray, else 3. Test images are pairs if both test folders hold the same file
+    names, suffixes aside; then they are in one order.
+
+    Raises:
+        UserError: there is no such data set, a domain has no training image, or too much of it is corrupt.
+    """
+    check_dataset_name(name)
+    if name in BUILT_IN:
+        gray = load_images(
+            name,
+            data_root=data_root,
+            image_size=image_size,
+            max_corrupt_images=max_corrupt_images,
+            progress=progress,
+        )
+        return _drawn(name, gray.images, progress)
+    kind, _, path = name.partition(":")
+    with image_files.open_source(kind, Path(path)) as source:
+        parts, are_pairs = _pairs_in_one_order(_split(source))
+        everything = ImageSource(source.flag, [file for files in parts.values() for file in files])
+        decoded, skipped = image_files.decode_each(everything, image_size, max_corrupt_images, progress)
+    results = iter(decoded)
+    images = {part: [next(results) for _ in files] for part, files in parts.items()}
+    if are_pairs:
+        skipped += _drop_halves(images, parts)
+    readable = {part: [image for image in images[part] if image is not None] for part in PARTS}
+    for part in TRAINING_PARTS:
+        if not readable[part]:
+            raise UserError(f"{source.flag}: no readable image in {part}")
+    channels = max(image.shape[2] for part in PARTS for image in readable[part])
+    nothing = torch.empty(0, channels, image_size, image_size, dtype=torch.uint8)
+    train_a, train_b, test_a, test_b = (
+        image_files.stack_images(readable[part], channels) if readable[part] else nothing for part in PARTS
+    )
+    is_paired = are_pairs and len(test_a) > 0
+    return UnpairedData(name, train_a, train_b, test_a, test_b, test_is_paired=is_paired, skipped=tuple(skipped))
+
+
+def _drawn(name: str, gray: Tensor, progress: Progress) -> UnpairedData:
+    """Half of the images as ink on paper, the other half as chalk on a board, and a few held out as both."""
+    order = batch_indices(0, 0, len(gray))  # the files may be sorted by class or writer
+    test_count = min(DRAWN_TEST_IMAGES, len(gray) // 4)
+    held_out, rest = order[:test_count], order[test_count:]
+    ink, chalk = rest.tensor_split(2)
+    return UnpairedData(
+        name,
+        train_a=styles.draw(gray, ink, styles.INK, progress),
+        train_b=styles.draw(gray, chalk, styles.CHALK, progress),
+        test_a=styles.draw(gray, held_out, styles.INK, progress),
+        test_b=styles.draw(gray, held_out, styles.CHALK, progress),
+        test_is_paired=test_count > 0,
+    )
+
+
+def _split(source: ImageSource) -> _Parts:
+    """The files of each part, which lie at the top or below one folder."""
+    roots = {
+        path.parts[:depth]
+        for path in (file.path for file in source.files)
+        for depth in (0, 1)
+        if len(path.parts) > depth + 1 and path.parts[depth] in PARTS
+    }
+    root = () if () in roots or not roots else min(roots)
+    if root and len(roots) > 1:
+        names = ", ".join(repr(name) for (name,) in sorted(roots)[:5])
+        raise UserError(f"{source.flag}: it holds several sets ({names}); give a folder or zip file of one of them")
+    parts: _Parts = {part: [] for part in PARTS}
+    for file in source.files:
+        inside = file.path.parts[len(root) :]
+        if file.path.parts[: len(root)] == root and len(inside) > 1 and inside[0] in PARTS:
+            parts[inside[0]].append(file)
+    missing = [part for part in TRAINING_PARTS if not parts[part]]
+    if missing:
+        raise UserError(
+            f"{source.flag}: no image in {' and '.join(missing)}; unpaired training takes images from the folders"
+            " trainA and trainB, and testA and testB if there are any, at the top or below one single folder"
+        )
+    return parts
+
+
+def _pairs_in_one_order(parts: _Parts) -> tuple[_Parts, bool]:
+    """The parts, and whether the test files are pairs by name; if so, both lists are in the order of the names."""
+    test_a, test_b = ({_stem(file, part): file for file in parts[part]} for part in TEST_PARTS)
+    counts = {len(files) for files in (test_a, test_b, parts["testA"], parts["testB"])}
+    if test_a.keys() != test_b.keys() or len(counts) > 1 or not test_a:  # a name that comes twice pairs nothing
+        return parts, False
+    stems = sorted(test_a)
+    return parts | {"testA": [test_a[stem] for stem in stems], "testB": [test_b[stem] for stem in stems]}, True
+
+
+def _stem(file: ImageFile, part: str) -> tuple[str, ...]:
+    """The path below the part's folder, without the suffix."""
+    parts = file.path.with_suffix("").parts
+    return parts[parts.index(part) + 1 :]
+
+
+def _drop_halves(images: dict[str, list[_Image | None]], parts: _Parts) -> list[str]:
+    """Takes out test images whose partner is unreadable; returns a line for each."""
+    lines = []
+    for part, other in (TEST_PARTS, TEST_PARTS[::-1]):
+        for index, partner in enumerate(images[other]):
+            if partner is None and images[part][index] is not None:
+                images[part][index] = None
+                lines.append(f"{parts[part][index].name}: {other} has it unreadable")
+    return lines
+
+
+def _evenly_spaced(images: Tensor, count: int) -> Tensor:
+    index = torch.linspace(0, len(images) - 1, min(count, len(images))).round().long()
+    return images[index]

@@ -1,0 +1,252 @@
+"""Scores fakes against reals: the one place that computes figures and says how they were measured.
+
+Training, `python -m trainer.evaluate` and reports all call `score`, so equal protocols mean comparable figures. All
+images are 8-bit pixels, as a server sends them, wherever they come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ganserve.metrics import FIGURES
+from trainer.errors import UserError
+from trainer.metrics.classifier import FeatureNetwork
+from trainer.metrics.diversity import ms_ssim_between, scale_count
+from trainer.metrics.frechet import frechet_distance
+from trainer.metrics.inception import (
+    RESIZER,
+    inception_distance,
+    inception_features,
+    kernel_distance,
+    load_inception,
+)
+from trainer.metrics.neighbours import (
+    DENSITY_COVERAGE_NEIGHBOURS,
+    PRECISION_RECALL_NEIGHBOURS,
+    density_coverage,
+    precision_recall,
+)
+from trainer.metrics.sliced_wasserstein import DIRECTIONS, PATCHES_AN_IMAGE, Pyramid, sliced_wasserstein_distance
+from trainer.progress import Progress
+
+FEWEST_IMAGES: Final = DENSITY_COVERAGE_NEIGHBOURS + 1
+CPU: Final = torch.device("cpu")
+
+Figures = dict[str, float]
+Protocol = dict[str, Any]  # flat, as lines of JSON are
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was measured, and how."""
+
+    figures: Figures
+    protocol: Protocol
+
+    @property
+    def text(self) -> str:
+        """The figures in one line, for the user."""
+        return ", ".join(f"{FIGURES[name].label} {shown(value)}" for name, value in self.figures.items())
+
+
+@dataclass
+class Comparison:
+    """Fakes and reals, and what several measures need of them.
+
+    Attributes:
+        fakes: uint8 (N, C, H, W).
+        reals: uint8 (M, C, H, W).
+        split: of the reals: train or test.
+        seed: of the patches, directions and subsets.
+        device: to compute on.
+        classifier: gives the classifier of the data set; called only if a measure needs it.
+        inception_weights: a file, if there is one.
+        progress: what the user sees.
+    """
+
+    fakes: Tensor
+    reals: Tensor
+    split: str = "train"
+    seed: int = 0
+    device: torch.device = CPU
+    classifier: Callable[[], FeatureNetwork] | None = None
+    inception_weights: Path | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def network(self) -> FeatureNetwork:
+        """The classifier of the data set."""
+        if self.classifier is None:
+            raise ValueError("no classifier to measure in the features of")
+        return self.classifier()
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Of reals and fakes, in the classifier."""
+        return self.network.features(self.reals), self.network.features(self.fakes)
+
+    @cached_property
+    def inception(self) -> tuple[Tensor, Tensor, str]:
+        """Features of reals and fakes in Inception, and the hash of its weights."""
+        if self.inception_weights is None:
+            raise UserError("--measures fid, kid: give --inception-weights FILE as well")
+        network, sha256 = load_inception(self.inception_weights, self.device)
+        reals, fakes = (
+            inception_features(network, images, self.device, self.progress) for images in (self.reals, self.fakes)
+        )
+        return reals, fakes, sha256
+
+    def feature_protocol(self) -> Protocol:
+        """Which features are compared."""
+        metadata = self.network.metadata
+        return {
+            "feature_network": f"classifier of {metadata.classes} {metadata.task}, {metadata.image_size} pixels",
+            "feature_sha256": metadata.weights_sha256,
+            "feature_accuracy": metadata.accuracy,
+            "feature_task": metadata.task,
+        }
+
+    def inception_protocol(self) -> Protocol:
+        """Which of Inception's features are compared."""
+        return {"inception_sha256": self.inception[2], "inception_resizer": RESIZER}
+
+
+Measurement = tuple[Figures, Protocol]
+
+
+def _swd(images: Comparison) -> Measurement:
+    levels, protocol = _levels(images, "pggan")
+    return {"sliced_wasserstein_distance": _mean(levels)}, {"levels": levels} | protocol
+
+
+def _swd_mmgeneration(images: Comparison) -> Measurement:
+    levels, protocol = _levels(images, "mmgeneration")
+    return {"sliced_wasserstein_distance_mmgeneration": _mean(levels)}, {"levels_mmgeneration": levels} | protocol
+
+
+def _levels(images: Comparison, pyramid: Pyramid) -> tuple[list[float], Protocol]:
+    count = min(len(images.reals), len(images.fakes))  # sorted patches are compared one by one
+    reals, fakes = (each[:count].to(images.device) for each in (images.reals, images.fakes))
+    levels = sliced_wasserstein_distance(reals, fakes, images.seed, pyramid=pyramid)
+    return levels, {"swd_images": count, "swd_patches": PATCHES_AN_IMAGE, "swd_directions": DIRECTIONS}
+
+
+def _ms_ssim(images: Comparison) -> Measurement:
+    fakes, reals = (ms_ssim_between(each.to(images.device)) for each in (images.fakes, images.reals))
+    protocol = {
+        "ms_ssim_pairs": len(images.fakes) // 2,
+        "ms_ssim_scales": scale_count(min(images.fakes.shape[-2:])),
+        "ms_ssim_window": "11 pixels, shrinking with the scale",
+    }
+    return {"ms_ssim": fakes, "ms_ssim_real": reals}, protocol
+
+
+def _frechet(images: Comparison) -> Measurement:
+    return {"frechet_distance": frechet_distance(*images.features)}, images.feature_protocol()
+
+
+def _precision_recall(images: Comparison) -> Measurement:
+    precision, recall = precision_recall(*images.features)
+    protocol = images.feature_protocol() | {"precision_recall_neighbours": PRECISION_RECALL_NEIGHBOURS}
+    return {"precision": precision, "recall": recall}, protocol
+
+
+def _density_coverage(images: Comparison) -> Measurement:
+    density, coverage = density_coverage(*images.features)
+    protocol = images.feature_protocol() | {"density_coverage_neighbours": DENSITY_COVERAGE_NEIGHBOURS}
+    return {"density": density, "coverage": coverage}, protocol
+
+
+def _fid(images: Comparison) -> Measurement:
+    reals, fakes, _ = images.inception
+    return {"inception_fid": inception_distance(reals, fakes)}, images.inception_protocol()
+
+
+def _kid(images: Comparison) -> Measurement:
+    reals, fakes, _ = images.inception
+    return {"inception_kid": kernel_distance(reals, fakes, images.seed)}, images.inception_protocol()
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Some figures that are computed together."""
+
+    figures: tuple[str, ...]
+    run: Callable[[Comparison], Measurement]
+
+
+MEASURES: Final[dict[str, Measure]] = {
+    "swd": Measure(("sliced_wasserstein_distance",), _swd),
+    "swd-mmgeneration": Measure(("sliced_wasserstein_distance_mmgeneration",), _swd_mmgeneration),
+    "ms-ssim": Measure(("ms_ssim", "ms_ssim_real"), _ms_ssim),
+    "frechet": Measure(("frechet_distance",), _frechet),
+    "precision-recall": Measure(("precision", "recall"), _precision_recall),
+    "density-coverage": Measure(("density", "coverage"), _density_coverage),
+    "fid": Measure(("inception_fid",), _fid),
+    "kid": Measure(("inception_kid",), _kid),
+}
+CHEAP_MEASURES: Final = ("swd", "ms-ssim")
+DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "density-coverage")
+INCEPTION_MEASURES: Final = ("fid", "kid")
+
+
+def measure_of(figure: str) -> str:
+    """The name of the measure that has this figure."""
+    return next(name for name, measure in MEASURES.items() if figure in measure.figures)
+
+
+def score(images: Comparison, measures: Sequence[str]) -> Scores:
+    """Computes the measures, names of `MEASURES`; torch's global random state is left as it is.
+
+    Raises:
+        UserError: there are too few images, the two sets differ in shape, or Inception cannot be had.
+    """
+    fakes, reals = images.fakes, images.reals
+    if fakes.shape[1:] != reals.shape[1:]:
+        made, wanted = ("x".join(map(str, each.shape[1:])) for each in (fakes, reals))
+        raise UserError(f"--dataset: its images are {wanted} (channels, height, width), those to score {made}")
+    if min(len(fakes), len(reals)) < FEWEST_IMAGES:
+        raise UserError(f"--images: {min(len(fakes), len(reals))} are too few to measure by; {FEWEST_IMAGES} will do")
+    figures: Figures = {}
+    protocol: Protocol = {
+        "image_size": fakes.shape[-1],
+        "real_images": len(reals),
+        "fake_images": len(fakes),
+        "split": images.split,
+        "seed": images.seed,
+        "pixels": "8 bits",
+    }
+    for name in measures:
+        measured, how = MEASURES[name].run(images)
+        figures |= measured
+        protocol |= how
+    return Scores(figures, protocol)
+
+
+def unmeasurable(measures: Sequence[str]) -> Figures:
+    """What the figures are of images that are not finite numbers: not one either."""
+    return {figure: math.nan for name in measures for figure in MEASURES[name].figures}
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images about [-1, 1] -> the uint8 pixels that a server sends: rounded to even halves, and clamped."""
+    return torch.round((images + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
+
+
+def shown(value: float) -> str:
+    """A figure for the user: as many digits as say something."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
+def _mean(levels: Sequence[float]) -> float:
+    return sum(levels) / len(levels)

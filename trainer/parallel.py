@@ -1,0 +1,346 @@
+"""Data-parallel training: what the processes that torchrun starts tell each other. Alone, all of it does nothing.
+
+Every process holds the whole training: data, networks, optimisers, pools, and the same random state. All draw the same
+random numbers for the whole batch, and each computes its own run of neighbouring rows of it. What depends on the other
+rows is exchanged: batch statistics (models/across_processes.py), gradients, what an image pool is shown, and what is
+logged. So the processes stay alike, and a checkpoint says nothing of how many there were. The first one alone writes.
+
+Gradients are averaged by hand, without a wrapper around the networks: penalties differentiate twice.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from trainer.errors import RunFolderError, TrainingDivergedError, UserError
+
+# The others wait while the first evaluates. A process that dies is noticed at once, for its connections close.
+_PATIENCE: Final = timedelta(days=1)
+_BUCKET_BYTES: Final = 32 << 20  # of gradients in one exchange
+_TEXT_BYTES: Final = 4096
+
+
+class PeerError(Exception):
+    """Another process of this training has failed, and tells why itself."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What torchrun tells a process it starts; ranks count from 0."""
+
+    rank: int
+    processes: int
+    local_rank: int  # among those on this machine
+
+
+def launch() -> Launch | None:
+    """How this process was started; None if it is alone."""
+    values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
+    if not all(value.isdecimal() for value in values) or "MASTER_ADDR" not in os.environ:
+        return None
+    rank, processes, local_rank = map(int, values)
+    return Launch(rank, processes, local_rank) if processes > 1 else None
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks."""
+    started = launch()
+    return started is None or started.rank == 0
+
+
+def world_size() -> int:
+    """How many processes train together; 1 outside of `joined`."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within it the processes that were started together can exchange tensors: gloo on the CPU, NCCL on CUDA.
+
+    Raises:
+        UserError: they cannot find each other.
+    """
+    if launch() is None:
+        yield
+        return
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"torchrun: the processes cannot reach each other ({str(error).splitlines()[0]})") from error
+    try:
+        yield
+    except SystemExit:  # which all do, or none
+        _leave()
+        raise
+    except BaseException:
+        # torchrun tells the others to stop as soon as one has failed; each is to end with its own message and code.
+        # The group is left as it is: one in good order may mean to wait for a process that has died.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
+    _leave()
+
+
+def own_cuda_device() -> torch.device:
+    """The CUDA device of this process.
+
+    Raises:
+        UserError: there are fewer devices here than processes.
+    """
+    started = launch()
+    if started is None:
+        return torch.device("cuda")
+    count = torch.cuda.device_count()
+    if started.local_rank >= count:
+        raise UserError(
+            f"--device: there are more processes on this machine than CUDA devices, {count};"
+            f" give torchrun --nproc-per-node {count}, or train with --device cpu"
+        )
+    device = torch.device("cuda", started.local_rank)
+    torch.cuda.set_device(device)  # where NCCL works
+    return device
+
+
+def check_shares(batch_sizes: Iterable[int]) -> None:
+    """Raises UserError if the processes cannot share batches of these sizes evenly."""
+    processes = world_size()
+    for size in batch_sizes:
+        if size % processes:
+            raise UserError(
+                f"--batch-size: {processes} processes cannot share batches of {size} images evenly;"
+                f" give a multiple of {processes}, or start fewer processes"
+            )
+
+
+def rows_of_all(rows: int) -> int:
+    """How many rows all processes have together if this one has so many."""
+    return rows * world_size()
+
+
+def own_rows(batch: Tensor) -> Tensor:
+    """This process's share of a batch (N, ...) that all hold: (N / processes, ...), neighbouring rows.
+
+    Raises:
+        ValueError: they cannot share it evenly.
+    """
+    processes = world_size()
+    if processes == 1:
+        return batch
+    share, left = divmod(len(batch), processes)
+    if left:
+        raise ValueError(f"{processes} processes cannot share {len(batch)} rows evenly")
+    return batch[dist.get_rank() * share :][:share]
+
+
+def all_rows(own: Tensor) -> Tensor:
+    """The batch (N, ...) of which each process has some rows (N / processes, ...); differentiable any number of times.
+
+    The reverse of `own_rows`.
+    """
+    processes = world_size()
+    if processes == 1:
+        return own
+    before = dist.get_rank() * len(own)
+    after = (processes - 1) * len(own) - before
+    return sum_of_all(F.pad(own, [0, 0] * (own.ndim - 1) + [before, after]))
+
+
+def sum_of_all(tensor: Tensor) -> Tensor:
+    """The sum of the processes' tensors, the same bits on each; differentiable any number of times."""
+    if world_size() == 1:
+        return tensor
+    total: Tensor = _SumOfAll.apply(tensor)
+    return total
+
+
+def average_gradients(optimizer: Optimizer) -> None:
+    """Replaces the gradients of what an optimiser trains by their means over the processes.
+
+    With losses that are means over a process's rows, these are the gradients of the mean over the whole batch.
+    Parameters without a gradient, as in stages that do not run yet, have none on any process.
+    """
+    processes = world_size()
+    if processes == 1:
+        return
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        with _peers_may_be_lost():
+            dist.all_reduce(flat)
+        flat /= processes
+        parts = torch.split(flat, [gradient.numel() for gradient in bucket])
+        for gradient, part in zip(bucket, parts, strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+
+def means_of_all(scalars: Sequence[Tensor]) -> list[Tensor]:
+    """The means over the processes of scalars, on the CPU; as many everywhere, and each process must ask."""
+    if world_size() == 1 or not scalars:
+        return list(scalars)
+    # One exchange over the CPU: on a GPU this waits for the steps that measured them.
+    stacked = torch.stack([scalar.to(scalars[0].device, torch.float64) for scalar in scalars]).cpu()
+    with _peers_may_be_lost():
+        dist.all_reduce(stacked)
+    return list(stacked / world_size())
+
+
+def any_of_all(flag: bool) -> bool:
+    """Whether it is true on any process; each must ask."""
+    if world_size() == 1:
+        return flag
+    count = torch.tensor(int(flag))
+    with _peers_may_be_lost():
+        dist.all_reduce(count)
+    return bool(count.item())
+
+
+def texts_of_all(text: str) -> list[str]:
+    """The text of every process, cut to 4 KiB, by rank; each must ask."""
+    if world_size() == 1:
+        return [text]
+    content = text.encode(errors="surrogateescape")[:_TEXT_BYTES]
+    own = torch.frombuffer(bytearray(content.ljust(_TEXT_BYTES, b"\0")), dtype=torch.uint8)
+    gathered = [torch.empty_like(own) for _ in range(world_size())]
+    with _peers_may_be_lost():
+        dist.all_gather(gathered, own)
+    return [bytes(each.tolist()).rstrip(b"\0").decode(errors="surrogateescape") for each in gathered]
+
+
+def _leave() -> None:
+    """Ends the group once all are done: torchrun would stop the first one in its last words."""
+    any_of_all(False)
+    dist.destroy_process_group()
+
+
+class _SumOfAll(torch.autograd.Function):
+    @staticmethod
+    def forward(_context: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        with _peers_may_be_lost():
+            dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_context: Any, *gradients: Tensor) -> Any:
+        # The sum adds this process's tensor to the outputs of all of them.
+        return _SumOfAll.apply(gradients[0])
+
+
+@contextmanager
+def _peers_may_be_lost() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise PeerError("another process of this training has ended") from error
+
+
+def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and (size + gradient.nbytes > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.nbytes
+    if bucket:
+        yield bucket
+
+
+_TOLD: Final = {error.__name__: error for error in (UserError, RunFolderError, TrainingDivergedError)}
+
+
+@contextmanager
+def first_speaks() -> Iterator[None]:
+    """Within it all processes but the first are silent; what ends them unexpectedly is told by Python, after it."""
+    if is_first():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is done within ends at the same time on all processes, and if it fails on one, then on all.
+
+    It must not exchange anything itself, but for `first_before_others`. Every process raises the error of the first
+    that failed; where that one has no message for the user, it alone raises it, and the others a PeerError. An OSError
+    becomes a UserError.
+    """
+    if world_size() == 1:
+        yield
+        return
+    try:
+        yield
+    except PeerError:  # of `first_before_others`
+        _raise_first(None)
+        raise
+    except OSError as error:
+        _raise_first(UserError(f"{str(error.filename or 'a file')[:200]}: {error.strerror}"))
+    except Exception as error:
+        _raise_first(error)
+        raise
+    else:
+        _raise_first(None)
+
+
+@contextmanager
+def first_before_others(wanted: bool) -> Iterator[None]:
+    """If `wanted`, the first process does what is within before the others do: it may leave files for them.
+
+    Raises:
+        PeerError: the first one failed, so that the others need not try.
+    """
+    if not wanted or world_size() == 1:
+        yield
+        return
+    if not is_first():
+        if any_of_all(False):
+            raise PeerError("the first process failed")
+        yield
+        return
+    try:
+        yield
+    except Exception:
+        any_of_all(True)
+        raise
+    any_of_all(False)
+
+
+def _raise_first(own: Exception | None) -> None:
+    name = type(own).__name__
+    outcomes = texts_of_all("" if own is None else f"{name if name in _TOLD else ''}:{own}")
+    failed = next((outcome for outcome in outcomes if outcome), None)
+    if failed is None or (own is not None and name not in _TOLD):
+        return
+    kind, _, message = failed.partition(":")
+    if not kind:
+        raise PeerError("another process failed") from None
+    raise _TOLD[kind](message) from None
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device that --device names.
+
+    Raises:
+        UserError: `cuda` was asked for and there is none, or not one for each process.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is usable here; give --device cpu or auto")
+    return own_cuda_device() if name != "cpu" and torch.cuda.is_available() else torch.device("cpu")

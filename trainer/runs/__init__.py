@@ -1,0 +1,1 @@
+"""The run folder: what a training leaves on disk and in logs."""

@@ -1,0 +1,106 @@
+"""A run in Weights & Biases, if asked for by --wandb PROJECT. The package is no dependency of ours.
+
+What is sent: measurements, figures, warnings, sample grids, and the settings but for the paths in them. Where to is the
+package's business (WANDB_MODE=offline keeps it on this machine).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from PIL import Image
+
+from ganserve.files import replace_file
+from trainer.config import AnyConfig
+from trainer.errors import RunFolderError, UserError
+from trainer.runs.run_log import RunLog
+
+_ID_FILE: Final = "wandb-id"  # in the run folder, so that a resumed run goes on where it was
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def check_wandb(project: str) -> None:
+    """Raises UserError if the package is not there, before anything is trained."""
+    if importlib.util.find_spec("wandb") is None:
+        raise UserError(
+            f"--wandb {project}: the package wandb is not installed; run pip install wandb, or leave the flag out"
+        )
+
+
+@contextmanager
+def wandb_logs(project: str | None, run: Path, config: AnyConfig) -> Iterator[Sequence[RunLog]]:
+    """The log of a run folder as long as it is trained; none if there is no project.
+
+    Raises:
+        UserError: the package refuses, say for want of a login.
+    """
+    if project is None:
+        yield ()
+        return
+    check_wandb(project)
+    log = WandbLog(project, run, config)
+    try:
+        yield (log,)
+    except BaseException:
+        log.close(exit_code=1)
+        raise
+    log.close()
+
+
+class WandbLog(RunLog):
+    """Hands everything to the package, which sends it from a process of its own.
+
+    Args:
+        project: of the user's account.
+        run: the run folder; its name is the run's.
+        config: the settings.
+    """
+
+    def __init__(self, project: str, run: Path, config: AnyConfig) -> None:
+        settings = msgspec.to_builtins(config) | {"dataset": config.dataset.partition(":")[0]}  # a path may be private
+        del settings["data_root"]
+        run_id = _run_id(run)
+        try:
+            self._wandb: Any = importlib.import_module("wandb")
+            self._run = self._wandb.init(
+                project=project, id=run_id, resume="allow", name=run.name, dir=str(run), config=settings
+            )
+        except (Exception, SystemExit) as error:  # its own, or a package that it lacks; some versions exit
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"--wandb {project}: cannot begin ({reason}); try WANDB_MODE=offline") from error
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """See `RunLog`."""
+        self._run.log(dict(values), step=step)
+
+    def text(self, step: int, name: str, line: str) -> None:
+        """See `RunLog`: an alert, of which the user may have mails."""
+        self._run.alert(title=name, text=f"step {step}: {line}")
+
+    def image(self, step: int, name: str, image: Image.Image) -> None:
+        """See `RunLog`."""
+        self._run.log({name: self._wandb.Image(image)}, step=step)
+
+    def flush(self) -> None:
+        """See `RunLog`: the package does so by itself."""
+
+    def close(self, exit_code: int = 0) -> None:
+        """See `RunLog`; a code that is not 0 marks the run as failed."""
+        self._run.finish(exit_code=exit_code)
+
+
+def _run_id(run: Path) -> str:
+    path = run / _ID_FILE
+    if not path.is_file():
+        replace_file(path, secrets.token_hex(8).encode())
+    run_id = path.read_bytes()[:64].decode("ascii", "replace").strip()
+    if not _ID.fullmatch(run_id):
+        raise RunFolderError(f"{path}: not the id of a run; delete it to begin another one in Weights & Biases")
+    return run_id

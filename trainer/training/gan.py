@@ -1,0 +1,237 @@
+"""Training of a GAN on latents, fixed or growing: its data, its schedule, its samples, its score and its pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from ganserve.latents import latents_from_seed
+from ganserve.metrics import GAN_FIGURES
+from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
+from trainer.config import GanConfig
+from trainer.data.datasets import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.errors import UserError
+from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.classifier import FeatureNetwork, feature_network
+from trainer.metrics.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
+from trainer.models.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
+from trainer.models.progressive import ProgressiveNetwork
+from trainer.objectives import OBJECTIVES
+from trainer.parallel import own_rows
+from trainer.precision import autocast
+from trainer.progress import Progress
+from trainer.runs import plots as figures
+from trainer.runs.collapse import sample_spread
+from trainer.runs.run_folder import RunFolder
+from trainer.training.base import Evaluation, Measurements, Row, Training
+from trainer.training.gan_step import GanState, new_state, train_step
+
+GRID_IMAGES = 64
+_TRAVERSAL_PIXELS = 128  # of an image's side; larger ones are made smaller
+_SAMPLE_CHUNK_PIXELS = 1 << 20  # of images at once: activations are many times as large
+_EVALUATION_PIXELS = 1 << 24  # of images that are scored
+
+
+class GanTraining(Training):
+    """A generator, its discriminator and a data set of images.
+
+    Args:
+        config: the resolved settings.
+        data: images at the final size.
+        device: that trains.
+    """
+
+    def __init__(self, config: GanConfig, data: ImageData, device: torch.device) -> None:
+        self._config = config
+        self._data = data
+        self._state = new_state(config, device)
+        self._images = on_device(data.images, device)
+        self.data_name = data.name
+        self.data_images = self.images_per_epoch = len(data)
+        self.data_sha256 = sha256_of(data.images)
+        self._score_figure = choosing_figure(config.best_by, latents=True)
+        self.score_name = GAN_FIGURES[self._score_figure].label
+        self.score_explanation = str(GAN_FIGURES[self._score_figure])
+        self._classifier: FeatureNetwork | None = None
+        self._grow(self._growth())
+
+    @property
+    def state(self) -> GanState:
+        """See `Training`."""
+        return self._state
+
+    @property
+    def batch_size(self) -> int:
+        """See `Training`."""
+        config = self._config
+        if config.growth is None:
+            return config.batch_size
+        return batch_size_at(config.growth, config.network.image_size, self._state.images_seen, config.batch_size)
+
+    @property
+    def output_size(self) -> int:
+        """See `Training`."""
+        return self._current.resolution
+
+    @property
+    def fade(self) -> float:
+        """See `Training`."""
+        return self._current.alpha
+
+    def work(self, images_seen: int) -> float:
+        """See `Training`."""
+        config = self._config
+        if config.growth is None:
+            return float(images_seen)
+        return pixels_shown(config.growth, config.network.image_size, images_seen)
+
+    @property
+    def about_to_grow(self) -> bool:
+        """See `Training`."""
+        return self._growth().resolution > self.output_size
+
+    def restored(self, output_size: int, fade: float) -> None:
+        """See `Training`.
+
+        Raises:
+            UserError: the network has no such size, or cannot fade so; the checkpoint is not this run's.
+        """
+        try:
+            self._grow(GrowthState(output_size, fade, 0))
+        except ValueError as error:
+            raise UserError(f"the checkpoint does not fit this run's config.json ({error})") from error
+
+    def train_step(self, progress: float) -> Measurements:
+        """See `Training`."""
+        self._grow(self._growth())
+        state = self._state
+        if state.trained_size not in (0, self.output_size):
+            # A new resolution is another game: the moments of the old one would only mislead.
+            state.generator_optimizer.state.clear()
+            state.discriminator_optimizer.state.clear()
+        state.trained_size = self.output_size
+        indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data)))
+        reals = self._reals(self._images[indices.to(self._images.device)].to(state.device))
+        with autocast(self._config.precision, state.device):
+            result = train_step(state, self._config, reals)
+        measured: dict[str, Tensor | None] = {
+            "d_loss": result.discriminator_loss,
+            "g_loss": result.generator_loss,
+            "d_real": result.real_score,
+            "d_fake": result.fake_score,
+            "d_fake_after": result.fake_score_after,
+            "d_accuracy": result.accuracy,
+        }
+        if self._config.growth is not None:
+            measured |= {"resolution": torch.tensor(self.output_size), "alpha": torch.tensor(self.fade)}
+        return measured
+
+    def describe(self, row: Row) -> str:
+        """See `Training`."""
+        g_loss = row["g_loss"]
+        text = (
+            f"D loss {row['d_loss']:.4f}  G loss {'-' if g_loss is None else f'{g_loss:.4f}'}"
+            f"  D(x) {row['d_real']:.4f}  D(G(z)) {row['d_fake']:.4f}"
+        )
+        if "resolution" not in row:
+            return text
+        size, alpha = int(row["resolution"]), row["alpha"]
+        return f"{size}x{size}{'' if alpha == 1 else f' fading in {alpha:.0%}'}  {text}"
+
+    def sample(self) -> Image.Image:
+        """See `Training`: a grid of the averaged generator's images of the same latents."""
+        return figures.grid_image(self._sample(self._fixed_latents()))
+
+    def sample_spread(self) -> float | None:
+        """See `Training`."""
+        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
+        return sample_spread(self._sample(self._fixed_latents()), reals)
+
+    def evaluate(self) -> Evaluation:
+        """See `Training`: averaged generator against real images, by what is quick and the figure that chooses."""
+        config, size = self._config, self.output_size
+        count = min(config.evaluation_images, len(self._data), max(16, _EVALUATION_PIXELS // size**2))
+        latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
+        fakes = self._sample(latents).cpu()
+        images = Comparison(
+            to_pixels(fakes), to_pixels(self._first_reals(count)), device=self._state.device, classifier=self.classifier
+        )
+        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(self._score_figure))))
+        scores = score(images, measures) if fakes.isfinite().all() else Scores(unmeasurable(measures), {})
+        larger_is_better = GAN_FIGURES[self._score_figure].better == "larger"
+        value = scores.figures[self._score_figure]
+        return Evaluation(
+            value if math.isfinite(value) else -math.inf if larger_is_better else math.inf,
+            scores.figures,
+            scores.protocol,
+            scores.text,
+            larger_is_better,
+        )
+
+    def classifier(self) -> FeatureNetwork:
+        """The classifier of the data set, whose features some figures are measured in; trained if it is not kept."""
+        if self._classifier is None:
+            labels = load_labels(self._data.name, Path(self._config.data_root))
+            self._classifier = feature_network(self._data.images, labels, self._state.device, Progress())
+        return self._classifier
+
+    def draw_figures(self, run: RunFolder) -> None:
+        """See `Training`."""
+        rows = [row for row in run.metrics.read() if row["kind"] == "step"]
+        folder = run.figures
+        figures.save_loss_curve(rows, folder / "loss_curve.png")
+        probabilities = OBJECTIVES[self._config.objective].scores_are_probabilities
+        figures.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
+        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
+        figures.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
+        self._draw_traversal(folder / "traversal.png")
+        figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
+
+    def _draw_traversal(self, path: Path) -> None:
+        """What single dimensions do to the first of the fixed latents."""
+        latents = self._fixed_latents()[: figures.GRID_COLUMNS]
+        dimensions = usual_dimensions(latents.shape[1])
+        rows = torch.from_numpy(sheet_latents(latents.numpy(), dimensions, USUAL_VALUES))
+        side = min(self.output_size, _TRAVERSAL_PIXELS)
+        lines = [adaptive_avg_pool2d(self._sample(line), side).cpu() for line in torch.split(rows, len(latents))]
+        figures.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
+
+    def _growth(self) -> GrowthState:
+        """The growth of the next step."""
+        config = self._config
+        if config.growth is None:
+            return GrowthState(config.network.image_size, 1.0, 0)
+        return growth_at(config.growth, config.network.image_size, self._state.images_seen)
+
+    def _grow(self, growth: GrowthState) -> None:
+        self._current = growth
+        for network in self._state.networks.values():
+            if isinstance(network, ProgressiveNetwork):
+                network.set_growth(growth.resolution, growth.alpha)
+
+    def _reals(self, images: Tensor) -> Tensor:
+        """Pixels at the final size -> real images as the discriminator sees them now."""
+        reals = downscale(to_unit_range(images), self.output_size)
+        growth = self._config.growth
+        return blend(reals, self.fade) if growth is not None and growth.blend_reals else reals
+
+    def _first_reals(self, count: int) -> Tensor:
+        """The first real images of the run at the size of now, (count, C, H, W) in [-1, 1]; on the CPU."""
+        chosen = self._data.images[stream_indices(self._config.seed, 0, count, len(self._data))]
+        chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
+        return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
+
+    def _sample(self, latents: Tensor) -> Tensor:
+        """Images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
+        device, generator = self._state.device, self._state.ema_generator
+        with torch.inference_mode():
+            chunks = torch.split(latents.to(device), max(1, _SAMPLE_CHUNK_PIXELS // self.output_size**2))
+            return torch.cat([generator(chunk) for chunk in chunks])
+
+    def _fixed_latents(self) -> Tensor:
+        return torch.from_numpy(latents_from_seed(self._config.seed, GRID_IMAGES, self._config.network.latent_dim))

@@ -1,0 +1,217 @@
+"""One training step of a GAN: one batch of real images, one update of the discriminator, perhaps one of the generator.
+
+No files, no printing, no loop.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer, RMSprop
+from torch.optim.sgd import SGD
+
+from trainer.config import GanConfig
+from trainer.models import build_discriminator, build_generator
+from trainer.models.across_processes import across_processes
+from trainer.models.progressive import ProgressiveNetwork
+from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_accuracy, read_scores
+from trainer.parallel import average_gradients, own_rows, rows_of_all
+from trainer.runs.state import EMA_GENERATOR, TrainingState
+
+
+@dataclass(kw_only=True)
+class GanState(TrainingState):
+    """Networks, optimisers and counters of a GAN."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema_generator: nn.Module  # running average of the generator; what is sampled and exported
+    generator_optimizer: Optimizer
+    discriminator_optimizer: Optimizer
+    generator_steps: int = 0
+    critic_steps_since_generator: int = 0
+    trained_size: int = 0  # pixels; of the images of the last step
+
+    COUNTERS: ClassVar[tuple[str, ...]] = ("generator_steps", "critic_steps_since_generator", "trained_size")
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """See `TrainingState`."""
+        return {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            EMA_GENERATOR: self.ema_generator,
+        }
+
+    @property
+    def grows(self) -> bool:
+        """See `TrainingState`."""
+        return isinstance(self.generator, ProgressiveNetwork)
+
+    @property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """See `TrainingState`."""
+        return {
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+        }
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step measured; scalars on the training device, so that reading them can wait."""
+
+    discriminator_loss: Tensor  # with its penalty
+    real_score: Tensor  # D(x): a probability for GANs, a raw score for critics
+    fake_score: Tensor  # D(G(z)) before the generator's update
+    accuracy: Tensor | None  # share of reals and fakes that it tells from each other; None for a critic
+    generator_loss: Tensor | None  # None if the generator was not updated
+    fake_score_after: Tensor | None  # D(G(z)) seen by the generator's own update
+
+
+def new_state(config: GanConfig, device: torch.device) -> GanState:
+    """Builds networks and optimisers from torch's global random state."""
+    # The layout of images and weights in which convolutions are fastest.
+    generator, discriminator = (
+        across_processes(build(config.network)).to(device).to(memory_format=torch.channels_last)
+        for build in (build_generator, build_discriminator)
+    )
+    ema_generator = copy.deepcopy(generator).eval().requires_grad_(False)
+    return GanState(
+        device=device,
+        generator=generator,
+        discriminator=discriminator,
+        ema_generator=ema_generator,
+        generator_optimizer=_optimizer(config, generator, config.generator_lr),
+        discriminator_optimizer=_optimizer(config, discriminator, config.discriminator_lr),
+    )
+
+
+def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
+    """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn.
+
+    Where several processes train, `reals` are this one's share of the batch, and what is measured is of that share.
+    To be called under `autocast`; losses and penalties are computed in fp32 all the same.
+    """
+    reals = reals.contiguous(memory_format=torch.channels_last)
+    count = len(reals)
+    wanted = _critic_steps_wanted(state, config)
+    generator_loss: Tensor | None = None
+    after: Tensor | None = None
+    fakes: Tensor | None = None
+    if config.generator_first and (state.step == 0 or state.critic_steps_since_generator >= wanted):
+        generator_loss, after, fakes = _update_generator(state, config, count, None)
+    state.critic_steps_since_generator += 1
+    turn = not config.generator_first and state.critic_steps_since_generator >= wanted
+    if fakes is None or not config.reuse_fakes:
+        with torch.set_grad_enabled(turn and config.reuse_fakes):
+            fakes = _new_fakes(state, config, count)
+    loss, real_logits, fake_logits = _update_discriminator(state, config, reals, fakes.detach())
+    if turn:
+        kept = fakes if config.reuse_fakes else None
+        generator_loss, after, _ = _update_generator(state, config, count, kept)
+    state.step += 1
+    state.images_seen += rows_of_all(count)
+    objective = OBJECTIVES[config.objective]
+    return StepResult(
+        discriminator_loss=loss,
+        real_score=read_scores(objective, real_logits),
+        fake_score=read_scores(objective, fake_logits),
+        accuracy=read_accuracy(objective, real_logits, fake_logits),
+        generator_loss=generator_loss,
+        fake_score_after=after,
+    )
+
+
+def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tensor:
+    """Standard normal latents (count, latent_dim) from torch's global random state; `count` of this process."""
+    return own_rows(torch.randn(rows_of_all(count), config.network.latent_dim, device=device))
+
+
+def _new_fakes(state: GanState, config: GanConfig, count: int) -> Tensor:
+    latents = sample_latents(config, count, state.device)
+    fakes: Tensor = state.generator(latents).to(latents.dtype)
+    return fakes
+
+
+def _update_discriminator(
+    state: GanState, config: GanConfig, reals: Tensor, fakes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One discriminator update; returns (loss, logits of reals, logits of fakes)."""
+    objective = OBJECTIVES[config.objective]
+    critic = state.discriminator
+    # Two forwards, not one on the joined batch: batch norm must see reals and fakes apart.
+    real_logits, fake_logits = critic(reals).to(reals.dtype), critic(fakes).to(fakes.dtype)
+    loss = objective.discriminator_loss(real_logits, fake_logits) * config.discriminator_loss_scale
+    if objective.constraint == "gradient-penalty":
+        loss = loss + config.gp_weight * gradient_penalty(critic, reals, fakes)
+    elif objective.constraint == "divergence":
+        loss = loss + config.div_k * divergence_penalty(critic, reals, fakes, config.div_p, config.div_points)
+    if config.drift:
+        loss = loss + config.drift * real_logits.square().mean()
+    state.discriminator_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.discriminator_optimizer)
+    state.discriminator_optimizer.step()
+    if objective.constraint == "clip":
+        with torch.no_grad():
+            for parameter in critic.parameters():  # all of them, as in the paper, batch norm's too; buffers never
+                parameter.clamp_(-config.clip_value, config.clip_value)
+    return loss.detach(), real_logits.detach(), fake_logits.detach()
+
+
+def _update_generator(
+    state: GanState, config: GanConfig, count: int, fakes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One generator update, on given fakes (with their graph) or new ones; returns (loss, D(G(z)), fakes)."""
+    objective = OBJECTIVES[config.objective]
+    if fakes is None:
+        fakes = _new_fakes(state, config, count)
+    state.discriminator.requires_grad_(False)  # its weight gradients would be thrown away
+    logits = state.discriminator(fakes).to(fakes.dtype)
+    loss = objective.generator_loss(logits)
+    state.generator_optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    average_gradients(state.generator_optimizer)
+    state.generator_optimizer.step()
+    state.discriminator.requires_grad_(True)
+    state.generator_steps += 1
+    state.critic_steps_since_generator = 0
+    _update_ema(state, config.ema_decay)
+    return loss.detach(), read_scores(objective, logits.detach()), fakes
+
+
+def _critic_steps_wanted(state: GanState, config: GanConfig) -> int:
+    # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
+    if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
+        return 100
+    return config.n_critic
+
+
+@torch.no_grad()
+def _update_ema(state: GanState, decay: float) -> None:
+    """Moves the average towards the generator: weights and batch norm statistics alike.
+
+    The decay grows to its full value over the first steps, so that a short run's average forgets its first weights.
+    """
+    decay = min(decay, (1 + state.generator_steps) / (10 + state.generator_steps))
+    for average, current in zip(
+        state.ema_generator.state_dict().values(), state.generator.state_dict().values(), strict=True
+    ):
+        if average.is_floating_point():
+            average.lerp_(current, 1 - decay)
+        else:
+            average.copy_(current)
+
+
+def _optimizer(config: GanConfig, network: nn.Module, lr: float) -> Optimizer:
+    parameters = network.parameters()
+    if config.optimizer == "adam":
+        return Adam(parameters, lr, betas=config.betas, fused=True)
+    if config.optimizer == "rmsprop":
+        return RMSprop(parameters, lr)
+    return SGD(parameters, lr, fused=True)
