@@ -24,7 +24,7 @@ from benchmarks.report import report
 from benchmarks.serving import publish_untrained, server_process
 from client.bench.loads import ClosedLoad, Load, OpenLoad
 from client.bench.loops import measure
-from client.bench.results import NOT_SENT, OK, Figures
+from client.bench.results import NOT_SENT, OK, Results
 from ganserve.bundle import LatentInput, example_rows
 from ganserve.v1 import generator_pb2 as pb
 from server.rpc.handler import PUSHBACK_KEY
@@ -77,15 +77,15 @@ async def compare(
     table: list[dict[str, Any]] = []
     capacity = 0.0
 
-    async def measured(name: str, load: Load) -> Figures:
+    async def measured(name: str, load: Load) -> Results:
         sender = Sender(address, body)
         try:
-            figures, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
+            results, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
         finally:
             await sender.close()
-        assert figures is not None  # nothing ends it before its time
-        table.append(_row(name, figures, capacity or figures.images_per_s, pid))
-        return figures
+        assert results is not None  # nothing ends it before its time
+        table.append(_row(name, results, capacity or results.images_per_s, pid))
+        return results
 
     for number in range(1, rounds + 1):
         capacity = 0.0
@@ -94,20 +94,20 @@ async def compare(
     return table
 
 
-def _row(name: str, figures: Figures, capacity: float, pid: int) -> dict[str, Any]:
-    errors = Counter(figures.errors)
+def _row(name: str, results: Results, capacity: float, pid: int) -> dict[str, Any]:
+    errors = Counter(results.errors)
     told, not_sent = errors.pop(_TOLD, 0), errors.pop(NOT_SENT, 0)
     refused = told + errors.pop("RESOURCE_EXHAUSTED", 0)
     return {
         "round": name,
-        "images/s answered": round(figures.images_per_s),
-        "of capacity": figures.images_per_s / capacity,
-        "answered": figures.answered,
+        "images/s answered": round(results.images_per_s),
+        "of capacity": results.images_per_s / capacity,
+        "answered": results.answered,
         "refused": refused,
         "told when to return": told,
         "not sent": not_sent,
         "failed otherwise": errors.total(),
-        "p99 s of answered": (figures.p99_ms or math.nan) / 1e3,
+        "p99 s of answered": (results.p99_ms or math.nan) / 1e3,
         "server MiB": round(resident_mib(pid)),
     }
 

@@ -48,7 +48,7 @@ def curves_of(training: Training, steps: int) -> Curves:
         for name, curve in values.items()
         if not np.isnan(curve).all()
     }
-    return means | {name: np.array([figure]) for name, figure in training.evaluate().figures.items()}
+    return means | {name: np.array([figure]) for name, figure in training.evaluate().metrics.items()}
 
 
 def with_growth_in(config: AnyConfig, steps: int) -> AnyConfig:

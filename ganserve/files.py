@@ -1,20 +1,44 @@
-"""Writes files whole or not at all: whatever happens, a reader finds the old content or the new one."""
+"""Writes files atomically: whatever happens, a reader finds the old content or the new one, never a part."""
 
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replaces a file by one rename, once all of it is on disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Writes `content` to a temporary file and renames it to `path`.
+
+    Raises:
+        OSError: the file cannot be written; `path` is unchanged.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path to write to, and renames it to `path` at the end. After an error, `path` is unchanged.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: the name itself may be of any length
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        flush_to_disk(temporary)
         temporary.replace(path)
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+def flush_to_disk(path: Path) -> None:
+    """Waits until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -27,7 +27,7 @@ from server.models.lifecycle import Models
 from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
 from server.rpc.byte_budget import ByteBudget
-from server.rpc.handler import Answering
+from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
 
 _log = logging.getLogger(__name__)
@@ -63,15 +63,15 @@ class Server:
                 ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
             ],
         )
-        answering = Answering(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
-        self.metrics.watch_unsent(lambda: answering.unsent_bytes)
+        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
+        self.metrics.watch_unsent(lambda: handler.unsent_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
-        handlers = {method: answering.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
+        handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
         )
-        handlers = open_inference.method_handlers(answering)
+        handlers = open_inference.method_handlers(handler)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)

@@ -139,7 +139,7 @@ def _batch_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric
     models = statistics.items()
     yield _histogram(
         "phase_duration_seconds",
-        "Parts of the way: admission, queue and encode of a request; assembly, compute and dealing of a batch.",
+        "Parts of the way: admission, queue and encode of a request; gather, compute and scatter of a batch.",
         ["model", "phase"],
         (((name, phase), times) for name, model in models for phase, times in model.phases.items()),
     )
@@ -162,8 +162,8 @@ def _batch_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric
     yield _counter(
         "engine_busy_core_seconds",
         "Time that engines computed, times the cores that they may use.",
-        ["model", "lane"],
-        (((name, lane), s) for name, model in models for lane, s in model.busy_core_s.items()),
+        ["model", "instance_group"],
+        (((name, group), s) for name, model in models for group, s in model.busy_core_s.items()),
     )
     yield _counter(
         "engine_rebuilds",

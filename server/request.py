@@ -1,6 +1,6 @@
 """One request on its way through the server: what everyone who handles it needs to know, and what they note about it.
 
-Made and ended by answering.py, filled in by a service, and told to metrics and the access log at the end. Knows no
+Made and ended by handler.py, filled in by a service, and told to metrics and the access log at the end. Knows no
 protocol.
 """
 
@@ -38,7 +38,7 @@ class Call:
     version: int = 0
     rows: int = 0
     admission_s: float | None = None  # from arrival until the rows could be queued; reading images included
-    compute_s: float | None = None  # from then until all images were there: queue, batch assembly and computing
+    compute_s: float | None = None  # from then until all images were there: queue, batch gather and computing
     encode_s: float | None = None  # from then until the answer was serialised
     _used: Usable | None = field(default=None, init=False)
 

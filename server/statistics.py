@@ -24,10 +24,10 @@ class BatchTimes(NamedTuple):
 
     rows: int  # that were asked for
     padded_rows: int  # that were computed: `rows` and what filled the batch up
-    assembly_s: float  # putting the rows of the requests together
+    gather_s: float  # putting the rows of the requests together
     compute_s: float  # in the engine
-    dealing_s: float  # dealing the results out
-    lane: str  # which of a model's ways of computing took it
+    scatter_s: float  # scatter the results out
+    group: str  # which of a model's ways of computing took it
     cores: int  # that the engine may use
     requests: int = 1  # whose rows it held
 
@@ -45,9 +45,9 @@ class BatchSizeStatistics:
     """All batches of one size."""
 
     rows: int  # of each, without padding
-    compute_input: CountedTime  # assembly
+    compute_input: CountedTime  # gather
     compute_infer: CountedTime
-    compute_output: CountedTime  # dealing
+    compute_output: CountedTime  # scatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +71,19 @@ class StatisticsSnapshot:
 @dataclass(slots=True)
 class _SizeTotals:
     batches: int = 0
-    assembly_s: float = 0.0
+    gather_s: float = 0.0
     compute_s: float = 0.0
-    dealing_s: float = 0.0
+    scatter_s: float = 0.0
 
-    def add(self, times: int, assembly_s: float, compute_s: float, dealing_s: float) -> None:
+    def add(self, times: int, gather_s: float, compute_s: float, scatter_s: float) -> None:
         """Counts something that took so long in all, so many times."""
         self.batches += times
-        self.assembly_s += assembly_s
+        self.gather_s += gather_s
         self.compute_s += compute_s
-        self.dealing_s += dealing_s
+        self.scatter_s += scatter_s
 
     def snapshot(self, rows: int) -> BatchSizeStatistics:
-        times = (_counted(self.batches, seconds) for seconds in (self.assembly_s, self.compute_s, self.dealing_s))
+        times = (_counted(self.batches, seconds) for seconds in (self.gather_s, self.compute_s, self.scatter_s))
         return BatchSizeStatistics(rows, *times)
 
 
@@ -114,19 +114,19 @@ class ModelStatistics:
         self.answered: dict[tuple[str, str], int] = {}  # requests, by method and status
         self.rejected: dict[str, int] = {}  # requests, by reason
         self.request_durations: dict[str, Histogram] = {}  # by method
-        self.busy_core_s: dict[str, float] = {}  # by lane
+        self.busy_core_s: dict[str, float] = {}  # by instance group
         self._admission = Histogram()
         self._queue = Histogram()
-        self._assembly = Histogram()
+        self._gather = Histogram()
         self._compute = Histogram()
-        self._dealing = Histogram()
+        self._scatter = Histogram()
         self._encode = Histogram()
         self.phases = {  # admission, queue and encode once a request; the others once a batch
             "admission": self._admission,
             "queue": self._queue,
-            "assembly": self._assembly,
+            "gather": self._gather,
             "compute": self._compute,
-            "dealing": self._dealing,
+            "scatter": self._scatter,
             "encode": self._encode,
         }
         self._sizes: dict[int, _SizeTotals] = {}
@@ -144,16 +144,16 @@ class ModelStatistics:
 
     def batch_computed(self, batch: BatchTimes) -> None:
         """An engine has computed a batch."""
-        rows, padded_rows, assembly_s, compute_s, dealing_s, lane, cores, requests = batch
-        self._assembly.observe(assembly_s)
+        rows, padded_rows, gather_s, compute_s, scatter_s, group, cores, requests = batch
+        self._gather.observe(gather_s)
         self._compute.observe(compute_s)
-        self._dealing.observe(dealing_s)
+        self._scatter.observe(scatter_s)
         if (size := self._sizes.get(rows)) is None:
             size = self._sizes[rows] = _SizeTotals()
-        size.add(1, assembly_s, compute_s, dealing_s)
-        self._requests.add(requests, assembly_s * requests, compute_s * requests, dealing_s * requests)
+        size.add(1, gather_s, compute_s, scatter_s)
+        self._requests.add(requests, gather_s * requests, compute_s * requests, scatter_s * requests)
         self.padding_rows += padded_rows - rows
-        self.busy_core_s[lane] = self.busy_core_s.get(lane, 0.0) + compute_s * cores
+        self.busy_core_s[group] = self.busy_core_s.get(group, 0.0) + compute_s * cores
         self._last_inference_s = time.time()
 
     def request_answered(self, call: Call, status: str, reason: str = "") -> None:
@@ -199,8 +199,8 @@ class ModelStatistics:
             self.rejected[reason] = self.rejected.get(reason, 0) + requests
         for method, durations in other.request_durations.copy().items():
             self.request_durations.setdefault(method, Histogram()).add(durations)
-        for lane, seconds in other.busy_core_s.copy().items():
-            self.busy_core_s[lane] = self.busy_core_s.get(lane, 0.0) + seconds
+        for group, seconds in other.busy_core_s.copy().items():
+            self.busy_core_s[group] = self.busy_core_s.get(group, 0.0) + seconds
         for phase, times in other.phases.items():
             self.phases[phase].add(times)
         for rows, size in other._sizes.copy().items():

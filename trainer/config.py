@@ -14,7 +14,7 @@ import msgspec
 import torch
 
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.choosing import choosing_metric
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
 from trainer.models.growth import GrowthConfig, check_growth
 from trainer.objectives import OBJECTIVES, DivergencePoints
@@ -63,7 +63,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_every_steps: Positive = 500
     evaluate_every_steps: Positive = 100  # at the end of the epoch that passes so many; best is chosen at these
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
-    best_by: str = ""  # the figure that chooses the best checkpoint; "": the first that this kind of training measures
+    best_by: str = ""  # the metric that chooses the best checkpoint; "": the first that this kind of training measures
     on_collapse: OnCollapse = "warn"  # what is done when a training is found to lead nowhere
 
 
@@ -130,7 +130,7 @@ def check_config(config: AnyConfig) -> None:
     """Raises UserError, naming the flag, if the settings do not fit together."""
     if sum(length is not None for length in (config.epochs, config.steps, config.images)) != 1:
         raise UserError("--epochs, --steps and --images: give one of the three")
-    choosing_figure(config.best_by, latents=isinstance(config, GanConfig))
+    choosing_metric(config.best_by, latents=isinstance(config, GanConfig))
     if isinstance(config, CycleConfig):
         check_translator(config.network)
         forth, back = config.bundle_suffixes

@@ -96,7 +96,7 @@ _OPTIONS: Final = (
     click.option("--on-collapse", metavar="[warn|stop]", help="What to do when a training leads nowhere."),
     click.option("--eval-every", type=int, help="Evaluate at the ends of epochs, this many steps apart."),
     click.option("--eval-images", type=int, help="Real and fake images of an evaluation during training."),
-    click.option("--best-by", metavar="FIGURE", help="The figure that chooses the best checkpoint."),
+    click.option("--best-by", metavar="METRIC", help="The metric that chooses the best checkpoint."),
     click.option("--wandb", help="Log to this project of Weights & Biases too, if it is installed.", metavar="PROJECT"),
     click.option("--out", type=click.Path(path_type=Path), help="Where run folders are made.  [default: runs]"),
     click.option("--resume", type=click.Path(path_type=Path), help="Go on with this run.", metavar="RUN"),

@@ -40,12 +40,12 @@ def stripes(evidence: Evidence) -> list[Effect]:
     """C2."""
     names = {"diagonal_stripes_db": "diagonal stripes (dB)", "stride_peaks_db": "peaks at 1/4 and 1/2 (dB)"}
     effects = []
-    for figure, text in names.items():
-        claimed: Side | None = "above" if figure == "diagonal_stripes_db" else None
-        fading = evidence.each("dcgan-faces", "DCGAN", partial(_drop, figure, 10, 50))
+    for metric, text in names.items():
+        claimed: Side | None = "above" if metric == "diagonal_stripes_db" else None
+        fading = evidence.each("dcgan-faces", "DCGAN", partial(_drop, metric, 10, 50))
         effects += [
             location(f"{text} of DCGAN, {_at(evidence, 10)} less {_at(evidence, 50)}", fading, claimed),
-            _compare(evidence, text, figure, "dcgan-faces", "wgan-faces", 10, claimed),
+            _compare(evidence, text, metric, "dcgan-faces", "wgan-faces", 10, claimed),
         ]
     return effects
 
@@ -58,7 +58,7 @@ def wgan_is_better(evidence: Evidence) -> list[Effect]:
     reported = [("Frechet distance", "frechet_distance", epoch) for epoch in epochs[:-1]]
     reported += [("recall", "recall", last), ("coverage", "coverage", last)]
     return effects + [
-        _compare(evidence, text, figure, "wgan-faces", "dcgan-faces", epoch) for text, figure, epoch in reported
+        _compare(evidence, text, metric, "wgan-faces", "dcgan-faces", epoch) for text, metric, epoch in reported
     ]
 
 
@@ -80,7 +80,7 @@ def wgan_catches_up(evidence: Evidence) -> list[Effect]:
     """C5."""
 
     def gap(seed: int, epoch: int) -> float:
-        wgan, dcgan = (evidence.courses[name][seed].figures[epoch] for name in ("wgan-faces", "dcgan-faces"))
+        wgan, dcgan = (evidence.courses[name][seed].metrics[epoch] for name in ("wgan-faces", "dcgan-faces"))
         return float(wgan["laplacian_ratio"]) - float(dcgan["laplacian_ratio"])
 
     closing = [gap(seed, 50) - gap(seed, 10) for seed in evidence.seeds("wgan-faces", "dcgan-faces")]
@@ -136,8 +136,8 @@ def first_digits(evidence: Evidence) -> list[Effect]:
     fc, dcgan = "fc-mnist", "dcgan-mnist"
 
     def first(course: Course) -> float:
-        shares = [float(figures["sure_share"]) for figures in course.figures.values()]
-        return curves.first_past(list(course.figures), shares, HALF)
+        shares = [float(metrics["sure_share"]) for metrics in course.metrics.values()]
+        return curves.first_past(list(course.metrics), shares, HALF)
 
     literal = evidence.scale == "full"  # epochs of the quick scale are other ones
     late, soon = (50, 2)
@@ -153,13 +153,13 @@ def first_digits(evidence: Evidence) -> list[Effect]:
         ),
         location(
             f"FC: {sure}, {_at(evidence, late)}",
-            evidence.figure(fc, "sure_share", late),
+            evidence.metric(fc, "sure_share", late),
             "below" if literal else None,
             reference=HALF,
         ),
         location(
             f"DCGAN: {sure}, {_at(evidence, soon)}",
-            evidence.figure(dcgan, "sure_share", soon),
+            evidence.metric(dcgan, "sure_share", soon),
             "above" if literal else None,
             reference=HALF,
         ),
@@ -203,8 +203,8 @@ def critic_steps(evidence: Evidence) -> list[Effect]:
         effects.append(
             _gain(
                 f"equal G steps: gain by {count} D steps, as a share",
-                evidence.figure(alone, "frechet_distance", epoch),
-                evidence.figure(several, "frechet_distance", epoch * count),
+                evidence.metric(alone, "frechet_distance", epoch),
+                evidence.metric(several, "frechet_distance", epoch * count),
             )
         )
         courses = [course for name in (alone, several) for course in evidence.courses[name].values()]
@@ -223,7 +223,7 @@ def loss_tells_quality(evidence: Evidence) -> list[Effect]:
     """C12."""
 
     def correlation(course: Course) -> float:
-        distances = [float(figures["frechet_distance"]) for figures in course.figures.values()]
+        distances = [float(metrics["frechet_distance"]) for metrics in course.metrics.values()]
         return curves.loss_follows_quality(course.curves["d_loss"], list(course.steps.values()), distances)
 
     values = evidence.each("wgan-loss", "WGAN", correlation)
@@ -246,11 +246,11 @@ def batch_and_rate(evidence: Evidence) -> list[Effect]:
 
 
 def _compare(
-    evidence: Evidence, text: str, figure: str, first: str, second: str, epoch: int, claimed: Side | None = None
+    evidence: Evidence, text: str, metric: str, first: str, second: str, epoch: int, claimed: Side | None = None
 ) -> Effect:
-    """The difference of a figure between two subjects at an epoch."""
+    """The difference of a metric between two subjects at an epoch."""
     name = f"{text}, {SUBJECTS[first].title} less {SUBJECTS[second].title}, {_at(evidence, epoch)}"
-    return difference(name, evidence.figure(first, figure, epoch), evidence.figure(second, figure, epoch), claimed)
+    return difference(name, evidence.metric(first, metric, epoch), evidence.metric(second, metric, epoch), claimed)
 
 
 def _at(evidence: Evidence, epoch: int) -> str:
@@ -274,14 +274,14 @@ def _off_balance(curve: str, course: Course) -> float:
 
 
 def _distance_at(when: float, course: Course) -> float:
-    distances = [float(figures["frechet_distance"]) for figures in course.figures.values()]
+    distances = [float(metrics["frechet_distance"]) for metrics in course.metrics.values()]
     return curves.at_time(list(course.seconds.values()), distances, when)
 
 
-def _drop(figure: str, first: int, second: int, course: Course) -> float:
-    return float(course.figures[first][figure]) - float(course.figures[second][figure])
+def _drop(metric: str, first: int, second: int, course: Course) -> float:
+    return float(course.metrics[first][metric]) - float(course.metrics[second][metric])
 
 
 def _octaves_off(evidence: Evidence, subject: str, epoch: int) -> Group:
-    label, ratios = evidence.figure(subject, "laplacian_ratio", epoch)
+    label, ratios = evidence.metric(subject, "laplacian_ratio", epoch)
     return label, [abs(float(np.log2(max(ratio, 1e-6)))) for ratio in ratios]

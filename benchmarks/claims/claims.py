@@ -20,7 +20,7 @@ class Claim:
     sentence: str
     source: str
     subjects: tuple[str, ...]
-    groups: tuple[Group, ...]  # of figures that are measured at every look; `latents` at the last alone
+    groups: tuple[Group, ...]  # of metrics that are measured at every look; `latents` at the last alone
     analyse: Callable[[Evidence], list[Effect]]
     method: str  # what decides the verdict
     outside: str  # what is known from elsewhere, and how far that can be trusted

@@ -12,7 +12,7 @@ from benchmarks.claims.evidence import Course, Evidence
 from benchmarks.claims.outcomes import LABELS, Outcome
 from benchmarks.claims.statistics import Effect, interval, shown
 from benchmarks.claims.subjects import SUBJECTS, Setting
-from trainer.report.charts import curves_svg, figure_svg
+from trainer.report.charts import curves_svg, metric_svg
 from trainer.report.page import Detail, Page, Table, TableCell
 from trainer.report.pictures import Picture, picture_of_svg
 from trainer.report.record import Curve
@@ -75,12 +75,12 @@ def _row(effect: Effect) -> list[TableCell]:
 
 
 def _special(outcome: Outcome, evidence: Evidence) -> list[Picture]:
-    """What else a claim shows: curves of steps, figures over epochs, and where latents change an image."""
+    """What else a claim shows: curves of steps, metrics over epochs, and where latents change an image."""
     claim, pictures = outcome.claim, []
-    for figure, title in _OVER_EPOCHS.items():
-        series = _series(claim.subjects, evidence, partial(_over_epochs, figure))
+    for metric, title in _OVER_EPOCHS.items():
+        series = _series(claim.subjects, evidence, partial(_over_epochs, metric))
         if series and max(len(curve.steps) for curves in series.values() for curve in curves) > 1:
-            pictures.append(picture_of_svg(figure_svg(series, y_label=title, x_label="epoch"), f"{title} over epochs"))
+            pictures.append(picture_of_svg(metric_svg(series, y_label=title, x_label="epoch"), f"{title} over epochs"))
     for name in claim.curves:
         for title, keys in _PER_STEP.items():
             lines = {
@@ -111,8 +111,8 @@ def _series(
     return {title: curves for title, curves in found.items() if curves}
 
 
-def _over_epochs(figure: str, course: Course) -> Curve | None:
-    points = [(epoch, figures[figure]) for epoch, figures in course.figures.items() if figure in figures]
+def _over_epochs(metric: str, course: Course) -> Curve | None:
+    points = [(epoch, metrics[metric]) for epoch, metrics in course.metrics.items() if metric in metrics]
     if not points:
         return None
     return Curve(np.array([epoch for epoch, _ in points], float), np.array([value for _, value in points], float))

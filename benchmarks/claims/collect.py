@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.claims.claims import Claim
-from benchmarks.claims.evidence import Course, Evidence, Figures, read_curves
+from benchmarks.claims.evidence import Course, Evidence, Metrics, read_curves
 from benchmarks.claims.measures import Group, Reals, measure
 from benchmarks.claims.runs import OWN_FOLDER, Found, find_runs, finished_run, train_run
 from benchmarks.claims.snapshots import load_look
@@ -130,21 +130,21 @@ class Collector:
         steps = dict(zip(epochs, self._steps(subject, found.config, data), strict=True))
         curves = read_curves(list(found.run.metrics.read()), max(steps.values()))
         device = choose_device(self.setting.device)
-        figures: dict[int, Figures] = {}
+        metrics: dict[int, Metrics] = {}
         for epoch, step in self.progress.track(list(steps.items()), f"measuring {subject.title}"):
             due = tuple(group for group in groups if group != "latents" or epoch == epochs[-1])
             if not due:
-                figures[epoch] = {}
+                metrics[epoch] = {}
                 continue
             reals = self._reals_of(found.config, data)
             generator = load_look(found.run, found.config, step)
             cache = self.runs / OWN_FOLDER / "measured"
-            figures[epoch] = measure(generator, found.config.network.latent_dim, reals, due, cache, device)
+            metrics[epoch] = measure(generator, found.config.network.latent_dim, reals, due, cache, device)
         seconds = {
             epoch: float(curves["images"][step - 1] / max(curves["images_per_s"][step - 1], 1e-9))
             for epoch, step in steps.items()
         }
-        return Course(figures, steps, seconds, curves)
+        return Course(metrics, steps, seconds, curves)
 
     def _steps(self, subject: Subject, config: GanConfig, data: ImageData) -> list[int]:
         epochs = subject.epochs(self.setting.scale)

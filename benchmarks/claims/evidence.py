@@ -12,7 +12,7 @@ from benchmarks.claims.statistics import Floats, Group
 from benchmarks.claims.subjects import SUBJECTS, Scale
 from trainer.errors import UserError
 
-Figures = Mapping[str, Any]  # a number, or a nested list of numbers
+Metrics = Mapping[str, Any]  # a number, or a nested list of numbers
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class Course:
     """One training of one seed.
 
     Attributes:
-        figures: by epoch, in rising order, what was measured of the generator then.
+        metrics: by epoch, in rising order, what was measured of the generator then.
         steps: by epoch, the step at its end.
         seconds: by epoch, the time that training had taken then.
         curves: by the name in metrics.jsonl, the value of every step from the first on; where one was not measured,
             that of the last step before (or the first after) that has it.
     """
 
-    figures: Mapping[int, Figures]
+    metrics: Mapping[int, Metrics]
     steps: Mapping[int, int]
     seconds: Mapping[int, float]
     curves: Mapping[str, Floats]
@@ -53,13 +53,13 @@ class Evidence:
         courses = self.courses[subject]
         return label, [value(courses[seed]) for seed in sorted(courses)]
 
-    def figure(self, subject: str, name: str, epoch: int) -> Group:
-        """A figure of the generator at an epoch, one value a seed."""
-        return self.each(subject, SUBJECTS[subject].title, lambda course: float(course.figures[epoch][name]))
+    def metric(self, subject: str, name: str, epoch: int) -> Group:
+        """A metric of the generator at an epoch, one value a seed."""
+        return self.each(subject, SUBJECTS[subject].title, lambda course: float(course.metrics[epoch][name]))
 
     def mean_array(self, subject: str, name: str, epoch: int) -> Floats:
-        """The mean over seeds of a figure that is an array."""
-        mean: Floats = np.mean([course.figures[epoch][name] for course in self.courses[subject].values()], axis=0)
+        """The mean over seeds of a metric that is an array."""
+        mean: Floats = np.mean([course.metrics[epoch][name] for course in self.courses[subject].values()], axis=0)
         return mean
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a generator at a look: groups of figures, each a function of samples, and a cache of them.
+"""What is measured of a generator at a look: groups of metrics, each a function of samples, and a cache of them.
 
 Images are compared as they would be stored: rounded to 8 bits, and back to [-1, 1].
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.claims import spectra
-from benchmarks.claims.evidence import Figures
+from benchmarks.claims.evidence import Metrics
 from benchmarks.claims.traversal import latent_effects, where_it_sits
 from ganserve.files import replace_file
 from ganserve.latents import latents_from_seed
@@ -94,7 +94,7 @@ def rounded(images: Tensor) -> Tensor:
     return images.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
 
 
-def _pixels(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor], _latent_dim: int) -> Figures:
+def _pixels(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor], _latent_dim: int) -> Metrics:
     images = to_unit_range(fakes).numpy()
     sharpness = float(spectra.laplacian_variance(images).mean())
     patterns = spectra.stripes_of(spectra.log_spectrum(images) - reals.log_spectrum)
@@ -108,11 +108,11 @@ def _pixels(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor], 
     }
 
 
-def _features(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor], _latent_dim: int) -> Figures:
+def _features(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor], _latent_dim: int) -> Metrics:
     features = reals.network.features(fakes)
     precision, recall = precision_recall(reals.features, features)
     density, coverage = density_coverage(reals.features, features)
-    figures = {
+    metrics = {
         "frechet_distance": frechet_distance(reals.features, features),
         "precision": precision,
         "recall": recall,
@@ -122,11 +122,11 @@ def _features(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor]
         "pairwise_distance_of_reals": reals.pairwise_distance,
     }
     if reals.network.metadata.task == "labels":
-        figures["sure_share"] = float((reals.network.probabilities(fakes).max(1).values > SURE).double().mean())
-    return figures
+        metrics["sure_share"] = float((reals.network.probabilities(fakes).max(1).values > SURE).double().mean())
+    return metrics
 
 
-def _latents(fakes: Tensor, _reals: Reals, generate: Callable[[Tensor], Tensor], latent_dim: int) -> Figures:
+def _latents(fakes: Tensor, _reals: Reals, generate: Callable[[Tensor], Tensor], latent_dim: int) -> Metrics:
     start = torch.from_numpy(latents_from_seed(LATENT_SEED + 1, _TRAVERSED, latent_dim))
     effects = latent_effects(lambda latents: to_unit_range(generate(latents)), start)
     regions = {f"change_{name}": value for name, value in where_it_sits(effects.map).items()}
@@ -140,7 +140,7 @@ def _latents(fakes: Tensor, _reals: Reals, generate: Callable[[Tensor], Tensor],
     } | regions
 
 
-_GROUPS: dict[Group, Callable[[Tensor, Reals, Callable[[Tensor], Tensor], int], Figures]] = {
+_GROUPS: dict[Group, Callable[[Tensor, Reals, Callable[[Tensor], Tensor], int], Metrics]] = {
     "pixels": _pixels,
     "features": _features,
     "latents": _latents,
@@ -149,14 +149,14 @@ _GROUPS: dict[Group, Callable[[Tensor, Reals, Callable[[Tensor], Tensor], int], 
 
 def measure(
     generator: nn.Module, latent_dim: int, reals: Reals, groups: tuple[Group, ...], cache: Path, device: torch.device
-) -> Figures:
-    """The figures of some groups, from the cache where they are in it.
+) -> Metrics:
+    """The metrics of some groups, from the cache where they are in it.
 
     Args:
         generator: latents (N, latent_dim) -> images (N, C, H, W) in about [-1, 1], in eval mode.
         latent_dim: of its latents.
         reals: what it is compared with; as many fakes are made.
-        groups: of figures.
+        groups: of metrics.
         cache: a folder of JSON files, named after weights and protocol; a damaged one is written anew.
         device: that makes the images.
     """
@@ -167,7 +167,7 @@ def measure(
             chunks = torch.split(latents.to(device), _CHUNK)
             return rounded(torch.cat([generator(chunk).float().cpu() for chunk in chunks]))
 
-    figures: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     weights = hashlib.sha256()
     for name, tensor in generator.state_dict().items():
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
@@ -191,20 +191,20 @@ def measure(
                 fakes = generate(torch.from_numpy(latents))
             known = _GROUPS[group](fakes, reals, generate, latent_dim)
             _write(path, known)
-        figures |= known
-    return figures
+        metrics |= known
+    return metrics
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Figures as they lie in the cache."""
+    """Metrics as they lie in the cache."""
 
     numbers: dict[str, float]
     lists: dict[str, list[float]]
     maps: dict[str, list[list[float]]]
 
 
-def _read(path: Path) -> Figures | None:
-    """Figures of a cache file; None if it is not there or none of ours."""
+def _read(path: Path) -> Metrics | None:
+    """Metrics of a cache file; None if it is not there or none of ours."""
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -212,11 +212,11 @@ def _read(path: Path) -> Figures | None:
     return {**kept.numbers, **kept.lists, **kept.maps}
 
 
-def _write(path: Path, figures: Figures) -> None:
-    lists = {name: value for name, value in figures.items() if isinstance(value, list)}
+def _write(path: Path, metrics: Metrics) -> None:
+    lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
     maps = {name: value for name, value in lists.items() if value and isinstance(value[0], list)}
     kept = _Kept(
-        {name: value for name, value in figures.items() if name not in lists},
+        {name: value for name, value in metrics.items() if name not in lists},
         {name: value for name, value in lists.items() if name not in maps},
         maps,
     )

@@ -70,9 +70,9 @@ def to_json(outcomes: Sequence[Outcome], evidence: Evidence, setting: Setting) -
                     str(epoch): {
                         "step": course.steps[epoch],
                         "seconds": course.seconds[epoch],
-                        **_finite({key: value for key, value in figures.items() if isinstance(value, float | int)}),
+                        **_finite({key: value for key, value in metrics.items() if isinstance(value, float | int)}),
                     }
-                    for epoch, figures in course.figures.items()
+                    for epoch, metrics in course.metrics.items()
                 }
                 for seed, course in courses.items()
             }

@@ -1,1 +1,1 @@
-"""Measures how fast a server answers: loads, loops that put them on it, and figures of what came back."""
+"""Measures how fast a server answers: loads, loops that put them on it, and results of what came back."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
-from client.bench.results import NOT_SENT, UNAVAILABLE, Figures, Outcome
+from client.bench.results import NOT_SENT, UNAVAILABLE, Outcome, Results
 
 Call: TypeAlias = Callable[[int], Awaitable[str]]  # sends the request of a number, and gives its status
 
@@ -32,7 +32,7 @@ async def measure(
     seconds: float,
     tick: Callable[[float], bool],
     max_waiting: int = MAX_WAITING,
-) -> tuple[Figures | None, bool]:
+) -> tuple[Results | None, bool]:
     """Puts a load on the server, and waits for what it has answered.
 
     Args:
@@ -44,7 +44,7 @@ async def measure(
         max_waiting: of an open loop: with so many requests that wait for an answer, the next one is not sent.
 
     Returns:
-        The figures, None if it ended before anything was measured; and whether it took its whole time.
+        The results, None if it ended before anything was measured; and whether it took its whole time.
 
     Raises:
         ServerLost: there is no server any more.
@@ -74,7 +74,7 @@ async def measure(
         task.result()  # raises what went wrong in it
     wall_s = clock.time() - began_s
     cores = (time.thread_time() - used_s) / wall_s if wall_s else 0.0
-    return outcome.figures(load.rows, math.inf if is_complete else clock.time(), cores), is_complete
+    return outcome.results(load.rows, math.inf if is_complete else clock.time(), cores), is_complete
 
 
 async def _closed(load: ClosedLoad, call: Call, outcome: Outcome, ends_s: float) -> None:

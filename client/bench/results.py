@@ -1,4 +1,4 @@
-"""What came of the requests of one load, and the figures that are made of it. No event loop, no channel."""
+"""What came of the requests of one load, and the results that are made of it. No event loop, no channel."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Results:
     """What one load showed.
 
     Requests count that were due in the measured time; they were waited for. The rates are of what was answered within
@@ -106,15 +106,15 @@ class Outcome:
             self._latencies_s.add(ended_s - due_s)
             self._largest_s = max(self._largest_s, ended_s - due_s)
 
-    def figures(self, rows: int, now_s: float, client_cores: float) -> Figures | None:
-        """The figures until now, math.inf for all of the time; None if the measured time has not begun."""
+    def results(self, rows: int, now_s: float, client_cores: float) -> Results | None:
+        """The results until now, math.inf for all of the time; None if the measured time has not begun."""
         seconds = min(now_s, self._closes_s) - self._opens_s
         if seconds <= 0:
             return None
         latencies_s = self._latencies_s.percentiles(50, 90, 99)
         late_s = self._late_s.percentiles(99)
         p50_ms, p90_ms, p99_ms = (None, None, None) if latencies_s is None else [1e3 * value for value in latencies_s]
-        return Figures(
+        return Results(
             seconds=seconds,
             requests=self._statuses.total(),
             answered=self._statuses[OK],

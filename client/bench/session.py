@@ -11,7 +11,7 @@ from typing import Final
 from client.bench.loads import Load
 from client.bench.loops import ServerLost, measure
 from client.bench.requests import Sender, requests_of
-from client.bench.results import NOT_SENT, Figures
+from client.bench.results import NOT_SENT, Results
 from client.sdk.channel import Endpoint
 from client.sdk.messages import AnyFormat
 from client.sdk.model_info import ModelInfo
@@ -25,7 +25,7 @@ class Measurement:
     """A load and what it showed; incomplete if it was stopped."""
 
     load: Load
-    figures: Figures
+    results: Results
     is_complete: bool
 
 
@@ -69,7 +69,7 @@ async def _run(
         requests = requests_of(plan.served, load.rows, plan.image_format)
         sender = Sender(endpoint, requests, load.rows)
         try:
-            figures, is_complete = await measure(
+            results, is_complete = await measure(
                 load,
                 sender.send,
                 warmup_s=plan.warmup_s,
@@ -80,12 +80,12 @@ async def _run(
             raise sender.first_errors["UNAVAILABLE"] from None
         finally:
             await sender.close()
-        if figures is not None and not figures.answered:
+        if results is not None and not results.answered:
             for status, error in sender.first_errors.items():
                 if status not in _OVERLOAD:
                     raise error
-        if figures is not None:
-            done(Measurement(load, figures, is_complete))
+        if results is not None:
+            done(Measurement(load, results, is_complete))
         if not is_complete:
             return False
     return True

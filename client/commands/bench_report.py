@@ -38,23 +38,23 @@ def show_table(measurements: Sequence[Measurement]) -> None:
 
 
 def _cells(measurement: Measurement) -> tuple[str, ...]:
-    figures = measurement.figures
-    times_ms = (figures.p50_ms, figures.p90_ms, figures.p99_ms)
+    results = measurement.results
+    times_ms = (results.p50_ms, results.p90_ms, results.p99_ms)
     return (
         str(measurement.load),
         str(measurement.load.rows),
-        _rate(figures.images_per_s),
-        _rate(figures.requests_per_s),
+        _rate(results.images_per_s),
+        _rate(results.requests_per_s),
         *(_NOTHING if time_ms is None else f"{time_ms:.2f}" for time_ms in times_ms),
-        ", ".join(f"{status} {count}" for status, count in figures.errors.items()) or _NOTHING,
+        ", ".join(f"{status} {count}" for status, count in results.errors.items()) or _NOTHING,
     )
 
 
 def line(measurement: Measurement) -> str:
     """A measurement in words, for those who watch."""
-    figures = measurement.figures
-    p50, p99 = ("none" if time is None else f"{time:.2f} ms" for time in (figures.p50_ms, figures.p99_ms))
-    rate = _rate(figures.images_per_s)
+    results = measurement.results
+    p50, p99 = ("none" if time is None else f"{time:.2f} ms" for time in (results.p50_ms, results.p99_ms))
+    rate = _rate(results.images_per_s)
     return f"{measurement.load}, {rows_of(measurement.load)}: {rate} images/s, p50 {p50}, p99 {p99}"
 
 
@@ -68,10 +68,10 @@ def remarks(measurements: Sequence[Measurement]) -> Iterator[str]:
     partial = [str(measurement.load) for measurement in measurements if not measurement.is_complete]
     if partial:
         yield f"measured in part only: {', '.join(partial)}"
-    busy = [str(item.load) for item in measurements if item.figures.client_cores >= _BUSY_CORES]
+    busy = [str(item.load) for item in measurements if item.results.client_cores >= _BUSY_CORES]
     if busy:
         yield f"this client was busy all the time, and may be what limits: {', '.join(busy)}"
-    late = [str(item.load) for item in measurements if (item.figures.client_late_p99_ms or 0) >= _LATE_MS]
+    late = [str(item.load) for item in measurements if (item.results.client_late_p99_ms or 0) >= _LATE_MS]
     if late:
         yield f"this client sent requests {_LATE_MS:g} ms late or later, which the latencies hold: {', '.join(late)}"
 
@@ -92,7 +92,7 @@ def facts(plan: Plan, address: str, measurements: Sequence[Measurement], *, is_c
                 "loop": "closed" if isinstance(measurement.load, ClosedLoad) else "open",
                 **asdict(measurement.load),
                 "complete": measurement.is_complete,
-                **asdict(measurement.figures),
+                **asdict(measurement.results),
             }
             for measurement in measurements
         ],

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from client.sdk.model_info import ModelDescription, ModelInfo
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 
 _NONE: Final = "-"
 _MAX_TEXT: Final = 200  # of a value that nobody knows how to show
@@ -69,8 +69,8 @@ def _card_sections(description: ModelDescription) -> list[Section]:
     rest = {key: value for key, value in description.card.items() if key not in _SHOWN_ELSEWHERE}
     training = _take(rest, "training", {})
     return [
-        Section("training", [(_TRAINING.get(k, k), _shown(v)) for k, v in training.items() if k not in FIGURES]),
-        Section("figures of this checkpoint", _figures(training)),
+        Section("training", [(_TRAINING.get(k, k), _shown(v)) for k, v in training.items() if k not in METRICS]),
+        Section("metrics of this checkpoint", _figures(training)),
         _parity(_take(rest, "parity", [])),
         Section("reduced precision", [(k, _fidelity(v)) for k, v in _take(rest, "variants", {}).items()]),
         Section("files, and their SHA-256", _files(_take(rest, "files", {}), description.file_bytes)),
@@ -105,8 +105,8 @@ def _channels(count: int) -> str:
 
 
 def _figures(training: dict[str, Any]) -> list[tuple[str, ...]]:
-    known = [(FIGURES[name], value) for name, value in training.items() if name in FIGURES]
-    return [(figure.label, _shown(value), figure.meaning) for figure, value in known]
+    known = [(METRICS[name], value) for name, value in training.items() if name in METRICS]
+    return [(metric.label, _shown(value), metric.meaning) for metric, value in known]
 
 
 def _parity(batches: list[Any]) -> Section:

@@ -1,7 +1,7 @@
 """Which engines suit a model, from a table of measurements: pure functions. Runs nothing, reads no clock and no file.
 
-The rules are those of lanes.py: narrow seats side by side, a wide one for a lone caller's few rows, and beside each
-narrow seat one of reduced precision for large batches.
+The rules are those of instances.py: narrow instances side by side, a wide one for a lone caller's few rows, and beside
+each narrow instance one of reduced precision for large batches.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from server.engines.profile import Layout, Limits, Measured
 
-MAX_NARROW_SEATS: Final = 8  # on more cores each gets more threads, so that batches stay few and large
+MAX_NARROW_INSTANCES: Final = 8  # on more cores each gets more threads, so that batches stay few and large
 HAND_OFF_S: Final = 0.0002  # what it takes to give a batch to a thread and get it back, and then some
 MIN_SHARE_S: Final = 0.0005  # less work is not worth a thread of its own
-MIN_GAIN: Final = 1.1  # that a wide seat, or one of reduced precision, must bring
+MIN_GAIN: Final = 1.1  # that a wide instance, or one of reduced precision, must bring
 TOLERANCE: Final = 0.03  # images a second that are given up for sooner answers
 
 Times = Mapping[int, float]  # seconds a batch, by its rows, ascending
@@ -34,13 +34,13 @@ class Choice(NamedTuple):
 
 def automatic_layout(cores: int, engines: int | None = None) -> Layout:
     """Without a profile: one thread an engine, on many cores more, so that few of them are left idle."""
-    engines = engines or cores // math.ceil(cores / MAX_NARROW_SEATS)
+    engines = engines or cores // math.ceil(cores / MAX_NARROW_INSTANCES)
     return Layout("onnx", "fp32", engines, max(1, cores // engines))
 
 
 def cpu_layouts(cores: int) -> list[Layout]:
     """What is worth measuring in fp32, the most telling first."""
-    divisors = [engines for engines in range(2, min(cores, MAX_NARROW_SEATS) + 1) if cores % engines == 0]
+    divisors = [engines for engines in range(2, min(cores, MAX_NARROW_INSTANCES) + 1) if cores % engines == 0]
     one = Layout("onnx", "fp32", 1, cores)
     rest = [Layout("onnx", "fp32", engines, cores // engines) for engines in reversed(divisors)]
     return list(dict.fromkeys([automatic_layout(cores), one, *rest]))
@@ -118,7 +118,7 @@ def choose(table: Sequence[Measured], device: str = "cpu", left_out: Mapping[Lay
     if reduced is not None and pair[reduced] >= MIN_GAIN * pair[layout]:
         most_rows = _largest_batch(reduced, busy[reduced], left_out)
         compared_rows = min(most_rows, _compared_rows(busy, [layout, reduced], left_out))  # no larger one is computed
-        # A share of so many rows, all seats being busy; a narrow seat may need several batches for it.
+        # A share of so many rows, all instances being busy; a narrow instance may need several batches for it.
         gains = {
             rows: _seconds_in_batches(busy[layout], rows, max_batch_rows) / taken_s
             for rows, taken_s in busy[reduced].items()
@@ -192,7 +192,7 @@ def _pieces(rows: int, min_share_rows: int, engines: int) -> int:
 
 
 def _seconds_in_batches(times: Times, rows: int, max_batch_rows: int) -> float:
-    """How long rows take one seat, in batches of at most so many rows."""
+    """How long rows take one instance, in batches of at most so many rows."""
     full, rest = divmod(rows, max_batch_rows)
     return full * seconds_for(times, max_batch_rows) + (seconds_for(times, rest) if rest else 0.0)
 

@@ -1,7 +1,7 @@
 """Loads the engines of one version, warms them up, and measures which of them should compute what. Slow; no queue.
 
-What a profile says of a version (profile.py) goes before what is measured here. See lanes.py for what the seats are
-for.
+What a profile says of a version (profile.py) goes before what is measured here. See instances.py for what the instances
+are for.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from server.engines.layouts import (
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.engines.profile import Layout, TunedModel, processor_name, usable_profile
 from server.errors import StartupError
-from server.scheduling.instances import LaneLimits, Lanes, LoadedLanes, Seat, close_seats
+from server.scheduling.instances import GroupLimits, Instance, InstanceGroups, LoadedInstances, close_instances
 
 _log = logging.getLogger(__name__)
 _TRIES: Final = 3
@@ -60,8 +60,8 @@ def unforeseen_is_broken() -> Iterator[None]:
 
 
 @unforeseen_is_broken()
-def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
-    """Loads and warms what serves a version at once; see `load_large_seats` for what may join later.
+def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
+    """Loads and warms what serves a version at once; see `load_large_instances` for what may join later.
 
     Raises:
         BundleError: the version is broken.
@@ -70,12 +70,14 @@ def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
     if config.backend == "torchscript":
         if config.profile is not None:
             raise StartupError("--profile: is about --backend onnx; leave one of the two flags out")
-        return _torchscript_lanes(folder, card, config)
+        return _torchscript_instances(folder, card, config)
     if config.device != "cpu" and cuda_devices():
-        from server.engines.loading import load_cuda_lanes
+        from server.engines.loading import load_cuda_instances
 
         try:
-            return load_cuda_lanes(folder, card, config, _fp32_rows(card, config, tuned_model(card, config, "cuda")))
+            return load_cuda_instances(
+                folder, card, config, _fp32_rows(card, config, tuned_model(card, config, "cuda"))
+            )
         except StartupError as error:
             if config.device == "cuda":
                 raise
@@ -84,40 +86,40 @@ def load_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
         raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
     if config.precision == "fp16":
         raise StartupError("--precision fp16: it is for CUDA; on a CPU, use fp32 or bf16")
-    return _cpu_lanes(folder, card, config)
+    return _cpu_instances(folder, card, config)
 
 
-def _torchscript_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
+def _torchscript_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
     cores = engine.threads if engine.device == "cpu" else 1  # of another device, its time is counted
-    lanes = Lanes([make_seat(engine, card, engine.device, cores, max_rows)])
-    return LoadedLanes(lanes, engine.backend, engine.device, engine.precision)
+    groups = InstanceGroups([make_instance(engine, card, engine.device, cores, max_rows)])
+    return LoadedInstances(groups, engine.backend, engine.device, engine.precision)
 
 
-def _cpu_lanes(folder: Path, card: Card, config: ServerConfig) -> LoadedLanes:
+def _cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     cores = usable_cores()
     tuned = tuned_model(card, config, "cpu")
     max_rows = _fp32_rows(card, config, tuned)
     layout = _narrow_layout(config, tuned)
-    limits = None if tuned is None else _lane_limits(tuned)
-    narrow = load_seats(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
+    limits = None if tuned is None else _group_limits(tuned)
+    narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
     wide = None
     if layout.engines > 1 and (limits is None or limits.wide_rows):
-        (wide,) = load_seats(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
+        (wide,) = load_group(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
     limits = limits or measure_limits(narrow[0], wide, card, layout.engines)
     quick_rows = 1 if _seconds(narrow[0], card, 1) <= _QUICK_S else 0
-    for seat in narrow:
-        seat.quick_rows = quick_rows
+    for instance in narrow:
+        instance.quick_rows = quick_rows
     if wide is not None:
         wide.quick_rows = 1 if _seconds(wide, card, 1) <= _QUICK_S else 0
-    return LoadedLanes(Lanes(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
+    return LoadedInstances(InstanceGroups(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
 @unforeseen_is_broken()
-def load_large_seats(folder: Path, card: Card, config: ServerConfig) -> list[Seat]:
-    """Loads what computes large batches in reduced precision, as many seats as `load_lanes` has; takes seconds.
+def load_large_instances(folder: Path, card: Card, config: ServerConfig) -> list[Instance]:
+    """Loads what computes large batches in reduced precision, as many instances as `load_instances` has; takes seconds.
 
     Raises:
         BundleError: the version has none.
@@ -129,7 +131,7 @@ def load_large_seats(folder: Path, card: Card, config: ServerConfig) -> list[Sea
             raise StartupError(f"--profile: {config.profile} says that bf16 is no faster here")
         max_rows = min(max_rows, tuned.limits.large_batch_rows)
     layout = bf16_layout(_narrow_layout(config, tuned))
-    return load_seats(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
+    return load_group(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
 
 
 def _narrow_layout(config: ServerConfig, tuned: TunedModel | None) -> Layout:
@@ -138,7 +140,9 @@ def _narrow_layout(config: ServerConfig, tuned: TunedModel | None) -> Layout:
     return Layout("onnx", "fp32", tuned.engines, tuned.threads)
 
 
-def load_seats(folder: Path, card: Card, layout: Layout, lane: str, max_rows: int, *, warm_rows: int) -> list[Seat]:
+def load_group(
+    folder: Path, card: Card, layout: Layout, group: str, max_rows: int, *, warm_rows: int
+) -> list[Instance]:
     """Loads the engines of a layout on the CPU, and runs up to so many rows through the first.
 
     Raises:
@@ -151,9 +155,9 @@ def load_seats(folder: Path, card: Card, layout: Layout, lane: str, max_rows: in
 
     first = load()
     warm_up(first, card, warm_rows)
-    # A session of one thread computes in the threads that call it, so it serves all seats.
+    # A session of one thread computes in the threads that call it, so it serves all instances.
     others = [first if layout.threads == 1 else load() for _ in range(layout.engines - 1)]
-    return [make_seat(engine, card, lane, layout.threads, max_rows) for engine in (first, *others)]
+    return [make_instance(engine, card, group, layout.threads, max_rows) for engine in (first, *others)]
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
@@ -161,17 +165,17 @@ def batch_rows(card: Card, config: ServerConfig) -> int:
     return min(config.max_batch_size, fitting_batch_rows(card.input, card.height, card.width))
 
 
-def measure_limits(narrow: Seat, wide: Seat | None, card: Card, seats: int) -> LaneLimits:
-    """Who should compute what, from a few runs of each warm seat."""
+def measure_limits(narrow: Instance, wide: Instance | None, card: Card, instances: int) -> GroupLimits:
+    """Who should compute what, from a few runs of each warm instance."""
     one_s = _seconds(narrow, card, 1)
     times = {1: one_s}
     if narrow.max_rows > 1:
         times[narrow.max_rows] = _seconds(narrow, card, narrow.max_rows, tries=1)
     wide_rows = 0
     if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > MIN_GAIN:
-        # The wide seat takes rows one after the other, the narrow ones side by side.
-        wide_rows = min(seats - 1, math.floor(gain))
-    return LaneLimits(
+        # The wide instance takes rows one after the other, the narrow ones side by side.
+        wide_rows = min(instances - 1, math.floor(gain))
+    return GroupLimits(
         inline_rows=rows_within(times, HAND_OFF_S),
         min_share_rows=rows_within(times, MIN_SHARE_S) + 1,
         wide_rows=wide_rows,
@@ -209,9 +213,9 @@ def _fp32_rows(card: Card, config: ServerConfig, tuned: TunedModel | None) -> in
     return most if tuned is None else min(most, tuned.limits.max_batch_rows)
 
 
-def _lane_limits(tuned: TunedModel) -> LaneLimits:
+def _group_limits(tuned: TunedModel) -> GroupLimits:
     limits = tuned.limits
-    return LaneLimits(
+    return GroupLimits(
         inline_rows=limits.inline_rows,
         min_share_rows=limits.min_share_rows,
         wide_rows=limits.wide_rows,
@@ -219,29 +223,29 @@ def _lane_limits(tuned: TunedModel) -> LaneLimits:
     )
 
 
-def _seconds(seat: Seat, card: Card, rows: int, tries: int = _TRIES) -> float:
+def _seconds(instance: Instance, card: Card, rows: int, tries: int = _TRIES) -> float:
     """The quickest of some runs, for pixels: what most callers ask for."""
     inputs = example_rows(card.input, 0, rows)
     taken = []
     for _ in range(tries):
         began = time.perf_counter()
-        seat.run(inputs, _PIXELS)
+        instance.run(inputs, _PIXELS)
         taken.append(time.perf_counter() - began)
     return min(taken)
 
 
-def make_seat(engine: Engine, card: Card, lane: str, cores: int, max_rows: int) -> Seat:
-    """One seat on an engine, whose probe runs a row that is known to be good."""
+def make_instance(engine: Engine, card: Card, group: str, cores: int, max_rows: int) -> Instance:
+    """One instance on an engine, whose probe runs a row that is known to be good."""
     known_good = example_rows(card.input, 0, 1)
 
     def probe() -> Any:
         return engine.run(known_good, _PIXELS)
 
-    return Seat(lane, engine.run, cores=cores, max_rows=max_rows, probe=probe)
+    return Instance(group, engine.run, cores=cores, max_rows=max_rows, probe=probe)
 
 
 @unforeseen_is_broken()
-def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: int) -> LoadedLanes:
+def load_cuda_instances(folder: Path, card: Card, config: ServerConfig, max_rows: int) -> LoadedInstances:
     """Loads and warms an engine on each device.
 
     Raises:
@@ -259,7 +263,7 @@ def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: in
         except BundleError as error:
             _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
     path = graph_file(folder, card, "onnx", precision)
-    seats: list[Seat] = []
+    instances: list[Instance] = []
     try:
         for index in indices:
             engine = CudaOnnxEngine(
@@ -270,15 +274,15 @@ def load_cuda_lanes(folder: Path, card: Card, config: ServerConfig, max_rows: in
                 precision=precision,
                 cuda_graphs=config.cuda_graphs,
             )
-            seat = make_seat(engine, card, engine.device, 1, engine.sizes[-1])
-            seat.padded_rows, seat.close = engine.padded_rows, engine.close
-            seats.append(seat)
+            instance = make_instance(engine, card, engine.device, 1, engine.sizes[-1])
+            instance.padded_rows, instance.close = engine.padded_rows, engine.close
+            instances.append(instance)
             warm_up(engine, card, engine.sizes[-1])
     except BaseException:
-        close_seats(seats)
+        close_instances(instances)
         raise
     devices = "cuda:" + ",".join(map(str, indices))
-    return LoadedLanes(Lanes(seats), "onnx", devices, precision)
+    return LoadedInstances(InstanceGroups(instances), "onnx", devices, precision)
 
 
 def load_engine(
@@ -297,7 +301,7 @@ def load_engine(
         card: of the version.
         backend: the runtime.
         device: of TorchScript, whose "auto" takes CUDA if it works; ONNX Runtime's engine here is that of the CPU, and
-            cuda_lanes.py loads those of CUDA.
+            loading.py loads those of CUDA.
         precision: of the computation; another than fp32 is in the bundle only if it was exported so.
         threads: that one call uses on the CPU; None is all usable cores.
 

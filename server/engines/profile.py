@@ -58,12 +58,12 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From when on a way of computing pays; see `server.lanes.LaneLimits`."""
+    """From when on a way of computing pays; see `server.instance groups.LaneLimits`."""
 
     inline_rows: Count
     min_share_rows: Positive
     wide_rows: Count
-    large_rows: Positive | None  # of a share that one seat gets; None: reduced precision never pays
+    large_rows: Positive | None  # of a share that one instance gets; None: reduced precision never pays
     max_batch_rows: Positive  # of a batch in fp32
     large_batch_rows: Positive | None = None  # of a batch in reduced precision
 

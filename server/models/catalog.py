@@ -66,7 +66,7 @@ class ServedModel:
     @property
     def max_batch_rows(self) -> int:
         """The most rows that are computed at once."""
-        return self.batcher.lanes.full_rows
+        return self.batcher.groups.full_rows
 
     def __str__(self) -> str:
         return f"{self.card.name}:{self.card.version}"

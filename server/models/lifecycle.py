@@ -16,18 +16,18 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ganserve.bundle import BundleError, list_models, list_versions
 from server.config import ServerConfig
-from server.engines.loading import load_lanes, load_large_seats
+from server.engines.loading import load_instances, load_large_instances
 from server.errors import NotServed, ServerError, StartupError, Unavailable
 from server.gate import Gate
 from server.limits import quote
 from server.models.catalog import Catalog, ServedModel
 from server.models.repository import LoadedModel, load_newest, load_repository
 from server.scheduling.batcher import Batcher
-from server.scheduling.instances import close_seats
+from server.scheduling.instances import close_instances
 from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
-_MEND_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
+_REBUILD_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
 _UNLOAD_WAIT_S: Final = 30.0
 
 
@@ -165,7 +165,7 @@ class Models:
         card, loaded, config = model.card, model.loaded, self._config
         statistics = ModelStatistics()
         batcher = Batcher(
-            loaded.lanes,
+            loaded.groups,
             max_queue_rows=config.max_queue_rows,
             max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
             observer=statistics,
@@ -176,14 +176,14 @@ class Models:
         served = ServedModel(
             card, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
         )
-        batcher.on_broken = lambda: self._start(self._mend(model.folder, served))
+        batcher.on_broken = lambda: self._start(self._repair(model.folder, served))
         self._open.add(batcher)
         before = self._catalog.get(card.name)
         self._catalog.add(served)
         if before is not None:
             self._start(self._close(before))
         if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_seats(model.folder, served))
+            self._start(self._add_large_instances(model.folder, served))
 
     async def _close(self, model: ServedModel) -> None:
         """Frees the engines of a version that is no longer in the catalog, once nobody uses them."""
@@ -206,28 +206,28 @@ class Models:
             return  # a refusal is for the caller, who may have left
         _log.error("unforeseen", exc_info=error)
 
-    async def _add_large_seats(self, folder: Path, model: ServedModel) -> None:
+    async def _add_large_instances(self, folder: Path, model: ServedModel) -> None:
         """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
-        lanes = model.batcher.lanes
+        groups = model.batcher.groups
         try:
-            seats = await asyncio.to_thread(load_large_seats, folder, model.card, self._config)
+            instances = await asyncio.to_thread(load_large_instances, folder, model.card, self._config)
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s is served in fp32: %s", model, error)
             return
-        if self._is_served(model) and model.batcher.lanes is lanes:
-            lanes.add_large(seats)
+        if self._is_served(model) and model.batcher.groups is groups:
+            groups.add_large(instances)
             model.precision = "bf16"
             _log.info("%s: large batches are computed in bf16 from now on", model)
         else:
-            await asyncio.to_thread(close_seats, seats)
+            await asyncio.to_thread(close_instances, instances)
 
-    async def _mend(self, folder: Path, model: ServedModel) -> None:
+    async def _repair(self, folder: Path, model: ServedModel) -> None:
         """Rebuilds the engines of a model until they work or nobody needs it; whatever fails, it is tried again."""
         with model.in_use():
-            broken = model.batcher.lanes
+            broken = model.batcher.groups
             await model.batcher.finish_computing()
             await asyncio.to_thread(broken.close)  # before the new ones are loaded: there may be no room for both
-        for pause_s in chain(_MEND_PAUSES_S, repeat(_MEND_PAUSES_S[-1])):
+        for pause_s in chain(_REBUILD_PAUSES_S, repeat(_REBUILD_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
             if not self._is_served(model):
                 model.batcher.fail_waiting(f"an engine of {model} broke, and it is no longer served: try again")
@@ -239,17 +239,17 @@ class Models:
     async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
         config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
         try:
-            loaded = await asyncio.to_thread(load_lanes, folder, model.card, config)
+            loaded = await asyncio.to_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:
             _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
             return False
         except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
             _log.exception("%s: its engines cannot be rebuilt yet", model)
             return False
-        model.batcher.mend(loaded.lanes)
+        model.batcher.rebuild(loaded.groups)
         model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
         model.statistics.engine_rebuilt()
         _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
         if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_seats(folder, model))
+            self._start(self._add_large_instances(folder, model))
         return True

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from ganserve.bundle import BundleError, Card, ImageInput, list_models, list_versions, read_card, version_folder
 from server.config import ServerConfig
-from server.engines.loading import load_lanes
+from server.engines.loading import load_instances
 from server.errors import StartupError
 from server.limits import max_rows
-from server.scheduling.instances import LoadedLanes
+from server.scheduling.instances import LoadedInstances
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class LoadedModel:
     card: Card
     folder: Path
     file_bytes: dict[str, int]  # of the files that the card lists and that are there
-    loaded: LoadedLanes
+    loaded: LoadedInstances
 
 
 def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
@@ -94,10 +94,10 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
             )
     file_bytes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files}
     began = time.perf_counter()
-    loaded = load_lanes(folder, card, config)
+    loaded = load_instances(folder, card, config)
     _log.info(
-        "%s:%d: %s on %s, %s, %d seats, loaded and warm in %.2f s",
-        *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.lanes.seats)),
+        "%s:%d: %s on %s, %s, %d instances, loaded and warm in %.2f s",
+        *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.groups.instances)),
         time.perf_counter() - began,
     )
     return LoadedModel(card, folder, file_bytes, loaded)

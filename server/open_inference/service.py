@@ -25,7 +25,7 @@ from server.open_inference.tensors import contract_of
 from server.open_inference.validation import read_version
 from server.request import Call
 from server.rpc.byte_budget import ByteBudget
-from server.rpc.handler import Answering, Behaviour
+from server.rpc.handler import Behaviour, RequestHandler
 from server.rpc.parsing import MessageParser
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
@@ -79,13 +79,13 @@ class InferenceService:
             **self._repository_control.behaviours(),
         }
 
-    def method_handlers(self, answering: Answering) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    def method_handlers(self, handler: RequestHandler) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """The handlers of all methods by name."""
         handlers = {
-            method: answering.unary(method, behaviour, gated=method not in UNGATED)
+            method: handler.unary(method, behaviour, gated=method not in UNGATED)
             for method, behaviour in self.behaviours().items()
         }
-        return {**handlers, STREAM_METHOD: stream_handler(self._model_infer, answering)}
+        return {**handlers, STREAM_METHOD: stream_handler(self._model_infer, handler)}
 
     async def server_live(self, _: bytes, __: Call) -> bytes:
         """Answers with a serialised ServerLiveResponse."""

@@ -12,13 +12,13 @@ import grpc
 from server.errors import ServerError
 from server.open_inference.infer import ModelInfer, StreamedMessage
 from server.open_inference.messages import stream_error
-from server.rpc.handler import Answering, Context
+from server.rpc.handler import Context, RequestHandler
 
 METHOD: Final = "ModelStreamInfer"
 MAX_IN_WORK: Final = 64  # messages of one stream; further ones are left to the transport, which slows their sender down
 
 
-def stream_handler(model_infer: ModelInfer, answering: Answering) -> grpc.RpcMethodHandler[Any, Any]:
+def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.RpcMethodHandler[Any, Any]:
     """The handler of ModelStreamInfer.
 
     A message that cannot be answered gets an error message in its place, and the stream goes on. When the caller
@@ -27,10 +27,10 @@ def stream_handler(model_infer: ModelInfer, answering: Answering) -> grpc.RpcMet
 
     async def answer_one(body: bytes, context: Context, earlier: asyncio.Event, written: asyncio.Event) -> None:
         message = StreamedMessage()
-        with answering.stay() as stay:  # until the answer is written: a drain waits for that, too
+        with handler.in_flight() as in_flight:  # until the answer is written: a drain waits for that, too
             try:
                 infer = partial(model_infer.infer, message=message)
-                answer = await answering.attempt(METHOD, infer, body, context, stay)
+                answer = await handler.attempt(METHOD, infer, body, context, in_flight)
             except ServerError as error:
                 answer = stream_error(str(error), message.request_id)
             del body  # it may be large, and the earlier answers may be long in being read

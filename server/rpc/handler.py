@@ -48,7 +48,7 @@ class Unsent:
         self.max_bytes = max_bytes
 
 
-class Stay:
+class InFlightRequest:
     """How long one request is in the server: inside the gate, and its answer counted, until that is sent or given up.
 
     `end` must follow; as a context manager it does.
@@ -95,14 +95,14 @@ class Stay:
             self._inside = False
             self._gate.leave()
 
-    def __enter__(self) -> Stay:
+    def __enter__(self) -> InFlightRequest:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
 
 
-class Answering:
+class RequestHandler:
     """Answers requests through behaviours, on the event loop.
 
     Args:
@@ -138,24 +138,24 @@ class Answering:
         """
 
         async def answer(body: bytes, context: Context) -> bytes:
-            stay = None
+            in_flight = None
             if gated:
-                stay = Stay(self._gate, self._unsent)
+                in_flight = InFlightRequest(self._gate, self._unsent)
                 # Not when this coroutine ends: the answer is still to be sent then, and a drain waits for that too.
-                context.add_done_callback(stay.end)  # type: ignore[arg-type]  # stub asks for no library's class
+                context.add_done_callback(in_flight.end)  # type: ignore[arg-type]  # stub asks for no library's class
             try:
-                return await self.attempt(method, behaviour, body, context, stay)
+                return await self.attempt(method, behaviour, body, context, in_flight)
             except ServerError as error:
                 await context.abort(error.code, str(error), _trailing_metadata(error))
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
-    def stay(self) -> Stay:
-        """The stay of one message of a stream, which is to end once the answer was written."""
-        return Stay(self._gate, self._unsent)
+    def in_flight(self) -> InFlightRequest:
+        """The in-flight request of one message of a stream, which is to end once the answer was written."""
+        return InFlightRequest(self._gate, self._unsent)
 
     async def attempt(
-        self, method: str, behaviour: Behaviour, body: bytes, context: Context, stay: Stay | None
+        self, method: str, behaviour: Behaviour, body: bytes, context: Context, in_flight: InFlightRequest | None
     ) -> bytes:
         """Answers one request, or one message of a stream.
 
@@ -164,7 +164,7 @@ class Answering:
             behaviour: what it does.
             body: the request.
             context: of the request, or of the stream.
-            stay: begun here, and ended by the caller once the answer is sent; None for a method without a gate.
+            in_flight: begun here, and ended by the caller once the answer is sent; None for a method without a gate.
 
         Raises:
             ServerError: it cannot be answered; an unforeseen error becomes an `InternalError`, and is logged.
@@ -175,11 +175,11 @@ class Answering:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
-            if stay is None:
+            if in_flight is None:
                 return await behaviour(body, call)
-            stay.begin()
+            in_flight.begin()
             answer = await behaviour(body, call)
-            stay.count(len(answer))
+            in_flight.count(len(answer))
             return answer
         except ServerError as error:
             status, reason, message = error.code, error.reason, str(error)

@@ -1,4 +1,4 @@
-"""One batch on one seat: put the rows together, compute, deal the results out, and find the row that spoils it.
+"""One batch on one instance: put the rows together, compute, deal the results out, and find the row that spoils it.
 
 Runs in an engine's thread (or on the event loop, if the batch is tiny), so it touches nothing that others change.
 """
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.scheduling.instances import Seat
+from server.scheduling.instances import Instance
 from server.scheduling.queue import Entry, Outputs, Part
 from server.statistics import BatchTimes
 
@@ -39,60 +39,62 @@ class BatchResult:
 
     outcomes: list[Outputs | Exception]
     failed: bool = False  # at least one run did
-    seat_broke: bool = False  # it fails on rows that are known to be good, too
+    instance_broke: bool = False  # it fails on rows that are known to be good, too
     times: list[BatchTimes] = field(default_factory=list)  # of every run that worked
 
 
-def run_batch(seat: Seat, parts: list[Part]) -> BatchResult:
+def run_batch(instance: Instance, parts: list[Part]) -> BatchResult:
     """Computes the parts as one batch; never raises.
 
     If the batch fails, its halves are run on their own, and so on, so that only a part that spoils its batch fails.
     """
     result = BatchResult([])
-    _run(seat, parts, result)
-    if result.failed and seat.probe is not None:
+    _run(instance, parts, result)
+    if result.failed and instance.probe is not None:
         try:
-            seat.probe()
+            instance.probe()
         except Exception:  # noqa: BLE001 - whatever a runtime raises
-            result.seat_broke = True
+            result.instance_broke = True
     return result
 
 
-def run_alone(seat: Seat, inputs: NDArray[Any], outputs: frozenset[str]) -> tuple[Outputs, BatchTimes]:
+def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str]) -> tuple[Outputs, BatchTimes]:
     """Computes one request as a batch of its own, in the fewest steps; raises whatever the runtime raises."""
     began = time.perf_counter()
-    batch = seat.run(inputs, outputs)
+    batch = instance.run(inputs, outputs)
     computed = time.perf_counter()
     rows = _check_rows(inputs, batch)
-    return batch, BatchTimes(rows, seat.padded_rows(rows), 0.0, computed - began, 0.0, seat.lane, seat.cores, 1)
+    return batch, BatchTimes(
+        rows, instance.padded_rows(rows), 0.0, computed - began, 0.0, instance.group, instance.cores, 1
+    )
 
 
-def _run(seat: Seat, parts: list[Part], result: BatchResult) -> None:
+def _run(instance: Instance, parts: list[Part], result: BatchResult) -> None:
     if result.failed and all(part.entry.done.done() for part in parts):  # nobody waits for these any more
         result.outcomes.extend({} for _ in parts)
         return
     try:
-        outcomes, times = _compute(seat, parts)
+        outcomes, times = _compute(instance, parts)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises concerns this batch alone
         result.failed = True
         if len(parts) == 1:
             result.outcomes.append(error)
             return
         middle = len(parts) // 2
-        _run(seat, parts[:middle], result)
-        _run(seat, parts[middle:], result)
+        _run(instance, parts[:middle], result)
+        _run(instance, parts[middle:], result)
     else:
         result.outcomes.extend(outcomes)
         result.times.append(times)
 
 
-def _compute(seat: Seat, parts: list[Part]) -> tuple[list[Outputs], BatchTimes]:
+def _compute(instance: Instance, parts: list[Part]) -> tuple[list[Outputs], BatchTimes]:
     began = time.perf_counter()
     alone = len(parts) == 1
     inputs = parts[0].inputs if alone else np.concatenate([part.inputs for part in parts])
     wanted = parts[0].entry.outputs if alone else frozenset[str]().union(*(part.entry.outputs for part in parts))
-    assembled = time.perf_counter()
-    batch = seat.run(inputs, wanted)
+    gathered = time.perf_counter()
+    batch = instance.run(inputs, wanted)
     computed = time.perf_counter()
     rows = _check_rows(inputs, batch)
     outcomes: list[Outputs] = []
@@ -104,12 +106,12 @@ def _compute(seat: Seat, parts: list[Part]) -> tuple[list[Outputs], BatchTimes]:
         first = last
     times = BatchTimes(
         rows=rows,
-        padded_rows=seat.padded_rows(rows),
-        assembly_s=assembled - began,
-        compute_s=computed - assembled,
-        dealing_s=time.perf_counter() - computed,
-        lane=seat.lane,
-        cores=seat.cores,
+        padded_rows=instance.padded_rows(rows),
+        gather_s=gathered - began,
+        compute_s=computed - gathered,
+        scatter_s=time.perf_counter() - computed,
+        group=instance.group,
+        cores=instance.cores,
         requests=len(parts),
     )
     return outcomes, times

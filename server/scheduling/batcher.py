@@ -1,7 +1,7 @@
 """Packs the rows of many requests into batches for the engines, and deals the results out again.
 
-It knows callables (the seats of lanes.py) and nothing of gRPC, runtimes or models. The event loop alone owns the queue,
-so there are no locks around it; only the callables run in threads. Everything is counted in rows.
+It knows callables (the instances of instances.py) and nothing of gRPC, runtimes or models. The event loop alone owns
+the queue, so there are no locks around it; only the callables run in threads. Everything is counted in rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from server.errors import DeadlinePassed, InternalError, Unavailable
 from server.scheduling.batch import BatchObserver, BatchResult, run_alone, run_batch
-from server.scheduling.instances import Lanes, Seat, Share
+from server.scheduling.instances import Instance, InstanceGroups, Share
 from server.scheduling.pacing import Pacing, Throughput
 from server.scheduling.queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
 from server.statistics import ModelStatistics
@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 class Batcher:
-    """Runs requests through the seats of a model in batches. To be made and used on one event loop.
+    """Runs requests through the instances of a model in batches. To be made and used on one event loop.
 
     Args:
-        lanes: the seats.
+        instance groups: the instances.
         max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
         max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts it.
         observer: told what happens.
@@ -39,13 +39,13 @@ class Batcher:
         name: of the model, for messages.
 
     Attributes:
-        broken: whether a seat failed on rows that are known to be good; nothing is computed then until `mend`.
+        broken: whether an instance failed on rows that are known to be good; nothing is computed then until `mend`.
         on_broken: called when that happens.
     """
 
     def __init__(
         self,
-        lanes: Lanes,
+        groups: InstanceGroups,
         *,
         max_queue_rows: int,
         max_delay_s: float | None = None,
@@ -53,7 +53,7 @@ class Batcher:
         is_lone: Callable[[], bool] = lambda: False,
         name: str = "",
     ) -> None:
-        self._lanes = lanes
+        self._groups = groups
         self._pacing = Pacing(max_delay_s)
         self._observer = observer or ModelStatistics()
         self._is_lone = is_lone
@@ -70,7 +70,7 @@ class Batcher:
         self.broken = False
         self.on_broken: Callable[[], object] | None = None
         self._throughput = Throughput()
-        self._threads = self._make_threads(lanes)
+        self._threads = self._make_threads(groups)
 
     @property
     def queued_rows(self) -> int:
@@ -78,9 +78,9 @@ class Batcher:
         return self._queue.rows
 
     @property
-    def lanes(self) -> Lanes:
-        """The seats."""
-        return self._lanes
+    def groups(self) -> InstanceGroups:
+        """The instances."""
+        return self._groups
 
     @contextmanager
     def reserve(self, rows: int) -> Iterator[None]:
@@ -148,12 +148,12 @@ class Batcher:
             self._holds -= 1
             self._dispatch()
 
-    def mend(self, lanes: Lanes) -> None:
-        """Goes on with other seats after some broke; what is still computed on those is given back to them."""
-        if lanes.concurrency != self._lanes.concurrency:
+    def rebuild(self, groups: InstanceGroups) -> None:
+        """Goes on with other instances after some broke; what is still computed on those is given back to them."""
+        if groups.concurrency != self._groups.concurrency:
             self._threads.shutdown(wait=False)
-            self._threads = self._make_threads(lanes)
-        self._lanes = lanes
+            self._threads = self._make_threads(groups)
+        self._groups = groups
         self.broken = False
         self._dispatch()
 
@@ -189,10 +189,10 @@ class Batcher:
         await self.drain()
         self._cancel_timer()
         self._threads.shutdown()
-        await asyncio.to_thread(self._lanes.close)
+        await asyncio.to_thread(self._groups.close)
 
-    def _make_threads(self, lanes: Lanes) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(lanes.concurrency, thread_name_prefix=f"engine-{self._name}")
+    def _make_threads(self, groups: InstanceGroups) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(groups.concurrency, thread_name_prefix=f"engine-{self._name}")
 
     def _check_room(self, rows: int) -> None:
         if self._draining:
@@ -205,10 +205,10 @@ class Batcher:
         """Spares a tiny request that finds nobody waiting the queue: that would take longer than the computing."""
         if self._queue.requests or self._holds or self._pacing.max_delay_s:
             return None
-        if (seat := self._lanes.inline_seat(len(inputs))) is None:
+        if (instance := self._groups.inline_instance(len(inputs))) is None:
             return None
         try:
-            answer, times = run_alone(seat, inputs, outputs)
+            answer, times = run_alone(instance, inputs, outputs)
         except Exception:  # noqa: BLE001 - it is run again by way of the queue, which finds out what is wrong
             return None
         self._observer.request_waited(0.0)
@@ -220,8 +220,8 @@ class Batcher:
         self._queue.remove(entry)
 
     def _dispatch(self) -> None:
-        """Hands batches to free seats; called whenever one may have become possible."""
-        while self._queue and self._lanes.free and not self._holds and not self.broken:
+        """Hands batches to free instances; called whenever one may have become possible."""
+        while self._queue and self._groups.free and not self._holds and not self.broken:
             now = asyncio.get_running_loop().time()
             if (due := self._delayed_until(now)) is not None:
                 if self._delay_timer is None:
@@ -229,7 +229,7 @@ class Batcher:
                 return
             self._cancel_timer()
             lone = self._in_flight == 1 and not self._pacing.crowded and self._is_lone()
-            shares = self._lanes.take(self._queue.rows, lone=lone)
+            shares = self._groups.take(self._queue.rows, lone=lone)
             if not shares:
                 return
             for share in shares:
@@ -237,7 +237,7 @@ class Batcher:
 
     def _delayed_until(self, now: float) -> float | None:
         queue = self._queue
-        if queue.rows >= self._lanes.full_rows:
+        if queue.rows >= self._groups.full_rows:
             return None
         due = self._pacing.wait_until(queue.oldest(), queue.earliest_deadline, self._in_flight)
         return due if due is not None and due > now else None
@@ -255,46 +255,50 @@ class Batcher:
     def _start(self, share: Share, now: float) -> None:
         parts = self._queue.take(share.rows, now)
         if not parts:  # all of them had ended
-            self._lanes.give_back(share.seat)
+            self._groups.give_back(share.instance)
             return
         for part in parts:
             if part.start == 0:
                 self._observer.request_waited(now - part.entry.enqueued)
         self._computing += 1
         if share.inline:
-            self._finish(self._lanes, share.seat, parts, run_batch(share.seat, parts))
+            self._finish(self._groups, share.instance, parts, run_batch(share.instance, parts))
             return
-        self._threads.submit(self._run_in_thread, asyncio.get_running_loop(), self._lanes, share.seat, parts)
+        self._threads.submit(self._run_in_thread, asyncio.get_running_loop(), self._groups, share.instance, parts)
 
-    def _run_in_thread(self, loop: asyncio.AbstractEventLoop, lanes: Lanes, seat: Seat, parts: list[Part]) -> None:
-        result = run_batch(seat, parts)
-        loop.call_soon_threadsafe(self._finish_and_go_on, lanes, seat, parts, result)
+    def _run_in_thread(
+        self, loop: asyncio.AbstractEventLoop, groups: InstanceGroups, instance: Instance, parts: list[Part]
+    ) -> None:
+        result = run_batch(instance, parts)
+        loop.call_soon_threadsafe(self._finish_and_go_on, groups, instance, parts, result)
 
-    def _finish_and_go_on(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
-        self._finish(lanes, seat, parts, result)
+    def _finish_and_go_on(
+        self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult
+    ) -> None:
+        self._finish(groups, instance, parts, result)
         self._dispatch()
         self._observer.queue_changed(self._queue.rows)
         if not self._computing:
             self._idle.set()
 
-    def _finish(self, lanes: Lanes, seat: Seat, parts: list[Part], result: BatchResult) -> None:
+    def _finish(self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult) -> None:
         self._computing -= 1
-        lanes.give_back(seat)  # they may have been replaced meanwhile
+        groups.give_back(instance)  # they may have been replaced meanwhile
         for times in result.times:
             self._observer.batch_computed(times)
-            self._throughput.computed(times.rows * lanes.side_by_side(seat), times.compute_s)
+            self._throughput.computed(times.rows * groups.side_by_side(instance), times.compute_s)
         for part, outcome in zip(parts, result.outcomes, strict=True):
             if isinstance(outcome, Exception):
-                self._fail(part, outcome, seat_broke=result.seat_broke)
+                self._fail(part, outcome, instance_broke=result.instance_broke)
             else:
                 part.entry.deliver(part.rows, outcome)
-        if result.seat_broke and lanes is self._lanes and not self.broken:
+        if result.instance_broke and groups is self._groups and not self.broken:
             self.broken = True
             _log.error("%s: an engine fails on every input, so it is rebuilt", self._name)
             if self.on_broken is not None:
                 self.on_broken()
 
-    def _fail(self, part: Part, failure: Exception, *, seat_broke: bool) -> None:
-        part.entry.fail(Unavailable(self._broken_text) if seat_broke else InternalError())
+    def _fail(self, part: Part, failure: Exception, *, instance_broke: bool) -> None:
+        part.entry.fail(Unavailable(self._broken_text) if instance_broke else InternalError())
         self._queue.remove(part.entry)
         _log.error("%s: a request of %d rows failed", self._name, len(part.entry.inputs), exc_info=failure)

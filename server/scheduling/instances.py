@@ -1,10 +1,10 @@
-"""Which engine computes which rows: the seats of one model, and the choice among them. No queue, no threads, no clock.
+"""Chooses which instance of a model computes which rows. No queue, no threads, no clock.
 
 On a CPU, several engines of one thread each compute most images a second, and one engine on all cores answers a lone
-small request soonest. So a model has both: an idle server takes the wide seat, or shares one large request out among
-the narrow ones, and a busy server keeps every narrow seat filled. Beside each narrow seat there may be one of reduced
-precision, which takes its place for large batches. Batches that take less time than handing them to a thread are run on
-the event loop itself, and so is the quick one of a lone caller, as nobody else is held up.
+small request soonest. So a model has both: an idle server takes the wide instance, or shares one large request out
+among the narrow ones, and a busy server keeps every narrow instance filled. Beside each narrow instance there may be
+one of reduced precision, which takes its place for large batches. Batches that take less time than handing them to a
+thread are run on the event loop itself, and so is the quick one of a lone caller, as nobody else is held up.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Run = Callable[[NDArray[Any], frozenset[str]], Outputs]
 
 
 @dataclass(eq=False)
-class Seat:
+class Instance:
     """Room for one batch at a time on one engine."""
 
-    lane: str  # "narrow", "wide", "bf16", "cuda:0": a label of metrics
+    group: str  # "narrow", "wide", "bf16", "cuda:0": a label of metrics
     run: Run  # maps inputs (rows, ...) and the wanted output names to those outputs, each of as many rows
     cores: int = 1  # that a run keeps busy
     max_rows: int = 1
@@ -32,63 +32,63 @@ class Seat:
     padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # what is computed for so many rows
     probe: Callable[[], object] | None = None  # runs rows that are known to be good; raises if the engine is broken
     close: Callable[[], object] | None = None  # frees what the engine holds; slow
-    large: Seat | None = None  # takes its place for large batches
-    instead_of: Seat | None = None  # the seat whose place it takes
+    large: Instance | None = None  # takes its place for large batches
+    instead_of: Instance | None = None  # the instance whose place it takes
 
 
 class Share(NamedTuple):
-    """The most rows for a seat, and whether to run them on the event loop."""
+    """The most rows for an instance, and whether to run them on the event loop."""
 
-    seat: Seat
+    instance: Instance
     rows: int
     inline: bool
 
 
 @dataclass(frozen=True)
-class LaneLimits:
+class GroupLimits:
     """From when on a way of computing pays; measured at load, or read from a profile.
 
-    The defaults are those of a model that only has narrow seats, and of one image that takes long.
+    The defaults are those of a model that only has narrow instances, and of one image that takes long.
     """
 
     inline_rows: int = 0  # up to so many rows are computed on the event loop
     min_share_rows: int = 1  # a request is shared out in pieces of at least so many rows
-    wide_rows: int = 0  # up to so many rows of a lone caller are computed on the wide seat
+    wide_rows: int = 0  # up to so many rows of a lone caller are computed on the wide instance
     large_rows: int = 1  # batches of so many rows or more are computed in reduced precision
 
 
-class Lanes:
-    """The seats of a model and which of them are taken; used on the event loop only.
+class InstanceGroups:
+    """The instances of a model and which of them are taken; used on the event loop only.
 
     Args:
-        narrow: seats that are used side by side; at least one.
-        wide: a seat for few rows that uses all cores.
+        narrow: instances that are used side by side; at least one.
+        wide: an instance for few rows that uses all cores.
         limits: who gets what.
     """
 
     def __init__(
         self,
-        narrow: Sequence[Seat],
+        narrow: Sequence[Instance],
         *,
-        wide: Seat | None = None,
-        limits: LaneLimits | None = None,
+        wide: Instance | None = None,
+        limits: GroupLimits | None = None,
     ) -> None:
         self._narrow = list(narrow)
         self._free = list(reversed(self._narrow))
         self._wide = wide
-        self.limits = limits or LaneLimits()
+        self.limits = limits or GroupLimits()
         self._wide_taken = False
 
     @classmethod
-    def of(cls, run: Run, max_rows: int, concurrency: int = 1) -> Lanes:
-        """So many like seats around one callable."""
-        return cls([Seat("narrow", run, max_rows=max_rows) for _ in range(concurrency)])
+    def of(cls, run: Run, max_rows: int, concurrency: int = 1) -> InstanceGroups:
+        """So many like instances around one callable."""
+        return cls([Instance("narrow", run, max_rows=max_rows) for _ in range(concurrency)])
 
     @property
-    def seats(self) -> list[Seat]:
+    def instances(self) -> list[Instance]:
         """All of them."""
-        large = (seat.large for seat in self._narrow)
-        return [*self._narrow, *(seat for seat in (self._wide, *large) if seat is not None)]
+        large = (instance.large for instance in self._narrow)
+        return [*self._narrow, *(instance for instance in (self._wide, *large) if instance is not None)]
 
     @property
     def concurrency(self) -> int:
@@ -102,24 +102,24 @@ class Lanes:
 
     @property
     def free(self) -> bool:
-        """Whether any seat is."""
+        """Whether any instance is."""
         return not self._wide_taken and bool(self._free)
 
-    def add_large(self, seats: Sequence[Seat]) -> None:
-        """Has large batches computed on these from now on, one beside each narrow seat."""
-        for narrow, large in zip(self._narrow, seats, strict=True):
+    def add_large(self, instances: Sequence[Instance]) -> None:
+        """Has large batches computed on these from now on, one beside each narrow instance."""
+        for narrow, large in zip(self._narrow, instances, strict=True):
             narrow.large, large.instead_of = large, narrow
 
     def close(self) -> None:
         """Frees what the engines hold; slow, and nothing may run any more."""
-        close_seats(self.seats)
+        close_instances(self.instances)
 
-    def inline_seat(self, rows: int) -> Seat | None:
-        """The seat that computes so many rows sooner than a thread would take them over; None if there is none now."""
+    def inline_instance(self, rows: int) -> Instance | None:
+        """The instance that computes `rows` sooner than a thread would take them over; None if there is none now."""
         return self._free[-1] if rows <= self.limits.inline_rows and self.free else None
 
     def take(self, rows: int, *, lone: bool = False) -> list[Share]:
-        """Seats for (some of) so many waiting rows, rows >= 1; they are taken until `give_back`. Empty: none now.
+        """Instances for (some of) so many waiting rows, rows >= 1; they are taken until `give_back`. Empty: none now.
 
         Args:
             rows: that wait.
@@ -142,40 +142,40 @@ class Lanes:
             rows -= shares[-1].rows
         return shares
 
-    def side_by_side(self, seat: Seat) -> int:
-        """How many batches are computed at once where this seat is used."""
-        return 1 if seat is self._wide else len(self._narrow)
+    def side_by_side(self, instance: Instance) -> int:
+        """How many batches are computed at once where this instance is used."""
+        return 1 if instance is self._wide else len(self._narrow)
 
-    def give_back(self, seat: Seat) -> None:
-        """Frees a seat that was taken."""
-        if seat is self._wide:
+    def give_back(self, instance: Instance) -> None:
+        """Frees an instance that was taken."""
+        if instance is self._wide:
             self._wide_taken = False
         else:
-            self._free.append(seat.instead_of or seat)
+            self._free.append(instance.instead_of or instance)
 
     def _share(self, rows: int, *, inline: bool) -> Share:
-        seat = self._free.pop()
-        if not inline and seat.large is not None and rows >= self.limits.large_rows:
-            seat = seat.large
-        return Share(seat, min(rows, seat.max_rows), inline)
+        instance = self._free.pop()
+        if not inline and instance.large is not None and rows >= self.limits.large_rows:
+            instance = instance.large
+        return Share(instance, min(rows, instance.max_rows), inline)
 
 
 @dataclass(frozen=True)
-class LoadedLanes:
-    """The seats of a model, and what their engines are."""
+class LoadedInstances:
+    """The instances of a model, and what their engines are."""
 
-    lanes: Lanes
+    groups: InstanceGroups
     backend: str  # "onnx" or "torchscript"
     device: str  # "cpu", "cuda:0", "cuda:0,1"
     precision: str  # of what computes most rows
 
 
-def close_seats(seats: Sequence[Seat]) -> None:
-    """Frees the engines of some seats, also if somebody keeps the seats; safe to call twice."""
-    for seat in seats:
-        if seat.close is not None:
-            seat.close()
-        seat.run, seat.probe, seat.close = _closed, None, None
+def close_instances(instances: Sequence[Instance]) -> None:
+    """Frees the engines of some instances, also if somebody keeps the instances; safe to call twice."""
+    for instance in instances:
+        if instance.close is not None:
+            instance.close()
+        instance.run, instance.probe, instance.close = _closed, None, None
 
 
 def _closed(_: object, __: object) -> Outputs:

@@ -20,14 +20,14 @@ from server.engines.base import first_line
 from server.engines.loading import unforeseen_is_broken
 from server.engines.profile import Layout, Measured
 from server.errors import StartupError
-from server.scheduling.instances import Seat, close_seats
+from server.scheduling.instances import Instance, close_instances
 
 _log = logging.getLogger(__name__)
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 _MIN_S: Final = 1e-9  # of a run, for clocks that are coarser
 
 Task = Callable[[], float]
-LoadSeats = Callable[[Layout], Sequence[Seat]]  # one an engine, warm
+LoadGroup = Callable[[Layout], Sequence[Instance]]  # one an engine, warm
 # What to measure in reduced precision, given what was measured in fp32, as in `Measurements`.
 FindVariants = Callable[[Sequence[Measured], Mapping[Layout, int]], Sequence[Layout]]
 
@@ -63,7 +63,7 @@ def measure_model(
     card: Card,
     layouts: Sequence[Layout],
     sizes: Sequence[int],
-    load: LoadSeats,
+    load: LoadGroup,
     seconds: float,
     report: Callable[[Measured], None],
     bench: Bench,
@@ -80,7 +80,7 @@ def measure_model(
         card: of the model.
         layouts: in fp32, in the order of their importance.
         sizes: of batches, in rows, ascending.
-        load: makes the seats of a layout, which are closed at the end.
+        load: makes the instances of a layout, which are closed at the end.
         seconds: to measure for; loading comes on top.
         report: told each measurement at once.
         bench: the clock, and the threads.
@@ -97,18 +97,18 @@ def measure_model(
     def measure(layout: Layout, shares: int) -> None:
         nonlocal spent_s
         with unforeseen_is_broken():
-            seats = load(layout)
+            instances = load(layout)
         began = bench.clock()
         deadline = began + (seconds - spent_s) / shares
         try:
-            run = _LayoutRun(card, layout, seats, deadline, bench)
+            run = _LayoutRun(card, layout, instances, deadline, bench)
             for cell in run.measure(sizes):
                 table.append(cell)
                 report(cell)
             if run.cut_short:
                 left_out[layout] = sizes[-1]
         finally:
-            close_seats(seats)
+            close_instances(instances)
             spent_s += bench.clock() - began
 
     kept = 0 if find_variants is None else 1
@@ -131,7 +131,7 @@ def measure_model(
 class _LayoutRun:
     card: Card
     layout: Layout
-    seats: Sequence[Seat]
+    instances: Sequence[Instance]
     deadline: float  # of the clock
     bench: Bench
     cut_short: bool = False  # there was no time for the larger batches
@@ -167,16 +167,16 @@ class _LayoutRun:
         return self._run(inputs, callers, seconds - took_s)
 
     def _run(self, inputs: NDArray[Any], callers: int, seconds: float) -> float:
-        def task(seat: Seat) -> Task:
-            return lambda: self._repeat(seat, inputs, seconds)
+        def task(instance: Instance) -> Task:
+            return lambda: self._repeat(instance, inputs, seconds)
 
-        return sum(self.bench.side_by_side([task(seat) for seat in self.seats[:callers]]))
+        return sum(self.bench.side_by_side([task(instance) for instance in self.instances[:callers]]))
 
-    def _repeat(self, seat: Seat, inputs: NDArray[Any], seconds: float) -> float:
-        """Runs one seat again and again, at least once; returns images a second."""
+    def _repeat(self, instance: Instance, inputs: NDArray[Any], seconds: float) -> float:
+        """Runs one instance again and again, at least once; returns images a second."""
         clock, began, runs = self.bench.clock, self.bench.clock(), 0
         while True:
-            seat.run(inputs, _PIXELS)
+            instance.run(inputs, _PIXELS)
             runs += 1
             if (taken_s := clock() - began) >= seconds:
                 return runs * len(inputs) / max(taken_s, _MIN_S)

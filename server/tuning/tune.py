@@ -25,11 +25,11 @@ from ganserve.bundle import ONNX_FILE, BundleError, Card, list_models, list_vers
 from server.config import Precision, ServerConfig
 from server.engines.base import cuda_devices, usable_cores
 from server.engines.layouts import Choice, batch_sizes, bf16_layouts, choose, cpu_layouts
-from server.engines.loading import batch_rows, load_seats
+from server.engines.loading import batch_rows, load_group
 from server.engines.profile import Layout, Machine, Measured, Profile, TunedModel, processor_name, write_profile
 from server.errors import StartupError
-from server.scheduling.instances import Seat
-from server.tuning.measure import Bench, FindVariants, LoadSeats, Measurements, measure_model
+from server.scheduling.instances import Instance
+from server.tuning.measure import Bench, FindVariants, LoadGroup, Measurements, measure_model
 
 _log = logging.getLogger(__name__)
 _ONNXRUNTIME: Final = ("onnxruntime-gpu", "onnxruntime")  # one package or the other
@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
     device: str  # "cpu", "cuda:0"
     layouts: Sequence[Layout]  # in fp32
-    load: LoadSeats
+    load: LoadGroup
     find_variants: FindVariants | None = None
 
 
@@ -115,21 +115,21 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
     """
     rows = batch_rows(card, config)
     if config.device != "cpu" and cuda_devices():
-        from server.engines.loading import load_cuda_lanes
+        from server.engines.loading import load_cuda_instances
 
         try:  # at once, as nothing else says whether CUDA works
-            seats = load_cuda_lanes(folder, card, config, rows).lanes.seats
+            instances = load_cuda_instances(folder, card, config, rows).groups.instances
         except StartupError as error:
             if config.device == "cuda":
                 raise
             _log.warning("there is a CUDA device, but the CPU is measured: %s", error)
         else:
-            return Plan("cuda:0", [Layout("onnx", "fp32", len(seats), 1)], lambda _: seats)
+            return Plan("cuda:0", [Layout("onnx", "fp32", len(instances), 1)], lambda _: instances)
     elif config.device == "cuda":
         raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
 
-    def load(layout: Layout) -> Sequence[Seat]:
-        return load_seats(folder, card, layout, "tuned", rows, warm_rows=1)
+    def load(layout: Layout) -> Sequence[Instance]:
+        return load_group(folder, card, layout, "tuned", rows, warm_rows=1)
 
     variant = card.variants.get("bf16")
     bf16 = variant is not None and variant.published and importlib.util.find_spec("torch") is not None

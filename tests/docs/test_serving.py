@@ -128,7 +128,7 @@ LIMITS = [
     loading._DEFAULT_LARGE_ROWS,
     layouts.MIN_SHARE_S,
     layouts.MIN_GAIN,
-    layouts.MAX_NARROW_SEATS,
+    layouts.MAX_NARROW_INSTANCES,
     pacing.MAX_WAIT_S,
     pacing._MEMORY_S,
     queue.PRIORITY_STEP_S,

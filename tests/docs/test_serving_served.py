@@ -1,4 +1,4 @@
-"""docs/serving.md against a real server: its examples, RPCs, metrics and lanes."""
+"""docs/serving.md against a real server: its examples, RPCs, metrics and instance groups."""
 
 from __future__ import annotations
 
@@ -178,10 +178,10 @@ def test_no_metric_is_asked_for_that_does_not_exist(families: dict[str, Any]) ->
     assert asked <= known
 
 
-def test_phases_reasons_and_lanes_of_a_scrape_are_told(families: dict[str, Any]) -> None:
+def test_phases_reasons_and_instance_groups_of_a_scrape_are_told(families: dict[str, Any]) -> None:
     def values(family: str, label: str) -> set[str]:
         return {sample.labels[label] for sample in families[family].samples}
 
     assert values("ganserve_phase_duration_seconds", "phase") == set(names("phases"))
     assert values("ganserve_rejections_total", "reason") <= {code(reason) for _, reason, *_ in table("status codes")}
-    assert values("ganserve_engine_busy_core_seconds_total", "lane") <= set(names("lanes"))
+    assert values("ganserve_engine_busy_core_seconds_total", "instance_group") <= set(names("instance groups"))

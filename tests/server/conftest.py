@@ -14,7 +14,7 @@ from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.scheduling.batcher import Batcher
-from server.scheduling.instances import Lanes
+from server.scheduling.instances import InstanceGroups
 from tests.server.scheduling.held_run import HeldRun
 from tests.server.tiny_bundles import publish_tiny_bundle
 
@@ -87,8 +87,8 @@ async def hold() -> AsyncIterator[Callable[..., HeldRun]]:
     def hold_one(server: Server, name: str = "tiny") -> HeldRun:
         held = HeldRun()
         config = server.config
-        lanes = Lanes.of(held, config.max_batch_size)
-        batcher = Batcher(lanes, max_queue_rows=config.max_queue_rows, max_delay_s=0.0, name=name)
+        groups = InstanceGroups.of(held, config.max_batch_size)
+        batcher = Batcher(groups, max_queue_rows=config.max_queue_rows, max_delay_s=0.0, name=name)
         replaced.append((held, server.catalog[name].batcher))
         server.catalog.add(replace(server.catalog[name], batcher=batcher))
         return held
@@ -111,8 +111,8 @@ async def batchers(held: HeldRun) -> AsyncIterator[Any]:
     made: list[Batcher] = []
 
     def make(*, max_batch_rows: int = 4, concurrency: int = 1, **settings: Any) -> Batcher:
-        lanes = Lanes.of(held, max_batch_rows, concurrency)
-        made.append(Batcher(lanes, **{"max_queue_rows": 16, "max_delay_s": 0.0, "name": "tiny", **settings}))
+        groups = InstanceGroups.of(held, max_batch_rows, concurrency)
+        made.append(Batcher(groups, **{"max_queue_rows": 16, "max_delay_s": 0.0, "name": "tiny", **settings}))
         return made[-1]
 
     yield make

@@ -10,7 +10,7 @@ from server.statistics import BatchTimes, ModelStatistics
 
 
 def batch(rows: int = 3, **changes: Any) -> BatchTimes:
-    times = BatchTimes(rows, 4, assembly_s=0.001, compute_s=0.02, dealing_s=0.003, lane="wide", cores=2)
+    times = BatchTimes(rows, 4, gather_s=0.001, compute_s=0.02, scatter_s=0.003, group="wide", cores=2)
     return times._replace(**changes)
 
 
@@ -52,7 +52,7 @@ def test_padding_and_busy_cores_are_added_up() -> None:
     statistics = ModelStatistics()
     statistics.batch_computed(batch(3))
     statistics.batch_computed(batch(1, padded_rows=4))
-    statistics.batch_computed(batch(4, lane="narrow", cores=1))
+    statistics.batch_computed(batch(4, group="narrow", cores=1))
     assert statistics.padding_rows == 4
     assert statistics.busy_core_s == pytest.approx({"wide": 0.08, "narrow": 0.02})
 
@@ -105,9 +105,9 @@ def test_phases_that_a_request_came_to_are_observed() -> None:
     assert {name: (phase.cumulative()[-1], phase.total) for name, phase in statistics.phases.items()} == {
         "admission": (2, 0.5),
         "queue": (1, 0.125),
-        "assembly": (1, 0.001),
+        "gather": (1, 0.001),
         "compute": (1, 0.02),
-        "dealing": (1, 0.003),
+        "scatter": (1, 0.003),
         "encode": (1, 0.5),
     }
 
@@ -125,7 +125,7 @@ def test_adding_counts_everything_of_both() -> None:
     one, other = ModelStatistics(), ModelStatistics()
     fill(one)
     fill(other)
-    other.batch_computed(batch(9, lane="narrow"))
+    other.batch_computed(batch(9, group="narrow"))
     other.queue_changed(5)
     one.add(other)
     total, part = one.snapshot(), other.snapshot()

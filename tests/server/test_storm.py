@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 
 from ganserve.v1 import generator_pb2 as pb
 from server.app import Server
-from server.scheduling.instances import LaneLimits
+from server.scheduling.instances import GroupLimits
 from tests.server.tiny_bundles import LATENT_DIM, publish_tiny_bundle, tiny_pixels
 
 CALLERS = 32
@@ -149,7 +149,7 @@ async def test_in_a_storm_of_good_and_bad_requests_everyone_gets_what_is_theirs(
     publish_tiny_bundle(repository, "other", seed=SEEDS["other"])
     server = await start_server(max_batch_size=MAX_BATCH_ROWS)
     # Engines as tiny as these compute all on the event loop; these of one model do as those of a large one.
-    server.catalog["other"].batcher.lanes.limits = LaneLimits()
+    server.catalog["other"].batcher.groups.limits = GroupLimits()
     channel = connect(server)
     storm = Storm(channel)
     await asyncio.gather(*(storm.caller(number, REQUESTS // CALLERS) for number in range(CALLERS)))

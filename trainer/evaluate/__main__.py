@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate`: flags -> source and request -> figures, and what the user reads of them."""
+"""`python -m trainer.evaluate`: flags -> source and request -> metrics, and what the user reads of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ganserve.files import replace_file
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 from trainer.config import CycleConfig
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
@@ -182,20 +182,20 @@ def _check_translators(flags: _Flags) -> None:
 
 def _plain(result: Result) -> dict[str, Any]:
     """For JSON, which has null for what is no finite number."""
-    content: dict[str, Any] = {"figures": result.scores.figures, "protocol": result.scores.protocol}
+    content: dict[str, Any] = {"metrics": result.scores.metrics, "protocol": result.scores.protocol}
     if result.floor is not None:
-        content["floor"] = {"figures": result.floor.figures, "protocol": result.floor.protocol}
+        content["floor"] = {"metrics": result.floor.metrics, "protocol": result.floor.protocol}
     return content
 
 
 def _print(result: Result, progress: Progress) -> None:
     table = Table(title="How good the images are")
-    for heading in ("figure", "value", *(["reals"] if result.floor else []), "better", "what it is"):
+    for heading in ("metric", "value", *(["reals"] if result.floor else []), "better", "what it is"):
         table.add_column(heading, overflow="fold")
-    for name, value in result.scores.figures.items():
-        figure = FIGURES[name]
-        floor = [shown(result.floor.figures.get(name, math.nan))] if result.floor else []
-        table.add_row(figure.label, shown(value), *floor, figure.better, figure.explanation)
+    for name, value in result.scores.metrics.items():
+        metric = METRICS[name]
+        floor = [shown(result.floor.metrics.get(name, math.nan))] if result.floor else []
+        table.add_row(metric.label, shown(value), *floor, metric.better, metric.explanation)
     progress.console.print(table)
     parts = (f"{name} {_short(value)}" for name, value in result.scores.protocol.items())
     progress.say(f"protocol: {', '.join(parts)}")

@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end: images of a source and of the data set, figures, and what is kept of them."""
+"""One evaluation from beginning to end: images of a source and of the data set, metrics, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class _Data:
 def evaluate_translators(
     run: Path, checkpoint: str, config: CycleConfig, device: torch.device, progress: Progress
 ) -> Scores:
-    """The figures of a CycleGAN's run, as training measures them, of one of its checkpoints.
+    """The metrics of a CycleGAN's run, as training measures them, of one of its checkpoints.
 
     Raises:
         UserError: the data set or the checkpoint cannot be had.
@@ -172,7 +172,7 @@ def evaluate_translators(
         translator.load_state_dict(weights)
         translator.eval()
     evaluation = training.evaluate()
-    return Scores(dict(evaluation.figures), {"source": f"{run} ({checkpoint})"} | dict(evaluation.protocol))
+    return Scores(dict(evaluation.metrics), {"source": f"{run} ({checkpoint})"} | dict(evaluation.protocol))
 
 
 def keep(folder: RunFolder, checkpoint: str, result: Result) -> None:
@@ -186,4 +186,4 @@ def keep(folder: RunFolder, checkpoint: str, result: Result) -> None:
 
 
 def _row(kind: str, step: int, checkpoint: str, scores: Scores) -> dict[str, Any]:
-    return {"kind": kind, "step": step, "checkpoint": checkpoint} | scores.figures | scores.protocol
+    return {"kind": kind, "step": step, "checkpoint": checkpoint} | scores.metrics | scores.protocol

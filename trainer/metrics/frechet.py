@@ -2,7 +2,7 @@
 
 Dowson & Landau 1982, "The Fréchet distance between multivariate normal distributions"; Heusel et al. 2017, "GANs
 Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", section 3, in features of a network.
-It falls with the number of samples, so compare figures of equal numbers only.
+It falls with the number of samples, so compare metrics of equal numbers only.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 FID: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium". KID:
 Bińkowski et al. 2018, "Demystifying MMD GANs". The network is torch-fidelity's (the package `torch-fidelity`), the
-distances are torchmetrics'. Images are enlarged as the first TensorFlow code did, which published figures rest on.
+distances are torchmetrics'. Images are enlarged as the first TensorFlow code did, which published metrics rest on.
 """
 
 from __future__ import annotations

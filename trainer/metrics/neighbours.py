@@ -2,7 +2,7 @@
 
 Precision and recall: Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models".
 Density and coverage: Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models".
-All four depend on the numbers of samples, so compare figures of equal numbers only.
+All four depend on the numbers of samples, so compare metrics of equal numbers only.
 """
 
 from __future__ import annotations

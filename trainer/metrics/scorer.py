@@ -1,6 +1,6 @@
-"""Scores fakes against reals: the one place that computes figures and says how they were measured.
+"""Scores fakes against reals: the one place that computes metrics and says how they were measured.
 
-Training, `python -m trainer.evaluate` and reports all call `score`, so equal protocols mean comparable figures. All
+Training, `python -m trainer.evaluate` and reports all call `score`, so equal protocols mean comparable metrics. All
 images are 8-bit pixels, as a server sends them, wherever they come from.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork
 from trainer.metrics.diversity import ms_ssim_between, scale_count
@@ -40,7 +40,7 @@ from trainer.progress import Progress
 FEWEST_IMAGES: Final = DENSITY_COVERAGE_NEIGHBOURS + 1
 CPU: Final = torch.device("cpu")
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 Protocol = dict[str, Any]  # flat, as lines of JSON are
 
 
@@ -48,13 +48,13 @@ Protocol = dict[str, Any]  # flat, as lines of JSON are
 class Scores:
     """What was measured, and how."""
 
-    figures: Figures
+    metrics: Metrics
     protocol: Protocol
 
     @property
     def text(self) -> str:
-        """The figures in one line, for the user."""
-        return ", ".join(f"{FIGURES[name].label} {shown(value)}" for name, value in self.figures.items())
+        """The metrics in one line, for the user."""
+        return ", ".join(f"{METRICS[name].label} {shown(value)}" for name, value in self.metrics.items())
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Comparison:
         return {"inception_sha256": self.inception[2], "inception_resizer": RESIZER}
 
 
-Measurement = tuple[Figures, Protocol]
+Measurement = tuple[Metrics, Protocol]
 
 
 def _swd(images: Comparison) -> Measurement:
@@ -177,9 +177,9 @@ def _kid(images: Comparison) -> Measurement:
 
 @dataclass(frozen=True)
 class Measure:
-    """Some figures that are computed together."""
+    """Some metrics that are computed together."""
 
-    figures: tuple[str, ...]
+    metrics: tuple[str, ...]
     run: Callable[[Comparison], Measurement]
 
 
@@ -198,9 +198,9 @@ DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "den
 INCEPTION_MEASURES: Final = ("fid", "kid")
 
 
-def measure_of(figure: str) -> str:
-    """The name of the measure that has this figure."""
-    return next(name for name, measure in MEASURES.items() if figure in measure.figures)
+def measure_of(metric: str) -> str:
+    """The name of the measure that has this metric."""
+    return next(name for name, measure in MEASURES.items() if metric in measure.metrics)
 
 
 def score(images: Comparison, measures: Sequence[str]) -> Scores:
@@ -215,7 +215,7 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
         raise UserError(f"--dataset: its images are {wanted} (channels, height, width), those to score {made}")
     if min(len(fakes), len(reals)) < FEWEST_IMAGES:
         raise UserError(f"--images: {min(len(fakes), len(reals))} are too few to measure by; {FEWEST_IMAGES} will do")
-    figures: Figures = {}
+    metrics: Metrics = {}
     protocol: Protocol = {
         "image_size": fakes.shape[-1],
         "real_images": len(reals),
@@ -226,14 +226,14 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
     }
     for name in measures:
         measured, how = MEASURES[name].run(images)
-        figures |= measured
+        metrics |= measured
         protocol |= how
-    return Scores(figures, protocol)
+    return Scores(metrics, protocol)
 
 
-def unmeasurable(measures: Sequence[str]) -> Figures:
-    """What the figures are of images that are not finite numbers: not one either."""
-    return {figure: math.nan for name in measures for figure in MEASURES[name].figures}
+def unmeasurable(measures: Sequence[str]) -> Metrics:
+    """What the metrics are of images that are not finite numbers: not one either."""
+    return {metric: math.nan for name in measures for metric in MEASURES[name].metrics}
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def shown(value: float) -> str:
-    """A figure for the user: as many digits as say something."""
+    """A metric for the user: as many digits as say something."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"

@@ -26,7 +26,7 @@ SMALLEST_LEVEL_PIXELS = 16
 SCALE = 1000.0  # the customary unit
 
 # What lies beyond the border of an image, and how a level is enlarged: mirrored pixels and zeros in between, as the
-# paper's code has it; or gray and doubled pixels, as MMGeneration has it, whose published figures are of this kind.
+# paper's code has it; or gray and doubled pixels, as MMGeneration has it, whose published values are of this kind.
 Pyramid = Literal["pggan", "mmgeneration"]
 
 _CHUNK_PIXELS = 1 << 20  # of images whose pyramids are held at once
@@ -40,14 +40,14 @@ def sliced_wasserstein_distance(
 ) -> list[float]:
     """The distance at each pyramid level, finest first, times 1000; smaller is better.
 
-    The patches and directions depend on `seed` alone, so the same images give the same figure; torch's global random
+    The patches and directions depend on `seed` alone, so the same images give the same metric; torch's global random
     state is left as it is. 16,384 images of 64x64 take about 2 GB if they are gray.
 
     Args:
         reals: (N, C, H, W), uint8, or float in [-1, 1].
         fakes: as many of the same shape.
         seed: of the patches and directions.
-        pyramid: whose details are followed; figures of the two are not to be compared.
+        pyramid: whose details are followed; metrics of the two are not to be compared.
 
     Raises:
         ValueError: the shapes differ, or there is no image.

@@ -1,6 +1,6 @@
 """How near translated images are to what they should have become; needs test images in pairs.
 
-A translator is free to choose among many right answers, so compare such figures between runs on one data set only.
+A translator is free to choose among many right answers, so compare such metrics between runs on one data set only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def ms_ssim(first: Tensor, second: Tensor) -> float:
 
     Takes two float tensors (N, C, H, W) in [-1, 1]. They are compared as intensities 0..1, for the measure has no
     meaning for negative ones, with a Gaussian window of 11 pixels and sigma 1.5. Each scale halves the image. Of the
-    five standard scales there are as many as `scale_weights` gives, so figures of different image sizes are not to be
+    five standard scales there are as many as `scale_weights` gives, so metrics of different image sizes are not to be
     compared.
 
     Raises:

@@ -55,7 +55,7 @@ def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
 
 def _print(records: list[RunRecord], progress: Progress) -> None:
     table = Table(title="What is in the report")
-    for heading in ("run", "model", "preset", "steps", "evaluations", "warnings", "figure", "last", "best"):
+    for heading in ("run", "model", "preset", "steps", "evaluations", "warnings", "metric", "last", "best"):
         table.add_column(heading, overflow="fold")
     for record in records:
         score, last, best = record.score_name, record.last, record.best
@@ -67,8 +67,8 @@ def _print(records: list[RunRecord], progress: Progress) -> None:
             str(len(record.evaluations)),
             str(len(record.warnings) + record.more_warnings),
             score or "-",
-            "-" if score is None or last is None else f"{last.figures[score]:.4g}",
-            "-" if score is None or best is None else f"{best.figures[score]:.4g}",
+            "-" if score is None or last is None else f"{last.metrics[score]:.4g}",
+            "-" if score is None or best is None else f"{best.metrics[score]:.4g}",
         )
     progress.console.print(table)
 

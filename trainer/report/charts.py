@@ -41,7 +41,7 @@ def curves_svg(series: Series, *, y_label: str, x_label: str = "steps") -> bytes
     return _svg(figure, axes, x_label, y_label)
 
 
-def figure_svg(series: Series, *, y_label: str, x_label: str = "steps") -> bytes:
+def metric_svg(series: Series, *, y_label: str, x_label: str = "steps") -> bytes:
     """A figure over the steps at which it was evaluated: one line a name, the mean of its seeds, and their range."""
     figure, axes = _new()
     for index, (name, curves) in enumerate(list(series.items())[:_MAX_LINES]):

@@ -64,24 +64,24 @@ def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
     ]
 
 
-def figure_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
-    """Each figure over the steps of its evaluations, one line a cell or run."""
+def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
+    """Each metric over the steps of its evaluations, one line a cell or run."""
     pictures = []
     for name in names:
-        series = {group: [_figure_curve(record, name) for record in records] for group, records in groups.items()}
-        svg = charts.figure_svg(series, y_label=label_of(name))
+        series = {group: [_metric_curve(record, name) for record in records] for group, records in groups.items()}
+        svg = charts.metric_svg(series, y_label=label_of(name))
         pictures.append(picture_of_svg(svg, heading_of(name)))
     return pictures
 
 
-def figure_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
-    """The figures that any of the runs was evaluated by, in their order; only wanted ones, if any are named."""
-    found = dict.fromkeys(name for record in records for row in record.evaluations for name in row.figures)
+def metric_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
+    """The metrics that any of the runs was evaluated by, in their order; only wanted ones, if any are named."""
+    found = dict.fromkeys(name for record in records for row in record.evaluations for name in row.metrics)
     return [name for name in (wanted or found) if name in found]
 
 
 def explanations(names: Sequence[str]) -> str:
-    """What the figures are."""
+    """What the metrics are."""
     return " ".join(explanation_of(name) for name in names)
 
 
@@ -151,6 +151,6 @@ def _curves(records: Sequence[RunRecord], key: str) -> list[Curve]:
     return [record.curves[key] for record in records if key in record.curves]
 
 
-def _figure_curve(record: RunRecord, name: str) -> Curve:
-    points = [(row.step, row.figures[name]) for row in record.evaluations if name in row.figures]
+def _metric_curve(record: RunRecord, name: str) -> Curve:
+    points = [(row.step, row.metrics[name]) for row in record.evaluations if name in row.metrics]
     return Curve(np.array([step for step, _ in points], float), np.array([value for _, value in points], float))

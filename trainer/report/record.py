@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import RunFolderError
-from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.choosing import choosing_metric
 from trainer.report.measures import is_better
 from trainer.runs.run_folder import RunFolder
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
-MAX_FIGURES = 40
+MAX_METRICS = 40
 MAX_EVALUATIONS = 100_000
 MAX_WARNINGS = 50  # shown; a run that says more is told so
 MAX_SAMPLES = 100_000
@@ -42,7 +42,7 @@ class EvaluationRow:
     """One evaluation."""
 
     step: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
     protocol: dict[str, str]  # as it is shown
 
 
@@ -71,21 +71,21 @@ class RunRecord:
 
     @property
     def score_name(self) -> str | None:
-        """The figure that chooses the best checkpoint; None if nothing was measured by it."""
-        name = choosing_figure(self.config.best_by, latents=isinstance(self.config, GanConfig))
-        return name if self.last is not None and name in self.last.figures else None
+        """The metric that chooses the best checkpoint; None if nothing was measured by it."""
+        name = choosing_metric(self.config.best_by, latents=isinstance(self.config, GanConfig))
+        return name if self.last is not None and name in self.last.metrics else None
 
     @property
     def best(self) -> EvaluationRow | None:
-        """The best evaluation by that figure, among those of the largest images; the last, if it tells nothing."""
+        """The best evaluation by that metric, among those of the largest images; the last, if it tells nothing."""
         name = self.score_name
         if name is None or self.last is None:
             return self.last
         size = self.last.protocol.get("image_size")
-        rows = [row for row in self.evaluations if name in row.figures and row.protocol.get("image_size") == size]
+        rows = [row for row in self.evaluations if name in row.metrics and row.protocol.get("image_size") == size]
         best = rows[0]
         for row in rows[1:]:
-            if is_better(name, row.figures[name], best.figures[name]):
+            if is_better(name, row.metrics[name], best.metrics[name]):
                 best = row
         return best
 
@@ -157,10 +157,10 @@ class _Reader:
         if kind == "step":
             self._take_step(row, step)
         elif kind == "evaluation" and len(self.evaluations) < MAX_EVALUATIONS:
-            known = {key for key in row if key in FIGURES}
-            figures = {key: value for key in row if key in known and (value := number(row[key])) is not None}
+            known = {key for key in row if key in METRICS}
+            metrics = {key: value for key in row if key in known and (value := number(row[key])) is not None}
             protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
-            self.evaluations.append(EvaluationRow(step, figures, dict(list(protocol.items())[:MAX_FIGURES])))
+            self.evaluations.append(EvaluationRow(step, metrics, dict(list(protocol.items())[:MAX_METRICS])))
         elif kind == "warning":
             if len(self.warnings) < MAX_WARNINGS:
                 self.warnings.append((step, _shown(row.get("text", ""))))
@@ -178,7 +178,7 @@ class _Reader:
             measured = number(value)
             if key in _NOT_CURVES or measured is None:
                 continue
-            if key not in self.curves and len(self.curves) >= MAX_FIGURES:
+            if key not in self.curves and len(self.curves) >= MAX_METRICS:
                 continue
             steps, values = self.curves.setdefault(key, (array("d"), array("d")))
             steps.append(step)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from trainer.report.measures import has_best, heading_of, is_better, shown_figure
+from trainer.report.measures import has_best, heading_of, is_better, shown_metric
 from trainer.report.page import Detail, Page, Strip, Table, TableCell
 from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
-    figure_charts,
-    figure_names,
+    metric_charts,
+    metric_names,
     protocol_text,
     settings_of,
     training_charts,
@@ -28,9 +28,9 @@ SHARED_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # of its steps, where runs are compared
 def run_page(records: Sequence[RunRecord]) -> Page:
     """What there is to say of these runs."""
     groups = {record.name: [record] for record in records}
-    names = figure_names(records)
+    names = metric_names(records)
     single = records[0] if len(records) == 1 else None
-    charts = [Strip("Figures over steps", figure_charts(groups, names), explanations(names))] if names else []
+    charts = [Strip("Metrics over steps", metric_charts(groups, names), explanations(names))] if names else []
     return Page(
         title=f"Run {single.name}" if single else f"{len(records)} runs compared",
         lead=[_summary(record) for record in records],
@@ -64,11 +64,11 @@ def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
                 continue
             cells = [TableCell(f"{record.name}, {when} (step {row.step:,})")]
             for name in names:
-                value = row.figures.get(name)
-                others = [other.figures[name] for other in chosen if other is not None and name in other.figures]
+                value = row.metrics.get(name)
+                others = [other.metrics[name] for other in chosen if other is not None and name in other.metrics]
                 cells.append(
                     TableCell(
-                        "-" if value is None else shown_figure(name, value),
+                        "-" if value is None else shown_metric(name, value),
                         is_number=True,
                         is_best=value is not None and len(others) > 1 and _is_best(name, value, others),
                     )

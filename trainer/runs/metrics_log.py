@@ -17,7 +17,7 @@ _Row = dict[str, int | float | str | list[float | None] | None]  # JSON has null
 class MetricsLog:
     """The rows of one run. Each has `step` and `kind`.
 
-    step: what a step measured. evaluation: figures, and how they were measured. samples: how much the sample grid's
+    step: what a step measured. evaluation: metrics, and how they were measured. samples: how much the sample grid's
     images differ from each other. warning: what the watch had to say, by `name` and as `text`.
     """
 

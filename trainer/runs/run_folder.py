@@ -62,7 +62,9 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
     output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make now
     fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a network that grows, else 1
-    figures: dict[str, float | None]  # what this checkpoint was measured at, if it was; None: not a finite number
+    metrics: dict[str, float | None] = msgspec.field(
+        name="figures"
+    )  # what this checkpoint was measured at, if it was; None: not a finite number
     best_score: float | None  # of the best checkpoint so far, among those with the largest images
     best_size: Count
     epoch_step: Count  # of the last end of an epoch
@@ -262,7 +264,7 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
                 "step": metadata.step,
                 "images_seen": metadata.images_seen,
                 "seed": config.seed,
-                **metadata.figures,
+                **metadata.metrics,
             },
         )
         for suffix, network in networks.items()

@@ -61,9 +61,9 @@ def curves_of_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: sum(several) / len(several) for name, several in values.items()}
 
 
-def curves_of_evaluation(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The finite figures of an evaluation."""
-    numbers = ((name, _finite(value)) for name, value in figures.items())
+def curves_of_evaluation(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The finite metrics of an evaluation."""
+    numbers = ((name, _finite(value)) for name, value in metrics.items())
     return {f"evaluation/{name}": number for name, number in numbers if number is not None}
 
 

@@ -90,7 +90,7 @@ def _run(
     ended = True
     with folder.locked():
         folder.claim(spec)
-        folder.mend()
+        folder.repair()
         if not report_only:
             data = SharedData(progress)
             for cell in wanted:  # before the first trial, so that nothing is found out hours later
@@ -102,7 +102,7 @@ def _run(
                 ended = Trials(folder, spec, cells, data, progress, stop).run(wanted)
         results = write_report(folder, spec, cells, command, progress)
     print_results(results, progress)
-    progress.say(f"report: {out / 'report.html'}; figures: {out / 'trials.csv'} and {out / 'cells.csv'}")
+    progress.say(f"report: {out / 'report.html'}; metrics: {out / 'trials.csv'} and {out / 'cells.csv'}")
     return ended
 
 

@@ -94,7 +94,7 @@ class SweepFolder:
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise UserError(f"{self.path}: not the folder of a sweep ({' '.join(str(error).split())[:200]})") from error
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Removes what a killed process may have left of its last write; for who holds the lock."""
         for leftover in (*self.path.glob(f"{self.journal.name}.lock*"), *self.path.glob(".*.tmp")):
             leftover.unlink()

@@ -1,6 +1,6 @@
 """What a sweep has found: its trials read back from disk, as one page and two CSV files.
 
-trials.csv has a row a trial, cells.csv a row a cell and figure, both in full precision.
+trials.csv has a row a trial, cells.csv a row a cell and metric, both in full precision.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 from trainer.progress import Progress
-from trainer.report.measures import has_best, is_better, label_of, shown_figure
-from trainer.report.parts import figure_names
+from trainer.report.measures import has_best, is_better, label_of, shown_metric
+from trainer.report.parts import metric_names
 from trainer.report.record import EvaluationRow, RunRecord, read_record
 from trainer.sweep.folder import SweepFolder, ended
 from trainer.sweep.grid import Cell
@@ -63,7 +63,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """A figure over the seeds of a cell."""
+    """A metric over the seeds of a cell."""
 
     count: int
     mean: float
@@ -80,7 +80,7 @@ class Results:
     trials: Sequence[TrialResult]
     folder: Path
     command: str
-    figures: Sequence[str] = field(default_factory=tuple)
+    metrics: Sequence[str] = field(default_factory=tuple)
 
     @property
     def moments(self) -> list[str]:
@@ -92,22 +92,22 @@ class Results:
         """The trials of a cell, in the order of the seeds."""
         return [trial for trial in self.trials if trial.cell is cell]
 
-    def summary(self, cell: Cell, figure: str, when: str) -> Summary | None:
-        """A figure of a cell; None if no trial has it."""
-        means = {each.name: _mean(self._values(each, figure, when)) for each in self.cells}
-        values = self._values(cell, figure, when)
+    def summary(self, cell: Cell, metric: str, when: str) -> Summary | None:
+        """A metric of a cell; None if no trial has it."""
+        means = {each.name: _mean(self._values(each, metric, when)) for each in self.cells}
+        values = self._values(cell, metric, when)
         mean = means[cell.name]
         if mean is None:
             return None
         others = [other for other in means.values() if other is not None]
-        best = len(others) > 1 and has_best(figure)
-        best = best and not any(is_better(figure, other, mean) for other in others)
+        best = len(others) > 1 and has_best(metric)
+        best = best and not any(is_better(metric, other, mean) for other in others)
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Summary(len(values), mean, deviation, best)
 
-    def _values(self, cell: Cell, figure: str, when: str) -> list[float]:
+    def _values(self, cell: Cell, metric: str, when: str) -> list[float]:
         rows = [trial.evaluation(when) for trial in self.of(cell)]
-        return [row.figures[figure] for row in rows if row is not None and figure in row.figures]
+        return [row.metrics[metric] for row in rows if row is not None and metric in row.metrics]
 
 
 def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: str, progress: Progress) -> Results:
@@ -119,14 +119,14 @@ def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command
         record = None if run is None else read_record(run.path, f"{cell.name}, seed {seed}")
         outcome, text = outcome_of(done.get((cell.name, seed)))
         trials.append(TrialResult(cell, seed, outcome if record or text else "not begun", text, record))
-    names = figure_names([trial.record for trial in trials if trial.record is not None], spec.measures)
+    names = metric_names([trial.record for trial in trials if trial.record is not None], spec.measures)
     return Results(spec, cells, trials, folder.path, command, names)
 
 
 def trials_csv(results: Results) -> str:
-    """A row a trial: its axes, how it ended, speed, and every figure at the end and at the best evaluation."""
+    """A row a trial: its axes, how it ended, speed, and every metric at the end and at the best evaluation."""
     axes = list(results.spec.axes)
-    names = [f"{when}_{name}" for when in WHENS for name in ("step", *results.figures)]
+    names = [f"{when}_{name}" for when in WHENS for name in ("step", *results.metrics)]
     rows: list[list[object]] = [
         ["cell", *axes, "seed", "outcome", "run", "steps", "images", "images_per_s", "train_seconds", *names]
     ]
@@ -140,35 +140,35 @@ def trials_csv(results: Results) -> str:
             row += [run, record.steps, record.images, record.images_per_s, record.train_seconds]
         for when in WHENS:
             found = trial.evaluation(when)
-            row += [""] * (1 + len(results.figures)) if found is None else _figures_row(found, results.figures)
+            row += [""] * (1 + len(results.metrics)) if found is None else _metrics_row(found, results.metrics)
         rows.append(row)
     return _csv(rows)
 
 
 def cells_csv(results: Results) -> str:
-    """A row a cell and figure: number of seeds, mean, sample standard deviation, whether it is the best cell."""
-    rows: list[list[object]] = [["cell", "figure", "better", "when", "seeds", "mean", "standard_deviation", "best"]]
+    """A row a cell and metric: number of seeds, mean, sample standard deviation, whether it is the best cell."""
+    rows: list[list[object]] = [["cell", "metric", "better", "when", "seeds", "mean", "standard_deviation", "best"]]
     for cell in results.cells:
-        for name in results.figures:
+        for name in results.metrics:
             for when in (*WHENS, *results.moments):
                 found = results.summary(cell, name, when)
                 if found is not None:
                     spread = "" if found.deviation is None else found.deviation
-                    better = figure.better if (figure := FIGURES.get(name)) else ""
+                    better = metric.better if (metric := METRICS.get(name)) else ""
                     rows.append([cell.name, name, better, when, found.count, found.mean, spread, found.is_best])
     return _csv(rows)
 
 
 def print_results(results: Results, progress: Progress) -> None:
-    """The table of the report, on the terminal: figures at the end, mean and standard deviation over seeds."""
+    """The table of the report, on the terminal: metrics at the end, mean and standard deviation over seeds."""
     table = RichTable(title="At the end: mean +- standard deviation over seeds; * is the best cell")
-    for heading in ("cell", "ended", *map(label_of, results.figures), "images/s"):
+    for heading in ("cell", "ended", *map(label_of, results.metrics), "images/s"):
         table.add_column(heading, overflow="fold")
     for cell in results.cells:
         trials = results.of(cell)
         finished = sum(trial.outcome == FINISHED for trial in trials)
         failed = [trial.outcome for trial in trials if trial.text]
-        shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.figures]
+        shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.metrics]
         speed = speed_of(trials)
         state = f"{finished} of {len(trials)}" + "".join(f", {outcome}" for outcome in failed)
         table.add_row(escape(cell.name), state, *shown, "-" if speed is None else f"{speed:.4g}")
@@ -179,8 +179,8 @@ def shown_summary(name: str, found: Summary | None, *, mark: bool = False) -> st
     """A summary for people: 12.34 +- 0.56 (n 3)."""
     if found is None:
         return "-"
-    spread = "" if found.deviation is None else f" \N{PLUS-MINUS SIGN} {shown_figure(name, found.deviation)}"
-    return f"{shown_figure(name, found.mean)}{spread} (n {found.count}){' *' if mark and found.is_best else ''}"
+    spread = "" if found.deviation is None else f" \N{PLUS-MINUS SIGN} {shown_metric(name, found.deviation)}"
+    return f"{shown_metric(name, found.mean)}{spread} (n {found.count}){' *' if mark and found.is_best else ''}"
 
 
 def speed_of(trials: Sequence[TrialResult]) -> float | None:
@@ -192,8 +192,8 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _figures_row(found: EvaluationRow, names: Sequence[str]) -> list[object]:
-    return [found.step, *(found.figures.get(name, "") for name in names)]
+def _metrics_row(found: EvaluationRow, names: Sequence[str]) -> list[object]:
+    return [found.step, *(found.metrics.get(name, "") for name in names)]
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:

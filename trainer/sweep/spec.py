@@ -47,7 +47,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     axes: dict[str, Axis] = {}
     show_at_epochs: Moments = []  # sample grids that the report shows, beside that of the end
     show_at_steps: Moments = []
-    measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # figures in the report's table; empty: all
+    measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # metrics in the report's table; empty: all
     quick: Quick | None = None
     is_quick: bool = False  # the quick form of it; set by `quick_form`, never by a file
 

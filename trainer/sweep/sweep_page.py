@@ -13,7 +13,7 @@ from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
-    figure_charts,
+    metric_charts,
     protocol_text,
     settings_of,
     training_charts,
@@ -40,13 +40,13 @@ def sweep_page(results: Results) -> Page:
     groups = {cell.name: _records(results.of(cell)) for cell in results.cells}
     seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''} ({', '.join(map(str, spec.seeds))})"
     charts = []
-    if results.figures:
-        pictures = figure_charts(groups, results.figures)
+    if results.metrics:
+        pictures = metric_charts(groups, results.metrics)
         charts = [
             Strip(
-                "Figures over steps",
+                "Metrics over steps",
                 pictures,
-                f"Lines are means over seeds, bands their range. {explanations(results.figures)}",
+                f"Lines are means over seeds, bands their range. {explanations(results.metrics)}",
             )
         ]
     return Page(
@@ -57,7 +57,7 @@ def sweep_page(results: Results) -> Page:
             f"{len(results.cells)} cells, {seeds}, trained on {_data(results)}.",
             f"Run it again, or go on with it: {results.command}",
         ],
-        tables=[*_figures_tables(results), _trials_table(results)],
+        tables=[*_metrics_tables(results), _trials_table(results)],
         charts=charts,
         strips=_samples(results),
         details=[_detail(cell, results.of(cell)) for cell in results.cells if records],
@@ -71,13 +71,13 @@ def _data(results: Results) -> str:
     return " and ".join(dict.fromkeys(sizes))
 
 
-def _figures_table(results: Results, title: str, whens: Sequence[str], note: str) -> Table:
-    headings = ["cell", *map(heading_of, results.figures)]
+def _metrics_table(results: Results, title: str, whens: Sequence[str], note: str) -> Table:
+    headings = ["cell", *map(heading_of, results.metrics)]
     rows = []
     for when in whens:
         for cell in results.cells:
             row = [TableCell(f"{cell.name}, {when}" if when in results.moments else cell.name)]
-            for name in results.figures:
+            for name in results.metrics:
                 found = results.summary(cell, name, when)
                 best = found is not None and found.is_best
                 row.append(TableCell(shown_summary(name, found), is_number=True, is_best=best))
@@ -85,18 +85,18 @@ def _figures_table(results: Results, title: str, whens: Sequence[str], note: str
     return Table(title, headings, rows, note)
 
 
-def _figures_tables(results: Results) -> list[Table]:
-    if not results.figures:
+def _metrics_tables(results: Results) -> list[Table]:
+    if not results.metrics:
         return []
     protocol = protocol_text(_records(results.trials))
     note = f"{_READING} Trials that failed are left out. {protocol}".strip()
     tables = [
-        _figures_table(results, "At the end of the training", ["end"], note),
-        _figures_table(results, "At the best evaluation", ["best"], "Of every trial, that of its best checkpoint."),
+        _metrics_table(results, "At the end of the training", ["end"], note),
+        _metrics_table(results, "At the best evaluation", ["best"], "Of every trial, that of its best checkpoint."),
     ]
     if results.moments:
         note = "The newest evaluation at each moment."
-        tables.append(_figures_table(results, "At the moments shown below", results.moments, note))
+        tables.append(_metrics_table(results, "At the moments shown below", results.moments, note))
     return tables
 
 

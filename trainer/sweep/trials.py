@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ganserve.metrics import FIGURES
+from ganserve.metrics import METRICS
 from trainer.config import AnyConfig, GanConfig, override, with_channels
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.choosing import choosing_metric
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
@@ -95,8 +95,8 @@ class Trials:
     @property
     def _larger_is_better(self) -> bool:
         config = self.cells[0].config
-        name = choosing_figure(config.best_by, latents=isinstance(config, GanConfig))
-        return FIGURES[name].better == "larger"
+        name = choosing_metric(config.best_by, latents=isinstance(config, GanConfig))
+        return METRICS[name].better == "larger"
 
     def _objective(self, trial: optuna.Trial) -> float:
         """Optuna's view of a trial: the best score of the run; infinite if nothing can be measured."""

@@ -24,9 +24,9 @@ Row = Mapping[str, Any]  # a line of metrics.jsonl
 class Evaluation:
     """How good the networks are now."""
 
-    score: float | None  # the figure that chooses the best checkpoint; None if there is nothing to measure by
-    figures: Mapping[str, float]  # all that was measured, by name
-    protocol: Row  # how: numbers of images, split; recorded beside the figures
+    score: float | None  # the metric that chooses the best checkpoint; None if there is nothing to measure by
+    metrics: Mapping[str, float]  # all that was measured, by name
+    protocol: Row  # how: numbers of images, split; recorded beside the metrics
     text: str  # for the user
     larger_is_better: bool = False  # of the score
 

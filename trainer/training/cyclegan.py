@@ -6,16 +6,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ganserve.metrics import CYCLE_FIGURES
+from ganserve.metrics import CYCLE_METRICS
 from trainer.config import CycleConfig
 from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.choosing import choosing_metric
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
 from trainer.parallel import own_rows, rows_of_all
 from trainer.precision import autocast
-from trainer.runs import plots as figures
+from trainer.runs import plots
 from trainer.runs.collapse import sample_spread
 from trainer.runs.run_folder import RunFolder
 from trainer.training.base import Evaluation, Measurements, Row, Training
@@ -43,9 +43,9 @@ class CycleTraining(Training):
         self.data_images = len(data.train_a) + len(data.train_b)
         self.images_per_epoch = max(len(data.train_a), len(data.train_b))
         self.data_sha256 = sha256_of_unpaired(data)
-        self._score_figure = choosing_figure(config.best_by, latents=False)
-        self.score_name = CYCLE_FIGURES[self._score_figure].label
-        self.score_explanation = str(CYCLE_FIGURES[self._score_figure])
+        self._score_metric = choosing_metric(config.best_by, latents=False)
+        self.score_name = CYCLE_METRICS[self._score_metric].label
+        self.score_explanation = str(CYCLE_METRICS[self._score_metric])
         if config.best_by.startswith("paired") and not data.test_is_paired:
             raise UserError(
                 f"--best-by {config.best_by}: {data.name} has no pairs to test on; choose cycle_l1 or identity_l1"
@@ -106,7 +106,7 @@ class CycleTraining(Training):
             self._translate(self._state.generator_ab, real_a),
             self._translate(self._state.generator_ba, real_b),
         )
-        return figures.four_row_image(real_a, fake_b, real_b, fake_a)
+        return plots.four_row_image(real_a, fake_b, real_b, fake_a)
 
     def sample_spread(self) -> float | None:
         """See `Training`: of the direction that is worse; a translator that ignores its input has none."""
@@ -154,17 +154,17 @@ class CycleTraining(Training):
                 f" MS-SSIM {similarity:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
         protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
-        larger_is_better = CYCLE_FIGURES[self._score_figure].better == "larger"
-        return Evaluation(measured.get(self._score_figure), measured, protocol, text, larger_is_better)
+        larger_is_better = CYCLE_METRICS[self._score_metric].better == "larger"
+        return Evaluation(measured.get(self._score_metric), measured, protocol, text, larger_is_better)
 
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
-        figures.save_loss_curve(rows, run.figures / "loss_curve.png")
-        figures.save_cycle_curve(rows, run.figures / "cycle_curve.png")
-        figures.save_confidence_curve(rows, run.figures / "confidence_curve.png", probabilities=False)
-        figures.save_image(self.sample(), run.figures / "translations.png")
-        figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
+        plots.save_loss_curve(rows, run.figures / "loss_curve.png")
+        plots.save_cycle_curve(rows, run.figures / "cycle_curve.png")
+        plots.save_confidence_curve(rows, run.figures / "confidence_curve.png", probabilities=False)
+        plots.save_image(self.sample(), run.figures / "translations.png")
+        plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         """This process's next images of both domains, (N, C, H, W) in [-1, 1]; each domain has an order of its own."""

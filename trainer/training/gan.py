@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ganserve.latents import latents_from_seed
-from ganserve.metrics import GAN_FIGURES
+from ganserve.metrics import GAN_METRICS
 from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
 from trainer.config import GanConfig
 from trainer.data.datasets import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_figure
+from trainer.metrics.choosing import choosing_metric
 from trainer.metrics.classifier import FeatureNetwork, feature_network
 from trainer.metrics.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
 from trainer.models.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
@@ -25,7 +25,7 @@ from trainer.objectives import OBJECTIVES
 from trainer.parallel import own_rows
 from trainer.precision import autocast
 from trainer.progress import Progress
-from trainer.runs import plots as figures
+from trainer.runs import plots
 from trainer.runs.collapse import sample_spread
 from trainer.runs.run_folder import RunFolder
 from trainer.training.base import Evaluation, Measurements, Row, Training
@@ -54,9 +54,9 @@ class GanTraining(Training):
         self.data_name = data.name
         self.data_images = self.images_per_epoch = len(data)
         self.data_sha256 = sha256_of(data.images)
-        self._score_figure = choosing_figure(config.best_by, latents=True)
-        self.score_name = GAN_FIGURES[self._score_figure].label
-        self.score_explanation = str(GAN_FIGURES[self._score_figure])
+        self._score_metric = choosing_metric(config.best_by, latents=True)
+        self.score_name = GAN_METRICS[self._score_metric].label
+        self.score_explanation = str(GAN_METRICS[self._score_metric])
         self._classifier: FeatureNetwork | None = None
         self._grow(self._growth())
 
@@ -145,7 +145,7 @@ class GanTraining(Training):
 
     def sample(self) -> Image.Image:
         """See `Training`: a grid of the averaged generator's images of the same latents."""
-        return figures.grid_image(self._sample(self._fixed_latents()))
+        return plots.grid_image(self._sample(self._fixed_latents()))
 
     def sample_spread(self) -> float | None:
         """See `Training`."""
@@ -161,13 +161,13 @@ class GanTraining(Training):
         images = Comparison(
             to_pixels(fakes), to_pixels(self._first_reals(count)), device=self._state.device, classifier=self.classifier
         )
-        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(self._score_figure))))
+        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(self._score_metric))))
         scores = score(images, measures) if fakes.isfinite().all() else Scores(unmeasurable(measures), {})
-        larger_is_better = GAN_FIGURES[self._score_figure].better == "larger"
-        value = scores.figures[self._score_figure]
+        larger_is_better = GAN_METRICS[self._score_metric].better == "larger"
+        value = scores.metrics[self._score_metric]
         return Evaluation(
             value if math.isfinite(value) else -math.inf if larger_is_better else math.inf,
-            scores.figures,
+            scores.metrics,
             scores.protocol,
             scores.text,
             larger_is_better,
@@ -184,22 +184,22 @@ class GanTraining(Training):
         """See `Training`."""
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
         folder = run.figures
-        figures.save_loss_curve(rows, folder / "loss_curve.png")
+        plots.save_loss_curve(rows, folder / "loss_curve.png")
         probabilities = OBJECTIVES[self._config.objective].scores_are_probabilities
-        figures.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
+        plots.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
         reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
-        figures.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
+        plots.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
         self._draw_traversal(folder / "traversal.png")
-        figures.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
+        plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
 
     def _draw_traversal(self, path: Path) -> None:
         """What single dimensions do to the first of the fixed latents."""
-        latents = self._fixed_latents()[: figures.GRID_COLUMNS]
+        latents = self._fixed_latents()[: plots.GRID_COLUMNS]
         dimensions = usual_dimensions(latents.shape[1])
         rows = torch.from_numpy(sheet_latents(latents.numpy(), dimensions, USUAL_VALUES))
         side = min(self.output_size, _TRAVERSAL_PIXELS)
         lines = [adaptive_avg_pool2d(self._sample(line), side).cpu() for line in torch.split(rows, len(latents))]
-        figures.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
+        plots.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
 
     def _growth(self) -> GrowthState:
         """The growth of the next step."""

@@ -1,7 +1,7 @@
 """The training loop: when to step, log, sample, evaluate, save and stop; the same for every kind of training.
 
 What a step does is in step.py and cycle_step.py, what is written where in checkpoint.py, what it looks like in
-figures.py.
+plots.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.parallel import any_of_all, choose_device, is_first, together
 from trainer.progress import Progress
-from trainer.runs import plots as figures
+from trainer.runs import plots
 from trainer.runs.collapse import Notice
 from trainer.runs.run_folder import CheckpointMetadata, RunFolder
 from trainer.runs.run_log import RunLog, curves_of_evaluation
@@ -201,7 +201,7 @@ def _sample_and_save(session: Session, *, epoch_ended: bool, scheduled: bool) ->
     log_steps(session)
     step, training, config = session.step, session.training, session.config
     grid = training.sample()
-    figures.save_image(grid, session.run.samples / f"step-{step:08d}.png")
+    plots.save_image(grid, session.run.samples / f"step-{step:08d}.png")
     for log in session.logs:
         log.image(step, "samples", grid)
     if scheduled:
@@ -228,10 +228,10 @@ def _evaluate(session: Session) -> bool:
     session.evaluation = evaluation = training.evaluate()
     session.scored_step = session.step
     session.run.metrics.append(
-        [{"kind": "evaluation", "step": session.step, **evaluation.figures, **evaluation.protocol}]
+        [{"kind": "evaluation", "step": session.step, **evaluation.metrics, **evaluation.protocol}]
     )
     for log in session.logs:
-        log.scalars(session.step, curves_of_evaluation(evaluation.figures))
+        log.scalars(session.step, curves_of_evaluation(evaluation.metrics))
     score, best_score = evaluation.score, session.best_score
     larger = training.output_size > session.best_size
     best = larger or score is None or best_score is None
@@ -257,7 +257,7 @@ def _checkpoint(session: Session, *, best: bool, kept_epoch: int | None) -> None
         train_seconds=session.train_seconds,
         output_size=training.output_size,
         fade=training.fade,
-        figures=dict(session.evaluation.figures) if session.evaluation is not None and scored else {},
+        metrics=dict(session.evaluation.metrics) if session.evaluation is not None and scored else {},
         best_score=session.best_score,
         best_size=session.best_size,
         epoch_step=session.epoch_step,

@@ -27,7 +27,7 @@ STEPS = {1: 2, 3: 6}  # epochs of 32 images in batches of 16
 def _analyse(evidence: Evidence) -> list[Effect]:
     names = ("frechet_distance", "laplacian_ratio", "latent_change")
     return [
-        difference(name, evidence.figure("tiny-a", name, 3), evidence.figure("tiny-b", name, 3), "above")
+        difference(name, evidence.metric("tiny-a", name, 3), evidence.metric("tiny-b", name, 3), "above")
         for name in names
     ]
 
@@ -64,7 +64,7 @@ def tiny_claim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Claim:
         ("tiny-a", "tiny-b"),
         ("features", "latents", "pixels"),
         _analyse,
-        "Three figures.",
+        "Three metrics.",
         "Nothing.",
         curves=("tiny-a",),
     )

@@ -10,7 +10,7 @@ from benchmarks.claims.evidence import Course, Evidence
 from benchmarks.claims.statistics import Floats
 from benchmarks.claims.subjects import SUBJECTS, Scale
 
-FIGURES = (
+METRICS = (
     "laplacian_ratio",
     "high_frequency_share",
     "diagonal_stripes_db",
@@ -31,7 +31,7 @@ FIGURES = (
 CURVES = ("d_loss", "g_loss", "d_real", "d_fake", "d_accuracy")
 STEPS_AN_EPOCH = 10
 
-Figure = Callable[[str, int, str], float]  # subject, epoch, name
+Metric = Callable[[str, int, str], float]  # subject, epoch, name
 Curve = Callable[[str, str, int], Floats]  # subject, name, steps
 
 
@@ -40,7 +40,7 @@ def flat(_subject: str, _name: str, steps: int) -> Floats:
 
 
 def made_up(
-    scale: Scale, subjects: Iterable[str], figure: Figure, curve: Curve = flat, seeds: int = 3, step_s: float = 1.0
+    scale: Scale, subjects: Iterable[str], metric: Metric, curve: Curve = flat, seeds: int = 3, step_s: float = 1.0
 ) -> Evidence:
     """Evidence whose seeds differ by a percent or so; every step takes as long."""
     courses: dict[str, dict[int, Course]] = {}
@@ -50,12 +50,12 @@ def made_up(
         for seed in range(seeds):
             shift = 1 + 0.01 * seed
             steps = {epoch: epoch * STEPS_AN_EPOCH for epoch in epochs}
-            figures = {
-                epoch: {name: figure(subject, epoch, name) * shift for name in FIGURES}
+            metrics = {
+                epoch: {name: metric(subject, epoch, name) * shift for name in METRICS}
                 | {"latent_map": [[0.1, 0.2], [0.3, 0.4]], "latent_changes": [0.1, 0.2, 0.3]}
                 for epoch in epochs
             }
             curves = {name: curve(subject, name, steps[epochs[-1]]) * shift for name in CURVES}
             seconds = {epoch: step_s * steps[epoch] for epoch in epochs}
-            courses[subject][seed] = Course(figures, steps, seconds, curves)
+            courses[subject][seed] = Course(metrics, steps, seconds, curves)
     return Evidence(scale, courses)

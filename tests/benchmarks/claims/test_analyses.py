@@ -9,27 +9,27 @@ from benchmarks.claims.analyses import EQUAL_GENERATOR_STEPS
 from benchmarks.claims.claims import CLAIMS
 from benchmarks.claims.statistics import Floats, judge
 from benchmarks.claims.subjects import SUBJECTS, Scale
-from tests.benchmarks.claims.made_up import Curve, Figure, flat, made_up
+from tests.benchmarks.claims.made_up import Curve, Metric, flat, made_up
 
 
 @dataclass(frozen=True)
 class World:
     """What one would measure if a claim were true, and if the opposite were."""
 
-    true: Figure = lambda *_: 1.0
-    false: Figure = lambda *_: 1.0
+    true: Metric = lambda *_: 1.0
+    false: Metric = lambda *_: 1.0
     true_curve: Curve = flat
     false_curve: Curve = flat
 
 
-def ranked(*order: str, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> Figure:
-    """Figures in `up` grow along subjects whose names begin so, those in `down` shrink."""
+def ranked(*order: str, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> Metric:
+    """Metrics in `up` grow along subjects whose names begin so, those in `down` shrink."""
 
-    def figure(subject: str, _epoch: int, name: str) -> float:
+    def metric(subject: str, _epoch: int, name: str) -> float:
         place = next(index for index, start in enumerate(order, 1) if subject.startswith(start))
         return place if name in up else 1 / place if name in down else 1.0
 
-    return figure
+    return metric
 
 
 def rising(rises: dict[tuple[str, str], float], level: dict[str, float] | None = None) -> Curve:
@@ -69,7 +69,7 @@ def sure_late(subject: str, epoch: int, name: str) -> float:
     return sure_early("fc" if subject.startswith("dcgan") else "dcgan", epoch, name)
 
 
-def helps(gain: float) -> Figure:
+def helps(gain: float) -> Metric:
     return lambda subject, _epoch, name: (1 - gain) * 10 if name == "frechet_distance" and subject[-1] in "25" else 10.0
 
 

@@ -62,12 +62,12 @@ def test_each_missing_run_is_trained_once_and_looked_at(tiny_claim: Claim, tmp_p
     assert course.steps == STEPS
     assert len(course.curves["d_loss"]) == 6
     assert 0 < course.seconds[1] < course.seconds[3]
-    assert "latent_map" not in course.figures[1]
-    assert np.shape(course.figures[3]["latent_map"]) == (8, 8)
+    assert "latent_map" not in course.metrics[1]
+    assert np.shape(course.metrics[3]["latent_map"]) == (8, 8)
 
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     again, _ = collect(tmp_path, tiny_claim, quiet, train=False)
-    assert again.courses["tiny-a"][1].figures == course.figures
+    assert again.courses["tiny-a"][1].metrics == course.metrics
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -90,7 +90,7 @@ def test_a_look_is_the_generator_of_that_step_and_not_its_average(
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8])
-def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
+def test_a_command_that_was_stopped_goes_on_to_the_same_metrics(
     tiny_claim: Claim, tmp_path: Path, quiet: Progress, stop_after: StopAfter, steps: int
 ) -> None:
     whole, _ = collect(tmp_path / "whole", tiny_claim, quiet)
@@ -101,7 +101,7 @@ def test_a_command_that_was_stopped_goes_on_to_the_same_figures(
     assert len(own_runs(tmp_path / "cut")) == 4
     for name in tiny_claim.subjects:
         for seed in (0, 1):
-            assert resumed.courses[name][seed].figures == whole.courses[name][seed].figures
+            assert resumed.courses[name][seed].metrics == whole.courses[name][seed].metrics
 
 
 def test_runs_of_others_are_used_and_left_as_they_are(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
@@ -167,7 +167,7 @@ def test_a_damaged_cache_is_measured_anew(tiny_claim: Claim, tmp_path: Path, qui
     for number, path in enumerate(sorted((tmp_path / "claims" / "measured").iterdir())):
         path.write_bytes((b"", b"{}", b'{"frechet_distance": "no"}', b"\xff")[number % 4])
     again, _ = collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)
-    assert again.courses["tiny-a"][0].figures == first.courses["tiny-a"][0].figures
+    assert again.courses["tiny-a"][0].metrics == first.courses["tiny-a"][0].metrics
 
 
 def test_one_seed_that_diverges_does_not_stop_the_others(

@@ -1,4 +1,4 @@
-"""Loads on servers of known speed, on a clock that jumps to the next event: nothing waits, and figures are exact."""
+"""Loads on servers of known speed, on a clock that jumps to the next event: nothing waits, and results are exact."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
 from client.bench.loops import LOST_AFTER_S, Call, ServerLost, measure
-from client.bench.results import NOT_SENT, OK, UNAVAILABLE, Figures
+from client.bench.results import NOT_SENT, OK, UNAVAILABLE, Results
 
 _Result = TypeVar("_Result")
 
@@ -45,8 +45,8 @@ def simulated(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
 
 def measured(
     load: Load, make_call: Callable[[], Call], *, stop_after_s: float = math.inf, **settings: Any
-) -> tuple[Figures | None, bool]:
-    async def work() -> tuple[Figures | None, bool]:
+) -> tuple[Results | None, bool]:
+    async def work() -> tuple[Results | None, bool]:
         defaults: dict[str, Any] = {"warmup_s": 1.0, "seconds": 8.0, "tick": lambda passed_s: passed_s >= stop_after_s}
         return await measure(load, make_call(), **(defaults | settings))
 
@@ -77,51 +77,51 @@ def one_at_a_time() -> Call:
 
 @pytest.mark.parametrize("concurrency", [1, 4, 32])
 def test_a_closed_loop_gives_what_littles_law_says(concurrency: int) -> None:
-    figures, is_complete = measured(ClosedLoad(rows=16, concurrency=concurrency), parallel_server)
+    results, is_complete = measured(ClosedLoad(rows=16, concurrency=concurrency), parallel_server)
     assert is_complete
-    assert figures is not None
-    assert figures.requests_per_s == concurrency / SERVICE_S
-    assert figures.images_per_s == 16 * concurrency / SERVICE_S
-    assert figures.requests == figures.answered == 8 * concurrency / SERVICE_S
-    assert (figures.p50_ms, figures.p99_ms, figures.max_ms) == (125, 125, 125)
-    assert (figures.errors, figures.seconds, figures.client_late_p99_ms) == ({}, 8, 0)
+    assert results is not None
+    assert results.requests_per_s == concurrency / SERVICE_S
+    assert results.images_per_s == 16 * concurrency / SERVICE_S
+    assert results.requests == results.answered == 8 * concurrency / SERVICE_S
+    assert (results.p50_ms, results.p99_ms, results.max_ms) == (125, 125, 125)
+    assert (results.errors, results.seconds, results.client_late_p99_ms) == ({}, 8, 0)
 
 
 def test_callers_of_a_closed_loop_wait_for_each_other_at_a_server_that_does_one_thing() -> None:
-    figures, _ = measured(ClosedLoad(rows=1, concurrency=4), one_at_a_time)
-    assert figures is not None
-    assert (figures.requests_per_s, figures.p50_ms, figures.p99_ms) == (8, 500, 500)
+    results, _ = measured(ClosedLoad(rows=1, concurrency=4), one_at_a_time)
+    assert results is not None
+    assert (results.requests_per_s, results.p50_ms, results.p99_ms) == (8, 500, 500)
 
 
 def test_an_open_loop_below_capacity_sends_what_it_is_told_to() -> None:
-    figures, is_complete = measured(OpenLoad(rows=1, rate_per_s=4, arrivals="constant"), one_at_a_time)
+    results, is_complete = measured(OpenLoad(rows=1, rate_per_s=4, arrivals="constant"), one_at_a_time)
     assert is_complete
-    assert figures is not None
-    assert (figures.requests, figures.requests_per_s, figures.p99_ms) == (32, 4, 125)
+    assert results is not None
+    assert (results.requests, results.requests_per_s, results.p99_ms) == (32, 4, 125)
 
 
 def test_an_open_loop_above_capacity_shows_how_waits_grow() -> None:
     """Request i is due at i/16 s and answered at (i+1)/8 s: no answer holds the next request back."""
-    figures, _ = measured(
+    results, _ = measured(
         OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, seconds=10.0
     )
-    assert figures is not None
-    assert figures.requests == 160
-    assert figures.max_ms == 1e3 * (160 / 8 - 159 / 16)
-    assert figures.p50_ms == 1e3 * ((1 / 8) + 159 / 2 / 16)  # straight between the two in the middle
-    assert figures.requests_per_s == pytest.approx(8, abs=0.11)  # in 10 s; one answer more or less
+    assert results is not None
+    assert results.requests == 160
+    assert results.max_ms == 1e3 * (160 / 8 - 159 / 16)
+    assert results.p50_ms == 1e3 * ((1 / 8) + 159 / 2 / 16)  # straight between the two in the middle
+    assert results.requests_per_s == pytest.approx(8, abs=0.11)  # in 10 s; one answer more or less
 
 
 def test_an_open_loop_does_not_send_more_than_may_wait() -> None:
-    figures, _ = measured(
+    results, _ = measured(
         OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, max_waiting=2
     )
-    assert figures is not None
-    assert figures.requests == 128
-    assert figures.errors == {NOT_SENT: 128 - figures.answered}
-    assert figures.answered == pytest.approx(64, abs=2)
-    assert figures.max_ms is not None
-    assert figures.max_ms <= 1e3 * 3 * SERVICE_S
+    assert results is not None
+    assert results.requests == 128
+    assert results.errors == {NOT_SENT: 128 - results.answered}
+    assert results.answered == pytest.approx(64, abs=2)
+    assert results.max_ms is not None
+    assert results.max_ms <= 1e3 * 3 * SERVICE_S
 
 
 @pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 16, "constant")])
@@ -135,10 +135,10 @@ def test_errors_are_counted_by_status(load: Load) -> None:
 
         return call
 
-    figures, _ = measured(load, flaky)
-    assert figures is not None
-    assert figures.answered == figures.requests / 2
-    assert figures.errors == {"INTERNAL": figures.requests / 4, "RESOURCE_EXHAUSTED": figures.requests / 4}
+    results, _ = measured(load, flaky)
+    assert results is not None
+    assert results.answered == results.requests / 2
+    assert results.errors == {"INTERNAL": results.requests / 4, "RESOURCE_EXHAUSTED": results.requests / 4}
 
 
 @pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 16, "poisson")])
@@ -183,11 +183,11 @@ def test_callers_without_a_server_do_not_ask_all_the_time() -> None:
 
 @pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 32, "constant")])
 def test_a_measurement_that_is_stopped_keeps_its_part_and_waits_for_nothing(load: Load) -> None:
-    figures, is_complete = measured(load, parallel_server, stop_after_s=4.0)
+    results, is_complete = measured(load, parallel_server, stop_after_s=4.0)
     assert not is_complete
-    assert figures is not None
-    assert figures.seconds == pytest.approx(3.0, abs=0.2)
-    assert figures.requests_per_s == pytest.approx(32, rel=0.1)
+    assert results is not None
+    assert results.seconds == pytest.approx(3.0, abs=0.2)
+    assert results.requests_per_s == pytest.approx(32, rel=0.1)
 
 
 def test_a_measurement_that_is_stopped_in_its_warm_up_shows_nothing() -> None:

@@ -36,10 +36,10 @@ def test_no_numbers_have_no_percentiles() -> None:
 def test_latency_counts_from_when_a_request_was_due_not_from_when_it_was_sent() -> None:
     outcome = Outcome(0, 10)
     outcome.add(OK, due_s=1.0, sent_s=3.0, ended_s=3.5)
-    figures = outcome.figures(1, math.inf, 0.0)
-    assert figures is not None
-    assert figures.p50_ms == figures.max_ms == 2500
-    assert figures.client_late_p99_ms == 2000
+    results = outcome.results(1, math.inf, 0.0)
+    assert results is not None
+    assert results.p50_ms == results.max_ms == 2500
+    assert results.client_late_p99_ms == 2000
 
 
 def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> None:
@@ -50,28 +50,28 @@ def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> 
     outcome.add("INTERNAL", 15, 15, 16)
     outcome.add(NOT_SENT, 15, 15, 15)
     outcome.add(OK, 20, 20, 21)
-    figures = outcome.figures(16, math.inf, 0.5)
-    assert figures is not None
-    assert (figures.requests, figures.answered, figures.errors) == (4, 2, {"INTERNAL": 1, NOT_SENT: 1})
-    assert (figures.requests_per_s, figures.images_per_s) == (0.2, 3.2)
-    assert (figures.p50_ms, figures.max_ms, figures.seconds) == (6000, 10_000, 10)
+    results = outcome.results(16, math.inf, 0.5)
+    assert results is not None
+    assert (results.requests, results.answered, results.errors) == (4, 2, {"INTERNAL": 1, NOT_SENT: 1})
+    assert (results.requests_per_s, results.images_per_s) == (0.2, 3.2)
+    assert (results.p50_ms, results.max_ms, results.seconds) == (6000, 10_000, 10)
 
 
 def test_figures_of_a_part_are_of_the_time_that_was_measured() -> None:
     outcome = Outcome(10, 20)
     outcome.add(OK, 10, 10, 11)
-    assert outcome.figures(1, 10, 0.0) is None
-    figures = outcome.figures(1, 12, 0.0)
-    assert figures is not None
-    assert (figures.seconds, figures.requests_per_s) == (2, 0.5)
+    assert outcome.results(1, 10, 0.0) is None
+    results = outcome.results(1, 12, 0.0)
+    assert results is not None
+    assert (results.seconds, results.requests_per_s) == (2, 0.5)
 
 
 def test_without_an_answer_there_is_no_latency() -> None:
     outcome = Outcome(0, 1)
     outcome.add("INTERNAL", 0, 0, 0.5)
-    figures = outcome.figures(1, math.inf, 0.0)
-    assert figures is not None
-    assert (figures.p50_ms, figures.max_ms, figures.requests_per_s) == (None, None, 0)
+    results = outcome.results(1, math.inf, 0.0)
+    assert results is not None
+    assert (results.p50_ms, results.max_ms, results.requests_per_s) == (None, None, 0)
 
 
 def test_a_server_is_lost_since_its_last_other_answer() -> None:

@@ -72,21 +72,21 @@ def test_a_translator_an_imported_and_a_future_model_are_told_too() -> None:
     assert "a request" not in future
 
 
-def test_training_and_figures_are_told_apart_and_figures_explained() -> None:
+def test_training_and_metrics_are_told_apart_and_metrics_explained() -> None:
     card = {"training": {"preset": "dcgan-digits", "step": 300, "images_seen": 19200, "seed": 0, "ms_ssim": 0.1766880}}
-    training, figures = section(card, "training"), section(card, "figures")
+    training, metrics = section(card, "training"), section(card, "metrics")
     assert training is not None
-    assert figures is not None
+    assert metrics is not None
     assert training.lines == [("preset", "dcgan-digits"), ("steps", "300"), ("images seen", "19200"), ("seed", "0")]
-    [(label, value, meaning)] = figures.lines
+    [(label, value, meaning)] = metrics.lines
     assert (label, value) == ("MS-SSIM", "0.1767")
     assert meaning == "structural similarity between pairs of samples, to be as among real images"
 
 
-def test_a_figure_that_was_not_finite_and_a_figure_nobody_knows_are_shown() -> None:
+def test_a_metric_that_was_not_finite_and_a_metric_nobody_knows_are_shown() -> None:
     card = {"training": {"ms_ssim": None, "beauty": 0.5}}
     assert section(card, "training") == Section("training", [("beauty", "0.5")])
-    assert [line[1] for line in getattr(section(card, "figures"), "lines", [])] == ["-"]
+    assert [line[1] for line in getattr(section(card, "metrics"), "lines", [])] == ["-"]
 
 
 def test_parity_is_the_largest_difference_of_all_batches() -> None:

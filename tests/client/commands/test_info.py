@@ -48,7 +48,7 @@ def test_a_model_is_told_in_sections(described: FakeServer) -> None:
         "  preset  dcgan-digits",
         "  steps   300",
         "",
-        "figures of this checkpoint",
+        "metrics of this checkpoint",
         "  SWD  29.11  sliced Wasserstein distance x 1000 to real images of the same size, smaller is better",
         "",
         "files, and their SHA-256",

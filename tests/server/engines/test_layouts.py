@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engines.layouts import (
-    MAX_NARROW_SEATS,
+    MAX_NARROW_INSTANCES,
     automatic_layout,
     bf16_layout,
     bf16_layouts,
@@ -53,9 +53,9 @@ def test_every_even_split_of_the_cores_is_measured_and_the_automatic_one_first(c
 @pytest.mark.parametrize("cores", range(1, 65))
 def test_without_a_profile_fewer_cores_are_left_idle_than_one_engine_has(cores: int) -> None:
     layout = automatic_layout(cores)
-    assert layout.engines <= MAX_NARROW_SEATS
+    assert layout.engines <= MAX_NARROW_INSTANCES
     assert 0 <= cores - layout.engines * layout.threads < layout.threads
-    assert layout.threads == 1 or cores > MAX_NARROW_SEATS
+    assert layout.threads == 1 or cores > MAX_NARROW_INSTANCES
 
 
 def test_bf16_is_measured_beside_the_layout_that_suits_fp32_and_beside_the_automatic_one() -> None:
@@ -137,7 +137,7 @@ def test_bf16_that_starts_slowly_is_used_for_large_batches_and_may_have_larger_o
 
 
 @pytest.mark.parametrize("serial", [0.0, 0.5])
-def test_a_share_in_bf16_is_compared_with_the_same_share_in_fp32_while_all_seats_are_busy(serial: float) -> None:
+def test_a_share_in_bf16_is_compared_with_the_same_share_in_fp32_while_all_instances_are_busy(serial: float) -> None:
     def seconds(layout: Layout, callers: int, rows: int) -> float:
         one_s = rows * 1e-3 * (serial + (1 - serial) / layout.threads)
         if layout.precision == "fp32":

@@ -12,9 +12,15 @@ from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, rea
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend, ServerConfig
 from server.engines.base import Engine, cuda_devices
-from server.engines.loading import load_cuda_lanes, load_engine, load_lanes, load_large_seats, measure_limits
+from server.engines.loading import (
+    load_cuda_instances,
+    load_engine,
+    load_instances,
+    load_large_instances,
+    measure_limits,
+)
 from server.errors import StartupError
-from server.scheduling.instances import Seat
+from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
 
@@ -30,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cuda_that_was_asked_for_and_does_not_work_is_an_error(folder: Path, backend: Backend) -> None:
     with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
-        load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+        load_instances(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
@@ -39,7 +45,7 @@ def test_auto_takes_the_cpu_where_there_is_no_cuda(
     folder: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     capfd.readouterr()
-    assert load_lanes(folder, read_card(folder), ServerConfig(backend=backend)).device == "cpu"
+    assert load_instances(folder, read_card(folder), ServerConfig(backend=backend)).device == "cpu"
     assert capfd.readouterr() == ("", "")
 
 
@@ -47,12 +53,14 @@ def test_auto_takes_the_cpu_where_there_is_no_cuda(
 @pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_cuda_computes_what_the_cpu_does(folder: Path, backend: Backend) -> None:
-    loaded = load_lanes(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
+    loaded = load_instances(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
     assert loaded.device.startswith("cuda:0")
     latents = latents_from_seed(5, 7, 4)
-    for seat in loaded.lanes.seats:
-        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=5e-3)  # TF32
-    loaded.lanes.close()
+    for instance in loaded.groups.instances:
+        np.testing.assert_allclose(
+            instance.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=5e-3
+        )  # TF32
+    loaded.groups.close()
 
 
 def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
@@ -61,7 +69,7 @@ def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
     devices = iter([1, 0])  # gone again
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: next(devices))
     with caplog.at_level(logging.WARNING):
-        assert load_lanes(folder, read_card(folder), ServerConfig()).device == "cpu"
+        assert load_instances(folder, read_card(folder), ServerConfig()).device == "cpu"
     assert "but the CPU does the work" in caplog.text
 
 
@@ -75,14 +83,14 @@ def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_
         return cast("Engine", engine)
 
     monkeypatch.setattr("server.engines.loading.load_engine", load)
-    (seat,) = load_lanes(folder, read_card(folder), ServerConfig(backend="torchscript")).lanes.seats
-    assert (seat.lane, seat.cores) == (device, cores)
+    (instance,) = load_instances(folder, read_card(folder), ServerConfig(backend="torchscript")).groups.instances
+    assert (instance.group, instance.cores) == (device, cores)
 
 
 @pytest.mark.parametrize(
     ("error", "reason"), [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "out of memory")]
 )
-@pytest.mark.parametrize("load", [load_lanes, load_large_seats])
+@pytest.mark.parametrize("load", [load_instances, load_large_instances])
 def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, load: Any, error: Exception, reason: str
 ) -> None:
@@ -120,26 +128,26 @@ def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
     monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Scarce)
     with pytest.raises(BundleError, match=r"^loading it failed \(\[ONNXRuntimeError\] : CUDA out of memory\); see"):
-        load_cuda_lanes(folder, read_card(folder), ServerConfig(), 64)
+        load_cuda_instances(folder, read_card(folder), ServerConfig(), 64)
     with pytest.raises(BundleError, match="CUDA out of memory"):
-        load_lanes(folder, read_card(folder), ServerConfig())
+        load_instances(folder, read_card(folder), ServerConfig())
     assert made == ["made", "closed"] * 2
 
 
 def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
     with pytest.raises(StartupError, match="--precision fp16: it is for CUDA"):
-        load_lanes(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
+        load_instances(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
 
 
 @pytest.mark.parametrize("engines", [None, 1, 2, 3])
-def test_every_seat_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
-    loaded = load_lanes(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
+def test_every_instance_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
+    loaded = load_instances(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
     latents = latents_from_seed(5, 7, 4)
-    for seat in loaded.lanes.seats:
-        np.testing.assert_allclose(seat.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=1e-5)
-        assert seat.probe is not None
-        seat.probe()
-    assert loaded.lanes.concurrency == (engines or loaded.lanes.concurrency)
+    for instance in loaded.groups.instances:
+        np.testing.assert_allclose(instance.run(latents, IMAGES)[OUTPUT_IMAGES], tiny_images(latents), atol=1e-5)
+        assert instance.probe is not None
+        instance.probe()
+    assert loaded.groups.concurrency == (engines or loaded.groups.concurrency)
 
 
 class Cost:
@@ -149,12 +157,12 @@ class Cost:
         self.now = 0.0
         monkeypatch.setattr("server.engines.loading.time.perf_counter", lambda: self.now)
 
-    def seat(self, lane: str, batch_s: float, row_s: float, max_rows: int = 64) -> Seat:
+    def instance(self, group: str, batch_s: float, row_s: float, max_rows: int = 64) -> Instance:
         def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs:
             self.now += batch_s + row_s * len(inputs)
             return {OUTPUT_PIXELS: inputs}
 
-        return Seat(lane, run, max_rows=max_rows)
+        return Instance(group, run, max_rows=max_rows)
 
 
 @pytest.fixture
@@ -166,7 +174,9 @@ def test_a_tiny_model_is_computed_on_the_event_loop_and_never_shared_out(
     monkeypatch: pytest.MonkeyPatch, card: Card
 ) -> None:
     cost = Cost(monkeypatch)
-    limits = measure_limits(cost.seat("narrow", 10e-6, 2.7e-6), cost.seat("wide", 20e-6, 3e-6), card, seats=2)
+    limits = measure_limits(
+        cost.instance("narrow", 10e-6, 2.7e-6), cost.instance("wide", 20e-6, 3e-6), card, instances=2
+    )
     assert limits.inline_rows == 64
     assert limits.min_share_rows > 64
     assert limits.wide_rows == 0
@@ -176,13 +186,15 @@ def test_a_large_model_is_shared_out_row_by_row_and_a_lone_row_gets_all_cores(
     monkeypatch: pytest.MonkeyPatch, card: Card
 ) -> None:
     cost = Cost(monkeypatch)
-    limits = measure_limits(cost.seat("narrow", 0.1e-3, 1.3e-3), cost.seat("wide", 0.1e-3, 0.7e-3), card, seats=2)
+    limits = measure_limits(
+        cost.instance("narrow", 0.1e-3, 1.3e-3), cost.instance("wide", 0.1e-3, 0.7e-3), card, instances=2
+    )
     assert (limits.inline_rows, limits.min_share_rows, limits.wide_rows) == (0, 1, 1)
 
 
-def test_a_wide_seat_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
+def test_a_wide_instance_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
     cost = Cost(monkeypatch)
-    limits = measure_limits(cost.seat("narrow", 0, 1e-3), cost.seat("wide", 0, 0.95e-3), card, seats=2)
+    limits = measure_limits(cost.instance("narrow", 0, 1e-3), cost.instance("wide", 0, 0.95e-3), card, instances=2)
     assert limits.wide_rows == 0
 
 
@@ -190,6 +202,6 @@ def test_a_middling_model_is_computed_inline_only_as_long_as_that_is_quick(
     monkeypatch: pytest.MonkeyPatch, card: Card
 ) -> None:
     cost = Cost(monkeypatch)
-    limits = measure_limits(cost.seat("narrow", 0, 50e-6), None, card, seats=2)
+    limits = measure_limits(cost.instance("narrow", 0, 50e-6), None, card, instances=2)
     assert limits.inline_rows in (3, 4)
     assert limits.min_share_rows in (10, 11)

@@ -15,7 +15,7 @@ from PIL import Image
 from ganserve.pictures import fit_picture
 from ganserve.v1 import generator_pb2 as pb
 from server.app import Server
-from server.scheduling.instances import Lanes
+from server.scheduling.instances import InstanceGroups
 from tests.picture_files import encoded, noise, png_that_claims
 from tests.server.generator.translate_requests import GOOD, INVALID, SIZE, files, raw, refusal, stub_of
 from tests.server.scheduling.held_run import until
@@ -94,13 +94,13 @@ async def test_callers_at_the_same_time_get_their_own_images(stub: Any) -> None:
 
 async def test_rows_of_different_callers_share_a_batch(server: Server, stub: Any) -> None:
     batcher, batches = server.catalog["tiny-a2b"].batcher, []
-    engine_run = batcher.lanes.seats[0].run
+    engine_run = batcher.groups.instances[0].run
 
     def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Any:
         batches.append(len(inputs))
         return engine_run(inputs, outputs)
 
-    batcher.mend(Lanes.of(run, 64))
+    batcher.rebuild(InstanceGroups.of(run, 64))
     sent = [noise(2, *SIZE, 3, seed=seed) for seed in range(4)]
     with batcher.held():
         calls = [asyncio.ensure_future(stub.Translate(raw(pixels))) for pixels in sent]

@@ -20,13 +20,13 @@ from ganserve.bundle import OUTPUT_PIXELS, version_folder
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server
-from server.engines import loading as lane_loading
+from server.engines import loading as loading_module
 from server.errors import NotServed, Unavailable
 from server.models import lifecycle as models
 from server.models import repository as repository_files
 from server.models.lifecycle import IndexEntry
 from server.scheduling.batcher import Batcher
-from server.scheduling.instances import Lanes, Seat
+from server.scheduling.instances import Instance, InstanceGroups
 from tests.server.open_inference.inference_requests import infer_request
 from tests.server.scheduling.held_run import HeldRun, settle, until
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
@@ -47,11 +47,11 @@ async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_MEND_PAUSES_S", (0.0, 0.01))
+    monkeypatch.setattr(models, "_REBUILD_PAUSES_S", (0.0, 0.01))
 
 
 def break_engine(batcher: Batcher) -> None:
-    batcher.mend(Lanes([Seat("narrow", fail, max_rows=4, probe=fail)]))
+    batcher.rebuild(InstanceGroups([Instance("narrow", fail, max_rows=4, probe=fail)]))
 
 
 async def test_a_newer_version_takes_over(server: Server, repository: Path) -> None:
@@ -77,7 +77,7 @@ async def test_requests_that_found_the_old_version_are_answered_by_it(server: Se
 
 async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(server: Server, repository: Path) -> None:
     old = server.catalog["tiny"]
-    engines = [weakref.ref(getattr(seat.run, "__self__")) for seat in old.batcher.lanes.seats]  # noqa: B009 - of a method
+    engines = [weakref.ref(getattr(instance.run, "__self__")) for instance in old.batcher.groups.instances]  # noqa: B009 - of a method
     publish_tiny_bundle(repository, version=2)
     with old.in_use():
         await server.models.load("tiny")
@@ -150,10 +150,10 @@ async def test_requests_that_were_refused_late_or_failed_keep_no_version(
         await until(lambda: batcher.queued_rows == 3)
         gone.cancel()
         await until(lambda: batcher.queued_rows == 0)
-    seat = batcher.lanes.seats[0]
-    run, seat.run, seat.probe = seat.run, fail, None
+    instance = batcher.groups.instances[0]
+    run, instance.run, instance.probe = instance.run, fail, None
     outcomes += await asyncio.gather(infer(good), generate(seeded), return_exceptions=True)
-    seat.run = run
+    instance.run = run
     assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
     assert await infer(good)
     await until(lambda: server.catalog["tiny"].users == 0)
@@ -216,14 +216,14 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
 
 
 async def test_whatever_a_rebuild_fails_with_it_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, failures = lane_loading.load_lanes, ["out of memory", "once more"]
+    load, failures = loading_module.load_instances, ["out of memory", "once more"]
 
     def load_at_last(*args: Any) -> Any:
         if failures:
             raise RuntimeError(failures.pop())
         return load(*args)
 
-    monkeypatch.setattr(models, "load_lanes", load_at_last)
+    monkeypatch.setattr(models, "load_instances", load_at_last)
     model = server.catalog["tiny"]
     break_engine(model.batcher)
     with pytest.raises(Unavailable):

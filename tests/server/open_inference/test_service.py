@@ -136,11 +136,11 @@ async def test_the_config_tells_the_shapes_without_it(start_server: Start) -> No
 async def test_models_of_another_runtime_and_device_are_told_as_what_they_are(client: Any, server: Server) -> None:
     card = server.catalog["tiny"].card
 
-    class Lanes:
+    class InstanceGroups:
         full_rows = 8
 
     batcher: Any = FakeBatcher(card)
-    batcher.lanes = Lanes()
+    batcher.groups = InstanceGroups()
     server.catalog.add(replace(served(card, batcher), backend="torchscript", device="cuda:0"))
     assert (await client.get_model_metadata("tiny")).platform == "pytorch_libtorch"
     config = (await client.get_model_config("tiny")).config

@@ -13,7 +13,7 @@ from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.request import Call
-from server.rpc.handler import PUSHBACK_KEY, Answering, Behaviour
+from server.rpc.handler import PUSHBACK_KEY, Behaviour, RequestHandler
 from tests.server.behaviours import REFUSALS, TOLD, failing
 from tests.server.scheduling.held_run import settle, until
 
@@ -26,8 +26,8 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def answering(gate: Gate) -> Answering:
-    return Answering(gate, Metrics(Catalog()))
+def handler(gate: Gate) -> RequestHandler:
+    return RequestHandler(gate, Metrics(Catalog()))
 
 
 Serve = Callable[..., Any]
@@ -35,13 +35,13 @@ LARGE = 64 << 20  # more than a connection takes in before anyone reads
 
 
 @pytest.fixture
-async def call_unary(answering: Answering) -> AsyncIterator[Serve]:
+async def call_unary(handler: RequestHandler) -> AsyncIterator[Serve]:
     """Starts a server of one method, and returns what calls it."""
     opened: list[tuple[grpc.aio.Server, grpc.aio.Channel]] = []
 
     async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
         server = grpc.aio.server()
-        handlers = {"Generate": answering.unary("Generate", behaviour, **more)}
+        handlers = {"Generate": handler.unary("Generate", behaviour, **more)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -69,20 +69,20 @@ async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unar
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_a_unary_answer_is_counted_until_it_is_read_or_its_caller_leaves(
-    call_unary: Serve, answering: Answering, gate: Gate, leaves: bool
+    call_unary: Serve, handler: RequestHandler, gate: Gate, leaves: bool
 ) -> None:
     async def make(body: bytes, _: Call) -> bytes:
         return body * LARGE
 
     call = (await call_unary(make, read_later=True))(b"x")
-    await until(lambda: answering.unsent_bytes == LARGE)
+    await until(lambda: handler.unsent_bytes == LARGE)
     await asyncio.gather(*(settle() for _ in range(20)))
-    assert (answering.unsent_bytes, gate.inside) == (LARGE, 1)
+    assert (handler.unsent_bytes, gate.inside) == (LARGE, 1)
     if leaves:
         call.cancel()
     else:
         assert len(await call.read()) == LARGE
-    await until(lambda: (answering.unsent_bytes, gate.inside) == (0, 0))
+    await until(lambda: (handler.unsent_bytes, gate.inside) == (0, 0))
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)

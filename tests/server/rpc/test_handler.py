@@ -18,7 +18,7 @@ from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.request import Call
-from server.rpc.handler import Answering, Behaviour
+from server.rpc.handler import Behaviour, RequestHandler
 from tests.server.behaviours import REFUSALS, TOLD, failing
 from tests.server.scheduling.held_run import FakeClock
 from tests.server.served_models import served
@@ -62,18 +62,18 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def answering(gate: Gate, metrics: Metrics) -> Answering:
-    return Answering(gate, metrics)
+def handler(gate: Gate, metrics: Metrics) -> RequestHandler:
+    return RequestHandler(gate, metrics)
 
 
 def attempt(
-    answering: Answering, behaviour: Behaviour, context: Any = None, *, gated: bool = True
+    handler: RequestHandler, behaviour: Behaviour, context: Any = None, *, gated: bool = True
 ) -> asyncio.Task[bytes]:
     context = FakeContext() if context is None else context
 
     async def run() -> bytes:
-        with answering.stay() as stay:
-            return await answering.attempt("Generate", behaviour, b"body", context, stay if gated else None)
+        with handler.in_flight() as in_flight:
+            return await handler.attempt("Generate", behaviour, b"body", context, in_flight if gated else None)
 
     return asyncio.create_task(run())
 
@@ -87,14 +87,14 @@ def rejections(metrics: Metrics, reason: str, model: str = "tiny") -> float | No
     return metrics.registry.get_sample_value("ganserve_rejections_total", {"model": model, "reason": reason})
 
 
-async def test_an_answer_is_what_the_behaviour_made_of_the_body(answering: Answering, metrics: Metrics) -> None:
-    assert await attempt(answering, echo) == b"body"
+async def test_an_answer_is_what_the_behaviour_made_of_the_body(handler: RequestHandler, metrics: Metrics) -> None:
+    assert await attempt(handler, echo) == b"body"
     assert requests(metrics, "OK") == 1
 
 
 @pytest.mark.parametrize(("remaining_s", "deadline"), [(None, math.inf), (2.5, 1002.5)])
 async def test_a_call_knows_its_method_and_deadline(
-    answering: Answering, remaining_s: float | None, deadline: float
+    handler: RequestHandler, remaining_s: float | None, deadline: float
 ) -> None:
     FakeClock()
     calls: list[Call] = []
@@ -103,27 +103,27 @@ async def test_a_call_knows_its_method_and_deadline(
         calls.append(call)
         return body
 
-    await attempt(answering, note, FakeContext(remaining_s))
+    await attempt(handler, note, FakeContext(remaining_s))
     (call,) = calls
     assert (call.method, call.remaining_s, call.deadline, call.request_id) == ("Generate", remaining_s, deadline, "")
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
 async def test_refusals_are_counted_by_status_and_reason(
-    answering: Answering, metrics: Metrics, error: ServerError
+    handler: RequestHandler, metrics: Metrics, error: ServerError
 ) -> None:
     with pytest.raises(type(error)) as raised:
-        await attempt(answering, failing(error), FakeContext(metadata=[]))
+        await attempt(handler, failing(error), FakeContext(metadata=[]))
     assert raised.value is error
     assert requests(metrics, error.code.name) == 1
     assert rejections(metrics, error.reason) == (None if isinstance(error, InternalError) else 1)
 
 
 async def test_an_unforeseen_error_is_logged_with_its_request_and_tells_nothing(
-    answering: Answering, metrics: Metrics, caplog: pytest.LogCaptureFixture
+    handler: RequestHandler, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InternalError) as raised:
-        await attempt(answering, failing(RuntimeError("secret")), FakeContext(metadata=[("x-request-id", "r-17")]))
+        await attempt(handler, failing(RuntimeError("secret")), FakeContext(metadata=[("x-request-id", "r-17")]))
     assert str(raised.value) == TOLD
     assert requests(metrics, "INTERNAL") == 1
     assert caplog.messages == ["Generate failed (request 'r-17')"]
@@ -131,19 +131,19 @@ async def test_an_unforeseen_error_is_logged_with_its_request_and_tells_nothing(
 
 
 async def test_a_fault_that_was_logged_elsewhere_is_tied_to_its_request(
-    answering: Answering, caplog: pytest.LogCaptureFixture
+    handler: RequestHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InternalError):
-        await attempt(answering, failing(InternalError()), FakeContext(metadata=[("x-request-id", "r-17")]))
+        await attempt(handler, failing(InternalError()), FakeContext(metadata=[("x-request-id", "r-17")]))
     assert caplog.messages == ["Generate failed (request 'r-17'), as the lines above say"]
 
 
 @pytest.mark.parametrize("value", ["", "a" * 129, "two\nlines", "caf\u00e9", "\x1b[31m", b"bytes"])
 async def test_a_request_id_that_is_unfit_for_a_log_is_ignored(
-    answering: Answering, caplog: pytest.LogCaptureFixture, value: Any
+    handler: RequestHandler, caplog: pytest.LogCaptureFixture, value: Any
 ) -> None:
     with pytest.raises(InternalError):
-        await attempt(answering, failing(InternalError()), FakeContext(metadata=[("x-request-id", value)]))
+        await attempt(handler, failing(InternalError()), FakeContext(metadata=[("x-request-id", value)]))
     assert caplog.messages == ["Generate failed, as the lines above say"]
 
 
@@ -152,7 +152,7 @@ async def test_a_request_id_that_is_unfit_for_a_log_is_ignored(
     [(None, "CANCELLED", None), (5.0, "CANCELLED", None), (0.0, "DEADLINE_EXCEEDED", 1)],
 )
 async def test_a_cancelled_call_is_counted_by_why(
-    answering: Answering, metrics: Metrics, gate: Gate, remaining_s: float | None, status: str, late: float | None
+    handler: RequestHandler, metrics: Metrics, gate: Gate, remaining_s: float | None, status: str, late: float | None
 ) -> None:
     entered = asyncio.Event()
 
@@ -162,7 +162,7 @@ async def test_a_cancelled_call_is_counted_by_why(
         await asyncio.Event().wait()
         return b""
 
-    task = attempt(answering, wait, FakeContext(remaining_s))
+    task = attempt(handler, wait, FakeContext(remaining_s))
     await entered.wait()
     assert gate.inside == 1
     task.cancel()
@@ -176,7 +176,7 @@ async def test_a_cancelled_call_is_counted_by_why(
 async def test_nothing_is_looked_at_while_the_gate_is_shut(metrics: Metrics) -> None:
     gate = Gate()
     with pytest.raises(Unavailable, match="the server is starting"):
-        await attempt(Answering(gate, metrics), failing(AssertionError("it was looked at")))
+        await attempt(RequestHandler(gate, metrics), failing(AssertionError("it was looked at")))
     assert gate.inside == 0
     assert requests(metrics, "UNAVAILABLE", model="") == 1
     assert rejections(metrics, "unavailable", model="") == 1
@@ -189,12 +189,12 @@ async def test_methods_without_a_gate_answer_whatever_the_servers_state(metrics:
         assert gate.inside == 0
         return body
 
-    assert await attempt(Answering(gate, metrics), look, gated=False) == b"body"
+    assert await attempt(RequestHandler(gate, metrics), look, gated=False) == b"body"
 
 
 @pytest.mark.parametrize("behaviour", [echo, failing(InvalidRequest("wrong")), failing(ValueError("unforeseen"))])
 async def test_a_message_of_a_stream_is_inside_until_its_stay_ends(
-    answering: Answering, gate: Gate, behaviour: Behaviour
+    handler: RequestHandler, gate: Gate, behaviour: Behaviour
 ) -> None:
     inside: list[int] = []
 
@@ -203,40 +203,40 @@ async def test_a_message_of_a_stream_is_inside_until_its_stay_ends(
         return await behaviour(body, call)
 
     context: Any = FakeContext(metadata=[])
-    with answering.stay() as stay:
+    with handler.in_flight() as in_flight:
         with contextlib.suppress(ServerError):
-            await answering.attempt("Generate", look, b"body", context, stay)
+            await handler.attempt("Generate", look, b"body", context, in_flight)
         assert (inside, gate.inside) == ([1], 1)
     assert gate.inside == 0
 
 
 async def test_answers_that_are_not_sent_are_bounded_in_bytes(gate: Gate, metrics: Metrics) -> None:
-    answering = Answering(gate, metrics, max_unsent_bytes=10)
+    handler = RequestHandler(gate, metrics, max_unsent_bytes=10)
     context: Any = FakeContext()
-    with answering.stay() as first, answering.stay() as second, answering.stay() as third:
-        await answering.attempt("Generate", echo, bytes(6), context, first)
+    with handler.in_flight() as first, handler.in_flight() as second, handler.in_flight() as third:
+        await handler.attempt("Generate", echo, bytes(6), context, first)
         with pytest.raises(QueueFull, match=r"\(6 of 10 bytes, 5 more do not fit\): try again after a pause"):
-            await answering.attempt("Generate", echo, bytes(5), context, second)
-        assert await answering.attempt("Generate", echo, bytes(4), context, third) == bytes(4)
-        assert answering.unsent_bytes == 10
+            await handler.attempt("Generate", echo, bytes(5), context, second)
+        assert await handler.attempt("Generate", echo, bytes(4), context, third) == bytes(4)
+        assert handler.unsent_bytes == 10
         first.end()
-        assert (answering.unsent_bytes, gate.inside) == (4, 2)
-    assert (answering.unsent_bytes, gate.inside) == (0, 0)
+        assert (handler.unsent_bytes, gate.inside) == (4, 2)
+    assert (handler.unsent_bytes, gate.inside) == (0, 0)
     assert rejections(metrics, "queue_full") == 1
     assert requests(metrics, "RESOURCE_EXHAUSTED") == 1
 
 
 async def test_an_answer_alone_is_sent_however_large_it_is(gate: Gate, metrics: Metrics) -> None:
-    assert await attempt(Answering(gate, metrics, max_unsent_bytes=3), echo) == b"body"
+    assert await attempt(RequestHandler(gate, metrics, max_unsent_bytes=3), echo) == b"body"
 
 
 async def test_the_access_log_has_a_line_for_each_request(gate: Gate, metrics: Metrics, tmp_path: Path) -> None:
     log = AccessLog.open(str(tmp_path / "log"))
-    answering = Answering(gate, metrics, log)
-    await attempt(answering, echo, FakeContext(metadata=[("other", "x"), ("x-request-id", "mine")]))
-    await attempt(answering, echo, FakeContext(metadata=[]))
+    handler = RequestHandler(gate, metrics, log)
+    await attempt(handler, echo, FakeContext(metadata=[("other", "x"), ("x-request-id", "mine")]))
+    await attempt(handler, echo, FakeContext(metadata=[]))
     with pytest.raises(QueueFull):
-        await attempt(answering, failing(QueueFull("try again")), FakeContext(metadata=[]))
+        await attempt(handler, failing(QueueFull("try again")), FakeContext(metadata=[]))
     log.close()
     given, made_up, refused = map(json.loads, (tmp_path / "log").read_text().splitlines())
     assert (given["request_id"], given["model"], given["version"], given["rows"]) == ("mine", "tiny", 1, 2)
@@ -245,7 +245,9 @@ async def test_the_access_log_has_a_line_for_each_request(gate: Gate, metrics: M
     assert (refused["status"], refused["reason"]) == ("RESOURCE_EXHAUSTED", "try again")
 
 
-async def test_a_request_that_failed_holds_on_to_nothing(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_failed_holds_on_to_nothing(
+    handler: RequestHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Model:
         pass
 
@@ -260,7 +262,7 @@ async def test_a_request_that_failed_holds_on_to_nothing(answering: Answering, m
     gc.disable()
     try:
         with contextlib.suppress(InternalError):
-            await answering.attempt("Generate", fail, b"", cast("Any", FakeContext(metadata=[])), None)
+            await handler.attempt("Generate", fail, b"", cast("Any", FakeContext(metadata=[])), None)
         assert models[0]() is None
     finally:
         gc.enable()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from server.scheduling.batch import run_batch
-from server.scheduling.instances import Seat
+from server.scheduling.instances import Instance
 from server.scheduling.queue import Entry, Part
 from tests.server.scheduling.held_run import IMAGES, PIXELS, answers, rows_of
 
@@ -54,14 +54,14 @@ def test_exactly_the_requests_with_a_spoilt_row_fail(
         values[-1] *= -1 if number in spoilt else 1
         entries.append(entry_of(loop, *values))
     run = Spoilt()
-    result = run_batch(Seat("narrow", run, max_rows=64), [whole(entry) for entry in entries])
+    result = run_batch(Instance("narrow", run, max_rows=64), [whole(entry) for entry in entries])
     for number, (entry, outcome) in enumerate(zip(entries, result.outcomes, strict=True)):
         if number in spoilt:
             assert isinstance(outcome, ValueError)
         else:
             assert not isinstance(outcome, Exception)
             np.testing.assert_array_equal(outcome["images"], entry.inputs * 2)
-    assert not result.seat_broke
+    assert not result.instance_broke
     bad = len(spoilt & set(range(len(rows))))
     assert len(run.batches) <= 1 + 2 * bad * (len(rows)).bit_length()
 
@@ -74,36 +74,36 @@ def test_halves_nobody_waits_for_are_not_run_again(loop: asyncio.AbstractEventLo
         gone.done.cancel()
         return run(inputs, outputs)
 
-    result = run_batch(Seat("narrow", run_and_leave, max_rows=8), [whole(gone), whole(bad)])
+    result = run_batch(Instance("narrow", run_and_leave, max_rows=8), [whole(gone), whole(bad)])
     assert run.batches == [[1, -2], [-2]]
     assert isinstance(result.outcomes[1], ValueError)
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-def test_a_seat_is_broken_if_rows_that_are_known_to_be_good_fail_too(
+def test_an_instance_is_broken_if_rows_that_are_known_to_be_good_fail_too(
     loop: asyncio.AbstractEventLoop, breaks: bool
 ) -> None:
     def probe() -> None:
         if breaks:
             raise RuntimeError("no device")
 
-    result = run_batch(Seat("narrow", Spoilt(), max_rows=8, probe=probe), [whole(entry_of(loop, -1))])
-    assert result.seat_broke == breaks
+    result = run_batch(Instance("narrow", Spoilt(), max_rows=8, probe=probe), [whole(entry_of(loop, -1))])
+    assert result.instance_broke == breaks
 
 
 def test_a_good_batch_is_not_followed_by_a_probe(loop: asyncio.AbstractEventLoop) -> None:
     def probe() -> None:
         raise AssertionError("probed")
 
-    result = run_batch(Seat("narrow", Spoilt(), max_rows=8, probe=probe), [whole(entry_of(loop, 1))])
-    assert not result.seat_broke
+    result = run_batch(Instance("narrow", Spoilt(), max_rows=8, probe=probe), [whole(entry_of(loop, 1))])
+    assert not result.instance_broke
 
 
 def test_pieces_of_a_request_are_gathered_in_their_places(loop: asyncio.AbstractEventLoop) -> None:
     entry = entry_of(loop, *range(7))
-    seat = Seat("narrow", answers, max_rows=8)
+    instance = Instance("narrow", answers, max_rows=8)
     for start, stop in ((4, 7), (0, 4)):
-        (outcome,) = run_batch(seat, [Part(entry, start, stop)]).outcomes
+        (outcome,) = run_batch(instance, [Part(entry, start, stop)]).outcomes
         assert not isinstance(outcome, Exception)
         entry.deliver(stop - start, outcome)
     np.testing.assert_array_equal(entry.done.result()["images"], entry.inputs * 2)
@@ -111,11 +111,11 @@ def test_pieces_of_a_request_are_gathered_in_their_places(loop: asyncio.Abstract
 
 def test_each_gets_the_outputs_it_asked_for_alone(loop: asyncio.AbstractEventLoop) -> None:
     images, pixels = entry_of(loop, 1), entry_of(loop, 2, outputs=PIXELS)
-    result = run_batch(Seat("narrow", answers, max_rows=8), [whole(images), whole(pixels)])
+    result = run_batch(Instance("narrow", answers, max_rows=8), [whole(images), whole(pixels)])
     assert [set(outcome) for outcome in result.outcomes if isinstance(outcome, dict)] == [IMAGES, PIXELS]
 
 
 def test_times_say_what_was_computed_and_padded(loop: asyncio.AbstractEventLoop) -> None:
-    seat = Seat("cuda:0", answers, cores=3, max_rows=8, padded_rows=lambda rows: 8)
-    (times,) = run_batch(seat, [whole(entry_of(loop, 1, 2)), whole(entry_of(loop, 3))]).times
-    assert (times.rows, times.padded_rows, times.lane, times.cores, times.requests) == (3, 8, "cuda:0", 3, 2)
+    instance = Instance("cuda:0", answers, cores=3, max_rows=8, padded_rows=lambda rows: 8)
+    (times,) = run_batch(instance, [whole(entry_of(loop, 1, 2)), whole(entry_of(loop, 3))]).times
+    assert (times.rows, times.padded_rows, times.group, times.cores, times.requests) == (3, 8, "cuda:0", 3, 2)

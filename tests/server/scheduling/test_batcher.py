@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from server.errors import InternalError, InvalidRequest, QueueFull, Unavailable
 from server.scheduling.batcher import Batcher
-from server.scheduling.instances import Lanes
+from server.scheduling.instances import InstanceGroups
 from server.statistics import BatchTimes
 from tests.server.scheduling.held_run import (
     IMAGES,
@@ -169,7 +169,7 @@ async def test_the_engine_serves_on_after_a_failure(batchers: Any, held: HeldRun
 
 
 async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    batcher = Batcher(Lanes.of(lambda inputs, outputs: answers(inputs[1:], outputs), 4), max_queue_rows=4)
+    batcher = Batcher(InstanceGroups.of(lambda inputs, outputs: answers(inputs[1:], outputs), 4), max_queue_rows=4)
     with caplog.at_level(logging.ERROR), pytest.raises(InternalError):
         await batcher.submit(rows_of(1, 2), IMAGES)
     assert "another number of rows" in caplog.text
@@ -230,7 +230,7 @@ class Recorder:
         self.waits.append(seconds)
 
     def batch_computed(self, batch: BatchTimes) -> None:
-        assert min(batch.assembly_s, batch.compute_s, batch.dealing_s) >= 0
+        assert min(batch.gather_s, batch.compute_s, batch.scatter_s) >= 0
         self.batches.append((batch.rows, batch.requests))
 
 
@@ -261,7 +261,9 @@ def test_rows_are_never_mixed_up_lost_or_computed_too_many_at_a_time(
 ) -> None:
     async def scenario() -> None:
         held = HeldRun()
-        batcher = Batcher(Lanes.of(held, max_batch_rows, concurrency), max_queue_rows=1000, max_delay_s=delay_s)
+        batcher = Batcher(
+            InstanceGroups.of(held, max_batch_rows, concurrency), max_queue_rows=1000, max_delay_s=delay_s
+        )
         tasks = []
         for number, (rows, fate) in enumerate(requests):
             values = [100.0 * (number + 1) + row for row in range(rows)]

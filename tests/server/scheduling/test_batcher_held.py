@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from server.errors import DeadlinePassed, QueueFull, Unavailable
-from server.scheduling.instances import LaneLimits, Lanes, Seat
+from server.scheduling.instances import GroupLimits, Instance, InstanceGroups
 from tests.server.scheduling.held_run import FakeClock, HeldRun, rows_of, settle, submit
 
 
@@ -106,7 +106,7 @@ async def test_callers_that_tend_to_return_are_waited_for_and_a_lone_one_is_not(
 async def test_tiny_batches_are_answered_without_a_thread(batchers: Any, held: HeldRun, rows: int) -> None:
     held.release_all()
     batcher = batchers()
-    batcher.mend(Lanes([Seat("narrow", held, max_rows=4)], limits=LaneLimits(inline_rows=3)))
+    batcher.rebuild(InstanceGroups([Instance("narrow", held, max_rows=4)], limits=GroupLimits(inline_rows=3)))
     entry = batcher.submit(rows_of(*range(rows)), frozenset({"images"}))
     with pytest.raises(StopIteration) as answered:
         entry.send(None)
@@ -115,18 +115,18 @@ async def test_tiny_batches_are_answered_without_a_thread(batchers: Any, held: H
 
 async def test_a_batch_that_outlives_its_engines_is_given_back_to_them(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(concurrency=2)
-    old = batcher.lanes
+    old = batcher.groups
     running = submit(batcher, 1)
     await held.started()
     fresh = HeldRun()
     fresh.release_all()
-    batcher.mend(Lanes.of(fresh, 4, concurrency=1))
+    batcher.rebuild(InstanceGroups.of(fresh, 4, concurrency=1))
     held.release_all()
     await running
     assert len(old.take(4)) == 2
     await submit(batcher, 2)
     assert fresh.batches == [[2]]
-    assert len(batcher.lanes.take(4)) == 1
+    assert len(batcher.groups.take(4)) == 1
 
 
 async def test_engines_that_were_replaced_cannot_break_the_new_ones(batchers: Any, held: HeldRun) -> None:
@@ -135,12 +135,12 @@ async def test_engines_that_were_replaced_cannot_break_the_new_ones(batchers: An
     def broken() -> None:
         raise RuntimeError("no device")
 
-    batcher.mend(Lanes([Seat("narrow", held, max_rows=4, probe=broken)]))
+    batcher.rebuild(InstanceGroups([Instance("narrow", held, max_rows=4, probe=broken)]))
     running = submit(batcher, -1)
     await held.started()
     fresh = HeldRun()
     fresh.release_all()
-    batcher.mend(Lanes.of(fresh, 4, concurrency=3))
+    batcher.rebuild(InstanceGroups.of(fresh, 4, concurrency=3))
     held.release_all()
     with pytest.raises(Unavailable):
         await running

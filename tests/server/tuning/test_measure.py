@@ -12,7 +12,7 @@ from server.engines.layouts import automatic_layout, batch_sizes, bf16_layout, c
 from server.engines.profile import Layout, Measured
 from server.errors import StartupError
 from server.tuning.measure import Bench, Measurements, measure_model, run_side_by_side
-from tests.server.scheduling.fake_seats import Cost, FakeTime
+from tests.server.scheduling.fake_instances import Cost, FakeTime
 from tests.server.tiny_cards import GENERATOR
 
 SIZES = batch_sizes(64)

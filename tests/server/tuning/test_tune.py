@@ -21,9 +21,9 @@ from server.engines.base import usable_cores
 from server.engines.layouts import automatic_layout, bf16_layout, bf16_layouts, cpu_layouts
 from server.engines.profile import Layout, Measured, read_profile
 from server.errors import StartupError
-from server.scheduling.instances import Seat
+from server.scheduling.instances import Instance
 from server.tuning.tune import Plan, plan_layouts, tune
-from tests.server.scheduling.fake_seats import Cost, FakeTime
+from tests.server.scheduling.fake_instances import Cost, FakeTime
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 
@@ -35,7 +35,7 @@ def rows_cost(row_s: float, bf16: float = 1.0) -> Cost:
 
 
 class Tuning:
-    """Tunes a repository with seats that cost fake time."""
+    """Tunes a repository with instances that cost fake time."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
@@ -56,7 +56,7 @@ class Tuning:
             def find_variants(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> Sequence[Layout]:
                 return bf16_layouts(table, cores, left_out)
 
-            def fail(_: Layout) -> list[Seat]:
+            def fail(_: Layout) -> list[Instance]:
                 raise RuntimeError("CUDA out of memory\nat layer 1")
 
             load = fail if card.name in self.without_memory else load

@@ -15,7 +15,7 @@ from server.engines.base import cuda_devices
 from server.engines.profile import Layout, read_profile
 from server.errors import StartupError
 from server.tuning.tune import plan_layouts
-from tests.server.scheduling.fake_seats import FakeTime
+from tests.server.scheduling.fake_instances import FakeTime
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 
@@ -35,27 +35,27 @@ def test_cuda_that_is_not_there_is_one_line(repository: Path, out: Path) -> None
     assert result.stderr.startswith("Error: --device cuda: the NVIDIA driver shows no device")
 
 
-def test_cuda_is_measured_with_the_seats_the_server_would_have(
+def test_cuda_is_measured_with_the_instances_the_server_would_have(
     repository: Path, config: ServerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
     class Loaded:
-        class lanes:  # noqa: N801 - stands for an object
-            seats = FakeTime().loader(lambda *_: 1e-3)(Layout("onnx", "fp32", 2, 1))
+        class groups:  # noqa: N801 - stands for an object
+            instances = FakeTime().loader(lambda *_: 1e-3)(Layout("onnx", "fp32", 2, 1))
 
     def load(*arguments: Any) -> type[Loaded]:
         asked.append(arguments)
         return Loaded
 
     monkeypatch.setattr("server.tuning.tune.cuda_devices", lambda: 2)
-    monkeypatch.setattr("server.engines.loading.load_cuda_lanes", load)
+    monkeypatch.setattr("server.engines.loading.load_cuda_instances", load)
     folder = repository / "tiny" / "1"
     card = read_card(folder)
     auto = ServerConfig(models=repository)
     plan = plan_layouts(folder, card, auto)
     assert (plan.device, plan.layouts) == ("cuda:0", [Layout("onnx", "fp32", 2, 1)])
-    assert plan.load(plan.layouts[0]) == Loaded.lanes.seats
+    assert plan.load(plan.layouts[0]) == Loaded.groups.instances
     assert asked == [(folder, card, auto, 64)]
 
 
@@ -69,7 +69,7 @@ def dead_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise StartupError("--device cuda: it is asleep")
 
     monkeypatch.setattr("server.tuning.tune.cuda_devices", lambda: 1)
-    monkeypatch.setattr("server.engines.loading.load_cuda_lanes", load)
+    monkeypatch.setattr("server.engines.loading.load_cuda_instances", load)
     return tried
 
 

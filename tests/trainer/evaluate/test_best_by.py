@@ -1,4 +1,4 @@
-"""The figure that chooses the best checkpoint, whichever way it is better."""
+"""The metric that chooses the best checkpoint, whichever way it is better."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_run_that_is_chosen_by_features_resumes_exactly(
 def test_a_cyclegan_can_be_chosen_by_any_of_its_own(best_by: str, larger_is_better: bool) -> None:
     training = CycleTraining(cycle_config(best_by=best_by), noise_domains(paired=True), CPU)
     evaluation = training.evaluate()
-    assert evaluation.score == evaluation.figures[best_by or "paired_l1"]
+    assert evaluation.score == evaluation.metrics[best_by or "paired_l1"]
     assert evaluation.larger_is_better == larger_is_better
     assert training.score_name in training.score_explanation
 

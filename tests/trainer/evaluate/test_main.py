@@ -49,7 +49,7 @@ def scored(*arguments: str | Path) -> dict[str, Any]:
     return content
 
 
-def test_the_figures_of_a_run_are_those_of_the_images_of_its_seed(trained_run: Path, quiet: Progress) -> None:
+def test_the_metrics_of_a_run_are_those_of_the_images_of_its_seed(trained_run: Path, quiet: Progress) -> None:
     found = scored(trained_run, "--seed", "3", "--measures", "swd")
     (exported,) = load_generators(trained_run, "best")
     with torch.inference_mode():
@@ -59,13 +59,13 @@ def test_the_figures_of_a_run_are_those_of_the_images_of_its_seed(trained_run: P
     reals = digits.images[stream_indices(3, 0, 40, len(digits))]
     levels = sliced_wasserstein_distance(reals, fakes, seed=3)
     assert found["protocol"]["levels"] == pytest.approx(levels, rel=1e-4)
-    assert found["figures"] == pytest.approx({"sliced_wasserstein_distance": sum(levels) / 2}, rel=1e-4)
+    assert found["metrics"] == pytest.approx({"sliced_wasserstein_distance": sum(levels) / 2}, rel=1e-4)
 
 
 @pytest.mark.timeout(240)
 def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Path, tmp_path: Path) -> None:
     expected = scored(trained_run)
-    assert expected["figures"].keys() == ALL_BUT_INCEPTION
+    assert expected["metrics"].keys() == ALL_BUT_INCEPTION
     graph, code = (Path(shutil.copy(models / "dcgan" / "1" / name, tmp_path)) for name in ("model.onnx", "model.pt"))
     sources: dict[str, tuple[str | Path, ...]] = {
         "onnx": (models / "dcgan",),
@@ -79,7 +79,7 @@ def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Pa
         unknown = call("--address", server.address, "--model", "cat")
     found = {name: scored(*arguments) for name, arguments in sources.items()} | {"served": served}
     for name, other in found.items():
-        assert other["figures"] == pytest.approx(expected["figures"], rel=1e-2, abs=1e-3), name
+        assert other["metrics"] == pytest.approx(expected["metrics"], rel=1e-2, abs=1e-3), name
         assert other["protocol"]["computed_by"] == name.partition(" ")[0]
         ours = {
             key: value for key, value in other["protocol"].items() if key not in {"source", "computed_by", "levels"}
@@ -104,7 +104,7 @@ def test_a_run_keeps_what_was_measured_of_it(trained_run: Path) -> None:
     assert "evaluations.jsonl" in done.output
 
 
-def test_the_table_says_what_each_figure_is_and_how_it_was_measured(trained_run: Path) -> None:
+def test_the_table_says_what_each_metric_is_and_how_it_was_measured(trained_run: Path) -> None:
     done = call(trained_run, *SMALL)
     assert done.exit_code == 0, done.output
     for word in ("SWD", "MS-SSIM", "FD", "precision", "recall", "density", "coverage", "smaller", "larger"):
@@ -140,9 +140,9 @@ def test_test_images_can_be_what_is_compared_with(trained_run: Path) -> None:
     test = scored(trained_run, "--split", "test", "--measures", "swd,frechet", "--real-floor")
     train = scored(trained_run, "--measures", "swd,frechet")
     assert (test["protocol"]["split"], train["protocol"]["split"]) == ("test", "train")
-    assert test["figures"] != train["figures"]
+    assert test["metrics"] != train["metrics"]
     assert test["protocol"]["feature_sha256"] == train["protocol"]["feature_sha256"]
-    assert test["floor"]["figures"]["frechet_distance"] < test["figures"]["frechet_distance"]
+    assert test["floor"]["metrics"]["frechet_distance"] < test["metrics"]["frechet_distance"]
 
 
 def test_a_folder_of_images_is_told_by_turns(models: Path, tmp_path: Path) -> None:
@@ -155,14 +155,14 @@ def test_a_folder_of_images_is_told_by_turns(models: Path, tmp_path: Path) -> No
     assert (found["protocol"]["dataset"], found["protocol"]["real_images"]) == ("folder", 30)
 
 
-def test_a_cyclegan_has_the_figures_of_its_training(cycle_run: Path) -> None:
+def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
     done = call(cycle_run, "--json", "--device", "cpu")
     assert done.exit_code == 0, done.output
-    figures = json.loads(done.stdout)["figures"]
+    metrics = json.loads(done.stdout)["metrics"]
     run = RunFolder.open(cycle_run)
     (trained,) = [row for row in run.metrics.read() if row["kind"] == "evaluation"]
-    assert figures == pytest.approx({name: trained[name] for name in figures}, rel=1e-4)
-    assert {"cycle_l1", "identity_l1", "paired_l1", "paired_ms_ssim"} <= figures.keys()
+    assert metrics == pytest.approx({name: trained[name] for name in metrics}, rel=1e-4)
+    assert {"cycle_l1", "identity_l1", "paired_l1", "paired_ms_ssim"} <= metrics.keys()
     assert list(run.evaluations.read())[-1]["checkpoint"] == "best"
     assert "L1 unchanged" in call(cycle_run, "--device", "cpu").output
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ganserve.metrics import CYCLE_FIGURES, GAN_FIGURES
+from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
 from tests.end_to_end.conftest import running_server
 from trainer.evaluate.__main__ import main
 from trainer.metrics.classifier import CACHE_VARIABLE
@@ -55,11 +55,11 @@ def test_flags_in_examples_exist(command: str) -> None:
     assert set(re.findall(r"--[a-z-]+", command)) <= known
 
 
-def test_the_table_of_figures_is_the_catalogues() -> None:
+def test_the_table_of_metrics_is_the_catalogues() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE)
-    assert rows == [(name, figure.label, figure.better) for name, figure in GAN_FIGURES.items()]
+    assert rows == [(name, metric.label, metric.better) for name, metric in GAN_METRICS.items()]
 
 
-def test_figures_and_settings_of_the_page_exist() -> None:
-    assert all(f"`{name}`" in PAGE for name in CYCLE_FIGURES)
+def test_metrics_and_settings_of_the_page_exist() -> None:
+    assert all(f"`{name}`" in PAGE for name in CYCLE_METRICS)
     assert f"${CACHE_VARIABLE}" in PAGE

@@ -11,12 +11,12 @@ from msgspec.structs import replace as replaced
 from torch import Tensor
 
 from exporter.graph import ServedGenerator
-from ganserve.metrics import CYCLE_FIGURES, GAN_FIGURES
+from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
 from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
 from trainer.config import GanConfig, check_config
 from trainer.errors import UserError
 from trainer.metrics import scorer
-from trainer.metrics.choosing import choosing_figure, choosing_figures
+from trainer.metrics.choosing import choosing_metric, choosing_metrics
 from trainer.metrics.classifier import FeatureNetwork, feature_network
 from trainer.metrics.scorer import CHEAP_MEASURES, MEASURES, Comparison, measure_of, score, shown, to_pixels
 from trainer.models import NetworkConfig
@@ -44,22 +44,22 @@ def compared(fakes: Tensor, reals: Tensor, quiet: Progress, **more: Any) -> Comp
     )
 
 
-def test_every_figure_of_a_measure_is_in_the_catalogue_and_comes_out(quiet: Progress) -> None:
-    assert [figure for measure in MEASURES.values() for figure in measure.figures] == list(GAN_FIGURES)
+def test_every_metric_of_a_measure_is_in_the_catalogue_and_comes_out(quiet: Progress) -> None:
+    assert [metric for measure in MEASURES.values() for metric in measure.metrics] == list(GAN_METRICS)
     for name in WEIGHTLESS:
-        figures = score(compared(shapes(30, 0), shapes(30, 1), quiet), [name]).figures
-        assert tuple(figures) == MEASURES[name].figures
-        assert all(math.isfinite(value) for value in figures.values())
+        metrics = score(compared(shapes(30, 0), shapes(30, 1), quiet), [name]).metrics
+        assert tuple(metrics) == MEASURES[name].metrics
+        assert all(math.isfinite(value) for value in metrics.values())
 
 
-@pytest.mark.parametrize("figure", choosing_figures(latents=True))
-def test_real_images_score_better_than_noise(figure: str, quiet: Progress) -> None:
+@pytest.mark.parametrize("metric", choosing_metrics(latents=True))
+def test_real_images_score_better_than_noise(metric: str, quiet: Progress) -> None:
     noise = torch.randint(0, 256, (60, 1, 16, 16), dtype=torch.uint8)
     good, bad = (
-        score(compared(fakes, shapes(60, 1), quiet), [measure_of(figure)]).figures[figure]
+        score(compared(fakes, shapes(60, 1), quiet), [measure_of(metric)]).metrics[metric]
         for fakes in (shapes(60, 0), noise)
     )
-    assert good > bad if GAN_FIGURES[figure].better == "larger" else good < bad
+    assert good > bad if GAN_METRICS[metric].better == "larger" else good < bad
 
 
 def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
@@ -100,7 +100,7 @@ def test_the_global_random_state_is_left_as_it_is(quiet: Progress) -> None:
     assert one == other
 
 
-def test_inceptions_figures_come_with_the_hash_of_its_weights(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inceptions_metrics_come_with_the_hash_of_its_weights(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     # A stand-in for Inception, which takes minutes here: the mean of each eighth of the pixels.
     def network(images: Tensor) -> Tensor:
         return images.float().flatten(1).view(len(images), 8, -1).mean(2)
@@ -108,12 +108,12 @@ def test_inceptions_figures_come_with_the_hash_of_its_weights(quiet: Progress, m
     monkeypatch.setattr(scorer, "load_inception", lambda *_: (network, "ab" * 32))
     images = compared(shapes(30, 0), shapes(30, 1), quiet, inception_weights=Path("weights.pth"))
     scores = score(images, ["fid", "kid"])
-    assert scores.figures.keys() == {"inception_fid", "inception_kid"}
+    assert scores.metrics.keys() == {"inception_fid", "inception_kid"}
     assert scores.protocol["inception_sha256"] == "ab" * 32
     assert "TensorFlow" in scores.protocol["inception_resizer"]
     worse = compared(255 - shapes(30, 0), shapes(30, 1), quiet, inception_weights=Path("weights.pth"))
-    for name, value in score(worse, ["fid", "kid"]).figures.items():
-        assert value > 2 * scores.figures[name]
+    for name, value in score(worse, ["fid", "kid"]).metrics.items():
+        assert value > 2 * scores.metrics[name]
 
 
 def test_inception_without_weights_is_refused(quiet: Progress) -> None:
@@ -136,7 +136,7 @@ def test_pixels_are_those_that_are_served() -> None:
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0")])
-def test_a_figure_is_shown_with_as_many_digits_as_say_something(value: float, text: str) -> None:
+def test_a_metric_is_shown_with_as_many_digits_as_say_something(value: float, text: str) -> None:
     assert shown(value) == text
 
 
@@ -145,15 +145,15 @@ def fixed_config(**fields: object) -> GanConfig:
     return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
 
 
-@pytest.mark.parametrize("figure", choosing_figures(latents=True))
-def test_any_figure_with_a_direction_can_choose_the_best_checkpoint(figure: str) -> None:
-    config = fixed_config(best_by=figure)
+@pytest.mark.parametrize("metric", choosing_metrics(latents=True))
+def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str) -> None:
+    config = fixed_config(best_by=metric)
     check_config(config)
     training = GanTraining(config, noise_images(config), CPU)
     evaluation = training.evaluate()
-    assert evaluation.score == evaluation.figures[figure]
-    assert evaluation.larger_is_better == (GAN_FIGURES[figure].better == "larger")
-    assert training.score_name == GAN_FIGURES[figure].label
+    assert evaluation.score == evaluation.metrics[metric]
+    assert evaluation.larger_is_better == (GAN_METRICS[metric].better == "larger")
+    assert training.score_name == GAN_METRICS[metric].label
     assert training.score_name in training.score_explanation
     with torch.no_grad():
         next(training.state.ema_generator.parameters()).fill_(math.nan)
@@ -167,6 +167,6 @@ def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
 
 
 def test_each_kind_of_training_has_its_own_default() -> None:
-    assert choosing_figure("", latents=True) == "sliced_wasserstein_distance"
-    assert choosing_figure("", latents=False) == "paired_l1"
-    assert choosing_figures(latents=False) == CYCLE_FIGURES
+    assert choosing_metric("", latents=True) == "sliced_wasserstein_distance"
+    assert choosing_metric("", latents=False) == "paired_l1"
+    assert choosing_metrics(latents=False) == CYCLE_METRICS

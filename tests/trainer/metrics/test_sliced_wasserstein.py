@@ -123,7 +123,7 @@ def test_it_grows_with_noise() -> None:
     assert distances[2] > 3 * distances[0]
 
 
-def test_the_figure_depends_on_nothing_but_images_and_seed() -> None:
+def test_the_metric_depends_on_nothing_but_images_and_seed() -> None:
     torch.manual_seed(1)
     first = sliced_wasserstein_distance(noise(0), noise(1))
     state = torch.get_rng_state()

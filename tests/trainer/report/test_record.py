@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from trainer.report.charts import BINS, _thinned
-from trainer.report.measures import has_best, heading_of, is_better, shown_figure
+from trainer.report.measures import has_best, heading_of, is_better, shown_metric
 from trainer.report.record import Curve, number, read_record
 
 
@@ -25,7 +25,7 @@ def bare(own_run: Path) -> Path:
     return own_run
 
 
-def test_curves_figures_and_protocol_are_told_apart(bare: Path) -> None:
+def test_curves_metrics_and_protocol_are_told_apart(bare: Path) -> None:
     add(bare, kind="step", step=1, epoch=1, images=4, d_loss=0.5, g_loss=None)
     add(bare, kind="step", step=2, epoch=1, images=8, d_loss=0.25, g_loss=2, flag="x")
     add(bare, kind="evaluation", step=2, ms_ssim=0.25, real_images=16, levels=[1.0, None], split="train")
@@ -36,12 +36,12 @@ def test_curves_figures_and_protocol_are_told_apart(bare: Path) -> None:
     assert record.curves["g_loss"].steps.tolist() == [2]
     assert "flag" not in record.curves
     (row,) = record.evaluations
-    assert row.figures == {"ms_ssim": 0.25}
+    assert row.metrics == {"ms_ssim": 0.25}
     assert row.protocol == {"real_images": "16", "levels": "1, None", "split": "train"}
 
 
 @pytest.mark.parametrize(("best_by", "best_step"), [("sliced_wasserstein_distance", 3), ("recall", 2)])
-def test_the_best_evaluation_is_that_of_the_figure_that_chooses(bare: Path, best_by: str, best_step: int) -> None:
+def test_the_best_evaluation_is_that_of_the_metric_that_chooses(bare: Path, best_by: str, best_step: int) -> None:
     config = bare / "config.json"
     config.write_text(config.read_text().replace('"best_by": ""', f'"best_by": "{best_by}"'))
     add(bare, kind="evaluation", step=1, sliced_wasserstein_distance=1.0, recall=0.9, image_size=8)  # smaller images
@@ -86,7 +86,7 @@ def test_a_number_of_a_row_is_finite_or_none(value: object, wanted: float | None
     assert number(value) == wanted
 
 
-def test_the_direction_of_a_figure_is_known_and_unknown_ones_have_no_best() -> None:
+def test_the_direction_of_a_metric_is_known_and_unknown_ones_have_no_best() -> None:
     assert is_better("frechet_distance", 1, 2)
     assert is_better("recall", 2, 1)
     assert not is_better("ms_ssim", 1, 2)
@@ -94,4 +94,4 @@ def test_the_direction_of_a_figure_is_known_and_unknown_ones_have_no_best() -> N
     assert not has_best("paired_l1_unchanged")
     assert not has_best("nonsense")
     assert heading_of("ms_ssim") == "MS-SSIM (as among real images)"
-    assert shown_figure("inception_kid", 0.0123456) == "0.01235"
+    assert shown_metric("inception_kid", 0.0123456) == "0.01235"

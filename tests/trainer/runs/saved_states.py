@@ -39,7 +39,7 @@ def metadata_of(training: Training, **changes: object) -> CheckpointMetadata:
         train_seconds=1.5,
         output_size=training.output_size,
         fade=training.fade,
-        figures={"some_distance": 4.0},
+        metrics={"some_distance": 4.0},
         best_score=3.0,
         best_size=training.output_size,
         epoch_step=0,

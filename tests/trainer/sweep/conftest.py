@@ -59,7 +59,7 @@ def the_error(result: Result) -> str:
 
 def without_charts(patch: pytest.MonkeyPatch) -> None:
     """Leaves the charts out of pages: they are slow to draw, and test_main.py looks at them."""
-    for name in ("training_charts", "figure_charts"):
+    for name in ("training_charts", "metric_charts"):
         patch.setattr(f"trainer.sweep.sweep_page.{name}", lambda *_: [])
 
 

@@ -74,10 +74,10 @@ def test_the_report_says_how_the_cells_compare_and_how_to_run_it_again(spec_file
     page = (out / "report.html").read_text()
     command = shlex.join(["python", "-m", "trainer.sweep", str(path), "--out", str(out), "--set", "ema_decay=0.5"])
     assert command in page
-    for text in ("At step 2", "At the end", "Figures over steps", "SWD (smaller is better)", "lr 0.001, step 2"):
+    for text in ("At step 2", "At the end", "Metrics over steps", "SWD (smaller is better)", "lr 0.001, step 2"):
         assert text in page
     assert page.count('class="number best"') >= 2
-    assert page.count("<img") >= 2 * 2 + 2 + 2 * 2  # grids at two moments, figures, curves
+    assert page.count("<img") >= 2 * 2 + 2 + 2 * 2  # grids at two moments, metrics, curves
     before = (out / "trials.csv").read_bytes()
     (out / "trials.csv").unlink()
     again = run(path, "--out", out, "--set", "ema_decay=0.5", "--report-only")

@@ -66,7 +66,7 @@ def test_means_and_sample_deviations_are_over_the_seeds_that_finished(results: R
     assert (other.count, other.mean, other.deviation, other.is_best) == (1, 11.0, None, True)
 
 
-def test_the_best_cell_is_by_the_direction_of_the_figure(results: Results) -> None:
+def test_the_best_cell_is_by_the_direction_of_the_metric(results: Results) -> None:
     low, high = results.cells
     ends = [results.summary(cell, "recall", "end") for cell in (low, high)]
     assert [found.is_best for found in ends if found] == [False, True]  # 0.5 and 0.9, larger is better

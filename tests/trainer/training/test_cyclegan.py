@@ -48,7 +48,7 @@ def test_translators_that_change_nothing_score_as_the_unchanged_images() -> None
     evaluation = training_with(data, nn.Identity(), nn.Identity()).evaluate()
     error = mean_l1(data.test_a, data.test_b)
     similarity = ms_ssim(to_unit_range(data.test_a), to_unit_range(data.test_b))
-    assert evaluation.figures == pytest.approx(
+    assert evaluation.metrics == pytest.approx(
         {
             "cycle_l1": 0.0,
             "identity_l1": 0.0,
@@ -73,7 +73,7 @@ def test_each_direction_is_measured_against_its_own_partner() -> None:
     data = noise_domains(paired=True)
     a, b = data.test_a.double(), data.test_b.double()
     # In pixels: ab halves the contrast, ba makes everything the same gray.
-    figures = training_with(data, _Affine(0.5, 0.0), _Affine(0.0, 0.2)).evaluate().figures
+    figures = training_with(data, _Affine(0.5, 0.0), _Affine(0.0, 0.2)).evaluate().metrics
     gray = torch.full_like(a, 153.0)
 
     def ab(images: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def test_each_direction_is_measured_against_its_own_partner() -> None:
 
 def test_the_score_is_the_mean_error_of_both_directions() -> None:
     evaluation = training_with(noise_domains(paired=True), _Affine(0.5, 0.0), _Affine(0.0, 0.2)).evaluate()
-    figures = evaluation.figures
+    figures = evaluation.metrics
     assert evaluation.score == pytest.approx((figures["paired_l1_ab"] + figures["paired_l1_ba"]) / 2)
     assert figures["paired_l1_ab"] != pytest.approx(figures["paired_l1_ba"])
 
@@ -98,9 +98,9 @@ def test_the_score_is_the_mean_error_of_both_directions() -> None:
 def test_the_baseline_does_not_move_with_the_translators() -> None:
     config, data = cycle_config(), noise_domains(paired=True)
     training = CycleTraining(config, data, CPU)
-    before = training.evaluate().figures
+    before = training.evaluate().metrics
     training.train_step(0.0)
-    after = training.evaluate().figures
+    after = training.evaluate().metrics
     moved = {name for name in before if before[name] != after[name]}
     assert moved == set(before) - {"paired_l1_unchanged", "paired_ms_ssim_unchanged"}
 
@@ -112,7 +112,7 @@ def test_the_baseline_does_not_move_with_the_translators() -> None:
 def test_images_that_are_no_pairs_have_no_score(tests: tuple[int, int], split: str, counts: tuple[int, int]) -> None:
     evaluation = CycleTraining(cycle_config(), noise_domains(tests=tests, paired=False), CPU).evaluate()
     assert evaluation.score is None
-    assert evaluation.figures.keys() == {"cycle_l1", "identity_l1"}
+    assert evaluation.metrics.keys() == {"cycle_l1", "identity_l1"}
     assert evaluation.protocol["split"] == split
     assert (evaluation.protocol["images_a"], evaluation.protocol["images_b"]) == counts
     assert "partners" not in evaluation.text

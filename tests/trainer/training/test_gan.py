@@ -124,7 +124,7 @@ def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> Non
     levels = sliced_wasserstein_distance(pixels[0], pixels[1])
     assert evaluation.score == pytest.approx(sum(levels) / len(levels), rel=1e-3)
     similarities = {"ms_ssim": ms_ssim_between(pixels[1]), "ms_ssim_real": ms_ssim_between(pixels[0])}
-    assert evaluation.figures == {"sliced_wasserstein_distance": evaluation.score} | similarities
+    assert evaluation.metrics == {"sliced_wasserstein_distance": evaluation.score} | similarities
     assert evaluation.protocol["levels"] == pytest.approx(levels, rel=1e-3)
     counts = {"image_size": 8, "real_images": 16, "fake_images": 16, "split": "train"}
     assert {name: evaluation.protocol[name] for name in counts} == counts

@@ -1,4 +1,4 @@
-"""Seats that cost fake time, and the clock and threads to measure them with."""
+"""Instances that cost fake time, and the clock and threads to measure them with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from server.engines.profile import Layout
-from server.scheduling.instances import Seat
+from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
 from server.tuning.measure import Bench, Task
 
@@ -37,8 +37,8 @@ class FakeTime:
         self.now = ended
         return results
 
-    def loader(self, cost: Cost, load_s: float = 0.0) -> Callable[[Layout], list[Seat]]:
-        def load(layout: Layout) -> list[Seat]:
+    def loader(self, cost: Cost, load_s: float = 0.0) -> Callable[[Layout], list[Instance]]:
+        def load(layout: Layout) -> list[Instance]:
             self.loaded.append(layout)
             self.now += load_s
 
@@ -47,7 +47,7 @@ class FakeTime:
                 self.now += cost(layout, len(inputs))
                 return dict.fromkeys(outputs, inputs)
 
-            return [Seat("fake", run, close=self._close) for _ in range(layout.engines)]
+            return [Instance("fake", run, close=self._close) for _ in range(layout.engines)]
 
         return load
 
