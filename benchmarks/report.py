@@ -7,24 +7,20 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ganserve.foreign import version_of
+
 _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy")
 
 
 def machine() -> dict[str, Any]:
     """What a figure depends on besides the code."""
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    versions = {package: found for package in _PACKAGES if (found := version_of(package)) != "unknown"}
     return {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()} | versions
 
 

@@ -19,9 +19,3 @@ class InputError(ExportError):
 
 class ParityError(ExportError):
     """An exported file does not compute what the network computes."""
-
-
-def first_line(error: BaseException) -> str:
-    """The class and the first non-empty line of an error from foreign code, cut to 200 characters."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return f"{type(error).__name__}: {next(filter(None, lines), '')}"[:200].removesuffix(": ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,12 @@ from exporter.variants import Announce, build_variant
 from exporter.verify import prove_parity
 from ganserve import bundle
 from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, BundleError, Card, Parity, RowInput
+from ganserve.foreign import version_of
 
 _EXAMPLE_ROWS = 3  # of the traced batch: any number that no layer has, and above 1
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "ganserve")
+_TOOLS = {name: (name,) for name in ("torch", "onnx", "onnxscript", "ganserve")} | {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime")
+}
 
 
 @dataclass(frozen=True)
@@ -180,14 +182,5 @@ def _finite(training: Mapping[str, float | int | str | None]) -> dict[str, float
 
 
 def _tool_versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for tool in _TOOLS:
-        try:
-            versions[tool] = importlib.metadata.version(tool)
-        except importlib.metadata.PackageNotFoundError:  # onnxruntime-gpu provides onnxruntime under its own name
-            versions[tool] = _module_version(tool)
-    return versions
-
-
-def _module_version(tool: str) -> str:
-    return str(getattr(importlib.import_module(tool), "__version__", "unknown"))
+    versions = {tool: version_of(*packages) for tool, packages in _TOOLS.items()}
+    return {"python": platform.python_version()} | versions

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from exporter.errors import InputError, first_line
+from exporter.errors import InputError
 from exporter.graph import SpatialLatents
 from exporter.source import Source
 from ganserve.bundle import ImageInput, LatentInput, RowInput
+from ganserve.foreign import first_line
 
 _KEYS_NAMED = 3
 _TRIAL_ROWS = 2

@@ -12,9 +12,10 @@ import torch
 from google.protobuf.message import Message
 from torch import Tensor, nn
 
-from exporter.errors import ExportError, first_line
+from exporter.errors import ExportError
 from exporter.fold import count_batch_norms
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
+from ganserve.foreign import first_line
 
 OPSET: Final = 18
 

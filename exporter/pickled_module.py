@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from exporter.errors import InputError, first_line
+from exporter.errors import InputError
 from exporter.module import source_of_module
 from exporter.source import Source
 from ganserve.bundle import RowInput
+from ganserve.foreign import first_line
 
 
 def from_pickle(

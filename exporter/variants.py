@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import ExportError, ParityError, first_line
+from exporter.errors import ExportError, ParityError
 from exporter.fold import fold_batch_norms
 from exporter.graph import ServedGraph, served_graph
 from exporter.onnx_graph import write_onnx
@@ -24,6 +24,7 @@ from exporter.source import Source
 from exporter.torchscript import write_torchscript
 from exporter.verify import Runner, onnx_runner, torchscript_runner
 from ganserve.bundle import VARIANT_FILES, Fidelity, ImageInput, RowInput, example_rows, proven_batch_rows
+from ganserve.foreign import first_line
 
 Announce = Callable[[str], None]
 

@@ -14,7 +14,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from exporter.errors import ParityError, first_line
+from exporter.errors import ParityError
 from exporter.graph import ServedGraph
 from exporter.torchscript import quiet_torchscript
 from ganserve.bundle import (
@@ -27,6 +27,7 @@ from ganserve.bundle import (
     example_rows,
     proven_batch_rows,
 )
+from ganserve.foreign import first_line
 
 IMAGE_TOLERANCE: Final = 1e-4  # of images in -1 .. 1; wider ranges get as much more
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two may fall either way

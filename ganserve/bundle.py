@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -42,6 +41,7 @@ from ganserve.card import (
     fitting_batch_rows,
     proven_batch_rows,
 )
+from ganserve.files import flush_to_disk, replace_file
 from ganserve.triton import triton_config
 
 __all__ = [
@@ -242,11 +242,11 @@ def publish(repository: Path, staged: Path, card: Card) -> Path:
         (staged / CARD_FILE).write_bytes(_encode(card))
         staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
         target.parent.mkdir(exist_ok=True)
-        _write_atomically(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
+        replace_file(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
         for path in staged.iterdir():
-            _flush_to_disk(path)
+            flush_to_disk(path)
         staged.rename(target)
-        _flush_to_disk(target.parent)
+        flush_to_disk(target.parent)
     except OSError as error:
         raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
     return target
@@ -260,17 +260,3 @@ def _encode(card: Card) -> bytes:
     except msgspec.ValidationError as error:
         raise BundleError(f"the network's facts do not fit a card ({error}); mend the run's config") from error
     return msgspec.json.format(text, indent=2) + b"\n"
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

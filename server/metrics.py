@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, MetricsHandler, PlatformCollector, ProcessCollector
@@ -18,6 +17,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from ganserve.foreign import version_of
 from server.config import Address
 from server.engines.base import usable_cores
 from server.models.catalog import ServedModel
@@ -41,7 +41,7 @@ class Metrics(Collector):
     def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
         self._catalog = catalog
         self._history = VersionHistory(catalog)
-        self._build = (_version_of("ganserve"), platform.python_version(), _version_of(*_ONNXRUNTIME))
+        self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
         self._unsent_bytes: Callable[[], int] = lambda: 0
@@ -221,13 +221,3 @@ def _histogram(
         bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
         family.add_metric(values, list(zip(bounds, histogram.cumulative(), strict=True)), histogram.total)
     return family
-
-
-def _version_of(*packages: str) -> str:
-    """Of the first that is installed."""
-    for package in packages:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return "unknown"

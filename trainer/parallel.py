@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ganserve.foreign import first_line
 from trainer.errors import RunFolderError, TrainingDivergedError, UserError
 
 # The others wait while the first evaluates. A process that dies is noticed at once, for its connections close.
@@ -80,7 +81,7 @@ def joined() -> Iterator[None]:
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"torchrun: the processes cannot reach each other ({str(error).splitlines()[0]})") from error
+        raise UserError(f"torchrun: the processes cannot reach each other ({first_line(error)})") from error
     try:
         yield
     except SystemExit:  # which all do, or none

@@ -6,7 +6,6 @@ The layout is that of torchvision's `make_grid`: the same columns and padding, a
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Final
 from PIL import Image
 
 from client.errors import UnwritableOutput
+from ganserve.files import replacing
 
 # File extension -> Pillow's format, and how to save in it without a loss that anyone would see.
 _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -110,16 +110,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UnwritableOutput: it cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".ganclient-{secrets.token_hex(8)}")  # short: the name itself may be of any length
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _unfinished.add(temporary)
-        try:
-            write(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-            _unfinished.discard(temporary)
+        with replacing(path) as temporary:
+            _unfinished.add(temporary)
+            try:
+                write(temporary)
+            finally:
+                _unfinished.discard(temporary)
     except (OSError, ValueError) as error:  # Pillow raises both for what a format cannot hold
         raise _unwritable(path, error) from error
 

@@ -28,6 +28,7 @@ from ganserve.bundle import (
     example_rows,
     verify_file,
 )
+from ganserve.foreign import first_line
 from server.config import Backend, Precision
 from server.errors import StartupError
 
@@ -134,8 +135,3 @@ def cuda_devices() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error of a runtime, which may be pages."""
-    return next(iter(str(error).splitlines()), type(error).__name__)

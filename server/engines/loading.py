@@ -23,8 +23,9 @@ from ganserve.bundle import (
     example_rows,
     fitting_batch_rows,
 )
+from ganserve.foreign import first_line
 from server.config import Backend, Device, Precision, ServerConfig
-from server.engines.base import Engine, cuda_devices, first_line, graph_file, usable_cores, warm_up
+from server.engines.base import Engine, cuda_devices, graph_file, usable_cores, warm_up
 from server.engines.layouts import (
     HAND_OFF_S,
     MIN_GAIN,

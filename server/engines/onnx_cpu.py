@@ -17,8 +17,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, example_rows
+from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import GRAPH_FILES, first_line, output_forms
+from server.engines.base import GRAPH_FILES, output_forms
 from server.engines.onnx_cut import cut_to
 
 _log = logging.getLogger(__name__)

@@ -21,8 +21,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ganserve.bundle import BundleError, Card, example_rows, proven_batch_rows
+from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import cuda_devices, first_line, output_forms
+from server.engines.base import cuda_devices, output_forms
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
 from server.engines.layouts import batch_sizes, padded_rows
 from server.engines.onnx_cpu import check_graph

@@ -10,8 +10,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError
+from ganserve.foreign import first_line
 from server.config import Backend, Device, Precision
-from server.engines.base import first_line
 from server.errors import StartupError
 
 

@@ -6,12 +6,12 @@ What is not here (shared memory, trace and log settings) is UNIMPLEMENTED.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
+from ganserve.foreign import version_of
 from server.config import ServerConfig
 from server.errors import NotServed, Unavailable
 from server.models.catalog import Catalog, ServedModel, find_model
@@ -61,7 +61,7 @@ class InferenceService:
         self._parser = parser
         self._is_ready = is_ready
         self._config = config
-        self._version = _installed_version()
+        self._version = version_of(_NAME)
         self._model_infer = ModelInfer(catalog, input_budget, parser, config)
         self._repository_control = RepositoryControl(models, parser, config)
 
@@ -137,13 +137,6 @@ class InferenceService:
         model = self._catalog[find_model(name, number, served)]
         call.version = model.card.version
         return model
-
-
-def _installed_version() -> str:
-    try:
-        return version(_NAME)
-    except PackageNotFoundError:  # run from a folder
-        return "unknown"
 
 
 def _serialized(message: Any) -> bytes:

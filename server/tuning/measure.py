@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows
-from server.engines.base import first_line
+from ganserve.foreign import first_line
 from server.engines.loading import unforeseen_is_broken
 from server.engines.profile import Layout, Measured
 from server.errors import StartupError

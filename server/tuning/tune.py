@@ -12,7 +12,6 @@ import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from ganserve.bundle import ONNX_FILE, BundleError, Card, list_models, list_versions, read_card, version_folder
+from ganserve.foreign import version_of
 from server.config import Precision, ServerConfig
 from server.engines.base import cuda_devices, usable_cores
 from server.engines.layouts import Choice, batch_sizes, bf16_layouts, choose, cpu_layouts
@@ -101,7 +101,7 @@ def tune(
         _show(console, name, measured[name], choice)
     if not models:
         raise StartupError(f"--models: no model in {config.models} works; the lines above say why, export them again")
-    machine = Machine(processor_name(), usable_cores(), _onnxruntime())
+    machine = Machine(processor_name(), usable_cores(), version_of(*_ONNXRUNTIME))
     write_profile(out, Profile(machine=machine, models=models, measured=measured))
     _show_next(console, config, models, out)
 
@@ -210,15 +210,6 @@ def _tuned(card: Card, device: str, choice: Choice) -> TunedModel:
     precision: Precision = "fp32" if choice.limits.large_rows is None else "bf16"
     layout = choice.layout
     return TunedModel(card.files[ONNX_FILE], device, layout.engines, layout.threads, precision, choice.limits)
-
-
-def _onnxruntime() -> str:
-    for package in _ONNXRUNTIME:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 def _show(console: Console, name: str, table: Sequence[Measured], choice: Choice) -> None:

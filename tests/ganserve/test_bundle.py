@@ -147,7 +147,7 @@ def test_versions_of_a_model_keep_its_shapes(tmp_path: Path, change: dict[str, A
     assert bundle.list_versions(tmp_path, "tiny") == [1, 2]
 
 
-@pytest.mark.parametrize("step", ["_write_atomically", "_flush_to_disk", "Path.rename"])
+@pytest.mark.parametrize("step", ["replace_file", "flush_to_disk", "Path.rename"])
 def test_kill_while_publishing_leaves_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def die(*arguments: object) -> None:
         raise KeyboardInterrupt

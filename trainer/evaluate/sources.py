@@ -34,6 +34,7 @@ from ganserve.bundle import (
     read_card,
     verify_file,
 )
+from ganserve.foreign import first_line
 from ganserve.latents import latents_from_seed
 from trainer.errors import UserError
 from trainer.metrics.scorer import to_pixels
@@ -106,7 +107,7 @@ class LocalSource(Source):
             try:
                 pixels = self._compute(latents[begin : begin + rows])
             except Exception as error:  # runtimes raise anything at all on files that are not what they should be
-                reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+                reason = first_line(error)
                 raise UserError(f"{self.facts.name}: makes no images of latents ({reason})") from error
             if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[-1] != pixels.shape[-2]:
                 raise UserError(f"{self.facts.name}: makes {tuple(pixels.shape)}, which are no square images")
@@ -226,7 +227,7 @@ def _open_onnx(path: Path, facts: Facts, latent_dim: int | None) -> Source:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "")[:200]
+        reason = first_line(error)
         raise UserError(f"{path}: not a graph that runs ({reason})") from error
     (node, *others), outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
     size = node.shape[-1] if len(node.shape) == 2 else None
@@ -248,7 +249,7 @@ def _open_torchscript(path: Path, facts: Facts, latent_dim: int) -> Source:
             warnings.filterwarnings("ignore", message=r"`torch\.jit")  # deprecated, which is not the user's choice
             module = load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), "")[:200]
+        reason = first_line(error)
         raise UserError(f"{path}: not TorchScript ({reason})") from error
 
     def compute(latents: NDArray[np.float32]) -> Tensor:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ganserve.foreign import first_line
 from trainer.errors import UserError
 from trainer.progress import Progress
 
@@ -116,7 +117,7 @@ def _read_state(weights: Path) -> dict[str, Tensor]:
             return dict(load_file(weights))
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:  # decoders raise anything at all on hostile files
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        reason = first_line(error)
         raise UserError(f"--inception-weights {weights}: not a file of plain weights ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"--inception-weights {weights}: not a state dict, name -> tensor")

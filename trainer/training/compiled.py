@@ -12,6 +12,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from ganserve.foreign import first_line
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import UserError
 from trainer.objectives import OBJECTIVES
@@ -72,9 +73,7 @@ def compiler_faults(stop_requested: Callable[[], bool]) -> Iterator[None]:
             raise KeyboardInterrupt(
                 "interrupted while compiling; what came after the last checkpoint is lost"
             ) from error
-        raise UserError(
-            f"--compile: PyTorch's compiler fails ({_first_line(error):.200}); give --no-compile"
-        ) from error
+        raise UserError(f"--compile: PyTorch's compiler fails ({first_line(error)}); give --no-compile") from error
 
 
 @cache
@@ -83,9 +82,5 @@ def _trouble(device: torch.device) -> str:
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
     except (RuntimeError, OSError) as error:  # its own are RuntimeErrors
-        return _first_line(error)
+        return first_line(error)
     return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -183,7 +183,7 @@ def fail(latents: np.ndarray[Any, Any]) -> dict[str, Any]:
         (lambda z: {"images": tiny_images(z).astype(np.float64)}, "images come out as float64"),
         (lambda z: {"images": tiny_images(z)[:1]}, r"images come out as float32 \(1, 3, 4, 6\) for 8 rows"),
         (lambda z: {"images": tiny_images(z) * np.float32("inf")}, "images are not finite"),
-        (fail, r"the graph fails on 8 rows \(first line\)"),
+        (fail, r"the graph fails on 8 rows \(RuntimeError: first line\)"),
     ],
 )
 def test_a_warm_up_notices_what_only_a_batch_shows(tmp_path: Path, wrong: Any, message: str) -> None:

@@ -88,7 +88,8 @@ def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"), [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "out of memory")]
+    ("error", "reason"),
+    [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "RuntimeError: out of memory")],
 )
 @pytest.mark.parametrize("load", [load_instances, load_large_instances])
 def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
@@ -127,7 +128,9 @@ def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
     monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Scarce)
-    with pytest.raises(BundleError, match=r"^loading it failed \(\[ONNXRuntimeError\] : CUDA out of memory\); see"):
+    with pytest.raises(
+        BundleError, match=r"^loading it failed \(RuntimeError: \[ONNXRuntimeError\] : CUDA out of memory\); see"
+    ):
         load_cuda_instances(folder, read_card(folder), ServerConfig(), 64)
     with pytest.raises(BundleError, match="CUDA out of memory"):
         load_instances(folder, read_card(folder), ServerConfig())

@@ -246,7 +246,7 @@ def test_a_device_that_gives_no_memory_is_refused_in_one_line(fakes: Fakes, monk
         raise RuntimeError("CUDA Provider not available\nfirst of many lines")
 
     monkeypatch.setattr(fakes.runtime.OrtValue, "ortvalue_from_shape_and_type", fail)
-    with pytest.raises(StartupError, match=r"\(CUDA Provider not available\); install") as error:
+    with pytest.raises(StartupError, match=r"\(RuntimeError: CUDA Provider not available\); install") as error:
         fakes.engine()
     assert "\n" not in str(error.value)
 

@@ -148,7 +148,7 @@ def test_batches_that_fail_end_a_layout_and_not_the_model(caplog: pytest.LogCapt
         table = measure(world, too_large, 5.0)
     assert {cell.rows for cell in table} == {1, 2, 4, 8}
     assert {cell.layout for cell in table} == set(LAYOUTS)
-    assert "fails on 16 rows (no room), so larger batches are not measured" in caplog.messages[0]
+    assert "fails on 16 rows (MemoryError: no room), so larger batches are not measured" in caplog.messages[0]
     assert world.closed == 7
 
 
@@ -157,7 +157,7 @@ def test_a_graph_that_fails_on_one_row_is_broken() -> None:
         raise RuntimeError("no such node")
 
     world = FakeTime()
-    with pytest.raises(BundleError, match=r"fails on 1 rows \(no such node\); export the model again"):
+    with pytest.raises(BundleError, match=r"fails on 1 rows \(RuntimeError: no such node\); export the model again"):
         measure(world, broken, 5.0)
     assert world.closed == 4
 
@@ -202,7 +202,7 @@ def test_bf16_is_not_begun_when_the_time_is_up() -> None:
     [
         (BundleError("changed"), "changed"),
         (StartupError("no PyTorch"), "no PyTorch"),
-        (MemoryError("no room\nfor it"), "loading it failed (no room); see that there is memory for it"),
+        (MemoryError("no room\nfor it"), "loading it failed (MemoryError: no room); see that there is memory for it"),
     ],
 )
 def test_bf16_that_cannot_be_loaded_is_left_out(
@@ -231,7 +231,9 @@ def test_bf16_that_fails_on_one_row_is_left_out_and_closed(caplog: pytest.LogCap
     table = measure_bf16(world, world.loader(fp32_alone), 1.0, [BF16])
     assert {cell.layout for cell in table} == set(LAYOUTS)
     (message,) = caplog.messages
-    assert message.startswith("tiny is not measured in bf16: the graph fails on 1 rows (no such instruction)")
+    assert message.startswith(
+        "tiny is not measured in bf16: the graph fails on 1 rows (RuntimeError: no such instruction)"
+    )
     assert world.closed == sum(layout.engines for layout in world.loaded)
 
 

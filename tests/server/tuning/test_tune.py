@@ -183,7 +183,9 @@ def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_a
     tuning.run(out)
     assert set(read_profile(out).models) == {"tiny"}
     (message,) = caplog.messages
-    assert message.startswith("a-large-one:1 is broken and not measured: loading it failed (CUDA out of memory); see")
+    assert message.startswith(
+        "a-large-one:1 is broken and not measured: loading it failed (RuntimeError: CUDA out of memory); see"
+    )
     assert "\n" not in message
 
 
