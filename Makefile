@@ -1,4 +1,4 @@
-# The commands of this project; CONTRIBUTING.md says when to use which.
+# Commands for development; see CONTRIBUTING.md.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -52,7 +52,7 @@ lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
 		pyproject.toml --output-file requirements.lock
 
-format: $(INSTALLED) ## Format the code, and mend what ruff can mend
+format: $(INSTALLED) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
