@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -96,10 +96,6 @@ class _Outcome:
         self.requests += 1
         self.seconds += seconds
 
-    def add(self, other: _Outcome) -> None:
-        self.requests += other.requests
-        self.seconds += other.seconds
-
     def snapshot(self) -> CountedTime:
         return _counted(self.requests, self.seconds)
 
@@ -108,7 +104,6 @@ class ModelStatistics:
     """The statistics of one served version; the observer of its batcher."""
 
     def __init__(self) -> None:
-        self.queue_rows = 0  # that wait now
         self.padding_rows = 0
         self.rebuilds = 0
         self.answered: dict[tuple[str, str], int] = {}  # requests, by method and status
@@ -133,10 +128,6 @@ class ModelStatistics:
         self._requests = _SizeTotals()  # of requests instead of batches
         self._last_inference_s = 0.0
         self._success, self._fail, self._cancel, self._reject = (_Outcome() for _ in range(4))
-
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
-        self.queue_rows = rows
 
     def request_waited(self, seconds: float) -> None:
         """The first rows of a request left the queue after so long."""
@@ -188,29 +179,6 @@ class ModelStatistics:
     def engine_rebuilt(self) -> None:
         """An engine had failed for good, and another has taken its place."""
         self.rebuilds += 1
-
-    def add(self, other: ModelStatistics) -> None:
-        """Counts all that another one has counted, too; `queue_rows` stays as it is."""
-        self.padding_rows += other.padding_rows
-        self.rebuilds += other.rebuilds
-        for key, requests in other.answered.copy().items():
-            self.answered[key] = self.answered.get(key, 0) + requests
-        for reason, requests in other.rejected.copy().items():
-            self.rejected[reason] = self.rejected.get(reason, 0) + requests
-        for method, durations in other.request_durations.copy().items():
-            self.request_durations.setdefault(method, Histogram()).add(durations)
-        for group, seconds in other.busy_core_s.copy().items():
-            self.busy_core_s[group] = self.busy_core_s.get(group, 0.0) + seconds
-        for phase, times in other.phases.items():
-            self.phases[phase].add(times)
-        for rows, size in other._sizes.copy().items():
-            self._sizes.setdefault(rows, _SizeTotals()).add(*astuple(size))
-        self._requests.add(*astuple(other._requests))
-        self._last_inference_s = max(self._last_inference_s, other._last_inference_s)
-        self._success.add(other._success)
-        self._fail.add(other._fail)
-        self._cancel.add(other._cancel)
-        self._reject.add(other._reject)
 
     def batch_sizes(self) -> dict[int, int]:
         """How many batches were computed, by their rows without padding."""
@@ -264,11 +232,6 @@ class Histogram:
         """Counts a value."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
-
-    def add(self, other: Histogram) -> None:
-        """Counts all that another one of the same bounds has counted."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
 
     def cumulative(self) -> list[int]:
         """How many values are at most each bound, and at last how many there are."""

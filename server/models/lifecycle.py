@@ -163,7 +163,10 @@ class Models:
 
     def _serve(self, model: LoadedModel) -> None:
         card, loaded, config = model.card, model.loaded, self._config
-        statistics = ModelStatistics()
+        before = self._catalog.get(card.name)
+        # A version that is loaded again keeps its counters, which must never go down while it is served.
+        is_same = before is not None and before.card.version == card.version
+        statistics = before.statistics if before is not None and is_same else ModelStatistics()
         batcher = Batcher(
             loaded.groups,
             max_queue_rows=config.max_queue_rows,
@@ -178,7 +181,6 @@ class Models:
         )
         batcher.on_broken = lambda: self._start(self._repair(model.folder, served))
         self._open.add(batcher)
-        before = self._catalog.get(card.name)
         self._catalog.add(served)
         if before is not None:
             self._start(self._close(before))

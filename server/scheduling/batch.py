@@ -23,9 +23,6 @@ _gathering = threading.Lock()  # held only while arrays are allocated
 class BatchObserver(Protocol):
     """What a batcher tells about its batches, on the event loop."""
 
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
-
     def request_waited(self, seconds: float) -> None:
         """The first rows of a request left the queue after so long."""
 

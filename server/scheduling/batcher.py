@@ -126,7 +126,6 @@ class Batcher:
         timer = None
         try:
             self._dispatch()
-            self._observer.queue_changed(self._queue.rows)
             if not entry.done.done() and deadline != math.inf:
                 timer = loop.call_at(deadline, self._expire, entry)
             return await entry.done
@@ -136,7 +135,6 @@ class Batcher:
                 timer.cancel()
             if entry.taken_rows < len(inputs):
                 self._queue.remove(entry)
-                self._observer.queue_changed(self._queue.rows)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -277,7 +275,6 @@ class Batcher:
     ) -> None:
         self._finish(groups, instance, parts, result)
         self._dispatch()
-        self._observer.queue_changed(self._queue.rows)
         if not self._computing:
             self._idle.set()
 

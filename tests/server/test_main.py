@@ -92,7 +92,7 @@ def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
         waiting = [generate(channel, 40) for _ in range(6)]
         for _ in range(2000):
             with urllib.request.urlopen(metrics_url, timeout=10) as page:
-                if b'ganserve_queue_rows{model="tiny"} 240.0' in page.read():
+                if b'ganserve_queue_rows{model="tiny",version="1"} 240.0' in page.read():
                     break
         else:
             raise AssertionError("the rows never came into the queue")

@@ -219,12 +219,8 @@ async def test_closing_fails_what_waits_and_lets_what_runs_end(batchers: Any, he
 
 class Recorder:
     def __init__(self) -> None:
-        self.queue: list[int] = []
         self.waits: list[float] = []
         self.batches: list[tuple[int, int]] = []
-
-    def queue_changed(self, rows: int) -> None:
-        self.queue.append(rows)
 
     def request_waited(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -234,7 +230,7 @@ class Recorder:
         self.batches.append((batch.rows, batch.requests))
 
 
-async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: Any, held: HeldRun) -> None:
+async def test_the_observer_sees_the_waits_and_the_batches(batchers: Any, held: HeldRun) -> None:
     clock, recorder = FakeClock(), Recorder()
     batcher = batchers(observer=recorder)
     first = await occupy(batcher, held)
@@ -244,7 +240,6 @@ async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: A
     await asyncio.gather(first, second)
     assert recorder.batches == [(1, 1), (4, 1), (2, 1)]
     assert recorder.waits == [0, 2]
-    assert recorder.queue == [0, 6, 2, 0, 0]
 
 
 @settings(max_examples=60, deadline=None)
