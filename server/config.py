@@ -59,7 +59,6 @@ class ServerConfig:
     model_control: ModelControl = "none"
     cuda_devices: tuple[int, ...] | None = None  # indices; None takes all
     cuda_graphs: bool = False
-    profile: Path | None = None  # of `python -m server tune`
     access_log: str | None = None  # a path, or "-" for stdout
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own
     engines: int | None = None  # that compute side by side on the CPU; None takes what suits the cores

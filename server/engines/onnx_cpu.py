@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, example_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import GRAPH_FILES, output_forms
+from server.engines.base import GRAPH_FILES
 from server.engines.onnx_cut import cut_to
 
 _log = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ def check_graph(session: Any, card: Card, path: Path) -> None:
     Raises:
         BundleError: they are not the card's.
     """
-    forms = {card.input.name: (np.dtype(card.input.dtype), card.input.row_shape)} | output_forms(card)
-    expected = {name: (_ONNX_TYPES[str(dtype)], shape) for name, (dtype, shape) in forms.items()}
+    tensors = {card.input.name: (card.input.dtype, card.input.row_shape)} | card.outputs
+    expected = {name: (_ONNX_TYPES[dtype], shape) for name, (dtype, shape) in tensors.items()}
     inputs = {node.name: node for node in session.get_inputs()}
     nodes = inputs | {node.name: node for node in session.get_outputs()}
     if set(inputs) != {card.input.name} or not nodes.keys() >= expected.keys():

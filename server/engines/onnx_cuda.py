@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ganserve.bundle import BundleError, Card, example_rows, proven_batch_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import cuda_devices, output_forms
+from server.engines.base import cuda_devices
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
 from server.engines.layouts import batch_sizes, padded_rows
 from server.engines.onnx_cpu import check_graph
@@ -155,7 +155,7 @@ class CudaOnnxEngine:
         buffers = HostBuffers(
             input_name=card.input.name,
             rows=example_rows(card.input, 0, most),
-            outputs={name: np.empty((most, *shape), dtype) for name, (dtype, shape) in output_forms(card).items()},
+            outputs={name: np.empty((most, *shape), dtype) for name, (dtype, shape) in card.outputs.items()},
         )
         for size in self.sizes:
             self._plans[size] = self._warm_plan(size, symbol, buffers)

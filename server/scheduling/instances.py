@@ -54,7 +54,6 @@ class GroupLimits:
     inline_rows: int = 0  # up to so many rows are computed on the event loop
     min_share_rows: int = 1  # a request is shared out in pieces of at least so many rows
     wide_rows: int = 0  # up to so many rows of a lone caller are computed on the wide instance
-    large_rows: int = 1  # batches of so many rows or more are computed in reduced precision
 
 
 class InstanceGroups:
@@ -78,6 +77,7 @@ class InstanceGroups:
         self._wide = wide
         self.limits = limits or GroupLimits()
         self._wide_taken = False
+        self._large_rows = 1
 
     @classmethod
     def of(cls, run: Run, max_rows: int, concurrency: int = 1) -> InstanceGroups:
@@ -105,8 +105,9 @@ class InstanceGroups:
         """Whether any instance is."""
         return not self._wide_taken and bool(self._free)
 
-    def add_large(self, instances: Sequence[Instance]) -> None:
-        """Has large batches computed on these from now on, one beside each narrow instance."""
+    def add_large(self, instances: Sequence[Instance], min_rows: int) -> None:
+        """From now on, computes batches of `min_rows` rows or more on these, one beside each narrow instance."""
+        self._large_rows = min_rows
         for narrow, large in zip(self._narrow, instances, strict=True):
             narrow.large, large.instead_of = large, narrow
 
@@ -155,7 +156,7 @@ class InstanceGroups:
 
     def _share(self, rows: int, *, inline: bool) -> Share:
         instance = self._free.pop()
-        if not inline and instance.large is not None and rows >= self.limits.large_rows:
+        if not inline and instance.large is not None and rows >= self._large_rows:
             instance = instance.large
         return Share(instance, min(rows, instance.max_rows), inline)
 

@@ -11,18 +11,12 @@ from dataclasses import MISSING, fields
 import click
 import pytest
 
-from exporter import variants
 from exporter.__main__ import main as exporter
 from server.__main__ import main as server
 from server.access_log import Line
 from server.config import ServerConfig
-from server.engines import layouts, loading, onnx_cpu
 from server.errors import ServerError
-from server.generator import image_reader
-from server.open_inference import stream, validation
 from server.open_inference.parameters import NO_OPTIONS, read_options
-from server.rpc import handler, parsing
-from server.scheduling import pacing, queue
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import ModelStatistics
 from tests.docs.serving_page import COMMANDS, code, names, prose, spans, table
@@ -120,30 +114,3 @@ def test_every_field_of_the_access_log_is_told_and_in_order() -> None:
 
 def test_every_phase_is_told_and_in_order() -> None:
     assert names("phases") == list(ModelStatistics().phases)
-
-
-LIMITS = [
-    layouts.HAND_OFF_S,
-    loading._QUICK_S,
-    loading._DEFAULT_LARGE_ROWS,
-    layouts.MIN_SHARE_S,
-    layouts.MIN_GAIN,
-    layouts.MAX_NARROW_INSTANCES,
-    pacing.MAX_WAIT_S,
-    pacing._MEMORY_S,
-    queue.PRIORITY_STEP_S,
-    stream.MAX_IN_WORK,
-    parsing.THREAD_WORTHY_BYTES,
-    validation.MAX_TYPED_VALUES,
-    validation.MAX_ID_LENGTH,
-    handler.MAX_REQUEST_ID_LENGTH,
-    image_reader.MAX_THREADS,
-    onnx_cpu._MAX_CUT_BYTES,
-    variants.MIN_WITHIN_ONE_LEVEL,
-    variants.MIN_PSNR_DB,
-]
-
-
-def test_built_in_limits_have_the_value_that_is_documented() -> None:
-    """In the order of the table."""
-    assert [float(value.split()[0]) for _, value in table("limits")] == LIMITS

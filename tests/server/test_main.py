@@ -207,7 +207,7 @@ def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path)
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 19
+    assert len(flagged) == 18
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text

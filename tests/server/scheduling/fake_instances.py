@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from server.engines.profile import Layout
+from server.engines.layouts import Layout
 from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
 from server.tuning.measure import Bench, Task
