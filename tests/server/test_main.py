@@ -67,8 +67,7 @@ def generate(channel: grpc.Channel, count: int) -> Any:
     return stub.Generate.future(pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=count)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, number: signal.Signals) -> None:
+def test_it_prints_when_it_is_ready_and_ctrl_c_ends_it_well(launch: Launch) -> None:
     process = launch()
     lines, address = wait_until_ready(process)
     assert lines[0] == "model tiny:1: onnx on cpu, fp32"
@@ -77,7 +76,7 @@ def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, numb
     )
     with grpc.insecure_channel(address) as channel:
         assert generate(channel, 2).result(timeout=20).images.shape[0] == 2
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
@@ -148,7 +147,7 @@ def test_an_image_that_is_decoded_for_ever_does_not_keep_the_process_from_ending
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
-    assert "is still being decoded for nobody" in process.stderr.read()
+    assert "is still being decoded after its caller has left" in process.stderr.read()
 
 
 def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
