@@ -141,9 +141,7 @@ def test_dash_is_stdout(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", [".", "nowhere/access.jsonl", "null\0byte"])
 def test_a_path_that_cannot_be_written_is_named_with_its_flag(tmp_path: Path, name: str) -> None:
-    with pytest.raises(
-        StartupError, match=r"^--access-log: cannot write '.*' \(.+\); name a file in a writable folder"
-    ):
+    with pytest.raises(StartupError, match=r"^--access-log: cannot write '.*' .*; name a file in a writable folder"):
         AccessLog.open(f"{tmp_path}/{name}")
 
 

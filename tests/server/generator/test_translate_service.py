@@ -217,7 +217,9 @@ async def test_metrics_count_translations_like_generations(server: Server, stub:
     await refusal(stub, files(b"hello"))
 
     def value(name: str, **labels: str) -> float | None:
-        return server.metrics.registry.get_sample_value(f"ganserve_{name}", {"model": "tiny-a2b", **labels})
+        return server.metrics.registry.get_sample_value(
+            f"ganserve_{name}", {"model": "tiny-a2b", "version": "1", **labels}
+        )
 
     assert value("requests_total", method="Translate", status="OK") == 1
     assert value("requests_total", method="Translate", status="INVALID_ARGUMENT") == 1
