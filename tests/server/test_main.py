@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.__main__ import main
-from server.config import Address, ServerConfig
+from server.config import ServerConfig
 from server.engines.base import cuda_devices
 from tests.picture_files import encoded, noise
 from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation
@@ -210,19 +210,6 @@ def test_every_flag_shows_the_default_of_the_config() -> None:
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:50051", Address("127.0.0.1", 50051)),
-        ("[::1]:0", Address("::1", 0)),
-        ("h:65535", Address("h", 65535)),
-    ],
-)
-def test_addresses_are_read_and_written_alike(text: str, address: Address) -> None:
-    assert Address.parse(text) == address
-    assert str(address) == text
 
 
 def test_serving_needs_neither_torch_nor_the_other_stages() -> None:
