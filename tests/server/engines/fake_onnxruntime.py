@@ -199,7 +199,7 @@ class FakeOnnxRuntime:
 
 
 class OnnxRuntimeOnCpu:
-    """The real onnxruntime, which is told "cpu" whenever it should be told "cuda"."""
+    """The real onnxruntime, with "cpu" in place of "cuda" everywhere."""
 
     RunOptions = onnxruntime.RunOptions
     SessionOptions = onnxruntime.SessionOptions

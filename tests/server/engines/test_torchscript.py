@@ -120,7 +120,7 @@ def test_batch_sizes_are_not_compiled_for(exported: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_threads_are_all_cores_unless_told(exported: Path, backend: Backend) -> None:
+def test_threads_are_all_cores_by_default(exported: Path, backend: Backend) -> None:
     engine = load_engine(exported, read_card(exported), backend, "cpu")
     assert (engine.threads, engine.precision) == (usable_cores(), "fp32")
 
