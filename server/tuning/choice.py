@@ -68,7 +68,7 @@ def choose(table: Sequence[Measured], max_rows: int, cut_short: AbstractSet[Layo
     if reduced in times:
         pair = _best_rates(times, [layout, reduced])
         gain = pair[reduced] / pair[layout]
-        why += f"; bf16 has {gain:.2f} times its throughput"
+        why += f"; bf16 changes the throughput by a factor of {gain:.2f}"
         if gain >= MIN_GAIN:
             rows, precision = max(rows, batch_rows(reduced), LARGE_ROWS), "bf16"
     if cut_short:

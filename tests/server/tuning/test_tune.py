@@ -107,7 +107,7 @@ def test_bf16_that_pays_is_measured_beside_what_suits_fp32_and_is_among_the_flag
     shown = tuning.run(seconds=20.0, bf16=True)
     ((*_, flag, precision),) = flags_of(shown)
     assert (flag, precision) == ("--precision", "bf16")
-    assert "bf16 has " in shown
+    assert "bf16 changes the throughput" in shown
     assert tuning.world.loaded[-1].precision == "bf16"
     assert tuning.world.loaded[-1].engines in {layout.engines for layout in tuning.world.loaded[:-1]}
     assert "--precision" not in tuning.run(seconds=20.0)
@@ -125,7 +125,7 @@ def test_bf16_that_cannot_be_loaded_is_left_out(
     tuning: Tuning, error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tuning.fail["tiny", "bf16"] = error
-    assert "bf16 has" not in tuning.run(bf16=True)
+    assert "bf16 changes" not in tuning.run(bf16=True)
     (message,) = caplog.messages
     assert message.startswith(f"tiny is not measured in bf16: {reason}")
 
