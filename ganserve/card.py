@@ -110,6 +110,14 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     training: dict[str, float | int | str | None]  # steps, images seen, metrics of the exported checkpoint
     tool_versions: dict[str, str]
 
+    @property
+    def outputs(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Dtype and shape of one row of each output, by name."""
+        return {
+            OUTPUT_IMAGES: ("float32", (self.channels, self.height, self.width)),
+            OUTPUT_PIXELS: ("uint8", (self.height, self.width, self.channels)),
+        }
+
 
 def fitting_batch_rows(row_input: RowInput, height: int, width: int) -> int:
     """The most rows that should be computed at once, for images of this height and width to come out; at least 2.

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from ganserve.card import OUTPUT_IMAGES, OUTPUT_PIXELS, Card, proven_batch_rows
+from ganserve.card import Card, proven_batch_rows
+
+_DATA_TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 
 
 def triton_config(card: Card) -> str:
     """The text of config.pbtxt for a model with this card (Triton's ModelConfig; batch axis left out, as it asks).
 
-    Triton serves model.onnx, and pays no attention to the files beside it.
+    Triton serves model.onnx and ignores the files beside it.
     """
-    data_type = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}[card.input.dtype]
-    dims = ", ".join(map(str, card.input.row_shape))
+    outputs = ",\n".join(_tensor(name, dtype, shape) for name, (dtype, shape) in card.outputs.items())
     return f"""\
 name: "{card.name}"
 platform: "onnxruntime_onnx"
 max_batch_size: {proven_batch_rows(card.input, card.height, card.width)}
 input [
-  {{ name: "{card.input.name}" data_type: {data_type} dims: [ {dims} ] }}
+{_tensor(card.input.name, card.input.dtype, card.input.row_shape)}
 ]
 output [
-  {{ name: "{OUTPUT_IMAGES}" data_type: TYPE_FP32 dims: [ {card.channels}, {card.height}, {card.width} ] }},
-  {{ name: "{OUTPUT_PIXELS}" data_type: TYPE_UINT8 dims: [ {card.height}, {card.width}, {card.channels} ] }}
+{outputs}
 ]
 dynamic_batching {{ }}
 """
+
+
+def _tensor(name: str, dtype: str, row_shape: tuple[int, ...]) -> str:
+    dims = ", ".join(map(str, row_shape))
+    return f'  {{ name: "{name}" data_type: {_DATA_TYPES[dtype]} dims: [ {dims} ] }}'

@@ -1,6 +1,6 @@
-"""`python -m server` and `python -m server tune`: flags to a config, errors to exit codes.
+"""`python -m server` and `python -m server tune`: turns flags into a config and errors into exit codes.
 
-What serves and what measures is imported only once it is known to be wanted, so that wrong flags are told at once.
+Imports the server and the tuner only when they run, so that a wrong flag prints its error at once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _IndicesType(click.ParamType[tuple[int, ...]]):
 
 
 def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
-    """A flag for one field of the config, with the config's default."""
+    """A flag for one field of `ServerConfig`, with its default."""
     default = _DEFAULTS[name]
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
 
@@ -70,44 +70,43 @@ def _configure_logging(level: str) -> None:
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
-@_option("address", _AddressType(), "Where to answer gRPC; port 0 takes a free one.")
-@_option("metrics_address", _AddressType(), "Where to answer Prometheus over HTTP.")
-@_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
-@_option("cuda_devices", _IndicesType(), "CUDA devices to compute on, such as 0,1.  [default: all]")
-@click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as one CUDA graph.")
-@_option("backend", click.Choice(BACKENDS), "What runs the graphs; TorchScript files hold code.")
-@_option("precision", click.Choice(PRECISIONS), "What large batches are computed in, if the bundle has it.")
-@_option("engines", click.IntRange(1, 256), "Engines that compute side by side on the CPU.  [default: by its cores]")
-@_option("profile", click.Path(path_type=Path), "What `python -m server tune` found for this machine.")
-@_option("model_control", click.Choice(MODEL_CONTROLS), "Whether callers may load and unload models.")
-@_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
+@_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
+@_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
+@_option("device", click.Choice(DEVICES), "Where to compute; auto uses CUDA if it works.")
+@_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
+@click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")
+@_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which hold code.")
+@_option("precision", click.Choice(PRECISIONS), "bf16 computes large batches on the CPU, fp16 all batches on CUDA.")
+@_option("engines", click.IntRange(1, 256), "Engines side by side on the CPU.  [default: by cores]")
+@_option("model_control", click.Choice(MODEL_CONTROLS), "explicit lets clients load and unload models.")
+@_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows per batch.")
 @_option(
     "max_queue_delay_us",
     click.IntRange(0, 60_000_000),
-    "How long a row may wait for a fuller batch.  [default: by load]",
+    "Longest wait of a row for a fuller batch.  [default: by load]",
 )
-@_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows that wait, a model; more are refused.")
-@_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows of one request.")
-@_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of the images that one request sends.")
-@_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels of one image that is sent, before it is resized.")
-@_option("access_log", str, "Where to write a JSON line a request: a file, or - for stdout.")
-@click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="What to log.")
-@_option("drain_timeout_s", click.FloatRange(0), "How long to finish accepted requests after SIGTERM.")
+@_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows waiting per model; further requests are refused.")
+@_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows per request.")
+@_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
+@_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
+@_option("access_log", str, "Write one JSON line per request to this file, or to stdout with -.")
+@click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
+@_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
 @click.pass_context
 def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
-    """Serve the newest version of every model in a model repository over gRPC."""
+    """Serve the newest working version of every model in a model repository over gRPC."""
     if context.invoked_subcommand is not None:
         for name in context.params:
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 flag = f"--{name.replace('_', '-')}"
                 raise click.UsageError(
-                    f"{flag} is about serving; write the flags of {context.invoked_subcommand} after it"
+                    f"{flag} is a flag of serving; write the flags of {context.invoked_subcommand} after its name"
                 )
         return
     from server.app import serve
 
     _configure_logging(log_level)
-    # Of odd metadata in files that were sent; once for all threads, as catch_warnings is not for one alone.
+    # Pillow warns of odd metadata in uploaded files. Set once here: catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with _one_line_errors():
         sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
@@ -115,20 +114,17 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
 
 @main.command(context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
-@click.option("--model", "names", multiple=True, help="Measure this model only; may be given again.  [default: all]")
-@_option("device", click.Choice(DEVICES), "What computes; auto takes CUDA if it works.")
-@_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows computed at once.")
-@click.option("--seconds", type=float, default=45.0, show_default=True, help="How long to measure; loading is on top.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default="profile.json", show_default=True, help="File to write."
-)
-def tune(names: tuple[str, ...], seconds: float, out: Path, **flags: Any) -> None:
-    """Measure which engines suit each model on this machine, and write a profile to serve with."""
+@click.option("--model", "names", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
+@_option("device", click.Choice(DEVICES), "Where to compute; auto uses CUDA if it works.")
+@_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
+@click.option("--seconds", type=float, default=45.0, show_default=True, help="Time to measure, without loading.")
+def tune(names: tuple[str, ...], seconds: float, **flags: Any) -> None:
+    """Measure the models here and print the flags to serve with."""
     from server.tuning.tune import tune as measure
 
     _configure_logging("warning")
     with _one_line_errors():
-        measure(ServerConfig(**flags), names, seconds, out)
+        measure(ServerConfig(**flags), names, seconds)
 
 
 if __name__ == "__main__":

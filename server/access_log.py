@@ -1,6 +1,6 @@
-"""One JSON line a request, in a file or on stdout. A log that cannot be written costs lines, never a request.
+"""One JSON line per request, in a file or on stdout. If the log cannot be written, lines are lost and requests go on.
 
-Lines are written by a thread, several at a time, so that a slow disk or pipe holds up nothing. Knows no gRPC.
+A thread writes the lines, several at a time, so that a slow disk or pipe delays no request. Knows no gRPC.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from server.errors import StartupError
 from server.request import Call
 
 STDOUT: Final = "-"
-MAX_TEXT_LENGTH: Final = 128  # characters of a text that a caller sent
+MAX_TEXT_LENGTH: Final = 128  # characters of a text from a caller
 MAX_REASON_LENGTH: Final = 512
 MAX_WAITING_LINES: Final = 16_384
 _PAUSE_S: Final = 0.1  # between writes
-_CLOSE_PATIENCE_S: Final = 1.0  # for a pipe that nobody reads
+_CLOSE_TIMEOUT_S: Final = 1.0  # a pipe without a reader blocks the writer
 
 _log = logging.getLogger(__name__)
 
 
 class Line(msgspec.Struct):
-    """What a line says. A phase that a request did not come to is null."""
+    """The fields of a line. A phase that a request did not reach is null."""
 
     time: datetime  # of the end, UTC
     request_id: str
     peer: str  # address of the caller
     method: str
-    model: str  # as the caller spelt it
-    version: int  # 0 if none was found
+    model: str  # as the caller sent it
+    version: int  # 0 if no version was found
     rows: int
     status: str  # name of the gRPC status
-    reason: str  # why it was refused
+    reason: str  # the message of the refusal; empty otherwise
     duration_ms: float
     admission_ms: float | None
     compute_ms: float | None
@@ -48,10 +48,10 @@ class Line(msgspec.Struct):
 
 
 class AccessLog:
-    """Takes lines from `open` to `close`; `write` belongs to the event loop.
+    """Takes lines until `close`; call `write` on the event loop only.
 
     Args:
-        descriptor: of an open file; it is owned from now on.
+        descriptor: of an open file; this object closes it.
         name: of the file, for messages.
     """
 
@@ -60,7 +60,7 @@ class AccessLog:
         self._name = name
         self._lines: deque[Line] = deque()
         self._encoder = msgspec.json.Encoder()
-        self._is_torn = False  # the last line in the file has no end
+        self._is_torn = False  # whether the last line in the file is incomplete
         self._warned = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, name="access-log", daemon=True)
@@ -68,33 +68,33 @@ class AccessLog:
 
     @classmethod
     def open(cls, path: str) -> AccessLog:
-        """Opens a file, to append to it, or for "-" stdout.
+        """Opens a file to append to, or stdout for "-".
 
         Raises:
-            StartupError: it cannot be written.
+            StartupError: the file cannot be written.
         """
         try:
             if path == STDOUT:
                 return cls(os.dup(sys.stdout.fileno()), "stdout")
             return cls(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), path)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or a stdout that is closed
+        except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or a closed stdout
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise StartupError(
-                f"--access-log: cannot write {path!r} ({reason}); name a file in a folder that you may write to,"
+                f"--access-log: cannot write {path!r} ({reason}); name a file in a writable folder,"
                 f" or {STDOUT} for stdout"
             ) from error
 
     def write(self, call: Call, peer: str, status: str, reason: str = "") -> None:
-        """Takes the line of a request that has come to its end.
+        """Adds the line of a request that has ended.
 
         Args:
-            call: as it was filled in on the way.
-            peer: who called.
+            call: with the values that were noted on the way.
+            peer: address of the caller.
             status: name of the gRPC status.
-            reason: what the caller was told, if it was refused.
+            reason: the message of the refusal, if it was refused.
         """
         if len(self._lines) >= MAX_WAITING_LINES:
-            self._warn("lines come faster than they can be written")
+            self._warn("lines arrive faster than they can be written")
             return
         line = Line(
             time=datetime.now(UTC),
@@ -114,11 +114,11 @@ class AccessLog:
         self._lines.append(line)
 
     def close(self) -> None:
-        """Writes what waits and closes the file; may take a second, so it is not for the event loop."""
+        """Writes the waiting lines and closes the file; may take a second, so do not call it on the event loop."""
         self._closing.set()
-        self._thread.join(_CLOSE_PATIENCE_S)
+        self._thread.join(_CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            _log.warning("--access-log: %s takes no more lines: its last ones are lost", self._name)
+            _log.warning("--access-log: %s accepts no more lines: the last ones are lost", self._name)
 
     def _write_until_closed(self) -> None:
         try:
@@ -148,11 +148,11 @@ class AccessLog:
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("--access-log: lines are lost, as %s cannot be written (%s)", self._name, reason)
+            _log.warning("--access-log: lines are lost, because %s cannot be written (%s)", self._name, reason)
 
 
 def _safe(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
-    """A text that neither fills the disk nor drives a terminal that shows it."""
+    """Cuts and escapes a text, so that it neither fills the disk nor controls a terminal."""
     text = text[:max_length]
     return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode("ascii")
 

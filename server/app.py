@@ -1,4 +1,4 @@
-"""Puts the server together and takes it apart again: listen, load, serve, drain, stop. No request is looked at here."""
+"""Assembles the server and runs its life: listen, load, serve, drain, stop. Handles no requests."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
 
 _log = logging.getLogger(__name__)
-_STOP_GRACE_S = 1.0  # for what is not ours to wait for, such as a client that watches our health
+_STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as a client that watches the health
 _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
     """A gRPC server and its metrics endpoint, on the running event loop.
 
-    `listen`, then `load`, then at some time `drain` (or not), then `close`.
+    Call `listen`, then `load`, then optionally `drain`, then `close`.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -60,7 +60,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # else a second server would share our port, and our requests, unnoticed
+                ("grpc.so_reuseport", 0),  # otherwise a second server would share the port, and the requests, unnoticed
             ],
         )
         handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
@@ -78,10 +78,10 @@ class Server:
         reflection.enable_server_reflection(reflected, self._server)
 
     async def listen(self) -> None:
-        """Opens both ports; health is NOT_SERVING, and requests are turned away.
+        """Opens both ports; health is NOT_SERVING, and requests are refused.
 
         Raises:
-            StartupError: an address cannot be had.
+            StartupError: an address is not available.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         port = _bind(self._server, self.config.address)
@@ -94,7 +94,7 @@ class Server:
         await self._server.start()
 
     async def load(self) -> None:
-        """Loads and warms every model, then serves them all.
+        """Loads and warms every model, then serves all of them.
 
         Raises:
             StartupError: there is nothing to serve.
@@ -104,12 +104,12 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> bool:
-        """Turns new requests away and lets those that came in finish; False if the drain timeout cut some off."""
+        """Refuses new requests and finishes accepted ones; returns False if the drain timeout cut some off."""
         await self._health.enter_graceful_shutdown()
         self._gate.drain()
         self.models.hurry()
-        _log.info("draining: %d requests are being answered", self._gate.inside)
-        if not self._gate.inside:  # wait_for with no time at all would not even look
+        _log.info("draining: %d requests in flight", self._gate.inside)
+        if not self._gate.inside:  # wait_for with a timeout of 0 would time out even so
             return True
         try:
             await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
@@ -119,10 +119,10 @@ class Server:
         return True
 
     async def close(self) -> bool:
-        """Closes the ports and stops every thread; requests that are still being answered are cut off soon.
+        """Closes the ports and stops every thread; requests still in flight are cut off after a second.
 
         Returns:
-            False if a thread goes on, which would keep the process from ending.
+            False if a thread is still running, which would keep the process from ending.
         """
         await self._server.stop(_STOP_GRACE_S)
         stopped = await self._image_reader.close()
@@ -134,7 +134,7 @@ class Server:
         return stopped
 
     async def close_access_log(self) -> None:
-        """Writes out what it holds; safe to call twice."""
+        """Writes its remaining lines; safe to call twice."""
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.close)
             self._access_log = None
@@ -145,10 +145,10 @@ class Server:
 
 
 async def start(config: ServerConfig) -> Server:
-    """Returns a server that serves, with its real ports; close it.
+    """Returns a server that is serving, with its real ports; close it.
 
     Raises:
-        StartupError: it cannot be started so; nothing is left open.
+        StartupError: it cannot be started with this config; nothing is left open.
     """
     server = Server(config)
     try:
@@ -165,10 +165,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
 
     Args:
         config: what to serve and where.
-        announce: prints a line for the user, once the server is ready.
+        announce: prints a line for the user once the server is ready.
 
     Raises:
-        StartupError: the server cannot be started so.
+        StartupError: the server cannot be started with this config.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -180,7 +180,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         loading = asyncio.create_task(server.load())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
-            os._exit(0)  # nothing was accepted yet, and a runtime that loads a model cannot be interrupted
+            os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
@@ -189,12 +189,12 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         await stopping
         if not await server.drain():
             await server.close_access_log()
-            os._exit(_CUT_OFF_EXIT_CODE)  # the engine's threads may never end
+            os._exit(_CUT_OFF_EXIT_CODE)  # the threads of the engines may never end
     finally:
         stopping.cancel()
         stopped = await server.close()
     if not stopped:
-        _log.warning("an image is still being decoded for nobody, and is cut off")
+        _log.warning("an image is still being decoded after its caller has left; it is cut off")
         os._exit(0)
     return 0
 
@@ -208,7 +208,7 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
 def _bind(server: grpc.aio.Server, address: Address) -> int:
     """Returns the real port."""
     try:
-        # gRPC does not say why it cannot listen, and writes to stderr; a socket does say.
+        # gRPC does not say why it cannot listen, and writes to stderr; a socket does.
         family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The server's settings: the only place of a default. No flags here, and nothing that runs."""
+"""The settings of the server and all their defaults. Plain values: no flags and nothing that runs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ModelControl = Literal["none", "explicit"]
 MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
-MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: names, and lengths around its input
+MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: all but the input itself
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen; port 0 means any free one."""
+    """Where to listen; port 0 picks a free one."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Reads HOST:PORT, with an IPv6 host in brackets.
+        """Parses HOST:PORT, with an IPv6 host in brackets.
 
         Raises:
-            ValueError: it is not of that form.
+            ValueError: the text does not have that form.
         """
         host, _, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
@@ -48,7 +48,7 @@ class Address:
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Everything that `python -m server` can be told."""
+    """All settings of `python -m server`."""
 
     models: Path = Path("models")
     address: Address = Address("127.0.0.1", 50051)
@@ -57,45 +57,44 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
-    cuda_devices: tuple[int, ...] | None = None  # indices; None takes all
+    cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
-    profile: Path | None = None  # of `python -m server tune`
     access_log: str | None = None  # a path, or "-" for stdout
-    max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit of their own
-    engines: int | None = None  # that compute side by side on the CPU; None takes what suits the cores
-    max_queue_delay_us: int | None = None  # None adapts the wait to what is in flight
+    max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
+    engines: int | None = None  # side by side on the CPU; None chooses by the cores
+    max_queue_delay_us: int | None = None  # None adapts the wait to the load
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
     drain_timeout_s: float = 30.0
     max_response_bytes: int = 256 << 20
-    max_request_bytes: int = 64 << 20  # of the images that one request sends
-    max_image_pixels: int = 1 << 25  # of one image that is sent, before it is resized; bounds a decoder's memory
-    max_latent_bytes_a_row: int = 16 << 10  # latents are small: this times max_request_rows bounds them
-    max_pending_input_bytes: int = 512 << 20  # of all images and large requests in work: as they came, and their rows
-    max_pending_answer_bytes: int = 1 << 30  # of all answers that are made and not sent; callers may be slow to read
-    max_concurrent_requests: int = 10_000  # more are refused before they are received
+    max_request_bytes: int = 64 << 20  # of the input images of one request
+    max_image_pixels: int = 1 << 25  # per input image, before it is resized; bounds the memory of the decoder
+    max_latent_bytes_per_row: int = 16 << 10  # multiplied by max_request_rows, bounds the latents of one request
+    max_pending_input_bytes: int = 512 << 20  # of all images and large requests in progress, encoded and decoded
+    max_pending_answer_bytes: int = 1 << 30  # of all answers not sent yet, because their callers read slowly
+    max_concurrent_requests: int = 10_000  # gRPC refuses more before it receives them
 
     @property
     def max_latents_bytes(self) -> int:
-        """The largest latents that a request may hold, or have drawn from a seed."""
-        return self.max_request_rows * self.max_latent_bytes_a_row
+        """The largest latents of one request, sent or drawn from a seed."""
+        return self.max_request_rows * self.max_latent_bytes_per_row
 
     @property
     def max_received_bytes(self) -> int:
-        """The largest input of any kind that a request may hold."""
+        """The largest input of any kind in one request."""
         return max(self.max_latents_bytes, self.max_request_bytes)
 
     @property
     def max_message_bytes(self) -> int:
-        """The largest request that is received."""
+        """The largest request that gRPC receives."""
         return self.max_received_bytes + MESSAGE_OVERHEAD_BYTES
 
     @property
     def input_budget_bytes(self) -> int:
-        """What `max_pending_input_bytes` says, but enough for the largest request alone."""
+        """`max_pending_input_bytes`, but at least the largest request."""
         return max(self.max_pending_input_bytes, self.max_message_bytes + self.max_request_bytes)
 
     @property
     def answer_budget_bytes(self) -> int:
-        """What `max_pending_answer_bytes` says, but enough for the largest answer."""
+        """`max_pending_answer_bytes`, but at least the largest answer."""
         return max(self.max_pending_answer_bytes, self.max_response_bytes + MESSAGE_OVERHEAD_BYTES)

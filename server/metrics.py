@@ -1,6 +1,7 @@
-"""Every Prometheus metric of one server, and their HTTP endpoint. Nothing is global, so tests can build many servers.
+"""Every Prometheus metric of one server, and the HTTP endpoint. Nothing is global: one process can hold many servers.
 
-Nothing is counted here: the values are read from the statistics of the served versions when somebody looks.
+Nothing is counted here: each scrape reads the statistics of the served versions. The series of a version end when it is
+replaced or unloaded.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import platform
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, TypeVar
 
@@ -23,24 +24,25 @@ from server.engines.base import usable_cores
 from server.models.catalog import ServedModel
 from server.request import Call
 from server.statistics import Histogram, ModelStatistics
-from server.version_history import VersionHistory
 
-_STOP_POLL_S: Final = 0.1  # how long the endpoint may take to notice that it is closed
+_STOP_POLL_S: Final = 0.1  # how often the endpoint checks whether it is closed
 _ROW_BOUNDS: Final = tuple(float(2**power) for power in range(11))
 _ONNXRUNTIME: Final = ("onnxruntime-gpu", "onnxruntime")  # one package or the other
+_Version = tuple[str, str]  # a model and its version; empty for requests that name no served model
+_VERSION: Final = ["model", "version"]  # the labels for it
 _Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
 
 class Metrics(Collector):
-    """All metrics. A name that a caller sends becomes a label only if a model of that name is served, or was.
+    """All metrics. The text that a caller sends becomes a label only if it names a served model.
 
     Args:
-        catalog: the served models, which threads may read.
+        catalog: the served models; threads may read it.
     """
 
     def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
         self._catalog = catalog
-        self._history = VersionHistory(catalog)
+        self._of_no_model = ModelStatistics()
         self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
@@ -52,38 +54,48 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def watch_input(self, unread_images: Callable[[], int], input_bytes: Callable[[], int]) -> None:
-        """Has these asked, in a thread of the endpoint, whenever somebody looks."""
+        """Sets the functions that each scrape calls, in a thread of the endpoint, for the input in progress."""
         self._unread_images = unread_images
         self._input_bytes = input_bytes
 
     def watch_unsent(self, unsent_bytes: Callable[[], int]) -> None:
-        """Has this asked in the same way."""
+        """Sets the function that each scrape calls, in a thread of the endpoint, for the unsent answers."""
         self._unsent_bytes = unsent_bytes
 
     def request_answered(self, call: Call, status: str, reason: str = "") -> None:
-        """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`."""
-        self._history.statistics_of(call).request_answered(call, status, reason)
+        """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`.
+
+        It counts for the served version of the model that it names, and for no model if that model is not served.
+        """
+        model = self._catalog.get(call.model)
+        statistics = self._of_no_model if model is None else model.statistics
+        statistics.request_answered(call, status, reason)
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics as they are now; in any thread."""
-        totals = self._history.totals()
-        yield from _request_metrics({"": self._history.of_no_model(), **totals})
-        yield from _batch_metrics(totals)
-        yield from _served_metrics(list(self._catalog.values()))
-        unread, size = self._unread_images(), self._input_bytes()
-        yield _gauge("unread_images", "Images that wait to be decoded or resized, or are being so.", [], [((), unread)])
-        yield _gauge("input_bytes", "Bytes of the images that are in work, as they came and read.", [], [((), size)])
-        unsent = self._unsent_bytes()
-        yield _gauge("unsent_bytes", "Bytes of answers that are made and not taken by callers.", [], [((), unsent)])
+        """Yields all metrics as they are now; may be called in any thread."""
+        models = {(model.card.name, str(model.card.version)): model for model in self._catalog.values()}
+        statistics = {labels: model.statistics for labels, model in models.items()}
+        yield from _request_metrics({("", ""): self._of_no_model, **statistics})
+        yield from _batch_metrics(statistics)
+        yield from _state_metrics(models)
+        unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
+        yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
+        yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])
+        yield _gauge("unsent_bytes", "Bytes of answers that callers have not received yet.", [], [((), unsent)])
         yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
-        yield _gauge("build_info", "1 for what serves.", ["version", "python", "onnxruntime"], [(self._build, 1)])
+        yield _gauge(
+            "build_info",
+            "Always 1; the labels give versions.",
+            ["version", "python", "onnxruntime"],
+            [(self._build, 1)],
+        )
 
 
 class MetricsEndpoint:
-    """Serves /metrics over HTTP in a thread of its own, from construction to `close`.
+    """Serves /metrics over HTTP in its own thread, from construction to `close`.
 
     Raises:
-        OSError: it cannot listen there.
+        OSError: the address is not available.
     """
 
     def __init__(self, metrics: Metrics, address: Address) -> None:
@@ -102,100 +114,91 @@ class MetricsEndpoint:
 
 
 class _HttpServer(ThreadingHTTPServer):
-    """Like its base, and for IPv6 too."""
+    """An HTTP server that can also listen on IPv6."""
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
         super().__init__(address, handler)
 
 
-def _request_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric]:
-    """What is counted by method; also for requests that are for no model, whose label is empty."""
+def _request_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[Metric]:
+    versions = statistics.items()
     yield _counter(
         "requests",
         "Requests answered.",
-        ["model", "method", "status"],
-        (((name, *key), count) for name, model in statistics.items() for key, count in model.answered.copy().items()),
+        [*_VERSION, "method", "status"],
+        (((*version, *key), count) for version, of in versions for key, count in of.answered.copy().items()),
     )
     yield _histogram(
         "request_duration_seconds",
-        "From the arrival of a request to its answer.",
-        ["model", "method"],
+        "Time from the arrival of a request to its answer.",
+        [*_VERSION, "method"],
         (
-            ((name, method), durations)
-            for name, model in statistics.items()
-            for method, durations in model.request_durations.copy().items()
+            ((*version, method), times)
+            for version, of in versions
+            for method, times in of.request_durations.copy().items()
         ),
     )
     yield _counter(
         "rejections",
         "Requests refused.",
-        ["model", "reason"],
-        (((name, reason), n) for name, model in statistics.items() for reason, n in model.rejected.copy().items()),
+        [*_VERSION, "reason"],
+        (((*version, reason), count) for version, of in versions for reason, count in of.rejected.copy().items()),
     )
 
 
-def _batch_metrics(statistics: Mapping[str, ModelStatistics]) -> Iterator[Metric]:
-    models = statistics.items()
+def _batch_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[Metric]:
+    versions = statistics.items()
     yield _histogram(
         "phase_duration_seconds",
-        "Parts of the way: admission, queue and encode of a request; gather, compute and scatter of a batch.",
-        ["model", "phase"],
-        (((name, phase), times) for name, model in models for phase, times in model.phases.items()),
+        "Phases of a request (admission, queue, encode) and of a batch (gather, compute, scatter).",
+        [*_VERSION, "phase"],
+        (((*version, phase), times) for version, of in versions for phase, times in of.phases.items()),
     )
-    sizes = {name: model.batch_sizes() for name, model in models}
-    batch_rows = {name: Histogram(_ROW_BOUNDS) for name in sizes}
-    for name, batches in sizes.items():
-        for rows, times in batches.items():
-            batch_rows[name].observe(rows, times)
-    per_model = ["model"]
-    yield _histogram(
-        "batch_rows", "Rows of a batch, without padding.", per_model, (((n,), rows) for n, rows in batch_rows.items())
-    )
-    yield _counter("rows", "Rows computed.", per_model, (((n,), rows.total) for n, rows in batch_rows.items()))
+    batch_rows = {version: Histogram(_ROW_BOUNDS) for version in statistics}
+    for version, of in versions:
+        for rows, batches in of.batch_sizes().items():
+            batch_rows[version].observe(rows, batches)
+    yield _histogram("batch_rows", "Rows per batch, without padding.", _VERSION, batch_rows.items())
+    yield _counter("rows", "Rows computed.", _VERSION, ((version, rows.total) for version, rows in batch_rows.items()))
     yield _counter(
         "padding_rows",
-        "Rows computed for nobody, to fill a batch up.",
-        per_model,
-        (((name,), model.padding_rows) for name, model in models),
+        "Rows computed only to fill up a batch.",
+        _VERSION,
+        ((version, of.padding_rows) for version, of in versions),
     )
     yield _counter(
         "engine_busy_core_seconds",
-        "Time that engines computed, times the cores that they may use.",
-        ["model", "instance_group"],
-        (((name, group), s) for name, model in models for group, s in model.busy_core_s.items()),
+        "Time that engines computed, multiplied by the cores each may use.",
+        [*_VERSION, "instance_group"],
+        (((*version, group), busy_s) for version, of in versions for group, busy_s in of.busy_core_s.copy().items()),
     )
     yield _counter(
         "engine_rebuilds",
-        "Engines that failed for good and were replaced.",
-        per_model,
-        (((name,), model.rebuilds) for name, model in models),
+        "Times that broken engines were replaced.",
+        _VERSION,
+        ((version, of.rebuilds) for version, of in versions),
     )
 
 
-def _served_metrics(models: Iterable[ServedModel]) -> Iterator[Metric]:
-    """What is true of the versions that are served now."""
-    by_name = {model.card.name: model for model in models}
+def _state_metrics(models: Mapping[_Version, ServedModel]) -> Iterator[Metric]:
     yield _gauge(
         "queue_rows",
-        "Rows that wait.",
-        ["model"],
-        (((n,), model.statistics.queue_rows) for n, model in by_name.items()),
+        "Rows waiting.",
+        _VERSION,
+        ((version, model.batcher.queued_rows) for version, model in models.items()),
     )
     yield _gauge(
         "model_ready",
         "1 if the model answers, 0 while its engines are being rebuilt.",
-        ["model"],
-        (((name,), int(model.ready)) for name, model in by_name.items()),
+        _VERSION,
+        ((version, int(model.ready)) for version, model in models.items()),
     )
     yield _gauge(
         "model_info",
-        "1 for each served version.",
-        ["model", "version", "backend", "device", "precision"],
-        (
-            ((name, str(model.card.version), model.backend, model.device, model.precision), 1)
-            for name, model in by_name.items()
-        ),
+        "Always 1; one series per served version.",
+        [*_VERSION, "backend", "device", "precision"],
+        (((*version, model.backend, model.device, model.precision), 1) for version, model in models.items()),
     )
 
 
@@ -205,16 +208,16 @@ def _filled(family: _Family, values: Iterable[tuple[tuple[str, ...], float]]) ->
     return family
 
 
-def _counter(name: str, text: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def _counter(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     return _filled(CounterMetricFamily(f"ganserve_{name}", text, labels=labels), values)
 
 
-def _gauge(name: str, text: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
+def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     return _filled(GaugeMetricFamily(f"ganserve_{name}", text, labels=labels), values)
 
 
 def _histogram(
-    name: str, text: str, labels: list[str], histograms: Iterable[tuple[tuple[str, ...], Histogram]]
+    name: str, text: str, labels: Sequence[str], histograms: Iterable[tuple[tuple[str, ...], Histogram]]
 ) -> Metric:
     family = HistogramMetricFamily(f"ganserve_{name}", text, labels=labels)
     for values, histogram in histograms:

@@ -1,6 +1,6 @@
-"""What one served version has done so far, in plain numbers: for metrics, and for the protocol's own statistics.
+"""The counters of one served version, for the metrics and for the Open Inference Protocol's statistics.
 
-Written on the event loop alone, so there are no locks; other threads may read, and may find one value a step ahead of
+Only the event loop writes them, so there are no locks; other threads may read, and may see one value updated before
 another. Knows no protocol, no Prometheus and no model.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -16,25 +16,25 @@ from server.request import Call
 
 _SUCCESS: Final = "OK"
 _CANCELLED: Final = "CANCELLED"
-_FAILED: Final = "internal"  # the reason of InternalError: a fault, not a refusal
+_FAILED: Final = "internal"  # the reason of an InternalError, which is a fault and not a refusal
 
 
 class BatchTimes(NamedTuple):
-    """One batch that an engine has computed."""
+    """One computed batch."""
 
-    rows: int  # that were asked for
-    padded_rows: int  # that were computed: `rows` and what filled the batch up
-    gather_s: float  # putting the rows of the requests together
+    rows: int  # requested
+    padded_rows: int  # computed: `rows` and the padding
+    gather_s: float  # collecting the rows of the requests
     compute_s: float  # in the engine
-    scatter_s: float  # scatter the results out
-    group: str  # which of a model's ways of computing took it
+    scatter_s: float  # distributing the results to the requests
+    group: str  # instance group
     cores: int  # that the engine may use
-    requests: int = 1  # whose rows it held
+    requests: int = 1  # with rows in the batch
 
 
 @dataclass(frozen=True, slots=True)
 class CountedTime:
-    """How often something happened, and how long it took together."""
+    """How often something happened, and its total duration."""
 
     count: int
     total_ns: int
@@ -52,17 +52,17 @@ class BatchSizeStatistics:
 
 @dataclass(frozen=True, slots=True)
 class StatisticsSnapshot:
-    """The statistics of a version at one time, in the terms of the Open Inference Protocol."""
+    """The statistics of a version at one moment, in the terms of the Open Inference Protocol."""
 
-    last_inference_ms: int  # since 1970; 0 if there was none
+    last_inference_ms: int  # since 1970; 0 before the first inference
     inference_count: int  # rows computed
     execution_count: int  # batches computed
-    success: CountedTime  # requests that were answered with images, from arrival to the answer
-    fail: CountedTime  # all other requests for the model; `cancel` and `reject` are among them
+    success: CountedTime  # requests answered with images, from arrival to the answer
+    fail: CountedTime  # all other requests for the model, including `cancel` and `reject`
     cancel: CountedTime  # the caller left
-    reject: CountedTime  # refused: full, late, invalid, ...
+    reject: CountedTime  # refused: queue full, deadline passed, invalid, ...
     queue: CountedTime  # requests, until their first rows left the queue
-    compute_input: CountedTime  # requests: each counts the whole time of its batch, here and below
+    compute_input: CountedTime  # requests; here and below, each counts the whole time of its batch
     compute_infer: CountedTime
     compute_output: CountedTime
     batches: tuple[BatchSizeStatistics, ...]  # by size, the smallest first
@@ -76,7 +76,7 @@ class _SizeTotals:
     scatter_s: float = 0.0
 
     def add(self, times: int, gather_s: float, compute_s: float, scatter_s: float) -> None:
-        """Counts something that took so long in all, so many times."""
+        """Adds `times` events and their total durations."""
         self.batches += times
         self.gather_s += gather_s
         self.compute_s += compute_s
@@ -96,10 +96,6 @@ class _Outcome:
         self.requests += 1
         self.seconds += seconds
 
-    def add(self, other: _Outcome) -> None:
-        self.requests += other.requests
-        self.seconds += other.seconds
-
     def snapshot(self) -> CountedTime:
         return _counted(self.requests, self.seconds)
 
@@ -108,7 +104,6 @@ class ModelStatistics:
     """The statistics of one served version; the observer of its batcher."""
 
     def __init__(self) -> None:
-        self.queue_rows = 0  # that wait now
         self.padding_rows = 0
         self.rebuilds = 0
         self.answered: dict[tuple[str, str], int] = {}  # requests, by method and status
@@ -121,7 +116,7 @@ class ModelStatistics:
         self._compute = Histogram()
         self._scatter = Histogram()
         self._encode = Histogram()
-        self.phases = {  # admission, queue and encode once a request; the others once a batch
+        self.phases = {  # admission, queue and encode once per request; the others once per batch
             "admission": self._admission,
             "queue": self._queue,
             "gather": self._gather,
@@ -130,20 +125,16 @@ class ModelStatistics:
             "encode": self._encode,
         }
         self._sizes: dict[int, _SizeTotals] = {}
-        self._requests = _SizeTotals()  # of requests instead of batches
+        self._requests = _SizeTotals()  # counts requests instead of batches
         self._last_inference_s = 0.0
         self._success, self._fail, self._cancel, self._reject = (_Outcome() for _ in range(4))
 
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
-        self.queue_rows = rows
-
     def request_waited(self, seconds: float) -> None:
-        """The first rows of a request left the queue after so long."""
+        """Counts the time until the first rows of a request left the queue."""
         self._queue.observe(seconds)
 
     def batch_computed(self, batch: BatchTimes) -> None:
-        """An engine has computed a batch."""
+        """Counts a computed batch."""
         rows, padded_rows, gather_s, compute_s, scatter_s, group, cores, requests = batch
         self._gather.observe(gather_s)
         self._compute.observe(compute_s)
@@ -157,12 +148,12 @@ class ModelStatistics:
         self._last_inference_s = time.time()
 
     def request_answered(self, call: Call, status: str, reason: str = "") -> None:
-        """A request has come to its end.
+        """Counts a request that has ended.
 
         Args:
-            call: as it was filled in on the way.
+            call: with the values that were noted on the way.
             status: name of its gRPC status.
-            reason: `ServerError.reason` of what refused it, if something did.
+            reason: `ServerError.reason` if it was refused.
         """
         seconds = time.perf_counter() - call.began_s
         key = (call.method, status)
@@ -175,7 +166,7 @@ class ModelStatistics:
         if call.encode_s is not None:
             self._encode.observe(call.encode_s)
         if status == _SUCCESS:
-            if call.rows:  # else it was no inference
+            if call.rows:  # a call for metadata has none
                 self._success.count(seconds)
             return
         self._fail.count(seconds)
@@ -186,38 +177,15 @@ class ModelStatistics:
             self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def engine_rebuilt(self) -> None:
-        """An engine had failed for good, and another has taken its place."""
+        """Counts the replacement of broken engines."""
         self.rebuilds += 1
 
-    def add(self, other: ModelStatistics) -> None:
-        """Counts all that another one has counted, too; `queue_rows` stays as it is."""
-        self.padding_rows += other.padding_rows
-        self.rebuilds += other.rebuilds
-        for key, requests in other.answered.copy().items():
-            self.answered[key] = self.answered.get(key, 0) + requests
-        for reason, requests in other.rejected.copy().items():
-            self.rejected[reason] = self.rejected.get(reason, 0) + requests
-        for method, durations in other.request_durations.copy().items():
-            self.request_durations.setdefault(method, Histogram()).add(durations)
-        for group, seconds in other.busy_core_s.copy().items():
-            self.busy_core_s[group] = self.busy_core_s.get(group, 0.0) + seconds
-        for phase, times in other.phases.items():
-            self.phases[phase].add(times)
-        for rows, size in other._sizes.copy().items():
-            self._sizes.setdefault(rows, _SizeTotals()).add(*astuple(size))
-        self._requests.add(*astuple(other._requests))
-        self._last_inference_s = max(self._last_inference_s, other._last_inference_s)
-        self._success.add(other._success)
-        self._fail.add(other._fail)
-        self._cancel.add(other._cancel)
-        self._reject.add(other._reject)
-
     def batch_sizes(self) -> dict[int, int]:
-        """How many batches were computed, by their rows without padding."""
+        """The number of computed batches by their rows, without padding."""
         return {rows: totals.batches for rows, totals in self._sizes.copy().items()}
 
     def snapshot(self) -> StatisticsSnapshot:
-        """All of it, as it is now."""
+        """All statistics as they are now."""
         batches = tuple(totals.snapshot(rows) for rows, totals in sorted(self._sizes.copy().items()))
         requests = self._requests.snapshot(0)
         return StatisticsSnapshot(
@@ -250,7 +218,7 @@ class Histogram:
     """Counts values in buckets.
 
     Args:
-        bounds: of the buckets, ascending; a value equal to one counts below it, and one above all has a bucket too.
+        bounds: upper bounds of the buckets, inclusive, ascending; a last bucket holds the values above them.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -261,15 +229,10 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Counts a value."""
+        """Counts a value, `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
 
-    def add(self, other: Histogram) -> None:
-        """Counts all that another one of the same bounds has counted."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
-
     def cumulative(self) -> list[int]:
-        """How many values are at most each bound, and at last how many there are."""
+        """The number of values up to each bound, and the number of all values."""
         return list(accumulate(self.counts))

@@ -1,1 +1,1 @@
-"""Engines: what loads a graph into a runtime and computes batches of rows."""
+"""Engines: load a graph into a runtime and compute batches of rows."""

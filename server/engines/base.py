@@ -1,8 +1,7 @@
-"""What an engine is: rows in (latents or images), images out; which runtime's engine loads a version, and its checks.
+"""What an engine is: it takes rows (latents or images) and returns images. Also finds and checks the files it loads.
 
-Knows files and shapes, no runtime: onnx_engine.py and torchscript_engine.py know one each, and are imported only when
-asked for. A TorchScript file holds code, and an ONNX file may name further files, so every file is checked against the
-card's hash before it is read.
+Knows files and shapes, no runtime: onnx_cpu.py, onnx_cuda.py and torchscript.py know one each. A TorchScript file holds
+code, and an ONNX file may name other files, so every file is checked against the hash in the card before it is read.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from ganserve.bundle import (
     CARD_FILE,
     ONNX_FILE,
     OUTPUT_IMAGES,
-    OUTPUT_PIXELS,
     TORCHSCRIPT_FILE,
     VARIANT_FILES,
     BundleError,
@@ -32,7 +30,7 @@ from ganserve.foreign import first_line
 from server.config import Backend, Precision
 from server.errors import StartupError
 
-# What a backend can run, and the file it reads for it.
+# The precisions of each backend, and the file for each.
 GRAPH_FILES: Final[Mapping[tuple[Backend, Precision], str]] = {
     ("onnx", "fp32"): ONNX_FILE,
     ("onnx", "fp16"): VARIANT_FILES["fp16"],
@@ -42,35 +40,30 @@ GRAPH_FILES: Final[Mapping[tuple[Backend, Precision], str]] = {
 
 
 class Engine(Protocol):
-    """One loaded graph. `run` may be called from any thread, by several at once unless its engine says otherwise."""
+    """One loaded graph. Several threads may call `run` at once unless the engine says otherwise."""
 
     backend: Backend
     device: str  # "cpu", "cuda:0"
-    precision: Precision  # that it computes in; what goes in and comes out is the same in all
-    threads: int  # that one call uses on the CPU
+    precision: Precision  # of the computation; inputs and outputs have the same types in all
+    threads: int  # per call on the CPU
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
-        """Computes the wanted outputs of inputs (rows, ...) of the card's row shape and dtype, rows >= 1."""
+        """Computes the wanted outputs of inputs (rows, *row_shape) of the card's dtype, rows >= 1."""
 
 
 def graph_file(folder: Path, card: Card, backend: Backend, precision: Precision) -> Path:
-    """Returns the path of the graph that a backend runs in a precision, after checking it; see `load_engine`."""
+    """Returns the path of the graph that a backend runs, after checking it and every file that it may refer to.
+
+    Raises:
+        BundleError: a file is not the card's, or the version was not exported in this precision.
+        StartupError: the backend lacks this precision.
+    """
     file_name = GRAPH_FILES.get((backend, precision))
     if file_name is None:
         able = " or ".join(sorted({f"--backend {able}" for able, known in GRAPH_FILES if known == precision}))
         raise StartupError(f"--precision {precision}: --backend {backend} cannot compute in it; use {able}")
     _check_exported(folder, card, precision)
-    return verify_graph_file(folder, card, file_name)
-
-
-def verify_graph_file(folder: Path, card: Card, file_name: str) -> Path:
-    """Returns the path of one graph, after checking it and whatever it might refer to.
-
-    Other graphs are not read, so not checked.
-
-    Raises:
-        BundleError: a file is not the card's.
-    """
+    # Other graphs are not read, so they are not checked.
     others = {path.name for path in folder.iterdir()} - {*GRAPH_FILES.values(), CARD_FILE}
     for other in sorted(others):
         verify_file(folder, card, other)
@@ -88,32 +81,24 @@ def _check_exported(folder: Path, card: Card, precision: Precision) -> None:
     )
 
 
-def output_forms(card: Card) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
-    """The dtype and the shape, without rows, of each output that the card promises."""
-    return {
-        OUTPUT_IMAGES: (np.dtype(np.float32), (card.channels, card.height, card.width)),
-        OUTPUT_PIXELS: (np.dtype(np.uint8), (card.height, card.width, card.channels)),
-    }
-
-
 def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
-    """Runs the smallest and the largest batch, and checks that what comes out is what the card says.
+    """Runs the smallest and the largest batch, and checks types and shapes of the outputs against the card.
 
     Raises:
-        BundleError: it is not, or the graph fails.
+        BundleError: the outputs do not match the card, or the graph fails.
     """
-    expected = output_forms(card)
     for rows in sorted({1, max_rows}):
         try:
-            results = engine.run(example_rows(card.input, 0, rows), frozenset(expected))
+            results = engine.run(example_rows(card.input, 0, rows), frozenset(card.outputs))
         except Exception as error:
             raise BundleError(
                 f"the graph fails on {rows} rows ({first_line(error)}); export the model again"
             ) from error
-        for name, (dtype, shape) in expected.items():
-            if (results[name].dtype, results[name].shape) != (dtype, (rows, *shape)):
+        for name, (dtype, shape) in card.outputs.items():
+            actual = (str(results[name].dtype), results[name].shape)
+            if actual != (dtype, (rows, *shape)):
                 raise BundleError(
-                    f"{name} come out as {results[name].dtype} {results[name].shape} for {rows} rows, and the card says"
+                    f"{name} come out as {actual[0]} {actual[1]} for {rows} rows, and the card says"
                     f" {dtype} {(rows, *shape)}; export the model again"
                 )
         if not np.isfinite(results[OUTPUT_IMAGES]).all():

@@ -1,14 +1,14 @@
-"""One batch size of a model on a CUDA device: a session of ONNX Runtime, and fixed memory for what goes in and out.
+"""One batch size of a model on a CUDA device: an ONNX Runtime session with fixed input and output memory.
 
 Knows how rows get to the device and images back. Knows no file, no card and no choice among sizes.
 
-What ONNX Runtime does, and so why it is done like this:
+How ONNX Runtime behaves, which explains the code below:
 
-- An input in host memory is copied to the device once, when it is bound; so inputs are bound on the device, and updated
+- It copies an input in host memory to the device once, when it is bound. So inputs are bound on the device and updated
   in place before each run.
-- An output that is bound in host memory is copied there within the run, without Python's lock. A CUDA graph replays
-  kernels and not that copy; so with graphs, outputs are bound on the device and fetched afterwards, with the lock held.
-- A captured graph reads and writes the memory it was captured with, so every set of outputs has a graph of its own.
+- It copies an output that is bound in host memory within the run, without Python's lock. A CUDA graph replays kernels
+  but not that copy. So with graphs, outputs are bound on the device and fetched afterwards, with the lock held.
+- A captured graph reads and writes the memory that it was captured with, so every set of outputs has its own graph.
 - Its Python API cannot allocate page-locked memory with the built-in CUDA provider: `OrtValue` knows the devices "cpu"
   and "cuda", and its host-accessible allocators belong to plugin providers. So host memory is ordinary memory.
 """
@@ -23,17 +23,17 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-_RUNS_TO_CAPTURE = 2  # of which the last is a replay, so that a graph that cannot be replayed is noticed at load
-_FIRST_GRAPH_ID = 1  # 0 is what a run without an id means
+_RUNS_TO_CAPTURE = 2  # the second is a replay, so that a graph that cannot be replayed fails at load
+_FIRST_GRAPH_ID = 1  # 0 stands for a run without an id
 
 
 @dataclass(frozen=True)
 class HostBuffers:
-    """Memory that the sizes of one engine share, as they run one at a time; each uses its first rows.
+    """Host memory that the batch sizes of one engine share, because they run one at a time; each uses the first rows.
 
     Args:
         input_name: of the graph.
-        rows: (max_rows, *row_shape), what goes in; where a batch is padded.
+        rows: (max_rows, *row_shape), the input; holds padded batches.
         outputs: (max_rows, *shape) of every output, by name.
     """
 
@@ -48,9 +48,9 @@ class BatchPlan:
     Args:
         session: onnxruntime.InferenceSession on CUDA; closed with the plan.
         size: rows of every run.
-        buffers: shared with other plans of which none runs at the same time.
+        buffers: shared with other plans that never run at the same time.
         device_index: of the CUDA device.
-        cuda_graphs: whether the session captures CUDA graphs; then all runs must be on one thread.
+        cuda_graphs: whether the session captures CUDA graphs; then all runs must use one thread.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class BatchPlan:
             self._bindings[frozenset(wanted)] = (binding, options)
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
-        """Computes the wanted outputs of 1 to `size` rows; the arrays are the caller's.
+        """Computes the wanted outputs of 1 to `size` rows; the caller owns the returned arrays.
 
-        What pads the batch is what lies there: rows do not influence each other.
+        The padding is whatever the buffer holds: rows do not influence each other.
         """
         rows = len(inputs)
-        # ONNX Runtime compares the number of elements alone, and would copy bytes of another type as they are.
+        # ONNX Runtime compares only the number of elements, and would copy the bytes of another type unchanged.
         assert inputs.dtype == self._rows.dtype, inputs.dtype
         assert inputs.shape[1:] == self._rows.shape[1:], inputs.shape
         if rows < self._size:
@@ -110,7 +110,7 @@ class BatchPlan:
                 self.run(inputs, outputs)
 
     def close(self) -> None:
-        """Frees the memory and the session; bindings refer to both, so they go first."""
+        """Frees the memory and the session, after the bindings that refer to both."""
         self._bindings.clear()
         self._bound.clear()
         self._outputs.clear()

@@ -1,55 +1,39 @@
-"""Loads the engines of one version, warms them up, and measures which of them should compute what. Slow; no queue.
+"""Loads the engines of a version, warms them up and measures which instance group suits which batches. Slow.
 
-What a profile says of a version (profile.py) goes before what is measured here. See instances.py for what the instances
-are for.
+server/scheduling/instances.py explains the instance groups.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ganserve.bundle import (
-    ONNX_FILE,
-    OUTPUT_PIXELS,
-    BundleError,
-    Card,
-    example_rows,
-    fitting_batch_rows,
-)
+from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows, fitting_batch_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Device, Precision, ServerConfig
 from server.engines.base import Engine, cuda_devices, graph_file, usable_cores, warm_up
-from server.engines.layouts import (
-    HAND_OFF_S,
-    MIN_GAIN,
-    MIN_SHARE_S,
-    automatic_layout,
-    batch_sizes,
-    bf16_layout,
-    rows_within,
-)
+from server.engines.layouts import Layout, automatic_layout, batch_sizes, rows_within
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
-from server.engines.profile import Layout, TunedModel, processor_name, usable_profile
 from server.errors import StartupError
 from server.scheduling.instances import GroupLimits, Instance, InstanceGroups, LoadedInstances, close_instances
 
 _log = logging.getLogger(__name__)
+HAND_OFF_S: Final = 0.0002  # upper estimate of the time to hand a batch to a thread and get it back
+MIN_SHARE_S: Final = 0.0005  # a smaller piece of work is not worth its own thread
+MIN_GAIN: Final = 1.1  # how many times as fast a wide or bfloat16 instance must be to be used
+_QUICK_S: Final = 0.003  # the event loop may compute this long for a lone caller
 _TRIES: Final = 3
-_QUICK_S: Final = 0.003  # so long the event loop may compute for a lone caller, who then waits for no thread
-_DEFAULT_LARGE_ROWS: Final = 4  # onnxruntime is faster below
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 
 
 @contextmanager
-def unforeseen_is_broken() -> Iterator[None]:
-    """Makes whatever a runtime raises while a version is loaded (out of memory, above all) a `BundleError`."""
+def failures_as_bundle_errors() -> Iterator[None]:
+    """Turns whatever a runtime raises while it loads a version, such as out of memory, into a `BundleError`."""
     try:
         yield
     except (BundleError, StartupError, OSError):
@@ -60,94 +44,54 @@ def unforeseen_is_broken() -> Iterator[None]:
         ) from error
 
 
-@unforeseen_is_broken()
+@failures_as_bundle_errors()
 def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    """Loads and warms what serves a version at once; see `load_large_instances` for what may join later.
+    """Loads and warms the instances of a version; those in bfloat16 come later, from `load_bf16_instances`.
 
     Raises:
         BundleError: the version is broken.
-        StartupError: the device or the backend cannot be had on this machine.
+        StartupError: the device or the backend is not available on this machine.
     """
     if config.backend == "torchscript":
-        if config.profile is not None:
-            raise StartupError("--profile: is about --backend onnx; leave one of the two flags out")
-        return _torchscript_instances(folder, card, config)
-    if config.device != "cpu" and cuda_devices():
-        from server.engines.loading import load_cuda_instances
-
-        try:
-            return load_cuda_instances(
-                folder, card, config, _fp32_rows(card, config, tuned_model(card, config, "cuda"))
-            )
-        except StartupError as error:
-            if config.device == "cuda":
-                raise
-            _log.warning("there is a CUDA device, but the CPU does the work: %s", error)
-    elif config.device == "cuda":
-        raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
+        return _load_torchscript_instances(folder, card, config)
+    if (loaded := load_cuda_instances(folder, card, config)) is not None:
+        return loaded
     if config.precision == "fp16":
         raise StartupError("--precision fp16: it is for CUDA; on a CPU, use fp32 or bf16")
-    return _cpu_instances(folder, card, config)
+    return _load_cpu_instances(folder, card, config)
 
 
-def _torchscript_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
+def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
-    cores = engine.threads if engine.device == "cpu" else 1  # of another device, its time is counted
-    groups = InstanceGroups([make_instance(engine, card, engine.device, cores, max_rows)])
+    cores = engine.threads if engine.device == "cpu" else 1  # a CUDA device counts as one
+    groups = InstanceGroups([_make_instance(engine, card, engine.device, cores, max_rows)])
     return LoadedInstances(groups, engine.backend, engine.device, engine.precision)
 
 
-def _cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    cores = usable_cores()
-    tuned = tuned_model(card, config, "cpu")
-    max_rows = _fp32_rows(card, config, tuned)
-    layout = _narrow_layout(config, tuned)
-    limits = None if tuned is None else _group_limits(tuned)
+def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
+    cores, max_rows = usable_cores(), batch_rows(card, config)
+    layout = automatic_layout(cores, config.engines)
     narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
     wide = None
-    if layout.engines > 1 and (limits is None or limits.wide_rows):
+    if layout.engines > 1:
         (wide,) = load_group(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
-    limits = limits or measure_limits(narrow[0], wide, card, layout.engines)
-    quick_rows = 1 if _seconds(narrow[0], card, 1) <= _QUICK_S else 0
+        wide.quick_rows = _quick_rows(wide, card)
+    limits = measure_limits(narrow[0], wide, card, layout.engines)
+    quick_rows = _quick_rows(narrow[0], card)
     for instance in narrow:
         instance.quick_rows = quick_rows
-    if wide is not None:
-        wide.quick_rows = 1 if _seconds(wide, card, 1) <= _QUICK_S else 0
     return LoadedInstances(InstanceGroups(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
-
-
-@unforeseen_is_broken()
-def load_large_instances(folder: Path, card: Card, config: ServerConfig) -> list[Instance]:
-    """Loads what computes large batches in reduced precision, as many instances as `load_instances` has; takes seconds.
-
-    Raises:
-        BundleError: the version has none.
-        StartupError: PyTorch is not installed, or the profile says that it would not pay.
-    """
-    max_rows = batch_rows(card, config)
-    if (tuned := tuned_model(card, config, "cpu")) is not None:
-        if tuned.limits.large_batch_rows is None:
-            raise StartupError(f"--profile: {config.profile} says that bf16 is no faster here")
-        max_rows = min(max_rows, tuned.limits.large_batch_rows)
-    layout = bf16_layout(_narrow_layout(config, tuned))
-    return load_group(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
-
-
-def _narrow_layout(config: ServerConfig, tuned: TunedModel | None) -> Layout:
-    if tuned is None:
-        return automatic_layout(usable_cores(), config.engines)
-    return Layout("onnx", "fp32", tuned.engines, tuned.threads)
 
 
 def load_group(
     folder: Path, card: Card, layout: Layout, group: str, max_rows: int, *, warm_rows: int
 ) -> list[Instance]:
-    """Loads the engines of a layout on the CPU, and runs up to so many rows through the first.
+    """Loads the engines of a layout on the CPU, and runs batches of 1 and of `warm_rows` rows through the first.
 
     Raises:
-        BundleError: the version is broken, or was not exported in this precision.
+        BundleError: the version is broken or was not exported in this precision.
         StartupError: the backend is not installed.
     """
 
@@ -158,16 +102,16 @@ def load_group(
     warm_up(first, card, warm_rows)
     # A session of one thread computes in the threads that call it, so it serves all instances.
     others = [first if layout.threads == 1 else load() for _ in range(layout.engines - 1)]
-    return [make_instance(engine, card, group, layout.threads, max_rows) for engine in (first, *others)]
+    return [_make_instance(engine, card, group, layout.threads, max_rows) for engine in (first, *others)]
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
-    """The most rows of a model that are computed at once: as configured, or fewer of large images."""
+    """The most rows of a model in one batch: as configured, or fewer if the images are large."""
     return min(config.max_batch_size, fitting_batch_rows(card.input, card.height, card.width))
 
 
 def measure_limits(narrow: Instance, wide: Instance | None, card: Card, instances: int) -> GroupLimits:
-    """Who should compute what, from a few runs of each warm instance."""
+    """Measures, with a few runs of warm instances, which batches each instance group should compute."""
     one_s = _seconds(narrow, card, 1)
     times = {1: one_s}
     if narrow.max_rows > 1:
@@ -180,52 +124,15 @@ def measure_limits(narrow: Instance, wide: Instance | None, card: Card, instance
         inline_rows=rows_within(times, HAND_OFF_S),
         min_share_rows=rows_within(times, MIN_SHARE_S) + 1,
         wide_rows=wide_rows,
-        large_rows=_DEFAULT_LARGE_ROWS,
     )
 
 
-def tuned_model(card: Card, config: ServerConfig, device: str) -> TunedModel | None:
-    """What the profile says of a version on a kind of device; None, and a line in the log, if that is nothing.
-
-    Raises:
-        StartupError: the profile cannot be read, or is none.
-    """
-    profile = None if config.profile is None else usable_profile(config.profile, usable_cores(), processor_name())
-    if profile is None:
-        return None
-    tuned = profile.models.get(card.name)
-    if tuned is None or tuned.sha256 != card.files.get(ONNX_FILE):
-        reason = "this graph was not measured"
-    elif tuned.device.partition(":")[0] != device:
-        reason = f"it was measured on {tuned.device}"
-    elif config.engines not in (None, tuned.engines):
-        reason = f"it says {tuned.engines} engines, and --engines {config.engines} goes before it"
-    else:
-        return tuned
-    _log.info(
-        "%s:%d: --profile %s is not used for it (%s): the choice is automatic",
-        *(card.name, card.version, config.profile, reason),
-    )
-    return None
-
-
-def _fp32_rows(card: Card, config: ServerConfig, tuned: TunedModel | None) -> int:
-    most = batch_rows(card, config)
-    return most if tuned is None else min(most, tuned.limits.max_batch_rows)
-
-
-def _group_limits(tuned: TunedModel) -> GroupLimits:
-    limits = tuned.limits
-    return GroupLimits(
-        inline_rows=limits.inline_rows,
-        min_share_rows=limits.min_share_rows,
-        wide_rows=limits.wide_rows,
-        large_rows=sys.maxsize if limits.large_rows is None else limits.large_rows,
-    )
+def _quick_rows(instance: Instance, card: Card) -> int:
+    return 1 if _seconds(instance, card, 1) <= _QUICK_S else 0
 
 
 def _seconds(instance: Instance, card: Card, rows: int, tries: int = _TRIES) -> float:
-    """The quickest of some runs, for pixels: what most callers ask for."""
+    """The fastest of several runs, for pixels: what most callers ask for."""
     inputs = example_rows(card.input, 0, rows)
     taken = []
     for _ in range(tries):
@@ -235,8 +142,7 @@ def _seconds(instance: Instance, card: Card, rows: int, tries: int = _TRIES) -> 
     return min(taken)
 
 
-def make_instance(engine: Engine, card: Card, group: str, cores: int, max_rows: int) -> Instance:
-    """One instance on an engine, whose probe runs a row that is known to be good."""
+def _make_instance(engine: Engine, card: Card, group: str, cores: int, max_rows: int) -> Instance:
     known_good = example_rows(card.input, 0, 1)
 
     def probe() -> Any:
@@ -245,17 +151,29 @@ def make_instance(engine: Engine, card: Card, group: str, cores: int, max_rows: 
     return Instance(group, engine.run, cores=cores, max_rows=max_rows, probe=probe)
 
 
-@unforeseen_is_broken()
-def load_cuda_instances(folder: Path, card: Card, config: ServerConfig, max_rows: int) -> LoadedInstances:
-    """Loads and warms an engine on each device.
+@failures_as_bundle_errors()
+def load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances | None:
+    """Loads and warms one engine per CUDA device; None, and a warning if CUDA fails, if the CPU is to be used.
 
     Raises:
-        BundleError: the version is broken, or CUDA has no memory left for it.
-        StartupError: CUDA cannot be used, or not in this precision.
+        BundleError: the version is broken, or a device has too little memory for it.
+        StartupError: `--device cuda` was given, and CUDA is not available or not in this precision.
     """
+    if config.device == "cpu" or (config.device == "auto" and not cuda_devices()):
+        return None
+    try:
+        return _load_cuda_instances(folder, card, config)
+    except StartupError as error:
+        if config.device == "cuda":
+            raise
+        _log.warning("there is a CUDA device, but the CPU is used: %s", error)
+        return None
+
+
+def _load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
+    indices = cuda_device_indices(cuda_devices(), config.cuda_devices)
     if config.precision == "bf16":
         raise StartupError("--precision bf16: it is for CPUs; on CUDA, use fp32 or fp16")
-    indices = cuda_device_indices(cuda_devices(), config.cuda_devices)
     precision: Precision = "fp32"
     if config.precision == "fp16":
         try:
@@ -264,6 +182,7 @@ def load_cuda_instances(folder: Path, card: Card, config: ServerConfig, max_rows
         except BundleError as error:
             _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
     path = graph_file(folder, card, "onnx", precision)
+    sizes = batch_sizes(batch_rows(card, config))
     instances: list[Instance] = []
     try:
         for index in indices:
@@ -271,11 +190,11 @@ def load_cuda_instances(folder: Path, card: Card, config: ServerConfig, max_rows
                 path,
                 card,
                 device_index=index,
-                batch_rows=batch_sizes(max_rows),
+                batch_rows=sizes,
                 precision=precision,
                 cuda_graphs=config.cuda_graphs,
             )
-            instance = make_instance(engine, card, engine.device, 1, engine.sizes[-1])
+            instance = _make_instance(engine, card, engine.device, 1, engine.sizes[-1])
             instance.padded_rows, instance.close = engine.padded_rows, engine.close
             instances.append(instance)
             warm_up(engine, card, engine.sizes[-1])
@@ -295,20 +214,19 @@ def load_engine(
     precision: Precision = "fp32",
     threads: int | None = None,
 ) -> Engine:
-    """Loads one version of a model, after checking its files.
+    """Checks the files of a version and loads it: ONNX Runtime on the CPU, or TorchScript on any device.
 
     Args:
         folder: of the version.
         card: of the version.
         backend: the runtime.
-        device: of TorchScript, whose "auto" takes CUDA if it works; ONNX Runtime's engine here is that of the CPU, and
-            loading.py loads those of CUDA.
-        precision: of the computation; another than fp32 is in the bundle only if it was exported so.
-        threads: that one call uses on the CPU; None is all usable cores.
+        device: for TorchScript, where "auto" uses CUDA if it works; ONNX Runtime's CUDA engine is in onnx_cuda.py.
+        precision: of the computation; other than fp32, it must have been exported.
+        threads: per call on the CPU; None uses all usable cores.
 
     Raises:
-        BundleError: the version is broken, or was not exported in this precision.
-        StartupError: the device or the backend cannot be had on this machine, or the backend has no such precision.
+        BundleError: the version is broken or was not exported in this precision.
+        StartupError: the device or the backend is not available on this machine, or the backend lacks this precision.
     """
     path = graph_file(folder, card, backend, precision)
     threads = threads or usable_cores()

@@ -1,6 +1,6 @@
-"""Runs a bundle's graph with ONNX Runtime on the CPU; onnx_cuda.py does on CUDA.
+"""Runs a bundle's graph with ONNX Runtime on the CPU; onnx_cuda.py is its counterpart for CUDA.
 
-Knows no other runtime, and no bundle but the file and card it is given.
+Knows no other runtime, and only the file and the card that it is given.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from numpy.typing import NDArray
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, example_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import GRAPH_FILES, output_forms
+from server.engines.base import GRAPH_FILES
 from server.engines.onnx_cut import cut_to
 
 _log = logging.getLogger(__name__)
 _CPU_PROVIDER = "CPUExecutionProvider"
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
-_ORT_ERRORS_ONLY = 3  # ONNX Runtime warns of every GPU that it looks for and does not find
+_ORT_ERRORS_ONLY = 3  # otherwise ONNX Runtime warns of every GPU that it does not find
 _IMAGES: Final = frozenset({OUTPUT_IMAGES})
-_MAX_CUT_BYTES: Final = 4 << 20  # the weights are held twice, and beside many of them the pixels cost nothing
+_MAX_CUT_BYTES: Final = 4 << 20  # the weights are held twice, and in a large model the pixels cost little
 
 
 class OnnxEngine:
     """Runs model.onnx, or model.fp16.onnx, with ONNX Runtime.
 
-    `run` may be called by several threads at once: each call takes part of one pool of `threads` threads, its own
-    thread counted, so one thread a call is right where several calls run side by side.
+    Several threads may call `run` at once. Calls share one pool of `threads` threads, the calling thread included, so
+    use one thread per engine if several calls run side by side.
 
-    The first run that asks for images alone has a second session built, in the background, of a graph that does not
-    compute pixels; it holds the weights once more. Until it is there, or if it cannot be, the whole graph is computed.
+    The first run that asks for images alone starts building, in the background, a second session of a graph that does
+    not compute pixels; it holds the weights a second time. Until it is ready, or if it fails, the whole graph runs.
 
     Args:
         path: of the verified file.
         card: of the bundle.
-        threads: that a call uses on the CPU.
+        threads: per call on the CPU.
         precision: of the file; fp16 is meant for CUDA (on the CPU, ONNX Runtime casts to float32 around most nodes).
 
     Raises:
-        BundleError: the file is no graph, or not the one the card describes.
+        BundleError: the file is not a graph, or not the one that the card describes.
     """
 
     backend: Backend = "onnx"
     device = "cpu"
-    images_only: Future[bool]  # running when images alone were asked for; whether they have their own session now
+    images_only: Future[bool]  # running once images alone were asked for; the result is whether they have a session
 
     def __init__(self, path: Path, card: Card, threads: int, *, precision: Precision = "fp32") -> None:
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
@@ -67,7 +67,7 @@ class OnnxEngine:
         self._card = card
         self.images_only = Future()
         self._images_session: Any = None  # an onnxruntime.InferenceSession
-        self._begun = threading.Lock()  # taken once, by whoever has the session for images built
+        self._begun = threading.Lock()  # taken once, by the run that starts building the session for images
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """See `Engine`."""
@@ -84,19 +84,19 @@ class OnnxEngine:
         self.images_only.set_running_or_notify_cancel()
         try:
             threading.Thread(target=self._build_images_session, name=f"cut {self._card.name}").start()
-        except RuntimeError as error:  # no more threads, or the interpreter is about to end
+        except RuntimeError as error:  # no more threads, or the interpreter is shutting down
             self._end_images_session(None, error)
 
     def _build_images_session(self) -> None:
         try:
             self._end_images_session(self._cut_session(), None)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the whole graph still works
+        except Exception as error:  # noqa: BLE001 - after any error, the whole graph still works
             self._end_images_session(None, error)
 
     def _end_images_session(self, session: Any, error: Exception | None) -> None:
         if error is not None:
             _log.warning(
-                "%s: where images alone are asked for, pixels are computed as well, which is slower (%s)",
+                "%s: requests for images alone compute pixels too, which is slower (%s)",
                 self._path,
                 first_line(error),
             )
@@ -104,13 +104,13 @@ class OnnxEngine:
         self.images_only.set_result(session is not None)
 
     def _cut_session(self) -> Any:
-        """A warm session that computes images alone; None if there is nothing to gain, or no safe way.
+        """Makes a warm session that computes images alone; None if it would gain nothing or would not be safe.
 
         Raises:
-            Exception: it cannot be had.
+            Exception: it cannot be made.
         """
         path, card = self._path, self._card
-        # Bytes have no folder in which ONNX Runtime would find other files that a graph refers to.
+        # A session made from bytes has no folder, so it cannot find other files that the graph refers to.
         if card.files.keys() - set(GRAPH_FILES.values()) or path.stat().st_size > _MAX_CUT_BYTES:
             return None
         model = _verified_bytes(path, card)
@@ -119,32 +119,32 @@ class OnnxEngine:
             return None
         del model
         session = onnxruntime.InferenceSession(cut, session_options(self.threads), providers=[_CPU_PROVIDER])
-        # The bytes, as large as the weights, would be kept for falling back on other providers; there are none.
+        # Otherwise the session keeps the bytes, as large as the weights, to fall back on other providers.
         session.disable_fallback()
         session._model_bytes = None
         rows = {self._input_name: example_rows(card.input, 0, 1)}
         (expected,), (images,) = (each.run([OUTPUT_IMAGES], rows) for each in (self._session, session))
         if expected.dtype != images.dtype or not np.array_equal(expected, images):
-            raise BundleError(f"without pixels, {OUTPUT_IMAGES} come out otherwise")  # noise that is not an input, say
+            raise BundleError(f"without pixels, {OUTPUT_IMAGES} differ")  # because of noise that is not an input, say
         return session
 
 
 def session_options(threads: int) -> Any:
-    """Options of a session, onnxruntime.SessionOptions, whose calls use so many threads."""
+    """Options of a session (onnxruntime.SessionOptions) whose calls use `threads` threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ORT_ERRORS_ONLY
-    # Threads that spin within a call make it a quarter faster; spinning on, they would take the cores from others.
+    # Threads that spin during a call make it a quarter faster; after it, they would take the cores from others.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def _verified_bytes(path: Path, card: Card) -> bytes:
-    """Reads a file of a bundle; what was hashed is what is returned, so nobody can change it in between.
+    """Reads a file of a bundle and checks the bytes that it returns, so that no change in between goes unnoticed.
 
     Raises:
-        BundleError: it is not the card's, or no longer.
+        BundleError: the hash is not the card's.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.files.get(path.name):
@@ -156,10 +156,10 @@ def check_graph(session: Any, card: Card, path: Path) -> None:
     """Checks the names, types and shapes of an onnxruntime session against the card.
 
     Raises:
-        BundleError: they are not the card's.
+        BundleError: they do not match the card.
     """
-    forms = {card.input.name: (np.dtype(card.input.dtype), card.input.row_shape)} | output_forms(card)
-    expected = {name: (_ONNX_TYPES[str(dtype)], shape) for name, (dtype, shape) in forms.items()}
+    tensors = {card.input.name: (card.input.dtype, card.input.row_shape)} | card.outputs
+    expected = {name: (_ONNX_TYPES[dtype], shape) for name, (dtype, shape) in tensors.items()}
     inputs = {node.name: node for node in session.get_inputs()}
     nodes = inputs | {node.name: node for node in session.get_outputs()}
     if set(inputs) != {card.input.name} or not nodes.keys() >= expected.keys():
@@ -169,7 +169,7 @@ def check_graph(session: Any, card: Card, path: Path) -> None:
         )
     for name, (kind, shape) in expected.items():
         node = nodes[name]
-        # A symbolic size is checked by the warm-up; a fixed number of rows can never be batched.
+        # The warm-up checks symbolic sizes; a graph with a fixed number of rows cannot be batched.
         fits = len(node.shape) == 1 + len(shape) and all(
             not isinstance(actual, int) or actual == wanted
             for actual, wanted in zip(node.shape[1:], shape, strict=True)

@@ -1,7 +1,7 @@
-"""Runs a bundle's ONNX graph on one CUDA device. Knows ONNX Runtime's CUDA provider, and no other engine.
+"""Runs a bundle's ONNX graph on one CUDA device, with ONNX Runtime's CUDA provider.
 
-ONNX Runtime keeps one cuDNN plan for each convolution, that of the last shape; batches of varying size through one
-session would make new plans all the time. So batches are padded to a few sizes, and each size has a session of its own.
+ONNX Runtime keeps one cuDNN plan per convolution, for the last shape; batches of varying sizes through one session
+would make new plans all the time. So batches are padded to a few sizes, and each size has its own session.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ganserve.bundle import BundleError, Card, example_rows, proven_batch_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
-from server.engines.base import cuda_devices, output_forms
+from server.engines.base import cuda_devices
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
 from server.engines.layouts import batch_sizes, padded_rows
 from server.engines.onnx_cpu import check_graph
@@ -38,25 +38,26 @@ _ORT_ERRORS_ONLY = 3
 class CudaOnnxEngine:
     """Runs model.onnx, or model.fp16.onnx, on one CUDA device; implements `server.engines.base.Engine`.
 
-    All work is done on one thread, the engine's: the CUDA provider keeps its cuBLAS and cuDNN handles, and captured
-    graphs, for each thread that runs a session. `run` may be called on any thread, and waits for the engine's;
-    `loop.run_in_executor(engine.executor, engine.run, ...)` spares the hop.
+    All work runs on the engine's one thread, because the CUDA provider keeps cuBLAS and cuDNN handles and captured
+    graphs per thread. `run` may be called on any thread and waits for the engine's;
+    `loop.run_in_executor(engine.executor, engine.run, ...)` saves the hop.
 
     Args:
         path: of the verified file.
         card: of the bundle.
         device_index: of the CUDA device.
-        batch_rows: the sizes that are computed, in any order; None: powers of two up to what the export has proven.
+        batch_rows: the batch sizes to compute, in any order; None uses powers of two up to the largest batch that the
+            export has verified.
         precision: of the file.
-        cuda_graphs: whether to replay each size as a CUDA graph, which spares the launches of small batches. While a
-            graph is captured, at load, CUDA forbids other threads to allocate: no other model should be served then.
-        tf32: whether fp32 may round factors to 10 bits, which is faster and no longer what the export has proven.
+        cuda_graphs: whether to replay each size as a CUDA graph, which saves the kernel launches of small batches.
+            While a graph is captured, at load, CUDA forbids other threads to allocate: serve no other model then.
+        tf32: whether fp32 may round factors to 10 bits: faster, but not what the export has verified.
         prefer_nhwc: whether convolutions run with channels last.
 
     Raises:
-        BundleError: the file is no graph, not the one the card describes, or has nodes that CUDA cannot compute.
+        BundleError: the file is not a graph that the card describes, or has nodes that CUDA cannot compute.
         StartupError: ONNX Runtime cannot use this device.
-        Exception: CUDA's own errors as ONNX Runtime raises them, out of memory above all; from `run` as well.
+        Exception: CUDA's own errors as ONNX Runtime raises them, such as out of memory; `run` raises them too.
     """
 
     backend: Backend = "onnx"
@@ -81,7 +82,7 @@ class CudaOnnxEngine:
             raise ValueError(f"batch_rows = {batch_rows!r}: give one or more sizes of at least 1 row")
         self.device = f"cuda:{device_index}"
         self.precision: Precision = precision
-        self.cuda_graphs = cuda_graphs  # False from the first size on whose graph cannot be captured
+        self.cuda_graphs = cuda_graphs  # becomes False at the first size whose graph cannot be captured
         self._device_index = device_index
         self._provider_options = provider_options(device_index, tf32=tf32, prefer_nhwc=prefer_nhwc)
         self._path = path
@@ -96,10 +97,10 @@ class CudaOnnxEngine:
             raise
 
     def padded_rows(self, rows: int) -> int:
-        """How many rows are computed for a batch of so many.
+        """The number of rows computed for a batch of `rows` rows.
 
         Raises:
-            ValueError: it is larger than the largest size.
+            ValueError: rows is above the largest size.
         """
         return padded_rows(rows, self.sizes)
 
@@ -107,7 +108,7 @@ class CudaOnnxEngine:
         """See `Engine`.
 
         Raises:
-            ValueError: there are more rows than the largest size has.
+            ValueError: there are more rows than the largest size.
             RuntimeError: the engine is closed, or CUDA fails.
         """
         if threading.get_ident() == self._thread_id:
@@ -115,7 +116,7 @@ class CudaOnnxEngine:
         return self.executor.submit(self._run, inputs, outputs).result()
 
     def close(self) -> None:
-        """Frees the sessions and their memory, after the run in progress; later runs fail. May be called again."""
+        """Frees the sessions and their memory, after the run in progress; later runs fail. Safe to call twice."""
         with contextlib.suppress(RuntimeError):  # closed already
             self.executor.submit(self._unload).result()
         self.executor.shutdown()
@@ -136,8 +137,8 @@ class CudaOnnxEngine:
         if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
             raise self._unusable("the installed onnxruntime is not onnxruntime-gpu")
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
-            onnxruntime.preload_dlls()  # finds the CUDA libraries that are installed as Python packages
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot find
+            onnxruntime.preload_dlls()  # finds CUDA libraries that are installed as Python packages
         try:
             onnxruntime.OrtValue.ortvalue_from_shape_and_type([1], np.uint8, "cuda", self._device_index)
         except Exception as error:
@@ -155,13 +156,13 @@ class CudaOnnxEngine:
         buffers = HostBuffers(
             input_name=card.input.name,
             rows=example_rows(card.input, 0, most),
-            outputs={name: np.empty((most, *shape), dtype) for name, (dtype, shape) in output_forms(card).items()},
+            outputs={name: np.empty((most, *shape), dtype) for name, (dtype, shape) in card.outputs.items()},
         )
         for size in self.sizes:
             self._plans[size] = self._warm_plan(size, symbol, buffers)
 
     def _check_file(self, card: Card) -> str | None:
-        """Checks the graph, on the CPU and unoptimised; returns the name of its free number of rows, if it has one."""
+        """Checks the graph, on the CPU and unoptimised; returns the name of a symbolic number of rows."""
         options = _session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -180,11 +181,10 @@ class CudaOnnxEngine:
                 return self._make_plan(size, symbol, buffers, cuda_graphs=True)
             except (BundleError, StartupError):
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the same without graphs says whether it stays
+            except Exception as error:  # noqa: BLE001 - after any error, try without graphs
                 self.cuda_graphs = False
                 _log.warning(
-                    "%s: batches of %d rows cannot be captured as a CUDA graph (%s); their kernels are launched one by"
-                    " one, and so are those of larger batches",
+                    "%s: batches of %d rows cannot be captured as a CUDA graph (%s); they and larger ones run without",
                     self._path,
                     size,
                     first_line(error),
@@ -194,7 +194,7 @@ class CudaOnnxEngine:
     def _make_plan(self, size: int, symbol: str | None, buffers: HostBuffers, *, cuda_graphs: bool) -> BatchPlan:
         provider = self._provider_options | ({"enable_cuda_graph": "1"} if cuda_graphs else {})
         try:
-            # Creation fails if a node would run on the CPU.
+            # The session is not created if a node would run on the CPU.
             session = self._session(size, symbol, "session.disable_cpu_ep_fallback", provider)
         except Exception as error:
             misplaced = self._placement_error(size, symbol)
@@ -205,25 +205,25 @@ class CudaOnnxEngine:
         plan.warm_up(buffers.rows[:size])
         return plan
 
-    def _session(self, size: int, symbol: str | None, switched_on: str, provider: dict[str, str]) -> Any:
+    def _session(self, size: int, symbol: str | None, switch: str, provider: dict[str, str]) -> Any:
         options = _session_options()
-        options.add_session_config_entry(switched_on, "1")
-        if symbol is not None:  # with the number of rows known, shape arithmetic is folded instead of run on the CPU
+        options.add_session_config_entry(switch, "1")
+        if symbol is not None:  # a known number of rows lets ONNX Runtime fold the shape arithmetic
             options.add_free_dimension_override_by_name(symbol, size)
-        # The CPU provider must not be named here, or it is no fallback that can be disabled. Python's own fallback
-        # would try again without CUDA, and print.
+        # If the CPU provider is named here, it is not a fallback that can be disabled. Python's own fallback would try
+        # again without CUDA, and print.
         return onnxruntime.InferenceSession(
             self._path, options, providers=[(_CUDA_PROVIDER, provider)], enable_fallback=0
         )
 
     def _placement_error(self, size: int, symbol: str | None) -> Exception | None:
-        """Why a session is refused that must have all nodes on CUDA; None if that is not why."""
+        """The error if a session failed because some nodes cannot run on CUDA; None if that is not the reason."""
         try:
             session = self._session(size, symbol, "session.record_ep_graph_assignment_info", self._provider_options)
             if _CUDA_PROVIDER not in session.get_providers():
                 return self._unusable("its CUDA provider does not start")
             parts = session.get_provider_graph_assignment_info()
-        except Exception:  # noqa: BLE001 - the caller has an error to raise
+        except Exception:  # noqa: BLE001 - the caller raises its own error
             _log.debug("cannot tell which nodes CUDA computes", exc_info=True)
             return None
         nodes = Counter(node.op_type for part in parts if part.ep_name != _CUDA_PROVIDER for node in part.get_nodes())
@@ -240,7 +240,7 @@ def provider_options(device_index: int, *, tf32: bool, prefer_nhwc: bool) -> dic
     """Options of ONNX Runtime's CUDA provider, without graphs."""
     return {
         "device_id": str(device_index),
-        # DEFAULT would mean cuDNN's slow fallback mode; EXHAUSTIVE ranks more of its heuristics at every new shape.
+        # DEFAULT is cuDNN's slow fallback mode; EXHAUSTIVE ranks more of its heuristics at every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
         "use_tf32": str(int(tf32)),
@@ -249,14 +249,14 @@ def provider_options(device_index: int, *, tf32: bool, prefer_nhwc: bool) -> dic
 
 
 def cuda_device_indices(count: int, wanted: Sequence[int] | None) -> tuple[int, ...]:
-    """Which CUDA devices to use, in the order asked for.
+    """The CUDA devices to use, in the given order.
 
     Args:
-        count: how many there are.
-        wanted: indices; None is all of them.
+        count: how many the machine has.
+        wanted: indices; None for all.
 
     Raises:
-        StartupError: there are none, or not those.
+        StartupError: the machine has no CUDA device, or not these.
     """
     if count < 1:
         raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")

@@ -1,8 +1,8 @@
 """Cuts an ONNX graph down to some of its outputs. Knows a few fields of ONNX's messages; no file and no runtime.
 
-ONNX Runtime computes all nodes of a graph, whatever a run asks for, so a graph that is not to compute an output must
-not have it. A server does without the `onnx` package, so the fields that matter are described below; protobuf keeps
-those that a description does not know, weights above all, byte by byte.
+ONNX Runtime computes all nodes of a graph, whichever outputs a run asks for, so an output that is not to be computed
+has to leave the graph. The server does not depend on the `onnx` package, so this file describes the fields that matter;
+protobuf preserves unknown fields, such as the weights, byte by byte.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from google.protobuf.message_factory import GetMessageClass
 _PACKAGE: Final = "ganserve.onnx_cut"
 _ONE: Final = FieldDescriptorProto.LABEL_OPTIONAL
 _MANY: Final = FieldDescriptorProto.LABEL_REPEATED
-# The fields of each message: name, ONNX's number, how many, and of which message; None are bytes. Names of values are
-# bytes, so that none must be UTF-8, and so are graphs within nodes, which are only noticed.
+# The fields of each message: name, number, label, and message type; None means bytes. Names of values are bytes,
+# because they need not be UTF-8; so are graphs within nodes, because only their presence matters.
 _MESSAGES: Final[Mapping[str, Sequence[tuple[str, int, FieldDescriptorProto.Label.ValueType, str | None]]]] = {
     "Model": [("graph", 7, _ONE, "Graph")],
     "Graph": [("node", 1, _MANY, "Node"), ("output", 12, _MANY, "Value")],
@@ -30,20 +30,20 @@ _MESSAGES: Final[Mapping[str, Sequence[tuple[str, int, FieldDescriptorProto.Labe
 
 
 def cut_to(model: bytes, outputs: frozenset[str]) -> bytes:
-    """Leaves out the other outputs of a graph, and the nodes that only they need.
+    """Removes the other outputs of a graph and the nodes that only they need.
 
-    Weights stay, also those that no node uses any more; ONNX Runtime does not keep them.
+    All weights stay, including unused ones; ONNX Runtime drops those.
 
     Args:
         model: a serialised ModelProto, below 2 GiB.
-        outputs: names of those that stay.
+        outputs: names of the outputs to keep.
 
     Returns:
-        The smaller model; `model` itself if all nodes are needed, or if any node holds a graph: such a graph may use
-        values from around it that are not among the node's inputs.
+        The smaller model; `model` itself if all nodes are needed, or if any node holds a graph, which may use outer
+        values that are not among the node's inputs.
 
     Raises:
-        ValueError: it is no model, or its graph lacks one of the outputs.
+        ValueError: `model` is not an ONNX model, or its graph lacks one of the outputs.
     """
     parsed: Any = _Model()
     try:
@@ -70,12 +70,12 @@ def cut_to(model: bytes, outputs: frozenset[str]) -> bytes:
 
 
 def _needed_nodes(nodes: Sequence[Any], wanted: set[bytes]) -> set[int]:
-    """Indices of the nodes that compute some values, directly or not."""
+    """Indices of the nodes that the wanted values depend on, directly or indirectly."""
     producers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needed: set[int] = set()
     names = list(wanted)
     while names:
-        index = producers.get(names.pop())  # None: a weight, an input, or an optional value that is left out
+        index = producers.get(names.pop())  # None: a weight, an input, or an omitted optional value
         if index is not None and index not in needed:
             needed.add(index)
             names.extend(nodes[index].input)
@@ -92,7 +92,7 @@ def _message_class(name: str) -> Any:
                 field.type = FieldDescriptorProto.TYPE_BYTES
             else:
                 field.type, field.type_name = FieldDescriptorProto.TYPE_MESSAGE, f".{_PACKAGE}.{held}"
-    pool = DescriptorPool()  # of our own: the default one has no room for two descriptions of one message
+    pool = DescriptorPool()  # not the default pool, which cannot hold two descriptions of one message
     pool.AddSerializedFile(file.SerializeToString())
     return GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
 

@@ -1,4 +1,4 @@
-"""Runs a bundle's graph with PyTorch, which is imported when an engine is made. Knows no other runtime, and no card."""
+"""Runs a bundle's graph with PyTorch, which is imported when an engine is created. Knows no other runtime."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from server.errors import StartupError
 
 
 class TorchScriptEngine:
-    """Runs model.pt, or model.bf16.pt, which hold code, with PyTorch.
+    """Runs model.pt or model.bf16.pt, which hold code, with PyTorch.
 
-    `run` may be called by several threads at once. PyTorch's number of threads belongs to the thread that calls, and
-    each calling thread has OpenMP threads of its own: n calls side by side take n times `threads` cores.
+    Several threads may call `run` at once. PyTorch's number of threads is a setting of the calling thread, and each
+    calling thread has its own OpenMP threads: n calls side by side use n times `threads` cores.
 
     Args:
         path: of the verified file.
-        device: "auto" takes CUDA if it works.
-        threads: that a call uses on the CPU.
-        precision: of the file; bf16 is meant for CPUs that compute in it.
+        device: "auto" uses CUDA if it works.
+        threads: per call on the CPU.
+        precision: of the file; bf16 is meant for CPUs that compute in bfloat16.
 
     Raises:
-        BundleError: the file is no TorchScript.
-        StartupError: PyTorch is not installed, or CUDA was asked for and does not work.
+        BundleError: the file is not TorchScript.
+        StartupError: PyTorch is not installed, or CUDA was requested and does not work.
     """
 
     backend: Backend = "torchscript"
 
     def __init__(self, path: Path, device: Device, threads: int, *, precision: Precision = "fp32") -> None:
-        # OpenMP's threads spin for milliseconds while they wait for each other, unless told before it is loaded; where
-        # the event loop or another call wants the same core, that makes a batch many times slower.
+        # By default, OpenMP threads spin for milliseconds while they wait. If the event loop or another call needs the
+        # same core, that makes a batch many times slower. OpenMP reads the setting when it is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             import torch
@@ -52,8 +52,8 @@ class TorchScriptEngine:
         self._jit: Any = torch.jit  # untyped
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=r"`torch\.jit")  # deprecated, which is not the user's choice
-                # Frozen: weights become constants, so that no call looks them up.
+                warnings.filterwarnings("ignore", message=r"`torch\.jit")  # torch.jit is deprecated
+                # Freezing makes the weights constants, so that calls do not look them up.
                 self._module = self._jit.freeze(self._jit.load(str(path), map_location=self.device).eval())
         except RuntimeError as error:
             raise BundleError(f"{path}: not TorchScript ({first_line(error)}); export the model again") from error
@@ -63,10 +63,10 @@ class TorchScriptEngine:
         torch = self._torch
         if torch.get_num_threads() != self.threads:  # of this calling thread
             torch.set_num_threads(self.threads)
-        # The optimising executor would profile the first calls and compile for the shapes it saw.
+        # The optimising executor would profile the first calls and compile for their shapes.
         with torch.inference_mode(), self._jit.optimized_execution(False):
-            # What was sent is a read-only view of the request, which tensors cannot be.
+            # Copies: inputs are read-only views of the request, and tensors cannot be read-only.
             images, pixels = self._module(torch.tensor(inputs, device=self.device))
             results = {OUTPUT_IMAGES: images, OUTPUT_PIXELS: pixels}
-            # A network that keeps channels last gives images in that order, too.
+            # A channels-last network returns images in that memory order.
             return {name: results[name].cpu().contiguous().numpy() for name in outputs}

@@ -16,7 +16,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ganserve.bundle import BundleError, list_models, list_versions
 from server.config import ServerConfig
-from server.engines.loading import load_instances, load_large_instances
+from server.engines.bf16 import LARGE_ROWS, load_bf16_instances
+from server.engines.loading import load_instances
 from server.errors import NotServed, ServerError, StartupError, Unavailable
 from server.gate import Gate
 from server.limits import quote
@@ -163,7 +164,10 @@ class Models:
 
     def _serve(self, model: LoadedModel) -> None:
         card, loaded, config = model.card, model.loaded, self._config
-        statistics = ModelStatistics()
+        before = self._catalog.get(card.name)
+        # A version that is loaded again keeps its counters, which must never go down while it is served.
+        is_same = before is not None and before.card.version == card.version
+        statistics = before.statistics if before is not None and is_same else ModelStatistics()
         batcher = Batcher(
             loaded.groups,
             max_queue_rows=config.max_queue_rows,
@@ -178,7 +182,6 @@ class Models:
         )
         batcher.on_broken = lambda: self._start(self._repair(model.folder, served))
         self._open.add(batcher)
-        before = self._catalog.get(card.name)
         self._catalog.add(served)
         if before is not None:
             self._start(self._close(before))
@@ -210,12 +213,12 @@ class Models:
         """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
         groups = model.batcher.groups
         try:
-            instances = await asyncio.to_thread(load_large_instances, folder, model.card, self._config)
+            instances = await asyncio.to_thread(load_bf16_instances, folder, model.card, self._config)
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s is served in fp32: %s", model, error)
             return
         if self._is_served(model) and model.batcher.groups is groups:
-            groups.add_large(instances)
+            groups.add_large(instances, LARGE_ROWS)
             model.precision = "bf16"
             _log.info("%s: large batches are computed in bf16 from now on", model)
         else:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card, ImageInput
+from ganserve.bundle import Card, ImageInput
 from server.config import ServerConfig
 from server.limits import max_rows
 
@@ -41,12 +41,10 @@ class Contract:
 
 def contract_of(card: Card, config: ServerConfig) -> Contract:
     """The contract of the model that a card describes."""
-    images = _tensor(OUTPUT_IMAGES, "float32", (card.channels, card.height, card.width))
-    pixels = _tensor(OUTPUT_PIXELS, "uint8", (card.height, card.width, card.channels))
     return Contract(
         card=card,
         input=_tensor(card.input.name, card.input.dtype, card.input.row_shape),
-        outputs={tensor.name: tensor for tensor in (images, pixels)},
+        outputs={name: _tensor(name, *form) for name, form in card.outputs.items()},
         takes_images=isinstance(card.input, ImageInput),
         max_rows=max_rows(card, config),
         config=config,

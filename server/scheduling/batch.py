@@ -1,6 +1,6 @@
-"""One batch on one instance: put the rows together, compute, deal the results out, and find the row that spoils it.
+"""One batch on one instance: gathers the rows, computes, scatters the results, and finds a request that fails it.
 
-Runs in an engine's thread (or on the event loop, if the batch is tiny), so it touches nothing that others change.
+Runs in a thread of the batcher, or on the event loop if the batch is tiny, so it changes no shared state.
 """
 
 from __future__ import annotations
@@ -17,17 +17,14 @@ from server.scheduling.instances import Instance
 from server.scheduling.queue import Entry, Outputs, Part
 from server.statistics import BatchTimes
 
-_gathering = threading.Lock()  # held only while arrays are allocated
+_allocating = threading.Lock()
 
 
 class BatchObserver(Protocol):
-    """What a batcher tells about its batches, on the event loop."""
-
-    def queue_changed(self, rows: int) -> None:
-        """So many rows wait now."""
+    """Receives the events of a batcher, on the event loop."""
 
     def request_waited(self, seconds: float) -> None:
-        """The first rows of a request left the queue after so long."""
+        """The first rows of a request left the queue after `seconds`."""
 
     def batch_computed(self, batch: BatchTimes) -> None:
         """A batch was computed."""
@@ -35,31 +32,31 @@ class BatchObserver(Protocol):
 
 @dataclass(slots=True)
 class BatchResult:
-    """What became of a batch: one outcome a part, in order."""
+    """The result of a batch: one outcome per part, in order."""
 
     outcomes: list[Outputs | Exception]
-    failed: bool = False  # at least one run did
-    instance_broke: bool = False  # it fails on rows that are known to be good, too
-    times: list[BatchTimes] = field(default_factory=list)  # of every run that worked
+    failed: bool = False  # at least one run failed
+    instance_broke: bool = False  # the instance also fails on rows that are known to be good
+    times: list[BatchTimes] = field(default_factory=list)  # of every run that succeeded
 
 
 def run_batch(instance: Instance, parts: list[Part]) -> BatchResult:
     """Computes the parts as one batch; never raises.
 
-    If the batch fails, its halves are run on their own, and so on, so that only a part that spoils its batch fails.
+    If the batch fails, runs each half on its own, and so on, so that only a part that fails by itself fails.
     """
     result = BatchResult([])
     _run(instance, parts, result)
     if result.failed and instance.probe is not None:
         try:
             instance.probe()
-        except Exception:  # noqa: BLE001 - whatever a runtime raises
+        except Exception:  # noqa: BLE001 - a runtime may raise anything
             result.instance_broke = True
     return result
 
 
 def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str]) -> tuple[Outputs, BatchTimes]:
-    """Computes one request as a batch of its own, in the fewest steps; raises whatever the runtime raises."""
+    """Computes one request as its own batch, in the fewest steps; raises whatever the runtime raises."""
     began = time.perf_counter()
     batch = instance.run(inputs, outputs)
     computed = time.perf_counter()
@@ -70,12 +67,12 @@ def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str])
 
 
 def _run(instance: Instance, parts: list[Part], result: BatchResult) -> None:
-    if result.failed and all(part.entry.done.done() for part in parts):  # nobody waits for these any more
+    if result.failed and all(part.entry.done.done() for part in parts):  # their callers have left
         result.outcomes.extend({} for _ in parts)
         return
     try:
         outcomes, times = _compute(instance, parts)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime raises concerns this batch alone
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything, and it concerns this batch alone
         result.failed = True
         if len(parts) == 1:
             result.outcomes.append(error)
@@ -121,19 +118,19 @@ def _check_rows(inputs: NDArray[Any], batch: Outputs) -> int:
     rows = len(inputs)
     for array in batch.values():
         if len(array) != rows:
-            raise RuntimeError(f"the engine answered {rows} rows with another number of rows, {len(array)}")
+            raise RuntimeError(f"the engine returned {len(array)} rows for a batch of {rows}")
     return rows
 
 
 def _gather(part: Part, outputs: Outputs) -> Outputs:
-    """Copies the results of some rows of a request to where all of its results go; engines do so side by side."""
+    """Copies the results of a part into the arrays of the whole request; several threads may do so at once."""
     for name, array in outputs.items():
         _whole(part.entry, name, array)[part.start : part.stop] = array
     return part.entry.gathered
 
 
 def _whole(entry: Entry, name: str, array: NDArray[Any]) -> NDArray[Any]:
-    with _gathering:
+    with _allocating:
         if name not in entry.gathered:
             entry.gathered[name] = np.empty((len(entry.inputs), *array.shape[1:]), array.dtype)
         return entry.gathered[name]

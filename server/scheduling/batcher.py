@@ -1,7 +1,7 @@
-"""Packs the rows of many requests into batches for the engines, and deals the results out again.
+"""Packs the rows of many requests into batches for the instances of a model, and hands the results back.
 
-It knows callables (the instances of instances.py) and nothing of gRPC, runtimes or models. The event loop alone owns
-the queue, so there are no locks around it; only the callables run in threads. Everything is counted in rows.
+Knows instances (instances.py) and nothing of gRPC, runtimes or models. Only the event loop touches the queue, so there
+are no locks; only the instances run in threads. Everything is counted in rows.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ _log = logging.getLogger(__name__)
 
 
 class Batcher:
-    """Runs requests through the instances of a model in batches. To be made and used on one event loop.
+    """Runs requests through the instances of a model in batches. Create and use it on one event loop.
 
     Args:
-        instance groups: the instances.
+        groups: the instances.
         max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
-        max_delay_s: how long the oldest row may wait for a fuller batch although an engine is free; None adapts it.
-        observer: told what happens.
-        is_lone: says whether there is but one request in the whole server, so that nobody is held up if its rows are
-            computed on the event loop.
+        max_delay_s: how long the oldest row may wait for a fuller batch while an instance is free; None adapts it to
+            the load.
+        observer: receives the events; by default they are counted and dropped.
+        is_lone: returns whether the server holds a single request, so that computing it on the event loop delays no
+            other.
         name: of the model, for messages.
 
     Attributes:
-        broken: whether an instance failed on rows that are known to be good; nothing is computed then until `mend`.
+        broken: whether an instance failed on rows that are known to be good; nothing is computed until `rebuild`.
         on_broken: called when that happens.
     """
 
@@ -60,7 +61,7 @@ class Batcher:
         self._broken_text = f"an engine of {name!r} broke and is being rebuilt: try again soon"
         self._name = name
         self._queue = RowQueue(max_queue_rows, name)
-        self._in_flight = 0  # requests that were submitted and are not answered
+        self._in_flight = 0  # requests submitted and not answered
         self._computing = 0  # batches
         self._idle = asyncio.Event()
         self._idle.set()
@@ -74,7 +75,7 @@ class Batcher:
 
     @property
     def queued_rows(self) -> int:
-        """How many rows wait."""
+        """How many rows are waiting; may be read in any thread."""
         return self._queue.rows
 
     @property
@@ -84,7 +85,7 @@ class Batcher:
 
     @contextmanager
     def reserve(self, rows: int) -> Iterator[None]:
-        """Keeps room in the queue while rows are being made; `submit` them as soon as it is left.
+        """Reserves room in the queue while rows are being prepared; `submit` them right after it.
 
         Raises:
             ServerError: refused, as by `submit`.
@@ -105,8 +106,8 @@ class Batcher:
     ) -> Outputs:
         """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
 
-        Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), takes what still waits
-        out of the queue at once. The arrays may be views of a batch's.
+        If the caller is cancelled or its deadline (seconds on the event loop's clock) passes, the rows that still wait
+        leave the queue at once. The returned arrays may be views into those of a batch.
 
         Raises:
             ServerError: refused (`QueueFull`, `InvalidRequest`, `Unavailable`), late (`DeadlinePassed`), or failed
@@ -126,7 +127,6 @@ class Batcher:
         timer = None
         try:
             self._dispatch()
-            self._observer.queue_changed(self._queue.rows)
             if not entry.done.done() and deadline != math.inf:
                 timer = loop.call_at(deadline, self._expire, entry)
             return await entry.done
@@ -136,11 +136,10 @@ class Batcher:
                 timer.cancel()
             if entry.taken_rows < len(inputs):
                 self._queue.remove(entry)
-                self._observer.queue_changed(self._queue.rows)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hands no batch out until it is left, so that tests can say what a batch is made of."""
+        """Starts no batch while it is open, so that tests can control what is in a batch."""
         self._holds += 1
         try:
             yield
@@ -149,7 +148,7 @@ class Batcher:
             self._dispatch()
 
     def rebuild(self, groups: InstanceGroups) -> None:
-        """Goes on with other instances after some broke; what is still computed on those is given back to them."""
+        """Continues with other instances after some broke; runs in progress are given back to the old ones."""
         if groups.concurrency != self._groups.concurrency:
             self._threads.shutdown(wait=False)
             self._threads = self._make_threads(groups)
@@ -158,25 +157,25 @@ class Batcher:
         self._dispatch()
 
     def fail_waiting(self, reason: str) -> None:
-        """Ends all that waits with UNAVAILABLE."""
+        """Fails all waiting requests with UNAVAILABLE."""
         for entry in list(self._queue):
             entry.fail(Unavailable(reason))
             self._queue.remove(entry)
         self._idle.set()
 
     async def finish_computing(self) -> None:
-        """Returns when nothing is being computed; for a broken batcher, which begins nothing."""
+        """Returns when nothing is being computed; for a broken batcher, which starts nothing new."""
         while self._computing:
             self._idle.clear()
             await self._idle.wait()
 
     def hurry(self) -> None:
-        """Delays nothing any more; for a server that is about to stop."""
+        """Waits for no fuller batches from now on, because the server is about to stop."""
         self._pacing.max_delay_s = 0.0
         self._dispatch()
 
     async def drain(self) -> None:
-        """Refuses new requests from now on, and returns when the accepted ones are computed."""
+        """Refuses new requests from now on; returns when the accepted ones are computed."""
         self._draining = True
         self.hurry()
         while self._computing or (self._queue and not self.broken):
@@ -184,7 +183,7 @@ class Batcher:
             await self._idle.wait()
 
     async def close(self) -> None:
-        """Fails what waits, lets what runs end, and stops the threads. Safe to call twice."""
+        """Fails what waits, finishes what runs, and stops the threads. Safe to call twice."""
         self.fail_waiting("the server is stopping: try another replica")
         await self.drain()
         self._cancel_timer()
@@ -202,14 +201,14 @@ class Batcher:
         self._queue.check_room(rows, self._throughput.milliseconds_for)
 
     def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs | None:
-        """Spares a tiny request that finds nobody waiting the queue: that would take longer than the computing."""
+        """Fast path: run a tiny request inline if the queue is empty; queueing would cost more than computing it."""
         if self._queue.requests or self._holds or self._pacing.max_delay_s:
             return None
         if (instance := self._groups.inline_instance(len(inputs))) is None:
             return None
         try:
             answer, times = run_alone(instance, inputs, outputs)
-        except Exception:  # noqa: BLE001 - it is run again by way of the queue, which finds out what is wrong
+        except Exception:  # noqa: BLE001 - it runs again through the queue, which finds the cause
             return None
         self._observer.request_waited(0.0)
         self._observer.batch_computed(times)
@@ -220,7 +219,7 @@ class Batcher:
         self._queue.remove(entry)
 
     def _dispatch(self) -> None:
-        """Hands batches to free instances; called whenever one may have become possible."""
+        """Starts batches on free instances; called whenever a batch may have become possible."""
         while self._queue and self._groups.free and not self._holds and not self.broken:
             now = asyncio.get_running_loop().time()
             if (due := self._delayed_until(now)) is not None:
@@ -277,13 +276,12 @@ class Batcher:
     ) -> None:
         self._finish(groups, instance, parts, result)
         self._dispatch()
-        self._observer.queue_changed(self._queue.rows)
         if not self._computing:
             self._idle.set()
 
     def _finish(self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult) -> None:
         self._computing -= 1
-        groups.give_back(instance)  # they may have been replaced meanwhile
+        groups.give_back(instance)  # not self._groups: that may have been replaced meanwhile
         for times in result.times:
             self._observer.batch_computed(times)
             self._throughput.computed(times.rows * groups.side_by_side(instance), times.compute_s)

@@ -1,10 +1,10 @@
 """Chooses which instance of a model computes which rows. No queue, no threads, no clock.
 
-On a CPU, several engines of one thread each compute most images a second, and one engine on all cores answers a lone
-small request soonest. So a model has both: an idle server takes the wide instance, or shares one large request out
-among the narrow ones, and a busy server keeps every narrow instance filled. Beside each narrow instance there may be
-one of reduced precision, which takes its place for large batches. Batches that take less time than handing them to a
-thread are run on the event loop itself, and so is the quick one of a lone caller, as nobody else is held up.
+On a CPU, several engines of one thread each have the highest throughput, and one engine on all cores answers a small
+request of a lone caller soonest. So a model has both. An idle server uses the wide instance, or splits a large request
+among the narrow ones; a busy server keeps every narrow instance filled. Beside each narrow instance there may be one of
+reduced precision, which takes its place for large batches. The event loop itself runs batches that take less time than
+handing them to a thread, and the single row of a lone caller if it is quick, because that delays no other request.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ Run = Callable[[NDArray[Any], frozenset[str]], Outputs]
 
 @dataclass(eq=False)
 class Instance:
-    """Room for one batch at a time on one engine."""
+    """One engine, or a share of one, that computes one batch at a time."""
 
     group: str  # "narrow", "wide", "bf16", "cuda:0": a label of metrics
-    run: Run  # maps inputs (rows, ...) and the wanted output names to those outputs, each of as many rows
-    cores: int = 1  # that a run keeps busy
+    run: Run  # maps inputs (rows, ...) and the wanted output names to those outputs, with the same number of rows
+    cores: int = 1  # busy during a run
     max_rows: int = 1
-    quick_rows: int = 0  # so many take a few milliseconds at most, so the event loop may run them for a lone caller
-    padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # what is computed for so many rows
-    probe: Callable[[], object] | None = None  # runs rows that are known to be good; raises if the engine is broken
-    close: Callable[[], object] | None = None  # frees what the engine holds; slow
+    quick_rows: int = 0  # up to this many take a few milliseconds: the event loop may run them for a lone caller
+    padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # rows computed for a batch of that many
+    probe: Callable[[], object] | None = None  # runs rows known to be good; raises if the engine is broken
+    close: Callable[[], object] | None = None  # frees the engine; slow
     large: Instance | None = None  # takes its place for large batches
-    instead_of: Instance | None = None  # the instance whose place it takes
+    instead_of: Instance | None = None  # the narrow instance whose place it takes
 
 
 class Share(NamedTuple):
-    """The most rows for an instance, and whether to run them on the event loop."""
+    """An instance, the most rows to compute on it, and whether to run them on the event loop."""
 
     instance: Instance
     rows: int
@@ -46,24 +46,23 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """From when on a way of computing pays; measured at load, or read from a profile.
+    """Which batches each way of computing suits; measured at load.
 
-    The defaults are those of a model that only has narrow instances, and of one image that takes long.
+    The defaults suit a model with narrow instances alone, one row of which takes long.
     """
 
-    inline_rows: int = 0  # up to so many rows are computed on the event loop
-    min_share_rows: int = 1  # a request is shared out in pieces of at least so many rows
-    wide_rows: int = 0  # up to so many rows of a lone caller are computed on the wide instance
-    large_rows: int = 1  # batches of so many rows or more are computed in reduced precision
+    inline_rows: int = 0  # batches up to this size run on the event loop
+    min_share_rows: int = 1  # requests are split into pieces of at least this size
+    wide_rows: int = 0  # requests of a lone caller up to this size run on the wide instance
 
 
 class InstanceGroups:
-    """The instances of a model and which of them are taken; used on the event loop only.
+    """The instances of a model, free and taken; used on the event loop only.
 
     Args:
-        narrow: instances that are used side by side; at least one.
-        wide: an instance for few rows that uses all cores.
-        limits: who gets what.
+        narrow: instances that run side by side; at least one.
+        wide: an instance on all cores, for few rows.
+        limits: which batches each of them computes.
     """
 
     def __init__(
@@ -78,10 +77,11 @@ class InstanceGroups:
         self._wide = wide
         self.limits = limits or GroupLimits()
         self._wide_taken = False
+        self._large_rows = 1
 
     @classmethod
     def of(cls, run: Run, max_rows: int, concurrency: int = 1) -> InstanceGroups:
-        """So many like instances around one callable."""
+        """Groups of `concurrency` equal narrow instances around one callable."""
         return cls([Instance("narrow", run, max_rows=max_rows) for _ in range(concurrency)])
 
     @property
@@ -92,38 +92,40 @@ class InstanceGroups:
 
     @property
     def concurrency(self) -> int:
-        """How many batches are computed at once at most."""
+        """The most batches computed at once."""
         return len(self._narrow)
 
     @property
     def full_rows(self) -> int:
-        """So many rows are worth no further wait."""
+        """The rows of a full batch: waiting for more gains nothing."""
         return (self._narrow[0].large or self._narrow[0]).max_rows
 
     @property
     def free(self) -> bool:
-        """Whether any instance is."""
+        """Whether any instance is free."""
         return not self._wide_taken and bool(self._free)
 
-    def add_large(self, instances: Sequence[Instance]) -> None:
-        """Has large batches computed on these from now on, one beside each narrow instance."""
+    def add_large(self, instances: Sequence[Instance], min_rows: int) -> None:
+        """From now on, computes batches of `min_rows` rows or more on these, one beside each narrow instance."""
+        self._large_rows = min_rows
         for narrow, large in zip(self._narrow, instances, strict=True):
             narrow.large, large.instead_of = large, narrow
 
     def close(self) -> None:
-        """Frees what the engines hold; slow, and nothing may run any more."""
+        """Frees the engines; slow, and no instance may be running."""
         close_instances(self.instances)
 
     def inline_instance(self, rows: int) -> Instance | None:
-        """The instance that computes `rows` sooner than a thread would take them over; None if there is none now."""
+        """A free instance that computes `rows` faster than a thread could take over; None if there is not any."""
         return self._free[-1] if rows <= self.limits.inline_rows and self.free else None
 
     def take(self, rows: int, *, lone: bool = False) -> list[Share]:
-        """Instances for (some of) so many waiting rows, rows >= 1; they are taken until `give_back`. Empty: none now.
+        """Takes instances for all or some of the waiting rows, until `give_back`; returns no share if none is free.
 
         Args:
-            rows: that wait.
-            lone: they are all there is, and nobody else is expected: nobody needs the other cores, or the event loop.
+            rows: how many wait; at least 1.
+            lone: whether they belong to the only request, and no other is expected that could use the other cores or
+                the event loop.
         """
         if not self.free:
             return []
@@ -143,11 +145,11 @@ class InstanceGroups:
         return shares
 
     def side_by_side(self, instance: Instance) -> int:
-        """How many batches are computed at once where this instance is used."""
+        """How many batches run at once while this instance is used."""
         return 1 if instance is self._wide else len(self._narrow)
 
     def give_back(self, instance: Instance) -> None:
-        """Frees an instance that was taken."""
+        """Returns an instance that was taken."""
         if instance is self._wide:
             self._wide_taken = False
         else:
@@ -155,23 +157,23 @@ class InstanceGroups:
 
     def _share(self, rows: int, *, inline: bool) -> Share:
         instance = self._free.pop()
-        if not inline and instance.large is not None and rows >= self.limits.large_rows:
+        if not inline and instance.large is not None and rows >= self._large_rows:
             instance = instance.large
         return Share(instance, min(rows, instance.max_rows), inline)
 
 
 @dataclass(frozen=True)
 class LoadedInstances:
-    """The instances of a model, and what their engines are."""
+    """The instances of a model and the kind of their engines."""
 
     groups: InstanceGroups
     backend: str  # "onnx" or "torchscript"
     device: str  # "cpu", "cuda:0", "cuda:0,1"
-    precision: str  # of what computes most rows
+    precision: str  # of the engines that compute most rows
 
 
 def close_instances(instances: Sequence[Instance]) -> None:
-    """Frees the engines of some instances, also if somebody keeps the instances; safe to call twice."""
+    """Frees the engines of some instances, even if references to the instances remain; safe to call twice."""
     for instance in instances:
         if instance.close is not None:
             instance.close()

@@ -1,4 +1,4 @@
-"""The rows that wait: by priority and age, bounded; any request may leave at any time. No scheduling, no threads."""
+"""The waiting rows, bounded, by priority and age; any request may leave at any time. No scheduling, no threads."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from server.errors import DeadlinePassed, InvalidRequest, QueueFull, ServerError
 
 PRIORITY_LEVELS: Final = 3  # 1 goes first
 DEFAULT_PRIORITY: Final = 2
-PRIORITY_STEP_S: Final = 1.0  # how much older a row must be to go before one of the next higher priority
+PRIORITY_STEP_S: Final = 1.0  # age that makes up for one level of priority
 
 Outputs = dict[str, NDArray[Any]]  # by output name; the first axis of each is the rows
 
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """One request; it stays in the queue as long as some of its rows wait."""
+    """One request; it stays in the queue until all its rows are taken."""
 
     inputs: NDArray[Any]  # (rows, ...)
     outputs: frozenset[str]
-    deadline: float  # of the event loop's clock, in seconds
+    deadline: float  # seconds on the event loop's clock
     enqueued: float
     done: asyncio.Future[Outputs]
     priority: int = DEFAULT_PRIORITY
     taken_rows: int = 0
     finished_rows: int = 0
-    gathered: Outputs = field(default_factory=dict)  # of a request that is split: filled in by the engines' threads
+    gathered: Outputs = field(default_factory=dict)  # results of a split request, filled in by the threads
 
     @property
     def urgency(self) -> float:
-        """What the queue is ordered by: the smallest goes first, so nobody waits for ever."""
+        """The key of the order: the smallest goes first. It includes the age, so no request waits for ever."""
         return self.enqueued + self.priority * PRIORITY_STEP_S
 
     def deliver(self, rows: int, outputs: Outputs) -> None:
-        """Counts the results of some rows; with the last of them the request is done, and `outputs` its answer."""
+        """Counts finished rows; with the last of them, completes the request with `outputs`."""
         self.finished_rows += rows
         if self.finished_rows == len(self.inputs) and not self.done.done():
             self.done.set_result(outputs)
 
     def fail(self, error: ServerError) -> None:
-        """Ends the request, unless it has ended already."""
+        """Fails the request unless it has ended already."""
         if not self.done.done():
             self.done.set_exception(error)
 
     def expire(self) -> None:
-        """Ends the request because its deadline has come."""
+        """Fails the request because its deadline has passed."""
         self.fail(DeadlinePassed("the deadline passed before the rows were computed: allow more time, or send fewer"))
 
 
 class Part(NamedTuple):
-    """The rows of an entry that travel in one batch."""
+    """The rows of an entry in one batch."""
 
     entry: Entry
     start: int
@@ -70,7 +70,7 @@ class Part(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether these are all rows of the entry."""
+        """Whether the part holds all rows of the entry."""
         return self.rows == len(self.entry.inputs)
 
     @property
@@ -90,13 +90,13 @@ class RowQueue:
     def __init__(self, max_rows: int, name: str) -> None:
         self._max_rows = max_rows
         self._name = name
-        # One a priority; any entry leaves in constant time.
+        # One per priority; any entry can leave in constant time.
         self._levels: tuple[OrderedDict[Entry, None], ...] = tuple(OrderedDict() for _ in range(PRIORITY_LEVELS))
         self.rows = 0
         self.requests = 0
-        self.reserved_rows = 0  # for requests whose rows are still being made
-        self._deadlines: list[float] = []  # a heap, also of entries that have left
-        self._left_deadlines: list[float] = []  # a heap of those
+        self.reserved_rows = 0  # for requests whose rows are still being prepared
+        self._deadlines: list[float] = []  # a heap; entries that have left are included
+        self._left_deadlines: list[float] = []  # a heap of the deadlines of those
 
     def __bool__(self) -> bool:
         return self.requests > 0
@@ -106,11 +106,11 @@ class RowQueue:
             yield from level
 
     def check_room(self, rows: int, milliseconds_for: Callable[[int], int] | None = None) -> None:
-        """Raises unless a request of so many rows fits as a whole.
+        """Raises unless a request of `rows` rows fits as a whole.
 
         Args:
             rows: of the request.
-            milliseconds_for: estimates how long so many waiting rows take.
+            milliseconds_for: estimates how long a number of waiting rows takes.
 
         Raises:
             InvalidRequest: it can never fit.
@@ -118,7 +118,7 @@ class RowQueue:
         """
         if rows > self._max_rows:
             raise InvalidRequest(
-                f"{rows} rows are more than the queue ever holds ({self._max_rows}): ask for fewer at a time"
+                f"{rows} rows are more than the queue can hold ({self._max_rows}): ask for fewer per request"
             )
         taken = self.rows + self.reserved_rows
         if taken + rows > self._max_rows:
@@ -129,7 +129,7 @@ class RowQueue:
             )
 
     def append(self, entry: Entry) -> None:
-        """Adds a request at the end of its priority; `check_room` comes first."""
+        """Adds a request at the end of its priority; call `check_room` first."""
         self._levels[entry.priority - 1][entry] = None
         self.rows += len(entry.inputs)
         self.requests += 1
@@ -145,11 +145,11 @@ class RowQueue:
         return self._deadlines[0] if self._deadlines else math.inf
 
     def oldest(self) -> float:
-        """When the oldest row came; the queue must not be empty."""
+        """Arrival of the oldest row; the queue must not be empty."""
         return min(next(iter(level)).enqueued for level in self._levels if level)
 
     def remove(self, entry: Entry) -> None:
-        """Takes out what still waits of a request, if anything does."""
+        """Removes the waiting rows of a request, if there are any."""
         level = self._levels[entry.priority - 1]
         if entry in level:
             del level[entry]
@@ -159,7 +159,7 @@ class RowQueue:
     def take(self, max_rows: int, now: float) -> list[Part]:
         """Takes the most urgent rows for one batch, splitting the last request if it does not fit.
 
-        Requests that have ended (expired, cancelled, failed in an earlier part) are dropped on the way.
+        Drops requests that have ended (expired, cancelled, or failed in an earlier part) on the way.
         """
         parts: list[Part] = []
         room = max_rows

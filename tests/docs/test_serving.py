@@ -1,4 +1,4 @@
-"""docs/serving.md tells the truth: its tables are those of the code and its commands are accepted."""
+"""docs/serving.md agrees with the code: its tables, its numbers and its commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.__main__ import main as exporter
 from server.__main__ import main as server
 from server.access_log import Line
 from server.config import ServerConfig
-from server.engines import layouts, loading, onnx_cpu
+from server.engines import bf16, layouts, loading, onnx_cpu
 from server.errors import ServerError
 from server.generator import image_reader
 from server.open_inference import stream, validation
@@ -25,6 +25,7 @@ from server.rpc import handler, parsing
 from server.scheduling import pacing, queue
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import ModelStatistics
+from server.tuning import choice
 from tests.docs.serving_page import COMMANDS, code, names, prose, spans, table
 
 assert isinstance(server, click.Group)
@@ -45,7 +46,7 @@ def settings() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("name", "program"), [("flags", server), ("tune", TUNE)])
-def test_every_flag_and_default_is_told_and_no_other(name: str, program: click.Command) -> None:
+def test_the_page_has_every_flag_and_default_and_no_other(name: str, program: click.Command) -> None:
     flags = flags_of(program)
     assert sorted(names(name)) == sorted(flags)
     defaults = program.make_context("it", []).params
@@ -59,14 +60,14 @@ def test_every_flag_and_default_is_told_and_no_other(name: str, program: click.C
         assert all(texts)
 
 
-def test_every_setting_without_a_flag_is_told_and_no_other() -> None:
+def test_the_page_has_every_setting_without_a_flag_and_no_other() -> None:
     assert sorted(names("settings")) == sorted(settings())
     for setting, default, _ in table("settings"):
         value = settings()[code(setting)]
         assert spans(default) == ([] if value is None else [str(value)]), setting
 
 
-def test_no_flag_is_named_that_does_not_exist() -> None:
+def test_the_page_names_no_flag_that_does_not_exist() -> None:
     known = {flag for program in PROGRAMS.values() for flag in flags_of(program)}
     named = {flag for span in spans(prose()) for flag in re.findall(r"--[a-z][a-z0-9-]*", span)}
     assert named <= known
@@ -91,12 +92,12 @@ def errors(of: type[ServerError] = ServerError) -> Iterator[type[ServerError]]:
         yield from errors(error)
 
 
-def test_every_status_and_reason_is_told_and_no_other() -> None:
-    told = [(code(status), code(reason)) for status, reason, *_ in table("status codes")]
-    assert sorted(told) == sorted({(error.code.name, error.reason) for error in errors()})
+def test_the_page_has_every_status_and_reason_and_no_other() -> None:
+    listed = [(code(status), code(reason)) for status, reason, *_ in table("status codes")]
+    assert sorted(listed) == sorted({(error.code.name, error.reason) for error in errors()})
 
 
-def test_the_priorities_and_their_default_are_told() -> None:
+def test_the_page_has_the_priorities_and_their_default() -> None:
     levels = table("priorities")
     assert [int(code(level)) for level, _ in levels] == list(range(1, PRIORITY_LEVELS + 1))
     assert [int(code(level)) for level, text in levels if "default" in text] == [DEFAULT_PRIORITY]
@@ -114,36 +115,35 @@ def test_priority_and_timeout_have_an_effect() -> None:
         assert read_options({name: values[name]}) != NO_OPTIONS
 
 
-def test_every_field_of_the_access_log_is_told_and_in_order() -> None:
+def test_the_page_has_every_field_of_the_access_log_in_order() -> None:
     assert names("access log") == list(Line.__struct_fields__)
 
 
-def test_every_phase_is_told_and_in_order() -> None:
+def test_the_page_has_every_phase_in_order() -> None:
     assert names("phases") == list(ModelStatistics().phases)
 
 
-LIMITS = [
-    layouts.HAND_OFF_S,
-    loading._QUICK_S,
-    loading._DEFAULT_LARGE_ROWS,
-    layouts.MIN_SHARE_S,
-    layouts.MIN_GAIN,
-    layouts.MAX_NARROW_INSTANCES,
-    pacing.MAX_WAIT_S,
-    pacing._MEMORY_S,
-    queue.PRIORITY_STEP_S,
-    stream.MAX_IN_WORK,
-    parsing.THREAD_WORTHY_BYTES,
-    validation.MAX_TYPED_VALUES,
-    validation.MAX_ID_LENGTH,
-    handler.MAX_REQUEST_ID_LENGTH,
-    image_reader.MAX_THREADS,
-    onnx_cpu._MAX_CUT_BYTES,
-    variants.MIN_WITHIN_ONE_LEVEL,
-    variants.MIN_PSNR_DB,
-]
-
-
-def test_built_in_limits_have_the_value_that_is_documented() -> None:
-    """In the order of the table."""
-    assert [float(value.split()[0]) for _, value in table("limits")] == LIMITS
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        f"on up to {layouts.MAX_NARROW_INSTANCES} cores",
+        f"batches of {bf16.LARGE_ROWS} rows or more",
+        f"at least {loading.MIN_GAIN} times the throughput",
+        f"within {choice.TOLERANCE:.0%} of the best throughput",
+        f"takes at most {loading._QUICK_S * 1e3:g} ms",
+        f"at most {pacing.MAX_WAIT_S * 1e3:g} ms from the arrival",
+        f"within the last {pacing._MEMORY_S * 1e3:g} ms",
+        f"more than {queue.PRIORITY_STEP_S:g} s older",
+        f"up to {stream.MAX_IN_WORK} messages are in progress",
+        f"requests of {parsing.THREAD_WORTHY_BYTES >> 10} KiB or more",
+        f"at most {validation.MAX_TYPED_VALUES:,} values",
+        f"at most {validation.MAX_ID_LENGTH} characters",
+        f"at most {handler.MAX_REQUEST_ID_LENGTH} printable ASCII characters",
+        f"in up to {image_reader.MAX_THREADS} threads",
+        f"models of up to {onnx_cpu._MAX_CUT_BYTES >> 20} MiB",
+        f"At least {variants.MIN_WITHIN_ONE_LEVEL:.1%} of the values",
+        f"a PSNR of at least {variants.MIN_PSNR_DB:g} dB",
+    ],
+)
+def test_numbers_in_the_text_are_those_of_the_code(phrase: str) -> None:
+    assert phrase in " ".join(prose().split())

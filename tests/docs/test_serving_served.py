@@ -40,6 +40,7 @@ METHODS = [
 ]
 GRPCURL = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("grpcurl ")]
 SUFFIXES = ("", "_bucket", "_sum", "_count")
+STANDARD = ("process_", "python_")  # metrics of the Prometheus client
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_the_commands_of_the_client_run(command: str, running: RunningServer, tm
 
 
 @pytest.mark.parametrize("words", [words for words in GRPCURL if words[-1] != "list"], ids=lambda words: words[-1])
-def test_what_grpcurl_sends_is_answered(words: list[str], channel: grpc.Channel) -> None:
+def test_the_server_answers_what_grpcurl_sends(words: list[str], channel: grpc.Channel) -> None:
     assert words[0] == "-plaintext"
     assert words[-2] == ADDRESS
     text = words[words.index("-d") + 1] if "-d" in words else "{}"
@@ -109,7 +110,7 @@ def test_the_url_of_the_metrics_is_the_default() -> None:
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS, ids=lambda value: getattr(value, "name", ""))
-def test_exactly_the_rpcs_that_are_told_are_implemented(service: str, method: Any, channel: grpc.Channel) -> None:
+def test_exactly_the_rpcs_on_the_page_are_implemented(service: str, method: Any, channel: grpc.Channel) -> None:
     path = f"/{service}/{method.name}"
     status = grpc.StatusCode.OK
     try:
@@ -120,18 +121,18 @@ def test_exactly_the_rpcs_that_are_told_are_implemented(service: str, method: An
             call(channel, path, b"")
     except grpc.RpcError as error:
         status = error.code()
-    told = names("generator" if service.startswith("ganserve") else "inference")
-    assert (status is not grpc.StatusCode.UNIMPLEMENTED) == (method.name in told), status
+    listed = names("generator" if service.startswith("ganserve") else "inference")
+    assert (status is not grpc.StatusCode.UNIMPLEMENTED) == (method.name in listed), status
 
 
 @pytest.mark.parametrize(("table_name", "service"), [("generator", METHODS[0][0]), ("inference", METHODS[-1][0])])
-def test_no_rpc_is_told_that_does_not_exist(table_name: str, service: str) -> None:
+def test_the_page_names_no_rpc_that_does_not_exist(table_name: str, service: str) -> None:
     assert set(names(table_name)) <= set(SERVICES[service].methods_by_name)
 
 
 @pytest.fixture(scope="module")
 def families(running: RunningServer) -> dict[str, Any]:
-    """What a scrape gives, after requests of which one was refused; by the names that are told."""
+    """What a scrape gives, after an answered and a refused request; by the names on the page."""
     good = generator_pb2.GenerateRequest(model="dcgan", seeded=generator_pb2.SeededLatents(seed=7, count=3))
     with grpc.insecure_channel(running.address) as channel:
         call(channel, "/ganserve.v1.Generator/Generate", good.SerializeToString())
@@ -144,30 +145,24 @@ def families(running: RunningServer) -> dict[str, Any]:
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
 
 
-def test_every_metric_of_a_scrape_is_told_and_no_other(families: dict[str, Any]) -> None:
-    told = set(names("metrics"))
-    if not any(name.startswith("process_") for name in families):  # elsewhere than on Linux
-        told = {name for name in told if not name.startswith("process_")}
-    assert told == set(families)
+def test_the_page_has_every_metric_of_a_scrape_and_no_other(families: dict[str, Any]) -> None:
+    assert set(names("metrics")) == {name for name in families if not name.startswith(STANDARD)}
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "labels", "_"), table("metrics"), ids=[code(row[0]) for row in table("metrics")]
 )
-def test_type_and_labels_of_a_metric_are_told(
+def test_the_page_has_the_type_and_labels_of_each_metric(
     name: str, kind: str, labels: str, _: str, families: dict[str, Any]
 ) -> None:
-    family = families.get(code(name))
-    if family is None:
-        assert code(name).startswith("process_")
-        return
+    family = families[code(name)]
     assert family.type == kind
     found = {label for sample in family.samples for label in sample.labels} - {"le"}
     assert family.samples
     assert found == set(spans(labels))
 
 
-def test_no_metric_is_asked_for_that_does_not_exist(families: dict[str, Any]) -> None:
+def test_queries_name_no_metric_that_does_not_exist(families: dict[str, Any]) -> None:
     known = {
         name + suffix
         for name, family in families.items()
@@ -178,7 +173,7 @@ def test_no_metric_is_asked_for_that_does_not_exist(families: dict[str, Any]) ->
     assert asked <= known
 
 
-def test_phases_reasons_and_instance_groups_of_a_scrape_are_told(families: dict[str, Any]) -> None:
+def test_the_page_has_the_phases_reasons_and_instance_groups_of_a_scrape(families: dict[str, Any]) -> None:
     def values(family: str, label: str) -> set[str]:
         return {sample.labels[label] for sample in families[family].samples}
 

@@ -125,4 +125,4 @@ def test_metrics_count_what_was_served(tmp_path: Path) -> None:
             client.generate("tiny", seed=1, count=5)
         with urllib.request.urlopen(server.metrics_url, timeout=10) as response:
             text = response.read().decode()
-    assert 'ganserve_rows_total{model="tiny"} 5.0' in text
+    assert 'ganserve_rows_total{model="tiny",version="1"} 5.0' in text

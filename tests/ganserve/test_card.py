@@ -243,3 +243,8 @@ def test_example_rows_are_the_inputs_and_follow_the_seed(row_input: RowInput) ->
     assert np.isfinite(rows).all()
     np.testing.assert_array_equal(rows, example_rows(row_input, 3, 5))
     assert (rows != example_rows(row_input, 4, 5)).any()
+
+
+def test_a_card_gives_the_dtype_and_the_shape_of_one_row_of_each_output() -> None:
+    card = make_card(channels=3, height=4, width=6)
+    assert card.outputs == {"images": ("float32", (3, 4, 6)), "pixels": ("uint8", (4, 6, 3))}

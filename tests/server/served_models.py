@@ -14,10 +14,10 @@ from server.statistics import ModelStatistics
 from tests.server.tiny_cards import GENERATOR
 
 
-def served(name: str = "tiny", version: int = 1, *, broken: bool = False) -> ServedModel:
+def served(name: str = "tiny", version: int = 1, *, broken: bool = False, queued_rows: int = 0) -> ServedModel:
     """A version with statistics of its own."""
     card = msgspec.structs.replace(GENERATOR, name=name, version=version)
-    batcher: Any = SimpleNamespace(broken=broken)
+    batcher: Any = SimpleNamespace(broken=broken, queued_rows=queued_rows)
     return ServedModel(card, "onnx", "cpu", "fp32", batcher, ModelStatistics())
 
 

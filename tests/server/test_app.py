@@ -156,22 +156,20 @@ async def test_metrics_count_requests_rows_and_batches(server: Server, connect: 
     with pytest.raises(grpc.aio.AioRpcError):
         await stub.Generate(pb.GenerateRequest(model="tiny"))
     metrics = await scrape(server)
-    request = {"model": "tiny", "method": "Generate"}
+    tiny = {"model": "tiny", "version": "1"}
+    request = {**tiny, "method": "Generate"}
     assert metrics[key("ganserve_requests_total", **request, status="OK")] == 1
     assert metrics[key("ganserve_requests_total", **request, status="INVALID_ARGUMENT")] == 1
-    assert metrics[key("ganserve_requests_total", model="", method="ListModels", status="OK")] == 1
+    assert metrics[key("ganserve_requests_total", model="", version="", method="ListModels", status="OK")] == 1
     assert metrics[key("ganserve_request_duration_seconds_count", **request)] == 2
     for phase, count in {"admission": 1, "queue": 1, "compute": 2, "encode": 1}.items():
-        assert metrics[key("ganserve_phase_duration_seconds_count", model="tiny", phase=phase)] == count
-    assert metrics[key("ganserve_batch_rows_sum", model="tiny")] == 100
-    assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="64.0")] == 2
-    assert metrics[key("ganserve_batch_rows_bucket", model="tiny", le="32.0")] == 0
-    assert metrics[key("ganserve_rows_total", model="tiny")] == 100
-    assert metrics[key("ganserve_queue_rows", model="tiny")] == 0
-    assert (
-        metrics[key("ganserve_model_info", model="tiny", version="1", backend="onnx", device="cpu", precision="fp32")]
-        == 1
-    )
+        assert metrics[key("ganserve_phase_duration_seconds_count", **tiny, phase=phase)] == count
+    assert metrics[key("ganserve_batch_rows_sum", **tiny)] == 100
+    assert metrics[key("ganserve_batch_rows_bucket", **tiny, le="64.0")] == 2
+    assert metrics[key("ganserve_batch_rows_bucket", **tiny, le="32.0")] == 0
+    assert metrics[key("ganserve_rows_total", **tiny)] == 100
+    assert metrics[key("ganserve_queue_rows", **tiny)] == 0
+    assert metrics[key("ganserve_model_info", **tiny, backend="onnx", device="cpu", precision="fp32")] == 1
 
 
 async def test_names_that_clients_make_up_never_become_labels(server: Server, connect: Connect) -> None:
@@ -180,7 +178,7 @@ async def test_names_that_clients_make_up_never_become_labels(server: Server, co
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Generate(one_row(f"made-up-{number}"))
     metrics = await scrape(server)
-    assert metrics[key("ganserve_requests_total", model="", method="Generate", status="NOT_FOUND")] == 3
+    assert metrics[key("ganserve_requests_total", model="", version="", method="Generate", status="NOT_FOUND")] == 3
     assert not any("made-up" in value for _, labels in metrics for _, value in labels)
 
 
@@ -191,7 +189,7 @@ async def test_a_call_that_leaves_is_counted_as_cancelled(
     call = stub_of(connect(server)).Generate(one_row())
     await held.started()
     call.cancel()
-    cancelled = key("ganserve_requests_total", model="tiny", method="Generate", status="CANCELLED")
+    cancelled = key("ganserve_requests_total", model="tiny", version="1", method="Generate", status="CANCELLED")
     for _ in range(1000):  # the server hears of it over the network, a little later
         if cancelled in await scrape(server):
             break
@@ -203,8 +201,8 @@ async def test_a_call_that_leaves_is_counted_as_cancelled(
 async def test_two_servers_in_one_process_do_not_share_metrics(start_server: Start, connect: Connect) -> None:
     first, second = await start_server(), await start_server()
     await stub_of(connect(first)).Generate(one_row())
-    assert key("ganserve_rows_total", model="tiny") in await scrape(first)
-    assert (await scrape(second))[key("ganserve_rows_total", model="tiny")] == 0
+    assert key("ganserve_rows_total", model="tiny", version="1") in await scrape(first)
+    assert (await scrape(second))[key("ganserve_rows_total", model="tiny", version="1")] == 0
 
 
 @pytest.mark.parametrize(("flag", "field"), [("--address", "address"), ("--metrics-address", "metrics_address")])

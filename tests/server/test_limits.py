@@ -49,13 +49,13 @@ def test_a_request_that_has_time_left_is_not(remaining_s: float | None) -> None:
         (GENERATOR, {"max_request_rows": 7}, 7),
         (GENERATOR, {"max_queue_rows": 6}, 6),
         (GENERATOR, {"max_response_bytes": 5 * 72 + 71}, 5),
-        (GENERATOR, {"max_latent_bytes_a_row": 8}, 4),
+        (GENERATOR, {"max_latent_bytes_per_row": 8}, 4),
         (GENERATOR, {"max_request_bytes": 1}, 8),
         (TRANSLATOR, {"max_request_rows": 7}, 7),
         (TRANSLATOR, {"max_queue_rows": 6}, 6),
         (TRANSLATOR, {"max_response_bytes": 6 * OUTPUT_BYTES - 1}, 5),
         (TRANSLATOR, {"max_request_bytes": 4 * 72 + 71}, 4),
-        (TRANSLATOR, {"max_latent_bytes_a_row": 0}, 8),
+        (TRANSLATOR, {"max_latent_bytes_per_row": 0}, 8),
     ],
 )
 def test_the_most_rows_follow_from_the_tightest_limit(card: Card, limits: dict[str, Any], rows: int) -> None:

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.__main__ import main
-from server.config import Address, ServerConfig
+from server.config import ServerConfig
 from server.engines.base import cuda_devices
 from tests.picture_files import encoded, noise
 from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation
@@ -67,8 +67,7 @@ def generate(channel: grpc.Channel, count: int) -> Any:
     return stub.Generate.future(pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=count)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, number: signal.Signals) -> None:
+def test_it_prints_when_it_is_ready_and_ctrl_c_ends_it_well(launch: Launch) -> None:
     process = launch()
     lines, address = wait_until_ready(process)
     assert lines[0] == "model tiny:1: onnx on cpu, fp32"
@@ -77,7 +76,7 @@ def test_it_says_when_it_is_ready_and_a_signal_ends_it_well(launch: Launch, numb
     )
     with grpc.insecure_channel(address) as channel:
         assert generate(channel, 2).result(timeout=20).images.shape[0] == 2
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
@@ -92,7 +91,7 @@ def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
         waiting = [generate(channel, 40) for _ in range(6)]
         for _ in range(2000):
             with urllib.request.urlopen(metrics_url, timeout=10) as page:
-                if b'ganserve_queue_rows{model="tiny"} 240.0' in page.read():
+                if b'ganserve_queue_rows{model="tiny",version="1"} 240.0' in page.read():
                     break
         else:
             raise AssertionError("the rows never came into the queue")
@@ -148,7 +147,7 @@ def test_an_image_that_is_decoded_for_ever_does_not_keep_the_process_from_ending
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
-    assert "is still being decoded for nobody" in process.stderr.read()
+    assert "is still being decoded after its caller has left" in process.stderr.read()
 
 
 def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
@@ -207,23 +206,10 @@ def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path)
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 19
+    assert len(flagged) == 18
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:50051", Address("127.0.0.1", 50051)),
-        ("[::1]:0", Address("::1", 0)),
-        ("h:65535", Address("h", 65535)),
-    ],
-)
-def test_addresses_are_read_and_written_alike(text: str, address: Address) -> None:
-    assert Address.parse(text) == address
-    assert str(address) == text
 
 
 def test_serving_needs_neither_torch_nor_the_other_stages() -> None:

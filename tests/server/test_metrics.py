@@ -24,7 +24,7 @@ TYPES = {"gauge", "counter", "histogram", "summary"}
 @pytest.fixture
 def catalog() -> Catalog:
     catalog = Catalog()
-    catalog.add(served())
+    catalog.add(served(queued_rows=5))
     return catalog
 
 
@@ -42,7 +42,6 @@ def fill(metrics: Metrics, catalog: Catalog) -> None:
     statistics = catalog["tiny"].statistics
     statistics.batch_computed(BatchTimes(3, 4, 0.001, 0.02, 0.003, "wide", 2))
     statistics.request_waited(0.5)
-    statistics.queue_changed(5)
     statistics.engine_rebuilt()
     call = call_of("tiny")
     call.admission_s = call.encode_s = 0.5
@@ -50,13 +49,14 @@ def fill(metrics: Metrics, catalog: Catalog) -> None:
     metrics.request_answered(call_of("tiny"), "RESOURCE_EXHAUSTED", "queue_full")
 
 
-def test_each_metric_tells_what_was_counted(metrics: Metrics, catalog: Catalog) -> None:
+def test_each_metric_has_the_value_that_was_counted(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
-    request = {"model": "tiny", "method": "Generate"}
+    tiny = {"model": "tiny", "version": "1"}
+    request = {**tiny, "method": "Generate"}
     assert value(metrics, "requests_total", **request, status="OK") == 1
     assert value(metrics, "requests_total", **request, status="RESOURCE_EXHAUSTED") == 1
     assert value(metrics, "request_duration_seconds_count", **request) == 2
-    assert value(metrics, "rejections_total", model="tiny", reason="queue_full") == 1
+    assert value(metrics, "rejections_total", **tiny, reason="queue_full") == 1
     for phase, seconds in {
         "admission": 0.5,
         "queue": 0.5,
@@ -65,30 +65,29 @@ def test_each_metric_tells_what_was_counted(metrics: Metrics, catalog: Catalog) 
         "scatter": 0.003,
         "encode": 0.5,
     }.items():
-        assert value(metrics, "phase_duration_seconds_count", model="tiny", phase=phase) == 1
-        assert value(metrics, "phase_duration_seconds_sum", model="tiny", phase=phase) == seconds
-    assert value(metrics, "phase_duration_seconds_bucket", model="tiny", phase="compute", le="0.01") == 0
-    assert value(metrics, "phase_duration_seconds_bucket", model="tiny", phase="compute", le="0.02") == 1
-    assert value(metrics, "batch_rows_bucket", model="tiny", le="2.0") == 0
-    assert value(metrics, "batch_rows_bucket", model="tiny", le="4.0") == 1
-    assert value(metrics, "batch_rows_sum", model="tiny") == value(metrics, "rows_total", model="tiny") == 3
-    assert value(metrics, "padding_rows_total", model="tiny") == 1
-    assert value(metrics, "engine_busy_core_seconds_total", model="tiny", instance_group="wide") == pytest.approx(0.04)
-    assert value(metrics, "engine_rebuilds_total", model="tiny") == 1
-    assert value(metrics, "queue_rows", model="tiny") == 5
-    assert value(metrics, "model_ready", model="tiny") == 1
-    info = {"version": "1", "backend": "onnx", "device": "cpu", "precision": "fp32"}
-    assert value(metrics, "model_info", model="tiny", **info) == 1
+        assert value(metrics, "phase_duration_seconds_count", **tiny, phase=phase) == 1
+        assert value(metrics, "phase_duration_seconds_sum", **tiny, phase=phase) == seconds
+    assert value(metrics, "phase_duration_seconds_bucket", **tiny, phase="compute", le="0.01") == 0
+    assert value(metrics, "phase_duration_seconds_bucket", **tiny, phase="compute", le="0.02") == 1
+    assert value(metrics, "batch_rows_bucket", **tiny, le="2.0") == 0
+    assert value(metrics, "batch_rows_bucket", **tiny, le="4.0") == 1
+    assert value(metrics, "batch_rows_sum", **tiny) == value(metrics, "rows_total", **tiny) == 3
+    assert value(metrics, "padding_rows_total", **tiny) == 1
+    assert value(metrics, "engine_busy_core_seconds_total", **tiny, instance_group="wide") == pytest.approx(0.04)
+    assert value(metrics, "engine_rebuilds_total", **tiny) == 1
+    assert value(metrics, "queue_rows", **tiny) == 5
+    assert value(metrics, "model_ready", **tiny) == 1
+    assert value(metrics, "model_info", **tiny, backend="onnx", device="cpu", precision="fp32") == 1
     assert value(metrics, "cores") == usable_cores()
 
 
 def test_counters_of_a_served_model_begin_at_zero(metrics: Metrics) -> None:
     for name in ("rows_total", "padding_rows_total", "engine_rebuilds_total", "batch_rows_count"):
-        assert value(metrics, name, model="tiny") == 0
-    assert value(metrics, "phase_duration_seconds_count", model="tiny", phase="queue") == 0
+        assert value(metrics, name, model="tiny", version="1") == 0
+    assert value(metrics, "phase_duration_seconds_count", model="tiny", version="1", phase="queue") == 0
 
 
-def test_the_input_in_work_is_asked_for_when_somebody_looks(metrics: Metrics) -> None:
+def test_the_input_in_progress_is_read_at_each_scrape(metrics: Metrics) -> None:
     assert (value(metrics, "unread_images"), value(metrics, "input_bytes")) == (0, 0)
     unread = [3]
     metrics.watch_input(lambda: unread[0], lambda: 500)
@@ -99,46 +98,48 @@ def test_the_input_in_work_is_asked_for_when_somebody_looks(metrics: Metrics) ->
     assert value(metrics, "unread_images") == 4
 
 
-def test_what_serves_is_told_with_its_versions(metrics: Metrics) -> None:
+def test_build_info_gives_the_versions_of_what_serves(metrics: Metrics) -> None:
     (family,) = [family for family in metrics.collect() if family.name == "ganserve_build_info"]
     (sample,) = family.samples
     assert set(sample.labels) == {"version", "python", "onnxruntime"}
     assert all(re.fullmatch(r"\d+\.\d+.*", label) for label in sample.labels.values())
 
 
-def test_process_and_interpreter_are_measured(metrics: Metrics) -> None:
+def test_process_and_interpreter_have_metrics(metrics: Metrics) -> None:
     names = {family.name for family in metrics.registry.collect()}
     assert {"process_cpu_seconds", "process_resident_memory_bytes", "python_info", "python_gc_collections"} <= names
 
 
-def test_names_that_callers_make_up_never_become_labels(metrics: Metrics) -> None:
-    metrics.request_answered(call_of("made-up"), "NOT_FOUND", "not_served")
-    assert value(metrics, "requests_total", model="", method="Generate", status="NOT_FOUND") == 1
-    assert value(metrics, "rejections_total", model="", reason="not_served") == 1
-    assert b"made-up" not in generate_latest(metrics.registry)
+@pytest.mark.parametrize(("name", "version", "labels"), [("made-up", 0, ("", "")), ("tiny", 77, ("tiny", "1"))])
+def test_text_that_a_caller_makes_up_never_becomes_a_label(
+    metrics: Metrics, name: str, version: int, labels: tuple[str, str]
+) -> None:
+    metrics.request_answered(call_of(name, version), "NOT_FOUND", "not_served")
+    counted = dict(zip(("model", "version"), labels, strict=True))
+    assert value(metrics, "requests_total", **counted, method="Generate", status="NOT_FOUND") == 1
+    assert value(metrics, "rejections_total", **counted, reason="not_served") == 1
+    page = generate_latest(metrics.registry)
+    assert b"made-up" not in page
+    assert b'"77"' not in page
 
 
-def test_gauges_follow_a_new_version_and_counters_go_on(metrics: Metrics, catalog: Catalog) -> None:
+def test_a_new_version_has_series_of_its_own_and_those_of_the_old_one_end(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     catalog.add(served(version=2, broken=True))
     metrics.request_answered(call_of("tiny", 2), "OK")
-    info = {"model": "tiny", "backend": "onnx", "device": "cpu", "precision": "fp32"}
-    assert value(metrics, "model_info", **info, version="1") is None
-    assert value(metrics, "model_info", **info, version="2") == 1
-    assert value(metrics, "model_ready", model="tiny") == 0
-    assert value(metrics, "queue_rows", model="tiny") == 0
-    assert value(metrics, "rows_total", model="tiny") == 3
-    assert value(metrics, "requests_total", model="tiny", method="Generate", status="OK") == 2
+    metrics.request_answered(call_of("tiny", 1), "OK")  # arrived before the swap
+    for name in ("model_ready", "queue_rows", "rows_total"):
+        assert value(metrics, name, model="tiny", version="1") is None
+        assert value(metrics, name, model="tiny", version="2") == 0
+    assert value(metrics, "requests_total", model="tiny", version="2", method="Generate", status="OK") == 2
 
 
-def test_an_unloaded_model_has_no_gauges_and_keeps_its_counters(metrics: Metrics, catalog: Catalog) -> None:
+def test_the_series_of_an_unloaded_model_end(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     catalog.remove("tiny")
     metrics.request_answered(call_of("tiny"), "NOT_FOUND", "not_served")
-    assert value(metrics, "model_ready", model="tiny") is None
-    assert value(metrics, "queue_rows", model="tiny") is None
-    assert value(metrics, "rows_total", model="tiny") == 3
-    assert value(metrics, "requests_total", model="tiny", method="Generate", status="NOT_FOUND") == 1
+    assert b"tiny" not in generate_latest(metrics.registry)
+    assert value(metrics, "requests_total", model="", version="", method="Generate", status="NOT_FOUND") == 1
 
 
 def test_names_and_help_texts_are_as_prometheus_wants_them(metrics: Metrics, catalog: Catalog) -> None:
@@ -168,7 +169,7 @@ def test_both_formats_can_be_parsed(metrics: Metrics, catalog: Catalog, write: A
 def test_many_servers_in_one_process_count_apart(metrics: Metrics, catalog: Catalog) -> None:
     other = Metrics(Catalog())
     fill(metrics, catalog)
-    assert value(other, "rows_total", model="tiny") is None
+    assert value(other, "rows_total", model="tiny", version="1") is None
 
 
 def test_the_endpoint_answers_until_it_is_closed(metrics: Metrics) -> None:
@@ -176,7 +177,7 @@ def test_the_endpoint_answers_until_it_is_closed(metrics: Metrics) -> None:
     url = f"http://{endpoint.address}/metrics"
     try:
         with urllib.request.urlopen(url, timeout=10) as page:
-            assert b'ganserve_rows_total{model="tiny"} 0.0' in page.read()
+            assert b'ganserve_rows_total{model="tiny",version="1"} 0.0' in page.read()
     finally:
         endpoint.close()
     with pytest.raises(OSError, match="refused"):

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from server.request import Call
-from server.statistics import BatchTimes, ModelStatistics
+from server.statistics import LATENCY_BOUNDS_S, BatchTimes, Histogram, ModelStatistics
 
 
 def batch(rows: int = 3, **changes: Any) -> BatchTimes:
@@ -68,9 +72,8 @@ def test_waiting_is_counted_a_request() -> None:
     statistics = ModelStatistics()
     statistics.request_waited(0.5)
     statistics.request_waited(0.25)
-    statistics.queue_changed(7)
     queue = statistics.snapshot().queue
-    assert (queue.count, queue.total_ns, statistics.queue_rows) == (2, 750_000_000, 7)
+    assert (queue.count, queue.total_ns) == (2, 750_000_000)
 
 
 @pytest.mark.parametrize(
@@ -112,32 +115,24 @@ def test_phases_that_a_request_came_to_are_observed() -> None:
     }
 
 
-def test_adding_counts_everything_of_both() -> None:
-    def fill(statistics: ModelStatistics) -> None:
-        statistics.batch_computed(batch(requests=2))
-        statistics.request_waited(0.5)
-        statistics.engine_rebuilt()
-        for status, reason in (("OK", ""), ("CANCELLED", ""), ("RESOURCE_EXHAUSTED", "queue_full")):
-            statistics.request_answered(
-                Call("Generate", time.perf_counter(), rows=1, admission_s=0.5, encode_s=0.5), status, reason
-            )
+VALUES = st.lists(st.sampled_from([*LATENCY_BOUNDS_S, 0.0, 3e-4, 99.0]) | st.floats(0, 100), max_size=50)
 
-    one, other = ModelStatistics(), ModelStatistics()
-    fill(one)
-    fill(other)
-    other.batch_computed(batch(9, group="narrow"))
-    other.queue_changed(5)
-    one.add(other)
-    total, part = one.snapshot(), other.snapshot()
-    assert (total.inference_count, total.execution_count) == (3 + part.inference_count, 1 + part.execution_count)
-    assert total.last_inference_ms == part.last_inference_ms
-    assert [size.rows for size in total.batches] == [3, 9]
-    for name in ("success", "fail", "cancel", "reject", "queue"):
-        assert getattr(total, name).count == 2 * getattr(part, name).count
-    assert total.compute_infer.count == 5
-    assert (one.padding_rows, one.rebuilds, one.queue_rows) == (1 + other.padding_rows, 2, 0)
-    assert one.answered == {key: 2 * count for key, count in other.answered.items()}
-    assert one.rejected == {"queue_full": 2}
-    assert one.busy_core_s == pytest.approx({"wide": 0.08, "narrow": 0.04})
-    assert one.request_durations["Generate"].cumulative()[-1] == 6
-    assert one.phases["admission"].total == 3
+
+def test_latency_bounds_ascend() -> None:
+    assert all(low < high for low, high in pairwise(LATENCY_BOUNDS_S))
+
+
+@given(VALUES)
+def test_buckets_count_values_up_to_their_bound(values: list[float]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.observe(value)
+    expected = [int(np.sum(np.array(values) <= bound)) for bound in LATENCY_BOUNDS_S]
+    assert histogram.cumulative() == [*expected, len(values)]
+    assert histogram.total == pytest.approx(sum(values))
+
+
+def test_a_value_can_count_several_times() -> None:
+    histogram = Histogram((1.0, 2.0))
+    histogram.observe(2.0, 3)
+    assert (histogram.cumulative(), histogram.total) == ([0, 3, 3], 6.0)

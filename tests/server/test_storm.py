@@ -22,7 +22,7 @@ from server.scheduling.instances import GroupLimits
 from tests.server.tiny_bundles import LATENT_DIM, publish_tiny_bundle, tiny_pixels
 
 CALLERS = 32
-REQUESTS = 20_000
+REQUESTS = 4_000
 MAX_ROWS = 9  # of a request
 MAX_BATCH_ROWS = 16
 TIMER_S = 0.005  # so much earlier than it says a timer of gRPC may go off

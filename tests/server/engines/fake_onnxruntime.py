@@ -17,7 +17,6 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ganserve.bundle import Card
-from server.engines.base import output_forms
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
@@ -28,7 +27,7 @@ def fake_outputs(rows: NDArray[Any], card: Card) -> dict[str, NDArray[Any]]:
     sums = rows.reshape(len(rows), -1).sum(axis=1)
     return {
         name: np.broadcast_to(sums.reshape(-1, 1, 1, 1), (len(rows), *shape)).astype(dtype)
-        for name, (dtype, shape) in output_forms(card).items()
+        for name, (dtype, shape) in card.outputs.items()
     }
 
 
@@ -114,7 +113,7 @@ class FakeSession:
         return [SimpleNamespace(name=row_input.name, type=_TYPES[row_input.dtype], shape=shape)]
 
     def get_outputs(self) -> list[Any]:
-        forms = output_forms(self.runtime.card)
+        forms = self.runtime.card.outputs
         return [
             SimpleNamespace(name=name, type=_TYPES[str(dtype)], shape=[self.runtime.row_symbol, *shape])
             for name, (dtype, shape) in forms.items()
@@ -200,7 +199,7 @@ class FakeOnnxRuntime:
 
 
 class OnnxRuntimeOnCpu:
-    """The real onnxruntime, which is told "cpu" whenever it should be told "cuda"."""
+    """The real onnxruntime, with "cpu" in place of "cuda" everywhere."""
 
     RunOptions = onnxruntime.RunOptions
     SessionOptions = onnxruntime.SessionOptions

@@ -181,7 +181,7 @@ def test_cuda_refuses_a_graph_that_it_cannot_compute_alone(tmp_path: Path) -> No
 
 
 class OnnxRuntimeWithoutDriver(OnnxRuntimeOnCpu):
-    """The real sessions, which look for CUDA in vain."""
+    """The real sessions, which do not find CUDA."""
 
     InferenceSession = onnxruntime.InferenceSession
 

@@ -12,11 +12,11 @@ from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, rea
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend, ServerConfig
 from server.engines.base import Engine, cuda_devices
+from server.engines.bf16 import load_bf16_instances
 from server.engines.loading import (
     load_cuda_instances,
     load_engine,
     load_instances,
-    load_large_instances,
     measure_limits,
 )
 from server.errors import StartupError
@@ -70,7 +70,7 @@ def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: next(devices))
     with caplog.at_level(logging.WARNING):
         assert load_instances(folder, read_card(folder), ServerConfig()).device == "cpu"
-    assert "but the CPU does the work" in caplog.text
+    assert "there is a CUDA device, but the CPU is used: --device cuda" in caplog.text
 
 
 @pytest.mark.parametrize(("device", "cores"), [("cpu", 3), ("cuda:0", 1)])
@@ -91,7 +91,7 @@ def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_
     ("error", "reason"),
     [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "RuntimeError: out of memory")],
 )
-@pytest.mark.parametrize("load", [load_instances, load_large_instances])
+@pytest.mark.parametrize("load", [load_instances, load_bf16_instances])
 def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, load: Any, error: Exception, reason: str
 ) -> None:
@@ -126,12 +126,11 @@ def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
             made.append("closed")
 
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
-    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
     monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Scarce)
     with pytest.raises(
         BundleError, match=r"^loading it failed \(RuntimeError: \[ONNXRuntimeError\] : CUDA out of memory\); see"
     ):
-        load_cuda_instances(folder, read_card(folder), ServerConfig(), 64)
+        load_cuda_instances(folder, read_card(folder), ServerConfig())
     with pytest.raises(BundleError, match="CUDA out of memory"):
         load_instances(folder, read_card(folder), ServerConfig())
     assert made == ["made", "closed"] * 2
@@ -142,7 +141,7 @@ def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
         load_instances(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
 
 
-@pytest.mark.parametrize("engines", [None, 1, 2, 3])
+@pytest.mark.parametrize("engines", [None, 1, 3])
 def test_every_instance_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
     loaded = load_instances(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
     latents = latents_from_seed(5, 7, 4)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ganserve.bundle import BundleError, Card, LatentInput, example_rows
-from server.engines.base import output_forms, warm_up
-from server.engines.onnx_cuda import CudaOnnxEngine
+from server.engines.base import warm_up
+from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.errors import StartupError
 from tests.server.engines.fake_onnxruntime import CPU, FakeOnnxRuntime, FakeSession, fake_outputs
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR
@@ -68,7 +68,7 @@ def check_run(engine: CudaOnnxEngine, card: Card, count: int, outputs: frozenset
     assert results.keys() == outputs
     for name, result in results.items():
         np.testing.assert_array_equal(result, fake_outputs(inputs, card)[name])
-        assert result.dtype == output_forms(card)[name][0]
+        assert result.dtype == card.outputs[name][0]
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
@@ -298,3 +298,26 @@ def test_a_graph_that_is_not_what_the_card_says_is_refused(fakes: Fakes) -> None
 def test_the_warm_up_of_all_engines_accepts_it(fakes: Fakes) -> None:
     warm_up(fakes.engine(), GENERATOR, 4)
     assert len(fakes.runtime.computed[-1]) == 4
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "expected"), [(1, None, (0,)), (3, None, (0, 1, 2)), (3, [2, 0], (2, 0)), (1, [0], (0,))]
+)
+def test_devices_are_all_or_those_named(count: int, wanted: list[int] | None, expected: tuple[int, ...]) -> None:
+    assert cuda_device_indices(count, wanted) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "message"),
+    [
+        (0, None, "--device cuda: the NVIDIA driver shows no device; .* --device cpu"),
+        (0, [0], "--device cuda: the NVIDIA driver shows no device; .* --device cpu"),
+        (2, [0, 2], "--cuda-devices 0,2: there is no 2; this machine has 2, numbered from 0"),
+        (2, [-1], "--cuda-devices -1: there is no -1"),
+        (2, [1, 1], "--cuda-devices 1,1: name each once"),
+        (2, [], "name each once, and at least one"),
+    ],
+)
+def test_devices_that_cannot_be_used_are_refused(count: int, wanted: list[int] | None, message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        cuda_device_indices(count, wanted)

@@ -12,28 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.export import export, plan_export
 from ganserve.bundle import ONNX_FILE, example_rows, read_card
 from server.engines.onnx_cut import cut_to
-from tests.exporter.conftest import make_source
-from tests.exporter.generators import TutorialGenerator, randomise
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
 
 IMAGES = frozenset({"images"})
 
 
-def publish_exported(repository: Path) -> Path:
-    """A small convolutional generator as the exporter writes it."""
-    from exporter.graph import SpatialLatents
-
-    return export(make_source(SpatialLatents(randomise(TutorialGenerator()))), plan_export(repository, "tiny", None))[0]
-
-
-@pytest.fixture(scope="module", params=[publish_tiny_bundle, publish_tiny_translator, publish_exported])
+@pytest.fixture(scope="module", params=["generator", "translator", "exported"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a version of each kind of graph."""
-    publish: Callable[[Path], Path] = request.param
-    return publish(tmp_path_factory.mktemp("repository"))
+    """The folder of a version of each kind of graph."""
+    if request.param == "exported":
+        exported: Path = request.getfixturevalue("exported")
+        return exported
+    repository = tmp_path_factory.mktemp("repository")
+    return publish_tiny_bundle(repository) if request.param == "generator" else publish_tiny_translator(repository)
 
 
 def parse(model: bytes) -> onnx.ModelProto:

@@ -178,7 +178,7 @@ async def test_generate_on_a_translator_says_which_call_it_takes(stub: Any) -> N
 
 
 async def test_a_request_of_too_many_bytes_is_refused(start_server: Start, connect: Connect) -> None:
-    limits = {"max_request_bytes": 144, "max_request_rows": 4, "max_latent_bytes_a_row": 16}
+    limits = {"max_request_bytes": 144, "max_request_rows": 4, "max_latent_bytes_per_row": 16}
     stub = stub_of(connect(await start_server(**limits)))
     assert (await stub.Translate(raw(noise(2, *SIZE, 3)))).images.shape[0] == 2
     code, details = await refusal(stub, raw(noise(3, *SIZE, 3)))
@@ -217,7 +217,9 @@ async def test_metrics_count_translations_like_generations(server: Server, stub:
     await refusal(stub, files(b"hello"))
 
     def value(name: str, **labels: str) -> float | None:
-        return server.metrics.registry.get_sample_value(f"ganserve_{name}", {"model": "tiny-a2b", **labels})
+        return server.metrics.registry.get_sample_value(
+            f"ganserve_{name}", {"model": "tiny-a2b", "version": "1", **labels}
+        )
 
     assert value("requests_total", method="Translate", status="OK") == 1
     assert value("requests_total", method="Translate", status="INVALID_ARGUMENT") == 1

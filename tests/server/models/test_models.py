@@ -290,3 +290,14 @@ async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
     await asyncio.wait_for(server.close(), 20)
+
+
+async def test_a_version_that_is_loaded_again_keeps_its_counters_and_a_new_one_begins_at_zero(
+    server: Server, repository: Path
+) -> None:
+    first = server.catalog["tiny"].statistics
+    await server.models.load("tiny")
+    assert server.catalog["tiny"].statistics is first
+    publish_tiny_bundle(repository, version=2)
+    await server.models.load("tiny")
+    assert server.catalog["tiny"].statistics is not first

@@ -206,7 +206,7 @@ async def test_answers_that_nobody_reads_are_bounded_in_bytes(start_server: Star
     call = make_stub(connect(server)).ModelStreamInfer()
 
     def answered(status: str) -> float:
-        labels = {"model": "tiny", "method": "ModelStreamInfer", "status": status}
+        labels = {"model": "tiny", "version": "1", "method": "ModelStreamInfer", "status": status}
         return server.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
 
     def all_answered(count: int) -> bool:

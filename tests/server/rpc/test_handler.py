@@ -79,12 +79,13 @@ def attempt(
 
 
 def requests(metrics: Metrics, status: str, model: str = "tiny") -> float | None:
-    labels = {"model": model, "method": "Generate", "status": status}
+    labels = {"model": model, "version": "1" if model else "", "method": "Generate", "status": status}
     return metrics.registry.get_sample_value("ganserve_requests_total", labels)
 
 
 def rejections(metrics: Metrics, reason: str, model: str = "tiny") -> float | None:
-    return metrics.registry.get_sample_value("ganserve_rejections_total", {"model": model, "reason": reason})
+    labels = {"model": model, "version": "1" if model else "", "reason": reason}
+    return metrics.registry.get_sample_value("ganserve_rejections_total", labels)
 
 
 async def test_an_answer_is_what_the_behaviour_made_of_the_body(handler: RequestHandler, metrics: Metrics) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from server.engines.profile import Layout
+from server.engines.layouts import Layout
 from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
 from server.tuning.measure import Bench, Task
 
-Cost = Callable[[Layout, int], float]  # seconds of a batch of so many rows
+Cost = Callable[[Layout, int], float]  # seconds of a batch of some rows
 
 
 class FakeTime:

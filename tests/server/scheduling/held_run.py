@@ -19,7 +19,7 @@ _PATIENCE_S = 20.0
 
 
 def rows_of(*first_values: float) -> NDArray[np.float32]:
-    """Inputs (rows, 2) whose first column is given, so that a row can be told from every other."""
+    """Inputs (rows, 2) whose first column is given, so that rows can be distinguished."""
     return np.stack([np.array([value, value + 0.5], np.float32) for value in first_values])
 
 
@@ -59,7 +59,7 @@ class HeldRun:
         return await asyncio.to_thread(self._started.get, timeout=_PATIENCE_S)
 
     def release(self, batches: int = 1) -> None:
-        """Lets so many batches be answered."""
+        """Lets this many batches be answered."""
         self._permits.release(batches)
 
     def release_all(self) -> None:
@@ -83,7 +83,7 @@ class FakeClock:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds, letting everything else on the event loop get on between two looks."""
+    """Returns once the condition holds; runs the rest of the event loop between two checks."""
     for _ in range(20_000):
         if condition():
             return

@@ -118,7 +118,7 @@ async def test_a_request_that_does_not_fit_into_the_queue_as_a_whole_is_refused(
 
 
 async def test_a_request_that_can_never_fit_is_told_so(batchers: Any) -> None:
-    with pytest.raises(InvalidRequest, match=r"6 rows are more than the queue ever holds \(5\)"):
+    with pytest.raises(InvalidRequest, match=r"6 rows are more than the queue can hold \(5\)"):
         await batchers(max_queue_rows=5).submit(rows_of(*range(6)), IMAGES)
 
 
@@ -172,7 +172,7 @@ async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog
     batcher = Batcher(InstanceGroups.of(lambda inputs, outputs: answers(inputs[1:], outputs), 4), max_queue_rows=4)
     with caplog.at_level(logging.ERROR), pytest.raises(InternalError):
         await batcher.submit(rows_of(1, 2), IMAGES)
-    assert "another number of rows" in caplog.text
+    assert "the engine returned" in caplog.text
     await batcher.close()
 
 
@@ -219,12 +219,8 @@ async def test_closing_fails_what_waits_and_lets_what_runs_end(batchers: Any, he
 
 class Recorder:
     def __init__(self) -> None:
-        self.queue: list[int] = []
         self.waits: list[float] = []
         self.batches: list[tuple[int, int]] = []
-
-    def queue_changed(self, rows: int) -> None:
-        self.queue.append(rows)
 
     def request_waited(self, seconds: float) -> None:
         self.waits.append(seconds)
@@ -234,7 +230,7 @@ class Recorder:
         self.batches.append((batch.rows, batch.requests))
 
 
-async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: Any, held: HeldRun) -> None:
+async def test_the_observer_sees_the_waits_and_the_batches(batchers: Any, held: HeldRun) -> None:
     clock, recorder = FakeClock(), Recorder()
     batcher = batchers(observer=recorder)
     first = await occupy(batcher, held)
@@ -244,7 +240,6 @@ async def test_the_observer_sees_the_queue_the_waits_and_the_batches(batchers: A
     await asyncio.gather(first, second)
     assert recorder.batches == [(1, 1), (4, 1), (2, 1)]
     assert recorder.waits == [0, 2]
-    assert recorder.queue == [0, 6, 2, 0, 0]
 
 
 @settings(max_examples=60, deadline=None)

@@ -34,7 +34,7 @@ async def test_a_request_whose_timer_has_not_run_yet_is_not_computed_late(batche
     first = await occupy(batcher, held)
     late = submit(batcher, 1, deadline=clock.now + 3)
     await settle()
-    clock.now += 3  # the engine frees before the loop looks at its timers
+    clock.now += 3  # the engine becomes free before the loop runs its timers
     held.release_all()
     await first
     with pytest.raises(DeadlinePassed):

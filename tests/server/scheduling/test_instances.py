@@ -47,8 +47,8 @@ def test_tiny_batches_are_run_on_the_event_loop() -> None:
 
 
 def test_large_batches_are_computed_in_reduced_precision_in_place_of_a_narrow_instance() -> None:
-    groups = InstanceGroups(instances(2), limits=GroupLimits(large_rows=4))
-    groups.add_large([Instance("bf16", answers, max_rows=16) for _ in range(2)])
+    groups = InstanceGroups(instances(2))
+    groups.add_large([Instance("bf16", answers, max_rows=16) for _ in range(2)], 4)
     first, second = groups.take(9)
     assert [(share.instance.group, share.rows) for share in (first, second)] == [("bf16", 5), ("bf16", 4)]
     assert not groups.free
@@ -81,22 +81,21 @@ def test_no_instance_gets_more_than_it_holds(rows: int) -> None:
 @given(
     number=st.integers(1, 5),
     wide=st.booleans(),
-    large=st.booleans(),
+    large_rows=st.none() | st.integers(1, 9),
     limits=st.builds(
         GroupLimits,
         inline_rows=st.integers(0, 9),
         min_share_rows=st.integers(1, 9),
         wide_rows=st.integers(0, 9),
-        large_rows=st.integers(1, 9),
     ),
     steps=st.lists(st.integers(0, 40), max_size=30),
 )
 def test_instances_are_never_given_twice_and_never_lost(
-    number: int, wide: bool, large: bool, limits: GroupLimits, steps: list[int]
+    number: int, wide: bool, large_rows: int | None, limits: GroupLimits, steps: list[int]
 ) -> None:
     groups = InstanceGroups(instances(number), wide=exclusive("wide") if wide else None, limits=limits)
-    if large:
-        groups.add_large([Instance("bf16", answers, max_rows=12) for _ in range(number)])
+    if large_rows is not None:
+        groups.add_large([Instance("bf16", answers, max_rows=12) for _ in range(number)], large_rows)
     taken: list[Instance] = []
     for rows in steps:
         if rows == 0 and taken:

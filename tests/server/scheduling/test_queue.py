@@ -71,7 +71,7 @@ def test_entries_that_have_ended_are_dropped_when_a_batch_is_taken(loop: asyncio
 def test_more_rows_than_the_queue_ever_holds_are_invalid_rather_than_untimely() -> None:
     queue = RowQueue(20, "tiny")
     queue.check_room(20)
-    with pytest.raises(InvalidRequest, match=r"21 rows are more than the queue ever holds \(20\)"):
+    with pytest.raises(InvalidRequest, match=r"21 rows are more than the queue can hold \(20\)"):
         queue.check_room(21)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.engines.layouts import batch_sizes
-from server.engines.profile import Layout, Measured
+from server.engines.layouts import Layout, batch_sizes
+from server.tuning.measure import Measured
 
-BatchSeconds = Callable[[Layout, int, int], float]  # of a layout, so many callers, and rows a batch
+BatchSeconds = Callable[[Layout, int], float]  # of a layout, for a batch of some rows
 
 
 def table_of(layouts: list[Layout], seconds: BatchSeconds, max_rows: int = 64) -> list[Measured]:
-    """What would be measured if batches took so long."""
+    """What would be measured if batches took this long."""
     return [
-        Measured(layout, callers, rows, callers * rows / seconds(layout, callers, rows))
+        Measured(layout, rows, layout.engines * rows / seconds(layout, rows))
         for layout in layouts
         for rows in batch_sizes(max_rows)
-        for callers in sorted({1, layout.engines})
     ]
 
 
@@ -24,13 +23,13 @@ def amdahl(row_s: float, *, serial: float = 0.0, batch_s: float = 0.0, bf16: flo
     """Batches of which a share cannot be spread over threads.
 
     Args:
-        row_s: of a row, on one core.
+        row_s: per row, on one core.
         serial: that share of a row's work.
-        batch_s: of every batch, whatever its rows.
+        batch_s: per batch, whatever its rows.
         bf16: how long a row takes in bf16, in rows of fp32.
     """
 
-    def seconds(layout: Layout, callers: int, rows: int) -> float:
+    def seconds(layout: Layout, rows: int) -> float:
         work_s = rows * row_s * (bf16 if layout.precision == "bf16" else 1.0)
         return batch_s + work_s * (serial + (1 - serial) / layout.threads)
 

@@ -2,22 +2,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from ganserve.bundle import BundleError
-from server.engines.layouts import automatic_layout, batch_sizes, bf16_layout, cpu_layouts
-from server.engines.profile import Layout, Measured
-from server.errors import StartupError
-from server.tuning.measure import Bench, Measurements, measure_model, run_side_by_side
+from server.engines.layouts import Layout, batch_sizes
+from server.tuning.choice import cpu_layouts
+from server.tuning.measure import Bench, Measured, Measurements, measure_model, run_side_by_side
 from tests.server.scheduling.fake_instances import Cost, FakeTime
 from tests.server.tiny_cards import GENERATOR
 
 SIZES = batch_sizes(64)
 LAYOUTS = cpu_layouts(4)
-BF16 = bf16_layout(automatic_layout(4))
 
 
 def rows_cost(row_s: float, batch_s: float = 0.0) -> Cost:
@@ -40,18 +36,13 @@ def measure(
     return measure_all(world, cost, seconds, layouts, load_s).table
 
 
-def test_every_layout_is_measured_at_every_size_with_all_callers_and_with_one() -> None:
+def test_every_layout_is_measured_at_every_size_with_all_its_engines_busy() -> None:
     world = FakeTime()
-    table = measure(world, rows_cost(1e-4), 3)
-    cells = {(cell.layout, cell.callers, cell.rows) for cell in table}
-    assert cells == {(layout, n, rows) for layout in LAYOUTS for n in (1, layout.engines) for rows in SIZES}
-    assert len(table) == len(cells)
-
-
-def test_rates_are_those_of_all_callers_together() -> None:
-    for cell in measure(FakeTime(), rows_cost(1e-4, 1e-4), 2):
+    table = measure(world, rows_cost(1e-4, 1e-4), 3)
+    assert [(cell.layout, cell.rows) for cell in table] == [(layout, rows) for layout in LAYOUTS for rows in SIZES]
+    for cell in table:
         assert cell.batch_s == pytest.approx(1e-4 + cell.rows * 1e-4 / cell.layout.threads)
-        assert cell.images_a_second == pytest.approx(cell.callers * cell.rows / cell.batch_s)
+        assert cell.images_per_s == pytest.approx(cell.layout.engines * cell.rows / cell.batch_s)
 
 
 def test_the_first_run_of_a_size_is_not_counted_if_there_is_time_for_another() -> None:
@@ -73,7 +64,7 @@ def test_the_time_is_kept_but_for_one_batch_a_layout_and_used(row_s: float, seco
     world = FakeTime()
     table = measure(world, rows_cost(row_s), seconds)
     longest = max(cell.batch_s for cell in table)
-    assert world.now <= seconds + 4 * len(LAYOUTS) * longest
+    assert world.now <= seconds + 2 * len(LAYOUTS) * longest
     if row_s == 1e-3:
         assert world.now >= 0.9 * seconds
 
@@ -103,25 +94,16 @@ def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_small
     assert {cell.layout for cell in table if cell.rows == 1} == set(LAYOUTS)
 
 
-@pytest.mark.parametrize(("row_s", "cut_short"), [(0.5, True), (1e-4, False)])
-def test_layouts_are_named_for_whose_larger_batches_there_was_no_time(row_s: float, cut_short: bool) -> None:
-    assert measure_all(FakeTime(), rows_cost(row_s), 12.0).left_out == (dict.fromkeys(LAYOUTS, 64) if cut_short else {})
-
-
-def test_batches_that_fail_were_not_left_out_for_want_of_time() -> None:
-    def too_large(layout: Layout, rows: int) -> float:
-        if rows > 8:
-            raise MemoryError
-        return 1e-3
-
-    assert measure_all(FakeTime(), too_large, 5.0).left_out == {}
+@pytest.mark.parametrize(("row_s", "cut_short"), [(0.5, set(LAYOUTS)), (1e-3, set())])
+def test_layouts_are_named_for_whose_larger_batches_there_was_no_time(row_s: float, cut_short: set[Layout]) -> None:
+    assert measure_all(FakeTime(), rows_cost(row_s), 12.0).cut_short == cut_short
 
 
 def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() -> None:
     world = FakeTime()
     table = measure(world, rows_cost(100.0), 1.0)
-    assert [(cell.layout, cell.callers, cell.rows) for cell in table] == [(LAYOUTS[0], 1, 1), (LAYOUTS[0], 4, 1)]
-    assert len(world.runs) == 1 + 4
+    assert [(cell.layout, cell.rows) for cell in table] == [(LAYOUTS[0], 1)]
+    assert len(world.runs) == 4
     assert world.loaded == LAYOUTS[:1]
 
 
@@ -145,9 +127,11 @@ def test_batches_that_fail_end_a_layout_and_not_the_model(caplog: pytest.LogCapt
 
     world = FakeTime()
     with caplog.at_level(logging.WARNING):
-        table = measure(world, too_large, 5.0)
-    assert {cell.rows for cell in table} == {1, 2, 4, 8}
-    assert {cell.layout for cell in table} == set(LAYOUTS)
+        table, cut_short = measure_all(world, too_large, 5.0)
+    assert [(cell.layout, cell.rows) for cell in table] == [
+        (layout, rows) for layout in LAYOUTS for rows in (1, 2, 4, 8)
+    ]
+    assert cut_short == set()
     assert "fails on 16 rows (MemoryError: no room), so larger batches are not measured" in caplog.messages[0]
     assert world.closed == 7
 
@@ -162,82 +146,7 @@ def test_a_graph_that_fails_on_one_row_is_broken() -> None:
     assert world.closed == 4
 
 
-def measure_bf16(world: FakeTime, load: Any, seconds: float, variants: list[Layout]) -> list[Measured]:
-    """Measures in fp32 and then these."""
-    told: list[set[Layout]] = []
-
-    def find(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> list[Layout]:
-        told.append({cell.layout for cell in table})
-        return variants
-
-    table = measure_model(
-        GENERATOR, LAYOUTS, SIZES, load, seconds, lambda _: None, world.bench, find_variants=find
-    ).table
-    assert told in ([], [set(LAYOUTS)])
-    return table
-
-
-@pytest.mark.parametrize("variants", [[BF16], [bf16_layout(LAYOUTS[1]), BF16], []])
-def test_bf16_is_measured_last_with_as_many_callers_as_it_has_engines_and_gets_a_share_of_the_time(
-    variants: list[Layout],
-) -> None:
-    world = FakeTime()
-    table = measure_bf16(world, world.loader(rows_cost(1e-4)), 4.0, variants)
-    assert world.loaded == [*LAYOUTS, *variants]
-    for layout in variants:
-        cells = {(cell.callers, cell.rows) for cell in table if cell.layout == layout}
-        assert cells == {(callers, rows) for callers in {1, layout.engines} for rows in SIZES}
-    assert world.now == pytest.approx(4.0 if variants else 3.0, rel=0.1)
-    assert world.closed == sum(layout.engines for layout in world.loaded)
-
-
-def test_bf16_is_not_begun_when_the_time_is_up() -> None:
-    world = FakeTime()
-    table = measure_bf16(world, world.loader(rows_cost(100.0)), 1.0, [BF16])
-    assert {cell.layout for cell in table} == {LAYOUTS[0]}
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (BundleError("changed"), "changed"),
-        (StartupError("no PyTorch"), "no PyTorch"),
-        (MemoryError("no room\nfor it"), "loading it failed (MemoryError: no room); see that there is memory for it"),
-    ],
-)
-def test_bf16_that_cannot_be_loaded_is_left_out(
-    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    world = FakeTime()
-    load = world.loader(rows_cost(1e-3))
-
-    def load_fp32(layout: Layout) -> object:
-        if layout.precision == "bf16":
-            raise error
-        return load(layout)
-
-    assert {cell.layout for cell in measure_bf16(world, load_fp32, 1.0, [BF16])} == set(LAYOUTS)
-    (message,) = caplog.messages
-    assert message.startswith(f"tiny is not measured in bf16: {reason}")
-
-
-def test_bf16_that_fails_on_one_row_is_left_out_and_closed(caplog: pytest.LogCaptureFixture) -> None:
-    def fp32_alone(layout: Layout, rows: int) -> float:
-        if layout.precision == "bf16":
-            raise RuntimeError("no such instruction")
-        return 1e-3
-
-    world = FakeTime()
-    table = measure_bf16(world, world.loader(fp32_alone), 1.0, [BF16])
-    assert {cell.layout for cell in table} == set(LAYOUTS)
-    (message,) = caplog.messages
-    assert message.startswith(
-        "tiny is not measured in bf16: the graph fails on 1 rows (RuntimeError: no such instruction)"
-    )
-    assert world.closed == sum(layout.engines for layout in world.loaded)
-
-
-def test_fp32_that_cannot_be_loaded_is_an_error() -> None:
+def test_a_layout_that_cannot_be_loaded_is_an_error() -> None:
     def load(layout: Layout) -> list[object]:
         raise BundleError("changed")
 
@@ -245,17 +154,16 @@ def test_fp32_that_cannot_be_loaded_is_an_error() -> None:
         measure_model(GENERATOR, LAYOUTS, SIZES, load, 1.0, lambda _: None, Bench())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_callers_really_run_at_once(number: int) -> None:
-    together = threading.Barrier(number)
+def test_tasks_run_at_once() -> None:
+    together = threading.Barrier(3)
 
     def task() -> float:
         return float(together.wait(timeout=30) >= 0)
 
-    assert run_side_by_side([task] * number) == [1.0] * number
+    assert run_side_by_side([task] * 3) == [1.0] * 3
 
 
-def test_a_caller_that_fails_is_heard() -> None:
+def test_a_task_that_fails_raises() -> None:
     def fail() -> float:
         raise MemoryError
 

@@ -1,27 +1,25 @@
-"""The subcommand that measures: what it shows, what it writes, and how it fails."""
+"""The subcommand that measures: what it shows, and how it fails."""
 
 from __future__ import annotations
 
 import io
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from ganserve.bundle import CARD_FILE, Card, Fidelity, read_card
+from ganserve.bundle import CARD_FILE, BundleError, Card, read_card
 from server.__main__ import main
 from server.config import ServerConfig
-from server.engines.base import usable_cores
-from server.engines.layouts import automatic_layout, bf16_layout, bf16_layouts, cpu_layouts
-from server.engines.profile import Layout, Measured, read_profile
+from server.engines.base import cuda_devices, usable_cores
+from server.engines.layouts import Layout
 from server.errors import StartupError
 from server.scheduling.instances import Instance
+from server.tuning.choice import cpu_layouts
 from server.tuning.tune import Plan, plan_layouts, tune
 from tests.server.scheduling.fake_instances import Cost, FakeTime
 from tests.server.tiny_bundles import publish_tiny_bundle
@@ -42,28 +40,25 @@ class Tuning:
         self.world = FakeTime()
         self.costs: dict[str, Cost] = {}
         self.began: dict[str, float] = {}
-        self.without_memory: set[str] = set()
+        self.fail: dict[tuple[str, str], Exception] = {}  # by model and precision
 
-    def run(self, out: Path, *names: str, seconds: float = 1.0, bf16: bool = False) -> str:
+    def run(self, *names: str, seconds: float = 1.0, bf16: bool = False) -> str:
         """Returns what it shows."""
         shown = io.StringIO()
 
         def plan(folder: Path, card: Card, config: ServerConfig) -> Plan:
             self.began[card.name] = self.world.now
-            load = self.world.loader(self.costs.get(card.name, rows_cost(1e-3)))
-            cores = usable_cores()
+            load_fake = self.world.loader(self.costs.get(card.name, rows_cost(1e-3)))
 
-            def find_variants(table: Sequence[Measured], left_out: Mapping[Layout, int]) -> Sequence[Layout]:
-                return bf16_layouts(table, cores, left_out)
+            def load(layout: Layout) -> list[Instance]:
+                if (error := self.fail.get((card.name, layout.precision))) is not None:
+                    raise error
+                return load_fake(layout)
 
-            def fail(_: Layout) -> list[Instance]:
-                raise RuntimeError("CUDA out of memory\nat layer 1")
-
-            load = fail if card.name in self.without_memory else load
-            return Plan("cpu", cpu_layouts(cores), load, find_variants if bf16 else None)
+            return Plan("cpu", cpu_layouts(usable_cores()), load, bf16)
 
         console = Console(file=shown, width=200)
-        tune(self.config, names, seconds, out, console=console, plan_model=plan, bench=self.world.bench)
+        tune(self.config, names, seconds, console=console, plan_model=plan, bench=self.world.bench)
         return shown.getvalue()
 
 
@@ -72,116 +67,116 @@ def tuning(config: ServerConfig) -> Tuning:
     return Tuning(config)
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "profile.json"
-
-
 def command(*flags: str) -> Any:
     return CliRunner().invoke(main, flags, prog_name="python -m server")
 
 
-def test_the_command_measures_a_real_bundle_and_writes_a_profile(repository: Path, out: Path) -> None:
-    result = command("tune", "--models", str(repository), "--device", "cpu", "--seconds", "0.2", "--out", str(out))
+def tables(shown: str) -> list[str]:
+    """The models of which a table was shown."""
+    return [line.partition(":")[0] for line in shown.splitlines() if ": images per second, by" in line]
+
+
+def flags_of(shown: str) -> list[list[str]]:
+    """The commands to serve with, as lists of their words after `python -m server`."""
+    commands = shown.partition("Serve with:\n")[2].splitlines()
+    return [line.split()[3:] for line in commands if line.startswith("  python -m server ")]
+
+
+def test_the_command_measures_a_real_bundle_and_prints_flags_that_the_server_takes(repository: Path) -> None:
+    result = command("tune", "--models", str(repository), "--device", "cpu", "--seconds", "0.2")
     assert result.exit_code == 0, result.output
-    profile = read_profile(out)
-    assert profile.machine.cores == usable_cores()
-    assert profile.machine.processor
-    assert profile.machine.onnxruntime[0].isdigit()
-    tuned = profile.models["tiny"]
-    assert tuned.sha256 == read_card(repository / "tiny" / "1").files["model.onnx"]
-    assert (tuned.device, tuned.precision, tuned.limits.large_rows) == ("cpu", "fp32", None)
-    assert {cell.rows for cell in profile.measured["tiny"]} >= {1}
-    assert "tiny: images/s" in result.stdout
-    serve = f"python -m server --models {repository} --device cpu --profile {out}"
-    assert serve in " ".join(result.stdout.split())
+    assert tables(result.stdout) == ["tiny"]
+    (flags,) = flags_of(result.stdout)
+    assert flags[:5] == ["--models", str(repository), "--device", "cpu", "--engines"]
+    assert flags[6] == "--max-batch-size"
+    assert main.make_context("server", flags).params["engines"] >= 1
 
 
-def test_the_table_marks_the_best_and_a_line_says_what_was_chosen_and_why(tuning: Tuning, out: Path) -> None:
-    shown = tuning.run(out)
+def test_the_table_marks_the_best_and_a_line_says_what_was_chosen_and_why(tuning: Tuning) -> None:
+    shown = tuning.run()
     assert shown.count("*") == 1
-    (chosen,) = [line for line in shown.splitlines() if line.startswith("tiny: ")]
-    tuned = read_profile(out).models["tiny"]
-    assert chosen.startswith(f"tiny: {Layout('onnx', 'fp32', tuned.engines, tuned.threads)}, ")
-    assert "--precision" not in shown
+    _, why = [line for line in shown.splitlines() if line.startswith("tiny: ")]
+    ((*_, engines, _, rows),) = flags_of(shown)
+    layout = Layout("onnx", "fp32", int(engines), usable_cores() // int(engines))
+    assert why.startswith(f"tiny: {layout}, ")
+    assert f"in batches of {rows}, " in why
 
 
-def test_bf16_that_pays_is_told_of_and_how_to_use_it(tuning: Tuning, out: Path) -> None:
+def test_bf16_that_pays_is_measured_beside_what_suits_fp32_and_is_among_the_flags(tuning: Tuning) -> None:
     tuning.costs["tiny"] = rows_cost(20e-3, bf16=0.1)
-    shown = tuning.run(out, seconds=20.0, bf16=True)
-    assert read_profile(out).models["tiny"].precision == "bf16"
-    assert "With --precision bf16, large batches of tiny are computed faster." in shown
-    assert f"bf16 {usable_cores()} x 1" in shown
+    shown = tuning.run(seconds=20.0, bf16=True)
+    ((*_, flag, precision),) = flags_of(shown)
+    assert (flag, precision) == ("--precision", "bf16")
+    assert "bf16 changes the throughput" in shown
+    assert tuning.world.loaded[-1].precision == "bf16"
+    assert tuning.world.loaded[-1].engines in {layout.engines for layout in tuning.world.loaded[:-1]}
+    assert "--precision" not in tuning.run(seconds=20.0)
 
 
 @pytest.mark.parametrize(
-    ("published", "torch", "measured"), [(True, True, True), (False, True, False), (True, False, False)]
+    ("error", "reason"),
+    [
+        (BundleError("changed"), "changed"),
+        (StartupError("no PyTorch"), "no PyTorch"),
+        (MemoryError("no room\nfor it"), "loading it failed (MemoryError: no room); see that there is memory for it"),
+    ],
 )
-def test_bf16_is_measured_as_it_would_be_served_if_the_bundle_and_the_machine_have_it(
-    repository: Path,
-    config: ServerConfig,
-    monkeypatch: pytest.MonkeyPatch,
-    published: bool,
-    torch: bool,
-    measured: bool,
+def test_bf16_that_cannot_be_loaded_is_left_out(
+    tuning: Tuning, error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.tuning.tune.importlib.util.find_spec", lambda _: object() if torch else None)
-    folder = repository / "tiny" / "1"
-    fidelity = Fidelity(images=1, within_one_level=1.0, largest_level_difference=0, psnr_db=60.0, published=published)
-    card = msgspec.structs.replace(read_card(folder), variants={"bf16": fidelity})
-    plan = plan_layouts(folder, card, config)
-    assert {layout.precision for layout in plan.layouts} == {"fp32"}
-    assert (plan.find_variants is not None) == measured
-    if plan.find_variants is not None:
-        automatic = automatic_layout(usable_cores())
-        assert plan.find_variants(
-            [Measured(automatic, automatic.engines, 1, 10.0), Measured(automatic, 1, 1, 9.0)], {}
-        ) == [bf16_layout(automatic)]
+    tuning.fail["tiny", "bf16"] = error
+    assert "bf16 changes" not in tuning.run(bf16=True)
+    (message,) = caplog.messages
+    assert message.startswith(f"tiny is not measured in bf16: {reason}")
 
 
-def test_the_time_is_split_fairly_over_the_models(tuning: Tuning, repository: Path, out: Path) -> None:
+def test_models_that_need_different_flags_get_a_command_each(tuning: Tuning, repository: Path) -> None:
+    publish_tiny_bundle(repository, "other")
+    tuning.costs["other"] = lambda layout, rows: 5e-3 + rows * 1e-4 / layout.threads
+    shown = tuning.run(seconds=100.0)
+    first, second = flags_of(shown)
+    assert first[-3:] == ["#", "suits", "other"]
+    assert second[-3:] == ["#", "suits", "tiny"]
+    assert "The flags hold for all models of a server: take those that suit the model with the most traffic." in shown
+
+
+def test_the_time_is_split_fairly_over_the_models(tuning: Tuning, repository: Path) -> None:
     publish_tiny_bundle(repository, "other")
     tuning.costs["other"] = rows_cost(0.02)
-    tuning.run(out, seconds=8.0)
+    shown = tuning.run(seconds=8.0)
     assert tuning.began["other"] == 0.0
     assert tuning.began["tiny"] == pytest.approx(4.0, abs=1.5)
     assert tuning.world.now == pytest.approx(8.0, abs=0.5)
-    profile = read_profile(out)
-    assert set(profile.models) == set(profile.measured) == {"tiny", "other"}
-    assert len(profile.measured["other"]) < len(profile.measured["tiny"])
+    assert tables(shown) == ["other", "tiny"]
 
 
-def test_only_the_models_asked_for_are_measured(tuning: Tuning, repository: Path, out: Path) -> None:
+def test_only_the_models_asked_for_are_measured(tuning: Tuning, repository: Path) -> None:
     publish_tiny_bundle(repository, "other")
-    tuning.run(out, "other")
-    assert set(read_profile(out).models) == {"other"}
+    assert tables(tuning.run("other")) == ["other"]
 
 
-def test_models_for_which_no_time_is_left_are_named(tuning: Tuning, repository: Path, out: Path) -> None:
+def test_models_for_which_no_time_is_left_are_named(tuning: Tuning, repository: Path) -> None:
     publish_tiny_bundle(repository, "a-slow-one")
     tuning.costs["a-slow-one"] = rows_cost(100.0)
-    shown = tuning.run(out)
-    assert set(read_profile(out).models) == {"a-slow-one"}
+    shown = tuning.run()
+    assert tables(shown) == ["a-slow-one"]
     assert "no time was left for tiny: raise --seconds, or --model tiny" in shown
 
 
-def test_time_that_runs_out_limits_no_batches_and_is_told_of(tuning: Tuning, out: Path) -> None:
+def test_time_that_runs_out_limits_no_batches_and_the_flag_is_named(tuning: Tuning) -> None:
     tuning.costs["tiny"] = lambda layout, rows: 0.01 + rows * 0.01 / layout.threads
-    shown = tuning.run(out, seconds=0.5)
-    profile = read_profile(out)
-    assert max(cell.rows for cell in profile.measured["tiny"]) < 64
-    assert profile.models["tiny"].limits.max_batch_rows == 64
+    shown = tuning.run(seconds=0.5)
+    assert flags_of(shown)[0][-2:] == ["--max-batch-size", "64"]
     assert "there was no time to measure all batch sizes: raise --seconds" in shown
-    assert "--seconds" not in tuning.run(out, seconds=500.0)
+    assert "--seconds" not in tuning.run(seconds=500.0)
 
 
 def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_are_measured(
-    tuning: Tuning, repository: Path, out: Path, caplog: pytest.LogCaptureFixture
+    tuning: Tuning, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_tiny_bundle(repository, "a-large-one")
-    tuning.without_memory.add("a-large-one")
-    tuning.run(out)
-    assert set(read_profile(out).models) == {"tiny"}
+    tuning.fail["a-large-one", "fp32"] = RuntimeError("CUDA out of memory\nat layer 1")
+    assert tables(tuning.run()) == ["tiny"]
     (message,) = caplog.messages
     assert message.startswith(
         "a-large-one:1 is broken and not measured: loading it failed (RuntimeError: CUDA out of memory); see"
@@ -190,19 +185,18 @@ def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_a
 
 
 def test_the_newest_version_that_works_is_measured(
-    tuning: Tuning, repository: Path, out: Path, caplog: pytest.LogCaptureFixture
+    tuning: Tuning, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (publish_tiny_bundle(repository, version=2) / CARD_FILE).write_text("{")
     with caplog.at_level(logging.WARNING):
-        tuning.run(out)
-    assert read_profile(out).models["tiny"].sha256 == read_card(repository / "tiny" / "1").files["model.onnx"]
+        assert tables(tuning.run()) == ["tiny"]
     assert caplog.messages[0].startswith("tiny:2 is broken and not measured: ")
 
 
-def test_batches_are_never_measured_above_the_limit(repository: Path, out: Path, config: ServerConfig) -> None:
-    flags = ["tune", "--models", str(repository), "--device", "cpu", "--seconds", "0.1", "--max-batch-size", "3"]
-    assert command(*flags, "--out", str(out)).exit_code == 0
-    assert {cell.rows for cell in read_profile(out).measured["tiny"]} <= {1, 2, 3}
+def test_batches_are_never_measured_above_the_limit(repository: Path, config: ServerConfig) -> None:
+    tuning = Tuning(ServerConfig(models=config.models, max_batch_size=3))
+    tuning.run()
+    assert {rows for _, rows in tuning.world.runs} == {1, 2, 3}
 
 
 def spoil_all(repository: Path) -> None:
@@ -220,42 +214,86 @@ def nothing(_: Path) -> None:
         (nothing, ["--models", "{tmp}/empty"], "--models: {tmp}/empty holds no model: export"),
         (spoil_all, [], "--models: no model in {tmp}/models works; the lines above say why"),
         (nothing, ["--model", "nobody"], "--model: there is no 'nobody' in {tmp}/models; it holds tiny"),
-        (nothing, ["--seconds", "0"], "--seconds 0: measure for more than 0 seconds"),
-        (nothing, ["--seconds", "nan"], "--seconds nan: measure for more than 0 seconds"),
-        (nothing, ["--seconds", "inf"], "--seconds inf: measure for more than 0 seconds"),
-        (nothing, ["--out", "{tmp}/nowhere/p.json"], "--out: {tmp}/nowhere/p.json cannot be written; name a file"),
-        (nothing, ["--out", "{tmp}"], "--out: {tmp} cannot be written; name a file"),
+        (nothing, ["--seconds", "0"], "--seconds 0: give a finite number of seconds above 0"),
+        (nothing, ["--seconds", "nan"], "--seconds nan: give a finite number of seconds above 0"),
+        (nothing, ["--seconds", "inf"], "--seconds inf: give a finite number of seconds above 0"),
     ],
 )
-def test_user_errors_are_one_line_and_write_nothing(
+def test_user_errors_are_one_line(
     repository: Path, tmp_path: Path, spoil: Callable[[Path], None], flags: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
     spoil(repository)
-    before = sorted(tmp_path.rglob("*"))
-    defaults = ["--models", str(repository), "--device", "cpu", "--seconds", "0.1", "--out", str(tmp_path / "p.json")]
+    defaults = ["--models", str(repository), "--device", "cpu", "--seconds", "0.1"]
     result = command("tune", *defaults, *(flag.format(tmp=tmp_path) for flag in flags))
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert line.startswith(f"Error: {message.format(tmp=tmp_path)}")
     assert "Traceback" not in result.stderr
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_flags_of_serving_are_not_taken_for_those_of_measuring() -> None:
     result = command("--max-batch-size", "8", "tune")
     assert result.exit_code == 2
-    assert "--max-batch-size is about serving; write the flags of tune after it" in result.stderr
+    assert "--max-batch-size is a flag of serving; write the flags of tune after its name" in result.stderr
 
 
-def test_a_profile_that_cannot_be_written_is_told_before_anything_is_measured(tuning: Tuning, tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="--out"):
-        tuning.run(tmp_path / "nowhere" / "profile.json")
-    assert tuning.world.runs == []
+def test_names_that_look_like_markup_are_shown_as_they_are(repository: Path) -> None:
+    (repository.parent / "[bold]").mkdir()
+    tuning = Tuning(ServerConfig(models=repository.rename(repository.parent / "[bold]" / "models")))
+    assert "[bold]" in tuning.run()
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(tuning: Tuning, tmp_path: Path) -> None:
-    folder = tmp_path / "[bold]"
-    folder.mkdir()
-    shown = tuning.run(folder / "profile.json")
-    assert f"{os.sep}[bold]{os.sep}profile.json" in shown
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+def test_cuda_that_is_not_there_is_one_line(repository: Path) -> None:
+    result = command("tune", "--models", str(repository), "--device", "cuda")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("Error: --device cuda: the NVIDIA driver shows no device")
+
+
+def test_cuda_is_measured_with_the_instances_that_the_server_would_have(
+    repository: Path, config: ServerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        class groups:  # noqa: N801 - stands for an object
+            instances = FakeTime().loader(lambda *_: 1e-3)(Layout("onnx", "fp32", 2, 1))
+
+    monkeypatch.setattr("server.tuning.tune.load_cuda_instances", lambda *_: Loaded)
+    folder = repository / "tiny" / "1"
+    plan = plan_layouts(folder, read_card(folder), config)
+    assert (plan.device, plan.layouts, plan.bf16) == ("cuda", [Layout("onnx", "fp32", 2, 1)], False)
+    assert plan.load(plan.layouts[0]) == Loaded.groups.instances
+
+
+@pytest.fixture
+def dead_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A driver that shows a device that nothing can use; lists the models that were tried on it."""
+    tried: list[str] = []
+
+    def load(folder: Path, card: Card, *_: Any) -> Any:
+        tried.append(card.name)
+        raise StartupError("--device cuda: it is asleep")
+
+    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 1)
+    monkeypatch.setattr("server.engines.loading._load_cuda_instances", load)
+    return tried
+
+
+def test_cuda_that_does_not_work_is_tried_once_and_leaves_the_measuring_to_the_cpu(
+    repository: Path, dead_cuda: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_tiny_bundle(repository, "other")
+    result = command("tune", "--models", str(repository), "--seconds", "0.2")
+    assert result.exit_code == 0, result.output
+    assert "--engines" in result.stdout
+    assert dead_cuda == ["other"]
+    assert caplog.messages == ["there is a CUDA device, but the CPU is used: --device cuda: it is asleep"]
+
+
+def test_cuda_that_was_asked_for_and_does_not_work_is_one_line(repository: Path, dead_cuda: list[str]) -> None:
+    result = command("tune", "--models", str(repository), "--device", "cuda")
+    assert result.exit_code == 2
+    assert [line for line in result.stderr.splitlines() if line.startswith("Error: ")] == [
+        "Error: --device cuda: it is asleep"
+    ]
+    assert dead_cuda == ["tiny"]

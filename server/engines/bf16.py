@@ -1,0 +1,43 @@
+"""Instances that compute large batches in bfloat16 with PyTorch on the CPU, one beside each narrow instance.
+
+The only file that knows this mixture of precisions: small batches stay in float32, where ONNX Runtime is faster.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Final
+
+from ganserve.bundle import Card
+from server.config import ServerConfig
+from server.engines.base import usable_cores
+from server.engines.layouts import Layout, automatic_layout
+from server.engines.loading import batch_rows, failures_as_bundle_errors, load_group
+from server.scheduling.instances import Instance
+
+LARGE_ROWS: Final = 4  # rows of the smallest batch that is computed in bfloat16
+
+
+def bf16_layout(layout: Layout) -> Layout:
+    """The bfloat16 engines beside a layout: as many, with as many threads, because each takes the place of one."""
+    return Layout("torchscript", "bf16", layout.engines, layout.threads)
+
+
+def has_bf16(card: Card) -> bool:
+    """Whether the version was exported with a bfloat16 variant and PyTorch is installed to run it."""
+    variant = card.variants.get("bf16")
+    return variant is not None and variant.published and importlib.util.find_spec("torch") is not None
+
+
+@failures_as_bundle_errors()
+def load_bf16_instances(folder: Path, card: Card, config: ServerConfig) -> list[Instance]:
+    """Loads and warms one instance for each narrow instance of `load_instances`; takes seconds.
+
+    Raises:
+        BundleError: the version is broken or has no bfloat16 variant.
+        StartupError: PyTorch is not installed.
+    """
+    layout = bf16_layout(automatic_layout(usable_cores(), config.engines))
+    max_rows = batch_rows(card, config)
+    return load_group(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
