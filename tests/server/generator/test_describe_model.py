@@ -95,7 +95,7 @@ async def test_a_request_far_larger_than_names_is_refused_before_it_is_read(
 ) -> None:
     call: Any = connect(server).unary_unary(f"/ganserve.v1.Generator/{method}")
     body = pb.DescribeModelRequest(model="x" * (1 << 20)).SerializeToString()  # to ListModels an unknown field
-    with pytest.raises(grpc.aio.AioRpcError, match=rf"and a {method}Request may have 65536: send names alone") as error:
+    with pytest.raises(grpc.aio.AioRpcError, match=rf"and a {method}Request may have 65536: send names only") as error:
         await call(body, timeout=20)
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 

@@ -205,4 +205,4 @@ async def test_bytes_that_are_no_message_are_invalid_for_every_method(server: Se
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await send(b"\xff")
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert f"the request is no {method}Request" in (error.value.details() or "")
+        assert f"the request is not a {method}Request" in (error.value.details() or "")

@@ -12,7 +12,7 @@ from server.errors import QueueFull, ServerError
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
-from server.request import Call
+from server.request import InFlightRequest
 from server.rpc.handler import PUSHBACK_KEY, Behaviour, RequestHandler
 from tests.server.behaviours import REFUSALS, TOLD, failing
 from tests.server.scheduling.held_run import settle, until
@@ -58,7 +58,7 @@ async def call_unary(handler: RequestHandler) -> AsyncIterator[Serve]:
 async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unary: Serve, gate: Gate) -> None:
     inside: list[int] = []
 
-    async def look(body: bytes, _: Call) -> bytes:
+    async def look(body: bytes, _: InFlightRequest) -> bytes:
         inside.append(gate.inside)
         return body
 
@@ -71,7 +71,7 @@ async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unar
 async def test_a_unary_answer_is_counted_until_it_is_read_or_its_caller_leaves(
     call_unary: Serve, handler: RequestHandler, gate: Gate, leaves: bool
 ) -> None:
-    async def make(body: bytes, _: Call) -> bytes:
+    async def make(body: bytes, _: InFlightRequest) -> bytes:
         return body * LARGE
 
     call = (await call_unary(make, read_later=True))(b"x")
@@ -115,9 +115,9 @@ async def test_a_unary_fault_tells_nothing(call_unary: Serve, caplog: pytest.Log
 
 
 async def test_a_unary_deadline_reaches_the_behaviour(call_unary: Serve) -> None:
-    async def tell(_: bytes, call: Call) -> bytes:
-        return repr(call.remaining_s).encode()
+    async def tell(_: bytes, request: InFlightRequest) -> bytes:
+        return repr(request.deadline - asyncio.get_running_loop().time()).encode()
 
     call = await call_unary(tell)
     assert 0 < float(await call(b"", timeout=60)) < 61
-    assert await call(b"") == b"None"
+    assert await call(b"") == b"inf"
