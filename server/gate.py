@@ -8,19 +8,18 @@ from server.errors import Unavailable
 
 
 class Gate:
-    """Closed while the server starts, open while it serves, closed for good once it drains. For the event loop only."""
+    """Closed while the server starts, open while it serves, closed for good once it drains. For the event loop only.
+
+    Attributes:
+        inside: number of requests that entered and have not left.
+    """
 
     def __init__(self) -> None:
         self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
         self._draining = False
-        self._inside = 0
+        self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
-
-    @property
-    def inside(self) -> int:
-        """Number of requests that entered and have not left."""
-        return self._inside
 
     @property
     def is_open(self) -> bool:
@@ -45,13 +44,13 @@ class Gate:
         """
         if self._refusal is not None:
             raise Unavailable(self._refusal)
-        self._inside += 1
+        self.inside += 1
         self._empty.clear()
 
     def leave(self) -> None:
         """Counts a request out."""
-        self._inside -= 1
-        if not self._inside:
+        self.inside -= 1
+        if not self.inside:
             self._empty.set()
 
     async def wait_until_empty(self) -> None:

@@ -35,6 +35,14 @@ class ImageFormat(StrEnum):
     JPEG = "JPEG"
 
 
+OUTPUT_OF: Final[Mapping[ImageFormat, str]] = {  # the output that each format is made from
+    ImageFormat.PIXELS: OUTPUT_PIXELS,
+    ImageFormat.FLOAT32: OUTPUT_IMAGES,
+    ImageFormat.PNG: OUTPUT_PIXELS,
+    ImageFormat.JPEG: OUTPUT_PIXELS,
+}
+
+
 class Tensor(NamedTuple):
     """One input or output of a model."""
 
@@ -90,7 +98,7 @@ class Contract:
 
     def _too_many(self, rows: int, image_format: ImageFormat) -> str:
         card, config, fitting = self.card, self.config, self.max_rows[image_format]
-        response_bytes = rows * self.outputs[output_of(image_format)].row_bytes
+        response_bytes = rows * self.outputs[OUTPUT_OF[image_format]].row_bytes
         if response_bytes > config.max_response_bytes and fitting < config.max_request_rows:
             if not fitting:
                 return f"one {image_format} image is larger than a response may be: ask for format PIXELS or PNG"
@@ -117,18 +125,13 @@ def contract_of(card: Card, config: ServerConfig) -> Contract:
         takes_images=not takes_latents,
         max_rows={
             # A file counts as the pixels it holds, and is nearly always smaller.
-            kind: min(max_rows, config.max_response_bytes // outputs[output_of(kind)].row_bytes)
+            kind: min(max_rows, config.max_response_bytes // outputs[OUTPUT_OF[kind]].row_bytes)
             for kind in ImageFormat
             if fits_jpeg or kind is not ImageFormat.JPEG
         },
         max_input_bytes=max_input_bytes,
         config=config,
     )
-
-
-def output_of(image_format: ImageFormat) -> str:
-    """Returns the name of the output that a format is made from."""
-    return OUTPUT_IMAGES if image_format is ImageFormat.FLOAT32 else OUTPUT_PIXELS
 
 
 def _tensor(name: str, dtype: str, row_shape: tuple[int, ...]) -> Tensor:

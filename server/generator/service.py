@@ -24,7 +24,7 @@ from server.generator.messages import (
     sent_latents,
     serialize_response,
 )
-from server.limits import ImageFormat, output_of
+from server.limits import OUTPUT_OF, ImageFormat
 from server.models.catalog import Catalog, ServedModel
 from server.request import InFlightRequest
 from server.rpc.byte_budget import ByteBudget
@@ -137,7 +137,7 @@ async def _compute(
     """Computes the images of some rows: float32 for FLOAT32, pixels for every other format."""
     began_s = time.perf_counter()
     request.admission_s = began_s - request.began_s
-    output = output_of(image_format)
+    output = OUTPUT_OF[image_format]
     images = (await model.batcher.submit(inputs, _ONLY[output], request.deadline))[output]
     request.compute_s = time.perf_counter() - began_s
     return images
