@@ -91,7 +91,7 @@ class ImageReader:
         return rows
 
     async def _read_row(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
-        self._decoding = {future for future in self._decoding if not future.done()}  # some of callers that left
+        self._decoding = {future for future in self._decoding if not future.done()}  # also images of callers that left
         future = self._threads.submit(read_row, admitted, row)
         self._decoding.add(future)
         return await asyncio.wrap_future(future)

@@ -242,9 +242,7 @@ class Models:
                     return
 
     async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
-        config = replace(
-            self._config, cuda_graphs=False
-        )  # capturing a graph would disturb the models that are served meanwhile
+        config = replace(self._config, cuda_graphs=False)  # capturing a graph would disturb other models
         try:
             loaded = await asyncio.to_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:

@@ -76,7 +76,7 @@ class RequestHandler:
             request = self.arrive(method, context)
             if gated:
                 # Not when this coroutine returns: the answer is sent after that, and a drain waits for it.
-                context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # the stub names no public class
+                context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # wrong stub
             try:
                 return await self.attempt(behaviour, body, request, context, gated=gated)
             except ServerError as error:
