@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from server.errors import StartupError
-from server.request import Call
+from server.request import InFlightRequest
 
 STDOUT: Final = "-"
 MAX_TEXT_LENGTH: Final = 128  # characters of a text from a caller
@@ -84,11 +84,11 @@ class AccessLog:
                 f" or {STDOUT} for stdout"
             ) from error
 
-    def write(self, call: Call, peer: str, status: str, reason: str = "") -> None:
+    def write(self, request: InFlightRequest, peer: str, status: str, reason: str = "") -> None:
         """Adds the line of a request that has ended.
 
         Args:
-            call: with the values that were noted on the way.
+            request: with the values that were noted on the way.
             peer: address of the caller.
             status: name of the gRPC status.
             reason: the message of the refusal, if it was refused.
@@ -98,18 +98,18 @@ class AccessLog:
             return
         line = Line(
             time=datetime.now(UTC),
-            request_id=_safe(call.request_id),
+            request_id=_safe(request.request_id),
             peer=_safe(peer),
-            method=call.method,
-            model=_safe(call.model),
-            version=call.version,
-            rows=call.rows,
+            method=request.method,
+            model=_safe(request.model),
+            version=request.version,
+            rows=request.rows,
             status=status,
             reason=_safe(reason, MAX_REASON_LENGTH),
-            duration_ms=_ms(time.perf_counter() - call.began_s),
-            admission_ms=None if call.admission_s is None else _ms(call.admission_s),
-            compute_ms=None if call.compute_s is None else _ms(call.compute_s),
-            encode_ms=None if call.encode_s is None else _ms(call.encode_s),
+            duration_ms=_ms(time.perf_counter() - request.began_s),
+            admission_ms=None if request.admission_s is None else _ms(request.admission_s),
+            compute_ms=None if request.compute_s is None else _ms(request.compute_s),
+            encode_ms=None if request.encode_s is None else _ms(request.encode_s),
         )
         self._lines.append(line)
 

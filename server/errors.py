@@ -1,6 +1,6 @@
-"""The errors of the server: one class a gRPC status, and one for a start that the user must mend.
+"""The errors of the server: one class per gRPC status, and one for a startup that the user has to fix.
 
-Messages name the field or flag and the remedy. `InternalError` carries a fixed text: details stay in the log.
+Messages name the field or flag and the remedy. `InternalError` has a fixed text: details go to the log only.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import grpc
 
 
 class StartupError(Exception):
-    """The server cannot start as it was asked to; the message names the flag and what to do about it."""
+    """The server cannot start with these flags; the message names the flag and the remedy."""
 
 
 class ServerError(Exception):
     """A request cannot be answered; the message is sent to the caller."""
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
-    reason: ClassVar[str] = "internal"  # a label of metrics
+    reason: ClassVar[str] = "internal"  # a metric label
 
 
 class InvalidRequest(ServerError):  # noqa: N818 - named like the status
@@ -29,18 +29,18 @@ class InvalidRequest(ServerError):  # noqa: N818 - named like the status
 
 
 class NotServed(ServerError):  # noqa: N818 - named like the status
-    """No such model or version is served."""
+    """The model or version is not served."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "not_served"
 
 
 class QueueFull(ServerError):  # noqa: N818 - named like the status
-    """The rows do not fit into the queue now.
+    """There is no room for the request now.
 
     Args:
         message: for the caller.
-        retry_after_ms: when they may, as an estimate; None if nothing is known.
+        retry_after_ms: estimate of when there will be room; None if unknown.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -59,21 +59,21 @@ class DeadlinePassed(ServerError):  # noqa: N818 - named like the status
 
 
 class Unavailable(ServerError):  # noqa: N818 - named like the status
-    """The server, or the model, is starting, draining or being mended."""
+    """The server or the model is starting, draining or being rebuilt."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "unavailable"
 
 
 class InternalError(ServerError):
-    """A fault of the server."""
+    """The server is at fault."""
 
     def __init__(self) -> None:
         super().__init__("the server failed to answer this request; its log says why")
 
 
 class NotAllowed(ServerError):  # noqa: N818 - named like the status
-    """The server was not started so that callers may do this."""
+    """The server was started without the flag that allows this."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = "not_allowed"

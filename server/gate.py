@@ -1,4 +1,4 @@
-"""Decides whether requests may come in, and knows when the last of them has gone. Knows no protocol."""
+"""Lets requests in or turns them away, and counts those inside. Knows no protocol."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from server.errors import Unavailable
 
 
 class Gate:
-    """Shut while the server starts, open while it serves, shut for good once it drains. Used on the event loop only."""
+    """Closed while the server starts, open while it serves, closed for good once it drains. For the event loop only.
+
+    Attributes:
+        inside: number of requests that entered and have not left.
+    """
 
     def __init__(self) -> None:
         self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
         self._draining = False
-        self._inside = 0
+        self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
-    def inside(self) -> int:
-        """How many requests came in and have not left."""
-        return self._inside
-
-    @property
     def is_open(self) -> bool:
-        """Whether requests may come in."""
+        """Whether requests may enter."""
         return self._refusal is None
 
     def open(self) -> None:
-        """Lets requests in, unless the server drains already."""
+        """Lets requests in, unless the server already drains."""
         if not self._draining:
             self._refusal = None
 
     def drain(self) -> None:
-        """Lets no request in from now on."""
+        """Turns every request away from now on."""
         self._draining = True
         self._refusal = "the server is draining: try another replica"
 
@@ -41,19 +40,19 @@ class Gate:
         """Counts a request in; `leave` must follow.
 
         Raises:
-            Unavailable: the gate is shut.
+            Unavailable: the gate is closed.
         """
         if self._refusal is not None:
             raise Unavailable(self._refusal)
-        self._inside += 1
+        self.inside += 1
         self._empty.clear()
 
     def leave(self) -> None:
         """Counts a request out."""
-        self._inside -= 1
-        if not self._inside:
+        self.inside -= 1
+        if not self.inside:
             self._empty.set()
 
     async def wait_until_empty(self) -> None:
-        """Returns when nobody is inside."""
+        """Returns when no request is inside."""
         await self._empty.wait()

@@ -22,7 +22,7 @@ from ganserve.foreign import version_of
 from server.config import Address
 from server.engines.base import usable_cores
 from server.models.catalog import ServedModel
-from server.request import Call
+from server.request import InFlightRequest
 from server.statistics import Histogram, ModelStatistics
 
 _STOP_POLL_S: Final = 0.1  # how often the endpoint checks whether it is closed
@@ -62,14 +62,14 @@ class Metrics(Collector):
         """Sets the function that each scrape calls, in a thread of the endpoint, for the unsent answers."""
         self._unsent_bytes = unsent_bytes
 
-    def request_answered(self, call: Call, status: str, reason: str = "") -> None:
+    def request_answered(self, request: InFlightRequest, status: str, reason: str = "") -> None:
         """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`.
 
         It counts for the served version of the model that it names, and for no model if that model is not served.
         """
-        model = self._catalog.get(call.model)
+        model = self._catalog.get(request.model)
         statistics = self._of_no_model if model is None else model.statistics
-        statistics.request_answered(call, status, reason)
+        statistics.request_answered(request, status, reason)
 
     def collect(self) -> Iterator[Metric]:
         """Yields all metrics as they are now; may be called in any thread."""

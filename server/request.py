@@ -1,57 +1,40 @@
-"""One request on its way through the server: what everyone who handles it needs to know, and what they note about it.
+"""One request on its way through the server: what every step needs to know about it, and what they note on it.
 
-Made and ended by handler.py, filled in by a service, and told to metrics and the access log at the end. Knows no
-protocol.
+The request handler creates and ends it, a service fills it in, and metrics and the access log read it at the end.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 
-class Usable(Protocol):
-    """What a request uses until it is answered: a `ServedModel`."""
-
-    def enter(self) -> None:
-        """Keeps it from being closed until `leave`."""
+class Pinned(Protocol):
+    """A `ServedModel` that stays open until `leave`."""
 
     def leave(self) -> None:
-        """Undoes one `enter`."""
+        """Unpins it."""
 
 
 @dataclass(slots=True, eq=False)
-class Call:
-    """One request.
+class InFlightRequest:
+    """One unary request, or one message of a stream, from its arrival until its answer is sent.
 
-    A service notes `model` (as the caller spelt it, whether or not there is one), `version`, `rows` and the phases as
-    soon as it knows them, and calls `use` with what it found.
+    `Catalog.find` notes `model`, `version` and `pinned`; services note `rows` and the phases as soon as they are known.
     """
 
     method: str  # without the service: "Generate", "ModelInfer"
-    began_s: float  # time.perf_counter() of its arrival
-    remaining_s: float | None = None  # until the caller's deadline, when it arrived; None if it set none
-    deadline: float = math.inf  # the same, on the event loop's clock
-    request_id: str = ""  # the caller's, or one that was made up for the log
-    model: str = ""
-    version: int = 0
+    began_s: float  # time.perf_counter() at its arrival
+    deadline: float = math.inf  # the caller's, on the event loop's clock
+    request_id: str = ""  # for logs: the caller's, or a generated one
+    message_id: str = ""  # the id that an Open Inference message carries, as it was sent
+    model: str = ""  # as the caller spelled it, whether or not it is served
+    version: int = 0  # that answers
     rows: int = 0
-    admission_s: float | None = None  # from arrival until the rows could be queued; reading images included
-    compute_s: float | None = None  # from then until all images were there: queue, batch gather and computing
-    encode_s: float | None = None  # from then until the answer was serialised
-    _used: Usable | None = field(default=None, init=False)
-
-    def use(self, model: Usable) -> None:
-        """Keeps a model from being closed until the call ends; on the event loop, without a pause since it was found.
-
-        At most once a call.
-        """
-        model.enter()
-        self._used = model
-
-    def end(self) -> None:
-        """Lets go of the model. Safe to call twice."""
-        if self._used is not None:
-            self._used.leave()
-            self._used = None
+    admission_s: float | None = None  # from arrival until the rows can be queued; includes reading images
+    compute_s: float | None = None  # from then until all images are computed: queue, gather, compute, scatter
+    encode_s: float | None = None  # from then until the answer is serialised
+    pinned: Pinned | None = None  # stays open until the answer is made
+    inside: bool = False  # the gate counts it
+    answer_bytes: int = 0  # that are not sent yet

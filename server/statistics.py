@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from server.request import Call
+from server.request import InFlightRequest
 
 _SUCCESS: Final = "OK"
 _CANCELLED: Final = "CANCELLED"
@@ -147,26 +147,26 @@ class ModelStatistics:
         self.busy_core_s[group] = self.busy_core_s.get(group, 0.0) + compute_s * cores
         self._last_inference_s = time.time()
 
-    def request_answered(self, call: Call, status: str, reason: str = "") -> None:
+    def request_answered(self, request: InFlightRequest, status: str, reason: str = "") -> None:
         """Counts a request that has ended.
 
         Args:
-            call: with the values that were noted on the way.
+            request: with the values that were noted on the way.
             status: name of its gRPC status.
             reason: `ServerError.reason` if it was refused.
         """
-        seconds = time.perf_counter() - call.began_s
-        key = (call.method, status)
+        seconds = time.perf_counter() - request.began_s
+        key = (request.method, status)
         self.answered[key] = self.answered.get(key, 0) + 1
-        if (durations := self.request_durations.get(call.method)) is None:
-            durations = self.request_durations[call.method] = Histogram()
+        if (durations := self.request_durations.get(request.method)) is None:
+            durations = self.request_durations[request.method] = Histogram()
         durations.observe(seconds)
-        if call.admission_s is not None:
-            self._admission.observe(call.admission_s)
-        if call.encode_s is not None:
-            self._encode.observe(call.encode_s)
+        if request.admission_s is not None:
+            self._admission.observe(request.admission_s)
+        if request.encode_s is not None:
+            self._encode.observe(request.encode_s)
         if status == _SUCCESS:
-            if call.rows:  # a call for metadata has none
+            if request.rows:  # a call for metadata has none
                 self._success.count(seconds)
             return
         self._fail.count(seconds)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GeneratorStub:
-    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
+    """Turns latents or images into images. A "row" is one latent or one input image, and yields one output image.
     """
 
     def __init__(self, channel):
@@ -58,32 +58,32 @@ class GeneratorStub:
 
 
 class GeneratorServicer:
-    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
+    """Turns latents or images into images. A "row" is one latent or one input image, and yields one output image.
     """
 
     def Generate(self, request, context):
-        """Generates one image a row, in the order of the rows.
+        """Generates one image per row, in the order of the rows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Translate(self, request, context):
-        """Translates one image a row into another domain, in the order of the rows; for models of TASK_TRANSLATE.
+        """Translates one image per row into another domain, in the order of the rows. For models with TASK_TRANSLATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists the models that are ready to serve.
+        """Lists the served models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DescribeModel(self, request, context):
-        """Tells all that is known of one model: what ListModels says of it, and its card.
+        """Describes one model: its entry in ListModels, its card, and its state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_GeneratorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Generator:
-    """Turns latents, or images, into images. A "row" is one latent or one input image, and so one image that comes out.
+    """Turns latents or images into images. A "row" is one latent or one input image, and yields one output image.
     """
 
     @staticmethod

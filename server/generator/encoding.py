@@ -1,4 +1,4 @@
-"""Turns pixels into files that viewers open. Slow: call it off the event loop."""
+"""Encodes pixels as PNG and JPEG files. Slow: call it off the event loop."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from PIL import Image
 
 from server.limits import ImageFormat
 
-# zlib's fastest level: a generator's images are nearly noise to it, so more effort buys few bytes.
+# zlib's fastest level: generated images compress badly, so higher levels save few bytes.
 _PNG_COMPRESS_LEVEL: Final = 1
 _JPEG_QUALITY: Final = 95
-_JPEG_SUBSAMPLING: Final = "4:4:4"  # small images have no detail of colour to spare
+_JPEG_SUBSAMPLING: Final = "4:4:4"  # full colour resolution: subsampling is visible in small images
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> list[bytes]:
-    """Encodes pixels of shape (rows, height, width, channels), 1 to 4 channels, as one PNG file a row."""
+    """Encodes pixels of shape (rows, height, width, channels), 1 to 4 channels, as one PNG file per row."""
     return [_encode(image, "PNG", compress_level=_PNG_COMPRESS_LEVEL) for image in pixels]
 
 
 def encode_jpeg(pixels: NDArray[np.uint8]) -> list[bytes]:
-    """Encodes pixels of shape (rows, height, width, channels), 1 or 3 channels, as one JPEG file a row."""
+    """Encodes pixels of shape (rows, height, width, channels), 1 or 3 channels, as one JPEG file per row."""
     return [_encode(image, "JPEG", quality=_JPEG_QUALITY, subsampling=_JPEG_SUBSAMPLING) for image in pixels]
 
 

@@ -1,8 +1,9 @@
 """Turns admitted images into the rows that a model takes: decodes files, resizes, converts. Knows no protocol.
 
-Files are untrusted, and decoding one may cost far more memory than it has bytes: up to 12 bytes a pixel, as
-`decode_picture` says, so 400 MB for the largest image that is taken by default. So it is done in few threads, and a
-request has one image in hand at a time: at most one decoded image a thread, beside the rows that a byte budget bounds.
+Files are untrusted, and decoding one can take far more memory than it has bytes: up to 12 bytes per pixel (see
+`decode_picture`), so 400 MB for the largest image that is accepted by default. Therefore only a few threads decode, and
+each request has one image decoded at a time. Memory holds at most one decoded image per thread, beside the rows, which
+a byte budget bounds.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ from ganserve.pictures import UnreadablePictureError, decode_picture, fit_pictur
 from server.errors import DeadlinePassed, InvalidRequest, QueueFull
 from server.generator.images import AdmittedImages
 
-MAX_THREADS: Final = 4  # more would take more memory than their decoders are worth
+MAX_THREADS: Final = 4  # bounds the memory of decoded images
 _FORMATS: Final = ("PNG", "JPEG")
-_CLOSE_PATIENCE_S = 5.0  # a decoder cannot be interrupted, and one image takes it about a second
-_MAX_REASON: Final = 200  # characters of a decoder's own text that a message repeats
+_CLOSE_PATIENCE_S = 5.0  # a decoder cannot be interrupted, and takes about a second per image
+_MAX_REASON: Final = 200  # characters of a decoder's error that a message repeats
 
 
 class ImageReader:
-    """Reads images in a small pool of threads. To be used on one event loop.
+    """Reads images in a small pool of threads, for one event loop.
 
     Args:
-        threads: how many images are decoded or resized at once.
-        max_waiting_rows: how many images may wait for that or have it done, of all requests; more are refused.
+        threads: number of images that are decoded or resized at once.
+        max_waiting_rows: the most images, over all requests, that may wait or be read at once; more are refused.
     """
 
     def __init__(self, threads: int, max_waiting_rows: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="image-reader")
         self._max_waiting_rows = max_waiting_rows
         self._waiting_rows = 0
-        self._in_hand: set[Future[NDArray[np.uint8]]] = set()
+        self._decoding: set[Future[NDArray[np.uint8]]] = set()
 
     @property
     def waiting_rows(self) -> int:
-        """How many images wait to be read, or are being read."""
+        """Number of images that wait to be read or are being read."""
         return self._waiting_rows
 
     async def read(self, admitted: AdmittedImages, deadline: float = math.inf) -> NDArray[np.uint8]:
-        """Reads every image, shape (rows, height, width, channels) of the model, perhaps read-only.
+        """Reads every image, shape (rows, height, width, channels) of the model; the array may be read-only.
 
-        Cancelling the caller, or passing its deadline (of the event loop's clock, in seconds), ends it with the image
-        that is in hand.
+        When the caller is cancelled or its deadline (on the event loop's clock, in seconds) passes, reading stops after
+        the current image.
 
         Raises:
-            InvalidRequest: some image cannot be read, or has another size and is not to be resized.
-            QueueFull: too many images wait already.
-            DeadlinePassed: the deadline came first.
+            InvalidRequest: an image cannot be read, or has another size and the request does not allow resizing.
+            QueueFull: too many images wait.
+            DeadlinePassed: the deadline passed first.
         """
         source = admitted.source
         if isinstance(source, np.ndarray) and source.shape[1:] == admitted.input.row_shape:
@@ -71,14 +72,14 @@ class ImageReader:
             self._waiting_rows -= admitted.rows
 
     async def close(self) -> bool:
-        """Stops the threads once each has done the image in its hand; False if one still has not after some seconds.
+        """Stops each thread after its current image; False if one is still busy after some seconds.
 
-        Python waits for such a thread before it exits, so the process is to be ended otherwise. Safe to call twice.
+        Python waits for such a thread before it exits, so the caller has to end the process. Safe to call twice.
         """
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if in_hand := {future for future in self._in_hand if not future.done()}:
-            in_hand = (await asyncio.to_thread(wait, in_hand, _CLOSE_PATIENCE_S)).not_done
-        return not in_hand
+        if decoding := {future for future in self._decoding if not future.done()}:
+            decoding = (await asyncio.to_thread(wait, decoding, _CLOSE_PATIENCE_S)).not_done
+        return not decoding
 
     async def _read_one_by_one(self, admitted: AdmittedImages, deadline: float) -> NDArray[np.uint8]:
         loop = asyncio.get_running_loop()
@@ -86,21 +87,21 @@ class ImageReader:
         for row in range(admitted.rows):
             if deadline <= loop.time():
                 raise DeadlinePassed("the deadline passed before the images were read: allow more time, or send fewer")
-            rows[row] = await self._in_thread(admitted, row)
+            rows[row] = await self._read_row(admitted, row)
         return rows
 
-    async def _in_thread(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
-        self._in_hand = {future for future in self._in_hand if not future.done()}  # of callers that left, too
+    async def _read_row(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
+        self._decoding = {future for future in self._decoding if not future.done()}  # also images of callers that left
         future = self._threads.submit(read_row, admitted, row)
-        self._in_hand.add(future)
+        self._decoding.add(future)
         return await asyncio.wrap_future(future)
 
 
 def read_row(admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
-    """Reads one image, shape (height, width, channels) of the model; slow, so not for the event loop.
+    """Reads one image, shape (height, width, channels) of the model; slow, so call it off the event loop.
 
     Raises:
-        InvalidRequest: it cannot be read, or has another size and is not to be resized.
+        InvalidRequest: it cannot be read, or has another size and the request does not allow resizing.
     """
     source, wanted = admitted.source, admitted.input
     if isinstance(source, np.ndarray):
@@ -114,13 +115,13 @@ def read_row(admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
 
 
 def _decode(data: bytes, field: str, admitted: AdmittedImages) -> Image.Image:
-    """Decodes one file to mode L or RGB, of the model's size unless it is to be resized."""
+    """Decodes one file to mode L or RGB; checks its size unless the request allows resizing."""
     size = (admitted.input.width, admitted.input.height)
 
     def check_size(width: int, height: int) -> None:
         if min(width, height) < 1:
             raise UnreadablePictureError("it has no pixels")
-        if not admitted.resize and sorted((width, height)) != sorted(size):  # it may yet be turned on its side
+        if not admitted.resize and sorted((width, height)) != sorted(size):  # EXIF may still rotate it
             raise _OtherSizeError((width, height))
 
     try:
@@ -141,7 +142,7 @@ def _decode(data: bytes, field: str, admitted: AdmittedImages) -> Image.Image:
 
 
 class _OtherSizeError(UnreadablePictureError):
-    """A picture has another size than it should."""
+    """A picture has another size than the model takes."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__(_show_size(size))
@@ -153,5 +154,5 @@ def _show_size(size: tuple[int, int]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A decoder's text, which may quote from the file."""
+    """Returns a decoder's error in one ASCII line; it may quote from the file."""
     return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:_MAX_REASON]

@@ -1,6 +1,6 @@
-"""Validates images that are to be translated, before any is decoded or queued; see admission.py for the rules.
+"""Checks the images of a request before any is decoded or queued, by the rules of latents.py.
 
-What only a decoder can tell about a file is left to image_reader.py.
+image_reader.py checks what only a decoder can find out about a file.
 """
 
 from __future__ import annotations
@@ -12,91 +12,79 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.bundle import Card, ImageInput
+from ganserve.bundle import ImageInput
 from ganserve.pictures import JPEG_SIGNATURE, PNG_SIGNATURE
-from server.config import ServerConfig
 from server.errors import InvalidRequest
-from server.limits import ImageFormat, SentTensor, check_rows, check_time, quote, read_format, row_bytes, show_shape
+from server.limits import Contract, ImageFormat, SentTensor, quote, show_shape
 
 UINT8: Final = "UINT8"
-FILE_CHANNELS: Final = (1, 3)  # a picture file is gray or RGB once it is read
+FILE_CHANNELS: Final = (1, 3)  # a decoded file is grayscale or RGB
 
 
 class SentPixels(SentTensor):
-    """Raw pixels as they came."""
+    """Raw pixels as they were sent, unchecked."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SentFiles:
-    """Image files as they came: nothing about them is known to be true."""
+    """Image files as they were sent, unchecked."""
 
     data: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedImages:
-    """What passed: images that may be read, and the format to answer in.
+    """Images that passed every check, and the format to answer in.
 
-    Pixels, (rows, height, width, channels), are right in every way, up to being resized; files begin like PNG or JPEG.
+    Pixels, (rows, height, width, channels), may only need to be resized; files start like PNG or JPEG.
     """
 
     source: NDArray[np.uint8] | tuple[bytes, ...]
     rows: int
+    rows_bytes: int  # once they are read
     model: str
     input: ImageInput
     resize: bool
     max_image_pixels: int
     image_format: ImageFormat
 
-    @property
-    def rows_bytes(self) -> int:
-        """Size of all rows once they are read."""
-        return self.rows * row_bytes(self.input)
-
 
 def admit_images(
-    source: SentPixels | SentFiles | None,
-    format_name: str,
-    remaining_s: float | None,
-    card: Card,
-    config: ServerConfig,
-    *,
-    resize: bool,
+    source: SentPixels | SentFiles | None, format_name: str, contract: Contract, resize: bool
 ) -> AdmittedImages:
-    """Checks all that can be told without decoding anything.
+    """Checks everything that can be checked without decoding anything.
 
     Args:
         source: None if the request holds neither pixels nor files.
-        format_name: of the wanted format as the protocol spells it, or a number it does not define.
-        remaining_s: time until the caller's deadline; None if it set none.
-        card: of the model that is asked.
-        config: the limits.
-        resize: whether images of another size are to be fitted to the model's.
+        format_name: of the wanted format as the protocol spells it, or a number that the protocol does not define.
+        contract: of the requested model.
+        resize: whether images of another size are resized to the model's.
 
     Raises:
         InvalidRequest: the request can never succeed.
-        DeadlinePassed: no time remains.
     """
-    if not isinstance(card.input, ImageInput):
-        raise InvalidRequest(f"{card.name!r} takes latents, not images: call Generate")
-    image_format = read_format(format_name, card)
+    model, wanted = contract.card.name, contract.card.input
+    if not isinstance(wanted, ImageInput):
+        raise InvalidRequest(f"{model!r} takes latents, not images: call Generate")
+    image_format = contract.read_format(format_name)
     admitted: NDArray[np.uint8] | tuple[bytes, ...]
     match source:
         case None:
             raise InvalidRequest("neither pixels nor encoded is set: send pixels, or PNG or JPEG files")
         case SentPixels():
-            _check_pixels_shape(source, card.name, card.input, resize)
+            _check_pixels_shape(source, model, wanted, resize)
             rows = source.shape[0]
-            check_rows("pixels.shape: the number of rows", rows, card, config, image_format)
-            admitted = _checked_pixels(source, config)
+            contract.check_rows("pixels.shape: the number of rows", rows, image_format)
+            admitted = _checked_pixels(source, contract)
         case SentFiles():
             rows = len(source.data)
-            check_rows("encoded.data: the number of files", rows, card, config, image_format)
-            admitted = _checked_files(source, card.name, card.input, config)
-    check_time(remaining_s)
-    return AdmittedImages(admitted, rows, card.name, card.input, resize, config.max_image_pixels, image_format)
+            contract.check_rows("encoded.data: the number of files", rows, image_format)
+            admitted = _checked_files(source, contract, wanted.channels)
+    rows_bytes = rows * contract.input.row_bytes
+    max_image_pixels = contract.config.max_image_pixels
+    return AdmittedImages(admitted, rows, rows_bytes, model, wanted, resize, max_image_pixels, image_format)
 
 
 def _check_pixels_shape(source: SentPixels, model: str, wanted: ImageInput, resize: bool) -> None:
@@ -117,16 +105,17 @@ def _check_pixels_shape(source: SentPixels, model: str, wanted: ImageInput, resi
         raise InvalidRequest(f"{refusal}; images of {channels} channels are not resized, so send that size")
 
 
-def _checked_pixels(source: SentPixels, config: ServerConfig) -> NDArray[np.uint8]:
+def _checked_pixels(source: SentPixels, contract: Contract) -> NDArray[np.uint8]:
     rows, height, width, channels = source.shape
-    if height * width > config.max_image_pixels:
+    if height * width > contract.config.max_image_pixels:
         raise InvalidRequest(
-            f"pixels.shape is {show_shape(source.shape)}: send images of at most {config.max_image_pixels} pixels"
+            f"pixels.shape is {show_shape(source.shape)}: send images of at most"
+            f" {contract.config.max_image_pixels} pixels"
         )
-    if (size := rows * height * width * channels) > config.max_request_bytes:
+    if (size := rows * height * width * channels) > contract.max_input_bytes:
         raise InvalidRequest(
             f"pixels of shape {show_shape(source.shape)} are {size} bytes, and a request holds"
-            f" {config.max_request_bytes}: send fewer rows at a time"
+            f" {contract.max_input_bytes}: send fewer rows at a time"
         )
     data = source.read_data()
     if len(data) != size:
@@ -136,15 +125,16 @@ def _checked_pixels(source: SentPixels, config: ServerConfig) -> NDArray[np.uint
     return np.frombuffer(data, np.uint8).reshape(source.shape)
 
 
-def _checked_files(source: SentFiles, model: str, wanted: ImageInput, config: ServerConfig) -> tuple[bytes, ...]:
-    if wanted.channels not in FILE_CHANNELS:
+def _checked_files(source: SentFiles, contract: Contract, channels: int) -> tuple[bytes, ...]:
+    if channels not in FILE_CHANNELS:
         raise InvalidRequest(
-            f"encoded: files hold gray or RGB, and {model!r} takes {wanted.channels} channels: send pixels"
+            f"encoded: files hold gray or RGB, and {contract.card.name!r} takes {channels} channels: send pixels"
         )
     files = tuple(source.data)
-    if (size := sum(map(len, files))) > config.max_request_bytes:
+    limit_bytes = contract.max_input_bytes
+    if (size := sum(map(len, files))) > limit_bytes:
         raise InvalidRequest(
-            f"encoded.data has {size} bytes, and a request holds {config.max_request_bytes}: send fewer files at a time"
+            f"encoded.data has {size} bytes, and a request holds {limit_bytes}: send fewer files at a time"
         )
     for row, data in enumerate(files):
         if not data.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):

@@ -1,8 +1,7 @@
-"""Validates everything about a request before it is queued, and says in one line what is wrong.
+"""Checks the latents of a request before it is queued, and says in one line what is wrong.
 
-Here are the choice of a model, and latents; images that go in are in image_admission.py. Plain values in, plain values
-out: no protobuf, no runtime. Requests are untrusted; the only work done for one before it is found acceptable is
-arithmetic on its sizes.
+Plain values in, plain values out: no protobuf, no runtime. Requests are untrusted, so a request is only read once
+arithmetic on its sizes has shown that it is acceptable.
 """
 
 from __future__ import annotations
@@ -13,34 +12,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.bundle import Card, LatentInput
 from ganserve.latents import latents_from_seed
-from server.config import ServerConfig
 from server.errors import InvalidRequest
-from server.limits import (
-    FLOAT32_BYTES,
-    ImageFormat,
-    SentTensor,
-    check_finite,
-    check_rows,
-    check_time,
-    quote,
-    read_format,
-    show_shape,
-)
+from server.limits import Contract, ImageFormat, SentTensor, check_finite, quote, show_shape
 
 FLOAT32: Final = "FLOAT32"
 
 
 class SentLatents(SentTensor):
-    """Latents as they came."""
+    """Latents as they were sent, unchecked."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SeededLatents:
-    """Latents to be drawn from a seed."""
+    """Latents that the server draws from a seed."""
 
     seed: int
     count: int
@@ -48,67 +35,57 @@ class SeededLatents:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedLatents:
-    """What passed: latents that may be read, and the format to answer in."""
+    """Latents that passed every check but that of their values, and the format to answer in."""
 
     source: bytes | SeededLatents
     rows: int
     latent_dim: int
+    latents_bytes: int
     image_format: ImageFormat
 
-    @property
-    def latents_bytes(self) -> int:
-        """Size of the latents."""
-        return self.rows * self.latent_dim * FLOAT32_BYTES
 
-
-def admit_latents(
-    source: SentLatents | SeededLatents | None,
-    format_name: str,
-    remaining_s: float | None,
-    card: Card,
-    config: ServerConfig,
-) -> AdmittedLatents:
-    """Checks all that can be told without reading the latents.
+def admit_latents(source: SentLatents | SeededLatents | None, format_name: str, contract: Contract) -> AdmittedLatents:
+    """Checks everything that can be checked without reading the latents.
 
     Args:
         source: None if the request holds neither sent nor seeded latents.
-        format_name: of the wanted format as the protocol spells it, or a number it does not define.
-        remaining_s: time until the caller's deadline; None if it set none.
-        card: of the model that is asked.
-        config: the limits.
+        format_name: of the wanted format as the protocol spells it, or a number that the protocol does not define.
+        contract: of the requested model.
 
     Raises:
         InvalidRequest: the request can never succeed.
-        DeadlinePassed: no time remains.
     """
-    if not isinstance(card.input, LatentInput):
-        raise InvalidRequest(f"{card.name!r} takes images, not latents: call Translate")
-    image_format = read_format(format_name, card)
+    model = contract.card.name
+    if contract.takes_images:
+        raise InvalidRequest(f"{model!r} takes images, not latents: call Translate")
+    image_format = contract.read_format(format_name)
     if source is None:
         raise InvalidRequest("neither latents nor seeded is set: send latents, or a seed and a count")
-    latent_dim = card.input.latent_dim
-    admitted: bytes | SeededLatents
+    (latent_dim,) = contract.input.row_shape
     if isinstance(source, SeededLatents):
-        rows = source.count
-        check_rows("seeded.count", rows, card, config, image_format)
-        admitted = source
-    else:
-        rows = _sent_rows(source, latent_dim, card.name)
-        check_rows("latents.shape: the number of rows", rows, card, config, image_format)
-        admitted = source.read_data()
-        if len(admitted) != (size := rows * latent_dim * FLOAT32_BYTES):
-            raise InvalidRequest(
-                f"latents.data has {len(admitted)} bytes, but shape ({rows}, {latent_dim}) of float32 needs {size}"
-            )
-    check_time(remaining_s)
-    return AdmittedLatents(admitted, rows, latent_dim, image_format)
+        contract.check_rows("seeded.count", source.count, image_format)
+        latents_bytes = source.count * contract.input.row_bytes
+        return AdmittedLatents(source, source.count, latent_dim, latents_bytes, image_format)
+    if source.dtype != FLOAT32:
+        raise InvalidRequest(f"latents.dtype is {quote(source.dtype)}: send {FLOAT32}")
+    if len(source.shape) != 2 or source.shape[1] != latent_dim:
+        raise InvalidRequest(f"latents.shape is {show_shape(source.shape)}: {model!r} takes (rows, {latent_dim})")
+    rows = source.shape[0]
+    contract.check_rows("latents.shape: the number of rows", rows, image_format)
+    latents_bytes = rows * contract.input.row_bytes
+    data = source.read_data()
+    if len(data) != latents_bytes:
+        raise InvalidRequest(
+            f"latents.data has {len(data)} bytes, but shape ({rows}, {latent_dim}) of float32 needs {latents_bytes}"
+        )
+    return AdmittedLatents(data, rows, latent_dim, latents_bytes, image_format)
 
 
 def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
-    """Reads or draws the latents, shape (rows, latent_dim); slow for many, so not for the event loop then.
+    """Reads or draws the latents, shape (rows, latent_dim); slow for many rows.
 
     Raises:
-        InvalidRequest: some value is not finite.
+        InvalidRequest: a value is not finite.
     """
     source = admitted.source
     if isinstance(source, SeededLatents):
@@ -116,11 +93,3 @@ def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
     latents = np.frombuffer(source, dtype="<f4").reshape(admitted.rows, admitted.latent_dim)
     check_finite(latents)
     return latents.astype(np.float32, copy=False)
-
-
-def _sent_rows(source: SentLatents, latent_dim: int, model: str) -> int:
-    if source.dtype != FLOAT32:
-        raise InvalidRequest(f"latents.dtype is {quote(source.dtype)}: send {FLOAT32}")
-    if len(source.shape) != 2 or source.shape[1] != latent_dim:
-        raise InvalidRequest(f"latents.shape is {show_shape(source.shape)}: {model!r} takes (rows, {latent_dim})")
-    return source.shape[0]

@@ -1,9 +1,9 @@
-"""Between the messages of ganserve.v1.Generator and plain values. Checks nothing: that is for admission."""
+"""Converts between the messages of ganserve.v1.Generator and plain values. Checks nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ganserve.bundle import LatentInput
+from ganserve.bundle import Card, LatentInput
 from ganserve.v1 import generator_pb2 as pb
 from server.generator.encoding import ENCODERS
 from server.generator.images import SentFiles, SentPixels
@@ -22,61 +22,64 @@ from server.rpc.tensor_bytes import length_prefixed
 
 Response = TypeVar("Response", pb.GenerateResponse, pb.TranslateResponse)
 
-# A shape may have millions of axes; this many are enough to see that it is wrong.
-_SHAPE_LENGTH: Final = 5
+_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and the fifth proves it wrong
 _VALUE_BYTES: Final = {pb.DATA_TYPE_FLOAT32: 4, pb.DATA_TYPE_UINT8: 1}
-_MAX_HEADS: Final = 4096  # for each number of rows and format of each model
+_MAX_HEADS: Final = 4096  # cached: one per model, shape and format
+_DTYPES: Final = {number: name.removeprefix("DATA_TYPE_") for name, number in pb.DataType.items()}
+_FORMATS: Final = {number: name.removeprefix("IMAGE_FORMAT_") for name, number in pb.ImageFormat.items()}
 
 
-def sent_latents(request: pb.GenerateRequest) -> SentLatents | SeededLatents | None:
-    """What a request wants images of; None if it does not say."""
-    match request.WhichOneof("input"):
+def sent_latents(message: pb.GenerateRequest) -> SentLatents | SeededLatents | None:
+    """Returns the latents of a request; None if it holds none."""
+    match message.WhichOneof("input"):
         case "latents":
-            return SentLatents(*_tensor_fields(request.latents))
+            tensor = message.latents
+            shape = tuple(tensor.shape[:_SHAPE_LENGTH])
+            return SentLatents(_DTYPES.get(tensor.dtype, str(tensor.dtype)), shape, lambda: tensor.data)
         case "seeded":
-            return SeededLatents(request.seeded.seed, request.seeded.count)
+            return SeededLatents(message.seeded.seed, message.seeded.count)
         case _:
             return None
 
 
-def sent_images(request: pb.TranslateRequest) -> SentPixels | SentFiles | None:
-    """What a request wants translated; None if it does not say."""
-    match request.WhichOneof("input"):
+def sent_images(message: pb.TranslateRequest) -> SentPixels | SentFiles | None:
+    """Returns the images of a request; None if it holds none."""
+    match message.WhichOneof("input"):
         case "pixels":
-            return SentPixels(*_tensor_fields(request.pixels))
+            tensor = message.pixels
+            shape = tuple(tensor.shape[:_SHAPE_LENGTH])
+            return SentPixels(_DTYPES.get(tensor.dtype, str(tensor.dtype)), shape, lambda: tensor.data)
         case "encoded":
-            return SentFiles(request.encoded.data)
+            return SentFiles(message.encoded.data)
         case _:
             return None
 
 
-def format_name(request: pb.GenerateRequest | pb.TranslateRequest) -> str:
-    """Name of the format to answer in, or a number that the protocol does not define."""
-    default = pb.IMAGE_FORMAT_PNG if request.WhichOneof("input") == "encoded" else pb.IMAGE_FORMAT_PIXELS
-    return _enum_name(pb.ImageFormat, request.format or default, "IMAGE_FORMAT_")
+def format_name(message: pb.GenerateRequest | pb.TranslateRequest) -> str:
+    """Returns the name of the format to answer in; the number itself if the protocol does not define it."""
+    if message.format == pb.IMAGE_FORMAT_UNSPECIFIED:
+        return "PNG" if message.WhichOneof("input") == "encoded" else "PIXELS"
+    return _FORMATS.get(message.format, str(message.format))
 
 
-def serialize_response(
-    kind: type[Response], model: ServedModel, images: NDArray[Any], image_format: ImageFormat
-) -> bytes:
-    """The answer, serialised; slow if image files are to be made, so not for the event loop then.
+def serialize_response(kind: type[Response], card: Card, images: NDArray[Any], image_format: ImageFormat) -> bytes:
+    """Returns the serialised answer; slow if it encodes image files, so call it off the event loop then.
 
-    Images as numbers are copied once, as protobuf itself would copy them several times.
+    A tensor is copied once; protobuf itself would copy it several times.
 
     Args:
-        kind: of the answer.
-        model: that computed the images.
+        kind: message type of the answer.
+        card: of the model that computed the images.
         images: pixels (rows, height, width, channels), or for FLOAT32 images (rows, channels, height, width).
         image_format: to encode them in.
     """
-    card = model.card
     if image_format in ENCODERS:
         response = kind(model=card.name, version=card.version)
         response.encoded.data.extend(ENCODERS[image_format](images))
         return response.SerializeToString()
     little_endian = np.ascontiguousarray(images, images.dtype.newbyteorder("<"))
     dtype = pb.DATA_TYPE_FLOAT32 if images.dtype.kind == "f" else pb.DATA_TYPE_UINT8
-    known_kind = cast("Hashable", kind)  # which its stub does not say
+    known_kind = cast("Hashable", kind)  # its stub does not say so
     return b"".join((_before_data(known_kind, card.name, card.version, dtype, images.shape), little_endian.data))
 
 
@@ -88,7 +91,7 @@ def _before_data(
     dtype: pb.DataType,
     shape: tuple[int, ...],
 ) -> bytes:
-    """All of an answer but the data of its tensor, which must come last."""
+    """Returns the whole answer except the data of its tensor, which must come last."""
     data_bytes = math.prod(shape) * _VALUE_BYTES[dtype]
     head: bytes = kind(model=model, version=version).SerializeToString()
     tensor = pb.Tensor(dtype=dtype, shape=shape).SerializeToString()
@@ -97,9 +100,9 @@ def _before_data(
     return head + images + tensor + data
 
 
-def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: int) -> pb.Model:
-    """What ListModels tells about a model."""
-    card = model.card
+def model_message(model: ServedModel) -> pb.Model:
+    """Returns the entry of a model in ListModels."""
+    card, contract = model.card, model.contract
     message = pb.Model(
         name=card.name,
         version=card.version,
@@ -111,8 +114,8 @@ def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: 
         width=card.width,
         device=model.device,
         backend=model.backend,
-        max_request_rows=max_request_rows,
-        max_request_bytes=max_request_bytes,
+        max_request_rows=contract.max_rows[ImageFormat.PIXELS],
+        max_request_bytes=contract.max_input_bytes,
     )
     if isinstance(card.input, LatentInput):
         message.task = pb.TASK_GENERATE
@@ -125,26 +128,15 @@ def model_message(model: ServedModel, max_request_rows: int, max_request_bytes: 
     return message
 
 
-def description_message(model: ServedModel, listed: pb.Model) -> pb.DescribeModelResponse:
-    """What DescribeModel tells about a model; `listed` is its `model_message`.
+def description_message(model: ServedModel) -> pb.DescribeModelResponse:
+    """Returns the answer of DescribeModel.
 
-    The card is as it was read, strictly: it holds no field that the exporter does not know, and no NaN.
+    The card was read strictly, so it holds no unknown field and no NaN.
     """
     return pb.DescribeModelResponse(
-        model=listed,
+        model=model_message(model),
         card=msgspec.json.encode(model.card).decode(),
         file_bytes=model.file_bytes,
         precision=model.precision,
         ready=model.ready,
     )
-
-
-def _tensor_fields(tensor: pb.Tensor) -> tuple[str, tuple[int, ...], Callable[[], bytes]]:
-    """Dtype, shape, and what reads the data."""
-    dtype = _enum_name(pb.DataType, tensor.dtype, "DATA_TYPE_")
-    return dtype, tuple(tensor.shape[:_SHAPE_LENGTH]), lambda: tensor.data
-
-
-def _enum_name(enum: Any, number: int, prefix: str) -> str:
-    """The name without its prefix; the number itself if the protocol does not define it."""
-    return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)

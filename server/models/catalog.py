@@ -1,4 +1,4 @@
-"""What is being served: the one table whose entries a change of versions swaps. Knows no protocol, no runtime."""
+"""The table of served models; changing a version swaps an entry. Knows no protocol and no runtime."""
 
 from __future__ import annotations
 
@@ -6,35 +6,42 @@ import asyncio
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from ganserve.bundle import Card
 from server.errors import NotServed
-from server.limits import quote
+from server.limits import Contract, quote
+from server.request import InFlightRequest
 from server.scheduling.batcher import Batcher
 from server.statistics import ModelStatistics
+
+_MAX_LISTED: Final = 20  # names in a message
 
 
 @dataclass(eq=False)
 class ServedModel:
     """One version of a model.
 
-    Whoever computes with it says so with `enter` and `leave`, on the event loop: it may be swapped or unloaded under
-    them, and is closed when the last one has left. Counted, as references would say it too late: what a failed request
-    left behind may be kept for a long time.
+    Its users call `enter` and `leave`, on the event loop. It can be swapped or unloaded meanwhile, and is closed when
+    the last user leaves. Users are counted explicitly because references can outlive a failed request for a long time.
     """
 
-    card: Card
+    contract: Contract
     backend: str  # "onnx" or "torchscript"
     device: str  # "cpu", "cuda:0"
-    precision: str  # "fp32", or that of the engine which computes large batches
+    precision: str  # of the engine that computes large batches: "fp32", "bf16", "fp16"
     batcher: Batcher
     statistics: ModelStatistics
-    file_bytes: Mapping[str, int] = field(default_factory=dict)  # of the files that the card lists and that are there
-    users: int = field(default=0, init=False)  # who have entered and not left
+    file_bytes: Mapping[str, int] = field(default_factory=dict)  # of the files that the card lists and that exist
+    card: Card = field(init=False)
+    users: int = field(default=0, init=False)
     _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
+    def __post_init__(self) -> None:
+        self.card = self.contract.card
+
     def enter(self) -> None:
-        """Keeps it from being closed until `leave`."""
+        """Keeps it open until `leave`."""
         self.users += 1
 
     def leave(self) -> None:
@@ -45,7 +52,7 @@ class ServedModel:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps it from being closed meanwhile."""
+        """Keeps it open until the context exits."""
         self.enter()
         try:
             yield
@@ -53,7 +60,7 @@ class ServedModel:
             self.leave()
 
     async def unused(self) -> None:
-        """Returns when nobody uses it; to be asked once nobody can find it any more."""
+        """Returns when it has no users; call it once the model is out of the catalog."""
         while self.users:
             self._left.clear()
             await self._left.wait()
@@ -65,7 +72,7 @@ class ServedModel:
 
     @property
     def max_batch_rows(self) -> int:
-        """The most rows that are computed at once."""
+        """The most rows that one batch holds."""
         return self.batcher.groups.full_rows
 
     def __str__(self) -> str:
@@ -73,18 +80,49 @@ class ServedModel:
 
 
 class Catalog(Mapping[str, ServedModel]):
-    """The served models by name, sorted; changed on the event loop only, and never in place, so threads may read it."""
+    """The served models by name, sorted. Only the event loop changes it, and never in place, so threads may read it."""
 
     def __init__(self) -> None:
         self._models: dict[str, ServedModel] = {}
 
     def add(self, model: ServedModel) -> None:
-        """Serves a model, in place of one of the same name."""
+        """Serves a model; it replaces one of the same name."""
         self._models = dict(sorted({**self._models, model.card.name: model}.items()))
 
     def remove(self, name: str) -> None:
-        """Serves a model no more."""
+        """Stops serving a model."""
         self._models = {other: model for other, model in self._models.items() if other != name}
+
+    def find(self, name: str, version: int, request: InFlightRequest) -> ServedModel:
+        """Returns the model that a request asks for, notes it on the request, and keeps it open until that is answered.
+
+        Call it at most once per request.
+
+        Args:
+            name: of the model.
+            version: the served one, or 0 for the newest one.
+            request: that asks.
+
+        Raises:
+            NotServed: the model or version is not served; the message lists what is.
+        """
+        request.model = name
+        model = self._models.get(name)
+        if model is None:
+            names = list(self._models)
+            listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
+            wanted = f"no model {quote(name)} is served" if name else "model is empty"
+            remedy = f"use one of {listed}" if names else "no model is loaded, so try again later"
+            raise NotServed(f"{wanted}: {remedy}")
+        served = model.card.version
+        if version not in (0, served):
+            raise NotServed(
+                f"version {version} of {name!r} is not served: use version {served}, or 0 for the newest one"
+            )
+        request.version = served
+        model.enter()
+        request.pinned = model
+        return model
 
     def __getitem__(self, name: str) -> ServedModel:
         return self._models[name]
@@ -95,37 +133,16 @@ class Catalog(Mapping[str, ServedModel]):
     def __len__(self) -> int:
         return len(self._models)
 
-    # Those of Mapping look each name up again, when it may be gone.
+    # The methods of Mapping look each name up again, when it may be gone.
 
     def keys(self) -> KeysView[str]:
-        """The names as they are now."""
+        """A snapshot of the names."""
         return self._models.keys()
 
     def values(self) -> ValuesView[ServedModel]:
-        """The models as they are now."""
+        """A snapshot of the models."""
         return self._models.values()
 
     def items(self) -> ItemsView[str, ServedModel]:
-        """Names and models as they are now."""
+        """A snapshot of names and models."""
         return self._models.items()
-
-
-_MAX_LISTED = 20  # names that a message lists
-
-
-def find_model(name: str, version: int, served: Mapping[str, int]) -> str:
-    """Returns the name of the served model that is meant; `served` gives the version of each name, 0 means it.
-
-    Raises:
-        NotServed: there is none.
-    """
-    if name not in served:
-        names = sorted(served)
-        listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
-        wanted = f"no model {quote(name)} is served" if name else "model is empty"
-        raise NotServed(f"{wanted}: " + (f"use one of {listed}" if served else "none is now, so try again once one is"))
-    if version not in (0, served[name]):
-        raise NotServed(
-            f"version {version} of {name!r} is not served: use version {served[name]}, or 0 for the newest one"
-        )
-    return name

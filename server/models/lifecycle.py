@@ -1,7 +1,7 @@
-"""The life of the served models: load, serve, swap for a newer version, mend, unload. Knows no protocol.
+"""The life of the served models: load, serve, swap for a newer version, rebuild, unload. Knows no protocol.
 
-Loading runs in threads; what is served changes on the event loop only. A version that is swapped or unloaded answers
-the requests that have found it, and is closed when the last of them is.
+Loading runs in threads; only the event loop changes the catalog. A version that is swapped or unloaded still answers
+the requests that found it before, and is closed after the last of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from server.scheduling.instances import close_instances
 from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
-_REBUILD_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt at rebuilding; the last is repeated
+_REBUILD_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt to rebuild; the last one repeats
 _UNLOAD_WAIT_S: Final = 30.0
 
 
@@ -42,11 +42,11 @@ class IndexEntry(NamedTuple):
 
 
 class Models:
-    """Loads models into a catalog, and looks after them. To be used on one event loop.
+    """Loads models into a catalog, replaces and unloads them, and rebuilds their engines. For one event loop.
 
     Args:
-        catalog: what is served.
-        config: from where, and how.
+        catalog: of the served models.
+        config: where the models are, and how to load them.
         gate: that requests pass.
     """
 
@@ -54,14 +54,14 @@ class Models:
         self._catalog = catalog
         self._config = config
         self._gate = gate
-        self._changing = asyncio.Lock()  # one load or unload at a time: they take memory and cores
+        self._changing = asyncio.Lock()  # one load or unload at a time, because they take memory and cores
         self._loading: set[str] = set()
-        self._open: set[Batcher] = set()  # also of versions that were swapped and are still in use
+        self._open: set[Batcher] = set()  # includes swapped versions that are still in use
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def open_batchers(self) -> int:
-        """How many versions hold engines: those that are served, and those that are still in use."""
+        """Number of versions that hold engines: the served ones, and replaced ones that are still in use."""
         return len(self._open)
 
     async def load_all(self) -> None:
@@ -74,21 +74,21 @@ class Models:
             self._serve(model)
 
     async def load(self, name: str) -> None:
-        """Serves the newest version of a model that works, also in place of another one.
+        """Serves the newest working version of a model; it replaces the served one.
 
         Raises:
             NotServed: the repository has no such model.
-            Unavailable: none of its versions can be served; what is served already goes on.
+            Unavailable: none of its versions works; the served one stays.
         """
-        # In a task of its own: a caller who gives up must not let the next one load beside it, nor undo it.
+        # In a task of its own: if the caller gives up, loading goes on, and the next load waits for it.
         await asyncio.shield(self._start(self._load(name)))
 
     async def unload(self, name: str) -> None:
-        """Serves a model no more; returns when the requests that had found it are answered.
+        """Stops serving a model; returns when the requests that found it before are answered.
 
         Raises:
             NotServed: it is not served.
-            Unavailable: requests are still being answered after a long time; it is not served to new ones.
+            Unavailable: it is unloaded, but requests are still being answered after a long time.
         """
         await asyncio.shield(self._start(self._unload(name)))
 
@@ -116,10 +116,10 @@ class Models:
             self._catalog.remove(name)
             closed, _ = await asyncio.wait([self._start(self._close(model))], timeout=_UNLOAD_WAIT_S)
             if not closed:
-                raise Unavailable(f"{name!r} is served no more, but requests are still being answered")
+                raise Unavailable(f"{name!r} is unloaded, but requests are still being answered: wait for them")
 
     def index(self) -> list[IndexEntry]:
-        """Every version in the repository; reads the disk, so it is not for the event loop."""
+        """Returns every version in the repository; reads the disk, so call it off the event loop."""
         served = dict(self._catalog)
         entries: list[IndexEntry] = []
         for name in sorted({*self._names(), *served}):
@@ -133,7 +133,7 @@ class Models:
         return entries
 
     def hurry(self) -> None:
-        """Delays nothing any more, and ends what waits for engines that are being rebuilt: the server will stop."""
+        """Stops delaying batches, and fails what waits for engines that are being rebuilt; for a stopping server."""
         for batcher in self._open:
             if batcher.broken:
                 batcher.fail_waiting("the server is stopping: try another replica")
@@ -141,7 +141,7 @@ class Models:
                 batcher.hurry()
 
     async def close(self) -> None:
-        """Lets what runs end, fails what waits, and frees the engines. Safe to call twice."""
+        """Lets running batches finish, fails waiting requests, and frees the engines. Safe to call twice."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -163,7 +163,7 @@ class Models:
         return IndexEntry(name, version, "UNAVAILABLE", "not loaded")
 
     def _serve(self, model: LoadedModel) -> None:
-        card, loaded, config = model.card, model.loaded, self._config
+        card, loaded, config = model.contract.card, model.loaded, self._config
         before = self._catalog.get(card.name)
         # A version that is loaded again keeps its counters, which must never go down while it is served.
         is_same = before is not None and before.card.version == card.version
@@ -173,12 +173,12 @@ class Models:
             max_queue_rows=config.max_queue_rows,
             max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
             observer=statistics,
-            # An answer that is still being sent counts, so a second caller who waits its turn is noticed.
+            # A request whose answer is still being sent counts, too: its caller is likely to ask again.
             is_lone=lambda: self._gate.inside <= 1,
             name=card.name,
         )
         served = ServedModel(
-            card, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
+            model.contract, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
         )
         batcher.on_broken = lambda: self._start(self._repair(model.folder, served))
         self._open.add(batcher)
@@ -189,7 +189,7 @@ class Models:
             self._start(self._add_large_instances(model.folder, served))
 
     async def _close(self, model: ServedModel) -> None:
-        """Frees the engines of a version that is no longer in the catalog, once nobody uses them."""
+        """Frees the engines of a version that is out of the catalog, once it has no users."""
         await model.unused()
         await model.batcher.close()
         self._open.discard(model.batcher)
@@ -207,10 +207,10 @@ class Models:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None or isinstance(error, ServerError):
             return  # a refusal is for the caller, who may have left
-        _log.error("unforeseen", exc_info=error)
+        _log.error("unexpected error", exc_info=error)
 
     async def _add_large_instances(self, folder: Path, model: ServedModel) -> None:
-        """Has large batches computed in bf16 from now on; until then, and if it cannot be, all goes on in fp32."""
+        """Computes large batches in bf16 once those instances are loaded; if that fails, fp32 computes all."""
         groups = model.batcher.groups
         try:
             instances = await asyncio.to_thread(load_bf16_instances, folder, model.card, self._config)
@@ -220,39 +220,41 @@ class Models:
         if self._is_served(model) and model.batcher.groups is groups:
             groups.add_large(instances, LARGE_ROWS)
             model.precision = "bf16"
-            _log.info("%s: large batches are computed in bf16 from now on", model)
+            _log.info("%s: large batches are now computed in bf16", model)
         else:
             await asyncio.to_thread(close_instances, instances)
 
     async def _repair(self, folder: Path, model: ServedModel) -> None:
-        """Rebuilds the engines of a model until they work or nobody needs it; whatever fails, it is tried again."""
+        """Tries to rebuild the engines of a model until they work or the model is no longer served."""
         with model.in_use():
             broken = model.batcher.groups
             await model.batcher.finish_computing()
-            await asyncio.to_thread(broken.close)  # before the new ones are loaded: there may be no room for both
+            await asyncio.to_thread(broken.close)  # before the new ones load, because memory may not hold both
         for pause_s in chain(_REBUILD_PAUSES_S, repeat(_REBUILD_PAUSES_S[-1])):
             await asyncio.sleep(pause_s)
             if not self._is_served(model):
-                model.batcher.fail_waiting(f"an engine of {model} broke, and it is no longer served: try again")
+                model.batcher.fail_waiting(
+                    f"an engine of {model} broke, and this version is no longer served: try again"
+                )
                 return
             with model.in_use():
                 if await self._rebuild(folder, model):
                     return
 
     async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
-        config = replace(self._config, cuda_graphs=False)  # capturing one would disturb what is served meanwhile
+        config = replace(self._config, cuda_graphs=False)  # capturing a graph would disturb other models
         try:
             loaded = await asyncio.to_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:
-            _log.error("%s: its engines cannot be rebuilt yet: %s", model, error)
+            _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
             return False
-        except Exception:  # noqa: BLE001 - whatever a runtime raises (no memory, say) may be over the next time
-            _log.exception("%s: its engines cannot be rebuilt yet", model)
+        except Exception:  # noqa: BLE001 - any runtime error, such as no memory, may be gone the next time
+            _log.exception("%s: rebuilding its engines failed, trying again", model)
             return False
         model.batcher.rebuild(loaded.groups)
         model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
         model.statistics.engine_rebuilt()
-        _log.warning("%s: its engines were rebuilt, on %s", model, model.device)
+        _log.warning("%s: its engines were rebuilt on %s", model, model.device)
         if config.precision == "bf16" and loaded.precision == "fp32":
             self._start(self._add_large_instances(folder, model))
         return True

@@ -1,6 +1,6 @@
-"""Loads the newest version that works of every model in a model repository. Knows no protocol and no queue.
+"""Loads the newest working version of every model in a model repository. Knows no protocol and no queue.
 
-Versions are tried from the newest down, so that one broken export does not take a model out of service.
+Versions are tried from the newest to the oldest, so that one broken export does not take a model out of service.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganserve.bundle import BundleError, Card, ImageInput, list_models, list_versions, read_card, version_folder
+from ganserve.bundle import BundleError, ImageInput, list_models, list_versions, read_card, version_folder
 from server.config import ServerConfig
 from server.engines.loading import load_instances
 from server.errors import StartupError
-from server.limits import max_rows
+from server.limits import Contract, ImageFormat, contract_of
 from server.scheduling.instances import LoadedInstances
 
 _log = logging.getLogger(__name__)
@@ -23,32 +23,34 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One version, loaded and warm."""
+    """One version, loaded and warmed up."""
 
-    card: Card
+    contract: Contract
     folder: Path
-    file_bytes: dict[str, int]  # of the files that the card lists and that are there
+    file_bytes: dict[str, int]  # of the files that the card lists and that exist
     loaded: LoadedInstances
 
 
 def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
-    """Loads every model, one by one, in the order of their names; slow, so not for the event loop.
+    """Loads every model, one by one, by name; slow, so call it off the event loop.
 
     Raises:
-        StartupError: there is no repository or no model that works, the device cannot be had, or flags exclude each
+        StartupError: there is no repository or no working model, the device is not available, or flags exclude each
             other.
     """
     if config.cuda_graphs and config.model_control == "explicit":
         raise StartupError(
-            "--cuda-graphs: while a graph is captured, nothing else may run on its device, so no model can be loaded"
-            " beside those that are served; leave out --cuda-graphs or --model-control explicit"
+            "--cuda-graphs: nothing else may run on the device while a graph is captured, so no model can be loaded"
+            " while others are served; leave out --cuda-graphs or --model-control explicit"
         )
     try:
         names = list_models(config.models)
     except BundleError as error:
         raise StartupError(f"--models: {error}") from error
     except OSError as error:
-        raise StartupError(f"--models: {config.models} cannot be read ({error.strerror}); mend its rights") from error
+        raise StartupError(
+            f"--models: {config.models} cannot be read ({error.strerror}); fix its permissions"
+        ) from error
     if not names:
         raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
     loaded = 0
@@ -57,14 +59,14 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
             loaded += 1
             yield model
     if not loaded:
-        raise StartupError(f"--models: no model in {config.models} works; the lines above say why, export them again")
+        raise StartupError(f"--models: no model in {config.models} works; see the log above, and export them again")
 
 
 def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
-    """Loads the newest version of a model that works; None, and an error in the log, if there is none.
+    """Loads the newest working version of a model; logs an error and returns None if there is none.
 
     Raises:
-        StartupError: the device cannot be had; another version would not help.
+        StartupError: the device is not available, so another version would not help.
     """
     try:
         versions = list_versions(config.models, name)
@@ -83,8 +85,9 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
 def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     folder = version_folder(config.models, name, version)
     card = read_card(folder)
-    if max_rows(card, config) < 1:
-        raise BundleError(f"{folder}: a single row is larger than the largest request or response that is served")
+    contract = contract_of(card, config)
+    if contract.max_rows[ImageFormat.PIXELS] < 1:
+        raise BundleError(f"{folder}: one row is larger than the largest request or response")
     if isinstance(card.input, ImageInput):
         height, width = card.input.height, card.input.width
         if height * width > config.max_image_pixels:
@@ -96,8 +99,8 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     began = time.perf_counter()
     loaded = load_instances(folder, card, config)
     _log.info(
-        "%s:%d: %s on %s, %s, %d instances, loaded and warm in %.2f s",
+        "%s:%d: %s on %s, %s, %d instances, loaded and warmed up in %.2f s",
         *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.groups.instances)),
         time.perf_counter() - began,
     )
-    return LoadedModel(card, folder, file_bytes, loaded)
+    return LoadedModel(contract, folder, file_bytes, loaded)

@@ -1,12 +1,13 @@
-"""Between the messages of ModelInfer and plain values. Checks nothing: that is for inference_admission.py.
+"""Converts between the messages of ModelInfer and plain values. Checks nothing.
 
-Answers are written by hand around the arrays: a head that is made by protobuf once for each shape of answer, and then
-each array with its tag and length before it. Protobuf reads the fields of a message in any order, so the id comes last.
+Answers are written by hand around the arrays: protobuf makes a head once per shape of answer, and each array follows
+with its tag and length. Protobuf accepts the fields of a message in any order, so the id comes last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -14,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 
+from server.limits import Contract
 from server.open_inference.parameters import Value
-from server.open_inference.tensors import Contract
 from server.open_inference.validation import SentInference
 from server.rpc.tensor_bytes import length_prefixed
 
-_SHAPE_LENGTH: Final = 5  # a shape may have millions of axes; this many are enough to see that it is wrong
-_OUTPUTS_LENGTH: Final = 3  # of two outputs, the third one named is unknown or named twice
-_PARAMETERS_LENGTH: Final = 16  # more than there are, so one of so many is unknown
-_MAX_HEADS: Final = 4096  # for each number of rows and choice of outputs
+_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and the fifth proves it wrong
+_OUTPUTS_LENGTH: Final = 3  # outputs to read: there are two, so the third is unknown or a repetition
+_PARAMETERS_LENGTH: Final = 16  # parameters to read: more than exist, so one of these is unknown
+_MAX_HEADS: Final = 4096  # cached: one per model, number of rows and choice of outputs
 
 _ID: Final = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["id"].number
 _RAW: Final = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
@@ -36,7 +37,7 @@ _NO_INPUT: Final = pb.ModelInferRequest.InferInputTensor()
 
 
 def sent_inference(request: pb.ModelInferRequest) -> SentInference:
-    """What a request holds; the message must be kept for as long as it is used."""
+    """Returns what a request holds; keep the message for as long as you use the result."""
     inputs = request.inputs
     tensor = inputs[0] if inputs else _NO_INPUT
     typed = _NO_TYPED
@@ -60,80 +61,68 @@ def sent_inference(request: pb.ModelInferRequest) -> SentInference:
 
 
 def stream_error(message: str, request_id: str) -> bytes:
-    """The answer of a stream to a message that cannot be answered otherwise."""
+    """Returns the answer of a stream to a message that failed."""
     named = pb.ModelInferResponse(id=request_id)
     response: bytes = pb.ModelStreamInferResponse(error_message=message, infer_response=named).SerializeToString()
     return response
 
 
 class _Head(NamedTuple):
-    """What comes before each array of an answer."""
+    """What precedes each array of an answer."""
 
-    before: tuple[bytes, ...]  # the first holds all that the answer says, too
+    before: tuple[bytes, ...]  # the first also holds everything else that the answer says
     sizes: tuple[int, ...]  # of the arrays, in bytes
     total_bytes: int
 
 
-class InferResponses:
-    """Writes the answers of one version of a model.
+def serialize_inference(
+    contract: Contract,
+    arrays: Mapping[str, NDArray[Any]],
+    outputs: tuple[str, ...],
+    rows: int,
+    request_id: str,
+    *,
+    streamed: bool = False,
+    says_final: bool = False,
+) -> bytes:
+    """Returns a serialised answer, into which its arrays are copied once.
 
     Args:
         contract: of the model.
+        arrays: by output name, (rows, *row_shape).
+        outputs: the ones to answer, in this order.
+        rows: of each.
+        request_id: of the request; may be empty.
+        streamed: whether the answer is a ModelStreamInferResponse instead of a ModelInferResponse.
+        says_final: whether the answer says that it is the last one of its request.
     """
+    head = _head(contract, outputs, rows)
+    tail = _IS_FINAL if says_final else b""
+    if request_id:
+        encoded = request_id.encode()
+        tail += length_prefixed(_ID, len(encoded)) + encoded
+    parts: list[bytes | memoryview] = []
+    if streamed:
+        parts.append(length_prefixed(_STREAMED, head.total_bytes + len(tail)))
+    for name, before, size in zip(outputs, head.before, head.sizes, strict=True):
+        array = np.ascontiguousarray(arrays[name])
+        if array.nbytes != size:
+            raise RuntimeError(f"{name} has {array.nbytes} bytes, and {rows} rows of it need {size}")
+        parts += (before, array.data)
+    parts.append(tail)
+    return b"".join(parts)
 
-    def __init__(self, contract: Contract) -> None:
-        self._contract = contract
-        self._heads: dict[tuple[tuple[str, ...], int], _Head] = {}
 
-    def serialize(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        outputs: tuple[str, ...],
-        rows: int,
-        request_id: str,
-        *,
-        streamed: bool = False,
-        says_final: bool = False,
-    ) -> bytes:
-        """An answer, serialised, with a single copy of its arrays.
-
-        Args:
-            arrays: by output name, (rows, *row_shape).
-            outputs: the ones to answer, in this order.
-            rows: of each.
-            request_id: of the request; may be empty.
-            streamed: the answer is a ModelStreamInferResponse, not a ModelInferResponse.
-            says_final: it is to say that it is the last one of its request.
-        """
-        head = self._heads.get((outputs, rows)) or self._make_head(outputs, rows)
-        tail = _IS_FINAL if says_final else b""
-        if request_id:
-            encoded = request_id.encode()
-            tail += length_prefixed(_ID, len(encoded)) + encoded
-        parts: list[bytes | memoryview] = []
-        if streamed:
-            parts.append(length_prefixed(_STREAMED, head.total_bytes + len(tail)))
-        for name, before, size in zip(outputs, head.before, head.sizes, strict=True):
-            array = np.ascontiguousarray(arrays[name])
-            if array.nbytes != size:
-                raise RuntimeError(f"{name} has {array.nbytes} bytes, and {rows} rows of it need {size}")
-            parts += (before, array.data)
-        parts.append(tail)
-        return b"".join(parts)
-
-    def _make_head(self, outputs: tuple[str, ...], rows: int) -> _Head:
-        contract = self._contract
-        message = pb.ModelInferResponse(model_name=contract.card.name, model_version=str(contract.card.version))
-        tensors = [contract.outputs[name] for name in outputs]
-        for tensor in tensors:
-            message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=(rows, *tensor.row_shape))
-        sizes = tuple(rows * tensor.row_bytes for tensor in tensors)
-        first, *others = (length_prefixed(_RAW, size) for size in sizes)
-        before = (message.SerializeToString() + first, *others)
-        if len(self._heads) >= _MAX_HEADS:
-            self._heads.clear()
-        head = self._heads[outputs, rows] = _Head(before, sizes, sum(map(len, before)) + sum(sizes))
-        return head
+@lru_cache(maxsize=_MAX_HEADS)
+def _head(contract: Contract, outputs: tuple[str, ...], rows: int) -> _Head:
+    message = pb.ModelInferResponse(model_name=contract.card.name, model_version=str(contract.card.version))
+    tensors = [contract.outputs[name] for name in outputs]
+    for tensor in tensors:
+        message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=(rows, *tensor.row_shape))
+    sizes = tuple(rows * tensor.row_bytes for tensor in tensors)
+    first, *others = (length_prefixed(_RAW, size) for size in sizes)
+    before = (message.SerializeToString() + first, *others)
+    return _Head(before, sizes, sum(map(len, before)) + sum(sizes))
 
 
 def _value(parameter: pb.InferParameter) -> Value:

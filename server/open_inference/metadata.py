@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol tells about models: metadata, config and statistics as messages. Decides nothing."""
+"""Makes the messages of the Open Inference Protocol that describe models: metadata, config and statistics."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Final
 from tritonclient.grpc import model_config_pb2 as config_pb
 from tritonclient.grpc import service_pb2 as pb
 
-from server.config import ServerConfig
+from server.limits import Tensor
 from server.models.catalog import ServedModel
-from server.open_inference.tensors import Contract, Tensor
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import CountedTime
 
-# Triton's names, by ours.
+# Triton's names by ganserve's.
 _PLATFORMS: Final = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_libtorch"}
 _BACKENDS: Final = {"onnx": "onnxruntime", "torchscript": "pytorch"}
 _ANY_ROWS: Final = -1
 
 
-def metadata_message(model: ServedModel, contract: Contract) -> pb.ModelMetadataResponse:
-    """The names, types and shapes of what a model takes and gives; the first axis is the rows."""
+def metadata_message(model: ServedModel) -> pb.ModelMetadataResponse:
+    """Returns the names, types and shapes of a model's inputs and outputs; the first axis is the rows."""
+    contract = model.contract
     return pb.ModelMetadataResponse(
         name=model.card.name,
         versions=[str(model.card.version)],
@@ -30,11 +30,12 @@ def metadata_message(model: ServedModel, contract: Contract) -> pb.ModelMetadata
     )
 
 
-def config_message(model: ServedModel, contract: Contract, config: ServerConfig) -> config_pb.ModelConfig:
-    """How a model is served, in the terms of Triton's ModelConfig: its shapes leave the axis of rows out.
+def config_message(model: ServedModel) -> config_pb.ModelConfig:
+    """Returns how a model is served, as Triton's ModelConfig, whose shapes leave out the first axis.
 
-    `max_batch_size` is the most rows that are computed at once; a request may hold more, and is split then.
+    `max_batch_size` is the most rows of one batch; a request with more rows is split.
     """
+    contract = model.contract
     on_gpu = model.device.startswith("cuda")
     kind = config_pb.ModelInstanceGroup.KIND_GPU if on_gpu else config_pb.ModelInstanceGroup.KIND_CPU
     message = config_pb.ModelConfig(
@@ -45,7 +46,7 @@ def config_message(model: ServedModel, contract: Contract, config: ServerConfig)
         max_batch_size=model.max_batch_rows,
         instance_group=[config_pb.ModelInstanceGroup(name=model.card.name, kind=kind, count=1)],
         dynamic_batching=config_pb.ModelDynamicBatching(
-            max_queue_delay_microseconds=config.max_queue_delay_us or 0,
+            max_queue_delay_microseconds=contract.config.max_queue_delay_us or 0,
             priority_levels=PRIORITY_LEVELS,
             default_priority_level=DEFAULT_PRIORITY,
         ),
@@ -57,9 +58,9 @@ def config_message(model: ServedModel, contract: Contract, config: ServerConfig)
 
 
 def statistics_message(model: ServedModel) -> pb.ModelStatistics:
-    """What a model has done so far.
+    """Returns what a model has done so far.
 
-    The compute figures of `inference_stats` count the whole time of a batch for each request in it.
+    The compute times of `inference_stats` count the whole time of a batch for each request in it.
     """
     now = model.statistics.snapshot()
     return pb.ModelStatistics(

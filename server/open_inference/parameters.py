@@ -1,12 +1,12 @@
-"""The parameters that a ModelInfer request of the Open Inference Protocol may carry. Plain values in and out.
+"""The parameters of a ModelInfer request of the Open Inference Protocol. Plain values in and out.
 
     priority                              1 (first) to PRIORITY_LEVELS (last); 0 means the default
-    timeout                               microseconds until the answer is of no use; 0 means none
-    triton_enable_empty_final_response    whether each answer of a stream says that it is its request's last
+    timeout                               microseconds until the caller gives up; 0 means no timeout
+    triton_enable_empty_final_response    whether each answer of a stream says that it is the last one of its request
     binary_data_output                    true: answers are always raw
-    sequence_id, sequence_start, sequence_end    0, empty or false: no model keeps anything between requests
+    sequence_id, sequence_start, sequence_end    0, empty or false: models are stateless
 
-All others are refused by name, for a parameter that is ignored would be one that silently does not work.
+Every other parameter is refused by name, because ignoring one would make it fail silently.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from server.errors import InvalidRequest
 from server.limits import quote
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 
-Value = bool | int | float | str | None  # None: it was sent without a value
+Value = bool | int | float | str | None  # None: sent without a value
 _SEQUENCE: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
@@ -27,7 +27,7 @@ class Options(NamedTuple):
 
     priority: int = DEFAULT_PRIORITY
     timeout_s: float | None = None  # from the arrival of the request
-    says_final: bool = False  # the answer is to say that it is the last one
+    says_final: bool = False  # the answer says that it is the last one
 
 
 NO_OPTIONS: Final = Options()
@@ -37,7 +37,7 @@ def read_options(parameters: Mapping[str, Value]) -> Options:
     """Reads all parameters of a request.
 
     Raises:
-        InvalidRequest: one is not known, or has a wrong value.
+        InvalidRequest: one is unknown or has a wrong value.
     """
     options = NO_OPTIONS
     for name, value in parameters.items():
@@ -55,11 +55,10 @@ def read_options(parameters: Mapping[str, Value]) -> Options:
         elif name in _SEQUENCE:
             if value:
                 raise InvalidRequest(
-                    f"parameters.{name} is {_show(value)}: no model here keeps anything between requests, so leave it"
-                    " out"
+                    f"parameters.{name} is {_show(value)}: models keep no state between requests, so leave it out"
                 )
         else:
-            raise InvalidRequest(f"parameter {quote(name)} is not known here: leave it out")
+            raise InvalidRequest(f"parameter {quote(name)} is not supported: leave it out")
     return options
 
 

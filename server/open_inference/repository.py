@@ -1,4 +1,4 @@
-"""The model repository of the Open Inference Protocol: what is in it, and loading and unloading. Decides nothing."""
+"""The model repository methods of the Open Inference Protocol: list, load and unload models."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from server.config import ServerConfig
 from server.errors import InvalidRequest, NotAllowed
 from server.limits import quote
 from server.models.lifecycle import Models
-from server.request import Call
+from server.request import InFlightRequest
 from server.rpc.handler import Behaviour
 from server.rpc.parsing import MessageParser
 
 _READY: Final = "READY"
-_UNLOAD_DEPENDENTS: Final = "unload_dependents"  # Triton's clients always send it; models here depend on none
+_UNLOAD_DEPENDENTS: Final = "unload_dependents"  # Triton's clients always send it; no model here depends on another
 
 
 class RepositoryControl:
     """Lists, loads and unloads models.
 
     Args:
-        models: that are served.
+        models: loads and unloads the served models.
         parser: parses large requests.
-        config: says whether callers may change what is served.
+        config: says whether callers may load and unload models.
     """
 
     def __init__(self, models: Models, parser: MessageParser, config: ServerConfig) -> None:
@@ -35,18 +35,18 @@ class RepositoryControl:
         self._config = config
 
     def behaviours(self) -> dict[str, Behaviour]:
-        """The methods by name."""
+        """Returns the methods by name."""
         return {
             "RepositoryIndex": self.index,
             "RepositoryModelLoad": self.load,
             "RepositoryModelUnload": self.unload,
         }
 
-    async def index(self, body: bytes, _: Call) -> bytes:
+    async def index(self, body: bytes, _: InFlightRequest) -> bytes:
         """Answers a serialised RepositoryIndexRequest with a serialised RepositoryIndexResponse."""
-        async with self._parser.parsed(pb.RepositoryIndexRequest, body) as request:
-            _check_repository(request.repository_name)
-            only_ready = request.ready
+        async with self._parser.parsed(pb.RepositoryIndexRequest, body) as message:
+            _check_repository(message.repository_name)
+            only_ready = message.ready
         entries = await asyncio.to_thread(self._models.index)
         response = pb.RepositoryIndexResponse()
         for entry in entries:
@@ -55,29 +55,30 @@ class RepositoryControl:
         answer: bytes = response.SerializeToString()
         return answer
 
-    async def load(self, body: bytes, call: Call) -> bytes:
-        """Answers a serialised RepositoryModelLoadRequest once the newest version that works is served."""
-        await self._models.load(await self._named(pb.RepositoryModelLoadRequest, body, call))
+    async def load(self, body: bytes, request: InFlightRequest) -> bytes:
+        """Answers a serialised RepositoryModelLoadRequest once the newest working version is served."""
+        await self._models.load(await self._named(pb.RepositoryModelLoadRequest, body, request))
         return b""
 
-    async def unload(self, body: bytes, call: Call) -> bytes:
-        """Answers a serialised RepositoryModelUnloadRequest once the model's requests are answered and it is gone."""
-        await self._models.unload(await self._named(pb.RepositoryModelUnloadRequest, body, call))
+    async def unload(self, body: bytes, request: InFlightRequest) -> bytes:
+        """Answers a serialised RepositoryModelUnloadRequest once the model's requests are answered and it is closed."""
+        await self._models.unload(await self._named(pb.RepositoryModelUnloadRequest, body, request))
         return b""
 
     async def _named(
-        self, kind: type[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest], body: bytes, call: Call
+        self,
+        kind: type[pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest],
+        body: bytes,
+        request: InFlightRequest,
     ) -> str:
-        """The model that a request is about."""
+        """Returns the name of the model to load or unload."""
         if self._config.model_control != "explicit":
-            raise NotAllowed(
-                "models are not loaded or unloaded on request: start the server with --model-control explicit"
-            )
-        async with self._parser.parsed(kind, body) as request:
-            name: str = request.model_name
-            call.model = name
-            _check_repository(request.repository_name)
-            _check_parameters(request.parameters)
+            raise NotAllowed("callers may not load or unload models: start the server with --model-control explicit")
+        async with self._parser.parsed(kind, body) as message:
+            name: str = message.model_name
+            request.model = name
+            _check_repository(message.repository_name)
+            _check_parameters(message.parameters)
         if not name:
             raise InvalidRequest("model_name is empty: name the model")
         return name
@@ -91,4 +92,4 @@ def _check_repository(name: str) -> None:
 def _check_parameters(parameters: Mapping[str, pb.ModelRepositoryParameter]) -> None:
     for name, value in parameters.items():
         if name != _UNLOAD_DEPENDENTS or value.WhichOneof("parameter_choice") != "bool_param" or value.bool_param:
-            raise InvalidRequest(f"parameter {quote(name)} is not supported: models are served as they were exported")
+            raise InvalidRequest(f"parameter {quote(name)} is not supported: models are served as exported")

@@ -1,7 +1,7 @@
-"""Validates a ModelInfer request of the Open Inference Protocol before it is queued; see admission.py for the rules.
+"""Checks a ModelInfer request of the Open Inference Protocol before it is queued.
 
 Plain values in, plain values out: no protobuf, no runtime. Nothing is read before its size is known to be right, so a
-shape of 2**62 rows, or a million inputs, cost no more than the message that they came in.
+shape of 2**62 rows or a million inputs cost no more than the message that holds them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
-from server.limits import ImageFormat, check_finite, check_rows, check_time, quote, show_shape
+from server.limits import Contract, Tensor, check_finite, quote, show_shape
 from server.open_inference.parameters import NO_OPTIONS, Options, Value, read_options
-from server.open_inference.tensors import FP32, Contract, Tensor
 
+_FP32: Final = "FP32"
 MAX_ID_LENGTH: Final = 256
 MAX_TYPED_VALUES: Final = 1 << 20  # each becomes a Python object on the way
 _TYPED_FIELDS: Final = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
@@ -26,44 +26,41 @@ _MAX_VERSION_DIGITS: Final = 19
 
 @dataclass(slots=True, eq=False)
 class SentInference:
-    """A request as it came: nothing about it is known to be true.
-
-    Of `outputs`, whose items are a name and the names of its parameters, three are enough to find what is wrong.
-    """
+    """A request as it was sent, unchecked."""
 
     request_id: str
     input_count: int
-    name: str  # this and what follows: of the first input
+    name: str  # of the first input, like the next five fields
     datatype: str
     shape: tuple[int, ...]  # cut if it is long
     input_parameters: Collection[str]
-    typed: Mapping[str, Sequence[Any]]  # by the name of their field
-    raw: Sequence[bytes]  # an item is copied out of the message, so only once the rest is right
-    outputs: Sequence[tuple[str, Collection[str]]]
+    typed: Mapping[str, Sequence[Any]]  # values by the name of their field
+    raw: Sequence[bytes]  # reading an item copies it, so read it after every other check
+    outputs: Sequence[tuple[str, Collection[str]]]  # names, and the names of their parameters; cut if there are many
     parameters: Mapping[str, Value]
 
 
 @dataclass(slots=True, eq=False)
 class AdmittedInference:
-    """What passed."""
+    """A request that passed every check."""
 
     inputs: NDArray[Any]  # (rows, *row_shape), a read-only view of what was sent
     rows: int
-    outputs: tuple[str, ...]  # the wanted ones, in the order to answer in
+    outputs: tuple[str, ...]  # requested, in the order to answer in
     output_set: frozenset[str]
     request_id: str
     options: Options
 
     def without_values(self) -> AdmittedInference:
-        """The same, of a request with other values; `with_values` comes before it is used."""
-        # No view: it would keep the whole request.
+        """Returns a copy without rows; call `with_values` before you use it."""
+        # Not a view, which would keep the whole request.
         return replace(self, inputs=np.empty((0, *self.inputs.shape[1:]), self.inputs.dtype))
 
     def with_values(self, data: bytes) -> AdmittedInference:
-        """The same with other values, raw latents of the same size.
+        """Returns a copy with other values: raw latents of the same size.
 
         Raises:
-            InvalidRequest: some value is not finite.
+            InvalidRequest: a value is not finite.
         """
         inputs = np.frombuffer(data, self.inputs.dtype).reshape(self.rows, *self.inputs.shape[1:])
         check_finite(inputs)
@@ -71,10 +68,10 @@ class AdmittedInference:
 
 
 def read_version(text: str) -> int:
-    """The version that a request names; 0 if it names none.
+    """Returns the version that a request names; 0 if it names none.
 
     Raises:
-        InvalidRequest: it is no number.
+        InvalidRequest: it is not a number.
     """
     if not text:
         return 0
@@ -83,17 +80,15 @@ def read_version(text: str) -> int:
     return int(text)
 
 
-def admit_inference(sent: SentInference, contract: Contract, remaining_s: float | None) -> AdmittedInference:
-    """Checks a request and reads its rows; slow for many, so not for the event loop then.
+def admit_inference(sent: SentInference, contract: Contract) -> AdmittedInference:
+    """Checks a request and reads its rows; slow for many rows.
 
     Args:
         sent: the request.
-        contract: of the model that is asked.
-        remaining_s: time until the caller's deadline; None if it set none.
+        contract: of the requested model.
 
     Raises:
         InvalidRequest: the request can never succeed.
-        DeadlinePassed: no time remains.
     """
     if len(sent.request_id) > MAX_ID_LENGTH:
         raise InvalidRequest(f"id has {len(sent.request_id)} characters: send at most {MAX_ID_LENGTH}")
@@ -101,9 +96,8 @@ def admit_inference(sent: SentInference, contract: Contract, remaining_s: float 
     outputs = _wanted_outputs(sent.outputs, contract)
     _check_response(rows, outputs, contract)
     options = read_options(sent.parameters) if sent.parameters else NO_OPTIONS
-    check_time(remaining_s)
     inputs = _read_typed(sent, rows, contract.input) if sent.typed else _read_raw(sent, rows, contract.input)
-    if contract.input.datatype == FP32:
+    if contract.input.datatype == _FP32:
         check_finite(inputs)
     return AdmittedInference(inputs, rows, outputs, frozenset(outputs), sent.request_id, options)
 
@@ -126,9 +120,7 @@ def _checked_rows(sent: SentInference, contract: Contract) -> int:
             f"{wanted.name}.shape is {show_shape(sent.shape)}: {contract.card.name!r} takes (rows, {takes})"
         )
     rows = sent.shape[0]
-    if not 1 <= rows <= contract.max_rows:
-        field = f"{wanted.name}.shape: the number of rows"
-        check_rows(field, rows, contract.card, contract.config, ImageFormat.PIXELS)
+    contract.check_rows(f"{wanted.name}.shape: the number of rows", rows)
     return rows
 
 
@@ -153,7 +145,7 @@ def _check_response(rows: int, outputs: tuple[str, ...], contract: Contract) -> 
     limit = contract.config.max_response_bytes
     if rows * row_bytes > limit:
         fitting = limit // row_bytes
-        fewer = f"ask for at most {fitting} rows at a time" if fitting else "ask for output 'pixels' alone"
+        fewer = f"ask for at most {fitting} rows at a time" if fitting else "ask for output 'pixels' only"
         names = " and ".join(outputs)
         raise InvalidRequest(
             f"{names} of {rows} rows are {rows * row_bytes} bytes, and a response holds {limit}: {fewer}"
@@ -185,7 +177,7 @@ def _read_typed(sent: SentInference, rows: int, wanted: Tensor) -> NDArray[Any]:
     values = sent.typed[right]
     if len(values) > MAX_TYPED_VALUES:
         raise InvalidRequest(
-            f"contents.{right} has {len(values)} values, and at most {MAX_TYPED_VALUES} are taken: send"
+            f"contents.{right} has {len(values)} values, and at most {MAX_TYPED_VALUES} are accepted: send"
             " raw_input_contents"
         )
     if len(values) != (size := rows * wanted.row_bytes // wanted.dtype.itemsize):
@@ -193,7 +185,7 @@ def _read_typed(sent: SentInference, rows: int, wanted: Tensor) -> NDArray[Any]:
             f"contents.{right} has {len(values)} values, but {wanted.name} of shape {show_shape(sent.shape)} needs"
             f" {size}"
         )
-    if wanted.datatype == FP32:
+    if wanted.datatype == _FP32:
         return np.fromiter(values, np.float32, size).reshape(sent.shape)
     wide = np.fromiter(values, np.uint32, size)
     if (largest := wide.max()) > np.iinfo(np.uint8).max:
@@ -202,4 +194,4 @@ def _read_typed(sent: SentInference, rows: int, wanted: Tensor) -> NDArray[Any]:
 
 
 def _unknown_parameter(owner: str, parameters: Collection[str]) -> str:
-    return f"{owner} has the parameter {quote(next(iter(parameters)))}, which is not known here: leave it out"
+    return f"{owner} has the parameter {quote(next(iter(parameters)))}, which is not supported: leave it out"

@@ -1,1 +1,1 @@
-"""What both services share: the handler around every method, parsing, byte budgets."""
+"""What both services share: the request handler around every method, message parsing, byte budgets."""

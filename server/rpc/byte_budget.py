@@ -1,4 +1,4 @@
-"""How many bytes of input may be in the server at once. Arithmetic alone; used on the event loop only."""
+"""Bounds the bytes of input that are in the server at once. For the event loop only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from server.errors import QueueFull
 
 
 class ByteBudget:
-    """Bytes that are given out and given back.
+    """A number of bytes that requests reserve and give back.
 
     Args:
-        total_bytes: the most that may be out at once.
+        total_bytes: the most that may be reserved at once.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -21,15 +21,15 @@ class ByteBudget:
 
     @property
     def used_bytes(self) -> int:
-        """How many are out."""
+        """Bytes that are reserved now."""
         return self._used_bytes
 
     @contextmanager
     def reserve(self, size_bytes: int) -> Iterator[None]:
-        """Holds so many bytes until it is left.
+        """Reserves bytes until the context exits.
 
         Raises:
-            QueueFull: they are not there now.
+            QueueFull: fewer bytes are left.
         """
         if self._used_bytes + size_bytes > self._total_bytes:
             raise QueueFull(

@@ -1,6 +1,7 @@
 """The one place that maps errors to gRPC statuses, counts and logs requests, and turns them away at the gate.
 
-It wraps the methods of any service, and looks at no message. It is no interceptor, as those cost time a request.
+It wraps the methods of every service and never looks into a message. It is not an interceptor because those cost time
+per request.
 """
 
 from __future__ import annotations
@@ -20,86 +21,18 @@ from server.errors import DeadlinePassed, InternalError, QueueFull, ServerError
 from server.gate import Gate
 from server.limits import quote
 from server.metrics import Metrics
-from server.request import Call
+from server.request import InFlightRequest
 
-Behaviour = Callable[[bytes, Call], Awaitable[bytes]]
-"""A method of a service: a serialised request and its call to a serialised answer; raises `ServerError`."""
+Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
+"""A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # gRPC's own retries wait as long as it says
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # gRPC's own retries wait this long
 REQUEST_ID_KEY: Final = "x-request-id"
 MAX_REQUEST_ID_LENGTH: Final = 128
 
 _log = logging.getLogger(__name__)
-
-
-class Unsent:
-    """Counts the bytes of answers that are made and not sent. Used on the event loop only.
-
-    Args:
-        max_bytes: the most at once; an answer that is the only one is always let in.
-    """
-
-    __slots__ = ("bytes", "max_bytes")
-
-    def __init__(self, max_bytes: float = math.inf) -> None:
-        self.bytes = 0
-        self.max_bytes = max_bytes
-
-
-class InFlightRequest:
-    """How long one request is in the server: inside the gate, and its answer counted, until that is sent or given up.
-
-    `end` must follow; as a context manager it does.
-    """
-
-    __slots__ = ("_answer_bytes", "_gate", "_inside", "_unsent")
-
-    def __init__(self, gate: Gate, unsent: Unsent) -> None:
-        self._gate = gate
-        self._unsent = unsent
-        self._inside = False
-        self._answer_bytes = 0
-
-    def begin(self) -> None:
-        """Passes the gate.
-
-        Raises:
-            Unavailable: it is shut.
-        """
-        self._gate.enter()
-        self._inside = True
-
-    def count(self, answer_bytes: int) -> None:
-        """Counts the answer in.
-
-        Raises:
-            QueueFull: too many bytes wait to be sent already.
-        """
-        unsent = self._unsent
-        waiting = unsent.bytes + answer_bytes
-        if waiting > unsent.max_bytes and unsent.bytes:
-            raise QueueFull(
-                f"too many answers wait to be read ({unsent.bytes} of {unsent.max_bytes} bytes, {answer_bytes} more do"
-                " not fit): try again after a pause"
-            )
-        unsent.bytes = waiting
-        self._answer_bytes = answer_bytes
-
-    def end(self, _: object = None) -> None:
-        """Counts the answer out, and leaves the gate."""
-        self._unsent.bytes -= self._answer_bytes
-        self._answer_bytes = 0
-        if self._inside:
-            self._inside = False
-            self._gate.leave()
-
-    def __enter__(self) -> InFlightRequest:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
 
 
 class RequestHandler:
@@ -108,8 +41,9 @@ class RequestHandler:
     Args:
         gate: that requests pass.
         metrics: that count them.
-        access_log: that has a line for each; None for no log.
-        max_unsent_bytes: of all answers that are made and not sent; further ones are refused.
+        access_log: gets one line per request; None for no log.
+        max_unsent_bytes: bounds the answers that are made and not sent; further answers are refused. An answer that is
+            the only one always passes.
     """
 
     def __init__(
@@ -118,18 +52,19 @@ class RequestHandler:
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
-        self._unsent = Unsent(max_unsent_bytes)
+        self._max_unsent_bytes = max_unsent_bytes
+        self._unsent_bytes = 0
 
     @property
     def unsent_bytes(self) -> int:
-        """Of all answers that are made and not sent."""
-        return self._unsent.bytes
+        """Bytes of all answers that are made and not sent."""
+        return self._unsent_bytes
 
     def unary(self, method: str, behaviour: Behaviour, *, gated: bool = True) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method that takes one request and gives one answer, both as bytes.
+        """Returns the handler of a method with one request and one answer.
 
-        Bytes, as parsing large requests, or serialising large answers, would hold up the event loop, and nothing is to
-        be parsed before the gate.
+        Both are bytes: parsing large requests or serialising large answers would block the event loop, and nothing is
+        parsed before the gate.
 
         Args:
             method: its name, without the service.
@@ -138,53 +73,56 @@ class RequestHandler:
         """
 
         async def answer(body: bytes, context: Context) -> bytes:
-            in_flight = None
+            request = self.arrive(method, context)
             if gated:
-                in_flight = InFlightRequest(self._gate, self._unsent)
-                # Not when this coroutine ends: the answer is still to be sent then, and a drain waits for that too.
-                context.add_done_callback(in_flight.end)  # type: ignore[arg-type]  # stub asks for no library's class
+                # Not when this coroutine returns: the answer is sent after that, and a drain waits for it.
+                context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # wrong stub
             try:
-                return await self.attempt(method, behaviour, body, context, in_flight)
+                return await self.attempt(behaviour, body, request, context, gated=gated)
             except ServerError as error:
                 await context.abort(error.code, str(error), _trailing_metadata(error))
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
-    def in_flight(self) -> InFlightRequest:
-        """The in-flight request of one message of a stream, which is to end once the answer was written."""
-        return InFlightRequest(self._gate, self._unsent)
+    def arrive(self, method: str, context: Context) -> InFlightRequest:
+        """Returns a new request: a unary one, or one message of a stream. `attempt` it, then `leave`."""
+        began_s = time.perf_counter()
+        remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever gRPC's stub says
+        deadline = math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+        request = InFlightRequest(method, began_s, deadline)
+        if self._access_log is not None:
+            request.request_id = _sent_request_id(context) or secrets.token_hex(8)
+        return request
 
     async def attempt(
-        self, method: str, behaviour: Behaviour, body: bytes, context: Context, in_flight: InFlightRequest | None
+        self, behaviour: Behaviour, body: bytes, request: InFlightRequest, context: Context, *, gated: bool = True
     ) -> bytes:
-        """Answers one request, or one message of a stream.
-
-        Args:
-            method: its name, without the service.
-            behaviour: what it does.
-            body: the request.
-            context: of the request, or of the stream.
-            in_flight: begun here, and ended by the caller once the answer is sent; None for a method without a gate.
+        """Answers a request through a behaviour, and counts and logs it.
 
         Raises:
-            ServerError: it cannot be answered; an unforeseen error becomes an `InternalError`, and is logged.
+            ServerError: it cannot be answered. An unforeseen error is logged and becomes an `InternalError`.
         """
-        call = _begin(method, context)
-        if self._access_log is not None:
-            call.request_id = _sent_request_id(context) or secrets.token_hex(8)
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
-            if in_flight is None:
-                return await behaviour(body, call)
-            in_flight.begin()
-            answer = await behaviour(body, call)
-            in_flight.count(len(answer))
+            if not gated:
+                return await behaviour(body, request)
+            self._gate.enter()
+            request.inside = True
+            answer = await behaviour(body, request)
+            unsent_bytes = self._unsent_bytes + len(answer)
+            if unsent_bytes > self._max_unsent_bytes and self._unsent_bytes:
+                raise QueueFull(
+                    f"too many answers wait to be read ({self._unsent_bytes} of {self._max_unsent_bytes} bytes,"
+                    f" {len(answer)} more do not fit): try again after a pause"
+                )
+            self._unsent_bytes = unsent_bytes
+            request.answer_bytes = len(answer)
             return answer
         except ServerError as error:
             status, reason, message = error.code, error.reason, str(error)
-            if isinstance(error, InternalError):  # whoever raised it logged why, but not for whom
-                _log.error("%s, as the lines above say", _failure(call, context))
+            if isinstance(error, InternalError):  # the cause is in the log already, but not the request
+                _log.error("%s, see the lines above", _failure(request, context))
             raise
         except asyncio.CancelledError:
             # gRPC cancels both when the caller leaves and when its deadline passes.
@@ -193,32 +131,35 @@ class RequestHandler:
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             reason = DeadlinePassed.reason if late else ""
             raise
-        except Exception as unforeseen:  # the last resort: logged here, and nothing of it is told
-            _log.exception("%s", _failure(call, context))
+        except Exception as unforeseen:  # the last resort: details go to the log, not to the caller
+            _log.exception("%s", _failure(request, context))
             status, reason, message = InternalError.code, InternalError.reason, str(InternalError())
-            # Not kept in a variable: in a cycle with its traceback, it would hold on to the model for a long time.
+            # Not kept in a variable: in a cycle with its traceback it would keep the model alive for a long time.
             raise InternalError from unforeseen
         finally:
-            call.end()
-            self._metrics.request_answered(call, status.name, reason)
+            if request.pinned is not None:
+                request.pinned.leave()
+                request.pinned = None
+            self._metrics.request_answered(request, status.name, reason)
             if self._access_log is not None:
-                self._access_log.write(call, context.peer(), status.name, message)
+                self._access_log.write(request, context.peer(), status.name, message)
+
+    def leave(self, request: InFlightRequest) -> None:
+        """Counts a request and its answer out, once the answer is sent or given up. Safe to call twice."""
+        self._unsent_bytes -= request.answer_bytes
+        request.answer_bytes = 0
+        if request.inside:
+            request.inside = False
+            self._gate.leave()
 
 
-def _begin(method: str, context: Context) -> Call:
-    began_s = time.perf_counter()
-    remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever its stub says
-    deadline = math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
-    return Call(method, began_s, remaining_s, deadline)
-
-
-def _failure(call: Call, context: Context) -> str:
-    request_id = call.request_id or _sent_request_id(context)
-    return f"{call.method} failed" + (f" (request {quote(request_id)})" if request_id else "")
+def _failure(request: InFlightRequest, context: Context) -> str:
+    request_id = request.request_id or _sent_request_id(context)
+    return f"{request.method} failed" + (f" (request {quote(request_id)})" if request_id else "")
 
 
 def _sent_request_id(context: Context) -> str:
-    """The caller's id of the request; empty if there is none that is fit for a log."""
+    """Returns the caller's id of the request; empty if there is none that is fit for a log."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _is_sane(value):
             return value

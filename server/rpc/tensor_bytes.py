@@ -1,4 +1,4 @@
-"""Writes the frame of a large protobuf field by hand, so that an array goes into a message with a single copy."""
+"""Writes the tag and length of a large protobuf field by hand, so that an array is copied only once into a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LENGTH_DELIMITED: Final = 2  # protobuf's wire type of bytes, strings and messa
 
 
 def varint(number: int) -> bytes:
-    """A number of at least 0 in protobuf's variable length."""
+    """Encodes a non-negative number in protobuf's variable-length format."""
     if number < 0x80:
         return bytes((number,))
     written = bytearray()
@@ -20,5 +20,5 @@ def varint(number: int) -> bytes:
 
 
 def length_prefixed(field_number: int, size: int) -> bytes:
-    """What comes before the `size` bytes of a field of bytes, text or a message: its tag and its length."""
+    """Returns what precedes the `size` bytes of a bytes, string or message field: its tag and its length."""
     return varint(field_number << 3 | _LENGTH_DELIMITED) + varint(size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server import errors
 from server.errors import InternalError, ServerError
-from server.request import Call
+from server.request import InFlightRequest
 from server.rpc.handler import Behaviour
 
 REFUSALS = [
@@ -16,8 +16,8 @@ TOLD = "the server failed to answer this request; its log says why"
 
 
 def failing(error: Exception) -> Behaviour:
-    async def fail(_: bytes, call: Call) -> bytes:
-        call.model = "tiny"
+    async def fail(_: bytes, request: InFlightRequest) -> bytes:
+        request.model = "tiny"
         raise error
 
     return fail

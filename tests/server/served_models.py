@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
+from server.config import ServerConfig
+from server.limits import contract_of
 from server.models.catalog import ServedModel
-from server.request import Call
+from server.request import InFlightRequest
 from server.statistics import ModelStatistics
 from tests.server.tiny_cards import GENERATOR
 
@@ -18,9 +20,9 @@ def served(name: str = "tiny", version: int = 1, *, broken: bool = False, queued
     """A version with statistics of its own."""
     card = msgspec.structs.replace(GENERATOR, name=name, version=version)
     batcher: Any = SimpleNamespace(broken=broken, queued_rows=queued_rows)
-    return ServedModel(card, "onnx", "cpu", "fp32", batcher, ModelStatistics())
+    return ServedModel(contract_of(card, ServerConfig()), "onnx", "cpu", "fp32", batcher, ModelStatistics())
 
 
-def call_of(model: str, version: int = 0) -> Call:
+def call_of(model: str, version: int = 0) -> InFlightRequest:
     """A request for a model."""
-    return Call("Generate", time.perf_counter(), model=model, version=version)
+    return InFlightRequest("Generate", time.perf_counter(), model=model, version=version)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from server import access_log
 from server.access_log import MAX_REASON_LENGTH, MAX_TEXT_LENGTH, AccessLog, _safe
 from server.errors import StartupError
-from server.request import Call
+from server.request import InFlightRequest
 
 OpenLog = Callable[[], AccessLog]
 
@@ -41,8 +41,10 @@ def open_log(path: Path) -> Iterator[OpenLog]:
         log.close()
 
 
-def call(**fields: Any) -> Call:
-    return Call(**{"method": "Generate", "began_s": time.perf_counter(), "request_id": "r1", "model": "tiny", **fields})
+def call(**fields: Any) -> InFlightRequest:
+    return InFlightRequest(
+        **{"method": "Generate", "began_s": time.perf_counter(), "request_id": "r1", "model": "tiny", **fields}
+    )
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

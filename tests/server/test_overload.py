@@ -57,7 +57,7 @@ async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: 
 async def test_bytes_that_are_no_message_are_invalid(server: Server, connect: Connect, method: str) -> None:
     code, details = await status_of(connect(server), method, b"\xff")
     assert code is INVALID
-    assert details.startswith(f"the request is no {method}Request: send one as")
+    assert details.startswith(f"the request is not a {method}Request: send one as")
 
 
 @pytest.mark.parametrize("request_message", [raw(noise(3, *SIZE, 3)), files(GOOD, GOOD, GOOD)], ids=["pixels", "files"])

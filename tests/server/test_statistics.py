@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.request import Call
+from server.request import InFlightRequest
 from server.statistics import LATENCY_BOUNDS_S, BatchTimes, Histogram, ModelStatistics
 
 
@@ -18,9 +18,11 @@ def batch(rows: int = 3, **changes: Any) -> BatchTimes:
     return times._replace(**changes)
 
 
-def ended(**fields: Any) -> Call:
+def ended(**fields: Any) -> InFlightRequest:
     """A request that came a second ago."""
-    return Call(**{"method": "Generate", "began_s": time.perf_counter() - 1, "model": "tiny", "rows": 3, **fields})
+    return InFlightRequest(
+        **{"method": "Generate", "began_s": time.perf_counter() - 1, "model": "tiny", "rows": 3, **fields}
+    )
 
 
 def test_nothing_has_happened_at_first() -> None:

@@ -17,6 +17,7 @@ from server.errors import DeadlinePassed, InvalidRequest, QueueFull
 from server.generator import image_reader
 from server.generator.image_reader import ImageReader
 from server.generator.images import AdmittedImages, SentFiles, SentPixels, admit_images
+from server.limits import contract_of
 from tests.picture_files import TURNED_LEFT, encoded, noise, orientation, png_that_claims
 from tests.server.scheduling.held_run import FakeClock, settle, until
 from tests.server.tiny_cards import translator_of
@@ -32,12 +33,12 @@ async def reader() -> AsyncIterator[ImageReader]:
 
 
 def files(*data: bytes, resize: bool = False, channels: int = 3, size: tuple[int, int] = (HEIGHT, WIDTH)) -> Any:
-    return admit_images(SentFiles(data), "PIXELS", None, translator_of(channels, *size), ServerConfig(), resize=resize)
+    return admit_images(SentFiles(data), "PIXELS", contract_of(translator_of(channels, *size), ServerConfig()), resize)
 
 
 def pixels(array: NDArray[np.uint8], *, size: tuple[int, int] = (HEIGHT, WIDTH)) -> AdmittedImages:
     source = SentPixels("UINT8", array.shape, array.tobytes)
-    return admit_images(source, "PIXELS", None, translator_of(array.shape[3], *size), ServerConfig(), resize=True)
+    return admit_images(source, "PIXELS", contract_of(translator_of(array.shape[3], *size), ServerConfig()), True)
 
 
 async def refusal(reader: ImageReader, admitted: AdmittedImages) -> str:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from ganserve.bundle import Card
 from server.config import ServerConfig
-from server.errors import DeadlinePassed, InvalidRequest
+from server.errors import InvalidRequest
 from server.generator.images import AdmittedImages, SentFiles, SentPixels, admit_images
-from server.limits import ImageFormat
+from server.limits import ImageFormat, contract_of
 from tests.picture_files import encoded, noise, png_that_claims
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
 
@@ -27,15 +27,9 @@ TWO_ROWS = pixels_of(2, 4, 6, 3, data=bytes(144))
 
 
 def admit(
-    source: Any,
-    format_name: str = "PIXELS",
-    remaining_s: float | None = None,
-    *,
-    resize: bool = False,
-    card: Card = TRANSLATOR,
-    **limits: Any,
+    source: Any, format_name: str = "PIXELS", *, resize: bool = False, card: Card = TRANSLATOR, **limits: Any
 ) -> AdmittedImages:
-    return admit_images(source, format_name, remaining_s, card, replace(CONFIG, **limits), resize=resize)
+    return admit_images(source, format_name, contract_of(card, replace(CONFIG, **limits)), resize)
 
 
 @pytest.mark.parametrize(("source", "rows"), [(TWO_ROWS, 2), (SentFiles([PNG, encoded(noise(9, 9), "JPEG")]), 2)])
@@ -146,11 +140,9 @@ def test_a_model_of_other_channels_takes_raw_pixels_of_its_size_alone(channels: 
         admit(pixels_of(1, 2, 2, channels, data=bytes(4 * channels)), card=card, resize=True)
 
 
-def test_a_format_or_a_deadline_that_cannot_be_met_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="format 7 is unknown"):
         admit(TWO_ROWS, "7")
-    with pytest.raises(DeadlinePassed):
-        admit(TWO_ROWS, remaining_s=0.0)
 
 
 def test_a_generator_says_which_call_it_takes() -> None:

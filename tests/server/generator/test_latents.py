@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from hypothesis import strategies as st
 
 from ganserve.latents import latents_from_seed
 from server.config import ServerConfig
-from server.errors import DeadlinePassed, InvalidRequest, NotServed
+from server.errors import InvalidRequest
 from server.generator.latents import SeededLatents, SentLatents, admit_latents, read_latents
-from server.limits import ImageFormat
-from server.models.catalog import find_model
+from server.limits import ImageFormat, contract_of
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR
 
 CONFIG = ServerConfig(max_request_rows=8)
@@ -27,38 +25,8 @@ def sent_latents(dtype: str, shape: tuple[int, ...], data: bytes) -> SentLatents
 TWO_ROWS = sent_latents("FLOAT32", (2, 4), bytes(32))
 
 
-def admit_tiny(source: Any, format_name: str = "PIXELS", remaining_s: float | None = None, **limits: Any) -> Any:
-    return admit_latents(source, format_name, remaining_s, GENERATOR, replace(CONFIG, **limits))
-
-
-@pytest.mark.parametrize("version", [0, 3])
-def test_the_served_version_is_found_by_its_number_and_by_zero(version: int) -> None:
-    assert find_model("tiny", version, {"tiny": 3}) == "tiny"
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "message"),
-    [
-        ("other", 0, "no model 'other' is served: use one of tiny, wgan"),
-        ("", 0, "model is empty: use one of tiny, wgan"),
-        ("tiny", 2, "version 2 of 'tiny' is not served: use version 3, or 0 for the newest one"),
-        ("tiny", -(2**63), f"version {-(2**63)} of 'tiny' is not served"),
-    ],
-)
-def test_what_is_not_served_is_answered_with_what_is(name: str, version: int, message: str) -> None:
-    with pytest.raises(NotServed, match=message):
-        find_model(name, version, {"wgan": 1, "tiny": 3})
-
-
-def test_a_message_never_repeats_much_of_what_the_caller_sent() -> None:
-    with pytest.raises(NotServed) as error:
-        find_model("x" * 10_000, 0, {f"model-{number}": 1 for number in range(1000)})
-    assert len(str(error.value)) < 500
-
-
-def test_where_nothing_is_served_no_name_is_proposed() -> None:
-    with pytest.raises(NotServed, match=r"no model 'tiny' is served: none is now, so try again once one is$"):
-        find_model("tiny", 0, {})
+def admit_tiny(source: Any, format_name: str = "PIXELS") -> Any:
+    return admit_latents(source, format_name, contract_of(GENERATOR, CONFIG))
 
 
 def test_sent_latents_are_read_as_they_are() -> None:
@@ -111,11 +79,9 @@ def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, me
     assert "\n" not in str(error.value)
 
 
-def test_a_format_or_a_deadline_that_cannot_be_met_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="format 7 is unknown"):
         admit_tiny(TWO_ROWS, "7")
-    with pytest.raises(DeadlinePassed):
-        admit_tiny(TWO_ROWS, remaining_s=0.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -127,7 +93,7 @@ def test_values_that_are_not_finite_are_refused_by_their_place(value: float) -> 
 
 def test_a_translator_says_which_call_it_takes() -> None:
     with pytest.raises(InvalidRequest, match="'tiny-a2b' takes images, not latents: call Translate"):
-        admit_latents(None, "PIXELS", None, TRANSLATOR, CONFIG)
+        admit_latents(None, "PIXELS", contract_of(TRANSLATOR, CONFIG))
 
 
 @given(

@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from ganserve.bundle import Card
 from ganserve.v1 import generator_pb2 as pb
 from server.generator.messages import serialize_response
 from server.limits import ImageFormat
-from tests.server.served_models import served
+from tests.server.tiny_cards import GENERATOR
 
 KINDS: Any = st.sampled_from([pb.GenerateResponse, pb.TranslateResponse])
 SHAPES = hnp.array_shapes(min_dims=4, max_dims=4, max_side=6)
 IMAGES = st.one_of(hnp.arrays(np.uint8, SHAPES), hnp.arrays(np.float32, SHAPES, elements=st.floats(-1, 1, width=32)))
 
 
-def model_of(name: str = "tiny", version: int = 1) -> Any:
-    model = served()
-    model.card = msgspec.structs.replace(model.card, name=name, version=version)
-    return model
+def card_of(name: str = "tiny", version: int = 1) -> Card:
+    return msgspec.structs.replace(GENERATOR, name=name, version=version)
 
 
 def format_of(images: NDArray[Any]) -> ImageFormat:
@@ -39,7 +38,7 @@ def by_protobuf(kind: Any, name: str, version: int, images: NDArray[Any]) -> Any
 @given(KINDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.integers(0, 2**63 - 1), IMAGES)
 def test_a_tensor_is_written_as_protobuf_writes_it(kind: Any, name: str, version: int, images: NDArray[Any]) -> None:
     expected = by_protobuf(kind, name, version, images)
-    answer = serialize_response(kind, model_of(name, version), images, format_of(images))
+    answer = serialize_response(kind, card_of(name, version), images, format_of(images))
     assert kind.FromString(answer) == expected
     assert answer == expected.SerializeToString(deterministic=True)
 
@@ -47,7 +46,7 @@ def test_a_tensor_is_written_as_protobuf_writes_it(kind: Any, name: str, version
 @pytest.mark.parametrize("rows", [1, 2, 31, 32, 341, 342, 8192])  # the lengths take one to three bytes more, or not
 def test_tensors_of_any_size_can_be_read(rows: int) -> None:
     images = np.arange(rows * 4 * 4 * 24, dtype=np.uint32).astype(np.uint8).reshape(rows, 4, 4, 24)
-    answer = serialize_response(pb.GenerateResponse, model_of(), images, ImageFormat.PIXELS)
+    answer = serialize_response(pb.GenerateResponse, card_of(), images, ImageFormat.PIXELS)
     assert pb.GenerateResponse.FromString(answer) == by_protobuf(pb.GenerateResponse, "tiny", 1, images)
 
 
@@ -62,7 +61,7 @@ def test_tensors_of_any_size_can_be_read(rows: int) -> None:
 )
 def test_any_layout_of_an_array_is_sent_in_order(view: Any) -> None:
     images = view(np.random.default_rng(0).random((8, 3, 4, 6), dtype=np.float32))
-    answer = serialize_response(pb.GenerateResponse, model_of(), images, ImageFormat.FLOAT32)
+    answer = serialize_response(pb.GenerateResponse, card_of(), images, ImageFormat.FLOAT32)
     tensor = pb.GenerateResponse.FromString(answer).images
     sent = np.frombuffer(tensor.data, "<f4").reshape(tuple(tensor.shape))
     np.testing.assert_array_equal(sent, images)
@@ -72,7 +71,7 @@ def test_the_same_shape_of_another_model_is_another_answer() -> None:
     images = np.zeros((1, 2, 2, 1), np.uint8)
     kinds: list[Any] = [pb.GenerateResponse, pb.TranslateResponse]
     answers = [
-        kind.FromString(serialize_response(kind, model_of(name, version), images, ImageFormat.PIXELS))
+        kind.FromString(serialize_response(kind, card_of(name, version), images, ImageFormat.PIXELS))
         for kind in kinds
         for name, version in (("tiny", 1), ("tiny", 2), ("other", 1))
     ]

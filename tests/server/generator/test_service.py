@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ganserve.bundle import CARD_FILE, ONNX_FILE, TORCHSCRIPT_FILE
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server
 from server.generator import service as generator
 from tests.server.scheduling.held_run import HeldRun, until
-from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images, tiny_pixels
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator, tiny_images, tiny_pixels
 
 Start = Callable[..., Awaitable[Server]]
 UNKNOWN_DTYPE: Any = 9
@@ -56,12 +58,12 @@ async def refusal(stub: Any, request: pb.GenerateRequest, **more: Any) -> tuple[
     return error.value.code(), error.value.details() or ""
 
 
-@pytest.mark.parametrize("image_format", [pb.IMAGE_FORMAT_UNSPECIFIED, pb.IMAGE_FORMAT_PIXELS])
-async def test_pixels_are_the_default_format(stub: Any, image_format: pb.ImageFormat) -> None:
+async def test_pixels_are_the_default_format(stub: Any) -> None:
     latents = latents_from_seed(1, 3, 4)
-    response = await stub.Generate(sent(latents, format=image_format))
+    response = await stub.Generate(sent(latents))
     assert (response.model, response.version) == ("tiny", 1)
     assert_same_pixels(array_of(response.images), latents)
+    assert await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PIXELS)) == response
 
 
 async def test_float32_answers_the_generators_own_range(stub: Any) -> None:
@@ -123,18 +125,17 @@ async def test_the_newest_version_is_served_by_its_number_and_by_zero(
     assert details == "version 1 of 'tiny' is not served: use version 2, or 0 for the newest one"
 
 
-@pytest.mark.parametrize(
-    ("channels", "mode"),
-    [(1, "L"), (2, "LA"), (3, "RGB"), (4, "RGBA")],
-)
 async def test_png_files_have_as_many_channels_as_the_images(
-    repository: Path, start_server: Start, connect: Connect, channels: int, mode: str
+    repository: Path, start_server: Start, connect: Connect
 ) -> None:
-    publish_tiny_bundle(repository, "other", shape=(channels, 5, 3))
+    modes = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+    for mode, channels in modes.items():
+        publish_tiny_bundle(repository, mode, shape=(channels, 5, 3))
     stub = stub_of(connect(await start_server()))
-    response = await stub.Generate(seeded(1, model="other", format=pb.IMAGE_FORMAT_PNG))
-    image = Image.open(io.BytesIO(response.encoded.data[0]))
-    assert (image.mode, image.size) == (mode, (3, 5))
+    for mode in modes:
+        response = await stub.Generate(seeded(1, model=mode, format=pb.IMAGE_FORMAT_PNG))
+        image = Image.open(io.BytesIO(response.encoded.data[0]))
+        assert (image.mode, image.size) == (mode, (3, 5))
 
 
 async def test_models_are_listed_with_what_a_caller_needs_to_know(
@@ -163,40 +164,37 @@ async def test_models_are_listed_with_what_a_caller_needs_to_know(
     )
 
 
-@pytest.mark.parametrize(
-    ("request_message", "code", "message"),
-    [
-        (seeded(1, model="other"), grpc.StatusCode.NOT_FOUND, "no model 'other' is served: use one of tiny"),
-        (seeded(1, version=9), grpc.StatusCode.NOT_FOUND, "version 9 of 'tiny' is not served"),
-        (pb.GenerateRequest(model="tiny"), grpc.StatusCode.INVALID_ARGUMENT, "neither latents nor seeded is set"),
-        (seeded(0), grpc.StatusCode.INVALID_ARGUMENT, "seeded.count is 0"),
-        (seeded(2**32 - 1), grpc.StatusCode.INVALID_ARGUMENT, "ask for at most 1024 at a time"),
-        (seeded(1, format=9), grpc.StatusCode.INVALID_ARGUMENT, "format 9 is unknown"),
-        (sent(np.zeros((2, 5), np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents.shape is (2, 5)"),
-        (sent(np.full((2, 4), np.nan, np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents[0, 0] is nan"),
-        (
-            pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=UNKNOWN_DTYPE, shape=[1, 4], data=bytes(16))),
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "latents.dtype is '9': send FLOAT32",
-        ),
-        (
-            pb.GenerateRequest(model="tiny", latents=pb.Tensor(shape=[1, 4], data=bytes(16))),
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "latents.dtype is 'UNSPECIFIED'",
-        ),
-        (
-            pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[1] * 100_000)),
-            grpc.StatusCode.INVALID_ARGUMENT,
-            "latents.shape is (1, 1, 1, 1, ...)",
-        ),
-    ],
-)
-async def test_bad_requests_get_their_status_and_the_remedy(
-    stub: Any, request_message: pb.GenerateRequest, code: grpc.StatusCode, message: str
-) -> None:
-    actual, details = await refusal(stub, request_message)
-    assert actual is code
-    assert message in details
+BAD_REQUESTS: list[tuple[pb.GenerateRequest, grpc.StatusCode, str]] = [
+    (seeded(1, model="other"), grpc.StatusCode.NOT_FOUND, "no model 'other' is served: use one of tiny"),
+    (seeded(1, version=9), grpc.StatusCode.NOT_FOUND, "version 9 of 'tiny' is not served"),
+    (pb.GenerateRequest(model="tiny"), grpc.StatusCode.INVALID_ARGUMENT, "neither latents nor seeded is set"),
+    (seeded(0), grpc.StatusCode.INVALID_ARGUMENT, "seeded.count is 0"),
+    (seeded(2**32 - 1), grpc.StatusCode.INVALID_ARGUMENT, "ask for at most 1024 at a time"),
+    (seeded(1, format=9), grpc.StatusCode.INVALID_ARGUMENT, "format 9 is unknown"),
+    (sent(np.zeros((2, 5), np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents.shape is (2, 5)"),
+    (sent(np.full((2, 4), np.nan, np.float32)), grpc.StatusCode.INVALID_ARGUMENT, "latents[0, 0] is nan"),
+    (
+        pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=UNKNOWN_DTYPE, shape=[1, 4], data=bytes(16))),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "latents.dtype is '9': send FLOAT32",
+    ),
+    (
+        pb.GenerateRequest(model="tiny", latents=pb.Tensor(shape=[1, 4], data=bytes(16))),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "latents.dtype is 'UNSPECIFIED'",
+    ),
+    (
+        pb.GenerateRequest(model="tiny", latents=pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[1] * 100_000)),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "latents.shape is (1, 1, 1, 1, ...)",
+    ),
+]
+
+
+async def test_bad_requests_get_their_status_and_the_remedy(stub: Any) -> None:
+    for request, code, message in BAD_REQUESTS:
+        actual, details = await refusal(stub, request)
+        assert (actual, message in details) == (code, True), (message, details)
 
 
 async def test_a_response_over_the_bound_is_refused_before_it_is_computed(
@@ -284,3 +282,103 @@ async def test_a_request_larger_than_any_latents_is_refused_by_grpc(start_server
 
 async def wait_for_queue(server: Server, rows: int) -> None:
     await until(lambda: server.catalog["tiny"].batcher.queued_rows == rows)
+
+
+async def describe(stub: Any, model: str = "tiny", version: int = 0) -> pb.DescribeModelResponse:
+    answer: pb.DescribeModelResponse = await stub.DescribeModel(
+        pb.DescribeModelRequest(model=model, version=version), timeout=20
+    )
+    return answer
+
+
+async def test_the_card_is_the_published_one(repository: Path, stub: Any) -> None:
+    answer = await describe(stub)
+    assert json.loads(answer.card) == json.loads((repository / "tiny" / "1" / CARD_FILE).read_bytes())
+    assert (answer.precision, answer.ready) == ("fp32", True)
+
+
+async def test_the_sizes_are_those_of_the_files_that_the_card_lists(repository: Path, stub: Any) -> None:
+    folder = repository / "tiny" / "1"
+    answer = await describe(stub)
+    assert dict(answer.file_bytes) == {
+        name: (folder / name).stat().st_size for name in json.loads(answer.card)["files"]
+    }
+    assert ONNX_FILE in answer.file_bytes
+    assert CARD_FILE not in answer.file_bytes
+
+
+async def test_a_file_that_is_not_in_the_bundle_has_no_size_and_keeps_nothing_from_being_served(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    path = repository / "tiny" / "1" / CARD_FILE
+    card = json.loads(path.read_bytes())
+    card["files"] |= {TORCHSCRIPT_FILE: "0" * 64, "../../../secret": "0" * 64}
+    path.write_text(json.dumps(card))
+    (repository.parent / "secret").write_text("of somebody else's")
+    answer = await describe(stub_of(connect(await start_server())))
+    assert TORCHSCRIPT_FILE in json.loads(answer.card)["files"]
+    assert set(answer.file_bytes) == {ONNX_FILE}
+
+
+async def test_the_model_is_the_one_that_is_listed(repository: Path, start_server: Start, connect: Connect) -> None:
+    publish_tiny_translator(repository)
+    stub = stub_of(connect(await start_server(max_request_rows=10)))
+    listed = (await stub.ListModels(pb.ListModelsRequest())).models
+    assert len(listed) == 2
+    for model in listed:
+        assert (await describe(stub, model.name)).model == model
+
+
+async def test_the_newest_version_is_described_by_its_number_and_by_zero(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
+    publish_tiny_bundle(repository, version=2, seed=1)
+    stub = stub_of(connect(await start_server()))
+    for version in (0, 2):
+        answer = await describe(stub, version=version)
+        assert (answer.model.version, json.loads(answer.card)["version"]) == (2, 2)
+
+
+async def test_a_model_that_is_not_served_is_not_found(stub: Any) -> None:
+    for model, version, message in (
+        ("other", 0, "no model 'other' is served: use one of tiny"),
+        ("tiny", 9, "version 9 of 'tiny' is not served: use version 1, or 0 for the newest one"),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await describe(stub, model, version)
+        assert (error.value.code(), error.value.details()) == (grpc.StatusCode.NOT_FOUND, message)
+
+
+async def test_a_request_far_larger_than_names_is_refused_before_it_is_read(server: Server, connect: Connect) -> None:
+    body = pb.DescribeModelRequest(model="x" * (1 << 20)).SerializeToString()  # to ListModels an unknown field
+    for method in ("DescribeModel", "ListModels"):
+        call: Any = connect(server).unary_unary(f"/ganserve.v1.Generator/{method}")
+        refused = pytest.raises(grpc.aio.AioRpcError, match=rf"and a {method}Request may have 65536: send names only")
+        with refused as error:
+            await call(body, timeout=20)
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_model_whose_engine_broke_is_described_as_not_ready(
+    server: Server, stub: Any, hold: Callable[[Server], HeldRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold(server)
+    monkeypatch.setattr(server.catalog["tiny"].batcher, "broken", True)
+    assert not (await describe(stub)).ready
+
+
+async def test_requests_are_counted_and_logged_by_model(
+    repository: Path, tmp_path: Path, start_server: Start, connect: Connect
+) -> None:
+    server = await start_server(access_log=str(tmp_path / "access.jsonl"))
+    await describe(stub_of(connect(server)))
+    await server.close_access_log()
+    [line] = [json.loads(text) for text in (tmp_path / "access.jsonl").read_text().splitlines()]
+    assert (line["method"], line["model"], line["version"], line["status"]) == ("DescribeModel", "tiny", 1, "OK")
+    [sample] = [
+        sample
+        for metric in server.metrics.collect()
+        for sample in metric.samples
+        if sample.name == "ganserve_requests_total" and sample.labels["method"] == "DescribeModel"
+    ]
+    assert (sample.labels["model"], sample.labels["status"], sample.value) == ("tiny", "OK", 1)

@@ -16,7 +16,7 @@ from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translat
 
 
 def served(config: ServerConfig) -> list[tuple[str, int]]:
-    return [(model.card.name, model.card.version) for model in load_repository(config)]
+    return [(card.name, card.version) for card in (model.contract.card for model in load_repository(config))]
 
 
 def spoil_card(folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_each_model_gets_one_line_in_the_log(config: ServerConfig, caplog: pytes
         served(config)
     (line,) = caplog.messages
     assert line.startswith("tiny:1: onnx on cpu, ")
-    assert "loaded and warm in" in line
+    assert "loaded and warmed up in" in line
 
 
 def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_the_flag_named(
@@ -127,8 +127,12 @@ def test_a_version_that_the_runtime_has_no_memory_for_gives_way_to_the_one_befor
     newest, large = publish_tiny_bundle(config.models, version=2), publish_tiny_bundle(config.models, "large")
     scarce(monkeypatch, newest, large)
     assert served(config) == [("tiny", 1)]
-    assert caplog.messages[0].startswith("large:1 is broken and not served: loading it failed (CUDA out of memory);")
-    assert caplog.messages[2].startswith("tiny:2 is broken and not served: loading it failed (CUDA out of memory);")
+    assert caplog.messages[0].startswith(
+        "large:1 is broken and not served: loading it failed (RuntimeError: CUDA out of memory);"
+    )
+    assert caplog.messages[2].startswith(
+        "tiny:2 is broken and not served: loading it failed (RuntimeError: CUDA out of memory);"
+    )
     assert not any("\n" in message for message in caplog.messages)
 
 

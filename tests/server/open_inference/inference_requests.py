@@ -17,9 +17,10 @@ from tritonclient.utils import InferenceServerException
 
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card
 from server.config import ServerConfig
+from server.limits import contract_of
 from server.models.catalog import Catalog, ServedModel
 from server.open_inference.infer import ModelInfer
-from server.request import Call
+from server.request import InFlightRequest
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.parsing import MessageParser
 from server.scheduling.queue import DEFAULT_PRIORITY
@@ -56,9 +57,9 @@ def array_of(response: pb.ModelInferResponse, name: str) -> NDArray[Any]:
     return np.frombuffer(response.raw_output_contents[index], dtype).reshape(tuple(tensor.shape))
 
 
-def call(method: str = "ModelInfer", **more: Any) -> Call:
-    """A call that has just arrived."""
-    return Call(method, time.perf_counter(), **more)
+def arrived(method: str = "ModelInfer", **more: Any) -> InFlightRequest:
+    """A request that has just arrived."""
+    return InFlightRequest(method, time.perf_counter(), **more)
 
 
 def input_of(rows: Any, name: str = "latents", datatype: str = "FP32") -> Any:
@@ -125,13 +126,13 @@ class FakeBatcher:
         }
 
 
-def served(card: Card, batcher: Any) -> ServedModel:
+def served(card: Card, batcher: Any, **limits: Any) -> ServedModel:
     """A model with a stand-in for its batcher."""
-    return ServedModel(card, "onnx", "cpu", "fp32", batcher, ModelStatistics())
+    return ServedModel(contract_of(card, ServerConfig(**limits)), "onnx", "cpu", "fp32", batcher, ModelStatistics())
 
 
 def model_infer(card: Card, batcher: FakeBatcher, budget_bytes: int = 1 << 30, **limits: Any) -> ModelInfer:
     """Answers for one model from a stand-in."""
     catalog = Catalog()
-    catalog.add(served(card, batcher))
-    return ModelInfer(catalog, ByteBudget(budget_bytes), MessageParser(), ServerConfig(**limits))
+    catalog.add(served(card, batcher, **limits))
+    return ModelInfer(catalog, ByteBudget(budget_bytes), MessageParser())

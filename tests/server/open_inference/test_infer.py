@@ -2,25 +2,36 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.grpc as triton
+import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2 as pb
 
-from server.errors import DeadlinePassed, InvalidRequest, NotServed, QueueFull
+from ganserve.latents import latents_from_seed
+from ganserve.v1 import generator_pb2
+from server.app import Server
+from server.errors import InvalidRequest, NotServed, QueueFull
 from server.open_inference import infer as module
 from server.rpc.parsing import THREAD_WORTHY_BYTES
 from tests.server.open_inference.inference_requests import (
     FakeBatcher,
     array_of,
-    call,
+    arrived,
     infer_request,
+    input_of,
     model_infer,
     parameter,
+    refusal,
     requested,
+    served,
 )
 from tests.server.scheduling.held_run import settle, until
+from tests.server.tiny_bundles import publish_tiny_translator, tiny_images, tiny_pixels, tiny_translation
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
 
 LATENTS = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -28,7 +39,7 @@ PIXELS = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
 
 
 async def infer(answerer: module.ModelInfer, request: pb.ModelInferRequest, **call_fields: Any) -> Any:
-    return pb.ModelInferResponse.FromString(await answerer.infer(request.SerializeToString(), call(**call_fields)))
+    return pb.ModelInferResponse.FromString(await answerer.infer(request.SerializeToString(), arrived(**call_fields)))
 
 
 def many_typed_values() -> pb.ModelInferRequest:
@@ -113,7 +124,7 @@ async def test_requests_that_take_long_to_read_are_read_off_the_event_loop(
 
 
 async def test_a_request_notes_what_it_is_on_its_way() -> None:
-    noted = call()
+    noted = arrived()
     await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
         infer_request(LATENTS, id="42").SerializeToString(), noted
     )
@@ -124,7 +135,7 @@ async def test_a_request_notes_what_it_is_on_its_way() -> None:
 
 
 async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
-    noted = call(request_id="of the header")
+    noted = arrived(request_id="of the header")
     with pytest.raises(NotServed):
         await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
             infer_request(LATENTS, model_name="other", id="42").SerializeToString(), noted
@@ -133,7 +144,7 @@ async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
 
 
 async def test_a_refused_request_is_logged_with_its_id_however_long_that_is() -> None:
-    noted = call(request_id="of the header")
+    noted = arrived(request_id="of the header")
     with pytest.raises(InvalidRequest, match="id has 300 characters"):
         await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
             infer_request(LATENTS, id="i" * 300).SerializeToString(), noted
@@ -159,17 +170,10 @@ async def test_the_earlier_of_the_deadline_and_the_timeout_counts(
     batcher = FakeBatcher(GENERATOR)
     parameters = {} if timeout_s is None else {"timeout": parameter(int(timeout_s * 1e6))}
     now = asyncio.get_running_loop().time()
-    deadline = {} if remaining_s is None else {"remaining_s": remaining_s, "deadline": now + remaining_s}
+    deadline = {} if remaining_s is None else {"deadline": now + remaining_s}
     await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, parameters=parameters), **deadline)
     expected = np.inf if expected_s is None else now + expected_s
     assert batcher.submitted[0][2] == pytest.approx(expected, abs=0.5)
-
-
-async def test_a_call_without_time_left_is_not_computed() -> None:
-    batcher = FakeBatcher(GENERATOR)
-    with pytest.raises(DeadlinePassed):
-        await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS), remaining_s=-1.0)
-    assert not batcher.submitted
 
 
 @pytest.mark.parametrize(
@@ -203,21 +207,21 @@ async def test_the_served_version_is_meant_by_its_number_and_by_none(version: st
 @pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES], ids=["small", "large"])
 async def test_what_is_no_message_is_invalid(body: bytes) -> None:
     answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR))
-    with pytest.raises(InvalidRequest, match="the request is no ModelInferRequest: send one as grpc_"):
-        await answerer.infer(body, call())
+    with pytest.raises(InvalidRequest, match="the request is not a ModelInferRequest: send one as grpc_"):
+        await answerer.infer(body, arrived())
 
 
 async def test_images_in_work_are_counted_as_sent_and_as_read_until_they_are_answered() -> None:
     batcher = FakeBatcher(TRANSLATOR, held=True)
     body = infer_request(PIXELS).SerializeToString()
     answerer = model_infer(TRANSLATOR, batcher, budget_bytes=len(body) + PIXELS.nbytes)
-    first = asyncio.create_task(answerer.infer(body, call()))
+    first = asyncio.create_task(answerer.infer(body, arrived()))
     await settle()
     with pytest.raises(QueueFull, match="too much input waits"):
-        await answerer.infer(body, call())
+        await answerer.infer(body, arrived())
     batcher.release(0)
     await first
-    second = asyncio.create_task(answerer.infer(body, call()))
+    second = asyncio.create_task(answerer.infer(body, arrived()))
     await settle()
     batcher.release(1)
     assert await second == await first
@@ -243,7 +247,7 @@ async def test_what_a_caller_who_left_holds_is_given_back_once_its_thread_has_en
 
     monkeypatch.setattr(module, "admit_inference", admit)
     body = infer_request(np.ones((THREAD_WORTHY_BYTES // 16, 4), np.float32)).SerializeToString()
-    caller = asyncio.create_task(answerer.infer(body, call()))
+    caller = asyncio.create_task(answerer.infer(body, arrived()))
     await until(admitting.is_set)
     caller.cancel()
     await settle()
@@ -260,7 +264,103 @@ async def test_a_version_that_was_swapped_in_is_answered_in_its_own_shapes() -> 
     answerer = model_infer(small, FakeBatcher(small))
     catalog = vars(answerer)["_catalog"]
     for card in (small, large):
-        catalog[card.name].card, catalog[card.name].batcher = card, FakeBatcher(card)
+        catalog.add(served(card, FakeBatcher(card)))
         rows = np.full((1, card.height, card.width, 3), 9, np.uint8)
         response = await infer(answerer, infer_request(rows, outputs=requested("pixels")))
         np.testing.assert_array_equal(array_of(response, "pixels"), rows)
+
+
+Start = Callable[..., Awaitable[Server]]
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Any]:
+    """Triton's own asynchronous client of `server`."""
+    async with triton_aio.InferenceServerClient(str(server.address)) as one:
+        yield one
+
+
+async def test_images_are_those_that_generate_answers(client: Any, server: Server, stub: Any) -> None:
+    latents = latents_from_seed(3, 5, 4)
+    result = await client.infer("tiny", [input_of(latents)], request_id="a")
+    assert result.get_response().id == "a"
+    np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
+    for name, image_format, dtype in (
+        ("images", generator_pb2.IMAGE_FORMAT_FLOAT32, "<f4"),
+        ("pixels", generator_pb2.IMAGE_FORMAT_PIXELS, "u1"),
+    ):
+        tensor = generator_pb2.Tensor(
+            dtype=generator_pb2.DATA_TYPE_FLOAT32, shape=latents.shape, data=latents.tobytes()
+        )
+        request = generator_pb2.GenerateRequest(model="tiny", latents=tensor, format=image_format)
+        generated = np.frombuffer((await stub.Generate(request)).images.data, dtype)
+        np.testing.assert_array_equal(result.as_numpy(name).ravel(), generated)
+
+
+async def test_images_are_translated(repository: Path, start_server: Start) -> None:
+    publish_tiny_translator(repository)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    server = await start_server()
+    async with triton_aio.InferenceServerClient(str(server.address)) as client:
+        result = await client.infer(
+            "tiny-a2b", [input_of(pixels, "input_pixels", "UINT8")], outputs=[triton.InferRequestedOutput("pixels")]
+        )
+    np.testing.assert_array_equal(result.as_numpy("pixels"), tiny_translation(pixels))
+    assert result.as_numpy("images") is None
+
+
+async def test_large_requests_are_split_and_put_together_again(start_server: Start) -> None:
+    server = await start_server(max_batch_size=16)
+    latents = latents_from_seed(3, 1000, 4)
+    options = [("grpc.max_receive_message_length", -1)]
+    async with triton_aio.InferenceServerClient(str(server.address), channel_args=options) as client:
+        result = await client.infer("tiny", [input_of(latents)])
+    np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
+
+
+async def test_callers_at_the_same_time_get_their_own_images(client: Any) -> None:
+    sent = [latents_from_seed(seed, 1 + seed % 7, 4) for seed in range(40)]
+    results = await asyncio.gather(*(client.infer("tiny", [input_of(latents)]) for latents in sent))
+    for latents, result in zip(sent, results, strict=True):
+        np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
+
+
+async def test_priorities_and_timeouts_of_tritons_client_are_understood(client: Any) -> None:
+    latents = latents_from_seed(1, 2, 4)
+    result = await client.infer("tiny", [input_of(latents)], priority=1, timeout=60_000_000)
+    difference = result.as_numpy("pixels").astype(int) - tiny_pixels(latents)
+    assert np.abs(difference).max() <= 1
+
+
+async def test_an_expired_timeout_is_a_passed_deadline(client: Any, server: Server, hold: Any) -> None:
+    held = hold(server)
+    first = asyncio.create_task(client.infer("tiny", [input_of(latents_from_seed(1, 1, 4))], client_timeout=20))
+    await held.started()
+    code, message = await refusal(client.infer("tiny", [input_of(latents_from_seed(2, 1, 4))], timeout=1000))
+    assert code == "DEADLINE_EXCEEDED"
+    assert message.startswith("the deadline")
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_refusals_reach_the_caller_with_their_status(client: Any) -> None:
+    latents = latents_from_seed(1, 2, 4)
+    output = triton.InferRequestedOutput("pixels", class_count=3)
+    shared = triton.InferRequestedOutput("pixels")
+    shared.set_shared_memory("region", 144)
+    wide = latents_from_seed(1, 2, 5)
+    for answer, code, message in (
+        (client.infer("other", [input_of(latents)]), "NOT_FOUND", "no model 'other' is served: use one of tiny"),
+        (client.infer("tiny", [input_of(latents)], "2"), "NOT_FOUND", "version 2 of 'tiny' is not served"),
+        (client.infer("tiny", [input_of(wide)]), "INVALID_ARGUMENT", "latents.shape is (2, 5): 'tiny' takes (rows, 4)"),
+        (client.infer("tiny", [input_of(latents)] * 2), "INVALID_ARGUMENT", "inputs has 2 tensors"),
+        (client.infer("tiny", [input_of(latents)], outputs=[output]), "INVALID_ARGUMENT", "'classification'"),
+        (client.infer("tiny", [input_of(latents)], outputs=[shared]), "INVALID_ARGUMENT", "'shared_memory_"),
+        (client.infer("tiny", [input_of(latents)], sequence_id=7), "INVALID_ARGUMENT", "parameters.sequence_"),
+        (client.infer("tiny", [input_of(latents)], parameters={"x": 1}), "INVALID_ARGUMENT", "parameter 'x'"),
+        (client.infer("tiny", [input_of(latents)], priority=4), "INVALID_ARGUMENT", "parameters.priority is 4"),
+        (client.infer("tiny", [input_of(latents)], request_id="i" * 257), "INVALID_ARGUMENT", "id has 257 characters"),
+    ):
+        status, details = await refusal(answer)
+        assert status == code
+        assert message in details

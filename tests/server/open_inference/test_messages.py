@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from server.config import ServerConfig
-from server.open_inference.messages import InferResponses, sent_inference, stream_error
-from server.open_inference.tensors import Contract, contract_of
+from server.limits import Contract, contract_of
+from server.open_inference.messages import sent_inference, serialize_inference, stream_error
 from tests.server.open_inference.inference_requests import infer_request, parameter, requested
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
 
@@ -54,9 +54,10 @@ def test_an_answer_is_the_message_that_protobuf_would_make(
     expected = plain_response(contract, arrays, outputs, request_id)
     if says_final:
         expected.parameters["triton_final_response"].bool_param = True
-    responses = InferResponses(contract)
     for _ in range(2):  # made anew, and from what is kept
-        answer = responses.serialize(arrays, outputs, rows, request_id, streamed=streamed, says_final=says_final)
+        answer = serialize_inference(
+            contract, arrays, outputs, rows, request_id, streamed=streamed, says_final=says_final
+        )
         if streamed:
             assert pb.ModelStreamInferResponse.FromString(answer) == pb.ModelStreamInferResponse(
                 infer_response=expected
@@ -65,28 +66,17 @@ def test_an_answer_is_the_message_that_protobuf_would_make(
             assert pb.ModelInferResponse.FromString(answer) == expected
 
 
-def test_what_is_kept_of_earlier_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.open_inference.messages._MAX_HEADS", 3)
-    contract = contract_of(GENERATOR, ServerConfig())
-    responses = InferResponses(contract)
-    for rows in (1, 2, 3, 4, 5, 1, 2):
-        arrays = random_arrays(contract, rows, seed=0)
-        answer = pb.ModelInferResponse.FromString(responses.serialize(arrays, ("pixels",), rows, "a"))
-        assert answer == plain_response(contract, arrays, ("pixels",), "a")
-        assert len(vars(responses)["_heads"]) <= 3
-
-
 def test_arrays_that_do_not_lie_in_one_piece_are_answered_as_they_read() -> None:
     contract = contract_of(GENERATOR, ServerConfig())
     pixels = np.arange(2 * 3 * 4 * 6, dtype=np.uint8).reshape(2, 3, 4, 6).transpose(0, 2, 3, 1)
-    answer = InferResponses(contract).serialize({"pixels": pixels}, ("pixels",), 2, "")
+    answer = serialize_inference(contract, {"pixels": pixels}, ("pixels",), 2, "")
     assert pb.ModelInferResponse.FromString(answer).raw_output_contents == [pixels.tobytes()]
 
 
 def test_an_array_of_another_size_never_becomes_an_answer() -> None:
-    responses = InferResponses(contract_of(GENERATOR, ServerConfig()))
+    contract = contract_of(GENERATOR, ServerConfig())
     with pytest.raises(RuntimeError, match="pixels has 72 bytes, and 2 rows of it need 144"):
-        responses.serialize({"pixels": np.zeros((1, 4, 6, 3), np.uint8)}, ("pixels",), 2, "")
+        serialize_inference(contract, {"pixels": np.zeros((1, 4, 6, 3), np.uint8)}, ("pixels",), 2, "")
 
 
 def test_a_request_is_taken_apart_into_plain_values() -> None:

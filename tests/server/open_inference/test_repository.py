@@ -17,7 +17,7 @@ from server.errors import InvalidRequest, NotAllowed, NotServed
 from server.models.lifecycle import IndexEntry
 from server.open_inference.repository import RepositoryControl
 from server.rpc.parsing import MessageParser
-from tests.server.open_inference.inference_requests import call
+from tests.server.open_inference.inference_requests import arrived
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 Start = Callable[..., Awaitable[Server]]
@@ -60,25 +60,29 @@ async def test_the_index_lists_every_version_or_those_that_are_ready(
     models: FakeModels, ready: bool, listed: list[IndexEntry]
 ) -> None:
     body = pb.RepositoryIndexRequest(ready=ready).SerializeToString()
-    answer = pb.RepositoryIndexResponse.FromString(await control_of(models, model_control="none").index(body, call()))
+    answer = pb.RepositoryIndexResponse.FromString(
+        await control_of(models, model_control="none").index(body, arrived())
+    )
     assert [(model.name, model.version, model.state, model.reason) for model in answer.models] == [
         (entry.name, str(entry.version), entry.state, entry.reason) for entry in listed
     ]
 
 
 async def test_models_are_loaded_and_unloaded_by_name(models: FakeModels) -> None:
-    control, noted = control_of(models), call()
+    control, noted = control_of(models), arrived()
     assert await control.load(pb.RepositoryModelLoadRequest(model_name="a").SerializeToString(), noted) == b""
     assert noted.model == "a"
     request = pb.RepositoryModelUnloadRequest(model_name="b")
     request.parameters["unload_dependents"].bool_param = False  # as Triton's clients do
-    assert await control.unload(request.SerializeToString(), call()) == b""
+    assert await control.unload(request.SerializeToString(), arrived()) == b""
     assert models.changes == [("load", "a"), ("unload", "b")]
 
 
 async def test_why_a_model_cannot_be_changed_is_passed_on(models: FakeModels) -> None:
     with pytest.raises(NotServed, match="no model 'other' is served"):
-        await control_of(models).unload(pb.RepositoryModelUnloadRequest(model_name="other").SerializeToString(), call())
+        await control_of(models).unload(
+            pb.RepositoryModelUnloadRequest(model_name="other").SerializeToString(), arrived()
+        )
 
 
 @pytest.mark.parametrize("kind", ["load", "unload"])
@@ -86,7 +90,7 @@ async def test_without_the_flag_nothing_is_changed(models: FakeModels, kind: str
     control = control_of(models, model_control="none")
     request = {"load": pb.RepositoryModelLoadRequest, "unload": pb.RepositoryModelUnloadRequest}[kind]
     with pytest.raises(NotAllowed, match="start the server with --model-control explicit"):
-        await getattr(control, kind)(request(model_name="a").SerializeToString(), call())
+        await getattr(control, kind)(request(model_name="a").SerializeToString(), arrived())
     assert not models.changes
 
 
@@ -112,13 +116,13 @@ def with_parameter(name: str, field: str, value: Any) -> pb.RepositoryModelLoadR
 async def test_what_cannot_be_done_is_refused_in_one_line(models: FakeModels, request_: Any, message: str) -> None:
     for kind in ("load", "unload"):
         with pytest.raises(InvalidRequest, match=f"^{message}"):
-            await getattr(control_of(models), kind)(request_.SerializeToString(), call())
+            await getattr(control_of(models), kind)(request_.SerializeToString(), arrived())
     assert not models.changes
 
 
 async def test_an_index_of_another_repository_is_refused(models: FakeModels) -> None:
     with pytest.raises(InvalidRequest, match="repository_name is 'x'"):
-        await control_of(models).index(pb.RepositoryIndexRequest(repository_name="x").SerializeToString(), call())
+        await control_of(models).index(pb.RepositoryIndexRequest(repository_name="x").SerializeToString(), arrived())
 
 
 async def test_tritons_client_loads_swaps_and_unloads_models(repository: Path, start_server: Start) -> None:

@@ -72,7 +72,7 @@ async def test_a_message_that_cannot_be_answered_has_an_error_in_its_place_and_t
     assert [answer.error_message for answer in answers] == [
         "",
         "no model 'other' is served: use one of tiny",
-        "parameter 'x' is not known here: leave it out",
+        "parameter 'x' is not supported: leave it out",
         "",
     ]
     assert [len(answer.infer_response.outputs) for answer in answers] == [1, 0, 0, 1]
@@ -82,7 +82,7 @@ async def test_bytes_that_are_no_message_are_one_error_in_the_stream(server: Ser
     call = connect(server).stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     bodies = [b"\xff", numbered(1).SerializeToString()]
     answers = [pb.ModelStreamInferResponse.FromString(answer) async for answer in call(iter(bodies))]
-    assert answers[0].error_message.startswith("the request is no ModelInferRequest")
+    assert answers[0].error_message.startswith("the request is not a ModelInferRequest")
     assert answers[1].infer_response.id == "1"
 
 

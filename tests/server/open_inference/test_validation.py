@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.config import ServerConfig
-from server.errors import DeadlinePassed, InvalidRequest
+from server.errors import InvalidRequest
+from server.limits import contract_of
 from server.open_inference.parameters import NO_OPTIONS, Options
-from server.open_inference.tensors import contract_of
 from server.open_inference.validation import MAX_TYPED_VALUES, SentInference, admit_inference, read_version
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR
 
@@ -23,8 +23,8 @@ TWO_ROWS = SentInference("", 1, "latents", "FP32", (2, 4), (), {}, [LATENTS.toby
 TWO_IMAGES = replace(TWO_ROWS, name="input_pixels", datatype="UINT8", shape=PIXELS.shape, raw=[PIXELS.tobytes()])
 
 
-def admit(sent: SentInference, card: Any = GENERATOR, remaining_s: float | None = None, **limits: Any) -> Any:
-    return admit_inference(sent, contract_of(card, replace(CONFIG, **limits)), remaining_s)
+def admit(sent: SentInference, card: Any = GENERATOR, **limits: Any) -> Any:
+    return admit_inference(sent, contract_of(card, replace(CONFIG, **limits)))
 
 
 def test_raw_latents_are_read_as_they_are_without_a_copy() -> None:
@@ -71,11 +71,6 @@ def test_parameters_become_options() -> None:
     assert admitted.options == Options(priority=1, timeout_s=0.0015)
 
 
-def test_a_request_without_time_left_is_late() -> None:
-    with pytest.raises(DeadlinePassed, match="the deadline has passed already"):
-        admit(TWO_ROWS, remaining_s=0.0)
-
-
 def spoilt(value: float) -> bytes:
     latents = LATENTS.copy()
     latents[1, 2] = value
@@ -89,7 +84,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"name": "z"}, "inputs[0].name is 'z': 'tiny' takes one input, 'latents'"),
     (
         {"input_parameters": ("shared_memory_region",)},
-        "input 'latents' has the parameter 'shared_memory_region', which is not known here: leave it out",
+        "input 'latents' has the parameter 'shared_memory_region', which is not supported: leave it out",
     ),
     ({"datatype": "FP64"}, "latents.datatype is 'FP64': send FP32"),
     ({"shape": ()}, "latents.shape is (): 'tiny' takes (rows, 4)"),
@@ -132,7 +127,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"raw": [], "typed": {"fp32_contents": range(MAX_TYPED_VALUES + 1)}},
-        f"contents.fp32_contents has {MAX_TYPED_VALUES + 1} values, and at most {MAX_TYPED_VALUES} are taken: send"
+        f"contents.fp32_contents has {MAX_TYPED_VALUES + 1} values, and at most {MAX_TYPED_VALUES} are accepted: send"
         " raw_input_contents",
     ),
     ({"raw": [], "typed": {"fp32_contents": [float("inf")] * 8}}, "latents[0, 0] is inf: send finite values only"),
@@ -144,13 +139,13 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"outputs": [("pixels", ("classification",))]},
-        "output 'pixels' has the parameter 'classification', which is not known here: leave it out",
+        "output 'pixels' has the parameter 'classification', which is not supported: leave it out",
     ),
     (
         {"outputs": [("images", ("shared_memory_region", "shared_memory_byte_size"))]},
-        "output 'images' has the parameter 'shared_memory_region', which is not known here: leave it out",
+        "output 'images' has the parameter 'shared_memory_region', which is not supported: leave it out",
     ),
-    ({"parameters": {"temperature": 1.0}}, "parameter 'temperature' is not known here: leave it out"),
+    ({"parameters": {"temperature": 1.0}}, "parameter 'temperature' is not supported: leave it out"),
 ]
 
 
@@ -192,7 +187,7 @@ def test_a_response_counts_the_bytes_of_all_its_outputs() -> None:
 
 
 def test_a_response_that_holds_no_image_of_a_kind_may_hold_one_of_the_other() -> None:
-    with pytest.raises(InvalidRequest, match="ask for output 'pixels' alone"):
+    with pytest.raises(InvalidRequest, match="ask for output 'pixels' only"):
         admit(TWO_ROWS, max_response_bytes=200)
 
 

@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import weakref
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import grpc
 import pytest
 
 from server.access_log import AccessLog
@@ -17,10 +19,10 @@ from server.errors import InternalError, InvalidRequest, QueueFull, ServerError,
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
-from server.request import Call
-from server.rpc.handler import Behaviour, RequestHandler
+from server.request import InFlightRequest
+from server.rpc.handler import PUSHBACK_KEY, Behaviour, RequestHandler
 from tests.server.behaviours import REFUSALS, TOLD, failing
-from tests.server.scheduling.held_run import FakeClock
+from tests.server.scheduling.held_run import FakeClock, settle, until
 from tests.server.served_models import served
 
 
@@ -42,8 +44,8 @@ class FakeContext:
         return "ipv4:127.0.0.1:5"
 
 
-async def echo(body: bytes, call: Call) -> bytes:
-    call.model, call.version, call.rows = "tiny", 1, 2
+async def echo(body: bytes, request: InFlightRequest) -> bytes:
+    request.model, request.version, request.rows = "tiny", 1, 2
     return body
 
 
@@ -72,8 +74,11 @@ def attempt(
     context = FakeContext() if context is None else context
 
     async def run() -> bytes:
-        with handler.in_flight() as in_flight:
-            return await handler.attempt("Generate", behaviour, b"body", context, in_flight if gated else None)
+        request = handler.arrive("Generate", context)
+        try:
+            return await handler.attempt(behaviour, b"body", request, context, gated=gated)
+        finally:
+            handler.leave(request)
 
     return asyncio.create_task(run())
 
@@ -94,19 +99,19 @@ async def test_an_answer_is_what_the_behaviour_made_of_the_body(handler: Request
 
 
 @pytest.mark.parametrize(("remaining_s", "deadline"), [(None, math.inf), (2.5, 1002.5)])
-async def test_a_call_knows_its_method_and_deadline(
+async def test_a_request_knows_its_method_and_deadline(
     handler: RequestHandler, remaining_s: float | None, deadline: float
 ) -> None:
     FakeClock()
-    calls: list[Call] = []
+    arrived: list[InFlightRequest] = []
 
-    async def note(body: bytes, call: Call) -> bytes:
-        calls.append(call)
+    async def note(body: bytes, request: InFlightRequest) -> bytes:
+        arrived.append(request)
         return body
 
     await attempt(handler, note, FakeContext(remaining_s))
-    (call,) = calls
-    assert (call.method, call.remaining_s, call.deadline, call.request_id) == ("Generate", remaining_s, deadline, "")
+    (request,) = arrived
+    assert (request.method, request.deadline, request.request_id) == ("Generate", deadline, "")
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
@@ -136,7 +141,7 @@ async def test_a_fault_that_was_logged_elsewhere_is_tied_to_its_request(
 ) -> None:
     with pytest.raises(InternalError):
         await attempt(handler, failing(InternalError()), FakeContext(metadata=[("x-request-id", "r-17")]))
-    assert caplog.messages == ["Generate failed (request 'r-17'), as the lines above say"]
+    assert caplog.messages == ["Generate failed (request 'r-17'), see the lines above"]
 
 
 @pytest.mark.parametrize("value", ["", "a" * 129, "two\nlines", "caf\u00e9", "\x1b[31m", b"bytes"])
@@ -145,20 +150,20 @@ async def test_a_request_id_that_is_unfit_for_a_log_is_ignored(
 ) -> None:
     with pytest.raises(InternalError):
         await attempt(handler, failing(InternalError()), FakeContext(metadata=[("x-request-id", value)]))
-    assert caplog.messages == ["Generate failed, as the lines above say"]
+    assert caplog.messages == ["Generate failed, see the lines above"]
 
 
 @pytest.mark.parametrize(
     ("remaining_s", "status", "late"),
     [(None, "CANCELLED", None), (5.0, "CANCELLED", None), (0.0, "DEADLINE_EXCEEDED", 1)],
 )
-async def test_a_cancelled_call_is_counted_by_why(
+async def test_a_cancelled_request_is_counted_by_why(
     handler: RequestHandler, metrics: Metrics, gate: Gate, remaining_s: float | None, status: str, late: float | None
 ) -> None:
     entered = asyncio.Event()
 
-    async def wait(_: bytes, call: Call) -> bytes:
-        call.model = "tiny"
+    async def wait(_: bytes, request: InFlightRequest) -> bytes:
+        request.model = "tiny"
         entered.set()
         await asyncio.Event().wait()
         return b""
@@ -186,7 +191,7 @@ async def test_nothing_is_looked_at_while_the_gate_is_shut(metrics: Metrics) -> 
 async def test_methods_without_a_gate_answer_whatever_the_servers_state(metrics: Metrics) -> None:
     gate = Gate()
 
-    async def look(body: bytes, _: Call) -> bytes:
+    async def look(body: bytes, _: InFlightRequest) -> bytes:
         assert gate.inside == 0
         return body
 
@@ -194,34 +199,51 @@ async def test_methods_without_a_gate_answer_whatever_the_servers_state(metrics:
 
 
 @pytest.mark.parametrize("behaviour", [echo, failing(InvalidRequest("wrong")), failing(ValueError("unforeseen"))])
-async def test_a_message_of_a_stream_is_inside_until_its_stay_ends(
+async def test_a_message_of_a_stream_is_inside_until_it_leaves(
     handler: RequestHandler, gate: Gate, behaviour: Behaviour
 ) -> None:
     inside: list[int] = []
 
-    async def look(body: bytes, call: Call) -> bytes:
+    async def look(body: bytes, request: InFlightRequest) -> bytes:
         inside.append(gate.inside)
-        return await behaviour(body, call)
+        return await behaviour(body, request)
 
     context: Any = FakeContext(metadata=[])
-    with handler.in_flight() as in_flight:
-        with contextlib.suppress(ServerError):
-            await handler.attempt("Generate", look, b"body", context, in_flight)
-        assert (inside, gate.inside) == ([1], 1)
+    request = handler.arrive("Generate", context)
+    with contextlib.suppress(ServerError):
+        await handler.attempt(look, b"body", request, context)
+    assert (inside, gate.inside) == ([1], 1)
+    handler.leave(request)
+    handler.leave(request)
     assert gate.inside == 0
+
+
+async def test_a_model_is_pinned_until_the_answer_is_made(handler: RequestHandler) -> None:
+    catalog, model = Catalog(), served()
+    catalog.add(model)
+    users: list[int] = []
+
+    async def find(body: bytes, request: InFlightRequest) -> bytes:
+        users.append(catalog.find("tiny", 0, request).users)
+        return body
+
+    await attempt(handler, find)
+    assert (users, model.users) == ([1], 0)
 
 
 async def test_answers_that_are_not_sent_are_bounded_in_bytes(gate: Gate, metrics: Metrics) -> None:
     handler = RequestHandler(gate, metrics, max_unsent_bytes=10)
     context: Any = FakeContext()
-    with handler.in_flight() as first, handler.in_flight() as second, handler.in_flight() as third:
-        await handler.attempt("Generate", echo, bytes(6), context, first)
-        with pytest.raises(QueueFull, match=r"\(6 of 10 bytes, 5 more do not fit\): try again after a pause"):
-            await handler.attempt("Generate", echo, bytes(5), context, second)
-        assert await handler.attempt("Generate", echo, bytes(4), context, third) == bytes(4)
-        assert handler.unsent_bytes == 10
-        first.end()
-        assert (handler.unsent_bytes, gate.inside) == (4, 2)
+    first, second, third = (handler.arrive("Generate", context) for _ in range(3))
+    await handler.attempt(echo, bytes(6), first, context)
+    with pytest.raises(QueueFull, match=r"\(6 of 10 bytes, 5 more do not fit\): try again after a pause"):
+        await handler.attempt(echo, bytes(5), second, context)
+    assert await handler.attempt(echo, bytes(4), third, context) == bytes(4)
+    assert handler.unsent_bytes == 10
+    handler.leave(first)
+    assert (handler.unsent_bytes, gate.inside) == (4, 2)
+    handler.leave(second)
+    handler.leave(third)
     assert (handler.unsent_bytes, gate.inside) == (0, 0)
     assert rejections(metrics, "queue_full") == 1
     assert requests(metrics, "RESOURCE_EXHAUSTED") == 1
@@ -254,16 +276,110 @@ async def test_a_request_that_failed_holds_on_to_nothing(
 
     models: list[weakref.ref[Model]] = []
 
-    async def fail(_: bytes, call: Call) -> bytes:
+    async def fail(_: bytes, request: InFlightRequest) -> bytes:
         model = Model()
         models.append(weakref.ref(model))
-        raise RuntimeError(call.method)
+        raise RuntimeError(request.method)
 
     monkeypatch.setattr(logging.getLogger("server.rpc.handler"), "disabled", True)  # pytest keeps what is logged
+    context: Any = FakeContext(metadata=[])
     gc.disable()
     try:
         with contextlib.suppress(InternalError):
-            await handler.attempt("Generate", fail, b"", cast("Any", FakeContext(metadata=[])), None)
+            await handler.attempt(fail, b"", handler.arrive("Generate", context), context, gated=False)
         assert models[0]() is None
     finally:
         gc.enable()
+
+
+Serve = Callable[..., Any]
+LARGE = 64 << 20  # more than a connection takes in before anyone reads
+
+
+@pytest.fixture
+async def call_unary(handler: RequestHandler) -> AsyncIterator[Serve]:
+    """Starts a server of one method, and returns what calls it."""
+    opened: list[tuple[grpc.aio.Server, grpc.aio.Channel]] = []
+
+    async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
+        server = grpc.aio.server()
+        handlers = {"Generate": handler.unary("Generate", behaviour, **more)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)])
+        opened.append((server, channel))
+        return (channel.unary_stream if read_later else channel.unary_unary)("/test.Service/Generate")
+
+    yield serve
+    for server, channel in opened:
+        await channel.close()
+        await server.stop(None)
+
+
+async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unary: Serve, gate: Gate) -> None:
+    inside: list[int] = []
+
+    async def look(body: bytes, _: InFlightRequest) -> bytes:
+        inside.append(gate.inside)
+        return body
+
+    assert await (await call_unary(look))(b"body") == b"body"
+    assert inside == [1]
+    await until(lambda: gate.inside == 0)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_unary_answer_is_counted_until_it_is_read_or_its_caller_leaves(
+    call_unary: Serve, handler: RequestHandler, gate: Gate, leaves: bool
+) -> None:
+    async def make(body: bytes, _: InFlightRequest) -> bytes:
+        return body * LARGE
+
+    call = (await call_unary(make, read_later=True))(b"x")
+    await until(lambda: handler.unsent_bytes == LARGE)
+    await asyncio.gather(*(settle() for _ in range(20)))
+    assert (handler.unsent_bytes, gate.inside) == (LARGE, 1)
+    if leaves:
+        call.cancel()
+    else:
+        assert len(await call.read()) == LARGE
+    await until(lambda: (handler.unsent_bytes, gate.inside) == (0, 0))
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=lambda error: type(error).__name__)
+async def test_a_unary_refusal_is_sent_with_its_status_and_remedy(
+    call_unary: Serve, gate: Gate, error: ServerError
+) -> None:
+    call = await call_unary(failing(error))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call(b"")
+    assert (raised.value.code(), raised.value.details()) == (error.code, str(error))
+    await until(lambda: gate.inside == 0)
+
+
+@pytest.mark.parametrize(("retry_after_ms", "sent"), [(250, "250"), (0, "0"), (None, None)])
+async def test_a_full_queue_says_when_to_come_back(
+    call_unary: Serve, retry_after_ms: int | None, sent: str | None
+) -> None:
+    call = await call_unary(failing(QueueFull("full", retry_after_ms)))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call(b"")
+    assert dict(raised.value.trailing_metadata()).get(PUSHBACK_KEY) == sent
+
+
+async def test_a_unary_fault_tells_nothing(call_unary: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    call = await call_unary(failing(RuntimeError("secret")))
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call(b"", metadata=[("x-request-id", "r-17")])
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.INTERNAL, TOLD)
+    assert ("server.rpc.handler", logging.ERROR, "Generate failed (request 'r-17')") in caplog.record_tuples
+
+
+async def test_a_unary_deadline_reaches_the_behaviour(call_unary: Serve) -> None:
+    async def tell(_: bytes, request: InFlightRequest) -> bytes:
+        return repr(request.deadline - asyncio.get_running_loop().time()).encode()
+
+    call = await call_unary(tell)
+    assert 0 < float(await call(b"", timeout=60)) < 61
+    assert await call(b"") == b"inf"

@@ -88,6 +88,6 @@ async def test_a_caller_who_leaves_lets_the_next_in_once_its_message_is_parsed()
 
 @pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES])
 async def test_what_is_no_message_is_invalid(body: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="the request is no GenerateRequest: send one as"):
+    with pytest.raises(InvalidRequest, match="the request is not a GenerateRequest: send one as"):
         async with MessageParser().parsed(pb.GenerateRequest, body):
             pass

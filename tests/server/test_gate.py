@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.errors import Unavailable
+from server.gate import Gate
+
+
+def test_a_gate_refuses_requests_until_it_is_open() -> None:
+    gate = Gate()
+    with pytest.raises(Unavailable, match="the server is starting"):
+        gate.enter()
+    gate.open()
+    gate.enter()
+    assert (gate.is_open, gate.inside) == (True, 1)
+
+
+def test_a_gate_that_drains_stays_closed_and_counts_who_is_still_inside() -> None:
+    gate = Gate()
+    gate.open()
+    gate.enter()
+    gate.drain()
+    gate.open()
+    with pytest.raises(Unavailable, match="the server is draining: try another replica"):
+        gate.enter()
+    assert (gate.is_open, gate.inside) == (False, 1)
+
+
+async def test_the_wait_for_an_empty_gate_ends_with_the_last_request() -> None:
+    gate = Gate()
+    gate.open()
+    gate.enter()
+    gate.enter()
+    waiting = asyncio.create_task(gate.wait_until_empty())
+    gate.leave()
+    await asyncio.wait((waiting,), timeout=0)
+    assert not waiting.done()
+    gate.leave()
+    await waiting
