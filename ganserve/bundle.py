@@ -88,6 +88,7 @@ TRITON_CONFIG_FILE = "config.pbtxt"
 
 _MAX_CARD_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]*")
 _STAGING = ".staging"
 _STAGING_MAX_AGE_S = 86_400
 
@@ -126,14 +127,7 @@ def list_versions(repository: Path, name: str) -> list[int]:
     folder = repository / check_name(name)
     if not folder.is_dir():
         return []
-    return sorted(
-        int(entry.name)
-        for entry in folder.iterdir()
-        if entry.is_dir()
-        and entry.name.isascii()
-        and entry.name.isdecimal()
-        and entry.name == str(int(entry.name)) != "0"
-    )
+    return sorted(int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir())
 
 
 def version_folder(repository: Path, name: str, version: int) -> Path:
