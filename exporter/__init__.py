@@ -1,1 +1,1 @@
-"""Turns a run folder into a proven, served bundle."""
+"""Exports a trained generator to TorchScript and ONNX, and publishes it in the model repository."""

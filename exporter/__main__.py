@@ -1,4 +1,4 @@
-"""The command line of the exporter: flags -> sources -> plans -> export. Owns the flags and the exit codes.
+"""The command line of the exporter: its flags and what it prints.
 
 python -m exporter runs/dcgan-fmnist32
 python -m exporter --module mynet:Generator --weights generator.pth --latent-dim 100 --name mynet
@@ -10,101 +10,79 @@ python -m exporter --pickle generator.pkl --allow-pickle --latent-dim 100 --name
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.core import ParameterSource
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from exporter.errors import ExportError, InputError
-from exporter.terminal import Progress, print_summary
-from ganserve.bundle import BundleError, ImageInput, LatentInput, check_name
+from ganserve.bundle import BundleError, Card, ImageInput, LatentInput, check_name
 
 _INPUTS = {"latent_dim", "input_image"}
-# What can be exported, and the flags that go with each of them alone.
+# What can be exported, and the flags that are valid only with it.
 _SOURCES = {
     "run": {"checkpoint"},
     "module": {"weights", "module_kwargs", "value_range", *_INPUTS},
     "tutorial_netg": set[str](),
     "pickle": {"allow_pickle", "value_range", *_INPUTS},
 }
-_CHECKPOINT = re.compile(r"best|last|epoch-[0-9]{4,9}")
 _MAX_INPUT_SIZE = 4096
-
-
-def _parse_json_object(context: click.Context, parameter: click.Parameter, value: str) -> dict[str, Any]:
-    try:
-        decoded = json.loads(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not JSON ({error})", context, parameter) from error
-    if not isinstance(decoded, dict):
-        raise click.BadParameter(f"""{value!r} is not a JSON object like '{{"width": 32}}'""", context, parameter)
-    return decoded
-
-
-def _parse_checkpoint(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    if not _CHECKPOINT.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is none; write best, last, or epoch-0012", context, parameter)
-    return value
+# How to serve a variant.
+_VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device cuda"}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--checkpoint", default="best", metavar="best|last|epoch-NNNN", help="Checkpoint of the run to export.")
+@click.option("--module", metavar="PKG.MOD:CLASS", help="Export an importable torch.nn.Module instead of a run.")
 @click.option(
-    "--checkpoint",
-    callback=_parse_checkpoint,
-    default="best",
-    metavar="best|last|epoch-NNNN",
-    help="Which weights of the run.",
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Weights of --module: safetensors, or a state dict written by torch.save.",
 )
-@click.option("--module", metavar="PKG.MOD:CLASS", help="Instead of a run: an importable torch.nn.Module.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Its weights: safetensors, or a saved state dict.")
-@click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Numbers in one of its latents.")
+@click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size, for a module that takes latents.")
 @click.option(
     "--input-image",
     type=(click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE)),
     metavar="C H W",
-    help="Instead, if it turns images into images: channels, height and width of those it takes.",
+    help="Channels, height and width of the input, for an image-to-image module.",
 )
-@click.option(
-    "--module-kwargs",
-    callback=_parse_json_object,
-    default="{}",
-    metavar="JSON",
-    help="Arguments of its class, as a JSON object.",
-)
+@click.option("--module-kwargs", default="{}", metavar="JSON", help="Arguments of the class, as a JSON object.")
 @click.option(
     "--value-range",
     type=(float, float),
     default=(-1.0, 1.0),
     metavar="MIN MAX",
-    help="The values of its images that are pixels 0 and 255.",
+    help="The image values of pixels 0 and 255.",
 )
 @click.option(
     "--tutorial-netg",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Instead of a run: the weights of the PyTorch DCGAN tutorial's netG.",
+    help="Export netG of the PyTorch DCGAN tutorial from its weights, instead of a run.",
 )
 @click.option(
     "--pickle",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Instead of a run: a whole module, as torch.save(module, FILE) writes it.",
+    help="Export a whole module written by torch.save(module, FILE), instead of a run.",
 )
-@click.option("--allow-pickle", is_flag=True, help="Let the code in that file run.")
-@click.option("--name", help="Name in the repository.  [default: the run's model]", show_default=False)
-@click.option("--version", type=click.IntRange(1, 1 << 20), help="Version.  [default: the next free one]")
+@click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
+@click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
+@click.option("--version", type=click.IntRange(1, 1 << 20), help="Version number.  [default: the next free one]")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
-@click.option("--fold/--no-fold", default=True, help="Fold BatchNorm into the layer before it.")
-@click.option("--bf16", is_flag=True, help="Add a bfloat16 variant, for CPUs, if its pixels are close enough.")
-@click.option("--fp16", is_flag=True, help="Add a float16 variant, for CUDA, if its pixels are close enough.")
+@click.option("--fold/--no-fold", default=True, help="Fold each BatchNorm into the layer before it.")
+@click.option("--bf16", is_flag=True, help="Add a bfloat16 variant for CPUs, if its pixels are close to float32.")
+@click.option("--fp16", is_flag=True, help="Add a float16 variant for CUDA, if its pixels are close to float32.")
 @click.pass_context
 def main(
     context: click.Context,
@@ -115,11 +93,11 @@ def main(
     weights: Path | None,
     latent_dim: int | None,
     input_image: tuple[int, int, int] | None,
-    module_kwargs: dict[str, Any],
+    module_kwargs: str,
     value_range: tuple[float, float],
     tutorial_netg: Path | None,
     pickle: Path | None,
-    allow_pickle: bool,  # if it is not set, _check_flags has refused
+    allow_pickle: bool,  # checked in _check_flags
     name: str | None,
     version: int | None,
     models: Path,
@@ -127,14 +105,16 @@ def main(
     bf16: bool,
     fp16: bool,
 ) -> None:
-    """Turns RUN, or anyone's module, into proven versions of the model repository."""
-    with _one_line_errors():
+    """Export RUN, or another generator, as TorchScript and ONNX.
+
+    Compares both files with PyTorch, then publishes them as a new version in the model repository.
+    """
+    try:
         _check_flags(context)
         if name is not None:
             check_name(name)
-        # Importing torch takes seconds, which wrong flags and --help need not wait for.
-        console = Console(stderr=True)
-        with console.status("load the networks") as status:
+        with _printed_steps() as announce:
+            # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
             from exporter.export import export_all, plan_exports
 
             if run is not None:
@@ -152,47 +132,41 @@ def main(
                 if pickle is not None:
                     from exporter.pickled_module import from_pickle
 
-                    warn = partial(click.echo, err=True)
-                    sources = [from_pickle(pickle, row_input, value_range, warn)]
+                    sources = [from_pickle(pickle, row_input, value_range, partial(click.echo, err=True))]
                 else:
                     from exporter.module import from_module
 
                     assert module is not None
                     assert weights is not None
-                    sources = [from_module(module, weights, row_input, module_kwargs, value_range)]
+                    sources = [from_module(module, weights, row_input, _json_object(module_kwargs), value_range)]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
-            variants = [name for name, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
+            variants = [precision for precision, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
             plans = plan_exports(models, names, version, fold=fold, variants=variants)
-            progress = Progress(console, status)
-            published = export_all(list(zip(sources, plans, strict=True)), progress.begin)
-            progress.end()
-    print_summary(published, models)
-
-
-def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None) -> LatentInput | ImageInput:
-    if latent_dim is not None:
-        return LatentInput(latent_dim=latent_dim)
-    assert input_image is not None
-    channels, height, width = input_image
-    return ImageInput(channels=channels, height=height, width=width)
+            published = export_all(list(zip(sources, plans, strict=True)), announce)
+    except BundleError as error:
+        raise InputError(str(error)) from error
+    except OSError as error:
+        raise ExportError(
+            f"{error.filename or 'a file'}: {error.strerror}; check the free space and your permissions"
+        ) from error
+    _print_summary(published, models)
 
 
 def _check_flags(context: click.Context) -> None:
     given = {key for key in context.params if context.get_parameter_source(key) is not ParameterSource.DEFAULT}
     given = {key for key in given if context.params[key] is not None}
-    sources = sorted(given & set(_SOURCES))
+    sources = given & set(_SOURCES)
     if len(sources) != 1:
-        raise InputError("give either a run folder or --module, --tutorial-netg or --pickle, and only one of them")
+        raise InputError("give exactly one of a run folder, --module, --tutorial-netg and --pickle")
     (source,) = sources
-    of_any = set().union(*_SOURCES.values())
-    foreign = sorted(given & (of_any - _SOURCES[source]))
+    foreign = sorted(given & (set().union(*_SOURCES.values()) - _SOURCES[source]))
     if foreign:
         owners = " or ".join(_flag(key) for key, flags in _SOURCES.items() if foreign[0] in flags)
-        raise InputError(f"{_flag(foreign[0])} goes with {owners} only")
+        raise InputError(f"{_flag(foreign[0])} is valid only with {owners}")
     if source == "pickle" and not context.params["allow_pickle"]:
         raise InputError(
-            f"--pickle {context.params['pickle']}: reading a pickled module runs whatever code is in it; if you trust"
-            " whoever made it, add --allow-pickle"
+            f"--pickle {context.params['pickle']}: loading a pickled module runs the code inside it; if you trust its"
+            " author, add --allow-pickle"
         )
     missing = [] if source == "run" or "name" in given else ["--name"]
     if source == "module" and "weights" not in given:
@@ -203,31 +177,110 @@ def _check_flags(context: click.Context) -> None:
         if given >= _INPUTS:
             raise InputError("give --latent-dim if the module takes latents, --input-image if images, not both")
     if missing:
-        raise InputError(f"{_flag(source)} needs {' and '.join(missing)} too")
+        raise InputError(f"{_flag(source)} also needs {' and '.join(missing)}")
     low, high = context.params["value_range"]
-    if not -1e6 <= low < high <= 1e6:
-        raise InputError(f"--value-range {low:g} {high:g}: the first must be below the second, and both within 1e6")
+    if not low < high:
+        raise InputError(f"--value-range {low:g} {high:g}: the first must be below the second")
 
 
 def _flag(parameter: str) -> str:
     return "a run folder" if parameter == "run" else "--" + parameter.replace("_", "-")
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None) -> LatentInput | ImageInput:
+    if latent_dim is not None:
+        return LatentInput(latent_dim=latent_dim)
+    assert input_image is not None
+    channels, height, width = input_image
+    return ImageInput(channels=channels, height=height, width=width)
+
+
+def _json_object(text: str) -> dict[str, Any]:
     try:
-        yield
-    except ExportError as error:
-        _fail(str(error), error.exit_code)
-    except BundleError as error:
-        _fail(str(error), InputError.exit_code)
-    except OSError as error:
-        _fail(f"{error.filename or 'a file'}: {error.strerror}; is the disk full, or not yours?", ExportError.exit_code)
+        decoded = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"--module-kwargs {text!r} is not JSON ({error})") from error
+    if not isinstance(decoded, dict):
+        raise InputError(f"""--module-kwargs {text!r} is not a JSON object like '{{"width": 32}}'""")
+    return decoded
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
-    sys.exit(exit_code)
+@contextmanager
+def _printed_steps() -> Iterator[Callable[[str], None]]:
+    """Yields a function that shows the step that begins, and prints the one that ends with its time."""
+    console = Console(stderr=True)
+    step, began_s = "", 0.0
+    with console.status("load the networks") as status:
+
+        def begin(next_step: str) -> None:
+            nonlocal step, began_s
+            if step:
+                took_s = time.monotonic() - began_s
+                duration = f" ({took_s:.1f} s)" if took_s >= 0.05 else ""
+                # Without markup, because a step may quote an error that holds brackets.
+                console.print(f"  {step}{duration}", highlight=False, markup=False, soft_wrap=True)
+            step, began_s = next_step, time.monotonic()
+            status.update(Text(step))
+
+        yield begin
+        begin("")
+
+
+def _print_summary(published: Sequence[tuple[Path, Card]], models: Path) -> None:
+    """Prints the measurements and files of each bundle, how to serve them, and last their folders, one per line."""
+    for folder, card in published:
+        _print_table(
+            "Largest difference from eager PyTorch",
+            ("rows", "TorchScript images", "ONNX images", "TorchScript pixels", "ONNX pixels"),
+            (
+                (
+                    str(parity.rows),
+                    f"{parity.torchscript_images:.1e}",
+                    f"{parity.onnx_images:.1e}",
+                    str(parity.torchscript_pixels),
+                    str(parity.onnx_pixels),
+                )
+                for parity in card.parity
+            ),
+        )
+        if card.variants:
+            _print_table(
+                "Pixels in reduced precision, compared with float32",
+                ("precision", "images", "within one level", "PSNR dB", "largest difference", "published"),
+                (
+                    (
+                        precision,
+                        str(fidelity.images),
+                        f"{fidelity.within_one_level:.3%}",
+                        f"{fidelity.psnr_db:.1f}",
+                        str(fidelity.largest_level_difference),
+                        "yes" if fidelity.published else "no",
+                    )
+                    for precision, fidelity in card.variants.items()
+                ),
+            )
+        if isinstance(card.input, LatentInput):
+            taken = f"latents of size {card.input.latent_dim}"
+        else:
+            taken = f"{card.input.width}x{card.input.height} images"
+        click.echo(f"{card.name} version {card.version}: {taken} -> {card.width}x{card.height} images")
+        for file_name in card.files:
+            click.echo(f"  {file_name}  {(folder / file_name).stat().st_size / 2**20:.2f} MiB")
+    for precision, flags in _VARIANT_FLAGS.items():
+        if all(precision in card.variants and card.variants[precision].published for _, card in published):
+            click.echo(f"Serve in {precision}: python -m server --models {models} {flags}")
+    click.echo(f"Serve: python -m server --models {models}")
+    for folder, _ in published:
+        click.echo(folder)
+
+
+def _print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    table = Table(title=title)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""Why an export stops. Each error is one line for the user, and knows the exit code of the command line."""
+"""Why an export stops. Each error is one line for the user; click prints it and exits with its code."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import click
 
 
-class ExportError(Exception):
-    """The export failed although what was asked for is sound; the message says what to do."""
+class ExportError(click.ClickException):
+    """The request is valid, but the export failed; the message says what to do."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code = 1
 
 
 class InputError(ExportError):
-    """The run, module, weights or settings that were given cannot be exported."""
+    """The given run, module, weights or settings cannot be exported."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code = 2
 
 
 class ParityError(ExportError):

@@ -1,7 +1,4 @@
-"""Anyone's generator or translator: an importable module and a file of weights.
-
-Owns the checks of what a user hands in, all of it untrusted. Knows nothing of run folders, formats or the repository.
-"""
+"""Reads anyone's generator or translator: an importable module and a file of weights."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 from exporter.errors import InputError
 from exporter.graph import SpatialLatents
 from exporter.source import Source
-from ganserve.bundle import ImageInput, LatentInput, RowInput
+from ganserve.bundle import LatentInput, RowInput
 from ganserve.foreign import first_line
 
-_KEYS_NAMED = 3
+_MAX_KEYS_NAMED = 3
 _TRIAL_ROWS = 2
 
 
@@ -35,63 +32,22 @@ def from_module(
     """Builds `spec` ("package.module:Class") and loads its weights.
 
     Args:
-        spec: an importable class, or a function that returns a module.
-        weights: a .safetensors file, or a state dict that torch.load can read with weights_only=True.
-        row_input: what it takes: latents, or images of one size.
-        module_kwargs: keyword arguments of the class.
-        value_range: the values of its images that are pixels 0 and 255, of those it takes too.
+        spec: An importable class, or a function that returns a module.
+        weights: A .safetensors file, or a state dict that torch.load reads with weights_only=True.
+        row_input: What the module takes: latents, or images of one size.
+        module_kwargs: Keyword arguments of the class.
+        value_range: The image values of pixels 0 and 255, for inputs and outputs.
 
     Raises:
-        InputError: one of them is not what it must be, or they do not fit together.
+        InputError: The class or the weights cannot be loaded, or do not fit together.
     """
-    module = _build(spec, module_kwargs)
-    load_weights(module, read_state(weights), weights)
-    return source_of_module(module, spec, row_input, value_range)
-
-
-def source_of_module(
-    module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
-) -> Source:
-    """The source of a module that has its weights, after a trial of what it takes.
-
-    Args:
-        module: generator or translator; made float32, and set to evaluation, in place.
-        architecture: what its card calls it.
-        row_input: see `from_module`.
-        value_range: see `from_module`.
-
-    Raises:
-        InputError: it makes no images of such rows.
-    """
-    try:
-        module = module.float().cpu().eval()
-    except Exception as error:  # foreign code
-        raise InputError(f"the module cannot be moved to the CPU ({first_line(error)})") from error
-    if isinstance(row_input, LatentInput):
-        module = _take_flat_latents(module, row_input.latent_dim).eval()
-    else:
-        _check_translates(module, row_input, value_range)
-    return Source(
-        network=module,
-        input=row_input,
-        name="",
-        kind="",
-        architecture=architecture,
-        dataset="",
-        value_min=value_range[0],
-        value_max=value_range[1],
-    )
-
-
-def _build(spec: str, module_kwargs: Mapping[str, Any]) -> nn.Module:
-    module_name, colon, class_name = spec.partition(":")
-    if not (module_name and colon and class_name):
+    if not all(spec.partition(":")):
         raise InputError(f"--module {spec}: write it as package.module:Class")
     try:
         build = pkgutil.resolve_name(spec)
-    except Exception as error:  # importing runs foreign code
+    except Exception as error:  # the import runs the user's code
         raise InputError(
-            f"--module {spec}: cannot be imported ({first_line(error)}); run from the folder that holds it"
+            f"--module {spec}: cannot be imported ({first_line(error)}); run from the folder that contains it"
         ) from error
     if not callable(build):
         raise InputError(f"--module {spec}: is a {type(build).__name__}; name a class, or a function that returns one")
@@ -103,28 +59,90 @@ def _build(spec: str, module_kwargs: Mapping[str, Any]) -> nn.Module:
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"--module {spec}: gives a {type(module).__name__}, not a torch.nn.Module")
-    return module
+    load_weights(module, read_state(weights), weights)
+    return source_of_module(module, spec, row_input, value_range)
+
+
+def source_of_module(
+    module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
+) -> Source:
+    """Makes a source of a module that has its weights, after a trial run.
+
+    Args:
+        module: A generator or translator; moved to the CPU, float32 and eval mode in place.
+        architecture: Its name in the card.
+        row_input: See `from_module`.
+        value_range: See `from_module`.
+
+    Raises:
+        InputError: The module does not turn such rows into images.
+    """
+    module = module.float().cpu().eval()
+    if isinstance(row_input, LatentInput):
+        kind, flag = "latents", "--latent-dim"
+        rows = torch.zeros(_TRIAL_ROWS, row_input.latent_dim)
+        attempts = {f"(N, {row_input.latent_dim})": module}
+        attempts[f"(N, {row_input.latent_dim}, 1, 1)"] = SpatialLatents(module).eval()
+    else:
+        kind, flag = "images", "--input-image"
+        shape = (row_input.channels, row_input.height, row_input.width)
+        rows = torch.empty(_TRIAL_ROWS, *shape).uniform_(*value_range)
+        attempts = {f"(N, {', '.join(map(str, shape))})": module}
+    problems = []
+    for takes, network in attempts.items():
+        try:
+            _check_gives_images(network, rows)
+        except InputError as error:
+            problems.append(f"{takes} gives {error}")
+        else:
+            return Source(
+                network=network,
+                input=row_input,
+                name="",
+                kind="",
+                architecture=architecture,
+                dataset="",
+                value_min=value_range[0],
+                value_max=value_range[1],
+            )
+    raise InputError(
+        f"the module does not turn {kind} into images (N, C, H, W): {'; '.join(problems)}; is {flag} right?"
+    )
+
+
+def _check_gives_images(network: nn.Module, rows: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            images = network(rows)
+    except Exception as error:  # the user's code may raise anything
+        raise InputError(first_line(error)) from error
+    if not isinstance(images, Tensor):
+        raise InputError(f"a {type(images).__name__}")
+    if images.ndim != 4 or len(images) != len(rows):
+        raise InputError(f"a tensor of shape {tuple(images.shape)} for {len(rows)} rows")
 
 
 def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
     """Reads a state dict without running code.
 
+    Args:
+        path: A .safetensors file, or a file written by torch.save.
+        flag: The flag that named the file, for error messages.
+
     Raises:
-        InputError: the file is none; the message begins with `flag`, by which the user gave it.
+        InputError: The file does not hold a state dict.
     """
     if not path.is_file():
         raise InputError(f"{flag} {path}: no such file")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # a foreign file can break its reader in any way
+    except Exception as error:  # the readers raise many kinds of errors
         raise InputError(
             f"{flag} {path}: neither safetensors nor a state dict that loads without running code;"
-            " write it with torch.save(generator.state_dict(), file); if it is a whole module, and you trust it,"
-            " give it with --pickle"
+            " write it with torch.save(generator.state_dict(), file); if it is a whole module that you trust,"
+            " export it with --pickle"
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in state.items()
-    ):
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         found = f"a dict with {_name_keys(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise InputError(
             f"{flag} {path}: holds {found}, not a state dict; write it with torch.save(generator.state_dict(), file)"
@@ -133,14 +151,14 @@ def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, flag: str = "--weights") -> None:
-    """Loads a state dict, whose keys may have DataParallel's prefix, into a module.
+    """Loads a state dict into a module; its keys may have DataParallel's prefix "module.".
 
     Raises:
-        InputError: it does not fit; the message begins with `flag`.
+        InputError: The state dict does not fit; the message begins with `flag` and `path`.
     """
     expected = module.state_dict()
     if not any(key.startswith("module.") for key in expected):
-        consume_prefix_in_state_dict_if_present(state, "module.")  # saved from inside a DataParallel
+        consume_prefix_in_state_dict_if_present(state, "module.")
     for key in expected:
         if key in state and expected[key].shape != state[key].shape:
             remedy = "; give the sizes it was trained with in --module-kwargs" if flag == "--weights" else ""
@@ -158,43 +176,5 @@ def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, flag: 
 
 def _name_keys(keys: Any) -> str:
     names = sorted(map(str, keys))
-    more = f" and {len(names) - _KEYS_NAMED} more" if len(names) > _KEYS_NAMED else ""
-    return (", ".join(names[:_KEYS_NAMED]) + more) or "no keys"
-
-
-def _take_flat_latents(module: nn.Module, latent_dim: int) -> nn.Module:
-    """Finds out whether the module takes latents as (N, D) or, as in DCGAN code, as (N, D, 1, 1)."""
-    attempts = []
-    for candidate, shape in ((module, f"(N, {latent_dim})"), (SpatialLatents(module), f"(N, {latent_dim}, 1, 1)")):
-        try:
-            _check_gives_images(candidate, torch.zeros(_TRIAL_ROWS, latent_dim))
-        except InputError as error:
-            attempts.append(f"{shape} gives {error}")
-        else:
-            return candidate
-    raise InputError(
-        f"the module does not turn latents into images (N, C, H, W): {'; '.join(attempts)}; is --latent-dim right?"
-    )
-
-
-def _check_translates(module: nn.Module, image_input: ImageInput, value_range: tuple[float, float]) -> None:
-    channels, height, width = image_input.channels, image_input.height, image_input.width
-    try:
-        _check_gives_images(module, torch.empty(_TRIAL_ROWS, channels, height, width).uniform_(*value_range))
-    except InputError as error:
-        raise InputError(
-            f"the module does not turn images into images (N, C, H, W): (N, {channels}, {height}, {width}) gives"
-            f" {error}; is --input-image right?"
-        ) from error
-
-
-def _check_gives_images(module: nn.Module, rows: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            images = module(rows)
-    except Exception as error:  # foreign code again
-        raise InputError(first_line(error)) from error
-    if not isinstance(images, Tensor):
-        raise InputError(f"a {type(images).__name__}")
-    if images.ndim != 4 or len(images) != len(rows):
-        raise InputError(f"a tensor of shape {tuple(images.shape)} for {len(rows)} rows")
+    more = f" and {len(names) - _MAX_KEYS_NAMED} more" if len(names) > _MAX_KEYS_NAMED else ""
+    return (", ".join(names[:_MAX_KEYS_NAMED]) + more) or "no keys"

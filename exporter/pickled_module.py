@@ -1,7 +1,6 @@
-"""Whole modules in one file, as torch.save(generator, "generator.pkl") writes them.
+"""Reads a whole module from one file, as torch.save(generator, "generator.pkl") writes it.
 
-Such a file is a program: to read it is to run it. So the command line asks for --allow-pickle before it comes here, and
-a file of weights never does (imported.py).
+Loading such a file runs code from it, so the command line requires --allow-pickle before it calls this module.
 """
 
 from __future__ import annotations
@@ -22,30 +21,30 @@ from ganserve.foreign import first_line
 def from_pickle(
     path: Path, row_input: RowInput, value_range: tuple[float, float], warn: Callable[[str], None]
 ) -> Source:
-    """Loads a module from a file, whatever code of it that runs: to be called only if the user has allowed it.
+    """Loads a module from a file. This runs any code in the file: call it only with the user's permission.
 
     Args:
-        path: what torch.save has written of a module; a DataParallel is taken out of its wrapper.
-        row_input: see `from_module`.
-        value_range: see `from_module`.
-        warn: called with one line before the file is opened.
+        path: A file written by torch.save(module, path); a DataParallel is unwrapped.
+        row_input: See `from_module`.
+        value_range: See `from_module`.
+        warn: Called with one line before the file is opened.
 
     Raises:
-        InputError: the file holds no module, or its class cannot be imported.
+        InputError: The file holds no module, or its class cannot be imported.
     """
     if not path.is_file():
         raise InputError(f"--pickle {path}: no such file")
-    warn(f"warning: reading {path} runs the code that is in it")
+    warn(f"warning: loading {path} runs the code inside it")
     try:
         module = torch.load(path, "cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"--pickle {path}: its class cannot be imported ({first_line(error)}); run from the folder that holds it,"
-            " or save its state_dict() where it can be, and give that with --module and --weights"
+            f"--pickle {path}: its class cannot be imported ({first_line(error)}); run from the folder that contains"
+            " it, or save the module's state_dict() and export that with --module and --weights"
         ) from error
-    except Exception as error:  # foreign code can fail in any way
+    except Exception as error:  # unpickling runs the user's code, which may raise anything
         raise InputError(
-            f"--pickle {path}: cannot be read ({first_line(error)}); is it what torch.save(module, file) has written?"
+            f"--pickle {path}: cannot be read ({first_line(error)}); write it with torch.save(module, file)"
         ) from error
     if isinstance(module, nn.DataParallel):
         module = module.module

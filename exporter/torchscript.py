@@ -1,4 +1,4 @@
-"""Writes the served graph as TorchScript. Knows nothing of ONNX, the repository or parity."""
+"""Writes the served graph as TorchScript."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ _SOURCE_MAP_SUFFIX = ".debug_pkl"
 
 
 def write_torchscript(graph: nn.Module, example_rows: Tensor, path: Path) -> None:
-    """Traces `graph` and writes it to `path`, without source maps: they hold the paths of this machine.
+    """Traces `graph` and writes it to `path`, without source maps, which hold local paths.
 
-    Parameters stay parameters (the module is not frozen), so that whoever loads the file can move it to another device
-    or dtype.
+    Parameters stay parameters (the module is not frozen), so a loaded file can move to another device or dtype.
 
     Args:
-        graph: in eval mode, on CPU.
-        example_rows: what it takes, by shape and dtype; above 1 row, so that no batch size of 1 is taken for a
-            constant.
-        path: where to write.
+        graph: In eval mode, on the CPU.
+        example_rows: Input to trace with, at least 2 rows: a batch of 1 would become a constant.
+        path: The file to write.
     """
     with quiet_torchscript(), torch.no_grad():
-        # No check_trace: the parity proof is stricter, and reads the file.
+        # check_trace is off because the parity check is stricter, and reads the file.
         traced = torch.jit.trace(graph, (example_rows,), check_trace=False)  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)
@@ -40,7 +38,7 @@ def write_torchscript(graph: nn.Module, example_rows: Tensor, path: Path) -> Non
 
 @contextmanager
 def quiet_torchscript() -> Iterator[None]:
-    """Silences TorchScript's deprecation notices, and the tracer's guesses: the parity proof decides."""
+    """Silences TorchScript's deprecation and tracer warnings; the parity check decides whether a trace is right."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is (deprecated|not supported)")
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]

@@ -1,9 +1,9 @@
-"""The generator of the PyTorch DCGAN tutorial, read from its file of weights alone: nobody's class is needed.
+"""Reads the generator of the PyTorch DCGAN tutorial from its weights alone, without its class.
 
 The tutorial (https://docs.pytorch.org/tutorials/beginner/dcgan_faces_tutorial.html) and the DCGAN of pytorch/examples
-save `netG.state_dict()`, as netG_epoch_24.pth. Both have one network, whose sizes its weights tell: `main` is a
-Sequential of five transposed convolutions with 4x4 kernels and no bias, batch norm and ReLU between them, tanh at the
-end. It is the generator of our architecture dcgan-k4 at 64x64, layer for layer.
+save `netG.state_dict()` as netG_epoch_24.pth. `netG.main` is a Sequential of five 4x4 transposed convolutions without
+bias, with batch norm and ReLU between them and tanh at the end. This is our architecture dcgan-k4 at 64x64, layer for
+layer; the shapes of the weights give its sizes.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from exporter.source import Source
 from ganserve.bundle import LatentInput
 
 _FLAG: Final = "--tutorial-netg"
-_CONVOLUTIONS: Final = (0, 3, 6, 9, 12)  # their places in `main`; each but the last has a batch norm after it
-_WIDTHS: Final = (8, 4, 2, 1)  # of the maps between them, in ngf
+_REMEDY: Final = "give the class of this network with --module and the file with --weights"
+_CONVOLUTIONS: Final = (0, 3, 6, 9, 12)  # their indices in `main`
+_WIDTHS: Final = (8, 4, 2, 1)  # channels between the convolutions, in units of ngf
 _KERNEL: Final = (4, 4)
-_SIZE: Final = 64  # pixels: 4x4 doubled by each convolution but the first
-_KEY: Final = re.compile(r"main\.(\d{1,3})\.weight")
+_SIZE: Final = 64  # pixels: 4x4, doubled by every convolution but the first
+_KEY: Final = re.compile(r"main\.(\d+)\.weight")
 
 
 def from_tutorial_netg(weights: Path) -> Source:
-    """Builds the tutorial's generator from its weights; nz, ngf and nc are read from their shapes.
+    """Builds the tutorial's generator; nz, ngf and nc come from the shapes of the weights.
 
     Args:
-        weights: the state dict, a file of torch.save or safetensors; keys may begin with "module.", as DataParallel
-            saves them.
+        weights: The state dict, a file of torch.save or safetensors; keys may have DataParallel's prefix "module.".
 
     Raises:
-        InputError: the file holds no such generator; the message says what differs.
+        InputError: The file does not hold this generator; the message says what differs.
     """
     state = read_state(weights, _FLAG)
     latent_dim, width, channels = _read_sizes(state, weights)
@@ -59,9 +59,8 @@ class _Generator(nn.Module):
 
     def __init__(self, latent_dim: int, width: int, channels: int) -> None:
         super().__init__()
-        widths = _widths(latent_dim, width, channels)
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        for index, (inputs, outputs) in enumerate(pairwise(_widths(latent_dim, width, channels))):
             stride, padding = (1, 0) if index == 0 else (2, 1)
             layers.append(nn.ConvTranspose2d(inputs, outputs, _KERNEL, stride, padding, bias=False))
             if index < len(_WIDTHS):
@@ -79,32 +78,22 @@ def _widths(latent_dim: int, width: int, channels: int) -> list[int]:
 
 
 def _read_sizes(state: Mapping[str, Tensor], path: Path) -> tuple[int, int, int]:
-    """(nz, ngf, nc), if the convolutions are the tutorial's."""
+    """Returns (nz, ngf, nc) if the convolutions are the tutorial's."""
     shapes = {
         int(match[1]): tuple(tensor.shape)
         for key, tensor in state.items()
         if (match := _KEY.fullmatch(key.removeprefix("module."))) and tensor.ndim == 4
     }
-    if not shapes:
-        raise InputError(
-            f"{_FLAG} {path}: has no convolutions main.0.weight, main.3.weight, ...; it is another network's: give its"
-            " class with --module and the file with --weights"
-        )
     if tuple(sorted(shapes)) != _CONVOLUTIONS:
-        size = 4 << (len(shapes) - 1) if len(shapes) < 12 else "other"
-        found = f"{len(shapes)} convolutions" + (f", for {size}x{size} images" if len(shapes) != 5 else " elsewhere")
         raise InputError(
-            f"{_FLAG} {path}: has {found}; the tutorial's generator has 5, for 64x64 images: give the class of this one"
-            " with --module and the file with --weights"
+            f"{_FLAG} {path}: has {len(shapes)} convolutions main.N.weight, where the tutorial's generator has 5, at"
+            f" N = 0, 3, 6, 9 and 12; {_REMEDY}"
         )
-    latent_dim, channels = shapes[0][0], shapes[12][1]
-    width = shapes[12][0]
-    widths = _widths(latent_dim, width, channels)
-    for index, place in enumerate(_CONVOLUTIONS):
-        expected = (widths[index], widths[index + 1], *_KERNEL)
-        if shapes[place] != expected or 0 in expected:
+    latent_dim, width, channels = shapes[0][0], *shapes[12][:2]
+    for index, inputs_outputs in zip(_CONVOLUTIONS, pairwise(_widths(latent_dim, width, channels)), strict=True):
+        if shapes[index] != (expected := (*inputs_outputs, *_KERNEL)):
             raise InputError(
-                f"{_FLAG} {path}: main.{place}.weight has shape {shapes[place]}, where the tutorial's has {expected}:"
-                " give the class of this network with --module and the file with --weights"
+                f"{_FLAG} {path}: main.{index}.weight has shape {shapes[index]}, where the tutorial's has {expected};"
+                f" {_REMEDY}"
             )
     return latent_dim, width, channels

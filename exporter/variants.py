@@ -1,6 +1,6 @@
-"""The variants of a bundle in reduced precision: a table, and how one is written, measured and perhaps refused.
+"""Variants of a bundle in reduced precision: how each is written, measured and, if it is too far off, left out.
 
-Each has the interface of the files in float32, so that every engine serves it alike. Knows nothing of the repository.
+Inputs and outputs have the same types as in float32, so every engine serves a variant in the same way.
 """
 
 from __future__ import annotations
@@ -14,46 +14,73 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from exporter.errors import ExportError, ParityError
 from exporter.fold import fold_batch_norms
-from exporter.graph import ServedGraph, served_graph
+from exporter.graph import ServedGraph
 from exporter.onnx_graph import write_onnx
 from exporter.source import Source
 from exporter.torchscript import write_torchscript
-from exporter.verify import Runner, onnx_runner, torchscript_runner
+from exporter.verify import Runner, open_runner
 from ganserve.bundle import VARIANT_FILES, Fidelity, ImageInput, RowInput, example_rows, proven_batch_rows
 from ganserve.foreign import first_line
 
-Announce = Callable[[str], None]
+# A variant is published only if it reaches both.
+MIN_WITHIN_ONE_LEVEL: Final = 0.999  # share of pixel values
+MIN_PSNR_DB: Final = 50.0
+
+_MAX_PSNR_DB = 99.0  # for equal pixels, because JSON has no infinity
+_IMAGES = 256
+_MIN_IMAGES = 16
+_MAX_PIXELS = 1 << 22  # compared in total: 256 images of 128x128
+_SEED = 1 << 20  # apart from the seeds of the parity check
+
+Announce = Callable[[str], None]  # called with the name of each step as it begins
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One reduced precision, and the format it is written in."""
+    """A reduced precision, and the memory format of its weights."""
 
     dtype: torch.dtype
     channels_last: bool
-    write: Callable[[nn.Module, str, Tensor, Path], None]  # graph, name of its input, example rows, where to
-    open: Callable[[Path, str], Runner]
-
-
-def _write_torchscript(graph: nn.Module, input_name: str, rows: Tensor, path: Path) -> None:
-    write_torchscript(graph, rows, path)  # which takes its input by position
-
-
-def _open_torchscript(path: Path, input_name: str) -> Runner:
-    return torchscript_runner(path)
 
 
 VARIANTS: Final[Mapping[str, Variant]] = {
     # For CPUs, where TorchScript computes in bfloat16 and ONNX Runtime does not.
-    "bf16": Variant(torch.bfloat16, True, _write_torchscript, _open_torchscript),
-    # For CUDA. It is measured on the CPU, where ONNX Runtime casts back to float32 around each node that it cannot
-    # compute in float16: the figures are of the rounded weights, and leave out what rounded activations add.
-    "fp16": Variant(torch.float16, False, write_onnx, onnx_runner),
+    "bf16": Variant(torch.bfloat16, channels_last=True),
+    # For CUDA. It is measured on the CPU, where ONNX Runtime casts to float32 around each node without a float16
+    # kernel: the result includes rounded weights, but only part of the rounding of activations.
+    "fp16": Variant(torch.float16, channels_last=False),
 }
+
+
+class Reduced(nn.Module):
+    """Casts its input to `dtype`, computes in it, and casts the images back to float32.
+
+    Args:
+        network: Rows or images -> images (N, C, H, W). Its weights are cast in place, so pass a copy.
+        dtype: torch.bfloat16 or torch.float16.
+        channels_last: Keep weights and activations channels last, which is faster for convolutions on a CPU.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype, *, channels_last: bool) -> None:
+        super().__init__()
+        self.network = network.to(dtype)
+        if channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        self.dtype = dtype
+        self.channels_last = channels_last
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Float32 latents (N, latent_dim) or images (N, C, H, W) -> float32 images (N, C, H, W)."""
+        rows = rows.to(self.dtype)
+        if self.channels_last and rows.ndim == 4:
+            rows = rows.contiguous(memory_format=torch.channels_last)
+        images: Tensor = self.network(rows)
+        return images.to(torch.float32)
 
 
 def build_variant(
@@ -66,30 +93,29 @@ def build_variant(
     *,
     fold: bool,
 ) -> Fidelity:
-    """Writes one variant into `staged` and measures it; takes it away again if it is not close enough.
+    """Writes one variant into `staged` and measures it; deletes the file if it is not close enough.
 
-    A variant that is refused is no error: one line, by `announce`, says so and why.
+    A variant that is left out is not an error: `announce` is called with one line that says why.
 
     Args:
-        precision: a key of `VARIANTS`.
-        source: the network in float32; it is not changed.
-        reference: the graph in float32 that the variant is compared with.
-        example: rows to trace with.
-        staged: where the file goes, under its name in `VARIANT_FILES`.
-        announce: called with the name of each step as it begins.
-        fold: fold BatchNorms first.
+        precision: A key of `VARIANTS`.
+        source: The network in float32; it is not changed.
+        reference: The graph in float32 to compare with.
+        example: Rows to trace with.
+        staged: The folder to write to; the file name is in `VARIANT_FILES`.
+        announce: Called with the name of each step as it begins.
+        fold: Fold BatchNorm first.
     """
-    variant, path = VARIANTS[precision], staged / VARIANT_FILES[precision]
+    path = staged / VARIANT_FILES[precision]
     announce(f"write and measure {precision}")
     try:
-        fidelity = _write_and_measure(variant, source, reference, example, path, fold=fold)
+        fidelity = _write_and_measure(VARIANTS[precision], source, reference, example, path, fold=fold)
+        reason = f"{fidelity}; required are {MIN_WITHIN_ONE_LEVEL:.1%} and {MIN_PSNR_DB:.0f} dB"
     except ExportError as error:
-        fidelity, reason = unwritten(), str(error)
-    else:
-        reason = f"{fidelity}; {LIMITS}"
+        fidelity, reason = Fidelity(0, 0.0, 0.0, 255, published=False), str(error)
     if not fidelity.published:
         path.unlink(missing_ok=True)
-        announce(f"refuse {precision}, and go on without {path.name}: {reason}")
+        announce(f"skip {precision}, publish no {path.name}: {reason}")
     return fidelity
 
 
@@ -99,80 +125,38 @@ def _write_and_measure(
     try:
         network = fold_batch_norms(source.network) if fold else copy.deepcopy(source.network)
         reduced = Reduced(network, variant.dtype, channels_last=variant.channels_last)
-        graph = served_graph(reduced, source.input, source.value_min, source.value_max)
-        variant.write(graph, source.input.name, example, path)
-        run = variant.open(path, source.input.name)
-        return measure_fidelity(reference, run, source.input)
+        graph = ServedGraph(reduced, source.input, source.value_min, source.value_max)
+        if path.suffix == ".onnx":
+            write_onnx(graph, source.input.name, example, path)
+        else:
+            write_torchscript(graph, example, path)
+        return measure_fidelity(reference, open_runner(path, source.input.name), source.input)
     except (ExportError, OSError):
         raise
-    except Exception as error:  # of anyone's network, of two runtimes
+    except Exception as error:  # the network and both runtimes may raise anything
         name = str(variant.dtype).removeprefix("torch.")
         raise ExportError(f"the network does not run in {name} ({first_line(error)})") from error
 
 
-class Reduced(nn.Module):
-    """Casts what goes in, computes in `dtype`, and casts the images back: all around it stays in float32.
-
-    Args:
-        network: rows or images -> images (N, C, H, W). Its weights are cast in place, so give a copy.
-        dtype: torch.bfloat16 or torch.float16.
-        channels_last: keep weights and activations in that order, which convolutions in reduced precision are written
-            for on a CPU.
-    """
-
-    def __init__(self, network: nn.Module, dtype: torch.dtype, *, channels_last: bool) -> None:
-        super().__init__()
-        self.network = network.to(dtype)
-        if channels_last:
-            self.network = self.network.to(memory_format=torch.channels_last)
-        self.dtype = dtype
-        self.channels_last = channels_last
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Float32 in, latents (N, latent_dim) or images (N, C, H, W); float32 images (N, C, H, W) out."""
-        rows = rows.to(self.dtype)
-        if self.channels_last and rows.ndim == 4:
-            rows = rows.contiguous(memory_format=torch.channels_last)
-        images: Tensor = self.network(rows)
-        return images.to(torch.float32)
-
-
-MIN_WITHIN_ONE_LEVEL: Final = 0.999  # of pixel values
-MIN_PSNR_DB: Final = 50.0
-LIMITS: Final = f"the limits are {MIN_WITHIN_ONE_LEVEL:.1%} and {MIN_PSNR_DB:.0f} dB"
-
-_MAX_PSNR_DB = 99.0  # of pixels that are all the same: JSON has no infinity
-_IMAGES = 256
-_MIN_IMAGES = 16
-_MAX_PIXELS = 1 << 22  # compared in all: 256 images of 128x128
-_SEED = 1 << 20  # apart from those of the parity proof, which are numbers of rows
-
-
-def unwritten() -> Fidelity:
-    """The fidelity of a variant that does not even run."""
-    return Fidelity(0, 0.0, 0.0, 255, published=False)
-
-
 def measure_fidelity(reference: ServedGraph, run: Runner, row_input: RowInput) -> Fidelity:
-    """Compares the pixels of `run` with those of eager, unfolded PyTorch in float32 on CPU, over random rows.
+    """Compares the pixels of a variant with those of eager PyTorch in float32 on the CPU, for random rows.
 
-    A pixel whose image is NaN or infinite counts as wrong by all 255 levels.
+    A pixel value whose image value is NaN or infinite counts as wrong by 255 levels.
 
     Args:
-        reference: the network in float32.
-        run: the written variant; rows -> images, pixels.
-        row_input: what a row is.
+        reference: The graph in float32, before folding.
+        run: The written variant.
+        row_input: What a row is.
 
     Raises:
-        ParityError: the outputs have other dtypes or shapes than those of the network.
+        ParityError: The outputs differ from the network's in dtype or shape.
     """
-    reference = reference.eval()
     with torch.no_grad():
         height, width = reference(torch.from_numpy(example_rows(row_input, 0, 1)))[0].shape[2:]
     images, compared = compared_images(row_input, height, width), 0
-    levels = np.zeros(256, np.int64)  # how many pixel values differ by each number of levels
+    levels = np.zeros(256, np.int64)  # number of pixel values by their difference in levels
     while compared < images:
-        rows = proven_batch_rows(row_input, height, width) if compared else 1  # a lone row, then full batches
+        rows = proven_batch_rows(row_input, height, width) if compared else 1  # a single row, then full batches
         batch = example_rows(row_input, _SEED + compared, min(rows, images - compared))
         compared += len(batch)
         with torch.no_grad():
@@ -188,12 +172,12 @@ def measure_fidelity(reference: ServedGraph, run: Runner, row_input: RowInput) -
 
 
 def compared_images(row_input: RowInput, height: int, width: int) -> int:
-    """How many images are compared: 256 up to 128x128 pixels, fewer of larger ones, but never below 16."""
+    """The number of images to compare: 256 up to 128x128 pixels, fewer above, at least 16."""
     pixels_in = row_input.height * row_input.width if isinstance(row_input, ImageInput) else 0
     return max(_MIN_IMAGES, min(_IMAGES, _MAX_PIXELS // max(height * width, pixels_in)))
 
 
-def _judge(levels: np.ndarray[tuple[int], np.dtype[np.int64]], images: int) -> Fidelity:
+def _judge(levels: NDArray[np.int64], images: int) -> Fidelity:
     total = int(levels.sum())
     squared_error = float((levels * np.arange(256) ** 2).sum()) / total
     psnr_db = min(_MAX_PSNR_DB, 10 * math.log10(255**2 / squared_error)) if squared_error else _MAX_PSNR_DB

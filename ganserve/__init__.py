@@ -1,1 +1,1 @@
-"""Contracts that the stages share: the wire, the bundle, seeds, metrics, image files."""
+"""Contracts shared by all stages: the wire, model bundles, latents from seeds, metrics and image files."""

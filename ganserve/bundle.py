@@ -1,14 +1,17 @@
-"""Owner of the model repository contract: what lies in `models/`, who may write it, and how.
+"""The model repository: its layout on disk, and how versions are written and read.
 
-    models/<name>/config.pbtxt               so that the folder is a valid NVIDIA Triton model repository too
+    models/<name>/config.pbtxt               makes the folder a valid NVIDIA Triton model repository
     models/<name>/<version>/model.onnx       latents (or input_pixels) -> images, pixels
     models/<name>/<version>/model.pt         the same graph as TorchScript
-    models/<name>/<version>/model.bf16.pt    the same in bfloat16, if it was asked for and is close enough
-    models/<name>/<version>/model.fp16.onnx  the same in float16, likewise
-    models/<name>/<version>/card.json        what the model is, and the proof that the files above compute it
+    models/<name>/<version>/model.bf16.pt    the same in bfloat16, if requested and close enough
+    models/<name>/<version>/model.fp16.onnx  the same in float16, if requested and close enough
+    models/<name>/<version>/card.json        describes the model, with the parity measured at export
 
-A version appears by one rename, complete or not at all, and is never changed afterwards. Everything read from here is
-untrusted: cards are decoded strictly, and files are checked against the card's hashes. No torch, no onnxruntime.
+The exporter writes it; the server and trainer.evaluate read it. A version appears by one rename, complete or not at
+all, and never changes afterwards. Readers trust nothing here: cards are decoded strictly, and files are checked against
+the hashes in the card before they are loaded.
+
+Other stages import this module alone: it re-exports the card's names.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -63,7 +66,6 @@ __all__ = [
     "Parity",
     "RowInput",
     "check_name",
-    "check_publishable",
     "example_rows",
     "fitting_batch_rows",
     "list_models",
@@ -80,25 +82,26 @@ __all__ = [
 
 ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
-VARIANT_FILES: Final[Mapping[str, str]] = {"bf16": "model.bf16.pt", "fp16": "model.fp16.onnx"}  # by their precision
+VARIANT_FILES: Final[Mapping[str, str]] = {"bf16": "model.bf16.pt", "fp16": "model.fp16.onnx"}  # by precision
 CARD_FILE = "card.json"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
 _MAX_CARD_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]*")
 _STAGING = ".staging"
 _STAGING_MAX_AGE_S = 86_400
 
 
 class BundleError(Exception):
-    """A model repository, or something asked of it, is not what it must be; the message says what to do."""
+    """A model repository or a bundle is invalid, or cannot be written; the message says what to do."""
 
 
 def check_name(name: str) -> str:
-    """Returns `name` if it can name a model: it becomes a folder and a metric label.
+    """Returns `name` if it is a valid model name: a folder and a metric label are named after it.
 
     Raises:
-        BundleError: it cannot.
+        BundleError: The name is invalid.
     """
     if not _NAME.fullmatch(name):
         raise BundleError(
@@ -108,38 +111,35 @@ def check_name(name: str) -> str:
 
 
 def list_models(repository: Path) -> list[str]:
-    """Names of the models that have at least one version, sorted."""
+    """Names of the models that have at least one version, sorted.
+
+    Raises:
+        BundleError: There is no such folder.
+    """
     if not repository.is_dir():
-        raise BundleError(f"no model repository at {repository}: export a run into it, or name another folder")
+        raise BundleError(f"no model repository at {repository}: export a run into it, or give another folder")
     names = (entry.name for entry in repository.iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name))
     return sorted(name for name in names if list_versions(repository, name))
 
 
 def list_versions(repository: Path, name: str) -> list[int]:
-    """Versions of a model, oldest first; empty if there is no such model."""
+    """Versions of a model in ascending order; empty if there is no such model."""
     folder = repository / check_name(name)
     if not folder.is_dir():
         return []
-    return sorted(
-        int(entry.name)
-        for entry in folder.iterdir()
-        if entry.is_dir()
-        and entry.name.isascii()
-        and entry.name.isdecimal()
-        and entry.name == str(int(entry.name)) != "0"
-    )
+    return sorted(int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir())
 
 
 def version_folder(repository: Path, name: str, version: int) -> Path:
-    """Where one version of a model lies."""
+    """The folder of one version of a model."""
     return repository / check_name(name) / str(version)
 
 
 def read_card(folder: Path) -> Card:
-    """Reads the card of one version's folder.
+    """Reads the card in the folder of one version.
 
     Raises:
-        BundleError: there is no card, it is not a valid one, or it is another version's.
+        BundleError: The card is missing or invalid, or belongs to another version.
     """
     path = folder / CARD_FILE
     try:
@@ -151,15 +151,17 @@ def read_card(folder: Path) -> Card:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleError(f"{path}: not a valid card ({error}); export the model again") from error
     if (card.name, str(card.version)) != (folder.parent.name, folder.name):
-        raise BundleError(f"{path}: is the card of {card.name}/{card.version}; export under the name you want instead")
+        raise BundleError(
+            f"{path}: is the card of {card.name}/{card.version}; export the model under this folder's name"
+        )
     return card
 
 
 def verify_file(folder: Path, card: Card, file_name: str) -> Path:
-    """Returns the path of one of the bundle's files, after checking it against the card's hash.
+    """Returns the path of a file of the bundle after checking its hash.
 
     Raises:
-        BundleError: the card lists no such file, or the file is missing or has changed since the export.
+        BundleError: The card does not list the file, or the file is missing or has changed since the export.
     """
     expected = card.files.get(file_name)
     path = folder / file_name
@@ -171,23 +173,27 @@ def verify_file(folder: Path, card: Card, file_name: str) -> Path:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
     if actual != expected:
         raise BundleError(
-            f"{path}: its sha256 is not the card's, so it was changed or cut short; export the model again"
+            f"{path}: its sha256 differs from the card's, so it was changed or truncated; export the model again"
         )
     return path
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
 def staging_folder(repository: Path) -> Iterator[Path]:
-    """Yields an empty folder inside the repository to build a version in; removes it afterwards if it is left."""
+    """Yields an empty folder inside the repository to build a version in; removes it unless it was published.
+
+    Raises:
+        BundleError: The repository cannot be written to.
+    """
     try:
         (repository / _STAGING).mkdir(parents=True, exist_ok=True)
-        for leftover in (repository / _STAGING).iterdir():  # of an export that was killed
+        for leftover in (repository / _STAGING).iterdir():  # left by a killed export
             if time.time() - leftover.stat().st_mtime > _STAGING_MAX_AGE_S:
                 shutil.rmtree(leftover, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=repository / _STAGING))
@@ -197,66 +203,67 @@ def staging_folder(repository: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another export may be staging beside us
+        with contextlib.suppress(OSError):  # another export may be staging at the same time
             (repository / _STAGING).rmdir()
 
 
-def check_publishable(repository: Path, staged: Path, card: Card) -> None:
-    """Raises unless the files in `staged` can become a version of the repository; changes nothing.
+def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]:
+    """Makes folders from `staging_folder` versions of the repository; returns the folder of each version.
+
+    Checks all of them first, so that a version that cannot be published keeps back the others too. Then writes each
+    card and moves each folder into place by one rename.
+
+    Args:
+        repository: The model repository.
+        staged: Each folder, with the files that its card lists, and its card.
 
     Raises:
-        BundleError: the version exists, the card could not be read back, the files are not those it lists, or the
-            model's earlier versions have other shapes (Triton keeps one config for all versions of a model).
+        BundleError: A version exists, a card cannot be read back, earlier versions of a model have other shapes
+            (Triton keeps one config for all versions of a model), or the repository cannot be written to.
     """
-    target = version_folder(repository, card.name, card.version)
-    for file_name in card.files:
-        verify_file(staged, card, file_name)
-    _encode(card)
-    config = repository / card.name / TRITON_CONFIG_FILE
-    text = triton_config(card).encode()
+    texts = [_check_publishable(repository, card) for _, card in staged]
+    published: list[Path] = []
+    for (folder, card), text in zip(staged, texts, strict=True):
+        target = version_folder(repository, card.name, card.version)
+        try:
+            (folder / CARD_FILE).write_bytes(text)
+            folder.chmod(0o755)  # mkdtemp makes private folders, and the server may run as another user
+            target.parent.mkdir(exist_ok=True)
+            replace_file(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
+            for path in folder.iterdir():
+                flush_to_disk(path)
+            folder.rename(target)
+            flush_to_disk(target.parent)
+        except OSError as error:
+            done = f"; already published: {', '.join(map(str, published))}" if published else ""
+            raise BundleError(f"{target}: cannot be written ({error.strerror}){done}") from error
+        published.append(target)
+    return published
+
+
+def _check_publishable(repository: Path, card: Card) -> bytes:
+    """Returns the text of card.json if the repository can take this version; changes nothing."""
+    text = msgspec.json.encode(card)
     try:
-        if list_versions(repository, card.name) and config.is_file() and config.read_bytes() != text:
+        msgspec.json.decode(text, type=Card)  # msgspec checks a struct when it decodes it, not when it makes it
+    except msgspec.ValidationError as error:
+        raise BundleError(f"the network's facts do not fit a card ({error}); fix the run's config") from error
+    target = version_folder(repository, card.name, card.version)
+    config = target.parent / TRITON_CONFIG_FILE
+    try:
+        if (
+            list_versions(repository, card.name)
+            and config.is_file()
+            and config.read_bytes() != triton_config(card).encode()
+        ):
             raise BundleError(
                 f"{config}: earlier versions of {card.name!r} have another input or image shape;"
                 " give this one another --name"
             )
         if target.exists():
-            raise BundleError(f"{target} exists already; give another --version, or none for the next free one")
-        if (repository / card.name).exists() and not (repository / card.name).is_dir():
-            raise BundleError(f"{repository / card.name}: is no folder; move it away, or give another --name")
+            raise BundleError(f"{target} already exists; give another --version, or omit it for the next free one")
+        if target.parent.exists() and not target.parent.is_dir():
+            raise BundleError(f"{target.parent}: is not a folder; move it away, or give another --name")
     except OSError as error:
         raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
-
-
-def publish(repository: Path, staged: Path, card: Card) -> Path:
-    """Makes the files in `staged` (from `staging_folder`) a version of the repository; returns its folder.
-
-    Writes card.json, then moves the folder into place by one rename.
-
-    Raises:
-        BundleError: see `check_publishable`; or the repository cannot be written to.
-    """
-    check_publishable(repository, staged, card)
-    target = version_folder(repository, card.name, card.version)
-    try:
-        (staged / CARD_FILE).write_bytes(_encode(card))
-        staged.chmod(0o755)  # mkdtemp's folders are private, and a server runs as another user
-        target.parent.mkdir(exist_ok=True)
-        replace_file(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
-        for path in staged.iterdir():
-            flush_to_disk(path)
-        staged.rename(target)
-        flush_to_disk(target.parent)
-    except OSError as error:
-        raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
-    return target
-
-
-def _encode(card: Card) -> bytes:
-    """The text of card.json; structs are checked when decoded, not when made, so this decodes once."""
-    text = msgspec.json.encode(card)
-    try:
-        msgspec.json.decode(text, type=Card)
-    except msgspec.ValidationError as error:
-        raise BundleError(f"the network's facts do not fit a card ({error}); mend the run's config") from error
     return msgspec.json.format(text, indent=2) + b"\n"

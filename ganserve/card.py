@@ -1,6 +1,6 @@
-"""What a bundle is: its card, and the names and shapes of what its graph takes and gives. No files, no torch.
+"""The card of a bundle, and the names, shapes and batch sizes of its graph.
 
-Part of the model repository contract, which bundle.py owns.
+The exporter writes a card, the server and trainer.evaluate read it. Import these names from `ganserve.bundle`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from ganserve.latents import latents_from_seed
 
 SCHEMA_VERSION: Final = 3
 MAX_BATCH_ROWS: Final = 64
-_MAX_BATCH_PIXELS: Final = 1 << 20  # of the images on either side: the activations of larger batches fill gigabytes
+_MAX_BATCH_PIXELS: Final = 1 << 20  # of input or output images per batch; activations of larger batches take gigabytes
 
-# Names of the graph's inputs and outputs, the same in ONNX, TorchScript (by position) and Triton's config.
-INPUT_LATENTS = "latents"  # float32 (rows, latent_dim); of a generator
-INPUT_PIXELS = "input_pixels"  # uint8 (rows, height, width, channels); of an image-to-image translator
+# Names of the graph's inputs and outputs in ONNX and in Triton's config; TorchScript goes by position.
+INPUT_LATENTS = "latents"  # of a generator: float32 (rows, latent_dim)
+INPUT_PIXELS = "input_pixels"  # of a translator: uint8 (rows, height, width, channels)
 OUTPUT_IMAGES = "images"  # float32 (rows, channels, height, width), in the card's value range
 OUTPUT_PIXELS = "pixels"  # uint8 (rows, height, width, channels)
 
@@ -28,7 +28,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The largest differences from eager PyTorch, over every element, at one batch size."""
+    """The largest differences of any element from eager PyTorch, at one batch size."""
 
     rows: Positive
     torchscript_images: float
@@ -38,13 +38,13 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How far the pixels of a variant, in reduced precision, are from those of the network in float32."""
+    """How close the pixels of a variant in reduced precision are to those of the network in float32."""
 
-    images: Annotated[int, msgspec.Meta(ge=0)]  # compared; 0 if the network cannot be written in this precision
+    images: Annotated[int, msgspec.Meta(ge=0)]  # number compared; 0 if the network does not run in this precision
     within_one_level: Annotated[float, msgspec.Meta(ge=0, le=1)]  # share of pixel values
-    psnr_db: float  # finite, also if nothing differs
+    psnr_db: float  # capped, so that it is finite for equal pixels
     largest_level_difference: Annotated[int, msgspec.Meta(ge=0, le=255)]
-    published: bool  # close enough, so that the bundle holds the file
+    published: bool  # close enough, so the bundle holds the file
 
     def __str__(self) -> str:
         if not self.images:
@@ -56,7 +56,7 @@ class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LatentInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="latents"):
-    """A generator's rows: latents."""
+    """The input of a generator: one latent per row."""
 
     latent_dim: Positive
     distribution: Literal["normal"] = "normal"
@@ -66,12 +66,12 @@ class LatentInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row: (latent_dim,)."""
+        """The shape of one row: (latent_dim,)."""
         return (self.latent_dim,)
 
 
 class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="image"):
-    """An image-to-image translator's rows: pixels."""
+    """The input of an image-to-image translator: the pixels of one image per row."""
 
     channels: Annotated[int, msgspec.Meta(ge=1, le=4)]
     height: Positive
@@ -82,7 +82,7 @@ class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row: (height, width, channels)."""
+        """The shape of one row: (height, width, channels)."""
         return (self.height, self.width, self.channels)
 
 
@@ -90,24 +90,24 @@ RowInput = LatentInput | ImageInput
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a bundle is; stored as card.json."""
+    """The description of a bundle, stored as card.json."""
 
-    schema_version: Literal[2, 3] = SCHEMA_VERSION  # 2 had no variants
+    schema_version: Literal[2, 3] = SCHEMA_VERSION  # version 2 had no variants
     name: str
     version: Positive
-    kind: str  # the model it was trained as: "dcgan", ...; empty for an imported generator
-    architecture: str  # registry name, or "module:Class" for an imported generator
+    kind: str  # the model it was trained as, such as "dcgan"; empty for an imported generator
+    architecture: str  # a registry name, or "module:Class" for an imported generator
     dataset: str
-    input: RowInput  # what a row is
-    channels: Annotated[int, msgspec.Meta(ge=1, le=4)]
-    height: Positive  # channels, height and width are of the images that come out
+    input: RowInput
+    channels: Annotated[int, msgspec.Meta(ge=1, le=4)]  # channels, height and width of the output images
+    height: Positive
     width: Positive
-    value_min: float = -1.0  # of OUTPUT_IMAGES
+    value_min: float = -1.0  # value range of OUTPUT_IMAGES
     value_max: float = 1.0
-    files: dict[str, Sha256]
+    files: dict[str, Sha256]  # by file name
     parity: list[Parity]
-    variants: dict[str, Fidelity] = {}  # by precision: those that were asked for, published or not
-    training: dict[str, float | int | str | None]  # steps, images seen, metrics of the exported checkpoint
+    variants: dict[str, Fidelity] = {}  # by precision: all that were requested, published or not
+    training: dict[str, float | int | str | None]  # steps, images seen and metrics of the exported checkpoint
     tool_versions: dict[str, str]
 
     @property
@@ -120,21 +120,26 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def fitting_batch_rows(row_input: RowInput, height: int, width: int) -> int:
-    """The most rows that should be computed at once, for images of this height and width to come out; at least 2.
+    """The largest batch whose activations fit in memory; at least 2 rows.
 
-    Images that go in count as well: the activations of a network are about as large as the larger side.
+    Activations are about as large as the input or output images, whichever are larger.
+
+    Args:
+        row_input: What a row is.
+        height: Of the output images, in pixels.
+        width: Of the output images, in pixels.
     """
     pixels_in = row_input.height * row_input.width if isinstance(row_input, ImageInput) else 0
     return max(2, _MAX_BATCH_PIXELS // max(height * width, pixels_in))
 
 
 def proven_batch_rows(row_input: RowInput, height: int, width: int) -> int:
-    """The largest batch that parity is proven for, and that Triton is told: 64 rows up to 128x128 pixels."""
+    """The largest batch in the parity check and in Triton's config: 64 rows up to 128x128 pixels, fewer above."""
     return min(MAX_BATCH_ROWS, fitting_batch_rows(row_input, height, width))
 
 
 def example_rows(row_input: RowInput, seed: int, rows: int) -> NDArray[Any]:
-    """Random rows to try a graph with: (rows, *row_shape), of the input's dtype."""
+    """Random rows to try a graph with, (rows, *row_shape) in the input's dtype; the same for the same seed."""
     if isinstance(row_input, LatentInput):
         return latents_from_seed(seed, rows, row_input.latent_dim)
     generator = np.random.Generator(np.random.PCG64(seed))

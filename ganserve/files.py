@@ -1,4 +1,4 @@
-"""Writes files atomically: whatever happens, a reader finds the old content or the new one, never a part."""
+"""Writes files atomically: after a crash or a full disk, a reader finds the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """Writes `content` to a temporary file and renames it to `path`.
 
     Raises:
-        OSError: the file cannot be written; `path` is unchanged.
+        OSError: The file cannot be written; `path` is unchanged.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -21,12 +21,14 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path to write to, and renames it to `path` at the end. After an error, `path` is unchanged.
+    """Yields a temporary path to write to, and renames it to `path` on success.
+
+    After an error, `path` is unchanged and the temporary file is gone.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: the name itself may be of any length
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, as path.name may be of maximal length
     try:
         yield temporary
         flush_to_disk(temporary)
@@ -36,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Waits until a file or folder is on disk."""
+    """Waits until a file or folder is on disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

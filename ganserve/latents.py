@@ -1,7 +1,7 @@
-"""What a seed means: the latents that client and server draw from it, and so the images it stands for.
+"""Draws latents from a seed.
 
 This is part of the wire contract (`SeededLatents` in proto/ganserve/v1/generator.proto): client, server, trainer and
-exporter must all draw the same rows, so there is one function. It must never depend on anything but NumPy.
+exporter draw the same rows from the same seed. Depends on NumPy alone.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_SKIPPED_VALUES: Final = 1 << 18  # drawn at a time on the way to a later row: 1 MiB
+_SKIPPED_VALUES: Final = 1 << 18  # drawn at a time to reach a later row: 1 MiB
 
 
 def latents_from_seed(seed: int, count: int, latent_dim: int) -> NDArray[np.float32]:
     """Draws standard normal latents, shape (count, latent_dim), float32, from NumPy's PCG64 generator.
 
-    Row i depends on `seed`, `latent_dim` and i alone: a larger count appends rows and changes none.
+    Row i depends only on `seed`, `latent_dim` and i, so a larger count appends rows and changes none.
 
     Raises:
-        ValueError: `seed` lies outside 0 .. 2**64 - 1, or `count` or `latent_dim` is negative.
+        ValueError: `seed` is outside 0 .. 2**64 - 1, or `count` or `latent_dim` is negative.
     """
     return _generator(seed).standard_normal((count, latent_dim), dtype=np.float32)
 
@@ -29,19 +29,22 @@ def latents_from_seed(seed: int, count: int, latent_dim: int) -> NDArray[np.floa
 def latents_in_pieces(
     seed: int, first_row: int, count: int, latent_dim: int, max_piece_rows: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Draws rows first_row .. first_row + count - 1 of what `latents_from_seed` draws, a piece at a time.
+    """Draws rows first_row .. first_row + count - 1 of `latents_from_seed`, one piece at a time.
 
-    Memory holds one piece, however many rows there are. The rows before the first are drawn too, and dropped: how much
-    of the stream a normal number takes is known only when it is drawn.
+    Memory holds one piece. Earlier rows are drawn and dropped, because a normal number takes a variable amount of the
+    random stream.
 
     Yields:
-        float32 (rows, latent_dim), with `max_piece_rows` rows, the last one with what is left.
+        float32 (rows, latent_dim), with `max_piece_rows` rows; the last piece may have fewer.
 
     Raises:
-        ValueError: `seed` lies outside 0 .. 2**64 - 1, or another number is out of range.
+        ValueError: `seed` is outside 0 .. 2**64 - 1, or another number is out of range.
     """
     if min(first_row, count) < 0 or min(latent_dim, max_piece_rows) < 1:
-        raise ValueError(f"no rows {first_row} + {count} of {latent_dim} numbers in pieces of {max_piece_rows}")
+        raise ValueError(
+            "first_row and count must be at least 0, latent_dim and max_piece_rows at least 1, not"
+            f" {first_row}, {count}, {latent_dim} and {max_piece_rows}"
+        )
     generator = _generator(seed)
     for piece_rows in _sizes(first_row, max(1, _SKIPPED_VALUES // latent_dim)):
         generator.standard_normal((piece_rows, latent_dim), dtype=np.float32)
@@ -51,7 +54,7 @@ def latents_in_pieces(
 
 def _generator(seed: int) -> np.random.Generator:
     if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must lie in 0 .. 2**64 - 1, not {seed}")
+        raise ValueError(f"seed must be in 0 .. 2**64 - 1, not {seed}")
     return np.random.Generator(np.random.PCG64(seed))
 
 

@@ -1,9 +1,8 @@
-"""What a PNG or JPEG file says about itself before its pixels, read without a decoder: every byte is untrusted.
+"""Reads the structure of PNG and JPEG files without a decoder, and refuses files that would be too costly to decode.
 
-Pillow turns all metadata of a file into Python objects while it opens it, and libjpeg walks the whole picture once for
-every scan. So a file of a few kilobytes can cost minutes, or gigabytes. Here such files are refused by their outline,
-and the decoder gets the others without their metadata, of which only the EXIF orientation has a meaning for pixels.
-Depends on nothing.
+Pillow turns all metadata of a file into Python objects when it opens it, and libjpeg walks the whole picture once per
+scan, so an untrusted file of a few kilobytes can cost minutes or gigabytes. This module refuses such files and removes
+the metadata from the others; only the EXIF orientation affects the pixels.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from typing import Final, NamedTuple
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 
-MAX_HEADER_PARTS: Final = 1_000  # PNG chunks or JPEG segments; cameras and editors write some tens
+MAX_HEADER_PARTS: Final = 1_000  # PNG chunks or JPEG segments; cameras and editors write tens
 MAX_HEADER_BYTES: Final = 16 << 20  # before the pixels
 MAX_JPEG_SCANS: Final = 100  # progressive files have about 10
-_MAX_PNG_CHUNKS: Final = 100_000  # with those of pixels, of which writers make one for every 8 KiB or more
+_MAX_PNG_CHUNKS: Final = 100_000  # including pixel data, of which writers put at least 8 KiB in a chunk
 
-# Chunks that say what the pixels are (PNG specification, section 11), and those of an animation's frames.
+# Chunks that define the pixels (PNG specification, section 11), and those that hold pixel data or animation frames.
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _PNG_PIXELS: Final = frozenset({b"IDAT", b"fcTL", b"fdAT"})
 
-# JPEG markers (ITU-T T.81, table B.1), by their second byte.
+# JPEG markers (ITU-T T.81, table B.1), their second byte.
 _SOS: Final = 0xDA
 _APP1: Final = 0xE1
 _EXIF_INTRODUCTION: Final = b"Exif\x00\x00"
 _JPEG_WITH_LENGTH: Final = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE}) - {0xC8}
-_JPEG_DROPPED: Final = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}  # JFIF and Adobe stay: they say what colours are
+_JPEG_DROPPED: Final = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}  # keeps JFIF and Adobe: they define colours
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
 
 _ORIENTATION_TAG: Final = 0x0112
@@ -39,24 +38,24 @@ _UPRIGHT: Final = 1
 
 
 class UnreadablePictureError(ValueError):
-    """A picture cannot be used; the message says why."""
+    """A picture cannot be read; the message says why."""
 
 
 class Outline(NamedTuple):
-    """A file that may be decoded."""
+    """A file that is safe to decode."""
 
     data: bytes  # without metadata
-    exif: bytes  # what was in the first EXIF block; empty if there is none
+    exif: bytes  # content of the first EXIF block, or empty
 
 
 def read_outline(data: bytes) -> Outline:
-    """Refuses a PNG or JPEG file that would cost far more than its pixels; a file of another format is left as it is.
+    """Refuses a PNG or JPEG file that would cost far more to decode than its pixels, and removes metadata.
 
-    What is merely broken is left to the decoder, too. The time and memory that this takes are a small part of those
-    for reading the file; a file with metadata is copied without them.
+    Returns files of other formats unchanged. Files that are merely broken are left to the decoder. A file with metadata
+    is copied once.
 
     Raises:
-        UnreadablePictureError: its header is damaged or too large, or it has too many parts or scans.
+        UnreadablePictureError: The header is damaged or too large, or there are too many parts or scans.
     """
     if data.startswith(PNG_SIGNATURE):
         return _png_outline(data)
@@ -66,7 +65,7 @@ def read_outline(data: bytes) -> Outline:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation tag of an EXIF block, 1 to 8; 1, upright, if it has none or cannot be read (EXIF 2.3, 4.6.4)."""
+    """The orientation tag of an EXIF block (EXIF 2.3, section 4.6.4), 1 to 8; 1 (upright) if missing or invalid."""
     tiff = exif.removeprefix(_EXIF_INTRODUCTION)
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
     if order is None or len(tiff) < 8:
@@ -101,7 +100,7 @@ def _png_outline(data: bytes) -> Outline:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and stop of each chunk up to the end; what is cut short is left to the decoder."""
+    """Yields kind, start and stop of each chunk; a truncated file is left to the decoder."""
     start = len(PNG_SIGNATURE)
     for _ in range(_MAX_PNG_CHUNKS):
         if start + 12 > len(data):
@@ -118,17 +117,17 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _jpeg_outline(data: bytes) -> Outline:
     exif = b""
     dropped: list[tuple[int, int]] = []
-    end = 2  # of the segment before
+    end = 2  # of the previous segment
     for _ in range(MAX_HEADER_PARTS):
         found = _MARKER.search(data, end, MAX_HEADER_BYTES)
         if found is None:
             large = len(data) > MAX_HEADER_BYTES
-            reason = f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB" if large else "it holds no pixels"
+            reason = f"its header is larger than {MAX_HEADER_BYTES >> 20} MiB" if large else "it has no pixels"
             raise UnreadablePictureError(reason)
         start = found.start()
         marker = data[start + 1]
         if start > end:
-            dropped.append((end, start))  # padding, which Pillow would walk byte by byte
+            dropped.append((end, start))  # padding, which Pillow would read byte by byte
         if marker not in _JPEG_WITH_LENGTH:
             raise UnreadablePictureError("its header is damaged")
         if marker == _SOS:
@@ -146,10 +145,10 @@ def _jpeg_outline(data: bytes) -> Outline:
 
 
 def _check_scans(data: bytes, first: int) -> None:
-    """Counts what libjpeg would take for the start of a scan: any other length than that of its components is fatal.
+    """Refuses a file with too many scans.
 
-    The first count is quick and enough for nearly all files. Videos that telephones append to pictures may hold those
-    two bytes by chance more often.
+    The first count, of the two marker bytes, is fast and clears nearly all files. A video that a phone appends to a
+    picture may hold these bytes by chance, so the second count adds the header length, without which libjpeg fails.
     """
     if data.count(bytes((0xFF, _SOS)), first) <= MAX_JPEG_SCANS:
         return
@@ -159,7 +158,7 @@ def _check_scans(data: bytes, first: int) -> None:
 
 
 def _without(data: bytes, dropped: list[tuple[int, int]]) -> bytes:
-    """The bytes outside of some spans (start, stop), which lie in order."""
+    """The bytes outside the given spans (start, stop), which are in ascending order."""
     if not dropped:
         return data
     whole = memoryview(data)

@@ -1,8 +1,7 @@
-"""What a picture file means: upright pixels, gray or RGB, fitted to a size.
+"""Decodes image files to upright gray or RGB pixels. Trainer, server and client share this reader.
 
-The trainer and the server read files alike, so there is one reader. Every file is untrusted. Palettes and transparency
-are laid on white, 16-bit gray is scaled, EXIF rotation is applied, and of an animation the first frame counts.
-Depends on Pillow and NumPy alone.
+Transparency is blended with white, 16-bit gray is scaled to 8 bits, EXIF rotation is applied, and an animation is read
+as its first frame. Every file is untrusted.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from ganserve.picture_headers import (
 
 __all__ = ["JPEG_SIGNATURE", "PNG_SIGNATURE", "UnreadablePictureError", "decode_picture", "fit_picture"]
 
-_STRIP_PIXELS: Final = 1 << 18  # of what is converted at once by way of a larger kind of pixels
-_TURNS: Final = {  # by EXIF orientation
+_STRIP_PIXELS: Final = 1 << 18  # converted at a time, because the intermediate pixels are larger
+_TURNS: Final = {  # by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,21 +44,21 @@ def decode_picture(
 ) -> Image.Image:
     """Decodes one file to mode L or RGB.
 
-    At its peak this takes up to 12 bytes a pixel (a progressive CMYK JPEG keeps 8 of coefficients beside 4 of colours;
-    other pictures take 8 or fewer), and a copy of the file if it holds metadata. Only PNG and JPEG files are safe to
-    take from strangers: the metadata of the other formats are not bounded here.
+    Peak memory is 12 bytes per pixel for a progressive CMYK JPEG (8 for coefficients, 4 for colours) and at most 8 for
+    other files, plus a copy of the file if it holds metadata. Accept only PNG and JPEG from untrusted senders: the
+    metadata of other formats is not limited here.
 
     Args:
-        data: the file.
-        formats: Pillow's names of the formats that are taken; some others start programs of the system.
-        max_pixels: a decompression bomb is refused by its header, before it costs memory.
-        check_size: called with the header's width and height before anything is decoded; may raise
-            UnreadablePictureError. A picture may still be turned on its side afterwards.
+        data: The content of the file.
+        formats: Accepted formats, by Pillow's names; Pillow starts external programs for some others.
+        max_pixels: Larger pictures (decompression bombs) are refused by their header, before they are decoded.
+        check_size: Called with the header's width and height before decoding; may raise UnreadablePictureError. EXIF
+            rotation may swap them afterwards.
 
     Raises:
-        UnreadablePictureError: it is no picture, is truncated, is too large, or has far more metadata or scans than
-            pictures have.
-        MemoryError: there is too little memory for it, which is not the file's fault.
+        UnreadablePictureError: The file is not a picture, is truncated or too large, or has far more metadata or scans
+            than a real picture.
+        MemoryError: There is too little memory; the file itself may be valid.
     """
     outline = read_outline(data)
     try:
@@ -69,19 +68,19 @@ def decode_picture(
             check_size(image.width, image.height)
             picture = _to_gray_or_rgb(image)
             exif = outline.exif or image.info.get("exif", b"")
-            del image  # its pixels need not be kept while others are turned
+            del image  # free its pixels before the rotation allocates others
         turn = _TURNS.get(exif_orientation(exif)) if isinstance(exif, bytes) else None
         return picture if turn is None else picture.transpose(turn)
     except (UnreadablePictureError, MemoryError):
         raise
-    except UnidentifiedImageError as error:  # its text names a Python object
-        raise UnreadablePictureError(f"not a picture of the formats {', '.join(formats)}") from error
-    except Exception as error:  # decoders raise anything at all on hostile files
+    except UnidentifiedImageError as error:  # Pillow's message names a Python object
+        raise UnreadablePictureError(f"not a picture in one of the formats {', '.join(formats)}") from error
+    except Exception as error:  # decoders may raise anything on a hostile file
         raise UnreadablePictureError(str(error) or type(error).__name__) from error
 
 
 def fit_picture(picture: Image.Image, width: int, height: int) -> Image.Image:
-    """Resizes the side that has less to spare, and crops the centre."""
+    """Scales a picture to cover width x height, and crops the centre."""
     return ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
 
 
@@ -99,7 +98,7 @@ def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Converts a few rows at a time, so that no more than the picture and its result are kept whole."""
+    """Converts a few rows at a time, so that only the picture and its result are in memory as a whole."""
     result = Image.new(mode, image.size)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -109,7 +108,7 @@ def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], I
 
 
 def _from_16_bits(strip: Image.Image) -> Image.Image:
-    """A scale guessed from the picture would brighten dark ones, so it is always that of 16 bits."""
+    """Always divides by 257: a scale guessed from the values would brighten dark pictures."""
     levels = np.asarray(strip).clip(0, 65535).astype(np.uint32)
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 

@@ -1,4 +1,4 @@
-"""What single dimensions of the latents do: the sheet that trainer and client draw, a line a dimension and value."""
+"""The sheet of images that shows what single latent dimensions do, one line per dimension and value."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ USUAL_LATENTS: Final = 8
 
 
 def usual_dimensions(latent_dim: int) -> tuple[int, ...]:
-    """`USUAL_DIMENSIONS`, or as many of a latent that does not have them."""
+    """`USUAL_DIMENSIONS`, or as many evenly spread ones for a smaller latent."""
     fit = latent_dim > max(USUAL_DIMENSIONS)
     return USUAL_DIMENSIONS if fit else tuple(spread_dimensions(latent_dim, len(USUAL_DIMENSIONS)))
 
 
 def spread_dimensions(latent_dim: int, count: int) -> list[int]:
-    """At most `count` dimensions of a latent, evenly spread, each in the middle of its part: 10 and 2 give 2 and 7."""
+    """At most `count` evenly spread dimensions, each in the middle of its part: 2 of 10 are 2 and 7."""
     count = min(latent_dim, count)
     return [(2 * part + 1) * latent_dim // (2 * count) for part in range(count)]
 
 
 def sheet_latents(latents: ArrayLike, dimensions: Sequence[int], values: ArrayLike) -> NDArray[np.float32]:
-    """All `latents` again for each of `dimensions` and `values`, with that one coordinate set to that value.
+    """Repeats `latents` for each of `dimensions` and `values`, with that coordinate set to that value.
 
     Args:
         latents: (rows, dim).
-        dimensions: each in 0 .. dim - 1.
-        values: (values,), what each of these coordinates is set to.
+        dimensions: Each in 0 .. dim - 1.
+        values: (values,), the values of each of these coordinates.
 
     Returns:
-        float32 (len(dimensions) * len(values) * rows, dim): line after line of the sheet, a column for each latent.
+        float32 (len(dimensions) * len(values) * rows, dim): the lines of the sheet in order, one column per latent.
     """
     rows, settings = np.asarray(latents), np.asarray(values)
     sheet = np.empty((len(dimensions), len(settings), *rows.shape), np.float32)
@@ -45,5 +45,5 @@ def sheet_latents(latents: ArrayLike, dimensions: Sequence[int], values: ArrayLi
 
 
 def line_labels(dimensions: Sequence[int], values: Sequence[float]) -> list[str]:
-    """What stands beside each line of the sheet."""
+    """The label of each line of the sheet."""
     return [f"dim {dimension} = {value:g}" for dimension in dimensions for value in values]

@@ -1,4 +1,4 @@
-"""Writes NVIDIA Triton's config of a model. Part of the model repository contract, which bundle.py owns; no files."""
+"""The NVIDIA Triton config of a model; `ganserve.bundle` writes it to config.pbtxt when it publishes a version."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _DATA_TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 
 
 def triton_config(card: Card) -> str:
-    """The text of config.pbtxt for a model with this card (Triton's ModelConfig; batch axis left out, as it asks).
+    """Returns the text of config.pbtxt, a Triton ModelConfig; its shapes leave out the batch axis.
 
-    Triton serves model.onnx and ignores the files beside it.
+    Triton serves model.onnx and ignores the other files.
     """
     outputs = ",\n".join(_tensor(name, dtype, shape) for name, (dtype, shape) in card.outputs.items())
     return f"""\

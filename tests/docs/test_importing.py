@@ -1,7 +1,8 @@
-"""docs/importing.md tells the truth: its commands run, in order, and what they publish is there."""
+"""Runs the commands of docs/importing.md."""
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from exporter.__main__ import main
 from ganserve import bundle
-from tests.exporter.tutorial_files import save_netg
+from tests.exporter.tutorial_files import save_netg, trained_netg
 
 PAGE = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
 COMMANDS = re.findall(r"^\$ python -m exporter (.*)$", PAGE, re.MULTILINE)
@@ -30,21 +31,19 @@ class Generator(nn.Sequential):
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as the page's reader has it."""
+    """The folder of a reader of the page."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "my_nets", raising=False)
     (tmp_path / "my_nets.py").write_text(MY_NETS)
-    from importlib import import_module
-
-    generator = import_module("my_nets").Generator()
-    save_netg(tmp_path / "netG_epoch_24.pth")
+    generator = importlib.import_module("my_nets").Generator()
+    save_netg(tmp_path / "netG_epoch_24.pth", trained_netg(ngf=1))
     torch.save(generator.state_dict(), tmp_path / "generator.pth")
     torch.save(generator, tmp_path / "generator.pkl")
     return tmp_path
 
 
-def test_the_page_has_an_example_of_every_way() -> None:
+def test_the_page_has_an_example_of_every_flag_in_its_table() -> None:
     flags = [shlex.split(command)[0] for command in COMMANDS]
     assert flags == ["--tutorial-netg", "--module", "--pickle"]
     assert set(flags) == set(re.findall(r"^\|.*\| `(--[a-z-]+)", PAGE, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Exported bundles for all tests that only read them: the first export of a process takes seconds."""
+"""Exported bundles that tests only read, made once: an export takes about a second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from exporter.export import export, plan_export
-from exporter.graph import ServedGraph, SpatialLatents, served_graph
+from exporter.graph import ServedGraph, SpatialLatents
 from exporter.source import Source
 from ganserve.bundle import Card, ImageInput, LatentInput
 from tests.exporter.generators import LATENT_DIM, ResNetTranslator, TutorialGenerator, randomise
@@ -28,11 +28,15 @@ class Exported:
     @property
     def graph(self) -> ServedGraph:
         """What both files must compute."""
-        return served_graph(self.source.network, self.source.input, self.source.value_min, self.source.value_max)
+        return graph_of(self.source)
+
+
+def graph_of(source: Source) -> ServedGraph:
+    return ServedGraph(source.network, source.input, source.value_min, source.value_max)
 
 
 def make_source(generator: nn.Module) -> Source:
-    """A source of a generator, as a run would give it."""
+    """A source as a run of a generator gives it."""
     return Source(
         network=generator.eval(),
         input=LatentInput(latent_dim=LATENT_DIM),
@@ -45,7 +49,7 @@ def make_source(generator: nn.Module) -> Source:
 
 
 def make_translator_source(translator: nn.Module, image_input: ImageInput = IMAGE_INPUT) -> Source:
-    """A source of one direction of an image-to-image run."""
+    """A source as an image-to-image run gives it for one direction."""
     return Source(
         network=translator.eval(),
         input=image_input,
@@ -60,14 +64,14 @@ def make_translator_source(translator: nn.Module, image_input: ImageInput = IMAG
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The tutorial's generator, exported as version 1 of "tiny"; do not change it."""
+    """The tutorial's generator, exported as version 1 of "tiny". Read only."""
     torch.manual_seed(0)
     return _export(tmp_path_factory, make_source(SpatialLatents(randomise(TutorialGenerator()))))
 
 
 @pytest.fixture(scope="session")
 def exported_translator(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A small translator, exported as version 1 of "tiny"; do not change it."""
+    """A small translator, exported as version 1 of "tiny". Read only."""
     torch.manual_seed(0)
     return _export(tmp_path_factory, make_translator_source(ResNetTranslator()))
 
@@ -77,6 +81,13 @@ def any_exported(request: pytest.FixtureRequest) -> Exported:
     """Each of the two above."""
     exported: Exported = request.getfixturevalue(request.param)
     return exported
+
+
+@pytest.fixture
+def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports write an empty model.onnx and compare nothing: for tests of what comes before and after."""
+    monkeypatch.setattr("exporter.export.write_onnx", lambda graph, name, rows, path: path.write_bytes(b""))
+    monkeypatch.setattr("exporter.export.prove_parity", lambda reference, folder, row_input: [])
 
 
 def _export(tmp_path_factory: pytest.TempPathFactory, source: Source) -> Exported:

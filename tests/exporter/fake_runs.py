@@ -1,4 +1,4 @@
-"""What trainer.checkpoint gives the exporter, without a training."""
+"""What the trainer gives the exporter, without training."""
 
 from __future__ import annotations
 

@@ -39,21 +39,21 @@ class FlatGenerator(nn.Module):
 
 
 class FixedBatchGenerator(FlatGenerator):
-    """Makes its batch size a constant under tracing."""
+    """Its batch size becomes a constant when it is traced."""
 
     def forward(self, latents: Tensor) -> Tensor:
         return cast(Tensor, self.main(latents).view(len(latents), 1, 4, 4))
 
 
 class OneByOneGenerator(FlatGenerator):
-    """Leaves its BatchNorm out, which folding cannot know."""
+    """Skips its BatchNorm, which folding cannot detect."""
 
     def forward(self, latents: Tensor) -> Tensor:
         return cast(Tensor, self.main[2](self.main[0](latents)).view(-1, 1, 4, 4))
 
 
 class BranchingGenerator(FlatGenerator):
-    """Depends on the values of its input in a way that no graph can hold."""
+    """Branches on the values of its input, which no graph can express."""
 
     def forward(self, latents: Tensor) -> Tensor:
         images = super().forward(latents)
@@ -94,7 +94,7 @@ class HalfPrecisionGenerator(FlatGenerator):
 
 
 class FloatOnlyGenerator(FlatGenerator):
-    """Insists on float32, so that it runs in no other precision."""
+    """Casts to float32, so it does not run in another precision."""
 
     def forward(self, latents: Tensor) -> Tensor:
         return super().forward(latents.float())
@@ -118,7 +118,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNetTranslator(nn.Module):
-    """Images to images of the same size, a multiple of 4, in the style of CycleGAN code; upsamples in both ways."""
+    """Images to images of the same size, a multiple of 4, in the style of CycleGAN code; upsamples in two ways."""
 
     def __init__(self, width: int = 4, channels: int = 3) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class InverseTranslator(nn.Module):
 
 
 class BatchMeanTranslator(nn.Module):
-    """Lets each image depend on its neighbours in the batch."""
+    """Each image depends on the others in the batch."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images - images.mean(0, keepdim=True)
@@ -176,7 +176,7 @@ class BrokenGenerator(nn.Module):
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Gives every BatchNorm statistics and scales as a training would, and returns the module in eval mode."""
+    """Gives every BatchNorm statistics and scales as after training, and returns the module in eval mode."""
     draw = torch.Generator().manual_seed(1)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None:

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from exporter.graph import ServedGenerator, ServedTranslator, SpatialLatents, served_graph
+from exporter.graph import ServedGraph, SpatialLatents
 from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter.generators import InverseTranslator, ResNetTranslator
+
+LATENTS = LatentInput(latent_dim=4)
+IMAGES = ImageInput(channels=3, height=4, width=4)
 
 
 class Constant(nn.Module):
@@ -21,7 +24,7 @@ class Constant(nn.Module):
 
 
 def pixel_of(value: float, value_min: float = -1.0, value_max: float = 1.0) -> int:
-    images, pixels = ServedGenerator(Constant([[[value]]]), value_min, value_max)(torch.zeros(1, 4))
+    images, pixels = ServedGraph(Constant([[[value]]]), LATENTS, value_min, value_max)(torch.zeros(1, 4))
     assert images.item() == pytest.approx(value)  # images are never clamped or rounded
     return int(pixels.item())
 
@@ -50,7 +53,7 @@ def test_pixel_of_a_value_in_another_range(value: float, pixel: int) -> None:
 
 
 def test_images_are_channels_first_and_pixels_channels_last() -> None:
-    graph = ServedGenerator(Constant([[[-1.0, 0.0, 1.0]], [[1.0, 1.0, -1.0]]]))
+    graph = ServedGraph(Constant([[[-1.0, 0.0, 1.0]], [[1.0, 1.0, -1.0]]]), LATENTS)
     images, pixels = graph(torch.zeros(5, 4))
     assert images.shape == (5, 2, 1, 3)
     assert images.dtype == torch.float32
@@ -67,7 +70,7 @@ def test_spatial_latents_adds_two_axes_of_one() -> None:
 @pytest.mark.parametrize(("value_min", "value_max"), [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-7.5, 3.0)])
 def test_every_pixel_comes_back_through_a_translator_that_changes_nothing(value_min: float, value_max: float) -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(2, 8, 4, 4)
-    images, pixels = ServedTranslator(nn.Identity(), value_min, value_max)(levels)
+    images, pixels = ServedGraph(nn.Identity(), IMAGES, value_min, value_max)(levels)
     assert torch.equal(pixels, levels)
     assert images.dtype == torch.float32
     assert images.shape == (2, 4, 8, 4)
@@ -78,7 +81,7 @@ def test_every_pixel_comes_back_through_a_translator_that_changes_nothing(value_
 def test_translator_is_given_contiguous_images_channels_first_in_the_value_range() -> None:
     input_pixels = torch.zeros(1, 2, 3, 2, dtype=torch.uint8)
     input_pixels[0, 1, 2, 1] = 255  # bottom right, second channel
-    images, pixels = ServedTranslator(InverseTranslator(total=1.0), 0.0, 1.0)(input_pixels)
+    images, pixels = ServedGraph(InverseTranslator(total=1.0), IMAGES, 0.0, 1.0)(input_pixels)
     assert images.shape == (1, 2, 2, 3)
     assert images[0, 1, 1, 2].item() == 0.0
     assert images.sum().item() == 11.0
@@ -88,11 +91,8 @@ def test_translator_is_given_contiguous_images_channels_first_in_the_value_range
 
 def test_translators_weights_alone_are_in_the_state_dict() -> None:
     translator = ResNetTranslator()
-    assert len(ServedTranslator(translator).state_dict()) == len(translator.state_dict())
+    assert len(ServedGraph(translator, IMAGES).state_dict()) == len(translator.state_dict())
 
 
-def test_input_decides_what_serves_a_network() -> None:
-    image_input = ImageInput(channels=3, height=4, width=4)
-    assert isinstance(served_graph(nn.Identity(), LatentInput(latent_dim=3), -1, 1), ServedGenerator)
-    assert isinstance(served_graph(nn.Identity(), image_input, -1, 1), ServedTranslator)
-    assert not served_graph(nn.Identity(), image_input, -1, 1).training
+def test_served_graph_is_in_eval_mode() -> None:
+    assert not ServedGraph(nn.Dropout().train(), LATENTS).training

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from exporter.errors import InputError
 from exporter.module import from_module
-from exporter.output_check import check_output
+from exporter.verify import check_output
 from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter import generators
-from tests.exporter.conftest import IMAGE_INPUT
+from tests.exporter.conftest import IMAGE_INPUT, graph_of
 from tests.exporter.generators import LATENT_DIM, FlatGenerator, ResNetTranslator, TutorialGenerator, randomise
 
 MODULE = "tests.exporter.generators"
@@ -168,7 +168,7 @@ def test_other_value_range_is_taken_when_said(tmp_path: Path) -> None:
     path = tmp_path / "byte.pth"
     torch.save(generators.ByteRangeGenerator().state_dict(), path)
     source = from_module(f"{MODULE}:ByteRangeGenerator", path, LatentInput(latent_dim=LATENT_DIM), {}, (0.0, 255.0))
-    assert check_output(source) == (1, 4, 4)
+    assert check_output(source, graph_of(source)) == (1, 4, 4)
     assert (source.value_min, source.value_max) == (0.0, 255.0)
 
 
@@ -188,7 +188,7 @@ def test_translator_is_loaded_for_images_of_one_size(translator_weights: Path) -
     assert isinstance(source.network, ResNetTranslator)
     assert not source.network.training
     assert (source.input, source.name, source.suffix, source.kind) == (IMAGE_INPUT, "", "", "")
-    assert check_output(source) == (3, 8, 12)
+    assert check_output(source, graph_of(source)) == (3, 8, 12)
 
 
 @pytest.mark.parametrize(
@@ -217,4 +217,4 @@ def test_translator_sees_its_own_value_range(tmp_path: Path) -> None:
     path = tmp_path / "inverse.pth"
     torch.save({"total": torch.tensor(255.0)}, path)
     source = from_module(f"{MODULE}:InverseTranslator", path, IMAGE_INPUT, {}, (0.0, 255.0))
-    assert check_output(source) == (3, 8, 12)
+    assert check_output(source, graph_of(source)) == (3, 8, 12)

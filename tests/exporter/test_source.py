@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from exporter.errors import InputError
-from exporter.output_check import check_output
 from exporter.source import from_run
+from exporter.verify import check_output
 from ganserve.bundle import ImageInput, LatentInput
+from tests.exporter.conftest import graph_of
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
 from tests.exporter.generators import LATENT_DIM, ResNetTranslator
 from trainer.runs.run_folder import ExportedRun, RunFolderError
@@ -21,7 +22,7 @@ def test_run_of_a_generator_becomes_one_source(monkeypatch: pytest.MonkeyPatch, 
     assert (source.name, source.suffix) == ("dcgan", "")
     assert (source.kind, source.architecture, source.dataset) == ("dcgan", "dcgan", "digits")
     assert source.training == {"preset": "dcgan-digits", "checkpoint": "epoch-0012", "step": 7}
-    assert check_output(source) == (1, 4, 4)
+    assert check_output(source, graph_of(source)) == (1, 4, 4)
 
 
 def test_run_of_two_translators_becomes_two_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -30,14 +31,14 @@ def test_run_of_two_translators_becomes_two_sources(monkeypatch: pytest.MonkeyPa
     assert [(source.name, source.suffix) for source in sources] == [("cyclegan-a2b", "-a2b"), ("cyclegan-b2a", "-b2a")]
     for source in sources:
         assert source.input == ImageInput(channels=3, height=8, width=8)
-        assert check_output(source) == (3, 8, 8)
+        assert check_output(source, graph_of(source)) == (3, 8, 8)
 
 
 def test_run_whose_images_are_not_its_configs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     replace_runs(monkeypatch, [make_exported_run(image_size=8)])
     (source,) = from_run(tmp_path, "best")
-    with pytest.raises(InputError, match=r"gives images \(1, 4, 4\), but its run \(1, 8, 8\)"):
-        check_output(source)
+    with pytest.raises(InputError, match=r"gives images of shape \(1, 4, 4\), but its run says \(1, 8, 8\)"):
+        check_output(source, graph_of(source))
 
 
 def test_folder_that_is_no_run_gives_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files as other people's code writes them."""
+"""Weights as the DCGAN tutorial saves them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TutorialNetG(nn.Module):
 
 
 class LargerNetG(nn.Module):
-    """The same, made deeper or shallower as people do: one convolution for each doubling."""
+    """A variation for other image sizes: one convolution for each doubling."""
 
     def __init__(self, convolutions: int) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class LargerNetG(nn.Module):
 
 
 def trained_netg(nz: int = 100, ngf: int = 2, nc: int = 3) -> TutorialNetG:
-    """With batch norm statistics as after a training."""
+    """With batch norm statistics as after training."""
     return cast(TutorialNetG, randomise(TutorialNetG(nz, ngf, nc)))
 
 
 def save_netg(path: Path, netg: nn.Module | None = None) -> nn.Module:
-    """Writes netG_epoch_24.pth, or so, and returns the network."""
+    """Writes the state dict and returns the network."""
     netg = netg if netg is not None else trained_netg()
     torch.save(netg.state_dict(), path)
     return netg

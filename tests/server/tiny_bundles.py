@@ -232,7 +232,7 @@ def _publish(
             training={},
             tool_versions={},
         )
-        return publish(repository, staged, card)
+        return publish(repository, [(staged, card)])[0]
 
 
 def _write_torchscript_generator(path: Path, seed: int, latent_dim: int, shape: tuple[int, int, int]) -> None:

@@ -80,7 +80,7 @@ def test_training_and_metrics_are_told_apart_and_metrics_explained() -> None:
     assert training.lines == [("preset", "dcgan-digits"), ("steps", "300"), ("images seen", "19200"), ("seed", "0")]
     [(label, value, meaning)] = metrics.lines
     assert (label, value) == ("MS-SSIM", "0.1767")
-    assert meaning == "structural similarity between pairs of samples, to be as among real images"
+    assert meaning == "structural similarity between pairs of samples, best when equal to that of real images"
 
 
 def test_a_metric_that_was_not_finite_and_a_metric_nobody_knows_are_shown() -> None:

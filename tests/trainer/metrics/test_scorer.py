@@ -10,7 +10,8 @@ import torch
 from msgspec.structs import replace as replaced
 from torch import Tensor
 
-from exporter.graph import ServedGenerator
+from exporter.graph import ServedGraph
+from ganserve.bundle import LatentInput
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
 from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
 from trainer.config import GanConfig, check_config
@@ -131,7 +132,7 @@ def test_what_cannot_be_compared_is_refused_with_the_flag(fakes: Tensor, flag: s
 
 def test_pixels_are_those_that_are_served() -> None:
     images = torch.cat([torch.linspace(-1.2, 1.2, 997), torch.arange(256) / 127.5 - 1]).view(1, 1, 1, -1)
-    graph = ServedGenerator(torch.nn.Identity())
+    graph = ServedGraph(torch.nn.Identity(), LatentInput(latent_dim=1))
     assert torch.equal(to_pixels(images), graph(images)[1].permute(0, 3, 1, 2))
 
 

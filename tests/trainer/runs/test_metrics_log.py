@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from ganserve.files import replace_file
 from trainer.errors import RunFolderError
 from trainer.runs.metrics_log import MetricsLog
 
@@ -49,17 +47,3 @@ def test_a_line_that_no_run_writes_is_refused_with_its_number(log: MetricsLog, l
     append_raw(log, line.encode("latin-1") + b"\n")
     with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):
         list(log.read())
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "file"
-    replace_file(path, b"old")
-
-    def fail(_: int) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        replace_file(path, b"new and longer")
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import ExportError
+from exporter.fold import fold_batch_norms
+from exporter.onnx_graph import strip_metadata, write_onnx
+from ganserve import bundle
+from tests.exporter.conftest import Exported, graph_of, make_source
+from tests.exporter.generators import LATENT_DIM, BranchingGenerator, FlatGenerator, randomise
+
+
+def open_session(exported: Exported) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(exported.folder / bundle.ONNX_FILE, providers=["CPUExecutionProvider"])
+
+
+def test_onnx_takes_any_batch_size(any_exported: Exported) -> None:
+    session = open_session(any_exported)
+    for rows in (1, 2, 5, 100):
+        batch = bundle.example_rows(any_exported.card.input, 9, rows)
+        images, pixels = session.run(["images", "pixels"], {any_exported.card.input.name: batch})
+        expected, expected_pixels = any_exported.graph(torch.from_numpy(batch))
+        np.testing.assert_allclose(images, expected.detach().numpy(), atol=2e-5)
+        assert pixels.dtype == np.uint8
+        assert np.abs(pixels.astype(int) - expected_pixels.numpy().astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("which", "name", "dtype", "row_shape", "image_shape"),
+    [
+        ("exported", "latents", "tensor(float)", [LATENT_DIM], [3, 8, 8]),
+        ("exported_translator", "input_pixels", "tensor(uint8)", [8, 12, 3], [3, 8, 12]),
+    ],
+)
+def test_onnx_has_the_contracts_names_and_a_dynamic_batch(
+    request: pytest.FixtureRequest, which: str, name: str, dtype: str, row_shape: list[int], image_shape: list[int]
+) -> None:
+    session = open_session(request.getfixturevalue(which))
+    (rows,) = session.get_inputs()
+    images, pixels = session.get_outputs()
+    assert (rows.name, rows.type, rows.shape[1:]) == (name, dtype, row_shape)
+    assert (images.name, images.type, images.shape[1:]) == ("images", "tensor(float)", image_shape)
+    assert (pixels.name, pixels.type, pixels.shape[1:]) == ("pixels", "tensor(uint8)", [*image_shape[1:], 3])
+    assert all(isinstance(value.shape[0], str) for value in (rows, images, pixels))
+
+
+def test_onnx_holds_no_batch_norm_and_no_notes(any_exported: Exported) -> None:
+    model = onnx.load(any_exported.folder / bundle.ONNX_FILE)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert not model.doc_string
+    assert not model.metadata_props
+    assert not model.graph.metadata_props
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+def test_notes_are_stripped_at_every_depth() -> None:
+    node = onnx.helper.make_node("Relu", ["a"], ["b"], doc_string="/home/me/net.py")
+    inner = onnx.helper.make_graph([node], "inner", [], [], doc_string="inner")
+    outer = onnx.helper.make_node("If", ["c"], ["b"], then_branch=inner, else_branch=inner)
+    model = onnx.helper.make_model(onnx.helper.make_graph([outer], "outer", [], []), doc_string="model")
+    strip_metadata(model)
+    assert b"doc" not in model.SerializeToString()
+    assert b"/home/me" not in model.SerializeToString()
+
+
+def test_instance_norm_stays_one_node_each(exported_translator: Exported) -> None:
+    model = onnx.load(exported_translator.folder / bundle.ONNX_FILE)
+    modules = exported_translator.source.network.modules()
+    expected = sum(isinstance(module, nn.InstanceNorm2d) for module in modules)
+    assert [node.op_type for node in model.graph.node].count("InstanceNormalization") == expected
+
+
+def test_onnx_holds_the_folded_weights(exported: Exported) -> None:
+    model = onnx.load(exported.folder / bundle.ONNX_FILE)
+    weights = {tuple(tensor.dims) for tensor in model.graph.initializer}
+    folded = fold_batch_norms(exported.source.network)
+    assert {tuple(p.shape) for p in folded.parameters() if p.ndim == 4} <= weights
+
+
+def test_generator_that_onnx_cannot_express_gives_one_line(tmp_path: Path) -> None:
+    source = make_source(BranchingGenerator())
+    with pytest.raises(
+        ExportError, match=r"^cannot export the network to ONNX .*must not depend on the values"
+    ) as caught:
+        write_onnx(graph_of(source), "latents", torch.zeros(3, LATENT_DIM), tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class TwiceNormalised(FlatGenerator):
+    """Uses one BatchNorm twice, so that the graph has more of them than the module."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        again: Tensor = self.main[1](-self.main[0](latents))
+        return super().forward(latents) + again.view(-1, 1, 4, 4)
+
+
+def test_batch_norm_may_be_used_twice(tmp_path: Path) -> None:
+    source = make_source(randomise(TwiceNormalised()))
+    write_onnx(graph_of(source), "latents", torch.zeros(3, LATENT_DIM), tmp_path / "model.onnx")
+    nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert nodes.count("BatchNormalization") == 2
