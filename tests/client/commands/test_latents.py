@@ -75,7 +75,7 @@ def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, 
     [
         ([], "Missing argument 'FILE'"),
         (["no.npy"], "no.npy: cannot be read (No such file or directory)"),
-        (["a.txt"], "a.txt: latents are read from .npy, .npz, .json, .csv files"),
+        (["a.dat"], "a.dat: unknown format; convert it to one of .npy, .npz, .json, .csv, .txt"),
         (["a.npz"], "a.npz: holds several arrays (first, rest); name one, as FILE.npz:NAME"),
         (["wide.npy"], "wide.npy: its latents have 7 numbers each, and dcgan:3 takes 6"),
         (["a.npy", "--out", "a.gan"], "'--out': a.gan: has no known image extension; use one of .png, .jpg, .jpeg"),
