@@ -117,7 +117,7 @@ def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, cli
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dimensions": [6]}, r"dimensions: 6 is not among those of a latent of 6"),
+        ({"dimensions": [6]}, r"dimensions: 6 is not a dimension of these latents"),
         ({"dimensions": [-1]}, "dimensions: must be a whole number"),
         ({"dimensions": [1.5]}, "dimensions: must be a whole number"),
         ({"dimensions": []}, "give at least one"),

@@ -124,14 +124,14 @@ def test_unknown_models_and_versions_name_the_served_ones(server: FakeServer, cl
     with pytest.raises(UnknownModel, match="version 9 of 'a2b' is not served; served are: 5"):
         client.translate("a2b", random_images(1), version=9)
     server.models = []
-    with pytest.raises(UnknownModel, match=rf"nor any other, at {server.address}"):
+    with pytest.raises(UnknownModel, match=rf"is served at {server.address}, and no other model either"):
         client.translate("b2a", random_images(1))
 
 
 def test_nothing_to_translate_is_said_so(client: GanClient) -> None:
-    with pytest.raises(InvalidRequest, match="images: there are none"):
+    with pytest.raises(InvalidRequest, match="images: must not be empty"):
         client.translate("a2b", [])
-    with pytest.raises(InvalidRequest, match="images: there are none"):
+    with pytest.raises(InvalidRequest, match="images: must not be empty"):
         client.translate_encoded("a2b", iter(()))
 
 
@@ -180,9 +180,9 @@ def test_requests_too_slow_for_their_deadline_are_sent_in_parts(server: FakeServ
 def test_a_model_of_an_unknown_task_is_in_the_way_of_no_other(server: FakeServer, client: GanClient) -> None:
     server.models = [model("sounds", 2, task=7), model(), translator()]
     assert (len(client.translate("a2b", random_images(1))), len(client.generate("dcgan"))) == (1, 1)
-    with pytest.raises(InvalidRequest, match="model: 'sounds' does what this client does not know yet; use a newer"):
+    with pytest.raises(InvalidRequest, match="model: 'sounds' has a task that this client does not know; use a newer"):
         client.generate("sounds")
-    with pytest.raises(InvalidRequest, match="model: 'sounds' does what this client does not know yet; use a newer"):
+    with pytest.raises(InvalidRequest, match="model: 'sounds' has a task that this client does not know; use a newer"):
         client.translate("sounds", random_images(1))
 
 

@@ -206,8 +206,8 @@ def test_a_million_rows_take_the_memory_of_a_few_chunks(server: FakeServer, clie
         ({"seed": 0, "count": MAX_STREAM_ROWS + 1}, "count: must be a whole number"),
         ({"seed": 0, "count": 1, "first_row": -1}, "first_row: must be a whole number"),
         ({"seed": 0, "count": 1, "first_row": 1.5}, "first_row: must be a whole number"),
-        ({"count": 1, "first_row": 1}, "first_row: is a place in the stream of a seed; give the seed too"),
-        ({"latents": [[0.0] * 6], "first_row": 1}, "first_row: is a place in the stream of a seed"),
+        ({"count": 1, "first_row": 1}, "first_row: is a position in the stream of a seed; give the seed, too"),
+        ({"latents": [[0.0] * 6], "first_row": 1}, "first_row: is a position in the stream of a seed"),
     ],
 )
 def test_rows_that_cannot_be_are_refused_at_once(

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from client import DeadlineExceeded, GanClient, InvalidRequest, ServerBusy
 from client.sdk.calls import BUSY_PAUSES_S, Translator, generated
 from client.sdk.catalog import Catalog
+from client.sdk.channel import endpoint_of
 from client.sdk.latents import SeededRows
 from client.sdk.messages import Arrays
 from client.sdk.steps import Emit, Send, Wait
@@ -29,7 +30,7 @@ FILE = encoded(np.zeros((4, 3, 3), np.uint8))
 
 @pytest.fixture
 def connection(server: FakeServer) -> Iterator[Connection]:
-    with Connection(server.address, timeout_s=20) as opened:
+    with Connection(endpoint_of(server.address, timeout_s=20)) as opened:
         yield opened
 
 
@@ -98,9 +99,7 @@ def test_a_message_larger_than_the_server_receives_is_said_so() -> None:
     with (
         server.serve(max_received_bytes=4000),
         GanClient(server.address) as client,
-        pytest.raises(
-            InvalidRequest, match=r"the request is larger than the server at .* receives .*send fewer or sma"
-        ),
+        pytest.raises(InvalidRequest, match=r"the request is larger than the server at .* accepts .*send fewer or sma"),
     ):
         client.translate("a2b", [FILE + bytes(5000)])
     assert server.translations == []
