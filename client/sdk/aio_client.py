@@ -13,8 +13,7 @@ from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S, Endpoint, endpoint_of
 from client.sdk.chunking import Chunk, EncodedChunk
-from client.sdk.client import check_columns, pictures_of, some, traversed
-from client.sdk.deprecation import renamed_argument
+from client.sdk.client import check_columns, pictures_of, renamed_argument, some, traversed
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader

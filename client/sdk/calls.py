@@ -16,14 +16,23 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from client.errors import DeadlineExceeded, InvalidRequest, ServerBusy
+from client.errors import DeadlineExceeded, GanClientError, InvalidRequest, ServerBusy
 from client.sdk.catalog import Catalog
 from client.sdk.chunking import Chunk, Pace, chunks_of, max_chunk_rows, max_input_bytes
 from client.sdk.input_images import InputRow, row_bytes
 from client.sdk.latents import MAX_ROWS, Rows, SeededRows, checked_anchor, checked_rows, split, whole_number
-from client.sdk.messages import AnyFormat, Arrays, Reader, Request, Response, generate_request, translate_request
+from client.sdk.messages import (
+    AnyFormat,
+    Arrays,
+    Reader,
+    Request,
+    Response,
+    check_response,
+    generate_request,
+    translate_request,
+)
 from client.sdk.model_info import ModelInfo
-from client.sdk.steps import Emit, Pause, Send, Steps
+from client.sdk.steps import Emit, Pause, Send, Steps, Wait
 from client.sdk.steps import Method as RpcMethod
 from client.sdk.transport import Connection
 from client.sdk.walks import Method, walk
@@ -261,18 +270,23 @@ def _patiently(
 
     Returns:
         The response, and how many seconds the last wait for it took.
+
+    Raises:
+        GanClientError: The server does not answer, or another model does.
     """
     for pause_s in (*pauses_s, None):
         started_s = time.monotonic()
         try:
-            response = yield from catalog.answer(handle, request)
-        except ServerBusy:
-            if pause_s is None:
+            response = yield Wait(handle)
+        except GanClientError as error:
+            catalog.forget()
+            if pause_s is None or not isinstance(error, ServerBusy):
                 raise
         else:
             break
         yield Pause(pause_s * random.uniform(0.75, 1.25))  # clients refused together do not return together
         handle = yield Send(method, request)
+    check_response(request, response)
     return response, time.monotonic() - started_s
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from client.errors import GanClientError, InvalidRequest, UnknownModel
-from client.sdk.messages import Request, check_model, check_response
+from client.errors import InvalidRequest, UnknownModel
+from client.sdk.messages import check_model
 from client.sdk.model_info import ModelDescription, ModelInfo, Task, description_from, models_from, newest
-from client.sdk.steps import Steps, Wait, asked
+from client.sdk.steps import Steps, asked
 from ganserve.v1 import generator_pb2
 
 _MAX_LISTED: Final = 20  # names in a message
@@ -97,20 +97,6 @@ class Catalog:
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             return False
         return model is None or newest((yield from self.models()), model, None) is not None
-
-    def answer(self, handle: Any, request: Request) -> Steps[Any, Any]:
-        """Waits for the response to a request that was sent.
-
-        Raises:
-            GanClientError: The server does not answer, or another model does.
-        """
-        try:
-            response = yield Wait(handle)
-        except GanClientError:
-            self.forget()
-            raise
-        check_response(request, response)
-        return response
 
     def forget(self) -> None:
         """Makes the next call ask again: a restarted server may have other models and limits."""

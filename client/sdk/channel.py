@@ -48,7 +48,7 @@ class Endpoint:
         channels: The number of connections to each server.
         credentials: For TLS; None for no TLS.
         server_name: The name that the server's certificate must be for; None for the host of the address.
-        token: Sent with each request; None for no token.
+        metadata: The gRPC metadata of each request; holds the token.
         retries: Whether to retry requests that find no server.
     """
 
@@ -57,13 +57,8 @@ class Endpoint:
     channels: int = 1
     credentials: grpc.ChannelCredentials | None = None
     server_name: str | None = None
-    token: str | None = field(default=None, repr=False)
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     retries: bool = True
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The gRPC metadata of each request."""
-        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
     def open(self) -> list[grpc.Channel]:
         """Opens channels, which connect at their first call."""
@@ -120,13 +115,16 @@ def endpoint_of(
     if not 0 < timeout_s <= MAX_TIMEOUT_S:
         raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
     target = address if isinstance(address, Target) else target_of(address)
+    metadata: tuple[tuple[str, str], ...] = ()
+    if token is not None:
+        metadata = (("authorization", f"Bearer {checked_token(token, target, is_encrypted=tls is not None)}"),)
     return Endpoint(
         target,
         timeout_s,
         whole_number("channels", channels, 1, MAX_CHANNELS),
         None if tls is None else channel_credentials(tls, target),
         None if tls is None else tls.server_name,
-        None if token is None else checked_token(token, target, is_encrypted=tls is not None),
+        metadata,
     )
 
 

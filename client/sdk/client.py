@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import functools
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +16,6 @@ from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S, Endpoint, endpoint_of
 from client.sdk.chunking import Chunk, EncodedChunk
-from client.sdk.deprecation import renamed_argument
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, whole_number
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
@@ -26,8 +27,27 @@ from client.sdk.walks import Method, traversal
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Chunk = TypeVar("_Chunk")
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    """A decorator that passes the keyword argument `old` on as `new`, with a DeprecationWarning."""
+
+    def decorated(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        @functools.wraps(call)
+        def with_old_name(*args: Any, **keywords: Any) -> Any:
+            if old in keywords:
+                if new in keywords:
+                    raise TypeError(f"{call.__name__}() got both {new!r} and its old name {old!r}; give only {new!r}")
+                warnings.warn(f"{call.__name__}: {old!r} is now {new!r}", DeprecationWarning, stacklevel=2)
+                keywords[new] = keywords.pop(old)
+            return call(*args, **keywords)
+
+        return with_old_name
+
+    return decorated
 
 
 class GanClient:

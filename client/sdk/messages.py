@@ -7,8 +7,8 @@ server says about its models.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,6 @@ FileFormat = Literal["png", "jpeg"]
 AnyFormat: TypeAlias = PixelFormat | FileFormat
 Request: TypeAlias = generator_pb2.GenerateRequest | generator_pb2.TranslateRequest
 Response: TypeAlias = generator_pb2.GenerateResponse | generator_pb2.TranslateResponse
-
-_Format = TypeVar("_Format", PixelFormat, FileFormat)
 
 _FORMATS: Final[dict[AnyFormat, generator_pb2.ImageFormat]] = {
     "pixels": generator_pb2.IMAGE_FORMAT_PIXELS,
@@ -152,12 +150,8 @@ def files_from(response: Response, rows: int, file_format: FileFormat) -> list[b
     return files
 
 
-def _checked_format(image_format: _Format, allowed: Any) -> _Format:
-    """Returns a format that the caller gave, if it is in `allowed`, which is PixelFormat or FileFormat."""
-    names = get_args(allowed)
-    if image_format not in names:
-        raise InvalidRequest(f"format: must be {' or '.join(map(repr, names))}, not {image_format!r:.60}")
-    return image_format
+def _unknown_format(image_format: object, known: Iterable[str]) -> InvalidRequest:
+    return InvalidRequest(f"format: must be {' or '.join(map(repr, known))}, not {image_format!r:.60}")
 
 
 _Read = TypeVar("_Read", covariant=True)  # noqa: PLC0105  (shorter than a name with a suffix)
@@ -182,7 +176,9 @@ class Arrays:
     """
 
     def __init__(self, image_format: PixelFormat) -> None:
-        self.format: PixelFormat = _checked_format(image_format, PixelFormat)
+        if image_format not in _DTYPES:
+            raise _unknown_format(image_format, _DTYPES)
+        self.format: PixelFormat = image_format
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, count: int, response: Response) -> Chunk:
@@ -206,7 +202,9 @@ class Files:
     """
 
     def __init__(self, file_format: FileFormat) -> None:
-        self.format: FileFormat = _checked_format(file_format, FileFormat)
+        if file_format not in _SIGNATURES:
+            raise _unknown_format(file_format, _SIGNATURES)
+        self.format: FileFormat = file_format
 
     def __call__(self, count: int, response: Response) -> EncodedChunk:
         """The files of a response.

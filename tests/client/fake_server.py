@@ -62,8 +62,10 @@ def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
     return model(name, version, **(defaults | fields))
 
 
-def rows_of(request: pb.TranslateRequest) -> int:
-    """How many images are to be translated."""
+def rows_of(request: pb.GenerateRequest | pb.TranslateRequest) -> int:
+    """How many images are wanted."""
+    if isinstance(request, pb.GenerateRequest):
+        return request.seeded.count if request.WhichOneof("input") == "seeded" else request.latents.shape[0]
     return request.pixels.shape[0] if request.WhichOneof("input") == "pixels" else len(request.encoded.data)
 
 
@@ -250,3 +252,15 @@ def encoded(image: NDArray[np.uint8], file_format: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, file_format)
     return file.getvalue()
+
+
+def waits_for_three(server: FakeServer) -> None:
+    """Answers requests with a pinned version only when three of them are there."""
+    together = threading.Barrier(3)
+
+    def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        if request.version:
+            together.wait(timeout=20)
+        return server.images_for(request)
+
+    server.answer = answer

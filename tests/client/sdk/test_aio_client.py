@@ -16,8 +16,9 @@ from client import AsyncGanClient, DeadlineExceeded, GanClient, InvalidRequest, 
 from client.sdk.calls import BUSY_PAUSES_S
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, encoded, pixels_of, rows_of
-from tests.client.sdk.test_in_flight import alive, waits_for_three
+from tests.client.fake_server import FakeServer, encoded, pixels_of, rows_of, waits_for_three
+from tests.client.sdk.test_client import OLD_NAMES, arguments_of, value_of
+from tests.client.sdk.test_transport import alive
 
 Code = grpc.StatusCode
 IMAGES = np.random.default_rng(1).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
@@ -150,12 +151,14 @@ async def test_errors_are_those_of_the_blocking_client(server: FakeServer, aio: 
         AsyncGanClient(timeout_s=0)
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_unavailable_servers_are_tried_again(server: FakeServer, aio: AsyncGanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(await aio.generate("dcgan", seed=0, count=2)) == 2
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_no_server_is_an_error_that_names_the_address() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
@@ -221,3 +224,13 @@ async def test_refused_requests_are_not_kept(
 
 async def test_a_client_that_was_never_used_can_be_closed() -> None:
     await AsyncGanClient("127.0.0.1:1").close()
+
+
+@pytest.mark.parametrize(("name", "old"), OLD_NAMES.items())
+async def test_the_async_client_takes_the_old_name_of_format(aio: AsyncGanClient, name: str, old: str) -> None:
+    wanted = "jpeg" if old == "file_format" else "float32"
+    call = getattr(aio, name)
+    with pytest.warns(DeprecationWarning, match=f"{name}: '{old}' is now 'format'"):
+        [chunk] = [chunk async for chunk in call(**arguments_of(name), **{old: wanted})]
+    [expected] = [chunk async for chunk in call(**arguments_of(name), format=wanted)]
+    assert value_of(chunk) == value_of(expected)

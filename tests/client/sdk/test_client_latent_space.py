@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from client import GanClient, InvalidRequest, ServerUnreachable, UnknownModel
+from client import GanClient, InvalidRequest
 from ganserve.grids import image_grid
 from ganserve.latents import latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
@@ -132,31 +131,3 @@ def test_sheets_that_cannot_be_are_refused(
     with pytest.raises(InvalidRequest, match=message):
         client.traverse("dcgan", **asked)
     assert server.requests == []
-
-
-def test_info_is_what_the_server_says_now(server: FakeServer, client: GanClient) -> None:
-    server.models = [model(version=1, device="cpu"), model(version=2, device="cuda:0")]
-    assert (client.info("dcgan").version, client.info("dcgan").device) == (2, "cuda:0")
-    assert client.info("dcgan", 1).device == "cpu"
-    server.models = [model(version=1, device="cuda:1")]
-    assert client.info("dcgan").device == "cuda:1"
-    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served are: 1"):
-        client.info("dcgan", 2)
-    with pytest.raises(InvalidRequest, match="model: must be a name"):
-        client.info("")
-
-
-def test_health_is_the_servers_and_its_models(server: FakeServer, client: GanClient) -> None:
-    assert client.healthy()
-    assert client.healthy("dcgan")
-    assert not client.healthy("nope")
-    server.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-    assert not client.healthy()
-    assert not client.healthy("dcgan")
-
-
-def test_health_of_no_server_is_an_error_without_retries() -> None:
-    with FakeServer().serve() as stopped:
-        address = stopped.address
-    with GanClient(address, timeout_s=5) as client, pytest.raises(ServerUnreachable, match=address):
-        client.healthy()

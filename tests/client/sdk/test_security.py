@@ -58,6 +58,7 @@ def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
         models(secure, TlsOptions(certificates.roots), both)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
     secure: FakeServer, server: FakeServer, certificates: Certificates
 ) -> None:
@@ -71,6 +72,7 @@ def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
         models(secure, None)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_server_may_ask_for_the_clients_certificate(certificates: Certificates) -> None:
     server = FakeServer()
     with server.serve(credentials=certificates.for_server(asks_for_client=True)):

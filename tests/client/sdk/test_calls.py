@@ -1,8 +1,11 @@
-"""Requests that are too large, too slow, or come while the server is busy."""
+"""How calls become requests: their sizes, order and versions, and what happens with a busy or slow server."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import threading
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,13 +19,13 @@ from client import DeadlineExceeded, GanClient, InvalidRequest, ServerBusy
 from client.sdk.calls import BUSY_PAUSES_S, Translator, generated
 from client.sdk.catalog import Catalog
 from client.sdk.channel import endpoint_of
-from client.sdk.latents import SeededRows
+from client.sdk.latents import MAX_STREAM_ROWS, SeededRows
 from client.sdk.messages import Arrays
 from client.sdk.steps import Emit, Send, Wait
 from client.sdk.transport import Connection
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, encoded, model, pixels_of, rows_of, translator
+from tests.client.fake_server import FakeServer, encoded, model, pixels_of, rows_of, translator, waits_for_three
 
 Code = grpc.StatusCode
 FILE = encoded(np.zeros((4, 3, 3), np.uint8))
@@ -157,3 +160,115 @@ def test_steps_keep_the_order_and_the_bound_of_what_is_on_its_way(
                 images.append(step.value.images)
     np.testing.assert_array_equal(np.concatenate(images), pixels_of(latents_from_seed(5, count, 6), 4, 3, 1))
     assert (most, on_its_way) == (min(ahead, max(1, requests - (version is None))), 0)
+
+
+def test_as_many_requests_as_channels_are_on_their_way_and_images_keep_their_order(
+    server: FakeServer, wide: GanClient
+) -> None:
+    waits_for_three(server)
+    images = wide.generate("dcgan", seed=9, count=256 * 7 - 5)
+    np.testing.assert_array_equal(images, pixels_of(latents_from_seed(9, 256 * 7 - 5, 6), 4, 3, 1))
+    assert len(server.peers) == 3
+
+
+def test_answers_that_overtake_each_other_are_put_in_order(server: FakeServer, wide: GanClient) -> None:
+    second_has_answered = threading.Event()
+    places = itertools.count(1)
+
+    def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        place = next(places)  # asked once: requests begin side by side
+        response = server.images_for(request)
+        if place == 2:
+            assert second_has_answered.wait(timeout=20)
+        elif place == 3:
+            second_has_answered.set()
+        return response
+
+    server.answer = answer
+    chunks = list(wide.generate_chunks("dcgan", seed=9, count=1000))
+    expected = pixels_of(latents_from_seed(9, 1000, 6), 4, 3, 1)
+    np.testing.assert_array_equal(np.concatenate([chunk.images for chunk in chunks]), expected)
+    assert [len(chunk.images) for chunk in chunks] == [256, 256, 256, 232]
+
+
+def test_the_first_answer_pins_the_version_of_all(server: FakeServer, wide: GanClient) -> None:
+    waits_for_three(server)
+    server.models = [model(version=3)]
+    chunks = wide.generate_chunks("dcgan", seed=0, count=256 * 4)
+    first = next(chunks)
+    server.models.append(model(version=4))
+    assert {first.version, *(chunk.version for chunk in chunks)} == {3}
+    assert [request.version for request in server.requests] == [0, 3, 3, 3]
+
+
+def test_no_more_is_asked_for_than_may_be_on_its_way(server: FakeServer, wide: GanClient) -> None:
+    chunks = wide.generate_chunks("dcgan", seed=0, count=MAX_STREAM_ROWS)
+    next(chunks)
+    next(chunks)
+    chunks.close()
+    assert 2 <= len(server.requests) <= 2 + 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_has_begun_to_come_waits_for_a_busy_server(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    monkeypatch.setattr("client.sdk.calls.BUSY_PAUSES_S", (0.0, 0.0))
+    with GanClient(server.address, timeout_s=20, channels=channels) as client:
+        chunks = client.generate_chunks("dcgan", seed=4, count=900)
+        parts = [next(chunks).images]
+        server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 2)
+        parts += [chunk.images for chunk in chunks]
+        np.testing.assert_array_equal(np.concatenate(parts), pixels_of(latents_from_seed(4, 900, 6), 4, 3, 1))
+        server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 20)
+        with pytest.raises(ServerBusy):
+            client.generate("dcgan", seed=4, count=900)
+
+
+@pytest.mark.parametrize(("first_row", "count"), [(1, 1), (0, 700), (37, 3), (255, 600), (100_000, 2)])
+def test_later_rows_of_a_seed_are_those_of_a_longer_count(
+    server: FakeServer, client: GanClient, first_row: int, count: int
+) -> None:
+    expected = pixels_of(latents_from_seed(7, first_row + count, 6)[first_row:], 4, 3, 1)
+    chunks = client.generate_chunks("dcgan", seed=7, count=count, first_row=first_row)
+    np.testing.assert_array_equal(np.concatenate([chunk.images for chunk in chunks]), expected)
+    files = client.generate_encoded_chunks("dcgan", seed=7, count=count, first_row=first_row)
+    assert sum(len(chunk.files) for chunk in files) == count
+    assert max(map(rows_of, server.requests)) <= 256
+
+
+def test_a_million_rows_take_the_memory_of_a_few_chunks(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(latent_dim=100)]
+    tracemalloc.start()
+    try:
+        with contextlib.closing(client.generate_chunks("dcgan", seed=0, count=1_000_000)) as chunks:
+            for _ in range(20):
+                next(chunks)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 20 << 20  # all latents are 400 MB
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seed": 0, "count": MAX_STREAM_ROWS + 1}, "count: must be a whole number"),
+        ({"seed": 0, "count": 1, "first_row": -1}, "first_row: must be a whole number"),
+        ({"seed": 0, "count": 1, "first_row": 1.5}, "first_row: must be a whole number"),
+        ({"count": 1, "first_row": 1}, "first_row: is a position in the stream of a seed; give the seed, too"),
+        ({"latents": [[0.0] * 6], "first_row": 1}, "first_row: is a position in the stream of a seed"),
+    ],
+)
+def test_rows_that_cannot_be_are_refused_at_once(
+    server: FakeServer, client: GanClient, arguments: dict[str, int], message: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        client.generate_chunks("dcgan", **arguments)  # type: ignore[arg-type]  # wrong on purpose
+    assert server.list_calls == 0
+
+
+def test_later_rows_need_a_distribution_that_the_client_can_draw(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(latent_distribution="uniform")]
+    with pytest.raises(InvalidRequest, match=r"count: at most 256 for 'dcgan', from row 0.*'uniform'"):
+        next(client.generate_chunks("dcgan", seed=0, count=2, first_row=1))
