@@ -31,7 +31,7 @@ from client.commands.number_types import whole_number
 from client.commands.options import ConnectOptions, server_options
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
-from client.files.animation import MAX_FRAMES_PER_SECOND, check_animation, is_animation_name, save_animation
+from client.files.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
@@ -94,7 +94,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 )
 @click.option(
     "--fps",
-    type=whole_number(1, max(MAX_FRAMES_PER_SECOND.values())),
+    type=whole_number(1, max(MAX_FRAMES_A_SECOND.values())),
     metavar="INTEGER",
     help=f"Images a second of a GIF or MP4.  [default: {_FRAMES_A_SECOND}]",
 )
@@ -195,7 +195,7 @@ def _check_flags(
         return
     if not moves:
         raise click.UsageError(f"--fps: is for a GIF or MP4, not for {click.format_filename(out)}; leave it out")
-    most = MAX_FRAMES_PER_SECOND[out.suffix.lower()]
+    most = MAX_FRAMES_A_SECOND[out.suffix.lower()]
     if fps > most:
         raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
 

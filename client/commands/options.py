@@ -80,7 +80,7 @@ class ConnectOptions:
 
     def connection(self) -> Connection:
         """Connects."""
-        return Connection(endpoint_of(self.address, timeout_s=self.timeout_s, tls=self.tls, token=self.token))
+        return Connection(self.address, timeout_s=self.timeout_s, tls=self.tls, token=self.token)
 
 
 def server_options(command: _Command) -> _Command:

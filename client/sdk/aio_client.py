@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
-from client.sdk.channel import DEFAULT_TIMEOUT_S, Endpoint, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.client import check_columns, pictures_of, renamed_argument, some, traversed
 from client.sdk.input_images import InputImages, checked_images
@@ -55,15 +55,7 @@ class AsyncGanClient:
         tls: TlsOptions | None = None,
         token: str | None = None,
     ) -> None:
-        endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
-        self._connection = AsyncConnection(endpoint)
-
-    @classmethod
-    def to_endpoint(cls, endpoint: Endpoint) -> Self:
-        """A client of an endpoint that is checked already."""
-        client = cls.__new__(cls)
-        client._connection = AsyncConnection(endpoint)
-        return client
+        self._connection = AsyncConnection(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
 
     async def generate(
         self,

@@ -100,7 +100,7 @@ class Endpoint:
 
 
 def endpoint_of(
-    address: Addresses | Target = DEFAULT_ADDRESS,
+    address: Addresses = DEFAULT_ADDRESS,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     channels: int = 1,
@@ -114,7 +114,7 @@ def endpoint_of(
     """
     if not 0 < timeout_s <= MAX_TIMEOUT_S:
         raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
-    target = address if isinstance(address, Target) else target_of(address)
+    target = target_of(address)
     metadata: tuple[tuple[str, str], ...] = ()
     if token is not None:
         metadata = (("authorization", f"Bearer {checked_token(token, target, is_encrypted=tls is not None)}"),)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from client.errors import InvalidRequest
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
-from client.sdk.channel import DEFAULT_TIMEOUT_S, Endpoint, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, whole_number
@@ -80,15 +80,7 @@ class GanClient:
         tls: TlsOptions | None = None,
         token: str | None = None,
     ) -> None:
-        endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
-        self._connection = Connection(endpoint)
-
-    @classmethod
-    def to_endpoint(cls, endpoint: Endpoint) -> Self:
-        """A client of an endpoint that is checked already."""
-        client = cls.__new__(cls)
-        client._connection = Connection(endpoint)
-        return client
+        self._connection = Connection(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
 
     def generate(
         self,

@@ -49,7 +49,7 @@ def channel_credentials(tls: TlsOptions, target: Target) -> grpc.ChannelCredenti
         _check_roots(tls.root_certificates, roots)
     if tls.client_key is None or tls.client_certificate is None:
         if tls.client_key is not None or tls.client_certificate is not None:
-            raise InvalidRequest("client_key: needs client_certificate, and the reverse; give both or neither")
+            raise InvalidRequest("client_key: goes with client_certificate; give both, or none")
         return grpc.ssl_channel_credentials(roots)
     key, chain = _read("client_key", tls.client_key), _read("client_certificate", tls.client_certificate)
     _check_pair(tls.client_key, tls.client_certificate)
@@ -79,7 +79,7 @@ def _read(field: str, path: Path) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidRequest(f"{field}: {path} cannot be read ({reason}); name a PEM file") from error
     if len(content) > _MAX_PEM_BYTES or b"-----BEGIN " not in content:
-        raise InvalidRequest(f"{field}: {path} is not a PEM file; convert it, for example with 'openssl x509'")
+        raise InvalidRequest(f"{field}: {path} is no PEM file; convert it, for example with 'openssl x509'")
     return content
 
 

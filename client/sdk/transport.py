@@ -13,8 +13,10 @@ from typing import Any, Final, Generic, Self, TypeVar
 import grpc
 
 from client.errors import GanClientError, InvalidRequest, from_rpc_error
+from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.catalog import Catalog
-from client.sdk.channel import Endpoint, Stubs
+from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of
+from client.sdk.security import TlsOptions
 from client.sdk.steps import Emit, Pause, Send, Steps, Wait, emitted
 
 CLOSED: Final = "this client is closed; make a new one"
@@ -65,17 +67,25 @@ class _Run(Generic[_Value]):
 
 
 class _AnyConnection:
-    """What both kinds of connection share.
+    """What both kinds of connection share; arguments and errors are those of `endpoint_of`."""
 
-    Args:
-        endpoint: Where to connect to.
-    """
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.catalog = Catalog(endpoint.target.text)
-        self._options = {"timeout": endpoint.timeout_s, "metadata": endpoint.metadata}  # of each request
+    def __init__(
+        self,
+        address: Addresses = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channels: int = 1,
+        tls: TlsOptions | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
+        self.catalog = Catalog(self.endpoint.target.text)
+        self._options = {"timeout": timeout_s, "metadata": self.endpoint.metadata}  # of each request
         self._closed = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        raise NotImplementedError
 
     def _failure(self, error: grpc.RpcError) -> GanClientError:
         return from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s)
@@ -95,9 +105,8 @@ class _Unsent:
 class Connection(_AnyConnection):
     """A blocking connection to one server, or to several that serve the same; safe to share between threads."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
-        self._channels = endpoint.open()
+    def _prepare(self) -> None:
+        self._channels = self.endpoint.open()
         self._stubs = Stubs(self._channels)
 
     def run(
@@ -174,8 +183,7 @@ class Connection(_AnyConnection):
 class AsyncConnection(_AnyConnection):
     """Like `Connection`, for the event loop of its first call, at which it connects."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__(endpoint)
+    def _prepare(self) -> None:
         self._channels: list[grpc.aio.Channel] = []
         self._stubs: Stubs | None = None
 

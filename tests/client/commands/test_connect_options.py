@@ -59,7 +59,7 @@ def test_a_token_comes_from_a_file_or_the_environment(
         (["--address", "a:1,b:1"], "'--address' (env var: 'GANSERVE_ADDRESS'): address 'a:1': among several"),
         (["--tls-roots", "none.pem"], "'--tls-roots': none.pem cannot be read (No such file or directory); name a P"),
         (["--tls-roots", "."], "'--tls-roots': . cannot be read (Is a directory)"),
-        (["--tls-roots", "client_key"], "'--tls-roots': client_key is not a PEM file"),
+        (["--tls-roots", "client_key"], "'--tls-roots': client_key is no PEM file"),
         (["--tls-key", "client_key"], "'--tls-key': belongs with --tls-certificate; give both, or none"),
         (["--tls-certificate", "client_key"], "'--tls-key': belongs with --tls-certificate"),
         (["--tls-key", "x", "--tls-certificate", "y"], "'--tls-key': x cannot be read"),

@@ -14,7 +14,6 @@ from client.errors import ServerBusy
 from client.files.picture_files import PictureFile
 from client.files.translation import Failures, FileTranslation
 from client.sdk.calls import BUSY_PAUSES_S, Translator
-from client.sdk.channel import endpoint_of
 from client.sdk.transport import Connection
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, encoded, rows_of
@@ -25,7 +24,7 @@ QUEUE_FULL = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
 
 @pytest.fixture
 def connection(server: FakeServer) -> Iterator[Connection]:
-    with Connection(endpoint_of(server.address, timeout_s=20)) as opened:
+    with Connection(server.address, timeout_s=20) as opened:
         yield opened
 
 

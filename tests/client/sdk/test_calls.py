@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from client import DeadlineExceeded, GanClient, InvalidRequest, ServerBusy
 from client.sdk.calls import BUSY_PAUSES_S, Translator, generated
 from client.sdk.catalog import Catalog
-from client.sdk.channel import endpoint_of
 from client.sdk.latents import MAX_STREAM_ROWS, SeededRows
 from client.sdk.messages import Arrays
 from client.sdk.steps import Emit, Send, Wait
@@ -33,7 +32,7 @@ FILE = encoded(np.zeros((4, 3, 3), np.uint8))
 
 @pytest.fixture
 def connection(server: FakeServer) -> Iterator[Connection]:
-    with Connection(endpoint_of(server.address, timeout_s=20)) as opened:
+    with Connection(server.address, timeout_s=20) as opened:
         yield opened
 
 
