@@ -63,7 +63,7 @@ _UNREACHABLE: Final = (
         "Hostname Verification Check failed",
         "its certificate is for another name: give that with --tls-server-name, TlsOptions.server_name",
     ),
-    ("WRONG_VERSION_NUMBER", "it does not use TLS: turn TLS off, or name another address"),
+    ("WRONG_VERSION_NUMBER", "it speaks no TLS: turn TLS off, or name another address"),
     (
         "Socket closed",
         "it hangs up: it may be stopping, or need TLS (--tls, TlsOptions) or a client certificate",

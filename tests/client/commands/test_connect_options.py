@@ -106,4 +106,4 @@ def test_grpcs_own_log_does_not_stand_beside_the_error(server: FakeServer) -> No
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert line.endswith("it does not use TLS: turn TLS off, or name another address")
+    assert line.endswith("it speaks no TLS: turn TLS off, or name another address")

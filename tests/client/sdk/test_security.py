@@ -66,7 +66,7 @@ def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
         models(secure, TlsOptions(certificates.other_roots))
     with pytest.raises(ServerUnreachable, match=r"for another name: give that with --tls-server-name"):
         models(secure, TlsOptions(certificates.roots, server_name="other.example.org"))
-    with pytest.raises(ServerUnreachable, match=r"it does not use TLS: turn TLS off"):
+    with pytest.raises(ServerUnreachable, match=r"it speaks no TLS: turn TLS off"):
         models(server, TlsOptions(certificates.roots))
     with pytest.raises(ServerUnreachable, match=r"it may be stopping, or need TLS"):
         models(secure, None)
