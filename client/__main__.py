@@ -58,21 +58,9 @@ def cli() -> None:
     """Gets images from a ganserve server."""
 
 
-for command in (
-    bench,
-    completion,
-    explore,
-    grid,
-    health,
-    info,
-    interpolate,
-    latents,
-    models,
-    sample,
-    translate,
-    traverse,
-):
-    cli.add_command(command)
+_COMMANDS = [bench, completion, explore, grid, health, info, interpolate, latents, models, sample, translate, traverse]
+for _command in _COMMANDS:
+    cli.add_command(_command)
 
 
 def _quit(_number: int, _frame: FrameType | None) -> None:

@@ -34,7 +34,7 @@ class Catalog:
         """Asks for the models that are ready to serve.
 
         Raises:
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         response = yield from asked("ListModels", generator_pb2.ListModelsRequest())
         self._listed = models_from(response)
@@ -46,7 +46,7 @@ class Catalog:
         Raises:
             InvalidRequest: An argument is invalid.
             UnknownModel: The model is not served.
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         served = newest((yield from self.models()), model, version)
@@ -60,7 +60,7 @@ class Catalog:
         Raises:
             InvalidRequest: An argument is invalid, or the model has another task.
             UnknownModel: The model is not served.
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         served = newest(self._listed, model, version)
@@ -77,7 +77,7 @@ class Catalog:
         Raises:
             UnknownModel: The model is not served.
             UnsupportedByServer: The server is older than this call.
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         request = generator_pb2.DescribeModelRequest(model=model, version=version or 0)

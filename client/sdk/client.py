@@ -323,7 +323,7 @@ class GanClient:
         """Returns the models that are ready to serve.
 
         Raises:
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.models())
 
@@ -336,7 +336,7 @@ class GanClient:
 
         Raises:
             UnknownModel: The model is not served.
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.info(model, version))
 
@@ -350,7 +350,7 @@ class GanClient:
         Raises:
             UnknownModel: The model is not served.
             UnsupportedByServer: The server is older than this call.
-            GanClientError: The server does not answer, or answers with nonsense.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.describe(model, version))
 

@@ -46,7 +46,7 @@ def written() -> dict[int, list[int]]:
     return {int(path.stem): np.asarray(Image.open(path)).ravel().tolist() for path in Path("out").iterdir()}
 
 
-def test_an_outage_in_the_midst_costs_time_only(
+def test_an_outage_in_the_middle_costs_only_time(
     server: FakeServer, connection: Connection, files: list[PictureFile]
 ) -> None:
     def busy_then_slow(request: pb.TranslateRequest) -> pb.TranslateResponse:

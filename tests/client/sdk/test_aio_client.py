@@ -77,7 +77,7 @@ async def test_chunks_come_in_order_from_any_row_on(aio: AsyncGanClient) -> None
     np.testing.assert_array_equal(np.concatenate(translated), 255 - IMAGES)
 
 
-async def test_as_many_requests_as_channels_are_on_their_way(server: FakeServer) -> None:
+async def test_as_many_requests_as_channels_are_in_flight(server: FakeServer) -> None:
     waits_for_three(server)
     async with AsyncGanClient(server.address, timeout_s=20, channels=3) as client:
         images = await client.generate("dcgan", seed=9, count=256 * 7)
@@ -116,7 +116,7 @@ async def test_cancelling_a_call_cancels_its_request(server: FakeServer, aio: As
     held.set()
 
 
-async def test_leaving_a_loop_early_cancels_what_is_on_its_way(server: FakeServer) -> None:
+async def test_leaving_a_loop_early_cancels_what_is_in_flight(server: FakeServer) -> None:
     loop, received, cancelled, held = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), threading.Event()
 
     def generate(request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
@@ -174,7 +174,7 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -
             await client.generate("dcgan")
 
 
-async def test_busy_and_slow_servers_are_outlasted(
+async def test_busy_and_slow_servers_are_waited_for(
     server: FakeServer, aio: AsyncGanClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sum(BUSY_PAUSES_S) > 20

@@ -96,7 +96,7 @@ def test_a_single_row_that_misses_its_deadline_is_the_end(server: FakeServer, co
     assert [rows_of(request) for request in server.translations] == [4, 2, 1]
 
 
-def test_a_message_larger_than_the_server_receives_is_said_so() -> None:
+def test_a_message_larger_than_the_server_accepts_is_refused_with_the_remedy() -> None:
     server = FakeServer()
     with (
         server.serve(max_received_bytes=4000),
@@ -128,14 +128,14 @@ def test_requests_keep_to_the_size_that_the_server_says() -> None:
     ahead=st.integers(1, 5),
     version=st.sampled_from([None, 3]),
 )
-def test_steps_keep_the_order_and_the_bound_of_what_is_on_its_way(
+def test_steps_keep_the_order_and_the_bound_of_what_is_in_flight(
     count: int, max_rows: int, ahead: int, version: int | None
 ) -> None:
     """Without any channel: this test is the driver."""
     server = FakeServer()
     server.models = [model(max_request_rows=max_rows)]
     steps = generated(Catalog("nowhere"), "dcgan", SeededRows(5, count), version, Arrays("pixels"), ahead)
-    on_its_way, most, answered, images = 0, 0, 0, []
+    in_flight, most, answered, images = 0, 0, 0, []
     requests = -(-count // max_rows)
     reply: Any = None
     with contextlib.suppress(StopIteration):
@@ -143,25 +143,25 @@ def test_steps_keep_the_order_and_the_bound_of_what_is_on_its_way(
             step = steps.send(reply)
             reply = None
             if isinstance(step, Send):
-                on_its_way += step.method == "Generate"
-                most = max(most, on_its_way)
-                assert version or answered or on_its_way <= 1  # the first answer tells the version
+                in_flight += step.method == "Generate"
+                most = max(most, in_flight)
+                assert version or answered or in_flight <= 1  # the first answer tells the version
                 reply = step.request
             elif isinstance(step, Wait) and isinstance(step.handle, pb.GenerateRequest):
-                on_its_way -= 1
+                in_flight -= 1
                 assert version or not answered or step.handle.version == 3
                 answered += 1
                 reply = server.images_for(step.handle)
             elif isinstance(step, Wait):
                 reply = pb.ListModelsResponse(models=server.models)
             elif isinstance(step, Emit):
-                assert on_its_way == (0 if ahead == 1 else min(ahead, requests - answered))
+                assert in_flight == (0 if ahead == 1 else min(ahead, requests - answered))
                 images.append(step.value.images)
     np.testing.assert_array_equal(np.concatenate(images), pixels_of(latents_from_seed(5, count, 6), 4, 3, 1))
-    assert (most, on_its_way) == (min(ahead, max(1, requests - (version is None))), 0)
+    assert (most, in_flight) == (min(ahead, max(1, requests - (version is None))), 0)
 
 
-def test_as_many_requests_as_channels_are_on_their_way_and_images_keep_their_order(
+def test_as_many_requests_as_channels_are_in_flight_and_images_keep_their_order(
     server: FakeServer, wide: GanClient
 ) -> None:
     waits_for_three(server)
@@ -200,7 +200,7 @@ def test_the_first_answer_pins_the_version_of_all(server: FakeServer, wide: GanC
     assert [request.version for request in server.requests] == [0, 3, 3, 3]
 
 
-def test_no_more_is_asked_for_than_may_be_on_its_way(server: FakeServer, wide: GanClient) -> None:
+def test_no_more_is_asked_for_than_may_be_in_flight(server: FakeServer, wide: GanClient) -> None:
     chunks = wide.generate_chunks("dcgan", seed=0, count=MAX_STREAM_ROWS)
     next(chunks)
     next(chunks)
@@ -259,7 +259,7 @@ def test_a_million_rows_take_the_memory_of_a_few_chunks(server: FakeServer, clie
         ({"latents": [[0.0] * 6], "first_row": 1}, "first_row: is a position in the stream of a seed"),
     ],
 )
-def test_rows_that_cannot_be_are_refused_at_once(
+def test_invalid_rows_are_refused_at_once(
     server: FakeServer, client: GanClient, arguments: dict[str, int], message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):

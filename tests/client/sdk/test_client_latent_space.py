@@ -1,4 +1,4 @@
-"""Pictures, grids, ways and sheets: what GanClient offers over plain generation."""
+"""GanClient.grid, interpolate and traverse, and PIL images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_columns_must_be_a_number(server: FakeServer, client: GanClient, columns
 
 
 @pytest.mark.parametrize("ends", [(1, 2), (START, END), (START.tolist(), 2)])
-def test_a_straight_way_goes_evenly_from_seed_to_seed_or_latent_to_latent(
+def test_a_linear_path_goes_evenly_from_seed_to_seed_or_latent_to_latent(
     server: FakeServer, client: GanClient, ends: tuple[Any, Any]
 ) -> None:
     images = client.interpolate("dcgan", *ends, steps=5, method="linear")
@@ -54,7 +54,7 @@ def test_a_straight_way_goes_evenly_from_seed_to_seed_or_latent_to_latent(
     np.testing.assert_array_equal(images, pixels_of(latents, 4, 3, 1))
 
 
-def test_a_spherical_way_keeps_equal_angles(server: FakeServer, client: GanClient) -> None:
+def test_a_spherical_path_keeps_equal_angles(server: FakeServer, client: GanClient) -> None:
     client.interpolate("dcgan", [2, 0, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0], steps=4)
     angles = np.deg2rad([0, 30, 60, 90])
     np.testing.assert_allclose(
@@ -84,7 +84,7 @@ def test_a_loop_leads_back_and_repeats_no_image(server: FakeServer, client: GanC
         ({"end": [[1.0], [1.0, 2.0]]}, "end: must be a seed"),
     ],
 )
-def test_ways_that_cannot_be_are_refused(
+def test_invalid_paths_are_refused(
     server: FakeServer, client: GanClient, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):
@@ -124,7 +124,7 @@ def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, cli
         ({"latents": [1.0]}, "latents: must have"),
     ],
 )
-def test_sheets_that_cannot_be_are_refused(
+def test_invalid_sheets_are_refused(
     server: FakeServer, client: GanClient, arguments: dict[str, Any], message: str
 ) -> None:
     asked: dict[str, Any] = {"latents": [[0.0] * 6], "dimensions": [0], "values": [0.0]} | arguments

@@ -1,4 +1,4 @@
-"""GanClient.translate and its kin against the fake server, which answers with negatives."""
+"""The translate methods of GanClient; the fake server answers with negatives."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_all_chunks_come_from_one_version_even_if_a_newer_one_appears(server: Fa
     assert len(chunks) > 1
 
 
-def test_nothing_to_translate_is_said_so(client: GanClient) -> None:
+def test_nothing_to_translate_is_an_error(client: GanClient) -> None:
     with pytest.raises(InvalidRequest, match="images: must not be empty"):
         client.translate("a2b", [])
     with pytest.raises(InvalidRequest, match="images: must not be empty"):

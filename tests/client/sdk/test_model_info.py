@@ -40,7 +40,7 @@ def test_a_description_holds_what_the_server_says() -> None:
 
 
 @given(st.dictionaries(PRINTABLE, JSON, max_size=5))
-def test_fields_that_nobody_knows_are_kept(fields: dict[str, Any]) -> None:
+def test_unknown_fields_are_kept(fields: dict[str, Any]) -> None:
     card = fields | CARD
     assert description_from(ASKED, answer(card)).card == card
 
@@ -108,7 +108,7 @@ def test_another_version_than_was_asked_for_is_a_fault_of_the_server() -> None:
         {"task": 7, "name": "a\n"},
     ],
 )
-def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_models_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ServerFault, match="it lists"):
         models_from(pb.ListModelsResponse(models=[model(**fields)]))  # type: ignore[arg-type]  # fields of all types
 
@@ -125,7 +125,7 @@ def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
         {"max_request_bytes": -1},
     ],
 )
-def test_translators_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
+def test_invalid_translators_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ServerFault, match="it lists the model 'a2b'"):
         models_from(pb.ListModelsResponse(models=[translator(**fields)]))  # type: ignore[arg-type]  # fields of all types
 

@@ -24,7 +24,7 @@ def alive(kind: type) -> int:
     return sum(kind in type(found).__mro__ for found in gc.get_objects())
 
 
-def test_an_error_ends_all_and_cancels_what_is_on_its_way(server: FakeServer, wide: GanClient) -> None:
+def test_an_error_ends_all_and_cancels_what_is_in_flight(server: FakeServer, wide: GanClient) -> None:
     cancelled = threading.Semaphore(0)
     held = threading.Event()
     others_came = threading.Event()
@@ -64,7 +64,7 @@ def test_no_thread_is_left_after_the_client_is_closed(server: FakeServer) -> Non
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_call_whose_client_is_closed_meanwhile_says_so(server: FakeServer, channels: int) -> None:
+def test_closing_the_client_ends_a_call_in_another_thread(server: FakeServer, channels: int) -> None:
     server.released.clear()
     with futures.ThreadPoolExecutor(1) as pool, GanClient(server.address, timeout_s=20, channels=channels) as client:
         call = pool.submit(client.generate, "dcgan", seed=0, count=3000)
