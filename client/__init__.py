@@ -1,4 +1,4 @@
-"""Talks to ganserve servers: the ganclient command and Python classes.
+"""The client of ganserve servers: the ganclient command and Python classes.
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ with GanClient("127.0.0.1:50051") as client:
     between = client.interpolate("dcgan", 1, 2, steps=10)  # uint8 (10, ...): from seed 1 to seed 2
     photos = [Path("a.jpg").read_bytes(), Path("b.png").read_bytes()]
     paintings = client.translate("cyclegan-a2b", photos, resize=True)  # uint8 (2, height, width, channels)
-    for chunk in client.generate_chunks("dcgan", seed=0, count=1_000_000):  # in constant memory, in order
+    for chunk in client.generate_chunks("dcgan", seed=0, count=1_000_000):  # in order, in constant memory
         print(chunk.images.mean())
 
-with GanClient(["10.0.0.1:50051", "10.0.0.2:50051"], channels=4) as client:  # take turns, 4 requests on their way
+with GanClient(["10.0.0.1:50051", "10.0.0.2:50051"], channels=4) as client:  # both, 4 requests in flight
     images = client.generate("dcgan", seed=0, count=100_000)
 
 tls = TlsOptions(root_certificates=Path("authority.pem"))
@@ -63,32 +63,22 @@ __all__ = [
     "UnwritableOutput",
 ]
 
-# Loaded when they are asked for: gRPC reads its settings when it is imported, and the command line has some to make.
-_HOMES = {
-    "AccessDenied": "client.errors",
+# Imported at first use: gRPC reads its settings when it is imported, and the command line sets some before.
+_MODULES = {
     "AsyncGanClient": "client.sdk.aio_client",
     "Chunk": "client.sdk.chunking",
-    "DeadlineExceeded": "client.errors",
     "EncodedChunk": "client.sdk.chunking",
     "GanClient": "client.sdk.client",
-    "GanClientError": "client.errors",
-    "InvalidRequest": "client.errors",
     "ModelDescription": "client.sdk.model_info",
     "ModelInfo": "client.sdk.model_info",
-    "ServerBusy": "client.errors",
-    "ServerFault": "client.errors",
-    "ServerUnreachable": "client.errors",
     "TlsOptions": "client.sdk.security",
-    "UnknownModel": "client.errors",
-    "UnsupportedByServer": "client.errors",
-    "UnwritableOutput": "client.errors",
 }
 
-if not TYPE_CHECKING:  # type checkers see the imports above, and so what does not exist
+if not TYPE_CHECKING:  # type checkers see the imports above
 
     def __getattr__(name):
         """The public name `name`."""
-        if name not in _HOMES:
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        value = globals()[name] = getattr(import_module(_MODULES.get(name, "client.errors")), name)
         return value

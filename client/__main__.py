@@ -1,6 +1,6 @@
-"""The ganclient command: puts the subcommands together, and turns errors into one line and an exit code.
+"""The ganclient command: collects the subcommands, and turns errors into one line and an exit code.
 
-Exit codes: 0 done; 1 the server is not reachable, busy or failing; 2 a mistake of the user's; 130 interrupted.
+Exit codes: 0 success; 1 the server is unreachable, busy or failing; 2 the user made a mistake; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _USER_MISTAKES: Final = (AccessDenied, InvalidRequest, UnknownModel, UnwritableO
 
 class _OneLineError(click.ClickException):
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(one_line(message))  # what the user typed may hold anything
+        super().__init__(one_line(message))  # user input may hold control characters
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
 class _ErrorsAsExitCodes(click.Group):
-    """Ends every subcommand that fails with one line on stderr."""
+    """Turns the error of any subcommand into one line on stderr and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the subcommand."""
         try:
             return super().invoke(ctx)
-        except click.UsageError as error:  # without click's two lines of usage in front
+        except click.UsageError as error:  # without click's two lines of usage
             raise _OneLineError(error.format_message(), 2) from error
         except GanClientError as error:
             raise _OneLineError(str(error), 2 if isinstance(error, _USER_MISTAKES) else 1) from error
@@ -58,22 +58,13 @@ def cli() -> None:
     """Gets images from a ganserve server."""
 
 
-cli.add_command(bench)
-cli.add_command(completion)
-cli.add_command(explore)
-cli.add_command(grid)
-cli.add_command(health)
-cli.add_command(info)
-cli.add_command(interpolate)
-cli.add_command(latents)
-cli.add_command(models)
-cli.add_command(sample)
-cli.add_command(translate)
-cli.add_command(traverse)
+_COMMANDS = [bench, completion, explore, grid, health, info, interpolate, latents, models, sample, translate, traverse]
+for _command in _COMMANDS:
+    cli.add_command(_command)
 
 
 def _quit(_number: int, _frame: FrameType | None) -> None:
-    """Ends the process at once: gRPC swallows a KeyboardInterrupt that is raised inside one of its callbacks."""
+    """Exits at once, because gRPC swallows a KeyboardInterrupt that is raised inside one of its callbacks."""
     remove_unfinished()
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor
@@ -81,7 +72,7 @@ def _quit(_number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Runs the command; the console script's entry."""
+    """The entry point of the console script."""
     signal.signal(signal.SIGINT, _quit)
     cli(prog_name="ganclient")
 

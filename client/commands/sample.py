@@ -122,7 +122,7 @@ def _fetch(client: GanClient, record: SampleRecord, first_row: int) -> Iterator[
             yield chunk.images
         return
     for files in client.generate_encoded_chunks(
-        model, version=version, seed=seed, count=count, first_row=first_row, file_format=record.format
+        model, version=version, seed=seed, count=count, first_row=first_row, format=record.format
     ):
         yield files.files
 

@@ -1,1 +1,1 @@
-"""Files on disk: what is written from images, and what is read for requests."""
+"""Reads and writes files: pictures, animations and latents."""

@@ -1,7 +1,4 @@
-"""Lays images out in a grid, and writes image files whole or not at all. Knows no server.
-
-The layout is that of torchvision's `make_grid`: the same columns and padding, and a single image stays as it is.
-"""
+"""Writes image files completely or not at all. Knows no server."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from PIL import Image
 from client.errors import UnwritableOutput
 from ganserve.files import replacing
 
-# File extension -> Pillow's format, and how to save in it without a loss that anyone would see.
+# File extension -> Pillow's format and its options for a visually lossless file.
 _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ".png": ("PNG", {}),
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -28,29 +25,29 @@ _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 }
 
 
-_unfinished: Final[set[Path]] = set()  # temporary files that may be there
+_unfinished: Final[set[Path]] = set()  # temporary files of writes in progress
 
 
 def check_output(path: Path) -> None:
-    """Finds out before any work is done whether `save_image` can write there; writes nothing.
+    """Checks, before any work is done, that `save_image` can write to `path`; writes nothing.
 
     Raises:
-        UnwritableOutput: it cannot.
+        UnwritableOutput: It cannot.
     """
     _file_format(path)
     check_output_file(path)
 
 
 def is_picture_name(path: Path) -> bool:
-    """Whether the extension is that of a picture which `save_image` can write."""
+    """Whether `save_image` can write a file with this extension."""
     return path.suffix.lower() in _FILE_FORMATS
 
 
 def check_output_file(path: Path) -> None:
-    """Like `check_output`, for a file with any extension.
+    """Like `check_output`, for any extension.
 
     Raises:
-        UnwritableOutput: it cannot be written.
+        UnwritableOutput: The file cannot be written.
     """
     try:
         if path.is_dir():
@@ -61,10 +58,10 @@ def check_output_file(path: Path) -> None:
 
 
 def check_output_folder(path: Path) -> None:
-    """Finds out before any work is done whether files can be written into a folder, which need not be there yet.
+    """Checks, before any work is done, that files can be written into a folder, which need not exist yet.
 
     Raises:
-        UnwritableOutput: they cannot.
+        UnwritableOutput: They cannot.
     """
     try:
         _check_folder(path, path.absolute())
@@ -73,42 +70,42 @@ def check_output_folder(path: Path) -> None:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes an image file in the format that its extension names; makes its folder if there is none.
+    """Writes an image in the format of its extension; creates the folder if needed.
 
-    The file appears by one rename: whatever happens, it is the old one or the new one.
+    The file appears by one rename: at every moment it is the old one or the new one, complete.
 
     Raises:
-        UnwritableOutput: it cannot be written; nothing is left behind.
+        UnwritableOutput: The file cannot be written; nothing is left behind.
     """
     file_format, options = _file_format(path)
     write_whole(path, lambda temporary: image.save(temporary, format=file_format, **options))
 
 
 def save_file(data: bytes, path: Path) -> None:
-    """Writes a file as it is, and else like `save_image`.
+    """Like `save_image`, for the bytes of a complete file.
 
     Raises:
-        UnwritableOutput: it cannot be written; nothing is left behind.
+        UnwritableOutput: The file cannot be written; nothing is left behind.
     """
     write_whole(path, lambda temporary: temporary.write_bytes(data))
 
 
 def remove_unfinished() -> None:
-    """Removes the temporary files of writes in progress, for a process that ends in their midst."""
+    """Removes the temporary files of writes in progress; for a process that is about to exit."""
     for temporary in list(_unfinished):
-        with suppress(OSError):  # the process ends in any case, and nobody would listen
+        with suppress(OSError):  # the process exits in any case
             temporary.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Has `write` make a file, which then appears at `path` by one rename; makes its folder if there is none.
+    """Lets `write` make a temporary file, then renames it to `path`; creates the folder if needed.
 
     Args:
-        path: where the file shall be.
-        write: makes the file at the path that it is given; may raise OSError or ValueError for what cannot be written.
+        path: The output.
+        write: Makes the file at the path it is given; raises OSError or ValueError if it cannot.
 
     Raises:
-        UnwritableOutput: it cannot be written; nothing is left behind.
+        UnwritableOutput: The file cannot be written; nothing is left behind.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,18 +115,18 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
                 write(temporary)
             finally:
                 _unfinished.discard(temporary)
-    except (OSError, ValueError) as error:  # Pillow raises both for what a format cannot hold
+    except (OSError, ValueError) as error:  # Pillow raises both if the format cannot hold the image
         raise _unwritable(path, error) from error
 
 
 def _check_folder(path: Path, folder: Path) -> None:
-    """Checks that `folder`, or the nearest one above that is there, can be written to; `path` is what it is for."""
+    """Checks that `folder`, or its nearest existing parent, is writable; errors name `path`."""
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not a folder; name another place")
+        raise UnwritableOutput(f"{path}: cannot be written, because {folder} is not a folder; name another place")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnwritableOutput(f"{path}: cannot be written, for {folder} is not yours to write to; name another place")
+        raise UnwritableOutput(f"{path}: cannot be written, because you may not write to {folder}; name another place")
 
 
 def _file_format(path: Path) -> tuple[str, dict[str, Any]]:

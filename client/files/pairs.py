@@ -1,4 +1,4 @@
-"""A picture of images before and after translation, side by side. Knows no server and no files on disk."""
+"""A picture of images before and after translation, side by side. Knows no server and no files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ganserve.pictures import UnreadablePictureError, decode_picture, fit_pictur
 
 MAX_PAIRS: Final = 64
 
-_MAX_PICTURE_PIXELS: Final = 32 << 20  # fewer pairs of large images: they are kept in memory
+_MAX_PICTURE_PIXELS: Final = 32 << 20  # pairs are kept in memory, so fewer of large images
 
 
 class PairPicture:
-    """Collects the first pairs that it is shown.
+    """Keeps the first pairs, at most 64.
 
     Args:
-        model: what translates; its sizes are what a server says, and may be anything.
+        model: The translator. Its sizes come from the server and may be huge.
 
     Raises:
-        InvalidRequest: not one pair of the model's images fits a picture.
+        InvalidRequest: Not even one pair of the model's images fits into a picture.
     """
 
     def __init__(self, model: ModelInfo) -> None:
@@ -46,18 +46,18 @@ class PairPicture:
         """Adds a pair, unless there are enough.
 
         Args:
-            before: a PNG or JPEG file as it was sent; what the model saw of it is shown.
-            after: the server's answer, a PNG or JPEG file.
+            before: The PNG or JPEG file that was sent; shown as the model saw it.
+            after: The server's answer, a PNG or JPEG file.
 
         Raises:
-            ServerFault: the answer is no image of the model's size.
+            ServerFault: The answer is not an image of the model's size.
         """
         if len(self) >= self._max_pairs:
             return
         try:
             sent = decode_picture(before, formats=("PNG", "JPEG"), max_pixels=MAX_PIXELS)
-        except (UnreadablePictureError, MemoryError):
-            return  # the server could read it, so it is well translated; it cannot be shown here
+        except UnreadablePictureError:
+            return  # the server could read it, so its translation is fine; only this picture lacks it
         model = self._model
         seen = fit_picture(sent, model.input_width, model.input_height)
         try:
@@ -69,9 +69,9 @@ class PairPicture:
         self._images += [self._in_cell(seen.convert("L" if model.input_channels == 1 else "RGB")), self._in_cell(made)]
 
     def picture(self) -> Image.Image:
-        """All pairs, before | after, several side by side; there must be at least one."""
-        pairs_a_line = max(1, round((len(self) / 2) ** 0.5))
-        return image_grid(np.stack([np.asarray(image) for image in self._images]), 2 * pairs_a_line)
+        """All pairs as before | after, several per line; there must be at least one."""
+        pairs_per_line = max(1, round((len(self) / 2) ** 0.5))
+        return image_grid(np.stack([np.asarray(image) for image in self._images]), 2 * pairs_per_line)
 
     def _in_cell(self, image: Image.Image) -> Image.Image:
         cell = Image.new("RGB", self._cell)

@@ -1,7 +1,7 @@
-"""Translates files on disk into files on disk, and keeps account of those that fail, which do not stop the others.
+"""Translates picture files into picture files; a file that fails does not stop the others.
 
-Knows no terminal, and of the command line only the flags that reasons name. In memory are the files of one request and
-its answer, and the pairs of the picture if one is asked for.
+Memory holds the files of one request and its answer, and the pairs of the picture if one is wanted. Knows no terminal,
+and of the command line only the flags that error messages name.
 """
 
 from __future__ import annotations
@@ -22,22 +22,20 @@ from client.sdk.calls import Translator
 from client.sdk.messages import FileFormat, files_from
 from ganserve.pictures import UnreadablePictureError
 
-_SINGLE_FILE: Final = "images[0] "  # how errors name the only file of a request
-_RESIZE_FIELD: Final = "set resize"  # how a server ends what it says of an image of another size
+_SINGLE_FILE: Final = "images[0] "  # how an error names the only file of a request
+_RESIZE_FIELD: Final = "set resize"  # the end of a server's error about an image of another size
 _RESIZE_FLAG: Final = "give --resize"
-_NO_OTHER_FILE_EITHER: Final = frozenset({ENOSPC, EDQUOT, EROFS})
+_FATAL_ERRNOS: Final = frozenset({ENOSPC, EDQUOT, EROFS})
 
-_FIRST_LINES: Final = 5  # for each kind of reason, while nothing has succeeded: most likely all fail alike
+_FIRST_LINES: Final = 5  # per kind of reason while nothing has succeeded: most likely all files fail alike
 _MAX_LINES: Final = 1000
-_MAX_KINDS: Final = 50
-_OTHER_KIND: Final = "other reasons"
 
 
 class Failures:
-    """Counts failed files and reports each in one line, as long as that helps.
+    """Counts failed files, and reports each in one line as long as that helps.
 
     Args:
-        say: prints one line.
+        say: Prints one line.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -52,10 +50,8 @@ class Failures:
         return self._said.total() + self._unsaid.total()
 
     def add(self, name: str, reason: str) -> None:
-        """Notes that the file `name` failed; reasons that differ in numbers only are of one kind."""
+        """Notes that the file `name` failed. Reasons that differ only in numbers are of one kind."""
         kind = re.sub(r"\d+", "0", reason)
-        if kind not in self._examples and len(self._examples) >= _MAX_KINDS:
-            kind = reason = _OTHER_KIND
         self._examples.setdefault(kind, reason)
         if self._said.total() < _MAX_LINES and (self.any_succeeded or self._said[kind] < _FIRST_LINES):
             self._said[kind] += 1
@@ -64,7 +60,7 @@ class Failures:
             self._unsaid[kind] += 1
 
     def say_rest(self) -> None:
-        """Reports, a line for each kind, how many failures had no line of their own."""
+        """Reports, in one line per kind, how many failures had no line of their own."""
         for kind, count in self._unsaid.items():
             self._say(f"... and {count} more like this: {self._examples[kind]}")
 
@@ -79,11 +75,11 @@ class FileTranslation:
     """One run over many files.
 
     Args:
-        translator: whose answers are files of `file_format`.
+        translator: Its answers are files of `file_format`.
         file_format: "png" or "jpeg".
-        failures: told of every file that fails.
-        pairs: shown every file before and after; None: no picture is wanted.
-        advance: called with the number of files that are done with.
+        failures: Collects the files that fail.
+        pairs: Collects files before and after translation; None if no picture is wanted.
+        advance: Called with the number of files that have just succeeded or failed.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class FileTranslation:
         """Translates all files, in order.
 
         Raises:
-            GanClientError: the server is gone, or the disk is full: no other file would do better.
+            GanClientError: The server is gone or the disk is full, so that every other file would fail too.
         """
         for chunk in self._translator.chunks_of(self._read(files), lambda picture: len(picture.data)):
             self._translate(chunk)
@@ -131,14 +127,14 @@ class FileTranslation:
             if len(chunk) == 1:
                 self._fail(chunk[0].file, _reason(str(error)))
                 return
-            for picture in chunk[done:]:  # the server refuses a request for one bad row: find out which
+            for picture in chunk[done:]:  # one bad row fails the whole request: find out which
                 self._translate([picture])
 
     def _write(self, picture: _Picture, made: bytes) -> None:
         try:
             save_file(made, Path(picture.file.output))
         except UnwritableOutput as error:
-            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_OTHER_FILE_EITHER:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _FATAL_ERRNOS:
                 raise
             self._fail(picture.file, str(error))
             return
@@ -154,6 +150,6 @@ class FileTranslation:
 
 
 def _reason(refusal: str) -> str:
-    """Why the server refuses the only file of a request, in the words of the command line."""
+    """The reason a server gives for refusing a single file, in the words of the command line."""
     reason = refusal.removeprefix(_SINGLE_FILE)
     return reason.removesuffix(_RESIZE_FIELD) + _RESIZE_FLAG if reason.endswith(_RESIZE_FIELD) else reason

@@ -1,4 +1,4 @@
-"""What a server's address may be, and how gRPC wants to hear of it. Opens nothing."""
+"""Checks the addresses of servers and turns them into names for gRPC. Opens nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from client.errors import InvalidRequest
 
@@ -26,11 +26,11 @@ class Target:
     """Where to connect to.
 
     Attributes:
-        text: for people.
-        grpc_name: for gRPC.
-        is_balanced: whether requests go to all servers behind it in turn.
-        is_local: whether nothing that is sent leaves this machine.
-        is_list: whether it is several addresses, which no host name covers.
+        text: For messages.
+        grpc_name: For gRPC.
+        is_balanced: Whether requests go to all servers behind it in turn.
+        is_local: Whether nothing that is sent leaves this machine.
+        is_list: Whether it is several addresses, which have no host name in common.
     """
 
     text: str
@@ -41,84 +41,64 @@ class Target:
 
 
 def target_of(addresses: Addresses) -> Target:
-    """The target of one address, of several, or of several in one text with commas between.
+    """The target of one address, HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH, or of several IP:PORT.
+
+    Args:
+        addresses: One, a list, or several in one text with commas between them.
 
     Raises:
-        InvalidRequest: one of them is no address, or gRPC cannot connect to all of them together.
+        InvalidRequest: An address is malformed, or gRPC cannot connect to all of them together.
     """
     several = addresses.split(",") if isinstance(addresses, str) else list(addresses)
     if len(several) > _MAX_ADDRESSES:
         raise InvalidRequest(f"address: give at most {_MAX_ADDRESSES}, not {len(several)}; or one DNS name of them all")
-    unique = list(dict.fromkeys(check_address(address.strip(" ")) for address in several))
-    if not unique:
-        raise InvalidRequest(f"address: there is none; give HOST:PORT, {_EXAMPLES}")
-    return _single(unique[0]) if len(unique) == 1 else _several(unique)
-
-
-def check_address(address: str) -> str:
-    """Returns `address` if it is HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH.
-
-    Raises:
-        InvalidRequest: it is none of these.
-    """
-    if address.startswith(_UNIX) and len(address) > len(_UNIX) and address.isprintable():
-        return address
-    host, port = _host_and_port(address)
-    if _is_host(host) and port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535:
-        return address
-    raise InvalidRequest(f"address {address!r}: give HOST:PORT with a port of 1 .. 65535, {_EXAMPLES}")
-
-
-def _single(address: str) -> Target:
-    return Target(text=address, grpc_name=address, is_balanced=address.startswith(_DNS), is_local=_is_loopback(address))
-
-
-def _several(addresses: list[str]) -> Target:
-    """A list of addresses of one family, which is what gRPC takes beside one name; it knows no list of names."""
+    places = [_place(address) for address in dict.fromkeys(address.strip(" ") for address in several)]
+    if not places:
+        raise InvalidRequest(f"address: is missing; give HOST:PORT, {_EXAMPLES}")
+    is_local = all(place.is_local for place in places)
+    if len(places) == 1:
+        text = places[0].text
+        return Target(text, text, is_balanced=text.startswith(_DNS), is_local=is_local)
     sockets: list[str] = []
     families: set[int] = set()
-    for address in addresses:
-        host, port = _host_and_port(address)
-        ip = _ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
-        if address.startswith((_UNIX, _DNS)) or ip is None:
+    for place in places:  # gRPC takes one name, or a list of IP addresses of one family
+        if place.ip is None or place.text.startswith(_DNS):
             raise InvalidRequest(
-                f"address {address!r}: among several, each must be IP:PORT; give IP addresses, or one DNS name that"
+                f"address {place.text!r}: among several, each must be IP:PORT; give IP addresses, or one DNS name that"
                 f" stands for all servers, as {_DNS}HOST:PORT"
             )
-        families.add(ip.version)
-        sockets.append(f"[{ip}]:{port}" if ip.version == 6 else f"{ip}:{port}")
+        families.add(place.ip.version)
+        sockets.append(f"[{place.ip}]:{place.port}" if place.ip.version == 6 else f"{place.ip}:{place.port}")
     if len(families) > 1:
         raise InvalidRequest("address: some are IPv4 and some IPv6, which gRPC does not mix; give all as one kind")
     return Target(
-        text=",".join(addresses),
+        text=",".join(place.text for place in places),
         grpc_name=f"ipv{families.pop()}:{','.join(sockets)}",
         is_balanced=True,
-        is_local=all(map(_is_loopback, addresses)),
+        is_local=is_local,
         is_list=True,
     )
 
 
-def _host_and_port(address: str) -> tuple[str, str]:
+class _Place(NamedTuple):
+    """One valid address; `ip` is None for a host name and for unix:PATH."""
+
+    text: str
+    ip: ipaddress.IPv4Address | ipaddress.IPv6Address | None
+    port: str
+    is_local: bool
+
+
+def _place(address: str) -> _Place:
+    if address.startswith(_UNIX) and len(address) > len(_UNIX) and address.isprintable():
+        return _Place(address, None, "", is_local=True)
     host, _, port = address.removeprefix(_DNS).rpartition(":")
-    return host, port
-
-
-def _is_host(host: str) -> bool:
-    if host.startswith("[") and host.endswith("]"):
-        return _ip_address(host[1:-1]) is not None
-    return _HOST.fullmatch(host) is not None
-
-
-def _is_loopback(address: str) -> bool:
-    if address.startswith(_UNIX):
-        return True
-    host = _host_and_port(address)[0].strip("[]")
-    ip = _ip_address(host)
-    return host == "localhost" or (ip is not None and ip.is_loopback)
-
-
-def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    is_bracketed = host.startswith("[") and host.endswith("]")
     try:
-        return ipaddress.ip_address(text)
+        ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host[1:-1] if is_bracketed else host)
     except ValueError:
-        return None
+        ip = None
+    is_host = ip is not None if is_bracketed else _HOST.fullmatch(host) is not None
+    if not (is_host and port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
+        raise InvalidRequest(f"address {address!r}: give HOST:PORT with a port of 1 .. 65535, {_EXAMPLES}")
+    return _Place(address, ip, port, is_local=ip is not None and ip.is_loopback)

@@ -1,22 +1,22 @@
-"""The Python client for event loops: the calls of GanClient as coroutines and async iterators."""
+"""The Python client for event loops: the calls of `GanClient` as coroutines and async iterators."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
-from client.sdk.channel import DEFAULT_TIMEOUT_S, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
-from client.sdk.client import check_columns, pictures_of, some, traversed
+from client.sdk.client import check_columns, pictures_of, renamed_argument, some, traversed
 from client.sdk.input_images import InputImages, checked_images
-from client.sdk.latents import MAX_STREAM_ROWS, checked_rows
-from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, check_format
+from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows
+from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
 from client.sdk.model_info import ModelDescription, ModelInfo
 from client.sdk.security import TlsOptions
 from client.sdk.transport import AsyncConnection
@@ -25,23 +25,25 @@ from client.sdk.walks import Method
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_Chunk = TypeVar("_Chunk")
+
 
 class AsyncGanClient:
     """Calls a ganserve server from an event loop; arguments, results and errors are those of `GanClient`.
 
-    Each client belongs to one event loop. A call that is cancelled cancels its requests. Async iterators do so
-    when they are closed: leave a loop over one early with `contextlib.aclosing`. Latents are drawn on the event loop,
-    which stands still meanwhile: with a `first_row`, for as long as all rows before it take.
+    Each client belongs to one event loop. Cancelling a call cancels its requests. Closing an async iterator does, too:
+    use `contextlib.aclosing` to leave a loop over one early. Latents are drawn on the event loop, which is blocked
+    meanwhile: with `first_row`, for as long as it takes to draw all rows before it.
 
     Args:
-        address: see `GanClient`.
-        timeout_s: see `GanClient`.
-        channels: see `GanClient`.
-        tls: see `GanClient`.
-        token: see `GanClient`.
+        address: See `GanClient`.
+        timeout_s: See `GanClient`.
+        channels: See `GanClient`.
+        tls: See `GanClient`.
+        token: See `GanClient`.
 
     Raises:
-        InvalidRequest: an argument is out of range, or a file of `tls` cannot be used.
+        InvalidRequest: An argument is out of range, or a file of `tls` cannot be used.
     """
 
     def __init__(
@@ -53,9 +55,7 @@ class AsyncGanClient:
         tls: TlsOptions | None = None,
         token: str | None = None,
     ) -> None:
-        self._connection = AsyncConnection(
-            endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
-        )
+        self._connection = AsyncConnection(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
 
     async def generate(
         self,
@@ -67,12 +67,11 @@ class AsyncGanClient:
         version: int | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
-        """Generates one image a row; see `GanClient.generate`."""
-        check_format(format, PixelFormat)
+        """Generates one image per row of latents; see `GanClient.generate`."""
         rows = checked_rows(latents, seed, count)
-        steps = generated(self._connection.catalog, model, rows, version, Arrays(format), self._ahead)
-        return np.concatenate([chunk.images async for chunk in self._connection.run(steps)])
+        return np.concatenate([chunk.images async for chunk in self._generated(model, rows, version, Arrays(format))])
 
+    @renamed_argument("image_format", "format")
     def generate_chunks(
         self,
         model: str,
@@ -81,15 +80,12 @@ class AsyncGanClient:
         seed: int | None = None,
         count: int | None = None,
         version: int | None = None,
-        image_format: PixelFormat = "pixels",
+        format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[Chunk, None]:
-        """Yields the images of each request when they come; see `GanClient.generate_chunks`."""
-        check_format(image_format, PixelFormat)
+        """Yields the images of each request when they arrive; see `GanClient.generate_chunks`."""
         rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
-        return self._connection.run(
-            generated(self._connection.catalog, model, rows, version, Arrays(image_format), self._ahead)
-        )
+        return self._generated(model, rows, version, Arrays(format))
 
     async def generate_encoded(
         self,
@@ -101,12 +97,11 @@ class AsyncGanClient:
         version: int | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
-        """One image file a row; see `GanClient.generate_encoded`."""
-        check_format(format, FileFormat)
+        """Returns one image file per row; see `GanClient.generate_encoded`."""
         rows = checked_rows(latents, seed, count)
-        steps = generated(self._connection.catalog, model, rows, version, Files(format), self._ahead)
-        return [file async for chunk in self._connection.run(steps) for file in chunk.files]
+        return [file async for chunk in self._generated(model, rows, version, Files(format)) for file in chunk.files]
 
+    @renamed_argument("file_format", "format")
     def generate_encoded_chunks(
         self,
         model: str,
@@ -115,15 +110,12 @@ class AsyncGanClient:
         seed: int | None = None,
         count: int | None = None,
         version: int | None = None,
-        file_format: FileFormat = "png",
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[EncodedChunk, None]:
-        """Yields the files of each request when they come; see `GanClient.generate_encoded_chunks`."""
-        check_format(file_format, FileFormat)
+        """Yields the files of each request when they arrive; see `GanClient.generate_encoded_chunks`."""
         rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
-        return self._connection.run(
-            generated(self._connection.catalog, model, rows, version, Files(file_format), self._ahead)
-        )
+        return self._generated(model, rows, version, Files(format))
 
     async def generate_pictures(
         self,
@@ -134,7 +126,7 @@ class AsyncGanClient:
         count: int | None = None,
         version: int | None = None,
     ) -> list[Image]:
-        """One PIL image a row; see `GanClient.generate_pictures`."""
+        """Returns one PIL image per row; see `GanClient.generate_pictures`."""
         return pictures_of(await self.generate(model, latents=latents, seed=seed, count=count, version=version))
 
     async def grid(
@@ -146,7 +138,7 @@ class AsyncGanClient:
         columns: int | None = None,
         version: int | None = None,
     ) -> Image:
-        """One picture of many images; see `GanClient.grid`."""
+        """Returns one picture of many images; see `GanClient.grid`."""
         from ganserve.grids import image_grid
 
         check_columns(columns)
@@ -163,19 +155,10 @@ class AsyncGanClient:
         version: int | None = None,
         loop: bool = False,
     ) -> NDArray[np.uint8]:
-        """Images on the way from one latent to another; see `GanClient.interpolate`."""
-        asked = interpolated(
-            self._connection.catalog,
-            model,
-            start,
-            end,
-            steps=steps,
-            method=method,
-            loop=loop,
-            version=version,
-            ahead=self._ahead,
-        )
-        return np.concatenate([chunk.images async for chunk in self._connection.run(asked)])
+        """Generates images on the path from one latent to another; see `GanClient.interpolate`."""
+        catalog, ahead = self._connection.catalog, self._connection.endpoint.channels
+        path = interpolated(catalog, model, (start, end), steps, method, version, ahead, loop=loop)
+        return np.concatenate([chunk.images async for chunk in self._connection.run(path)])
 
     async def traverse(
         self,
@@ -186,7 +169,7 @@ class AsyncGanClient:
         values: Sequence[float],
         version: int | None = None,
     ) -> NDArray[np.uint8]:
-        """Images with single dimensions set to some values; see `GanClient.traverse`."""
+        """Generates images with single dimensions set to several values; see `GanClient.traverse`."""
         images = await self.generate(model, latents=traversed(latents, dimensions, values), version=version)
         return images.reshape(len(dimensions) * len(values), -1, *images.shape[1:])
 
@@ -199,10 +182,11 @@ class AsyncGanClient:
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
-        """Translates one image a row into another domain; see `GanClient.translate`."""
-        chunks = self.translate_chunks(model, images, version=version, resize=resize, image_format=format)
+        """Translates each image into another domain; see `GanClient.translate`."""
+        chunks = self.translate_chunks(model, images, version=version, resize=resize, format=format)
         return np.concatenate(some([chunk.images async for chunk in chunks]))
 
+    @renamed_argument("image_format", "format")
     def translate_chunks(
         self,
         model: str,
@@ -210,15 +194,10 @@ class AsyncGanClient:
         *,
         version: int | None = None,
         resize: bool = False,
-        image_format: PixelFormat = "pixels",
+        format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> AsyncGenerator[Chunk, None]:
-        """Yields the images of each request when they come; see `GanClient.translate_chunks`."""
-        check_format(image_format, PixelFormat)
-        rows, timeout_s = checked_images(images), self._connection.endpoint.timeout_s
-        reader = Arrays(image_format)
-        return self._connection.run(
-            translated(self._connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
-        )
+        """Yields the images of each request when they arrive; see `GanClient.translate_chunks`."""
+        return self._translated(model, images, version, Arrays(format), resize=resize)
 
     async def translate_encoded(
         self,
@@ -229,10 +208,11 @@ class AsyncGanClient:
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
-        """One image file a row; see `GanClient.translate_encoded`."""
-        chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, file_format=format)
+        """Returns one image file per row; see `GanClient.translate_encoded`."""
+        chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, format=format)
         return some([file async for chunk in chunks for file in chunk.files])
 
+    @renamed_argument("file_format", "format")
     def translate_encoded_chunks(
         self,
         model: str,
@@ -240,30 +220,25 @@ class AsyncGanClient:
         *,
         version: int | None = None,
         resize: bool = False,
-        file_format: FileFormat = "png",
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> AsyncGenerator[EncodedChunk, None]:
-        """Yields the files of each request when they come; see `GanClient.translate_encoded_chunks`."""
-        check_format(file_format, FileFormat)
-        rows, timeout_s = checked_images(images), self._connection.endpoint.timeout_s
-        reader = Files(file_format)
-        return self._connection.run(
-            translated(self._connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
-        )
+        """Yields the files of each request when they arrive; see `GanClient.translate_encoded_chunks`."""
+        return self._translated(model, images, version, Files(format), resize=resize)
 
     async def models(self) -> list[ModelInfo]:
-        """The models that are ready to serve; see `GanClient.models`."""
+        """Returns the models that are ready to serve; see `GanClient.models`."""
         return await self._connection.call(self._connection.catalog.models())
 
     async def info(self, model: str, version: int | None = None) -> ModelInfo:
-        """What the list of models says of one; see `GanClient.info`."""
+        """Returns the entry of one model in the list of models; see `GanClient.info`."""
         return await self._connection.call(self._connection.catalog.info(model, version))
 
     async def describe(self, model: str, version: int | None = None) -> ModelDescription:
-        """What there is to know of a served model; see `GanClient.describe`."""
+        """Returns everything known about a served model; see `GanClient.describe`."""
         return await self._connection.call(self._connection.catalog.describe(model, version))
 
     async def card(self, model: str, version: int | None = None) -> dict[str, Any]:
-        """The card that was published with a served model; see `GanClient.card`."""
+        """Returns the card that was published with a served model; see `GanClient.card`."""
         return (await self.describe(model, version)).card
 
     async def healthy(self, model: str | None = None) -> bool:
@@ -271,7 +246,7 @@ class AsyncGanClient:
         return await self._connection.call(self._connection.catalog.healthy(model))
 
     async def close(self) -> None:
-        """Closes the connection; calls after this raise."""
+        """Closes the connection; later calls raise."""
         await self._connection.close()
 
     async def __aenter__(self) -> Self:
@@ -282,6 +257,18 @@ class AsyncGanClient:
     ) -> None:
         await self.close()
 
-    @property
-    def _ahead(self) -> int:
-        return self._connection.endpoint.channels
+    def _generated(
+        self, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk]
+    ) -> AsyncGenerator[_Chunk, None]:
+        connection = self._connection
+        ahead = connection.endpoint.channels
+        return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
+
+    def _translated(
+        self, model: str, images: InputImages, version: int | None, reader: Reader[_Chunk], *, resize: bool
+    ) -> AsyncGenerator[_Chunk, None]:
+        connection, rows = self._connection, checked_images(images)
+        timeout_s = connection.endpoint.timeout_s
+        return connection.run(
+            translated(connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
+        )

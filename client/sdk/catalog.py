@@ -1,13 +1,13 @@
-"""What a server serves, as it said last: finds models in it, and asks again when it may have changed. No channel."""
+"""Remembers which models a server serves, and asks again when that may have changed. No channel."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from client.errors import GanClientError, InvalidRequest, UnknownModel
-from client.sdk.messages import Request, check_model, check_response
+from client.errors import InvalidRequest, UnknownModel
+from client.sdk.messages import check_model
 from client.sdk.model_info import ModelDescription, ModelInfo, Task, description_from, models_from, newest
-from client.sdk.steps import Steps, Wait, asked
+from client.sdk.steps import Steps, asked
 from ganserve.v1 import generator_pb2
 
 _MAX_LISTED: Final = 20  # names in a message
@@ -15,7 +15,7 @@ _MAX_LISTED: Final = 20  # names in a message
 _OTHER_CALLS: Final[dict[Task, str]] = {
     "generate": "makes images from latents; use GanClient.generate, or ganclient grid",
     "translate": "turns images into other images; use GanClient.translate, or ganclient translate",
-    "unknown": "does what this client does not know yet; use a newer client",
+    "unknown": "has a task that this client does not know; use a newer client",
 }
 
 
@@ -23,30 +23,30 @@ class Catalog:
     """The models of one server.
 
     Args:
-        address: of the server, for messages.
+        address: Of the server, for messages.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._listed: list[ModelInfo] = []  # what ListModels said last
+        self._listed: list[ModelInfo] = []  # the last ListModels
 
     def models(self) -> Steps[Any, list[ModelInfo]]:
         """Asks for the models that are ready to serve.
 
         Raises:
-            GanClientError: the server does not answer, or not as it must.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         response = yield from asked("ListModels", generator_pb2.ListModelsRequest())
         self._listed = models_from(response)
         return list(self._listed)
 
     def info(self, model: str, version: int | None) -> Steps[Any, ModelInfo]:
-        """Asks what the server says of one model; the newest version for None.
+        """Asks for the entry of one model; the newest version for None.
 
         Raises:
-            InvalidRequest: the arguments cannot be.
-            UnknownModel: it is not served.
-            GanClientError: the server does not answer, or not as it must.
+            InvalidRequest: An argument is invalid.
+            UnknownModel: The model is not served.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         served = newest((yield from self.models()), model, version)
@@ -55,29 +55,29 @@ class Catalog:
         return served
 
     def find(self, model: str, version: int | None, task: Task) -> Steps[Any, ModelInfo]:
-        """Like `info`, for a model of this task; asks only if the last list does not hold it.
+        """Like `info`, for a model of this task; asks only if the last list lacks the model.
 
         Raises:
-            InvalidRequest: the arguments cannot be, or the model is for another task.
-            UnknownModel: it is not served.
-            GanClientError: the server does not answer, or not as it must.
+            InvalidRequest: An argument is invalid, or the model has another task.
+            UnknownModel: The model is not served.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         served = newest(self._listed, model, version)
         if served is None:
             served = yield from self.info(model, version)
         if served.task != task:
-            self.forget()  # it may be served for this task next time
+            self.forget()  # a newer version may have this task
             raise InvalidRequest(f"model: {model!r} {_OTHER_CALLS[served.task]}")
         return served
 
     def describe(self, model: str, version: int | None) -> Steps[Any, ModelDescription]:
-        """Asks for all that is known of one model.
+        """Asks for everything known about one model.
 
         Raises:
-            UnknownModel: it is not served.
-            UnsupportedByServer: the server is too old to say.
-            GanClientError: the server does not answer, or not as it must.
+            UnknownModel: The model is not served.
+            UnsupportedByServer: The server is older than this call.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         request = generator_pb2.DescribeModelRequest(model=model, version=version or 0)
@@ -87,9 +87,9 @@ class Catalog:
         """Asks whether the server is ready, and whether it serves `model` if one is named.
 
         Raises:
-            GanClientError: the server does not answer, or knows no health.
+            GanClientError: The server does not answer, or has no health service.
         """
-        from grpc_health.v1 import health_pb2  # only who asks for health needs it
+        from grpc_health.v1 import health_pb2  # needed for health checks only
 
         if model is not None:
             check_model(model, None)
@@ -98,22 +98,8 @@ class Catalog:
             return False
         return model is None or newest((yield from self.models()), model, None) is not None
 
-    def answer(self, handle: Any, request: Request) -> Steps[Any, Any]:
-        """Waits for the images of a request that was sent.
-
-        Raises:
-            GanClientError: there is no answer, or it is from another model.
-        """
-        try:
-            response = yield Wait(handle)
-        except GanClientError:
-            self.forget()
-            raise
-        check_response(request, response)
-        return response
-
     def forget(self) -> None:
-        """Asks anew at the next occasion: the server may be another one by now, with other models and limits."""
+        """Makes the next call ask again: a restarted server may have other models and limits."""
         self._listed = []
 
     def _unknown_model(self, model: str, version: int | None) -> UnknownModel:
@@ -125,4 +111,4 @@ class Catalog:
         if names:
             listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
             return UnknownModel(f"no model {model!r:.80} is served; served are: {listed}")
-        return UnknownModel(f"no model {model!r:.80} is served, nor any other, at {self.address}")
+        return UnknownModel(f"no model {model!r:.80} is served at {self.address}, and no other model either")

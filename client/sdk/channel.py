@@ -21,31 +21,17 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_CHANNELS: Final = 64
 
-_SERVICE: Final = "ganserve.v1.Generator"
-
-# Every call is a pure function of its request, so repeating one is safe. The pauses add up to about 1.5 s.
-_METHODS: Final[list[dict[str, Any]]] = [
-    {
-        "name": [{"service": _SERVICE}],
-        "retryPolicy": {
-            "maxAttempts": 5,
-            "initialBackoff": "0.1s",
-            "maxBackoff": "2s",
-            "backoffMultiplier": 2,
-            "retryableStatusCodes": ["UNAVAILABLE"],
-        },
-    }
-]
+RETRY_PAUSE_S: Final = 0.1  # before the first retry, then twice as long each time: four retries in about 1.5 s
 
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
     ("grpc.enable_retries", 1),
-    # gRPC never repeats a request larger than this buffer; its default of 256 KiB is less than a chunk of latents.
+    # gRPC never retries a request larger than this buffer; its default of 256 KiB is less than a chunk of latents.
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
-    # Images are larger than gRPC's default limit of 4 MiB; answers are bounded by what is asked for.
+    # Images are larger than gRPC's default limit of 4 MiB; a response is bounded by its request.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # So that a retry reaches a server that has come back: gRPC waits longer each time before it connects again, and the
-    # pauses of the retries, which add up to at least 1.2 s, must be longer than the longest of these.
+    # The pauses between reconnects grow as well. The longest must be shorter than all retry pauses together, at least
+    # 1.2 s, so that a retry reaches a server that has come back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 800),
@@ -54,16 +40,16 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
 
 @dataclass(frozen=True)
 class Endpoint:
-    """All that is needed to open channels, checked.
+    """Everything that is needed to open channels, checked.
 
     Attributes:
-        target: where to.
-        timeout_s: the deadline of each request, retries included, in seconds.
-        channels: how many connections to each server.
-        credentials: for TLS; None: without.
-        server_name: that the server's certificate must be for; None: the host of the address.
-        token: sent with each request; None: none is.
-        retries: whether requests that find no server are sent again.
+        target: Where to connect to.
+        timeout_s: The deadline of each request, retries included, in seconds.
+        channels: The number of connections to each server.
+        credentials: For TLS; None for no TLS.
+        server_name: The name that the server's certificate must be for; None for the host of the address.
+        metadata: The gRPC metadata of each request; holds the token.
+        retries: Whether to retry requests that find no server.
     """
 
     target: Target
@@ -71,16 +57,11 @@ class Endpoint:
     channels: int = 1
     credentials: grpc.ChannelCredentials | None = None
     server_name: str | None = None
-    token: str | None = field(default=None, repr=False)
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     retries: bool = True
 
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What is sent with each request."""
-        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
-
     def open(self) -> list[grpc.Channel]:
-        """Channels that connect at their first call."""
+        """Opens channels, which connect at their first call."""
         if self.credentials is None:
             return [grpc.insecure_channel(self.target.grpc_name, options) for options in self._options()]
         return [grpc.secure_channel(self.target.grpc_name, self.credentials, options) for options in self._options()]
@@ -94,18 +75,27 @@ class Endpoint:
         ]
 
     def _options(self) -> list[list[tuple[str, str | int]]]:
-        config: dict[str, Any] = {"methodConfig": _METHODS if self.retries else []}
+        config: dict[str, Any] = {}
+        if self.retries:  # every call is a pure function of its request, so repeating one is safe
+            policy = {
+                "maxAttempts": 5,
+                "initialBackoff": f"{RETRY_PAUSE_S}s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            }
+            config["methodConfig"] = [{"name": [{"service": "ganserve.v1.Generator"}], "retryPolicy": policy}]
         if self.target.is_balanced:
             config["loadBalancingConfig"] = [{"round_robin": {}}]
         options = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
         if self.target.is_local or self.target.is_list:
-            # No proxy reaches our own machine, whatever http_proxy says, and none takes a list of addresses.
+            # No proxy can reach this machine, whatever http_proxy says, and no proxy takes a list of addresses.
             options.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.server_name))
         if self.channels == 1:
             return [options]
-        # Channels of one pool share their connections; a connection has a limit of requests, and one core to read it.
+        # Channels that share a pool share connections too; a connection limits its requests, and one core reads it.
         return [[*options, ("grpc.use_local_subchannel_pool", 1)] for _ in range(self.channels)]
 
 
@@ -117,29 +107,32 @@ def endpoint_of(
     tls: TlsOptions | None = None,
     token: str | None = None,
 ) -> Endpoint:
-    """Checks what a user says of the server, and reads the files that it names.
+    """Checks the options of a connection, and reads the files that they name.
 
     Raises:
-        InvalidRequest: an argument is out of range; the message names it.
+        InvalidRequest: An argument is out of range; the message names it.
     """
     if not 0 < timeout_s <= MAX_TIMEOUT_S:
         raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
     target = target_of(address)
+    metadata: tuple[tuple[str, str], ...] = ()
+    if token is not None:
+        metadata = (("authorization", f"Bearer {checked_token(token, target, is_encrypted=tls is not None)}"),)
     return Endpoint(
         target,
         timeout_s,
         whole_number("channels", channels, 1, MAX_CHANNELS),
         None if tls is None else channel_credentials(tls, target),
         None if tls is None else tls.server_name,
-        None if token is None else checked_token(token, target, is_encrypted=tls is not None),
+        metadata,
     )
 
 
 class Stubs:
-    """What to call on each of several channels.
+    """The methods of several channels, which take turns.
 
     Args:
-        channels: at least one, all to the same servers; of grpc or grpc.aio.
+        channels: At least one, of grpc or grpc.aio, all to the same servers.
     """
 
     def __init__(self, channels: Sequence[grpc.Channel | grpc.aio.Channel]) -> None:
@@ -151,7 +144,7 @@ class Stubs:
         """The method on the channel whose turn it is."""
         turn = next(self._turns)
         if method == "Check":
-            from grpc_health.v1.health_pb2_grpc import HealthStub  # only who asks for health needs it
+            from grpc_health.v1.health_pb2_grpc import HealthStub  # needed for health checks only
 
             return HealthStub(self._channels[turn]).Check
         return getattr(self._stubs[turn], method)

@@ -1,4 +1,4 @@
-"""Cuts what is asked for into requests: by rows, by bytes, and by how fast the server is. No protobuf, no channel."""
+"""Cuts a call into requests: by rows, by bytes, and by the speed of the server. No protobuf, no channel."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from client.sdk.input_images import MAX_REQUEST_IMAGE_BYTES
 from client.sdk.model_info import ModelInfo
 
 MAX_CHUNK_ROWS: Final = 256
-MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one answer: servers bound these too
+MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one response; servers have a limit, too
 
 _FIRST_ROWS: Final = 4
-_FRAMING_PART: Final = 32  # one part in so many of a request is left to the names and lengths around its rows
-_COMFORTABLE_S: Final = 2.0  # how long a request may take: progress is seen, and deadlines are far
+_FRAMING_PART: Final = 32  # 1/32 of a request is left for the names and lengths around its rows
+_COMFORTABLE_S: Final = 2.0  # of one request: progress is visible, and deadlines are far away
 
 _Item = TypeVar("_Item")
 
@@ -40,14 +40,14 @@ class EncodedChunk:
 
 
 class Pace:
-    """How many rows the next request should hold, learnt from how long the last ones took.
+    """Adapts the rows of the next request to the duration of the last ones.
 
-    Image-to-image models differ a thousandfold in speed between a processor and a GPU; one size would either miss the
-    deadline on one or leave the other idle.
+    Image-to-image models are up to a thousand times faster on a GPU than on a CPU: one fixed size would miss the
+    deadline on the CPU or leave the GPU idle.
 
     Args:
-        max_rows: never more than so many.
-        timeout_s: the deadline of a request, of which none should take more than a part.
+        max_rows: The most rows of a request.
+        timeout_s: The deadline of a request, in seconds; a request should take at most a quarter of it.
     """
 
     def __init__(self, max_rows: int, timeout_s: float) -> None:
@@ -67,20 +67,20 @@ class Pace:
         self.rows = max(1, min(self.rows, rows // 2))
 
     def refused(self) -> None:
-        """Notes that a request was refused: where one bad row is, there may be more, and each costs its chunk."""
+        """Notes that a request was refused: more bad rows may follow, and each costs its whole chunk."""
         self.rows = max(1, self.rows // 2)
 
 
 def chunks_of(
     items: Iterable[_Item], item_bytes: Callable[[_Item], int], max_rows: Callable[[], int], max_bytes: int
 ) -> Iterator[list[_Item]]:
-    """Cuts `items` into lists, in order; holds no more than one list and one item at a time.
+    """Cuts `items` into lists, in order; holds at most one list and one item at a time.
 
     Args:
-        items: what to cut; may be endless.
-        item_bytes: the size of one.
-        max_rows: asked anew for each item: the most items of a list.
-        max_bytes: the most bytes of a list; a larger item comes alone.
+        items: What to cut; may be endless.
+        item_bytes: The size of one item.
+        max_rows: The most items of a list; called again for each item.
+        max_bytes: The most bytes of a list; a larger item is a list of its own.
     """
     chunk: list[_Item] = []
     chunk_bytes = 0
@@ -99,13 +99,13 @@ def chunks_of(
 
 
 def max_chunk_rows(model: ModelInfo, image_format: str) -> int:
-    """The most rows of one request to a model whose answer is in `image_format`; files are counted as their pixels."""
+    """The most rows of one request for images in `image_format`; files count as their pixels."""
     value_bytes = 4 if image_format == "float32" else 1
     image_bytes = model.channels * model.height * model.width * value_bytes
     return min(MAX_CHUNK_ROWS, model.max_request_rows or MAX_CHUNK_ROWS, max(1, MAX_CHUNK_BYTES // image_bytes))
 
 
 def max_input_bytes(model: ModelInfo) -> int:
-    """The most bytes of latents or images to put into one request, as a bound of our own and the server's allow."""
+    """The most bytes of latents or images in one request, by the limits of client and server."""
     limit = model.max_request_bytes
     return min(MAX_REQUEST_IMAGE_BYTES, max(1, limit - limit // _FRAMING_PART)) if limit else MAX_REQUEST_IMAGE_BYTES

@@ -1,10 +1,12 @@
-"""The synchronous Python client: one class over connection, chunks and wire. Knows no command line and no files."""
+"""The blocking Python client. Knows no command line and no files."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import functools
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,40 +17,58 @@ from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.input_images import InputImages, checked_images
-from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, checked_rows, whole_number
-from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader, check_format
+from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, whole_number
+from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
 from client.sdk.model_info import MAX_SIDE, ModelDescription, ModelInfo
 from client.sdk.security import TlsOptions
-from client.sdk.steps import Steps
 from client.sdk.transport import Connection
 from client.sdk.walks import Method, traversal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Chunk = TypeVar("_Chunk")
+
+
+def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Result]], Callable[_Arguments, _Result]]:
+    """A decorator that passes the keyword argument `old` on as `new`, with a DeprecationWarning."""
+
+    def decorated(call: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+        @functools.wraps(call)
+        def with_old_name(*args: Any, **keywords: Any) -> Any:
+            if old in keywords:
+                if new in keywords:
+                    raise TypeError(f"{call.__name__}() got both {new!r} and its old name {old!r}; give only {new!r}")
+                warnings.warn(f"{call.__name__}: {old!r} is now {new!r}", DeprecationWarning, stacklevel=2)
+                keywords[new] = keywords.pop(old)
+            return call(*args, **keywords)
+
+        return with_old_name
+
+    return decorated
 
 
 class GanClient:
     """Calls a ganserve server, from a notebook or a program; safe to share between threads.
 
     A large count is fetched in several requests, all of the same model version and in order. Requests that find the
-    server unavailable are sent again a few times, to another server if there are several. Translations, and a large
-    count that has begun to come, also wait for a busy server, about 30 s at most; translations go on with smaller
-    requests when one misses its deadline. A call that fails raises a `GanClientError`.
+    server unavailable are retried, on another server if there are several. Translations, and a large count whose first
+    images have arrived, also wait for a busy server, for about 30 s; translations continue with smaller requests when
+    one misses its deadline. A call that fails raises a `GanClientError`.
 
     Args:
-        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Several IP:PORT, as a list or with commas
-            between, and all addresses behind a dns:///HOST:PORT, take turns, and each other's place when one fails.
+        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Several IP:PORT, as a list or separated by
+            commas, and all addresses behind a dns:///HOST:PORT, share the requests and replace one that fails.
         timeout_s: The deadline of each request, retries included, in seconds.
-        channels: How many connections to open to each server. A large count of generated images has so many requests
-            on their way at a time, and memory holds their answers; one is enough for a server with few cores.
-        tls: How to know the server, `TlsOptions()` for the public authorities. None: no TLS.
-        token: Sent with each request as "authorization: Bearer ...". Without TLS it is refused, but for this machine.
+        channels: The number of connections to each server, and of requests in flight during a large count of generated
+            images; their responses are kept in memory. One is enough for a server with few cores.
+        tls: How to verify the server, `TlsOptions()` for the public authorities. None: no TLS.
+        token: Sent with each request as "authorization: Bearer ...". Refused without TLS, except to this machine.
 
     Raises:
-        InvalidRequest: an argument is out of range, or a file of `tls` cannot be used.
+        InvalidRequest: An argument is out of range, or a file of `tls` cannot be used.
     """
 
     def __init__(
@@ -72,13 +92,13 @@ class GanClient:
         version: int | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
-        """Generates one image a row.
+        """Generates one image per row of latents.
 
         Args:
-            model: Name of a served model.
+            model: The name of a served model.
             latents: (rows, latent_dim); or give a seed and a count instead.
             seed: 0 .. 2**64 - 1; the same seed gives the same images. None: a random one.
-            count: How many rows to draw from the seed, at most 1,000,000; None: one.
+            count: How many rows to draw from the seed, at most 1,000,000. None: one.
             version: None: the newest that is served.
             format: "pixels" or "float32".
 
@@ -87,13 +107,12 @@ class GanClient:
             (rows, channels, height, width) in the generator's own range, normally -1..1.
 
         Raises:
-            GanClientError: there are no images; the subclass says why.
+            GanClientError: The images are not available; the subclass says why.
         """
-        check_format(format, PixelFormat)
         rows = checked_rows(latents, seed, count)
-        steps = generated(self._connection.catalog, model, rows, version, Arrays(format), self._ahead)
-        return np.concatenate([chunk.images for chunk in self._connection.run(steps)])
+        return np.concatenate([chunk.images for chunk in self._generated(model, rows, version, Arrays(format))])
 
+    @renamed_argument("image_format", "format")
     def generate_chunks(
         self,
         model: str,
@@ -102,19 +121,17 @@ class GanClient:
         seed: int | None = None,
         count: int | None = None,
         version: int | None = None,
-        image_format: PixelFormat = "pixels",
+        format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> Generator[Chunk, None, None]:
-        """Like `generate`, but yields the images of each request when they come, in the order of the rows.
+        """Like `generate`, but yields the images of each request when they arrive, in the order of the rows.
 
-        Memory holds a few requests, whatever the count, which may be up to 1,000,000,000. With `first_row` it begins
-        at that row of the seed's stream: the same images as without it, less the first so many. Rows before it are
-        drawn and dropped, about 1 s for 100 million numbers.
+        Memory holds a few requests, whatever the count, which may be up to 1,000,000,000. `first_row` starts at that
+        row of the seed's stream and leaves out the images before it; drawing past their latents takes about 1 s per
+        100 million numbers.
         """
-        check_format(image_format, PixelFormat)
         rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
-        steps = generated(self._connection.catalog, model, rows, version, Arrays(image_format), self._ahead)
-        return self._connection.run(steps)
+        return self._generated(model, rows, version, Arrays(format))
 
     def generate_encoded(
         self,
@@ -126,12 +143,11 @@ class GanClient:
         version: int | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
-        """Like `generate`, but returns one image file a row, "png" or "jpeg", made by the server."""
-        check_format(format, FileFormat)
+        """Like `generate`, but returns one image file per row, "png" or "jpeg", made by the server."""
         rows = checked_rows(latents, seed, count)
-        steps = generated(self._connection.catalog, model, rows, version, Files(format), self._ahead)
-        return [file for chunk in self._connection.run(steps) for file in chunk.files]
+        return [file for chunk in self._generated(model, rows, version, Files(format)) for file in chunk.files]
 
+    @renamed_argument("file_format", "format")
     def generate_encoded_chunks(
         self,
         model: str,
@@ -140,14 +156,12 @@ class GanClient:
         seed: int | None = None,
         count: int | None = None,
         version: int | None = None,
-        file_format: FileFormat = "png",
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> Generator[EncodedChunk, None, None]:
         """Like `generate_chunks`, but yields image files, "png" or "jpeg", made by the server."""
-        check_format(file_format, FileFormat)
         rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
-        steps = generated(self._connection.catalog, model, rows, version, Files(file_format), self._ahead)
-        return self._connection.run(steps)
+        return self._generated(model, rows, version, Files(format))
 
     def generate_pictures(
         self,
@@ -158,7 +172,7 @@ class GanClient:
         count: int | None = None,
         version: int | None = None,
     ) -> list[Image]:
-        """Like `generate`, but returns one PIL image a row."""
+        """Like `generate`, but returns one PIL image per row."""
         return pictures_of(self.generate(model, latents=latents, seed=seed, count=count, version=version))
 
     def grid(
@@ -170,7 +184,7 @@ class GanClient:
         columns: int | None = None,
         version: int | None = None,
     ) -> Image:
-        """One picture of `count` images, side by side in `columns`, by default a square."""
+        """Returns one picture of `count` images, side by side in `columns`, by default a square."""
         from ganserve.grids import image_grid
 
         check_columns(columns)
@@ -187,35 +201,26 @@ class GanClient:
         version: int | None = None,
         loop: bool = False,
     ) -> NDArray[np.uint8]:
-        """Generates images on the way from one latent to another.
+        """Generates images on the path from one latent to another.
 
         Args:
-            model: Name of a served model.
-            start: A latent (latent_dim,), or a seed, whose first latent is meant.
-            end: Where the way ends, alike.
-            steps: How many images, both ends counted; at least 2.
-            method: "spherical" keeps to the lengths that Gaussian latents have; "linear" goes straight.
+            model: The name of a served model.
+            start: A latent (latent_dim,), or a seed, which stands for its first latent.
+            end: The other end, likewise.
+            steps: How many images, both ends included; at least 2.
+            method: "spherical" preserves the typical length of Gaussian latents; "linear" is a straight line.
             version: None: the newest that is served.
-            loop: Whether the way leads back to the start, which is not repeated: shown again and again, it never jumps.
+            loop: Whether to return to the start, which is not repeated: played in a loop, the images never jump.
 
         Returns:
             uint8 (steps, height, width, channels), or (2 * steps - 2, ...) with `loop`.
 
         Raises:
-            GanClientError: there are no images; the subclass says why.
+            GanClientError: The images are not available; the subclass says why.
         """
-        asked = interpolated(
-            self._connection.catalog,
-            model,
-            start,
-            end,
-            steps=steps,
-            method=method,
-            loop=loop,
-            version=version,
-            ahead=self._ahead,
-        )
-        return np.concatenate([chunk.images for chunk in self._connection.run(asked)])
+        catalog, ahead = self._connection.catalog, self._connection.endpoint.channels
+        path = interpolated(catalog, model, (start, end), steps, method, version, ahead, loop=loop)
+        return np.concatenate([chunk.images for chunk in self._connection.run(path)])
 
     def traverse(
         self,
@@ -226,28 +231,24 @@ class GanClient:
         values: Sequence[float],
         version: int | None = None,
     ) -> NDArray[np.uint8]:
-        """Generates images with one dimension of the latents set to each of some values, the others as they are.
+        """Generates images with one dimension of the latents set to each of several values, the others unchanged.
 
         Args:
-            model: Name of a served model.
+            model: The name of a served model.
             latents: (rows, latent_dim).
-            dimensions: Which, each in 0 .. latent_dim - 1.
-            values: What each is set to.
+            dimensions: Which to set, each in 0 .. latent_dim - 1.
+            values: What to set them to.
             version: None: the newest that is served.
 
         Returns:
-            uint8 (len(dimensions) * len(values), rows, height, width, channels): a line for each dimension and value,
-            all values of the first dimension first; an image in it for each latent.
+            uint8 (len(dimensions) * len(values), rows, height, width, channels): one line per dimension and value, all
+            values of the first dimension first, with one image per latent.
 
         Raises:
-            GanClientError: there are no images; the subclass says why.
+            GanClientError: The images are not available; the subclass says why.
         """
         images = self.generate(model, latents=traversed(latents, dimensions, values), version=version)
         return images.reshape(len(dimensions) * len(values), -1, *images.shape[1:])
-
-    @property
-    def _ahead(self) -> int:
-        return self._connection.endpoint.channels
 
     def translate(
         self,
@@ -258,15 +259,15 @@ class GanClient:
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
-        """Translates one image a row into another domain.
+        """Translates each image into another domain.
 
         Args:
-            model: Name of a served model whose task is "translate".
+            model: The name of a served model whose task is "translate".
             images: uint8 (rows, height, width, channels), or an iterable of PNG or JPEG files (bytes) or PIL images,
-                which is read as the requests are sent.
+                which is consumed as the requests are sent.
             version: None: the newest that is served.
-            resize: Whether images of another size than the model's are fitted to it: short side resized, centre
-                cropped. Without it they are refused.
+            resize: Whether to fit images to the model's size: resize the short side, crop the centre. Without it,
+                other sizes are refused.
             format: "pixels" or "float32".
 
         Returns:
@@ -274,11 +275,12 @@ class GanClient:
             (rows, channels, height, width) in the model's own range, normally -1..1.
 
         Raises:
-            GanClientError: there are no images; the subclass says why.
+            GanClientError: The images are not available; the subclass says why.
         """
-        chunks = self.translate_chunks(model, images, version=version, resize=resize, image_format=format)
+        chunks = self.translate_chunks(model, images, version=version, resize=resize, format=format)
         return np.concatenate(some([chunk.images for chunk in chunks]))
 
+    @renamed_argument("image_format", "format")
     def translate_chunks(
         self,
         model: str,
@@ -286,11 +288,10 @@ class GanClient:
         *,
         version: int | None = None,
         resize: bool = False,
-        image_format: PixelFormat = "pixels",
+        format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> Generator[Chunk, None, None]:
-        """Like `translate`, but yields the images of each request when they come; `images` may be endless."""
-        check_format(image_format, PixelFormat)
-        return self._connection.run(self._translated(model, images, version, Arrays(image_format), resize=resize))
+        """Like `translate`, but yields the images of each request when they arrive; `images` may be endless."""
+        return self._translated(model, images, version, Arrays(format), resize=resize)
 
     def translate_encoded(
         self,
@@ -301,10 +302,11 @@ class GanClient:
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
-        """Like `translate`, but returns one image file a row, "png" or "jpeg", made by the server."""
-        chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, file_format=format)
+        """Like `translate`, but returns one image file per row, "png" or "jpeg", made by the server."""
+        chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, format=format)
         return some([file for chunk in chunks for file in chunk.files])
 
+    @renamed_argument("file_format", "format")
     def translate_encoded_chunks(
         self,
         model: str,
@@ -312,79 +314,65 @@ class GanClient:
         *,
         version: int | None = None,
         resize: bool = False,
-        file_format: FileFormat = "png",
+        format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> Generator[EncodedChunk, None, None]:
-        """Like `translate_encoded`, but yields the files of each request when they come; `images` may be endless."""
-        check_format(file_format, FileFormat)
-        return self._connection.run(self._translated(model, images, version, Files(file_format), resize=resize))
-
-    def _translated(
-        self, model: str, images: InputImages, version: int | None, reader: Reader[_Chunk], *, resize: bool
-    ) -> Steps[_Chunk, None]:
-        return translated(
-            self._connection.catalog,
-            model,
-            checked_images(images),
-            version,
-            reader,
-            resize=resize,
-            timeout_s=self._connection.endpoint.timeout_s,
-        )
+        """Like `translate_chunks`, but yields image files, "png" or "jpeg", made by the server."""
+        return self._translated(model, images, version, Files(format), resize=resize)
 
     def models(self) -> list[ModelInfo]:
-        """The models that are ready to serve.
+        """Returns the models that are ready to serve.
 
         Raises:
-            GanClientError: the server does not answer, or not as it must.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.models())
 
     def info(self, model: str, version: int | None = None) -> ModelInfo:
-        """What the list of models says of one, whatever its task.
+        """Returns the entry of one model in the list of models, whatever its task.
 
         Args:
-            model: Name of a served model.
+            model: The name of a served model.
             version: None: the newest that is served.
 
         Raises:
-            UnknownModel: it is not served.
-            GanClientError: the server does not answer, or not as it must.
+            UnknownModel: The model is not served.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.info(model, version))
 
     def describe(self, model: str, version: int | None = None) -> ModelDescription:
-        """What there is to know of a served model: its card, the sizes of its files, whether it is ready.
+        """Returns everything known about a served model: its card, the sizes of its files, whether it is ready.
 
         Args:
-            model: Name of a served model.
+            model: The name of a served model.
             version: None: the newest that is served.
 
         Raises:
-            UnknownModel: it is not served.
-            UnsupportedByServer: the server is too old to say.
-            GanClientError: the server does not answer, or not as it must.
+            UnknownModel: The model is not served.
+            UnsupportedByServer: The server is older than this call.
+            GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.describe(model, version))
 
     def card(self, model: str, version: int | None = None) -> dict[str, Any]:
-        """The card that was published with a served model, a JSON object: data set, figures, files and more.
+        """Returns the card that was published with a served model, a JSON object: data set, metrics, files and more.
 
-        Args and errors are those of `describe`. Fields may be missing, and newer exporters add some.
+        Arguments and errors are those of `describe`. Fields may be missing, and newer exporters add some.
         """
         return self.describe(model, version).card
 
     def healthy(self, model: str | None = None) -> bool:
-        """Whether the server is ready, by grpc.health.v1, and serves `model` if one is named. It is asked once.
+        """Whether the server is ready, by grpc.health.v1, and serves `model` if one is named. Does not retry.
 
         Raises:
-            ServerUnreachable: nothing answers at the address.
-            UnsupportedByServer: what answers knows no health.
-            GanClientError: there is no answer.
+            ServerUnreachable: Nothing answers at the address.
+            UnsupportedByServer: The server has no health service.
+            GanClientError: The server does not answer.
         """
         return self._connection.call(self._connection.catalog.healthy(model))
 
     def close(self) -> None:
-        """Closes the connection; calls after this raise."""
+        """Closes the connection; later calls raise."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -393,21 +381,37 @@ class GanClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        self._connection.close()
+
+    def _generated(
+        self, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk]
+    ) -> Generator[_Chunk, None, None]:
+        connection = self._connection
+        ahead = connection.endpoint.channels
+        return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
+
+    def _translated(
+        self, model: str, images: InputImages, version: int | None, reader: Reader[_Chunk], *, resize: bool
+    ) -> Generator[_Chunk, None, None]:
+        connection, rows = self._connection, checked_images(images)
+        timeout_s = connection.endpoint.timeout_s
+        return connection.run(
+            translated(connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
+        )
 
 
 def pictures_of(images: NDArray[np.uint8]) -> list[Image]:
-    """One PIL image a row of uint8 (rows, height, width, channels)."""
-    from ganserve.grids import image_grid
+    """One PIL image per row of uint8 (rows, height, width, channels)."""
+    from ganserve.grids import to_pil
 
-    return [image_grid(images[row : row + 1]) for row in range(len(images))]
+    return [to_pil(image) for image in images]
 
 
 def traversed(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[float]) -> NDArray[np.float32]:
     """The latents of `GanClient.traverse`, (len(dimensions) * len(values) * rows, latent_dim).
 
     Raises:
-        InvalidRequest: an argument has another shape or is out of range.
+        InvalidRequest: An argument has the wrong shape or is out of range.
     """
     return traversal(latents, [whole_number("dimensions", at, 0, MAX_SIDE) for at in dimensions], values)
 
@@ -416,18 +420,18 @@ def check_columns(columns: object) -> None:
     """Checks the columns of a grid.
 
     Raises:
-        InvalidRequest: they are no number of at least 1.
+        InvalidRequest: They are not a whole number of at least 1.
     """
     if columns is not None:
         whole_number("columns", columns, 1, MAX_ROWS)
 
 
 def some(results: list[_Result]) -> list[_Result]:
-    """Returns `results` if there are any.
+    """Returns `results` unless they are empty.
 
     Raises:
-        InvalidRequest: there were no images to translate.
+        InvalidRequest: There were no images to translate.
     """
     if not results:
-        raise InvalidRequest("images: there are none; give at least one")
+        raise InvalidRequest("images: must not be empty; give at least one")
     return results

@@ -1,4 +1,4 @@
-"""What a caller wants translated: an array of pixels, or image files; checked here, one row at a time. No protobuf."""
+"""Checks images to translate, one row at a time: an array of pixels, files, or PIL images. No protobuf."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ganserve.picture_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Of the images in one request; the names and lengths around them keep it under 32 MiB. Servers bound requests too, and
-# gRPC repeats none that is larger than the retry buffer of `channel.py`.
+# Of the images in one request, which stays below 32 MiB with the names and lengths around them. Servers have a limit,
+# too, and gRPC retries only requests that fit the buffer of `channel.py`.
 MAX_REQUEST_IMAGE_BYTES: Final = 31 << 20
 
 InputImages: TypeAlias = "NDArray[np.uint8] | Iterable[bytes | Image]"
 InputRow: TypeAlias = bytes | NDArray[np.uint8]  # a PNG or JPEG file, or (height, width, channels)
 
-# Modes of Pillow that PNG cannot hold and that have one plain meaning as RGB; floating point has not.
+# Pillow modes that PNG cannot hold and that convert to RGB unambiguously; floating point does not.
 _MODES_FOR_RGB: Final = frozenset({"CMYK", "YCbCr", "LAB", "HSV", "RGBX"})
 
 
 def checked_images(images: InputImages) -> Iterable[InputRow]:
-    """The rows of `images`; of an iterable they are read and checked one by one, as they are asked for.
+    """The rows of `images`; an iterable is consumed and checked row by row.
 
     Args:
         images: uint8 (rows, height, width, channels), or PNG or JPEG files, or PIL images.
 
     Raises:
-        InvalidRequest: it is none of these, also when a row is asked for; the message names the row.
+        InvalidRequest: `images` is something else, or a row is, when it is reached; the message names the row.
     """
     if isinstance(images, np.ndarray):
         return _checked_array(images)
@@ -47,7 +47,7 @@ def checked_images(images: InputImages) -> Iterable[InputRow]:
 
 
 def row_bytes(row: InputRow) -> int:
-    """How many bytes of a request a row takes."""
+    """The size of a row in a request, in bytes."""
     return len(row) if isinstance(row, bytes) else row.nbytes
 
 
@@ -69,7 +69,7 @@ def _checked_rows(images: Iterable[object]) -> Iterator[bytes]:
         if isinstance(image, bytes | bytearray | memoryview):
             file = bytes(image)
             if not file.startswith((PNG_SIGNATURE, JPEG_SIGNATURE)):
-                raise InvalidRequest(f"{name}: is neither a PNG nor a JPEG file; convert it, or give a PIL image")
+                raise InvalidRequest(f"{name}: is neither a PNG nor a JPEG file; convert it or give a PIL image")
         else:
             file = _png_of(name, image)
         _check_size(name, len(file))
@@ -85,7 +85,7 @@ def _check_size(name: str, size_bytes: int) -> None:
 
 
 def _png_of(name: str, image: object) -> bytes:
-    from PIL import Image, ImageOps  # only who has PIL images needs it
+    from PIL import Image, ImageOps  # needed for PIL images only
 
     if not isinstance(image, Image.Image):
         raise InvalidRequest(
@@ -96,7 +96,7 @@ def _png_of(name: str, image: object) -> bytes:
     try:
         upright = ImageOps.exif_transpose(image)
         plain = upright.convert("RGB") if upright.mode in _MODES_FOR_RGB else upright
-        plain.save(file, "PNG", compress_level=1)  # it travels once; time counts for more than size
-    except Exception as error:  # files are read as late as now, and decoders raise anything at all
+        plain.save(file, "PNG", compress_level=1)  # sent once: fast compression matters more than size
+    except Exception as error:  # Pillow reads the file only now, and decoders raise all kinds of errors
         raise InvalidRequest(f"{name}: cannot be sent as PNG ({error}); convert it to RGB first") from error
     return file.getvalue()

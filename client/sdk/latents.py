@@ -1,4 +1,4 @@
-"""What a caller asks images of: latents, or a seed and a count; checked here, and cut into chunks. No protobuf."""
+"""Checks the latents of a call, or its seed and count, and cuts them into chunks. No protobuf."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from client.errors import InvalidRequest
 from ganserve.latents import latents_from_seed, latents_in_pieces
 
-MAX_ROWS: Final = 1_000_000  # of what is kept in memory; a bound against slips of the finger
-MAX_STREAM_ROWS: Final = 1_000_000_000  # of what comes and goes in chunks
+MAX_ROWS: Final = 1_000_000  # kept in memory; catches typing errors
+MAX_STREAM_ROWS: Final = 1_000_000_000  # fetched in chunks
 
 
 @dataclass(frozen=True)
 class SeededRows:
-    """Rows first_row .. first_row + count - 1 of the stream of latents that `seed` stands for."""
+    """Rows first_row .. first_row + count - 1 of the seed's stream of latents."""
 
     seed: int
     count: int
@@ -42,24 +42,24 @@ def checked_rows(
     first_row: int = 0,
     max_rows: int = MAX_ROWS,
 ) -> Rows:
-    """The rows that these arguments stand for: `latents`, or `count` (1) rows of `seed` (a random one).
+    """The rows of a call: `latents`, or `count` rows of `seed`, by default one row of a random seed.
 
     Args:
         latents: (rows, latent_dim).
         seed: 0 .. 2**64 - 1.
-        count: at most `max_rows`.
-        first_row: where in the stream of the seed they begin; 0 .. MAX_STREAM_ROWS.
-        max_rows: the most rows of a seed.
+        count: At most `max_rows`.
+        first_row: Where the rows start in the stream of the seed; 0 .. MAX_STREAM_ROWS.
+        max_rows: The most rows of a seed.
 
     Raises:
-        InvalidRequest: the arguments exclude each other, or one is out of range.
+        InvalidRequest: The arguments exclude each other, or one is out of range.
     """
     begins = whole_number("first_row", first_row, 0, MAX_STREAM_ROWS)
     if begins and seed is None:
-        raise InvalidRequest("first_row: is a place in the stream of a seed; give the seed too")
+        raise InvalidRequest("first_row: is a position in the stream of a seed; give the seed, too")
     if latents is not None:
         if seed is not None or count is not None:
-            raise InvalidRequest("latents: give these, or a seed and a count, but not both")
+            raise InvalidRequest("latents: give either these or a seed and a count")
         return _checked_latents(latents)
     return SeededRows(
         seed=secrets.randbits(32) if seed is None else whole_number("seed", seed, 0, 2**64 - 1),
@@ -69,10 +69,10 @@ def checked_rows(
 
 
 def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """The latent, float32 (latent_dim,), that `anchor` is, or that is the first row of it as a seed.
+    """The latent, float32 (latent_dim,), that `anchor` is, or the first one of `anchor` as a seed.
 
     Raises:
-        InvalidRequest: it is neither; the message begins with `name`.
+        InvalidRequest: `anchor` is neither; the message begins with `name`.
     """
     try:
         if np.ndim(anchor) == 0:
@@ -90,10 +90,10 @@ def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArr
 
 
 def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
-    """Cuts `rows` into chunks of at most `max_chunk_rows`, in order; all in one if they fit.
+    """Cuts `rows` into chunks of at most `max_chunk_rows`, in order; a single chunk if they fit.
 
-    For a server a seed means the first rows of its stream only, so the latents of several chunks, and of later rows,
-    are drawn here, each chunk when it is asked for; the images are the same.
+    Servers draw only the first rows of a seed's stream. The latents of several chunks, and of later rows, are therefore
+    drawn here, each chunk when it is needed; the images are the same.
     """
     if len(rows) <= max_chunk_rows and not (isinstance(rows, SeededRows) and rows.first_row):
         yield rows
@@ -105,13 +105,13 @@ def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
 
 
 def whole_number(name: str, value: object, smallest: int, largest: int) -> int:
-    """Returns `value` as an int, whatever integer type it has.
+    """Returns `value`, of any integer type, as an int.
 
     Raises:
-        InvalidRequest: it is none, or lies outside `smallest` .. `largest`; the message begins with `name`.
+        InvalidRequest: It is not an integer in `smallest` .. `largest`; the message begins with `name`.
     """
     try:
-        number: int = operator.index(value)  # type: ignore[arg-type]  # what is no integer raises TypeError
+        number: int = operator.index(value)  # type: ignore[arg-type]  # anything but an integer raises TypeError
     except TypeError:
         number = smallest - 1
     if not smallest <= number <= largest:
@@ -130,7 +130,7 @@ def _checked_latents(latents: ArrayLike) -> NDArray[np.float32]:
         raise InvalidRequest(f"latents: must have shape (rows, latent_dim), not {values.shape}")
     if len(values) > MAX_ROWS:
         raise InvalidRequest(f"latents: must have at most {MAX_ROWS} rows, not {len(values)}")
-    with np.errstate(over="ignore"):  # too large for float32: infinite, and refused below
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused below
         values = values.astype(np.float32)
     if not np.isfinite(values).all():
         raise InvalidRequest("latents: must be finite as float32; some are NaN or infinite")

@@ -1,14 +1,14 @@
-"""Turns plain values into protobuf messages, and answers into checked plain values. No channel, no retries.
+"""Turns plain values into protobuf messages, and responses into checked plain values. No channel, no retries.
 
-Every answer is untrusted: one that does not hold what it says is a ServerFault, never a crash later on. What a server
-says of its models is checked in `model_info.py`.
+Responses are untrusted: an inconsistent one is a ServerFault, never a crash later on. `model_info.py` checks what a
+server says about its models.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,22 +40,11 @@ _DTYPES: Final[dict[PixelFormat, tuple[generator_pb2.DataType, np.dtype[Any]]]] 
 _SIGNATURES: Final[dict[FileFormat, bytes]] = {"png": PNG_SIGNATURE, "jpeg": JPEG_SIGNATURE}
 
 
-def check_format(image_format: object, allowed: Any) -> None:
-    """Checks a format that the caller named against `allowed`, which is PixelFormat or FileFormat.
-
-    Raises:
-        InvalidRequest: it is none of these.
-    """
-    names = get_args(allowed)
-    if image_format not in names:
-        raise InvalidRequest(f"format: must be {' or '.join(map(repr, names))}, not {image_format!r:.60}")
-
-
 def check_model(model: object, version: object) -> None:
-    """Checks the name and the version of the model that the caller wants.
+    """Checks the name and the version that the caller gave for a model.
 
     Raises:
-        InvalidRequest: they cannot be.
+        InvalidRequest: One is invalid.
     """
     if not isinstance(model, str) or not model or not model.isprintable():
         raise InvalidRequest(f"model: must be a name, not {model!r:.60}")
@@ -66,7 +55,7 @@ def check_model(model: object, version: object) -> None:
 def generate_request(
     model: str, version: int | None, rows: Rows, image_format: AnyFormat
 ) -> generator_pb2.GenerateRequest:
-    """The request for one image a row of latents; the arguments are checked ones."""
+    """The request for one image per row of latents; does not check its arguments."""
     request = generator_pb2.GenerateRequest(model=model, version=version or 0, format=_FORMATS[image_format])
     if isinstance(rows, SeededRows):
         request.seeded.seed = rows.seed
@@ -81,14 +70,14 @@ def generate_request(
 def translate_request(
     model: str, version: int | None, rows: Sequence[InputRow], resize: bool, image_format: AnyFormat
 ) -> generator_pb2.TranslateRequest:
-    """The request for one image a row of images; the arguments are checked ones.
+    """The request for the translation of each row; does not check its arguments.
 
     Args:
-        model: its name.
+        model: The name of the model.
         version: None: the newest.
-        rows: at least one: files, or uint8 arrays (height, width, channels) of one shape.
-        resize: whether images of another size than the model's are fitted to it.
-        image_format: of the answer.
+        rows: At least one: files, or uint8 arrays (height, width, channels) of one shape.
+        resize: Whether to fit images to the model's size.
+        image_format: Of the response.
     """
     request = generator_pb2.TranslateRequest(
         model=model, version=version or 0, resize=resize, format=_FORMATS[image_format]
@@ -105,10 +94,10 @@ def translate_request(
 
 
 def check_response(request: Request, response: Response) -> None:
-    """Checks that the answer comes from the model and version that were asked for.
+    """Checks that a response comes from the model and version of its request.
 
     Raises:
-        ServerFault: it does not.
+        ServerFault: It does not.
     """
     if response.model != request.model:
         raise wrong_answer(f"it is from the model {response.model!r:.80}, not {request.model!r:.80}")
@@ -117,13 +106,13 @@ def check_response(request: Request, response: Response) -> None:
 
 
 def images_from(response: Response, rows: int, image_format: PixelFormat) -> NDArray[Any]:
-    """The images of an answer for `rows` rows, as an array that is its caller's own.
+    """The images of a response for `rows` rows, as a writable array.
 
     Returns:
         "pixels": uint8 (rows, height, width, channels); "float32": float32 (rows, channels, height, width).
 
     Raises:
-        ServerFault: the answer holds anything else.
+        ServerFault: The response holds anything else.
     """
     if response.WhichOneof("output") != "images":
         raise wrong_answer("it holds no tensor of images")
@@ -140,15 +129,15 @@ def images_from(response: Response, rows: int, image_format: PixelFormat) -> NDA
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected_bytes:
         raise wrong_answer(f"its images of shape {shape} have {len(tensor.data)} bytes instead of {expected_bytes}")
-    # A copy: arrays on top of `bytes` are read-only. The native dtype is what callers expect to see.
+    # A copy, because an array over `bytes` is read-only; in native byte order, which callers expect.
     return np.frombuffer(tensor.data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
 
 def files_from(response: Response, rows: int, file_format: FileFormat) -> list[bytes]:
-    """The PNG or JPEG files of an answer, one a row.
+    """The PNG or JPEG files of a response, one per row.
 
     Raises:
-        ServerFault: the answer holds anything else.
+        ServerFault: The response holds anything else.
     """
     name = file_format.upper()
     if response.WhichOneof("output") != "encoded":
@@ -161,32 +150,42 @@ def files_from(response: Response, rows: int, file_format: FileFormat) -> list[b
     return files
 
 
-_Read = TypeVar("_Read", covariant=True)  # noqa: PLC0105  (a name for what it is)
+def _unknown_format(image_format: object, known: Iterable[str]) -> InvalidRequest:
+    return InvalidRequest(f"format: must be {' or '.join(map(repr, known))}, not {image_format!r:.60}")
+
+
+_Read = TypeVar("_Read", covariant=True)  # noqa: PLC0105  (shorter than a name with a suffix)
 
 
 class Reader(Protocol[_Read]):
-    """Turns (rows, answer) into what the caller wants."""
+    """Turns (rows, response) into what the caller wants."""
 
     @property
     def format(self) -> AnyFormat:
-        """What to ask for."""
+        """The image format to request."""
 
     def __call__(self, count: int, response: Response) -> _Read:
-        """What an answer for `count` rows holds."""
+        """Reads a response for `count` rows."""
 
 
 class Arrays:
-    """Turns (rows, answer) into arrays, which are of one shape."""
+    """Turns (rows, response) into arrays of one image shape.
+
+    Raises:
+        InvalidRequest: The format is neither "pixels" nor "float32".
+    """
 
     def __init__(self, image_format: PixelFormat) -> None:
+        if image_format not in _DTYPES:
+            raise _unknown_format(image_format, _DTYPES)
         self.format: PixelFormat = image_format
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, count: int, response: Response) -> Chunk:
-        """The images of an answer.
+        """The images of a response.
 
         Raises:
-            ServerFault: it holds anything else, or images of another shape than the last.
+            ServerFault: It holds anything else, or its images differ in shape from the last ones.
         """
         images = images_from(response, count, self.format)
         if self._shape and images.shape[1:] != self._shape:
@@ -196,15 +195,21 @@ class Arrays:
 
 
 class Files:
-    """Turns (rows, answer) into PNG or JPEG files."""
+    """Turns (rows, response) into image files.
+
+    Raises:
+        InvalidRequest: The format is neither "png" nor "jpeg".
+    """
 
     def __init__(self, file_format: FileFormat) -> None:
+        if file_format not in _SIGNATURES:
+            raise _unknown_format(file_format, _SIGNATURES)
         self.format: FileFormat = file_format
 
     def __call__(self, count: int, response: Response) -> EncodedChunk:
-        """The files of an answer.
+        """The files of a response.
 
         Raises:
-            ServerFault: it holds anything else.
+            ServerFault: It holds anything else.
         """
         return EncodedChunk(response.model, response.version, files_from(response, count, self.format))

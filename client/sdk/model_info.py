@@ -1,4 +1,4 @@
-"""What a server says of its models, checked. No channel, no requests."""
+"""Checks what a server says about its models. No channel, no requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Task = Literal["generate", "translate", "unknown"]
 MAX_SIDE: Final = 1 << 20  # pixels; also of a latent
 
 _TASKS: Final[dict[int, Task]] = {
-    generator_pb2.TASK_UNSPECIFIED: "generate",  # servers that know no other task do not say
+    generator_pb2.TASK_UNSPECIFIED: "generate",  # from servers that know no other task
     generator_pb2.TASK_GENERATE: "generate",
     generator_pb2.TASK_TRANSLATE: "translate",
 }
@@ -24,11 +24,10 @@ _TASKS: Final[dict[int, Task]] = {
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that the server is ready to serve; the fields are those of the wire contract's `Model`.
+    """A model that the server is ready to serve; the fields are those of `Model` in the .proto file.
 
-    A model whose task is "generate" turns latents into images, and its three `input_` fields are 0. One whose task is
-    "translate" turns images into images, and its `latent_dim` is 0. One whose task is "unknown" is for newer clients
-    than this one; its sizes are not checked.
+    The task "generate" turns latents into images: the three `input_` fields are 0. The task "translate" turns images
+    into images: `latent_dim` is 0. The task "unknown" needs a newer client; its sizes are not checked.
     """
 
     name: str
@@ -47,24 +46,24 @@ class ModelInfo:
     width: int
     device: str
     backend: str
-    max_request_rows: int  # 0: the server does not say
-    max_request_bytes: int  # of latents, pixels or files; 0: the server does not say
+    max_request_rows: int  # 0: unknown
+    max_request_bytes: int  # of latents, pixels or files; 0: unknown
 
 
 def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
-    """The models of an answer, in the server's order.
+    """The models of a response, in the server's order.
 
     Raises:
-        ServerFault: one of them cannot be.
+        ServerFault: One is invalid.
     """
     return [model_from(model) for model in response.models]
 
 
 def model_from(model: generator_pb2.Model) -> ModelInfo:
-    """One model of an answer.
+    """One model of a response.
 
     Raises:
-        ServerFault: it cannot be.
+        ServerFault: It is invalid.
     """
     texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
     if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
@@ -96,7 +95,7 @@ def model_from(model: generator_pb2.Model) -> ModelInfo:
 
 
 def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
-    """The model of this name and version, or of the newest version for None; None if it is not among `models`."""
+    """The model of this name and version, the newest version for None; None if `models` lacks it."""
     fitting = (model for model in models if model.name == name and version in (None, model.version))
     return max(fitting, key=lambda model: model.version, default=None)
 
@@ -113,35 +112,34 @@ def _is_image_shape(shape: generator_pb2.Model | generator_pb2.ImageShape) -> bo
     return 1 <= shape.channels <= 4 and 1 <= shape.height <= MAX_SIDE and 1 <= shape.width <= MAX_SIDE
 
 
-MAX_CARD_BYTES: Final = 4 << 20  # of its JSON text; exporters refuse to write a quarter of that
+MAX_CARD_BYTES: Final = 4 << 20  # of its JSON text; exporters write at most a quarter of that
 
-_MAX_DEPTH: Final = 16  # of lists and objects in one another; cards have 3
+_MAX_DEPTH: Final = 16  # of nested lists and objects; cards have 3
 _MAX_FILES: Final = 1000
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """One served model: what the server says of it, and its card.
+    """One served model and its card.
 
-    `card` is the JSON object that was published with the model, as it was. All of its text is printable, `name` and
-    `version` are the model's, and nothing else about it is certain: it may lack fields, and hold ones that only newer
-    clients know.
+    `card` is the JSON object that was published with the model. Its text is printable, and its `name` and `version` are
+    the model's; fields may be missing, and newer exporters add some.
     """
 
     model: ModelInfo
     card: dict[str, Any]
     file_bytes: dict[str, int]  # sizes of the model's files
-    precision: str  # of large batches: "fp32", "bf16", "fp16"; empty: the server does not say
+    precision: str  # of large batches: "fp32", "bf16", "fp16"; empty: unknown
     ready: bool  # False while an engine is being rebuilt
 
 
 def description_from(
     request: generator_pb2.DescribeModelRequest, response: generator_pb2.DescribeModelResponse
 ) -> ModelDescription:
-    """The description in an answer.
+    """The description in a response.
 
     Raises:
-        ServerFault: it is of another model than was asked for, or it cannot be.
+        ServerFault: It describes another model than the requested one, or is invalid.
     """
     model = model_from(response.model)
     if model.name != request.model or (request.version and model.version != request.version):
@@ -149,7 +147,7 @@ def description_from(
         raise wrong_answer(f"it describes {model.name!r:.80}:{model.version}, not {wanted}")
     sizes = dict(response.file_bytes)
     if len(sizes) > _MAX_FILES or any(size < 0 or not name.isprintable() for name, size in sizes.items()):
-        raise wrong_answer(f"it describes {model.name!r:.80} with files that cannot be")
+        raise wrong_answer(f"it describes {model.name!r:.80} with invalid files")
     if not response.precision.isprintable():
         raise wrong_answer(f"it describes {model.name!r:.80} with unprintable text")
     return ModelDescription(
@@ -167,9 +165,9 @@ def _card_from(text: str, model: ModelInfo) -> dict[str, Any]:
     try:
         card = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise wrong_answer(f"its card of {model.name!r:.80} is no JSON ({error!s:.80})") from error
+        raise wrong_answer(f"its card of {model.name!r:.80} is not JSON ({error!s:.80})") from error
     if not isinstance(card, dict):
-        raise wrong_answer(f"its card of {model.name!r:.80} is no JSON object")
+        raise wrong_answer(f"its card of {model.name!r:.80} is not a JSON object")
     _check_values(card, model.name)
     if card.get("name") != model.name or card.get("version") != model.version:
         raise wrong_answer(f"its card of {model.name!r:.80}:{model.version} is another model's")
@@ -187,7 +185,7 @@ def _check_values(card: dict[str, Any], model: str) -> None:
         for value in level:
             if isinstance(value, str) and not value.isprintable():
                 raise wrong_answer(f"its card of {model!r:.80} holds unprintable text")
-            if isinstance(value, float) and not math.isfinite(value):  # JSON may spell numbers that no float holds
+            if isinstance(value, float) and not math.isfinite(value):  # JSON can hold numbers too large for a float
                 raise wrong_answer(f"its card of {model!r:.80} holds a number that is too large")
             if isinstance(value, dict):
                 inner += value.keys()

@@ -1,4 +1,4 @@
-"""TLS and tokens: what the user gives, read and checked, so that gRPC's own obscure errors are not met. No channel."""
+"""Reads and checks TLS files and tokens, because gRPC's own errors about them are obscure. No channel."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import grpc
 from client.errors import InvalidRequest
 from client.sdk.addresses import Target
 
-_MAX_PEM_BYTES: Final = 4 << 20  # a bundle of all public authorities has about 0.2 MiB
-MAX_TOKEN_CHARACTERS: Final = 8 << 10  # servers bound all headers together at about this
+_MAX_PEM_BYTES: Final = 4 << 20  # a bundle of all public authorities takes about 0.2 MiB
+MAX_TOKEN_CHARACTERS: Final = 8 << 10  # about the servers' limit for all headers together
 
 
 @dataclass(frozen=True)
 class TlsOptions:
-    """How to know the server, and how to be known to it; all empty: by the authorities that gRPC brings.
+    """How to verify the server, and how to authenticate to it; by default, with the public authorities of gRPC.
 
     Attributes:
         root_certificates: PEM file with the certificates of the authorities to trust. None: the public ones.
-        client_key: PEM file with this client's private key, not encrypted; goes with `client_certificate`.
+        client_key: PEM file with this client's private key, not encrypted; needs `client_certificate`.
         client_certificate: PEM file with this client's certificate and the chain above it.
-        server_name: the name that the server's certificate must be for. None: the host of the address.
+        server_name: The name that the server's certificate must be for. None: the host of the address.
     """
 
     root_certificates: Path | None = None
@@ -37,13 +37,13 @@ def channel_credentials(tls: TlsOptions, target: Target) -> grpc.ChannelCredenti
     """Reads and checks the files of `tls`.
 
     Raises:
-        InvalidRequest: one cannot be read or used; the message begins with the name of the field.
+        InvalidRequest: One cannot be read or used; the message begins with the name of the field.
     """
     name = tls.server_name
     if name is not None and (not name or not name.isascii() or not name.isprintable() or " " in name):
         raise InvalidRequest(f"server_name: must be a host name, not {name!r:.80}")
     if target.is_list and name is None:
-        raise InvalidRequest("server_name: give the name in the servers' certificates; several addresses have none")
+        raise InvalidRequest("server_name: give the name in the servers' certificates; several addresses share none")
     roots = None if tls.root_certificates is None else _read("root_certificates", tls.root_certificates)
     if roots is not None:
         _check_roots(tls.root_certificates, roots)
@@ -57,16 +57,16 @@ def channel_credentials(tls: TlsOptions, target: Target) -> grpc.ChannelCredenti
 
 
 def checked_token(token: str, target: Target, *, is_encrypted: bool) -> str:
-    """Returns `token` if it can be sent, and may be sent to `target`.
+    """Returns `token` if it is valid and may be sent to `target`.
 
     Raises:
-        InvalidRequest: it is none, or would travel readable for everyone; the message never holds it.
+        InvalidRequest: It is malformed, or would be sent in clear text; the message never holds it.
     """
     if not token or len(token) > MAX_TOKEN_CHARACTERS or not all("!" <= character <= "~" for character in token):
         raise InvalidRequest(f"token: must be 1 .. {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces")
     if not is_encrypted and not target.is_local:
         raise InvalidRequest(
-            f"token: is not sent to {target.text} without TLS, for everyone on the way could read it: turn TLS on"
+            f"token: is not sent to {target.text} without TLS, because it could be read on the way: turn TLS on"
         )
     return token
 
@@ -85,17 +85,17 @@ def _read(field: str, path: Path) -> bytes:
 
 def _check_roots(path: Path | None, roots: bytes) -> None:
     try:
-        # Other characters are in comments, between the certificates, which nobody reads; Python refuses them.
+        # Comments between the certificates may have other characters, which Python refuses.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
         raise InvalidRequest(
-            f"root_certificates: {path} holds no certificate that can be used; name a PEM file of certificates"
+            f"root_certificates: {path} holds no usable certificate; name a PEM file of certificates"
         ) from error
 
 
 def _check_pair(key: Path, certificate: Path) -> None:
     try:
-        # A password is never asked for on the terminal: gRPC could not use the key anyway.
+        # An empty password prevents a prompt on the terminal: gRPC cannot use an encrypted key anyway.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise InvalidRequest(

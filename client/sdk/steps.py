@@ -1,8 +1,8 @@
-"""What a call does, as a generator of steps: it decides, and whoever drives it does the sending and the waiting.
+"""A call as a generator of steps: the generator decides, and a driver sends, waits and sleeps.
 
-So the logic is written once, for blocking callers (`connection.py`) and for event loops (`aio_connection.py`). A driver
-performs each step, sends its result back into the generator, and raises errors there; a step that fails is caught like
-any call that does. What the generator leaves unanswered when it ends is cancelled.
+The logic of the calls is thus written once, for blocking callers and for event loops; `transport.py` has a driver for
+each. The driver performs a step and sends its result back into the generator, or throws its error there, where it can
+be caught. Requests still unanswered when the generator ends are cancelled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Send:
-    """Starts a request; gives a handle to wait on. `request` is the method's protobuf message."""
+    """Starts a request, a protobuf message; the result is a handle to wait for."""
 
     method: Method
     request: Any
@@ -27,21 +27,21 @@ class Send:
 
 @dataclass(frozen=True)
 class Wait:
-    """Waits for the answer to a request that was started; gives it, or raises a GanClientError."""
+    """Waits for a request that was started; the result is its response, the error a GanClientError."""
 
     handle: Any
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Waits so many seconds."""
+    """Sleeps."""
 
     pause_s: float
 
 
 @dataclass(frozen=True)
 class Emit(Generic[_Value]):
-    """Hands a value to the caller, who may take its time."""
+    """Hands a value to the caller."""
 
     value: _Value
 
@@ -50,11 +50,11 @@ Steps: TypeAlias = Generator[Send | Wait | Pause | Emit[_Value], Any, _Result]
 
 
 def asked(method: Method, request: Any) -> Steps[Any, Any]:
-    """Sends a request and waits for its answer, which it returns."""
+    """Sends a request and returns its response."""
     handle = yield Send(method, request)
     return (yield Wait(handle))
 
 
 def emitted(value_of: Steps[Any, _Value]) -> Steps[_Value, None]:
-    """Hands the result of `value_of` to the caller."""
+    """Emits the result of `value_of`."""
     yield Emit((yield from value_of))

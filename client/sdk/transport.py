@@ -1,49 +1,73 @@
-"""One server, or several alike: drives the steps of calls in the caller's thread. Decides nothing."""
+"""Performs the steps of calls on gRPC channels: in the caller's thread, or on an event loop. Decides nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import grpc
 
 from client.errors import GanClientError, InvalidRequest, from_rpc_error
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.catalog import Catalog
-from client.sdk.channel import DEFAULT_TIMEOUT_S, Endpoint, Stubs, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of
 from client.sdk.security import TlsOptions
-from client.sdk.steps import Emit, Method, Pause, Send, Steps, Wait, emitted
+from client.sdk.steps import Emit, Pause, Send, Steps, Wait, emitted
 
 CLOSED: Final = "this client is closed; make a new one"
 
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, eq=False)
-class _Unsent:
-    """A request that is sent when it is waited for: gRPC's blocking call needs no thread beside the caller's."""
+class _Run(Generic[_Value]):
+    """Steps in progress: feeds back results and errors, and cancels the requests that the steps leave unanswered.
 
-    call: Callable[..., Any]
-    request: Any
-
-
-class Connection:
-    """A connection to one server, or to several that serve the same; safe to share between threads.
-
-    Args:
-        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH; or several IP:PORT, which take turns.
-        timeout_s: The deadline of each request, retries included, in seconds.
-        channels: How many connections to open, and how many requests of one call may be on their way.
-        tls: None: no TLS.
-        token: Sent with each request, as a bearer token; needs TLS, except on this machine.
-
-    Raises:
-        InvalidRequest: an argument is out of range.
+    Attributes:
+        result: Set by the driver to what the step that it performs gives.
     """
+
+    def __init__(self, steps: Steps[_Value, Any]) -> None:
+        self.result: Any = None
+        self._error: GanClientError | None = None
+        self._steps = steps
+        self._in_flight: set[Any] = set()
+
+    def next(self) -> Send | Wait | Pause | Emit[_Value] | None:
+        """The next step, or None at the end."""
+        result, error = self.result, self._error
+        self.result = self._error = None
+        try:
+            return self._steps.send(result) if error is None else self._steps.throw(error)
+        except StopIteration:
+            return None
+
+    @contextmanager
+    def performing(self, step: Send | Wait | Pause) -> Iterator[None]:
+        """Keeps an error of `step` for the steps, and notes which requests are in flight."""
+        try:
+            yield
+        except GanClientError as error:
+            self._error = error
+        else:
+            if isinstance(step, Send):
+                self._in_flight.add(self.result)
+        if isinstance(step, Wait):
+            self._in_flight.discard(step.handle)
+
+    def close(self) -> None:
+        """Ends the steps and cancels their requests."""
+        self._steps.close()
+        for call in self._in_flight:
+            call.cancel()
+
+
+class _AnyConnection:
+    """What both kinds of connection share; arguments and errors are those of `endpoint_of`."""
 
     def __init__(
         self,
@@ -56,55 +80,72 @@ class Connection:
     ) -> None:
         self.endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
         self.catalog = Catalog(self.endpoint.target.text)
+        self._options = {"timeout": timeout_s, "metadata": self.endpoint.metadata}  # of each request
+        self._closed = False
+        self._prepare()
+
+    def _prepare(self) -> None:
+        raise NotImplementedError
+
+    def _failure(self, error: grpc.RpcError) -> GanClientError:
+        return from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s)
+
+
+@dataclass(frozen=True, eq=False)
+class _Unsent:
+    """A request that is sent when it is waited for: gRPC's blocking call needs no second thread."""
+
+    call: Callable[..., Any]
+    request: Any
+
+    def cancel(self) -> None:
+        """Does nothing: it is not sent yet, or was answered."""
+
+
+class Connection(_AnyConnection):
+    """A blocking connection to one server, or to several that serve the same; safe to share between threads."""
+
+    def _prepare(self) -> None:
         self._channels = self.endpoint.open()
         self._stubs = Stubs(self._channels)
-        self._closed = False
 
     def run(
         self, steps: Steps[_Value, Any], *, sleep: Callable[[float], object] = time.sleep
     ) -> Generator[_Value, None, None]:
-        """Performs steps, and yields what they emit; requests that are left at the end are cancelled.
+        """Performs steps and yields what they emit; cancels the requests that are left at the end.
 
         Args:
-            steps: what to do.
-            sleep: waits so many seconds.
+            steps: What to do.
+            sleep: Waits for that many seconds.
 
         Raises:
-            GanClientError: a step failed, and the steps did not go on.
+            GanClientError: A step failed, and the steps did not handle it.
         """
-        in_flight: set[Any] = set()
-        result: Any = None
-        error: GanClientError | None = None
+        run = _Run(steps)
         try:
-            while True:
-                try:
-                    step = steps.send(result) if error is None else steps.throw(error)
-                except StopIteration:
-                    return
-                result = error = None
+            while (step := run.next()) is not None:
                 if isinstance(step, Emit):
                     yield step.value
                     continue
-                try:
-                    result = sleep(step.pause_s) if isinstance(step, Pause) else self._perform(step, in_flight)
-                except GanClientError as failure:
-                    error = failure
+                with run.performing(step):
+                    if isinstance(step, Pause):
+                        sleep(step.pause_s)
+                    else:
+                        run.result = self._perform(step)
         finally:
-            steps.close()
-            for call in in_flight:
-                call.cancel()
+            run.close()
 
     def call(self, steps: Steps[Any, _Value]) -> _Value:
-        """Performs steps to their end; returns their result.
+        """Performs steps to their end and returns their result.
 
         Raises:
-            GanClientError: a step failed, and the steps did not go on.
+            GanClientError: A step failed, and the steps did not handle it.
         """
         [result] = self.run(emitted(steps))
         return result
 
     def close(self) -> None:
-        """Closes the connection; calls after this raise."""
+        """Closes the connection; later calls raise."""
         self._closed = True
         for channel in self._channels:
             channel.close()
@@ -117,134 +158,87 @@ class Connection:
     ) -> None:
         self.close()
 
-    def _perform(self, step: Send | Wait, in_flight: set[Any]) -> Any:
+    def _perform(self, step: Send | Wait) -> Any:
         try:
             if isinstance(step, Send):
-                return self._send(step.method, step.request, in_flight)
-            answer = self._answer(step.handle)
-        except GanClientError:
-            if isinstance(step, Wait):
-                in_flight.discard(step.handle)  # it has ended too, and would keep what it holds
-            raise
-        except ValueError as error:
-            if self._closed:  # by another thread, between two steps of this one
-                raise InvalidRequest(CLOSED) from error
-            raise
-        in_flight.discard(step.handle)
-        return answer
-
-    def _send(self, method: Method, request: Any, in_flight: set[Any]) -> Any:
-        if self._closed:
-            raise InvalidRequest(CLOSED)
-        call = self._stubs.next(method)
-        if self.endpoint.channels == 1:
-            return _Unsent(call, request)
-        future = call.future(request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata)
-        in_flight.add(future)
-        return future
-
-    def _answer(self, handle: Any) -> Any:
-        try:
-            if isinstance(handle, _Unsent):
-                return handle.call(handle.request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata)
-            return handle.result()
+                if self._closed:
+                    raise InvalidRequest(CLOSED)
+                method = self._stubs.next(step.method)
+                if self.endpoint.channels == 1:
+                    return _Unsent(method, step.request)
+                return method.future(step.request, **self._options)
+            if isinstance(step.handle, _Unsent):
+                return step.handle.call(step.handle.request, **self._options)
+            return step.handle.result()
         except grpc.RpcError as error:
             if self._closed and error.code() is grpc.StatusCode.CANCELLED:  # by another thread, not by the server
                 raise InvalidRequest(CLOSED) from error
-            raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error
+            raise self._failure(error) from error
+        except ValueError as error:
+            if self._closed:  # by another thread, just before the request
+                raise InvalidRequest(CLOSED) from error
+            raise
 
 
-class AsyncConnection:
-    """Connects at the first call, and belongs to the event loop that this runs on.
+class AsyncConnection(_AnyConnection):
+    """Like `Connection`, for the event loop of its first call, at which it connects."""
 
-    Args:
-        endpoint: where to.
-    """
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.catalog = Catalog(endpoint.target.text)
+    def _prepare(self) -> None:
         self._channels: list[grpc.aio.Channel] = []
         self._stubs: Stubs | None = None
-        self._closed = False
 
     async def run(self, steps: Steps[_Value, Any]) -> AsyncGenerator[_Value, None]:
-        """Performs steps, and yields what they emit; requests that are left at the end are cancelled.
+        """Performs steps and yields what they emit; cancels the requests that are left at the end.
 
         Raises:
-            GanClientError: a step failed, and the steps did not go on.
+            GanClientError: A step failed, and the steps did not handle it.
         """
-        in_flight: set[Any] = set()
-        result: Any = None
-        error: GanClientError | None = None
+        run = _Run(steps)
         try:
-            while True:
-                try:
-                    step = steps.send(result) if error is None else steps.throw(error)
-                except StopIteration:
-                    return
-                result = error = None
+            while (step := run.next()) is not None:
                 if isinstance(step, Emit):
                     yield step.value
                     continue
-                try:
-                    result = await self._perform(step, in_flight)
-                except GanClientError as failure:
-                    error = failure
+                with run.performing(step):
+                    if isinstance(step, Send):
+                        run.result = self._send(step)
+                    elif isinstance(step, Wait):
+                        run.result = await self._answer(step.handle)
+                    else:
+                        await asyncio.sleep(step.pause_s)
         finally:
-            steps.close()
-            for call in in_flight:
-                call.cancel()
+            run.close()
 
     async def call(self, steps: Steps[Any, _Value]) -> _Value:
-        """Performs steps to their end; returns their result.
+        """Performs steps to their end and returns their result.
 
         Raises:
-            GanClientError: a step failed, and the steps did not go on.
+            GanClientError: A step failed, and the steps did not handle it.
         """
         [result] = [value async for value in self.run(emitted(steps))]
         return result
 
     async def close(self) -> None:
-        """Closes the connection; calls after this raise."""
+        """Closes the connection; later calls raise."""
         self._closed = True
         for channel in self._channels:
             await channel.close()
 
-    async def _perform(self, step: Send | Wait | Pause, in_flight: set[Any]) -> Any:
-        match step:
-            case Send():
-                call = self._methods().next(step.method)(
-                    step.request, timeout=self.endpoint.timeout_s, metadata=self.endpoint.metadata
-                )
-                in_flight.add(call)
-                return call
-            case Wait():
-                try:
-                    answer = await self._answer(step.handle)
-                except GanClientError:
-                    in_flight.discard(step.handle)  # it has ended too, and would keep its request
-                    raise
-                in_flight.discard(step.handle)
-                return answer
-            case Pause():
-                return await asyncio.sleep(step.pause_s)
-
-    async def _answer(self, call: Any) -> Any:
-        try:
-            return await call
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s) from error
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if self._closed and not (task and task.cancelling()):  # only the request was cancelled, by `close`
-                raise InvalidRequest(CLOSED) from error
-            raise
-
-    def _methods(self) -> Stubs:
+    def _send(self, step: Send) -> Any:
         if self._closed:
             raise InvalidRequest(CLOSED)
         if self._stubs is None:
             self._channels = self.endpoint.open_async()
             self._stubs = Stubs(self._channels)
-        return self._stubs
+        return self._stubs.next(step.method)(step.request, **self._options)
+
+    async def _answer(self, call: Any) -> Any:
+        try:
+            return await call
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if self._closed and not (task and task.cancelling()):  # `close` cancelled the request, not the task
+                raise InvalidRequest(CLOSED) from error
+            raise

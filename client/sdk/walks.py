@@ -14,39 +14,38 @@ from ganserve.traversal import sheet_latents
 
 Method = Literal["spherical", "linear"]
 
-_SMALLEST_ANGLE: Final = 1e-6  # radians; of float32 latents no smaller one has a meaning
-_MAX_BYTES: Final = 1 << 30  # of what one call makes; bounds slips of the finger
+_SMALLEST_ANGLE: Final = 1e-6  # radians; smaller angles are rounding errors of float32 latents
+_MAX_BYTES: Final = 1 << 30  # of the result of one call; catches typing errors
 
 
 def spherical(start: ArrayLike, end: ArrayLike, fractions: Sequence[float] | ArrayLike) -> NDArray[np.float32]:
-    """Points of the great arc from `start` to `end`, which keeps to the lengths that Gaussian latents have.
+    """Points on the great arc from `start` to `end`, which preserves the typical length of Gaussian latents.
 
     The formula is that of White, "Sampling Generative Networks" (2016, arXiv:1609.04468, section 2.1): with the angle
-    w between the two, sin((1-t) w) / sin(w) * start + sin(t w) / sin(w) * end. Where it has no answer, or a wild one:
+    w between the two, sin((1-t) w) / sin(w) * start + sin(t w) / sin(w) * end. Where it is undefined or unstable:
 
     - Nearly parallel vectors, and a zero vector, which has no angle: the straight line.
-    - Opposite vectors: half a turn by way of a fixed direction across, the length going straight from one to the other.
-      A single dimension has no such direction, and gets the straight line.
-    - More than a right angle between vectors of different lengths: points longer than the longer one, or shorter than
-      the shorter one, are brought back to that length.
+    - Opposite vectors: half a turn through a fixed perpendicular direction, with a length that changes linearly. In a
+      single dimension, which has no such direction: the straight line.
+    - More than a right angle between vectors of different lengths: lengths are clipped to those of the two vectors.
 
     Args:
-        start: (dim,), where a fraction of 0 stands.
-        end: (dim,), where a fraction of 1 stands.
+        start: (dim,), at fraction 0.
+        end: (dim,), at fraction 1.
         fractions: (points,), each in 0 .. 1.
 
     Returns:
         float32 (points, dim); the two ends are exact.
 
     Raises:
-        InvalidRequest: an argument has another shape or is out of range.
+        InvalidRequest: An argument has the wrong shape or is out of range.
     """
     first, last, at = _checked(start, end, fractions)
     first_length, last_length = np.linalg.norm(first), np.linalg.norm(last)
     if not first_length or not last_length:
         return _line(first, last, at)
     from_direction, to_direction = first / first_length, last / last_length
-    # Kahan's form of the angle: exact near 0 and pi, where the arc cosine of a product is not.
+    # Kahan's formula for the angle is accurate near 0 and pi, unlike the arc cosine of a product.
     gap, opening = np.linalg.norm(from_direction - to_direction), np.linalg.norm(from_direction + to_direction)
     angle = 2 * np.arctan2(gap, opening)
     if angle < _SMALLEST_ANGLE or (opening < _SMALLEST_ANGLE and len(first) == 1):
@@ -58,34 +57,34 @@ def spherical(start: ArrayLike, end: ArrayLike, fractions: Sequence[float] | Arr
     points = (np.sin((1 - at) * angle) * first + np.sin(at * angle) * last) / np.sin(angle)
     made = np.linalg.norm(points, axis=1, keepdims=True)
     wanted = np.clip(made, min(first_length, last_length), max(first_length, last_length))
-    # No length of 0 is divided by: that would take the opposite vectors above.
+    # `made` is never 0: only opposite vectors, handled above, pass through it.
     return _with_exact_ends(points * (wanted / made), first, last, at)
 
 
 def linear(start: ArrayLike, end: ArrayLike, fractions: Sequence[float] | ArrayLike) -> NDArray[np.float32]:
-    """Points of the straight line from `start` to `end`; arguments, result and errors are those of `spherical`."""
+    """Points on the straight line from `start` to `end`; arguments, result and errors are those of `spherical`."""
     return _line(*_checked(start, end, fractions))
 
 
 def walk(anchors: ArrayLike, steps: int, method: Method = "spherical", *, loop: bool = False) -> NDArray[np.float32]:
-    """A path from anchor to anchor, in legs of `steps` points, both ends counted; an anchor between legs comes once.
+    """A path from anchor to anchor, in legs of `steps` points including both ends; no anchor is repeated.
 
     Args:
         anchors: (anchors, dim), at least two.
-        steps: at least 2.
-        method: of each leg.
-        loop: whether a last leg leads back to the first anchor, which is not repeated at the end.
+        steps: At least 2.
+        method: Of each leg.
+        loop: Whether a last leg leads back to the first anchor, which is not repeated at the end.
 
     Returns:
         float32 (points, dim): (anchors - 1) * (steps - 1) + 1 points, or anchors * (steps - 1) with `loop`.
 
     Raises:
-        InvalidRequest: an argument has another shape or is out of range.
+        InvalidRequest: An argument has the wrong shape or is out of range.
     """
     if method not in ("spherical", "linear"):
         raise InvalidRequest(f"method: must be 'spherical' or 'linear', not {method!r:.60}")
     if steps < 2:
-        raise InvalidRequest(f"steps: must be at least 2, for both ends of a leg count, not {steps}")
+        raise InvalidRequest(f"steps: must be at least 2, because both ends of a leg count, not {steps}")
     points = _finite("anchors", anchors, 2)
     if len(points) < 2:
         raise InvalidRequest(f"anchors: must be at least 2 to walk between, not {len(points)}")
@@ -100,19 +99,19 @@ def walk(anchors: ArrayLike, steps: int, method: Method = "spherical", *, loop: 
 
 
 def traversal(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[float]) -> NDArray[np.float32]:
-    """All `latents` again for each of `dimensions` and `values`, with that one coordinate set to that value.
+    """All `latents` once for each of `dimensions` and `values`, with that coordinate set to that value.
 
     Args:
         latents: (rows, dim).
-        dimensions: each in 0 .. dim - 1.
-        values: what each of these coordinates is set to.
+        dimensions: Each in 0 .. dim - 1.
+        values: What to set each of these coordinates to.
 
     Returns:
-        float32 (len(dimensions) * len(values) * rows, dim), in the order of a sheet with a line for each dimension and
-        value, and a column for each latent.
+        float32 (len(dimensions) * len(values) * rows, dim), in the order of a sheet with one line per dimension and
+        value, and one column per latent.
 
     Raises:
-        InvalidRequest: an argument has another shape or is out of range.
+        InvalidRequest: An argument has the wrong shape or is out of range.
     """
     rows = _finite("latents", latents, 2)
     settings = _finite("values", values, 1)
@@ -122,9 +121,7 @@ def traversal(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[fl
         raise InvalidRequest("dimensions: must be whole numbers, counted from 0")
     outside = [dimension for dimension in dimensions if not 0 <= dimension < rows.shape[1]]
     if outside:
-        raise InvalidRequest(
-            f"dimensions: {outside[0]} is not among those of a latent of {rows.shape[1]}, 0 .. {rows.shape[1] - 1}"
-        )
+        raise InvalidRequest(f"dimensions: {outside[0]} is not a dimension of these latents, 0 .. {rows.shape[1] - 1}")
     _check_size("latents, dimensions and values", len(dimensions) * len(settings) * len(rows), rows.shape[1])
     return sheet_latents(rows, dimensions, settings)
 
@@ -135,7 +132,7 @@ def _checked(
     """The two ends, (dim,), and the fractions as a column, (points, 1)."""
     first, last, at = _finite("start", start, 1), _finite("end", end, 1), _finite("fractions", fractions, 1)
     if first.shape != last.shape or not len(first):
-        raise InvalidRequest(f"start and end: must be of one size, not of {len(first)} and {len(last)}")
+        raise InvalidRequest(f"start and end: must have the same size, not {len(first)} and {len(last)}")
     if ((at < 0) | (at > 1)).any():
         raise InvalidRequest("fractions: must lie in 0 .. 1")
     _check_size("fractions", len(at), len(first))
@@ -146,17 +143,17 @@ def _finite(name: str, values: ArrayLike, dimensions: int) -> NDArray[np.float64
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequest(f"{name}: must be numbers in rows of one size") from error
+        raise InvalidRequest(f"{name}: must be numbers in rows of the same size") from error
     if array.ndim != dimensions:
         raise InvalidRequest(f"{name}: must have {dimensions} dimension(s), not the shape {array.shape!s:.80}")
-    if not (np.abs(array) <= np.finfo(np.float32).max).all():  # false for NaN, too
+    if not (np.abs(array) <= np.finfo(np.float32).max).all():  # also false for NaN
         raise InvalidRequest(f"{name}: must be finite as float32; some are NaN or too large")
     return array
 
 
 def _check_size(name: str, rows: int, dim: int) -> None:
     if rows * dim > _MAX_BYTES // 8:  # they are computed as float64
-        raise InvalidRequest(f"{name}: {rows} latents of {dim} are more than fit one call; give fewer")
+        raise InvalidRequest(f"{name}: {rows} latents of {dim} numbers are too many for one call; give fewer")
 
 
 def _line(first: NDArray[np.float64], last: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -171,7 +168,7 @@ def _with_exact_ends(
 
 
 def _across(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A unit vector at right angles to the unit vector `direction`: the axis that it leans to least, straightened."""
+    """A unit vector perpendicular to `direction`: the axis least aligned with it, orthogonalized."""
     axis = np.zeros_like(direction)
     axis[np.argmin(np.abs(direction))] = 1
     across = axis - (axis @ direction) * direction

@@ -148,9 +148,7 @@ def _verified_bytes(path: Path, card: Card) -> bytes:
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.files.get(path.name):
-        raise BundleError(
-            "its sha256 differs from the card's, so it was changed since it was loaded; export the model again"
-        )
+        raise BundleError("its sha256 differs from the card's: it changed after it was loaded; export the model again")
     return content
 
 

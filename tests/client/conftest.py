@@ -1,4 +1,4 @@
-"""A fake server and a client of it, for every test of the client that needs them; and an empty folder."""
+"""Fixtures of the client's tests: a fake server, clients of it, and an empty folder."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ def server() -> Iterator[FakeServer]:
 def client(server: FakeServer) -> Iterator[GanClient]:
     with GanClient(server.address, timeout_s=20) as opened:
         yield opened
+
+
+@pytest.fixture
+def wide(server: FakeServer) -> Iterator[GanClient]:
+    """A client with three requests in flight."""
+    with GanClient(server.address, timeout_s=20, channels=3) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shortens the pauses between retries, for tests of what comes after them."""
+    monkeypatch.setattr("client.sdk.channel.RETRY_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -62,8 +62,10 @@ def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
     return model(name, version, **(defaults | fields))
 
 
-def rows_of(request: pb.TranslateRequest) -> int:
-    """How many images are to be translated."""
+def rows_of(request: pb.GenerateRequest | pb.TranslateRequest) -> int:
+    """How many images a request is for."""
+    if isinstance(request, pb.GenerateRequest):
+        return request.seeded.count if request.WhichOneof("input") == "seeded" else request.latents.shape[0]
     return request.pixels.shape[0] if request.WhichOneof("input") == "pixels" else len(request.encoded.data)
 
 
@@ -88,7 +90,7 @@ class FakeServer(GeneratorServicer):
         self.answer: Answer | None = None
         self.generate_answer: Callable[[pb.GenerateRequest, grpc.ServicerContext], pb.GenerateResponse] | None = None
         self.translate_answer: TranslateAnswer | None = None
-        self.description: pb.DescribeModelResponse | None = None  # instead of a small right one
+        self.description: pb.DescribeModelResponse | None = None  # instead of the default
         self.describe_failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.ready = True
         self.health = health.HealthServicer()  # serving, until a test sets it otherwise
@@ -123,7 +125,7 @@ class FakeServer(GeneratorServicer):
         return pb.DescribeModelResponse(model=found, card=card, precision="fp32", ready=self.ready)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:  # noqa: N802  (gRPC's name)
-        if self.generate_answer:  # all of it
+        if self.generate_answer:  # replaces everything below
             return self.generate_answer(request, context)
         self.requests.append(request)
         self._note_authorization(context)
@@ -250,3 +252,15 @@ def encoded(image: NDArray[np.uint8], file_format: str = "PNG") -> bytes:
     file = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, file_format)
     return file.getvalue()
+
+
+def waits_for_three(server: FakeServer) -> None:
+    """Answers requests with a pinned version only when three of them are there."""
+    together = threading.Barrier(3)
+
+    def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
+        if request.version:
+            together.wait(timeout=20)
+        return server.images_for(request)
+
+    server.answer = answer

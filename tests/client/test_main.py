@@ -150,6 +150,7 @@ def test_a_servers_refusal_is_one_line(server: FakeServer, here: Path, status: g
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_server_that_is_not_there_is_one_line(here: Path) -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address

@@ -9,7 +9,7 @@ from client.commands.card_page import Section, sections_of
 from client.sdk.model_info import ModelDescription, ModelInfo, models_from
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import model, translator
-from tests.client.sdk.test_card import JSON, PRINTABLE
+from tests.client.sdk.test_model_info import JSON, PRINTABLE
 
 KNOWN_FIELDS = st.sampled_from(
     ["training", "parity", "variants", "files", "tool_versions", "input", "ms_ssim", "rows", "images", "published"]

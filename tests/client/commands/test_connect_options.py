@@ -36,7 +36,7 @@ def test_tls_flags_reach_a_server_with_tls(certificates: Certificates) -> None:
         assert implied.exit_code == 0, implied.output
         untrusted = run("models", "--tls", "--timeout-s", "3", *pair, address=server.address)
     assert untrusted.exit_code == 1
-    assert "no trusted authority: name its own with --tls-roots" in error_of(untrusted)
+    assert "not from a trusted authority: give that with --tls-roots" in error_of(untrusted)
 
 
 def test_a_token_comes_from_a_file_or_the_environment(
@@ -88,8 +88,8 @@ def test_a_token_in_the_environment_does_not_leave_this_machine_without_tls(monk
     result = run("models", address="gan:1")
     assert result.exit_code == 2
     assert error_of(result) == (
-        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, for everyone on the way could"
-        " read it: give --tls"
+        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, because it could"
+        " be read on the way: give --tls"
     )
 
 

@@ -164,8 +164,8 @@ def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, her
     [
         (["--out", "a.png"], "'--out': a.png: name a folder, FILE.zip or FILE.npz"),
         (["--out", "a.tar"], "'--out': a.tar: name a folder, FILE.zip or FILE.npz"),
-        (["--out", "file"], "file: cannot be written, for "),
-        (["--out", "file/a.zip"], "file/a.zip: cannot be written, for "),
+        (["--out", "file"], "file: cannot be written, because "),
+        (["--out", "file/a.zip"], "file/a.zip: cannot be written, because "),
         (["--out", "."], "holds 'file' and no sample.json; name an empty or a new folder"),
         (["--out", "file.npz"], "file.npz: is there, and no samples of this command's"),
         (["--out", "a.npz", "--format", "png"], "'--format': an .npz holds pixels; leave --format out"),

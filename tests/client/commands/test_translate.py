@@ -97,7 +97,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(server: FakeServer, tran
         "in/broken.png: is no image",
         "in/empty.jpg: is empty",
         "in/large.png: is 9x9, not 3x4: give --resize",
-        "in/text.png: is none of PNG, JPEG, WEBP, BMP, GIF, TIFF; convert it to PNG",
+        "in/text.png: unknown format (not PNG, JPEG, WEBP, BMP, GIF, TIFF); convert it to PNG",
     ]
     assert files_below("out") == [f"out/{index:02}.png" for index in range(17)]
     for index in range(17):

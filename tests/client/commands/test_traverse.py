@@ -122,7 +122,7 @@ def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeSer
         (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, and dcgan:3 takes 6; give others"),
         (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3; ask for no more"),
         (["--out", "a.gif"], "'--out': a.gif: has no known image extension; use one of .png"),
-        (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; end the name so"),
+        (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; use that extension"),
         (
             ["--n", "1000", "--values", ",".join(["1"] * 100)],
             "--out: 500000 images of 3x4 are too many for one",

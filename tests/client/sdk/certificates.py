@@ -1,4 +1,4 @@
-"""Certificates for a server and its users, made anew for each module of tests that imports the fixture."""
+"""Certificates for a server and its users, made for each module of tests that imports the fixture."""
 
 from __future__ import annotations
 

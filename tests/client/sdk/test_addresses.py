@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client import AsyncGanClient, GanClient, InvalidRequest
-from client.sdk.addresses import check_address, target_of
+from client.sdk.addresses import target_of
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,6 @@ from client.sdk.addresses import check_address, target_of
     ["localhost:1", "127.0.0.1:50051", "[::1]:65535", "gan-server.example.org:80", "dns:///gan:80", "unix:/tmp/a"],
 )
 def test_good_addresses_pass(address: str) -> None:
-    assert check_address(address) == address
     assert (target_of(address).text, target_of(address).grpc_name) == (address, address)
 
 
@@ -77,7 +76,7 @@ def test_all_addresses_behind_a_dns_name_take_turns() -> None:
 @pytest.mark.parametrize(
     ("addresses", "message"),
     [
-        ([], "there is none"),
+        ([], "is missing"),
         ("a:1,b:1", r"'a:1': among several, each must be IP:PORT; give IP addresses, or one DNS name .* dns:///HOST"),
         ("10.0.0.1:1,gan:1", "'gan:1': among several"),
         ("10.0.0.1:1,dns:///gan:1", "'dns:///gan:1': among several"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import GanClient, InvalidRequest
+from client import GanClient, InvalidRequest, UnknownModel
 from tests.client.fake_server import encoded
 from tests.client.test_main import run
 from tests.end_to_end.conftest import running_server
@@ -20,10 +21,15 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (9, 16, 12, 3), dtype=np.uint
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     publish_tiny_bundle(models)
     publish_tiny_translator(models, shape=SHAPE)
+    return models
+
+
+@pytest.fixture(scope="module")
+def address(models: Path) -> Iterator[str]:
     with running_server(models) as server:
         yield server.address
 
@@ -85,3 +91,36 @@ def test_the_list_of_models_shows_what_goes_in(address: str) -> None:
     inputs = {line[0]: line[lines[0].index("input")] for line in lines[1:]}
     assert inputs["tiny-a2b"] == "12x16x3"
     assert len(inputs) == 2
+
+
+@pytest.mark.parametrize("model", ["tiny", "tiny-a2b"])
+def test_the_sdk_gives_the_published_card(models: Path, address: str, model: str) -> None:
+    published = json.loads((models / model / "1" / "card.json").read_bytes())
+    with GanClient(address) as client:
+        assert client.card(model) == published
+        assert client.card(model, 1) == published
+        with pytest.raises(UnknownModel, match="version 2 of"):
+            client.card(model, 2)
+
+
+def test_info_tells_of_every_model_and_its_files(models: Path, address: str) -> None:
+    for model in ("tiny", "tiny-a2b"):
+        result = run("info", model, address=address)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"{model}, version 1\n")
+        told = json.loads(run("info", model, "--json", address=address).stdout)
+        sizes = {path.name: path.stat().st_size for path in (models / model / "1").glob("model.*")}
+        assert told["file_bytes"] == sizes
+        for name in sizes:
+            assert f"  {name} " in result.stdout
+            assert told["card"]["files"][name] in result.stdout
+
+
+def test_health_tells_of_the_server_and_its_models(address: str) -> None:
+    assert run("health", address=address).exit_code == 0
+    assert run("health", "--model", "tiny", address=address).exit_code == 0
+    result = run("health", "--model", "nope", address=address)
+    assert (result.exit_code, result.stdout) == (
+        1,
+        "not serving: no model 'nope' is served: use one of tiny, tiny-a2b\n",
+    )

@@ -16,8 +16,9 @@ from client import AsyncGanClient, DeadlineExceeded, GanClient, InvalidRequest, 
 from client.sdk.calls import BUSY_PAUSES_S
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, encoded, pixels_of, rows_of
-from tests.client.sdk.test_in_flight import alive, waits_for_three
+from tests.client.fake_server import FakeServer, encoded, pixels_of, rows_of, waits_for_three
+from tests.client.sdk.test_client import OLD_NAMES, arguments_of, value_of
+from tests.client.sdk.test_transport import alive
 
 Code = grpc.StatusCode
 IMAGES = np.random.default_rng(1).integers(0, 256, (9, 4, 3, 3), dtype=np.uint8)
@@ -30,7 +31,7 @@ async def aio(server: FakeServer) -> AsyncIterator[AsyncGanClient]:
 
 
 def test_it_has_the_calls_of_the_blocking_client_with_the_same_arguments() -> None:
-    for name, call in inspect.getmembers(GanClient, callable):
+    for name, call in inspect.getmembers(GanClient, inspect.isfunction):
         if not name.startswith("_"):
             twin = getattr(AsyncGanClient, name)
             assert inspect.signature(twin).parameters == inspect.signature(call).parameters, name
@@ -76,7 +77,7 @@ async def test_chunks_come_in_order_from_any_row_on(aio: AsyncGanClient) -> None
     np.testing.assert_array_equal(np.concatenate(translated), 255 - IMAGES)
 
 
-async def test_as_many_requests_as_channels_are_on_their_way(server: FakeServer) -> None:
+async def test_as_many_requests_as_channels_are_in_flight(server: FakeServer) -> None:
     waits_for_three(server)
     async with AsyncGanClient(server.address, timeout_s=20, channels=3) as client:
         images = await client.generate("dcgan", seed=9, count=256 * 7)
@@ -115,7 +116,7 @@ async def test_cancelling_a_call_cancels_its_request(server: FakeServer, aio: As
     held.set()
 
 
-async def test_leaving_a_loop_early_cancels_what_is_on_its_way(server: FakeServer) -> None:
+async def test_leaving_a_loop_early_cancels_what_is_in_flight(server: FakeServer) -> None:
     loop, received, cancelled, held = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), threading.Event()
 
     def generate(request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
@@ -142,7 +143,7 @@ async def test_errors_are_those_of_the_blocking_client(server: FakeServer, aio: 
         await aio.generate("dcgan")
     with pytest.raises(InvalidRequest, match="format: must be"):
         await aio.generate("dcgan", format="gif")  # type: ignore[arg-type]  # wrong on purpose
-    with pytest.raises(InvalidRequest, match="images: there are none"):
+    with pytest.raises(InvalidRequest, match="images: must not be empty"):
         await aio.translate("a2b", [])
     with pytest.raises(InvalidRequest, match="count: must be a whole number"):
         aio.generate_chunks("dcgan", seed=0, count=0)
@@ -150,12 +151,14 @@ async def test_errors_are_those_of_the_blocking_client(server: FakeServer, aio: 
         AsyncGanClient(timeout_s=0)
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_unavailable_servers_are_tried_again(server: FakeServer, aio: AsyncGanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(await aio.generate("dcgan", seed=0, count=2)) == 2
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("quick_retries")
 async def test_no_server_is_an_error_that_names_the_address() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
@@ -171,7 +174,7 @@ async def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -
             await client.generate("dcgan")
 
 
-async def test_busy_and_slow_servers_are_outlasted(
+async def test_busy_and_slow_servers_are_waited_for(
     server: FakeServer, aio: AsyncGanClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sum(BUSY_PAUSES_S) > 20
@@ -221,3 +224,13 @@ async def test_refused_requests_are_not_kept(
 
 async def test_a_client_that_was_never_used_can_be_closed() -> None:
     await AsyncGanClient("127.0.0.1:1").close()
+
+
+@pytest.mark.parametrize(("name", "old"), OLD_NAMES.items())
+async def test_the_async_client_takes_the_old_name_of_format(aio: AsyncGanClient, name: str, old: str) -> None:
+    wanted = "jpeg" if old == "file_format" else "float32"
+    call = getattr(aio, name)
+    with pytest.warns(DeprecationWarning, match=f"{name}: '{old}' is now 'format'"):
+        [chunk] = [chunk async for chunk in call(**arguments_of(name), **{old: wanted})]
+    [expected] = [chunk async for chunk in call(**arguments_of(name), format=wanted)]
+    assert value_of(chunk) == value_of(expected)

@@ -32,6 +32,7 @@ def test_two_servers_take_turns() -> None:
     assert (after[0] - before[0], after[1] - before[1]) == (5, 5)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_when_one_of_two_servers_is_gone_the_other_answers_all() -> None:
     first, second = FakeServer(), FakeServer()
     with second.serve():

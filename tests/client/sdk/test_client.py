@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,28 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client import (
-    AccessDenied,
     DeadlineExceeded,
     GanClient,
-    GanClientError,
     InvalidRequest,
-    ServerBusy,
-    ServerFault,
     ServerUnreachable,
-    UnknownModel,
-    UnsupportedByServer,
 )
 from client.sdk.chunking import MAX_CHUNK_BYTES, max_chunk_rows
+from client.sdk.client import renamed_argument
 from client.sdk.model_info import models_from
 from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, model, pixels_of
+from tests.client.fake_server import FakeServer, model, pixels_of, rows_of
 
 Code = grpc.StatusCode
-
-
-def rows_of(request: pb.GenerateRequest) -> int:
-    return request.seeded.count if request.WhichOneof("input") == "seeded" else request.latents.shape[0]
 
 
 def test_a_seed_gives_the_pixels_of_its_latents(server: FakeServer, client: GanClient) -> None:
@@ -129,25 +121,6 @@ def test_an_older_version_can_be_asked_for(server: FakeServer, client: GanClient
     assert [chunk.version for chunk in chunks] == [2, 2]
 
 
-def test_models_are_looked_up_once_and_again_after_an_error(server: FakeServer, client: GanClient) -> None:
-    client.generate("dcgan", count=2)
-    client.generate("dcgan", count=2)
-    assert server.list_calls == 1
-    server.failures.append((Code.INVALID_ARGUMENT, "count: at most 100"))
-    with pytest.raises(InvalidRequest):
-        client.generate("dcgan", count=200)
-    server.models = [model(max_request_rows=100)]  # started again with another limit
-    assert len(client.generate("dcgan", count=200)) == 200
-    assert server.list_calls == 2
-
-
-def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient) -> None:
-    server.models = [model(), model("wgan-gp", 1, kind="wgan-gp", device="cuda:0", channels=3)]
-    first, second = client.models()
-    assert (first.name, first.version, first.latent_dim, first.max_request_rows) == ("dcgan", 3, 6, 1024)
-    assert (second.name, second.kind, second.device, second.channels) == ("wgan-gp", "wgan-gp", "cuda:0", 3)
-
-
 def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeServer, client: GanClient) -> None:
     server.models = [model(latent_distribution="uniform", max_request_rows=4)]
     assert len(client.generate("dcgan", seed=0, count=4)) == 4
@@ -155,39 +128,14 @@ def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeSer
         client.generate("dcgan", seed=0, count=5)
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (Code.NOT_FOUND, UnknownModel),
-        (Code.INVALID_ARGUMENT, InvalidRequest),
-        (Code.OUT_OF_RANGE, InvalidRequest),
-        (Code.RESOURCE_EXHAUSTED, ServerBusy),
-        (Code.DEADLINE_EXCEEDED, DeadlineExceeded),
-        (Code.INTERNAL, ServerFault),
-        (Code.UNKNOWN, ServerFault),
-        (Code.UNIMPLEMENTED, UnsupportedByServer),
-        (Code.CANCELLED, ServerFault),
-        (Code.PERMISSION_DENIED, AccessDenied),
-        (Code.UNAUTHENTICATED, AccessDenied),
-    ],
-)
-def test_every_status_becomes_one_error_with_the_servers_text(
-    server: FakeServer, client: GanClient, status: grpc.StatusCode, kind: type[GanClientError]
-) -> None:
-    server.failures.append((status, "the server's\n own \x1b[31mtext"))
-    with pytest.raises(kind) as raised:
-        client.generate("dcgan")
-    assert type(raised.value) is kind
-    assert "the server's own ?[31mtext" in str(raised.value)
-    assert len(server.requests) == 1
-
-
+@pytest.mark.usefixtures("quick_retries")
 def test_unavailable_servers_are_tried_again(server: FakeServer, client: GanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(client.generate("dcgan", seed=0, count=2)) == 2
     assert len(server.requests) == 3
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_requests_larger_than_grpcs_retry_buffer_are_tried_again(server: FakeServer, client: GanClient) -> None:
     server.models = [model(latent_dim=2000)]
     server.failures.append((Code.UNAVAILABLE, "starting"))
@@ -197,6 +145,7 @@ def test_requests_larger_than_grpcs_retry_buffer_are_tried_again(server: FakeSer
     assert len(server.requests) == 2
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_retries_end(server: FakeServer, client: GanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "draining")] * 50)
     with pytest.raises(ServerUnreachable, match=rf"no server is ready at {server.address} \(draining\); start one"):
@@ -204,6 +153,7 @@ def test_retries_end(server: FakeServer, client: GanClient) -> None:
     assert len(server.requests) == 5
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_no_server_is_an_error_that_names_the_address() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
@@ -218,23 +168,6 @@ def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None
         pytest.raises(DeadlineExceeded, match=r"within 0\.2 s.*allow more time"),
     ):
         client.generate("dcgan")
-
-
-def test_an_unknown_models_error_names_the_served_ones(client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'nope' is served; served are: a2b, dcgan"):
-        client.generate("nope", count=2000)
-
-
-@pytest.mark.parametrize("name", ["", "a\nb", "\udcff", None, 3])
-def test_a_model_must_be_a_name(client: GanClient, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="model: must be a name"):
-        client.generate(name)
-
-
-@pytest.mark.parametrize("version", [0, -1, 2**63, 1.5, "1"])
-def test_a_version_must_be_a_positive_number(client: GanClient, version: int) -> None:
-    with pytest.raises(InvalidRequest, match="version: must be a whole number"):
-        client.generate("dcgan", version=version)
 
 
 def test_a_format_must_be_known(client: GanClient) -> None:
@@ -281,3 +214,51 @@ def test_every_public_name_is_there_and_no_other() -> None:
     namespace: dict[str, object] = {}
     exec("from client import *", namespace)
     assert set(package.__all__) <= set(namespace)
+
+
+OLD_NAMES = {
+    "generate_chunks": "image_format",
+    "generate_encoded_chunks": "file_format",
+    "translate_chunks": "image_format",
+    "translate_encoded_chunks": "file_format",
+}
+
+
+@renamed_argument("old", "new")
+def doubled(*, new: int = 1) -> int:
+    return 2 * new
+
+
+def test_the_new_name_gives_no_warning() -> None:
+    assert doubled(new=3) == 6
+    assert doubled() == 2
+
+
+def test_the_old_name_works_with_a_warning_at_the_callers_line() -> None:
+    with pytest.warns(DeprecationWarning, match="doubled: 'old' is now 'new'") as warned:
+        assert doubled(old=3) == 6  # type: ignore[call-arg]  # the old name
+    assert warned[0].filename == __file__
+
+
+def test_both_names_together_are_refused() -> None:
+    with pytest.raises(TypeError, match="got both 'new' and its old name 'old'"):
+        doubled(new=1, old=1)  # type: ignore[call-arg]  # the old name
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+    if name.startswith("translate"):
+        return {"model": "a2b", "images": np.zeros((1, 4, 3, 3), np.uint8)}
+    return {"model": "dcgan", "seed": 0}
+
+
+def value_of(chunk: Any) -> Any:
+    return chunk.files if hasattr(chunk, "files") else chunk.images.tolist()
+
+
+@pytest.mark.parametrize(("name", "old"), OLD_NAMES.items())
+def test_the_blocking_client_takes_the_old_name_of_format(client: GanClient, name: str, old: str) -> None:
+    call, wanted = getattr(client, name), "jpeg" if old == "file_format" else "float32"
+    with pytest.warns(DeprecationWarning, match=f"{name}: '{old}' is now 'format'"):
+        [chunk] = call(**arguments_of(name), **{old: wanted})
+    [expected] = call(**arguments_of(name), format=wanted)
+    assert value_of(chunk) == value_of(expected)

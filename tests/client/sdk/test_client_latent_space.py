@@ -1,4 +1,4 @@
-"""Pictures, grids, ways and sheets: what GanClient offers over plain generation."""
+"""GanClient.grid, interpolate and traverse, and PIL images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2
 from numpy.typing import NDArray
 
-from client import GanClient, InvalidRequest, ServerUnreachable, UnknownModel
+from client import GanClient, InvalidRequest
 from ganserve.grids import image_grid
 from ganserve.latents import latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
@@ -46,7 +45,7 @@ def test_columns_must_be_a_number(server: FakeServer, client: GanClient, columns
 
 
 @pytest.mark.parametrize("ends", [(1, 2), (START, END), (START.tolist(), 2)])
-def test_a_straight_way_goes_evenly_from_seed_to_seed_or_latent_to_latent(
+def test_a_linear_path_goes_evenly_from_seed_to_seed_or_latent_to_latent(
     server: FakeServer, client: GanClient, ends: tuple[Any, Any]
 ) -> None:
     images = client.interpolate("dcgan", *ends, steps=5, method="linear")
@@ -55,7 +54,7 @@ def test_a_straight_way_goes_evenly_from_seed_to_seed_or_latent_to_latent(
     np.testing.assert_array_equal(images, pixels_of(latents, 4, 3, 1))
 
 
-def test_a_spherical_way_keeps_equal_angles(server: FakeServer, client: GanClient) -> None:
+def test_a_spherical_path_keeps_equal_angles(server: FakeServer, client: GanClient) -> None:
     client.interpolate("dcgan", [2, 0, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0], steps=4)
     angles = np.deg2rad([0, 30, 60, 90])
     np.testing.assert_allclose(
@@ -85,7 +84,7 @@ def test_a_loop_leads_back_and_repeats_no_image(server: FakeServer, client: GanC
         ({"end": [[1.0], [1.0, 2.0]]}, "end: must be a seed"),
     ],
 )
-def test_ways_that_cannot_be_are_refused(
+def test_invalid_paths_are_refused(
     server: FakeServer, client: GanClient, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):
@@ -117,7 +116,7 @@ def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, cli
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dimensions": [6]}, r"dimensions: 6 is not among those of a latent of 6"),
+        ({"dimensions": [6]}, r"dimensions: 6 is not a dimension of these latents"),
         ({"dimensions": [-1]}, "dimensions: must be a whole number"),
         ({"dimensions": [1.5]}, "dimensions: must be a whole number"),
         ({"dimensions": []}, "give at least one"),
@@ -125,38 +124,10 @@ def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, cli
         ({"latents": [1.0]}, "latents: must have"),
     ],
 )
-def test_sheets_that_cannot_be_are_refused(
+def test_invalid_sheets_are_refused(
     server: FakeServer, client: GanClient, arguments: dict[str, Any], message: str
 ) -> None:
     asked: dict[str, Any] = {"latents": [[0.0] * 6], "dimensions": [0], "values": [0.0]} | arguments
     with pytest.raises(InvalidRequest, match=message):
         client.traverse("dcgan", **asked)
     assert server.requests == []
-
-
-def test_info_is_what_the_server_says_now(server: FakeServer, client: GanClient) -> None:
-    server.models = [model(version=1, device="cpu"), model(version=2, device="cuda:0")]
-    assert (client.info("dcgan").version, client.info("dcgan").device) == (2, "cuda:0")
-    assert client.info("dcgan", 1).device == "cpu"
-    server.models = [model(version=1, device="cuda:1")]
-    assert client.info("dcgan").device == "cuda:1"
-    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served are: 1"):
-        client.info("dcgan", 2)
-    with pytest.raises(InvalidRequest, match="model: must be a name"):
-        client.info("")
-
-
-def test_health_is_the_servers_and_its_models(server: FakeServer, client: GanClient) -> None:
-    assert client.healthy()
-    assert client.healthy("dcgan")
-    assert not client.healthy("nope")
-    server.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-    assert not client.healthy()
-    assert not client.healthy("dcgan")
-
-
-def test_health_of_no_server_is_an_error_without_retries() -> None:
-    with FakeServer().serve() as stopped:
-        address = stopped.address
-    with GanClient(address, timeout_s=5) as client, pytest.raises(ServerUnreachable, match=address):
-        client.healthy()

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from client import GanClient, ServerFault
 from client.sdk.messages import FileFormat, PixelFormat, Response, files_from, images_from
-from client.sdk.model_info import models_from
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, model, tensor, translator
+from tests.client.fake_server import FakeServer, tensor
 
 UINT8, FLOAT32 = pb.DATA_TYPE_UINT8, pb.DATA_TYPE_FLOAT32
 
@@ -100,62 +99,6 @@ def test_any_files_are_those_of_the_format_or_a_fault(files: list[bytes]) -> Non
         assert taken == files
         assert len(taken) == 2
         assert all(file.startswith(signature[:3]) for file in taken)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"name": ""},
-        {"name": "a\x1b[2J"},
-        {"device": "cpu\n"},
-        {"version": 0},
-        {"latent_dim": 0},
-        {"latent_dim": 2**40},
-        {"channels": 5},
-        {"height": 0},
-        {"width": -1},
-        {"max_request_rows": -1},
-        {"max_request_bytes": -1},
-        {"task": 7, "version": 0},
-        {"task": 7, "name": "a\n"},
-    ],
-)
-def test_models_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(ServerFault, match="it lists"):
-        models_from(pb.ListModelsResponse(models=[model(**fields)]))  # type: ignore[arg-type]  # fields of all types
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"input_image": None},
-        {"input_image": pb.ImageShape(channels=3, height=4)},
-        {"input_image": pb.ImageShape(channels=5, height=4, width=4)},
-        {"input_image": pb.ImageShape(channels=3, height=-4, width=4)},
-        {"input_image": pb.ImageShape(channels=3, height=4, width=2**40)},
-        {"latent_dim": 6},
-        {"max_request_bytes": -1},
-    ],
-)
-def test_translators_that_cannot_be_are_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(ServerFault, match="it lists the model 'a2b'"):
-        models_from(pb.ListModelsResponse(models=[translator(**fields)]))  # type: ignore[arg-type]  # fields of all types
-
-
-def test_a_model_without_a_task_generates() -> None:
-    [info] = models_from(pb.ListModelsResponse(models=[model(task=pb.TASK_UNSPECIFIED)]))
-    assert (info.task, info.input_channels, info.input_height, info.input_width) == ("generate", 0, 0, 0)
-
-
-def test_a_model_of_an_unknown_task_is_listed_whatever_its_sizes() -> None:
-    future = model("sounds", 2, task=7, latent_dim=0, channels=0, height=-1, max_request_rows=-1)
-    generator, sounds = models_from(pb.ListModelsResponse(models=[model(), future]))
-    assert (generator.task, sounds.name, sounds.task) == ("generate", "sounds", "unknown")
-
-
-def test_how_large_a_request_may_be_is_listed() -> None:
-    said, unsaid = models_from(pb.ListModelsResponse(models=[model(max_request_bytes=5), model()]))
-    assert (said.max_request_bytes, unsaid.max_request_bytes) == (5, 0)
 
 
 Change = Callable[[pb.GenerateResponse], object]

@@ -51,23 +51,28 @@ def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
 ) -> None:
     both = f"{secure.address},127.0.0.1:1"
     assert models(secure, TlsOptions(certificates.roots, server_name=NAME), both) == 2
-    with pytest.raises(InvalidRequest, match="server_name: give the name in the servers' certificates"):
+    with pytest.raises(
+        InvalidRequest,
+        match="server_name: give the name in the servers' certificates",
+    ):
         models(secure, TlsOptions(certificates.roots), both)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
     secure: FakeServer, server: FakeServer, certificates: Certificates
 ) -> None:
-    with pytest.raises(ServerUnreachable, match=r"no trusted authority: name its own with --tls-roots, TlsOptions"):
+    with pytest.raises(ServerUnreachable, match=r"a trusted authority: give that with --tls-roots, TlsOptions"):
         models(secure, TlsOptions(certificates.other_roots))
     with pytest.raises(ServerUnreachable, match=r"for another name: give that with --tls-server-name"):
         models(secure, TlsOptions(certificates.roots, server_name="other.example.org"))
     with pytest.raises(ServerUnreachable, match=r"it speaks no TLS: turn TLS off"):
         models(server, TlsOptions(certificates.roots))
-    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or want TLS"):
+    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or need TLS"):
         models(secure, None)
 
 
+@pytest.mark.usefixtures("quick_retries")
 def test_a_server_may_ask_for_the_clients_certificate(certificates: Certificates) -> None:
     server = FakeServer()
     with server.serve(credentials=certificates.for_server(asks_for_client=True)):
@@ -89,8 +94,8 @@ def test_files_that_cannot_be_used_are_refused_before_any_connection(
         (TlsOptions(tmp_path), r"root_certificates: .* cannot be read \(Is a directory\)"),
         (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is no PEM file"),
         (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is no PEM file"),
-        (TlsOptions(tmp_path / "bad.pem"), r"root_certificates: .*bad\.pem holds no certificate that can be used"),
-        (TlsOptions(key), r"root_certificates: .*user\.key holds no certificate"),
+        (TlsOptions(tmp_path / "bad.pem"), r"root_certificates: .*bad\.pem holds no usable certificate"),
+        (TlsOptions(key), r"root_certificates: .*user\.key holds no usable certificate"),
         (TlsOptions(client_key=key), "client_key: goes with client_certificate; give both, or none"),
         (TlsOptions(client_certificate=chain), "client_key: goes with client_certificate"),
         (TlsOptions(client_key=tmp_path / "none.key", client_certificate=chain), r"client_key: .*cannot be read"),
@@ -142,7 +147,7 @@ def test_a_server_that_refuses_the_token_is_an_error_of_its_own(server: FakeServ
 
 @pytest.mark.parametrize("address", ["gan:1", "10.0.0.1:1", "127.0.0.1:1,10.0.0.1:1", "dns:///gan:1"])
 def test_a_token_never_leaves_this_machine_without_tls(address: str, certificates: Certificates) -> None:
-    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, for everyone on the way could re"):
+    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, because it could be re"):
         GanClient(address, token="secret")
     GanClient(address, token="secret", tls=TlsOptions(certificates.roots, server_name=NAME)).close()
 

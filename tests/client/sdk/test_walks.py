@@ -146,8 +146,8 @@ def test_the_callers_latents_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: spherical([1, 2], [1, 2, 3], [0]), "start and end: must be of one size, not of 2 and 3"),
-        (lambda: linear([], [], [0]), "start and end: must be of one size"),
+        (lambda: spherical([1, 2], [1, 2, 3], [0]), "start and end: must have the same size, not 2 and 3"),
+        (lambda: linear([], [], [0]), "start and end: must have the same size"),
         (lambda: spherical([1], [2], [1.01]), r"fractions: must lie in 0 \.\. 1"),
         (lambda: spherical([1], [2], [-0.01]), r"fractions: must lie in 0 \.\. 1"),
         (lambda: linear([1], [2], [math.nan]), "fractions: must be finite"),
@@ -156,12 +156,12 @@ def test_the_callers_latents_stay_as_they_are() -> None:
         (lambda: linear([[1]], [2], [0]), "start: must have 1 dimension"),
         (lambda: linear(["a"], [2], [0]), "start: must be numbers"),
         (lambda: walk([[1, 2]], 3), "anchors: must be at least 2"),
-        (lambda: walk([[1, 2], [3]], 3), "anchors: must be numbers in rows of one size"),
+        (lambda: walk([[1, 2], [3]], 3), "anchors: must be numbers in rows of the same size"),
         (lambda: walk([[1], [2]], 1), "steps: must be at least 2"),
         (lambda: walk([[1], [2]], 3, "cubic"), "method: must be 'spherical' or 'linear', not 'cubic'"),  # type: ignore[arg-type]
-        (lambda: walk([[1], [2]], 1 << 40), "anchors and steps: 1099511627776 latents of 1 are more than fit"),
-        (lambda: traversal([[1, 2]], [2], [0]), r"dimensions: 2 is not among those of a latent of 2, 0 \.\. 1"),
-        (lambda: traversal([[1, 2]], [-1], [0]), "dimensions: -1 is not among"),
+        (lambda: walk([[1], [2]], 1 << 40), "anchors and steps: 1099511627776 latents of 1 numbers are too many"),
+        (lambda: traversal([[1, 2]], [2], [0]), r"dimensions: 2 is not a dimension of these latents, 0 \.\. 1"),
+        (lambda: traversal([[1, 2]], [-1], [0]), "dimensions: -1 is not a dimension"),
         (lambda: traversal([[1, 2]], [0.5], [0]), "dimensions: must be whole numbers"),  # type: ignore[list-item]
         (lambda: traversal([[1, 2]], ["1"], [0]), "dimensions: must be whole numbers"),  # type: ignore[list-item]
         (lambda: traversal([[1, 2]], [], [0]), "at least one of each"),
