@@ -32,9 +32,7 @@ KINDS: Final = {
 # What else a checkpoint holds, or a step draws at random.
 CONFIGS: Final = KINDS | {
     "dropout, generator first": small_config("gan", "mlp-mnist", steps=8, **{"network.latent_dim": 8}),
-    "upsampling, dropout of whole maps": small_config(
-        "dcgan", "dcgan-upsample32", steps=8, **{"network.width": 1 / 32}
-    ),
+    "dropout of whole maps": small_config("dcgan", "dcgan-upsample32", steps=8, **{"network.width": 1 / 32}),
     "warm start of a clipped critic": small_config("wgan", "wgan-paper", steps=8, **SMALLER),
     "divergence between points": small_config("wgan-div", "wgan-div-digits", steps=8, **SMALLER),
 }
