@@ -1,10 +1,11 @@
-"""Every model and preset of the registry goes the whole way: a few training steps, export, serve, fetch."""
+"""Every architecture goes the whole way: a few training steps, export, serve, fetch."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -17,9 +18,9 @@ from exporter.export import export_all, plan_exports
 from exporter.source import from_run
 from ganserve.bundle import ImageInput, LatentInput, example_rows
 from tests.end_to_end.conftest import running_server
-from tests.trainer.conftest import made_up_images, small_config
-from trainer.config import CycleConfig
-from trainer.presets import PRESETS
+from tests.trainer.conftest import GAN_PRESETS, made_up_images, small_cycle, small_gan
+from trainer.config import AnyConfig
+from trainer.models import ARCHITECTURES
 from trainer.progress import Progress
 from trainer.runs.run_folder import ExportedRun, RunFolder, load_generators
 from trainer.training import loop
@@ -27,35 +28,47 @@ from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 
 ROWS = 9
-Key = tuple[str, str]
 
 
-def served_name(model: str, preset: str) -> str:
-    return f"{model}.{preset}"
+def smallest(model: str, preset: str, channels: int) -> AnyConfig:
+    architecture = small_gan(model, preset).network.architecture
+    small: dict[str, Any] = {"network.width": 1 / 32, "network.channels": channels, "n_critic": 1}
+    if ARCHITECTURES[architecture].makes_size(16):
+        small["network.image_size"] = 16
+    return small_gan(model, preset, steps=2, **small)
+
+
+# Each architecture once, in the order of the registry; gray ones and ones in colour in turn.
+_ONE_OF_EACH = {small_gan(*key).network.architecture: key for key in reversed(GAN_PRESETS)}
+CONFIGS: Final[dict[str, AnyConfig]] = {
+    **{
+        name: smallest(*_ONE_OF_EACH[name], channels=1 if number % 2 else 3)
+        for number, name in enumerate(ARCHITECTURES)
+    },
+    "gray-translator": small_cycle(steps=2, **{"network.channels": 1}),
+    "nearest-translator": small_cycle(steps=2, **{"network.upsampling": "nearest"}),
+}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Key, Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         for training in (GanTraining, CycleTraining):
             patch.setattr(training, "draw_figures", lambda *_: None)
-        for model, preset in PRESETS:
-            config = small_config(model, preset, steps=2)
-            if not isinstance(config, CycleConfig):
-                config = small_config(model, preset, steps=2, n_critic=1, warm_start=False)
-            run = RunFolder.create(tmp_path_factory.getbasetemp() / "runs", config)
+        for name, config in CONFIGS.items():
+            run = RunFolder.create(tmp_path_factory.mktemp("runs"), config)
             loop.train(config, run, made_up_images(config), Progress(Console(file=io.StringIO())))
-            folders[model, preset] = run.path
+            folders[name] = run.path
     return folders
 
 
 @pytest.fixture(scope="module")
-def client(runs: dict[Key, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GanClient]:
+def client(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[GanClient]:
     models = tmp_path_factory.mktemp("models")
-    for key, run in runs.items():
+    for name, run in runs.items():
         sources = from_run(run, "best")
-        names = [served_name(*key) + source.suffix for source in sources]
+        names = [name + source.suffix for source in sources]
         export_all(list(zip(sources, plan_exports(models, names, None), strict=True)))
     with running_server(models) as server, GanClient(server.address) as connected:
         yield connected
@@ -72,31 +85,29 @@ def trained_images(exported: ExportedRun, rows: NDArray[np.float32] | NDArray[np
 
 
 @pytest.mark.timeout(400)  # the first test waits for all trainings and exports
-@pytest.mark.parametrize(("model", "preset"), PRESETS)
-def test_what_is_served_is_what_was_trained(model: str, preset: str, runs: dict[Key, Path], client: GanClient) -> None:
-    for exported in load_generators(runs[model, preset], "best"):
-        name = served_name(model, preset) + exported.suffix
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_served_is_what_was_trained(name: str, runs: dict[str, Path], client: GanClient) -> None:
+    for exported in load_generators(runs[name], "best"):
+        model = name + exported.suffix
         if exported.latent_dim:
             rows = example_rows(LatentInput(latent_dim=exported.latent_dim), 11, ROWS)
-            served = client.generate(name, seed=11, count=ROWS, format="float32")
-            pixels = client.generate(name, latents=rows)
+            served = client.generate(model, seed=11, count=ROWS, format="float32")
+            pixels = client.generate(model, latents=rows)
         else:
             size = exported.image_size
             rows = example_rows(ImageInput(channels=exported.channels, height=size, width=size), 11, ROWS)
-            served = client.translate(name, rows, format="float32")
-            pixels = client.translate(name, rows)
+            served = client.translate(model, rows, format="float32")
+            pixels = client.translate(model, rows)
         images = trained_images(exported, rows)
         np.testing.assert_allclose(served, images, atol=1e-4)
         expected = np.rint((images + 1) * 127.5).clip(0, 255).transpose(0, 2, 3, 1)
         assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
-def test_every_preset_is_listed_with_its_facts(runs: dict[Key, Path], client: GanClient) -> None:
+def test_every_model_is_listed_with_its_facts(runs: dict[str, Path], client: GanClient) -> None:
     listed = {model.name: model for model in client.models()}
     exported = {
-        served_name(*key) + network.suffix: network
-        for key, run in runs.items()
-        for network in load_generators(run, "best")
+        name + network.suffix: network for name, run in runs.items() for network in load_generators(run, "best")
     }
     assert listed.keys() == exported.keys()
     for name, network in exported.items():
