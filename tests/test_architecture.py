@@ -42,6 +42,7 @@ NOT_LOADED = {
     "ganserve": {"torch", "onnx", "onnxruntime"},
     "server": {"torch", "torchvision", "onnx"},
     "server.scheduling": {"grpc", "onnxruntime"},
+    "exporter": {"trainer"},
     "server.engines": {"grpc"},
     "client": {"torch", "onnxruntime", "onnx", "msgspec"},
 }

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import torch
 from click.testing import CliRunner, Result
 from torch import nn
 
-import exporter
 from exporter.__main__ import main
 from exporter.errors import ParityError
 from ganserve import bundle
@@ -250,8 +248,3 @@ def test_help_and_invalid_flags_do_not_import_torch() -> None:
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
         assert result.returncode == exit_code, result.stderr
         assert "Traceback" not in result.stderr
-
-
-def test_only_a_run_imports_the_trainer() -> None:
-    for path in Path(exporter.__file__).parent.glob("*.py"):
-        assert not re.search(r"^(from|import) trainer", path.read_text(), re.MULTILINE), path
