@@ -20,8 +20,13 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yields a path to write to, and renames it to `path` at the end. After an error, `path` is unchanged.
+
+    Args:
+        path: of the file.
+        flush: wait until the file is on disk, which takes milliseconds. Without it, a crash of the machine can leave
+            an empty file.
 
     Raises:
         OSError: the file cannot be written.
@@ -29,7 +34,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short: the name itself may be of any length
     try:
         yield temporary
-        flush_to_disk(temporary)
+        if flush:
+            flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

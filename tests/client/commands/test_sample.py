@@ -167,7 +167,7 @@ def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, her
         (["--out", "file"], "file: cannot be written, for "),
         (["--out", "file/a.zip"], "file/a.zip: cannot be written, for "),
         (["--out", "."], "holds 'file' and no sample.json; name an empty or a new folder"),
-        (["--out", "file.npz"], "file.npz: is there, and no samples of this command's"),
+        (["--out", "file.npz"], "file.npz: already exists, and 'ganclient sample' did not write it"),
         (["--out", "a.npz", "--format", "png"], "'--format': an .npz holds pixels; leave --format out"),
         (["--out", "a", "--format", "pixels"], "'--format': pixels go into an .npz; name one with --out"),
         (["--out", "a", "--format", "gif"], "'--format': 'gif' is not one of"),

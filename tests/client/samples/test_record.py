@@ -51,7 +51,7 @@ def test_a_record_is_read_back_as_it_was_written(record: SampleRecord) -> None:
     ],
 )
 def test_a_record_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(it|its|\w+) (is|are|fields) "):
+    with pytest.raises(ValueError, match=r"^(\w+ (is|has) |another version)"):
         SampleRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
 
 

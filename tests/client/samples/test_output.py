@@ -1,4 +1,4 @@
-"""Several processes that sample to one place, and one that is killed as it begins."""
+"""Locks: several processes that sample to one place, one that is killed as it begins, and a full disk."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ from tests.client.samples.sampling_source import Source, sample
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:
-    sample(Path(sys.argv[1]), Source(), count=2000)
+    sample(Path(sys.argv[1]), Source(), count=200)
 except UnwritableOutput as error:
     print(error)
 """
@@ -133,4 +133,4 @@ except UnwritableOutput as error:
     )
     assert "cannot be written" in done.stdout or (path.is_dir() and limit_bytes == 600), done.stderr
     assert done.stderr == ""
-    assert sample(path, Source(), count=2000).rows_done == 2000
+    assert sample(path, Source(), count=200).rows_done == 200
