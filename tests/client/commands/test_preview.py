@@ -114,7 +114,7 @@ def test_a_preview_is_shown_if_asked_for_and_spoils_no_pipe_else(server: FakeSer
     assert asked.stdout.endswith(plain.stdout)
     both = run(*arguments, "--preview", "--json", address=server.address)
     assert both.exit_code == 2
-    assert "--preview: would spoil what --json prints" in both.stderr
+    assert "--preview and --json: both print to stdout" in both.stderr
 
 
 def test_the_written_file_is_opened_if_asked_for(
@@ -133,7 +133,7 @@ def test_the_written_file_is_opened_if_asked_for(
     again = run(*arguments, address=server.address)
     assert opened == [str(here / "grid.png")] * 2
     assert again.exit_code == 0
-    assert again.stderr == "grid.png: there is no viewer to open it with; leave --open out\n"
+    assert again.stderr == "grid.png: no viewer is available; leave out --open\n"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there always is a desktop")
@@ -145,5 +145,5 @@ def test_without_a_desktop_nothing_is_opened(server: FakeServer, here: Path, mon
     result = run("grid", "--model", "dcgan", "--n", "4", "--open", address=server.address)
     assert (result.exit_code, result.stderr) == (
         0,
-        "grid.png: there is no viewer to open it with; leave --open out\n",
+        "grid.png: no viewer is available; leave out --open\n",
     )

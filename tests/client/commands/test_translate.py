@@ -279,7 +279,7 @@ def test_an_original_that_a_link_leads_to_is_kept(here: Path, translate: Transla
 
 def test_help_says_what_is_left_out_of_a_folder() -> None:
     shown = " ".join(run("translate", "--help").stdout.split())
-    assert "Hidden files, and links to folders, are left out of a folder." in shown
+    assert "Hidden files and links to folders are skipped." in shown
 
 
 def test_json_says_what_came_of_it(translate: Translate) -> None:

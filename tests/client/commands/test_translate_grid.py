@@ -32,7 +32,7 @@ def test_grid_shows_before_beside_after(translate: Translate) -> None:
     Path("in/1.png").write_bytes(b"no picture")
     result = translate("in", "--grid", "pairs.png")
     assert result.exit_code == 2
-    assert result.stdout == "2 images of a2b:5 -> out/, 1 failed\npairs.png: 2 pairs, before and after\n"
+    assert result.stdout == "2 images of a2b:5 -> out/, 1 failed\npairs.png: 2 pairs of input and output\n"
     pairs = pixels_of("pairs.png")
     assert pairs.shape == (2 + 2 * 6, 2 + 2 * 5, 3)
     np.testing.assert_array_equal(pairs[2:6, 2:5], picture(0))
@@ -44,7 +44,7 @@ def test_grid_of_nothing_is_not_written_and_said_so(translate: Translate) -> Non
     Path("a.png").touch()
     result = translate("a.png", "--grid", "pairs.png")
     assert result.exit_code == 2
-    assert result.stderr == "a.png: is empty\npairs.png: not written, for there is no pair to show\n"
+    assert result.stderr == "a.png: is empty\npairs.png: not written, because no image was translated\n"
     assert not Path("pairs.png").exists()
 
 
@@ -64,7 +64,7 @@ def test_grid_shows_the_pairs_made_before_an_error(server: FakeServer, translate
     result = translate("in", "--grid", "pairs.png")
     assert result.exit_code == 1
     assert "out of order" in error_of(result)
-    assert ("pairs.png: 4 pairs, before and after" in result.stdout) == bool(made)
+    assert ("pairs.png: 4 pairs of input and output" in result.stdout) == bool(made)
     assert Path("pairs.png").exists() == bool(made)
 
 
@@ -97,4 +97,4 @@ def test_grid_replaces_no_other_file(server: FakeServer, translate: Translate, g
 def test_grid_of_a_translator_says_which_command_to_use(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "a2b", address=server.address)
     assert result.exit_code == 2
-    assert "'ganclient translate' is for those that take images" in error_of(result)
+    assert "or use 'ganclient translate'" in error_of(result)
