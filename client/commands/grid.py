@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
-from client.commands.latent_rows import (
-    MAX_IMAGES,
-    check_picture_size,
-    images_of,
-    latents_of_seed,
-    random_seed,
-    served_generator,
-)
+from client.commands.latent_rows import MAX_IMAGES, check_picture_size, served_generator
 from client.commands.model_options import model_options, seed_option
 from client.commands.options import ConnectOptions, server_options, whole_number, writable
 from client.commands.picture_options import Output, output_options
+from client.commands.progress import ImageProgress
 from client.files.images import check_output, save_image
 from client.sdk.client import GanClient
 from ganserve.grids import image_grid
@@ -61,12 +57,15 @@ def grid(
     connect: ConnectOptions,
 ) -> None:
     """Generates images and saves them as a grid in one picture."""
-    seed = random_seed() if seed is None else seed
-    with connect.open(GanClient) as client:
+    seed = secrets.randbits(32) if seed is None else seed  # short enough to type
+    chunks: list[NDArray[np.uint8]] = []
+    with connect.open(GanClient) as client, ImageProgress(model, n) as progress:
         served = served_generator(client, model, version)
         check_picture_size(served, n)
-        images = np.stack(list(images_of(client, served, latents_of_seed(served, seed, n))))
-    picture = image_grid(images, columns)
+        for chunk in client.generate_chunks(model, seed=seed, count=n, version=served.version):
+            chunks.append(chunk.images)
+            progress.add(len(chunk.images))
+    picture = image_grid(np.concatenate(chunks), columns)
     save_image(picture, out)
     noun = "image" if n == 1 else "images"
     facts: dict[str, object] = {"model": model, "version": served.version, "images": n, "seed": seed}
