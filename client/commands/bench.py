@@ -153,7 +153,7 @@ def bench(
             is_complete = run(plan, replace(endpoint, retries=False), tick, done)
         except GanClientError as error:
             stopped = error
-    _tell(plan, connect.address, measurements, json_file, is_complete=is_complete)
+    _report(plan, connect.address, measurements, json_file, is_complete=is_complete)
     if stopped is not None:
         left = f"; {len(measurements)} of {len(loads)} loads were measured" if measurements else ""
         raise type(stopped)(f"{stopped}{left}") from stopped
@@ -178,7 +178,7 @@ def _loads(
     return loads
 
 
-def _tell(
+def _report(
     plan: Plan, address: str, measurements: Sequence[Measurement], json_file: Path | None, *, is_complete: bool
 ) -> None:
     """Prints and writes the measurements, complete or not."""

@@ -69,4 +69,4 @@ def grid(
     save_image(picture, out)
     noun = "image" if n == 1 else "images"
     facts: dict[str, object] = {"model": model, "version": served.version, "images": n, "seed": seed}
-    output.tell(out, facts, f"{n} {noun} of {model}:{served.version} (seed {seed})", picture)
+    output.report(out, facts, f"{n} {noun} of {model}:{served.version} (seed {seed})", picture)

@@ -38,8 +38,8 @@ def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
         except GanClientError as error:
             reason = str(error)
     if as_json:
-        told = {"serving": not reason, "address": connect.address, "model": model, "reason": reason}
-        click.echo(json.dumps(told))
+        facts = {"serving": not reason, "address": connect.address, "model": model, "reason": reason}
+        click.echo(json.dumps(facts))
     else:
         what = "the server" if model is None else model
         click.echo(f"not serving: {reason}" if reason else f"serving: {what} at {connect.address}")

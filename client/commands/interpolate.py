@@ -173,7 +173,7 @@ def interpolate(
     }
     seconds = f", {len(rows) / fps:.3g} s" if moves else ""
     summary = f"{len(rows)} images of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
-    output.tell(out, facts, summary, picture)
+    output.report(out, facts, summary, picture)
 
 
 def _check_flags(

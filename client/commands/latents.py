@@ -97,7 +97,7 @@ def latents(
                 _save_each(images, out, len(rows))
     facts: dict[str, object] = {"model": served.name, "version": served.version, "images": len(rows), "latents": file}
     noun = "image" if len(rows) == 1 else "images"
-    output.tell(out, facts, f"{len(rows)} {noun} of {served.name}:{served.version} (latents of {file})", picture)
+    output.report(out, facts, f"{len(rows)} {noun} of {served.name}:{served.version} (latents of {file})", picture)
 
 
 def _save_each(images: Iterator[NDArray[np.uint8]], folder: Path, count: int) -> None:

@@ -35,7 +35,7 @@ class Output:
     preview: bool | None
     open_file: bool
 
-    def tell(self, path: Path, facts: dict[str, object], summary: str, picture: Image.Image | None) -> None:
+    def report(self, path: Path, facts: dict[str, object], summary: str, picture: Image.Image | None) -> None:
         """Reports a written file or folder, and shows it if the flags say so.
 
         Args:

@@ -25,7 +25,7 @@ from client.samples.sampling import Sampling, Wanted
 from client.sdk.client import GanClient
 
 _INTERRUPTED: Final = 130
-_IN_FLIGHT: Final = 2  # the server computes one request while the other is written
+_IN_FLIGHT: Final = 2  # the server computes one request while the client writes the other
 _OUTPUTS: Final[dict[str, Callable[[Path], SampleOutput]]] = {".zip": ZipOutput, ".npz": NpzOutput}
 _OTHER_FILES: Final = frozenset({".npy", ".tar", ".gz", ".tgz", ".gif", ".mp4", ".csv", ".json"})
 

@@ -134,7 +134,7 @@ def traverse(
         f"{len(dimensions) * len(values)}x{len(columns)} images of {served.name}:{served.version}, dimensions"
         f" {', '.join(map(str, dimensions))} at {', '.join(f'{value:g}' for value in values)} ({source})"
     )
-    output.tell(out, facts, summary, sheet)
+    output.report(out, facts, summary, sheet)
 
 
 def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[int]:

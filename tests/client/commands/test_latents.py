@@ -62,11 +62,11 @@ def test_one_array_of_an_archive_and_json(server: FakeServer, files: Path) -> No
 
 
 def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, here: Path) -> None:
-    server.models = [model(max_request_rows=100)]
-    np.save("many.npy", np.random.default_rng(0).standard_normal((250, 6)))
+    server.models = [model(max_request_rows=10)]
+    np.save("many.npy", np.random.default_rng(0).standard_normal((25, 6)))
     assert run("latents", "many.npy", "--model", "dcgan", "--out", "all", address=server.address).exit_code == 0
-    assert len(list(Path("all").iterdir())) == 250
-    assert [request.latents.shape[0] for request in server.requests] == [100, 100, 50]
+    assert len(list(Path("all").iterdir())) == 25
+    assert [request.latents.shape[0] for request in server.requests] == [10, 10, 5]
     assert {request.version for request in server.requests} == {3}
 
 
