@@ -20,10 +20,15 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yields a temporary path to write to, and renames it to `path` on success.
 
     After an error, `path` is unchanged and the temporary file is gone.
+
+    Args:
+        path: of the file.
+        flush: wait until the file is on disk, which takes milliseconds. Without it, a crash of the machine can leave
+            an empty file.
 
     Raises:
         OSError: The file cannot be written.
@@ -31,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, as path.name may be of maximal length
     try:
         yield temporary
-        flush_to_disk(temporary)
+        if flush:
+            flush_to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

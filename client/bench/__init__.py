@@ -1,1 +1,1 @@
-"""Measures how fast a server answers: loads, loops that put them on it, and results of what came back."""
+"""Measures the throughput and latency of a server: loads, the loops that apply them, and the results."""

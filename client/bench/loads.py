@@ -1,4 +1,4 @@
-"""What is put on a server: so many requests at a time, or so many a second; and when the latter are due."""
+"""The loads to apply to a server: a number of concurrent requests, or a number of requests per second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Arrivals: TypeAlias = Literal["poisson", "constant"]
 
 @dataclass(frozen=True)
 class ClosedLoad:
-    """`concurrency` callers, each of whom sends the next request when the last one is answered."""
+    """`concurrency` callers; each sends its next request when the last one is answered."""
 
     rows: int
     concurrency: int
@@ -23,7 +23,7 @@ class ClosedLoad:
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """`rate_per_s` requests a second, whatever has been answered."""
+    """`rate_per_s` requests per second, however slow the answers."""
 
     rows: int
     rate_per_s: float
@@ -37,9 +37,9 @@ Load: TypeAlias = ClosedLoad | OpenLoad
 
 
 def due_times_s(load: OpenLoad, seconds: float) -> Iterator[float]:
-    """When requests are due, within 0 .. `seconds`; the same every time, so that every server meets the same bursts.
+    """Yields the times, in 0 .. `seconds`, at which requests are due: always the same, so all servers see equal bursts.
 
-    Poisson arrivals are those of independent users: the gaps between them are exponential.
+    Poisson arrivals model independent users: the gaps between requests are exponentially distributed.
     """
     generator = random.Random(0)
     due_s, number = 0.0, 0

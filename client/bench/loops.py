@@ -1,4 +1,4 @@
-"""Puts a load on whatever answers calls, on one event loop, and notes what comes of it. Knows no gRPC."""
+"""Applies a load to a callable on one event loop, and records the outcome of each request. Knows no gRPC."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Final, TypeAlias
 from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
 from client.bench.results import NOT_SENT, UNAVAILABLE, Outcome, Results
 
-Call: TypeAlias = Callable[[int], Awaitable[str]]  # sends the request of a number, and gives its status
+Call: TypeAlias = Callable[[int], Awaitable[str]]  # sends the request with this number; returns its status
 
-MAX_WAITING: Final = 10_000  # requests of an open loop; each costs memory
-LOST_AFTER_S: Final = 3.0  # that long without a server, and nothing more is to be measured
+MAX_WAITING: Final = 10_000  # requests of an open loop without an answer; each takes memory
+LOST_AFTER_S: Final = 3.0  # after this long without a server, the measurement ends
 
 _TICK_S: Final = 0.125
-_LOST_PAUSE_S: Final = 0.125  # a caller who finds no server does not ask again at once
+_LOST_PAUSE_S: Final = 0.125  # before a caller that found no server tries again
 
 
 class ServerLost(Exception):  # noqa: N818  (it says what happened)
-    """No request has found a server for some time."""
+    """No request has reached a server for LOST_AFTER_S."""
 
 
 async def measure(
@@ -33,18 +33,18 @@ async def measure(
     tick: Callable[[float], bool],
     max_waiting: int = MAX_WAITING,
 ) -> tuple[Results | None, bool]:
-    """Puts a load on the server, and waits for what it has answered.
+    """Applies a load to the server, and waits for the answers.
 
     Args:
-        load: what to send.
-        call: sends it; gives a status, and raises nothing.
-        warmup_s: how long the load is on before it is measured.
+        load: the load.
+        call: sends a request and returns its status; must not raise.
+        warmup_s: how long the load runs before it is measured.
         seconds: how long it is measured.
-        tick: is told now and then how many seconds have passed; true ends it.
-        max_waiting: of an open loop: with so many requests that wait for an answer, the next one is not sent.
+        tick: called regularly with the number of seconds that have passed; if it returns True, the load ends.
+        max_waiting: for an open loop: while this many requests wait for an answer, no more are sent.
 
     Returns:
-        The results, None if it ended before anything was measured; and whether it took its whole time.
+        The results, or None if the load ended before the measurement began; and whether it ran to its end.
 
     Raises:
         ServerLost: there is no server any more.
@@ -71,7 +71,7 @@ async def measure(
     if is_lost and not is_complete:
         raise ServerLost
     if is_complete:
-        task.result()  # raises what went wrong in it
+        task.result()  # re-raises its exception
     wall_s = clock.time() - began_s
     cores = (time.thread_time() - used_s) / wall_s if wall_s else 0.0
     return outcome.results(load.rows, math.inf if is_complete else clock.time(), cores), is_complete
@@ -107,7 +107,7 @@ async def _open(load: OpenLoad, call: Call, outcome: Outcome, began_s: float, se
     async with asyncio.TaskGroup() as requests:
         for number, offset_s in enumerate(due_times_s(load, seconds)):
             due_s = began_s + offset_s
-            # Once for each request at least: those that are late must not keep answers from being read.
+            # Sleep even if late, at least once per request, so that answers are read.
             await asyncio.sleep(max(0.0, due_s - clock.time()))
             if waiting >= max_waiting:
                 outcome.add(NOT_SENT, due_s, clock.time(), clock.time())

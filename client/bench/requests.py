@@ -1,4 +1,4 @@
-"""The requests of a measurement: sent as they are, without retries, so that every error is seen. Knows no clock."""
+"""The requests of a measurement, sent without retries so that every error is counted. Knows no clock."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from ganserve.v1 import generator_pb2
 
 _VARIANTS: Final = 16  # different requests, sent in turn
 _MAX_HELD_BYTES: Final = 64 << 20  # of all variants
-_MAX_ROWS_UNTOLD: Final = 65_536  # where the server does not say
+_MAX_ROWS_UNTOLD: Final = 65_536  # if the server does not list a limit
 _LATENT_BYTES: Final = 4
 
 
 def check_rows(served: ModelInfo, rows: int) -> None:
-    """Checks that a request may have so many rows.
+    """Checks that a request may have this number of rows.
 
     Raises:
-        InvalidRequest: it may not.
+        InvalidRequest: it exceeds the server's limit.
     """
     largest = served.max_request_rows or _MAX_ROWS_UNTOLD
     if served.max_request_bytes:
         largest = min(largest, max(1, max_input_bytes(served) // _row_bytes(served)))
     if rows > largest:
-        raise InvalidRequest(f"--rows: at most {largest} rows a request for {served.name!r}, not {rows}")
+        raise InvalidRequest(f"--rows: at most {largest} rows per request for {served.name!r}, not {rows}")
 
 
 def requests_of(served: ModelInfo, rows: int, image_format: AnyFormat) -> Sequence[Request]:
-    """Requests of `rows` rows, different ones, always the same: latents of seed 0, or noise for an image model."""
+    """Different requests of `rows` rows each, the same on every run: latents of seed 0, or noise for an image model."""
     variants = max(1, min(_VARIANTS, _MAX_HELD_BYTES // (rows * _row_bytes(served))))
     if served.task == "translate":
         shape = (variants, rows, served.input_height, served.input_width, served.input_channels)
@@ -48,12 +48,12 @@ def requests_of(served: ModelInfo, rows: int, image_format: AnyFormat) -> Sequen
 
 
 class Sender:
-    """Sends requests over its own connections; belongs to the event loop that this runs on.
+    """Sends requests over its own connections; belongs to the running event loop.
 
     Args:
-        endpoint: where to; must not retry.
+        endpoint: the server; must not retry.
         requests: sent in turn.
-        rows: how many each has.
+        rows: the number of rows per request.
     """
 
     def __init__(self, endpoint: Endpoint, requests: Sequence[Request], rows: int) -> None:
@@ -65,7 +65,7 @@ class Sender:
         self._rows = rows
 
     async def send(self, number: int) -> str:
-        """Sends a request and waits for its answer; gives the name of its gRPC status, or WRONG_ANSWER."""
+        """Sends a request and waits for its answer; returns the name of its gRPC status, or WRONG_ANSWER."""
         request = self._requests[number % len(self._requests)]
         method = self._stubs.next("Generate" if isinstance(request, generator_pb2.GenerateRequest) else "Translate")
         try:
@@ -88,7 +88,7 @@ class Sender:
             await channel.close()
 
     def _check(self, request: Request, response: Response) -> None:
-        """Checks that there are as many images as rows, and no more: all else would take the time of the sending."""
+        """Checks only that there is one image per row, because checking more would delay the next requests."""
         check_response(request, response)
         is_tensor = response.WhichOneof("output") == "images"
         there = [*response.images.shape, 0][0] if is_tensor else len(response.encoded.data)

@@ -1,4 +1,4 @@
-"""What came of the requests of one load, and the results that are made of it. No event loop, no channel."""
+"""Records the outcomes of the requests of one load, and computes its results. Knows no event loop and no gRPC."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 OK: Final = "OK"
-NOT_SENT: Final = "NOT_SENT"  # too many were waiting for an answer already
+NOT_SENT: Final = "NOT_SENT"  # too many requests were already waiting
 WRONG_ANSWER: Final = "WRONG_ANSWER"
 UNAVAILABLE: Final = "UNAVAILABLE"
 
@@ -19,10 +19,12 @@ MAX_SAMPLES: Final = 1_000_000
 
 
 class Samples:
-    """Numbers, all of them as long as they are few, and an even choice of them then (Vitter's algorithm R, 1985).
+    """A sample of numbers: all of them up to `limit`, then a uniform sample of that size.
+
+    Vitter, "Random sampling with a reservoir", 1985, algorithm R.
 
     Args:
-        limit: the most that are kept.
+        limit: the size of the reservoir.
     """
 
     def __init__(self, limit: int = MAX_SAMPLES) -> None:
@@ -40,7 +42,7 @@ class Samples:
             self._kept[place] = value
 
     def percentiles(self, *percents: float) -> list[float] | None:
-        """Percentiles, with straight lines between the numbers; None if there are none."""
+        """Percentiles, linearly interpolated; None if there are no numbers."""
         if not self._kept:
             return None
         return [float(value) for value in np.percentile(np.frombuffer(self._kept), percents)]
@@ -51,10 +53,10 @@ class Samples:
 
 @dataclass(frozen=True)
 class Results:
-    """What one load showed.
+    """The results of one load.
 
-    Requests count that were due in the measured time; they were waited for. The rates are of what was answered within
-    that time.
+    The counts and latencies cover the requests that were due in the measured time, even if answered later. The rates
+    cover the answers that arrived within that time.
     """
 
     seconds: float
@@ -67,20 +69,20 @@ class Results:
     p90_ms: float | None
     p99_ms: float | None
     max_ms: float | None
-    client_late_p99_ms: float | None  # how late the client was to send them
-    client_cores: float  # of one processor core, used to send and receive
+    client_late_p99_ms: float | None  # how late the client sent requests
+    client_cores: float  # processor cores that the client used
 
 
 class Outcome:
-    """Notes what comes of requests; times are those of one clock, in seconds.
+    """Records the outcomes of requests. All times are in seconds of the same clock.
 
     Args:
-        opens_s: when the measured time begins.
-        closes_s: when it ends.
+        opens_s: the beginning of the measured time.
+        closes_s: its end.
     """
 
     def __init__(self, opens_s: float, closes_s: float) -> None:
-        self.lost_since_s: float | None = None  # since when no request has found a server
+        self.lost_since_s: float | None = None  # since when no request has reached a server
         self._opens_s = opens_s
         self._closes_s = closes_s
         self._latencies_s = Samples()
@@ -90,7 +92,7 @@ class Outcome:
         self._answered_in_time = 0
 
     def add(self, status: str, due_s: float, sent_s: float, ended_s: float) -> None:
-        """Notes a request: its latency counts from when it was due, however late it was sent."""
+        """Records a request. Its latency counts from when it was due, even if it was sent late."""
         if status != UNAVAILABLE:
             self.lost_since_s = None
         elif self.lost_since_s is None:
@@ -107,7 +109,7 @@ class Outcome:
             self._largest_s = max(self._largest_s, ended_s - due_s)
 
     def results(self, rows: int, now_s: float, client_cores: float) -> Results | None:
-        """The results until now, math.inf for all of the time; None if the measured time has not begun."""
+        """The results up to `now_s` (math.inf: to the end); None if the measured time has not begun."""
         seconds = min(now_s, self._closes_s) - self._opens_s
         if seconds <= 0:
             return None

@@ -1,4 +1,4 @@
-"""Measures loads one after the other, and stops where going on would say nothing."""
+"""Measures loads one after the other, and stops if every request fails."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from client.sdk.channel import Endpoint
 from client.sdk.messages import AnyFormat
 from client.sdk.model_info import ModelInfo
 
-# What a load comes to that is more than the server can do: a result. Everything else that fails always is a mistake.
+# Statuses of an overloaded server, which are a result. If all requests fail with another one, something is wrong.
 _OVERLOAD: Final = frozenset({"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", NOT_SENT})
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A load and what it showed; incomplete if it was stopped."""
+    """A load and its results; incomplete if it was stopped."""
 
     load: Load
     results: Results
@@ -31,7 +31,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, in turn; every load is on the server for `warmup_s` before it is measured for `seconds`."""
+    """The loads to measure in turn. Each runs for `warmup_s` before it is measured for `seconds`."""
 
     served: ModelInfo
     loads: Sequence[Load]
@@ -43,21 +43,21 @@ class Plan:
 def run(
     plan: Plan, endpoint: Endpoint, tick: Callable[[Load, float], bool], done: Callable[[Measurement], object]
 ) -> bool:
-    """Measures all loads, on an event loop of its own.
+    """Measures all loads on a new event loop.
 
     Args:
-        plan: what to measure.
-        endpoint: where the server is; must not retry.
-        tick: is told now and then what is on, and for how many seconds; true ends it all.
-        done: is given each measurement, also that which was stopped.
+        plan: the loads.
+        endpoint: the server; must not retry.
+        tick: called regularly with the current load and its seconds so far; if it returns True, the run ends.
+        done: called with each measurement, including one that was stopped.
 
     Returns:
-        Whether all is done.
+        Whether all loads ran to their end.
 
     Raises:
-        GanClientError: the server went away, or refuses every request of a load for what it is.
+        GanClientError: the server is gone, or every request of a load fails for another reason than overload.
     """
-    # epoll, asyncio's own choice, waits for whole milliseconds; requests are to be sent when they are due.
+    # select instead of epoll, whose timeouts are whole milliseconds: too coarse to send requests when they are due.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(_run(plan, endpoint, tick, done))
 

@@ -1,8 +1,8 @@
-"""The subcommands of ganclient, one file each; `client.__main__` puts them together."""
+"""The subcommands of ganclient, one file each; `client.__main__` combines them."""
 
 from __future__ import annotations
 
 import os
 
-# Before gRPC is imported, which reads it then: its log would stand around the one line that says what failed.
+# gRPC reads this when it is imported. Its log would clutter the one-line errors.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,4 +1,4 @@
-"""`ganclient bench`: how fast the server answers under loads of one's choice."""
+"""`ganclient bench`: measures throughput and latency of the server under chosen loads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from client.bench.session import Measurement, Plan, run
 from client.commands.bench_report import facts, line, remarks, rows_of, show_table
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options
-from client.commands.number_types import listed, number_of, whole_number
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, listed, number_of, server_options, whole_number, writable
 from client.commands.progress import TimeProgress
-from client.errors import GanClientError, UnwritableOutput
+from client.errors import GanClientError
 from client.files.images import check_output_file, save_file
 from client.sdk.channel import endpoint_of
+from client.sdk.client import GanClient
 from client.sdk.messages import AnyFormat, FileFormat, PixelFormat
 
 _INTERRUPTED: Final = 130
@@ -33,16 +33,7 @@ _MAX_LOADS: Final = 100
 _MAX_SECONDS: Final = 86_400.0
 _DEFAULT_CONCURRENCY: Final = (1, 8, 32)
 _CONNECTIONS: Final = 4
-_STDOUT: Final = "-"
-
-
-def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    if name is not None and name != _STDOUT:
-        try:
-            check_output_file(Path(name))
-        except UnwritableOutput as error:
-            raise click.BadParameter(str(error)) from error
-    return name
+_STDOUT: Final = Path("-")
 
 
 @click.command()
@@ -51,21 +42,21 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
     "--concurrency",
     type=listed(whole_number(1, _MAX_CONCURRENCY)),
     metavar="LIST",
-    help="Closed loop: so many requests at a time, always.  [default: 1,8,32; none with --rate]",
+    help="Closed loop: number of concurrent requests.  [default: 1,8,32; none with --rate]",
 )
 @click.option(
     "--rate",
     "rates_per_s",
-    type=listed(number_of("requests a second", 0.01, _MAX_RATE_PER_S)),
+    type=listed(number_of("requests per second", 0.01, _MAX_RATE_PER_S)),
     metavar="LIST",
-    help="Open loop: so many requests a second, whatever has been answered; latency counts from when each is due.",
+    help="Open loop: requests per second, however slow the answers. Latency counts from when a request is due.",
 )
 @click.option(
     "--arrivals",
     type=click.Choice(get_args(Arrivals)),
     default="poisson",
     show_default=True,
-    help="Of an open loop: like those of independent users, or all at equal distances.",
+    help="Arrival times of an open loop: random as from independent users, or evenly spaced.",
 )
 @click.option(
     "--rows",
@@ -73,7 +64,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
     metavar="LIST",
     default="1",
     show_default=True,
-    help="Images a request.",
+    help="Images per request.",
 )
 @click.option(
     "--seconds",
@@ -89,7 +80,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
     metavar="SECONDS",
     default=2.0,
     show_default=True,
-    help="How long each load is on before it is measured.",
+    help="How long each load runs before it is measured.",
 )
 @click.option(
     "--format",
@@ -97,7 +88,7 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
     type=click.Choice([*get_args(PixelFormat), *get_args(FileFormat)]),
     default="pixels",
     show_default=True,
-    help="Of the answers.",
+    help="Format of the images.",
 )
 @click.option(
     "--connections",
@@ -105,14 +96,15 @@ def _json_file(_ctx: click.Context, _param: click.Parameter, name: str | None) -
     metavar="INTEGER",
     default=_CONNECTIONS,
     show_default=True,
-    help="How many connections take turns.",
+    help="Number of connections to spread the requests over.",
 )
 @click.option(
     "--json",
     "json_file",
+    type=click.Path(path_type=Path),
     metavar="FILE",
-    callback=_json_file,
-    help="Write JSON too; - prints it instead of the table.",
+    callback=writable(lambda path: None if path == _STDOUT else check_output_file(path)),
+    help="Also write JSON to this file; - prints it instead of the table.",
 )
 @server_options
 def bench(
@@ -126,23 +118,21 @@ def bench(
     image_format: AnyFormat,
     version: int | None,
     connections: int,
-    json_file: str | None,
+    json_file: Path | None,
     connect: ConnectOptions,
 ) -> None:
-    """Measures how many images a second the server gives, and how long requests take.
+    """Measures images per second and latency of the server.
 
-    Every number of rows is measured with every load. Requests are not repeated when they fail; errors are counted by
-    their gRPC status. Latencies are those of all answered requests that were due in the measured time. Client and
-    server share the processor if both are on one machine.
+    Each value of --rows is measured under each load. Failed requests are not retried, but counted by gRPC status.
+    Latencies are of all answered requests that were due in the measured time. If the server runs on this machine, it
+    shares the processor with this client.
     """
     loads = _loads(concurrency, rates_per_s, arrivals, rows)
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         served = client.info(model, version)
     for number in rows:
         check_rows(served, number)
-    endpoint = endpoint_of(
-        connect.address, timeout_s=connect.timeout_s, channels=connections, tls=connect.tls, token=connect.token
-    )
+    endpoint = connect.open(endpoint_of, channels=connections)
     plan = Plan(served, loads, image_format, warmup_s, seconds)
     measurements: list[Measurement] = []
     stopped: GanClientError | None = None
@@ -163,7 +153,7 @@ def bench(
             is_complete = run(plan, replace(endpoint, retries=False), tick, done)
         except GanClientError as error:
             stopped = error
-    _tell(plan, connect.address, measurements, json_file, is_complete=is_complete)
+    _report(plan, connect.address, measurements, json_file, is_complete=is_complete)
     if stopped is not None:
         left = f"; {len(measurements)} of {len(loads)} loads were measured" if measurements else ""
         raise type(stopped)(f"{stopped}{left}") from stopped
@@ -184,14 +174,14 @@ def _loads(
     loads += [OpenLoad(number, rate_per_s, arrivals) for number, rate_per_s in product(rows, rates_per_s or ())]
     loads = list(dict.fromkeys(loads))
     if len(loads) > _MAX_LOADS:
-        raise click.UsageError(f"--rows, --concurrency, --rate: at most {_MAX_LOADS} loads in all, not {len(loads)}")
+        raise click.UsageError(f"--rows, --concurrency, --rate: give at most {_MAX_LOADS} loads, not {len(loads)}")
     return loads
 
 
-def _tell(
-    plan: Plan, address: str, measurements: Sequence[Measurement], json_file: str | None, *, is_complete: bool
+def _report(
+    plan: Plan, address: str, measurements: Sequence[Measurement], json_file: Path | None, *, is_complete: bool
 ) -> None:
-    """Prints and writes what was measured, also if it is only a part."""
+    """Prints and writes the measurements, complete or not."""
     if measurements and json_file != _STDOUT:
         show_table(measurements)
         for remark in remarks(measurements):
@@ -202,5 +192,5 @@ def _tell(
     if json_file == _STDOUT:
         click.echo(text)
     elif measurements:
-        save_file(f"{text}\n".encode(), Path(json_file))
+        save_file(f"{text}\n".encode(), json_file)
         click.echo(f"{click.format_filename(json_file)}: {len(measurements)} of {len(plan.loads)} loads")

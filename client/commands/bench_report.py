@@ -1,4 +1,4 @@
-"""How `ganclient bench` tells of its measurements: a table, remarks on it, and JSON."""
+"""The report of `ganclient bench`: a table, remarks on it, and JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LATE_MS: Final = 5.0
 
 
 def show_table(measurements: Sequence[Measurement]) -> None:
-    """Prints a line a measurement."""
+    """Prints a table with one line per measurement."""
     lines = [_cells(measurement) for measurement in measurements]
     if not sys.stdout.isatty():
         print_table(_HEADER, lines)
@@ -51,7 +51,7 @@ def _cells(measurement: Measurement) -> tuple[str, ...]:
 
 
 def line(measurement: Measurement) -> str:
-    """A measurement in words, for those who watch."""
+    """One measurement as a line of text, printed while others run."""
     results = measurement.results
     p50, p99 = ("none" if time is None else f"{time:.2f} ms" for time in (results.p50_ms, results.p99_ms))
     rate = _rate(results.images_per_s)
@@ -59,25 +59,25 @@ def line(measurement: Measurement) -> str:
 
 
 def rows_of(load: Load) -> str:
-    """How many rows a request has."""
-    return f"{load.rows} row{'' if load.rows == 1 else 's'} a request"
+    """The size of a request, such as "8 rows per request"."""
+    return f"{load.rows} row{'' if load.rows == 1 else 's'} per request"
 
 
 def remarks(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """What a reader of the table must know to trust it, a line each."""
+    """Warnings about measurements, one line each: stopped ones, and those that the client itself limited."""
     partial = [str(measurement.load) for measurement in measurements if not measurement.is_complete]
     if partial:
-        yield f"measured in part only: {', '.join(partial)}"
+        yield f"stopped early: {', '.join(partial)}"
     busy = [str(item.load) for item in measurements if item.results.client_cores >= _BUSY_CORES]
     if busy:
-        yield f"this client was busy all the time, and may be what limits: {', '.join(busy)}"
+        yield f"this client used a whole core, so it may be the bottleneck: {', '.join(busy)}"
     late = [str(item.load) for item in measurements if (item.results.client_late_p99_ms or 0) >= _LATE_MS]
     if late:
-        yield f"this client sent requests {_LATE_MS:g} ms late or later, which the latencies hold: {', '.join(late)}"
+        yield f"this client sent requests {_LATE_MS:g} ms late or more, which the latencies include: {', '.join(late)}"
 
 
 def facts(plan: Plan, address: str, measurements: Sequence[Measurement], *, is_complete: bool) -> dict[str, Any]:
-    """All of it, for JSON."""
+    """Everything measured, for JSON."""
     return {
         "model": plan.served.name,
         "version": plan.served.version,

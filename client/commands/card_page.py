@@ -1,6 +1,6 @@
-"""What there is to know of a model, as sections of short texts for a reader. No terminal, no channel.
+"""Turns the description of a model into titled sections of short texts. Knows no terminal and no server.
 
-A card is a stranger's: whatever of it is not as expected is shown as it is, and never an error.
+Cards come from outside: a field with an unexpected form is shown as it is, and never raises.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from client.sdk.model_info import ModelDescription, ModelInfo
 from ganserve.metrics import METRICS
 
 _NONE: Final = "-"
-_MAX_TEXT: Final = 200  # of a value that nobody knows how to show
+_MAX_TEXT: Final = 200  # characters of a value of unknown form
 _SHOWN_ELSEWHERE: Final = (
     *("schema_version", "name", "version", "kind", "architecture", "dataset", "input"),
     *("channels", "height", "width", "value_min", "value_max"),
@@ -26,17 +26,14 @@ _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 @dataclass(frozen=True)
 class Section:
-    """Lines under a title; a line's first text names the others."""
+    """Lines under a title; the first text of a line labels the others."""
 
     title: str
     lines: list[tuple[str, ...]]
 
 
 def sections_of(model: ModelInfo, description: ModelDescription | None) -> list[Section]:
-    """All that is known of a model; None for the description of a server that gives none.
-
-    A section that has nothing to tell is left out.
-    """
+    """The sections of a model, without empty ones; `description` is None if the server cannot describe models."""
     sections = [_summary(model), _serving(model, description)]
     if description is not None:
         sections += _card_sections(description)
@@ -70,7 +67,7 @@ def _card_sections(description: ModelDescription) -> list[Section]:
     training = _take(rest, "training", {})
     return [
         Section("training", [(_TRAINING.get(k, k), _shown(v)) for k, v in training.items() if k not in METRICS]),
-        Section("metrics of this checkpoint", _figures(training)),
+        Section("metrics of this checkpoint", _metrics(training)),
         _parity(_take(rest, "parity", [])),
         Section("reduced precision", [(k, _fidelity(v)) for k, v in _take(rest, "variants", {}).items()]),
         Section("files, and their SHA-256", _files(_take(rest, "files", {}), description.file_bytes)),
@@ -80,7 +77,7 @@ def _card_sections(description: ModelDescription) -> list[Section]:
 
 
 def _take(card: dict[str, Any], key: str, empty: _Kind) -> _Kind:
-    """Takes a list or an object out of a card; one of another type than `empty` stays in it."""
+    """Removes a field from a card and returns it; a field of another type than `empty` stays."""
     if isinstance(found := card.get(key), type(empty)):
         del card[key]
         return found
@@ -97,20 +94,20 @@ def _shapes(model: ModelInfo) -> list[tuple[str, ...]]:
             taken = f"images of {model.input_width}x{model.input_height} pixels, {_channels(model.input_channels)}"
             return [("takes", taken), ("gives", images)]
         case "unknown":
-            return [("task", "one that only newer clients know")]
+            return [("task", "unknown to this client; update it")]
 
 
 def _channels(count: int) -> str:
     return "1 channel" if count == 1 else f"{count} channels"
 
 
-def _figures(training: dict[str, Any]) -> list[tuple[str, ...]]:
+def _metrics(training: dict[str, Any]) -> list[tuple[str, ...]]:
     known = [(METRICS[name], value) for name, value in training.items() if name in METRICS]
     return [(metric.label, _shown(value), metric.meaning) for metric, value in known]
 
 
 def _parity(batches: list[Any]) -> Section:
-    """The largest differences over all batches: the proof that the files compute what was trained."""
+    """The largest differences over all batches: how closely the files match the trained network."""
     known = [batch for batch in batches if isinstance(batch, dict)]
     rows = [str(batch["rows"]) for batch in known if isinstance(batch.get("rows"), int)]
     lines: list[tuple[str, ...]] = []
@@ -137,7 +134,7 @@ def _fidelity(variant: Any) -> str:
             f" PSNR {variant['psnr_db']:.1f} dB, largest difference {variant['largest_level_difference']},"
             f" over {variant['images']} images"
         )
-    except (KeyError, TypeError, ValueError, OverflowError):  # of another form than we know
+    except (KeyError, TypeError, ValueError, OverflowError):  # an unknown form
         return _shown(variant)
 
 

@@ -1,4 +1,4 @@
-"""`ganclient completion`: what a shell needs to complete ganclient's words."""
+"""`ganclient completion`: prints the completion script for a shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-_VARIABLE: Final = "_GANCLIENT_COMPLETE"  # click's name for it, after the command's
+_VARIABLE: Final = "_GANCLIENT_COMPLETE"  # named by click after the command
 _SHELLS: Final = {
     "bash": 'eval "$(ganclient completion bash)" in ~/.bashrc',
     "zsh": 'eval "$(ganclient completion zsh)" in ~/.zshrc',
@@ -19,9 +19,9 @@ _SHELLS: Final = {
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Prints the script that completes commands, flags and model names in a shell.
+    """Prints a script that makes a shell complete commands, flags and model names.
 
-    Models are those of the server at GANSERVE_ADDRESS, or at --address where it was typed already.
+    Model names come from the server at --address if that is already typed, or else at GANSERVE_ADDRESS.
     """
     kind = get_completion_class(shell)
     assert kind is not None  # click knows these three

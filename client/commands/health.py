@@ -1,4 +1,4 @@
-"""`ganclient health`: whether a server, or one of its models, answers; for probes."""
+"""`ganclient health`: checks whether a server, or one of its models, is ready; for probes."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from client.commands.options import ConnectOptions, server_options
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnsupportedByServer
 from client.sdk.client import GanClient
 
-_TIMEOUT_S: Final = 2.0  # a probe is to tell soon
+_TIMEOUT_S: Final = 2.0  # probes need a quick answer
 _STARTING: Final = "the server answers, but is starting or draining"
 
 
 @click.command(context_settings={"default_map": {"timeout_s": _TIMEOUT_S}})
 @click.option(
     "--model",
-    help="Ask for this model, rather than for the server: whether it is served, and ready.",
+    help="Check whether this model is served and ready, instead of the server.",
     shell_complete=served_names(),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_options
 def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
-    """Asks whether the server is ready to serve, and prints one line.
+    """Checks whether the server is ready, and prints one line.
 
-    The exit code is 0 if it is, 1 if it is not or cannot be reached, and 2 for a mistake in the flags. The server is
-    asked through grpc.health.v1, as the probes of others do too.
+    Exits with 0 if it is, with 1 if it is not or cannot be reached, and with 2 for an invalid flag. Uses the standard
+    health protocol, grpc.health.v1.
     """
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         try:
             reason = _server_reason(client) if model is None else _model_reason(client, model)
-        except (AccessDenied, InvalidRequest):  # the user's mistakes
+        except (AccessDenied, InvalidRequest):  # mistakes of the user
             raise
         except GanClientError as error:
             reason = str(error)
     if as_json:
-        told = {"serving": not reason, "address": connect.address, "model": model, "reason": reason}
-        click.echo(json.dumps(told))
+        facts = {"serving": not reason, "address": connect.address, "model": model, "reason": reason}
+        click.echo(json.dumps(facts))
     else:
         what = "the server" if model is None else model
         click.echo(f"not serving: {reason}" if reason else f"serving: {what} at {connect.address}")
@@ -48,14 +48,14 @@ def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
 
 
 def _server_reason(client: GanClient) -> str:
-    """Why the server does not serve; empty if it does."""
+    """Why the server is not ready; empty if it is."""
     return "" if client.healthy() else _STARTING
 
 
 def _model_reason(client: GanClient, model: str) -> str:
-    """Why a model is not served; empty if it is. One request, so that a probe waits for one deadline only."""
+    """Why a model is not ready; empty if it is. Only one request, so that a probe takes at most one deadline."""
     try:
         return "" if client.describe(model).ready else f"an engine of {model!r} is being rebuilt"
-    except UnsupportedByServer:  # an older server does not say what is being rebuilt
+    except UnsupportedByServer:  # an older server cannot describe models
         client.info(model)
         return ""

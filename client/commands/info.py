@@ -1,4 +1,4 @@
-"""`ganclient info`: what there is to know of one model."""
+"""`ganclient info`: describes one served model."""
 
 from __future__ import annotations
 
@@ -13,24 +13,30 @@ from client.commands.model_options import served_names, version_option
 from client.commands.options import ConnectOptions, server_options
 from client.commands.tables import print_section
 from client.errors import UnsupportedByServer
+from client.sdk.client import GanClient
 from client.sdk.model_info import ModelDescription
 
-_TOO_OLD = "the server is older than this client, and tells nothing of the model's card"
+_TOO_OLD = "the server is older than this client and does not send the model's card"
 
 
 @click.command()
 @click.argument("model", shell_complete=served_names())
 @version_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the model as it is listed, its card and its files.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON: the listed fields, the card and the files.",
+)
 @server_options
 def info(model: str, version: int | None, as_json: bool, connect: ConnectOptions) -> None:
-    """Tells what there is to know of a served model.
+    """Describes a served model.
 
-    What it takes and gives, the data set, how it was trained and how good it was then, how closely its files match the
-    network that was trained, and the files. 'ganclient models' lists the models.
+    Prints its input and output, the data set, the training and its metrics, how closely the exported files match the
+    trained network, and the files. 'ganclient models' lists the models.
     """
     description: ModelDescription | None = None
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         try:
             description = client.describe(model, version)
             listed = description.model
@@ -38,9 +44,9 @@ def info(model: str, version: int | None, as_json: bool, connect: ConnectOptions
             listed = client.info(model, version)
             click.echo(_TOO_OLD, err=True)
     if as_json:
-        told: dict[str, Any] = {field.name: None for field in dataclasses.fields(ModelDescription)}
-        told |= {"model": dataclasses.asdict(listed)} if description is None else dataclasses.asdict(description)
-        click.echo(json.dumps(told, indent=2))
+        facts: dict[str, Any] = {field.name: None for field in dataclasses.fields(ModelDescription)}
+        facts |= {"model": dataclasses.asdict(listed)} if description is None else dataclasses.asdict(description)
+        click.echo(json.dumps(facts, indent=2))
         return
     for index, section in enumerate(sections_of(listed, description)):
         if index:

@@ -1,4 +1,4 @@
-"""`ganclient interpolate`: the way from one image to another, as a strip or as a moving picture."""
+"""`ganclient interpolate`: images between two or more latents, as a strip or an animation."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.number_types import whole_number
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
 from client.files.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
+from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import walk
 from ganserve.grids import image_grid
@@ -43,13 +43,13 @@ _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
 _FRAMES_A_SECOND: Final = 20
 _ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
-_MAX_ANIMATION_BYTES: Final = 1 << 30  # of the frames of a GIF, which are kept in memory
+_MAX_ANIMATION_BYTES: Final = 1 << 30  # in memory: all frames of a GIF
 _SEED: Final = whole_number(0, 2**64 - 1)
-_PREVIEWED: Final = 8  # images of an animation in its preview
+_PREVIEWED: Final = 8  # images in the preview of an animation
 
 
 def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
-    """Callback of a flag that names a picture or an animation to write."""
+    """The callback of a flag that names a picture or an animation to write."""
     try:
         if is_animation_name(path):
             check_animation(path)
@@ -65,38 +65,36 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 @click.command()
 @model_options("generate")
 @seed_options
-@click.option(
-    "--from-seed", type=whole_number(0, 2**64 - 1), metavar="INTEGER", help="Begin at this seed's first image."
-)
-@click.option("--to-seed", type=whole_number(0, 2**64 - 1), metavar="INTEGER", help="End at this seed's first image.")
+@click.option("--from-seed", type=_SEED, metavar="INTEGER", help="Begin at the first image of this seed.")
+@click.option("--to-seed", type=_SEED, metavar="INTEGER", help="End at the first image of this seed.")
 @click.option(
     "--anchors",
     type=whole_number(2, 1000),
     metavar="INTEGER",
-    help="How many images of the seed, or of the file, to walk through.  [default: 2, or all of the file]",
+    help="Number of latents to pass through, from the seed or the file.  [default: 2, or all in the file]",
 )
 @click.option(
     "--steps",
     type=whole_number(2, 1000),
     metavar="INTEGER",
-    help="How many images from one anchor to the next, both counted."
+    help="Number of images from one anchor to the next, including both."
     f"  [default: {_STRIP_STEPS}, and {_ANIMATION_STEPS} for a GIF or MP4]",
 )
-@click.option("--linear", is_flag=True, help="Go straight, not on the arc that keeps to the lengths of latents.")
-@click.option("--loop", is_flag=True, help="Go back to the first anchor at the end, so that an animation never jumps.")
+@click.option("--linear", is_flag=True, help="Interpolate linearly instead of spherically.")
+@click.option("--loop", is_flag=True, help="Return to the first anchor at the end, for a seamless animation.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="interpolation.png",
     show_default=True,
     callback=_picture_or_animation,
-    help="What to write: a picture, with a line for each part of the way, or a .gif or .mp4.",
+    help="File to write: a picture, with one row of images per pair of anchors, or a .gif or .mp4.",
 )
 @click.option(
     "--fps",
     type=whole_number(1, max(MAX_FRAMES_A_SECOND.values())),
     metavar="INTEGER",
-    help=f"Images a second of a GIF or MP4.  [default: {_FRAMES_A_SECOND}]",
+    help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_A_SECOND}]",
 )
 @scale_option(f"1; a GIF or MP4 gets at least {_ANIMATION_SIDE} pixels")
 @save_latents_option
@@ -121,22 +119,21 @@ def interpolate(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates the images on the way from one latent to another, or through several.
+    """Generates the images between two latents, or along a path through several.
 
-    The way leads through images of a seed, from the image of one seed to that of another, or through the latents of a
-    file.
+    The path passes through latents of one seed, goes from one seed to another, or passes through the latents in a file.
     """
     check_one_source({"--seed": seed, "--latents": latents, "--from-seed": from_seed})
     moves = is_animation_name(out)
     _check_flags(out, moves, from_seed, to_seed, anchors, fps)
     steps = steps or (_ANIMATION_STEPS if moves else _STRIP_STEPS)
     fps = fps or _FRAMES_A_SECOND
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
         if latents is not None:
             stops = latents_of_file(served, latents, anchors, "--anchors")
             if len(stops) < 2:
-                raise InvalidRequest(f"{latents}: has 1 latent, and a way needs 2; give more, or a seed")
+                raise InvalidRequest(f"{latents}: holds 1 latent, but at least 2 are needed; add one, or give --seed")
             source = f"latents of {latents}"
         elif from_seed is not None and to_seed is not None:
             stops = np.concatenate([latents_of_seed(served, end, 1) for end in (from_seed, to_seed)])
@@ -176,13 +173,13 @@ def interpolate(
     }
     seconds = f", {len(rows) / fps:.3g} s" if moves else ""
     summary = f"{len(rows)} images of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
-    output.tell(out, facts, summary, picture)
+    output.report(out, facts, summary, picture)
 
 
 def _check_flags(
     out: Path, moves: bool, from_seed: int | None, to_seed: int | None, anchors: int | None, fps: int | None
 ) -> None:
-    """Checks what the flags say together.
+    """Checks the combination of flags.
 
     Raises:
         click.UsageError: they contradict each other.
@@ -190,18 +187,18 @@ def _check_flags(
     if (from_seed is None) != (to_seed is None):
         raise click.UsageError("--from-seed and --to-seed: give both, or --seed alone")
     if from_seed is not None and anchors is not None:
-        raise click.UsageError("--anchors: leave it out, for --from-seed and --to-seed are two")
+        raise click.UsageError("--anchors: does not apply to --from-seed and --to-seed; leave it out")
     if fps is None:
         return
     if not moves:
-        raise click.UsageError(f"--fps: is for a GIF or MP4, not for {click.format_filename(out)}; leave it out")
+        raise click.UsageError(f"--fps: applies to a GIF or MP4, not to {click.format_filename(out)}; leave it out")
     most = MAX_FRAMES_A_SECOND[out.suffix.lower()]
     if fps > most:
         raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
 
 
 def _animation_scale(served: ModelInfo) -> int:
-    """The smallest that makes the longer side long enough to look at."""
+    """The smallest scale at which the longer side has at least _ANIMATION_SIDE pixels."""
     return -(-_ANIMATION_SIDE // max(served.width, served.height))
 
 
@@ -211,14 +208,14 @@ def _check_size(served: ModelInfo, count: int, scale: int, moves: bool) -> None:
     elif count > MAX_IMAGES or count * served.width * served.height * scale**2 > _MAX_ANIMATION_BYTES:
         raise InvalidRequest(
             f"--steps: {count} images of {served.width * scale}x{served.height * scale} are too many for an animation;"
-            " ask for fewer, or for smaller ones with --scale"
+            " lower --steps or --scale"
         )
 
 
 def _frames(
     images: Iterator[NDArray[np.uint8]], count: int, scale: int, kept: list[NDArray[np.uint8]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """All images, magnified; some of them, evenly spread and as they were, are put into `kept` in passing."""
+    """Yields all images, magnified; also adds some of them, evenly spread and not magnified, to `kept`."""
     wanted = set(np.linspace(0, count - 1, min(count, _PREVIEWED)).round().astype(int).tolist())
     for index, image in enumerate(images):
         if index in wanted:
@@ -227,6 +224,6 @@ def _frames(
 
 
 def _strip(images: list[NDArray[np.uint8]], legs: int, steps: int) -> Image.Image:
-    """A line for each part of the way, with both its ends; the image at the end of one begins the next, too."""
+    """A grid with one row per pair of anchors; the last image of a row is also the first of the next."""
     order = [(leg * (steps - 1) + step) % len(images) for leg in range(legs) for step in range(steps)]
     return image_grid(np.stack([images[index] for index in order]), steps)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a question that a command asks between two steps, so that it can say what it has done."""
+"""Turns Ctrl-C into a flag that a command polls, so that it can finish a step and report what it has done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While this is open, the first Ctrl-C only makes `asked` true; the second does what it did before."""
+    """While open, the first Ctrl-C only sets `asked`; the second one does what Ctrl-C did before."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -32,4 +32,4 @@ class Interrupts:
         self.asked = True
         signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
         if sys.stderr.isatty():  # not through rich, which may hold its lock here
-            os.write(sys.stderr.fileno(), b"\r\nstopping; Ctrl-C again stops at once\r\n")
+            os.write(sys.stderr.fileno(), b"\r\nstopping; press Ctrl-C again to stop at once\r\n")

@@ -1,4 +1,4 @@
-"""What the commands that send latents have in common: where the latents come from, and the images that come back."""
+"""Shared by the commands that send latents: flags for the source of the latents, reading them, fetching images."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.commands.model_options import seed_option
-from client.commands.number_types import whole_number
+from client.commands.options import whole_number, writable
 from client.commands.progress import ImageProgress
-from client.errors import InvalidRequest, UnwritableOutput
+from client.errors import InvalidRequest
 from client.files.latents import check_latents_output, read_latents
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
@@ -23,25 +23,27 @@ from ganserve.latents import latents_from_seed
 MAX_IMAGES: Final = 10_000
 MAX_SCALE: Final = 64
 
-_MAX_PICTURE_PIXELS: Final = 1 << 27  # of one picture; Pillow's own readers take more for an attack
+_MAX_PICTURE_PIXELS: Final = 1 << 27  # in one picture; Pillow refuses to read larger ones
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def scale_option(default: str = "1") -> Callable[[_Command], _Command]:
-    """Adds --scale, None if it is not given; `default` is what that means, in words."""
+    """Adds --scale; its value is None if not given, which `default` describes for the help."""
     return click.option(
         "--scale",
         type=whole_number(1, MAX_SCALE),
         metavar="INTEGER",
-        help=f"Magnify each image so many times, pixel by pixel.  [default: {default}]",
+        help=f"Factor by which to magnify each image, without smoothing.  [default: {default}]",
     )
 
 
 def seed_options(command: _Command) -> _Command:
-    """Adds --seed and --latents, which exclude each other."""
+    """Adds --seed and --latents, which are mutually exclusive."""
     latents = click.option(
-        "--latents", metavar="FILE", help="Take the latents of this .npy, .npz, .json or .csv file instead of a seed."
+        "--latents",
+        metavar="FILE",
+        help="Read the latents from this .npy, .npz, .json or .csv file, instead of --seed.",
     )
     return seed_option(latents(command))
 
@@ -50,11 +52,11 @@ def check_one_source(sources: dict[str, object]) -> None:
     """Checks that at most one of these flags is given.
 
     Raises:
-        click.UsageError: several are.
+        click.UsageError: more than one is given.
     """
     given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)}: give one of them; each says where the latents come from")
+        raise click.UsageError(f"{' and '.join(given)}: give only one of them; each is a source of latents")
 
 
 save_latents_option = click.option(
@@ -62,37 +64,28 @@ save_latents_option = click.option(
     "latents_out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    callback=lambda _context, _parameter, path: _checked_latents_output(path),
-    help="Also save the latents of all images, as a .npy file; 'ganclient latents' makes the same images of it.",
+    callback=writable(check_latents_output),
+    help="Also save the latents of all images to a .npy file, from which 'ganclient latents' makes the same images.",
 )
 
 
-def _checked_latents_output(path: Path | None) -> Path | None:
-    if path is not None:
-        try:
-            check_latents_output(path)
-        except UnwritableOutput as error:
-            raise click.BadParameter(str(error)) from error
-    return path
-
-
 def random_seed() -> int:
-    """A seed that is short enough to type again."""
+    """A random seed, short enough to type."""
     return secrets.randbits(32)
 
 
 def served_generator(client: GanClient, model: str, version: int | None) -> ModelInfo:
-    """The served model of this name, which makes images from latents; the newest version for None.
+    """The served model with this name, which generates images from latents; version None is the newest.
 
     Raises:
-        InvalidRequest: it is for another task.
-        GanClientError: it is not served, or the server does not answer.
+        InvalidRequest: the model is for another task.
+        GanClientError: the model is not served, or the server does not answer.
     """
     served = client.info(model, version)
     if served.task != "generate":
         raise InvalidRequest(
-            f"--model: {model!r:.80} makes no images from latents; 'ganclient models' lists those that do,"
-            " and 'ganclient translate' is for those that take images"
+            f"--model: {model!r:.80} does not generate images from latents; name a model that does, or use"
+            " 'ganclient translate'"
         )
     return served
 
@@ -101,12 +94,12 @@ def latents_of_seed(served: ModelInfo, seed: int, count: int) -> NDArray[np.floa
     """The first `count` latents of a seed, (count, latent_dim).
 
     Raises:
-        InvalidRequest: this client cannot draw the model's latents, or so many.
+        InvalidRequest: the client does not know the model's latent distribution, or the count is too large.
     """
     if served.latent_distribution not in ("normal", ""):
         raise InvalidRequest(
             f"--model: this client cannot draw the {served.latent_distribution!r:.40} latents of {served.name!r:.80};"
-            " update it, or give --latents"
+            " update the client, or give --latents"
         )
     if count * served.latent_dim > 1 << 28:
         raise InvalidRequest(f"--model: {count} latents of {served.latent_dim} numbers are too many; ask for fewer")
@@ -114,46 +107,46 @@ def latents_of_seed(served: ModelInfo, seed: int, count: int) -> NDArray[np.floa
 
 
 def latents_of_file(served: ModelInfo, name: str, count: int | None = None, flag: str = "") -> NDArray[np.float32]:
-    """The latents of a file, checked against what the model takes: all, or the first `count`, which `flag` names.
+    """The latents in a file, (count, latent_dim): all of them, or the first `count`, which is the value of `flag`.
 
     Raises:
-        InvalidRequest: they cannot be read, or do not fit.
+        InvalidRequest: the file cannot be read, its latents do not fit the model, or there are fewer than `count`.
     """
     latents = read_latents(name)
     if latents.shape[1] != served.latent_dim:
         raise InvalidRequest(
-            f"{name}: its latents have {latents.shape[1]} numbers each, and {served.name}:{served.version} takes"
-            f" {served.latent_dim}; give others, or name the model that they were made for"
+            f"{name}: its latents have {latents.shape[1]} numbers each, but {served.name}:{served.version} takes"
+            f" {served.latent_dim}; name another file, or the model that the latents belong to"
         )
     if count is not None and count > len(latents):
-        raise InvalidRequest(f"{flag}: {name} has only {len(latents)} of the {count}; ask for no more")
+        raise InvalidRequest(f"{flag}: {name} has only {len(latents)} of the {count} latents; ask for fewer")
     return latents[:count]
 
 
 def images_of(
     client: GanClient, served: ModelInfo, latents: NDArray[np.float32]
 ) -> Generator[NDArray[np.uint8], None, None]:
-    """The image of each latent, in order, uint8 (height, width, channels); shows a bar if they take long.
+    """Yields the image of each latent in order, uint8 (height, width, channels); shows a progress bar.
 
     Raises:
-        GanClientError: the server gives none.
+        GanClientError: the server fails or refuses the request.
     """
     with ImageProgress(served.name, len(latents)) as progress:
         for chunk in client.generate_chunks(served.name, latents=latents, version=served.version):
             yield from chunk.images
-            progress.advance(len(chunk.images))
+            progress.add(len(chunk.images))
 
 
 def magnified(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """(height, width, channels) with each pixel as a square of scale x scale."""
+    """Repeats each pixel of a (height, width, channels) image as a square of scale x scale."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def check_picture_size(served: ModelInfo, count: int, scale: int = 1) -> None:
-    """Checks that a picture of so many images can be made, before any is asked for.
+    """Checks that one picture can hold `count` images, before any is requested.
 
     Raises:
-        InvalidRequest: it would be too large.
+        InvalidRequest: the picture would be too large.
     """
     pixels = count * served.height * served.width * scale**2
     if count > MAX_IMAGES or pixels > _MAX_PICTURE_PIXELS:

@@ -1,4 +1,4 @@
-"""`ganclient latents`: images of latents that the user has."""
+"""`ganclient latents`: generates the images of latents in a file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.number_types import whole_number
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
 from client.files.images import check_output, check_output_folder, is_picture_name, save_image
+from client.sdk.client import GanClient
 from ganserve.grids import image_grid, to_pil
 
 
 def _picture_or_folder(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
-    """Callback of a flag that names a picture, by its extension, or a folder, by having none, being one or a last /."""
+    """The callback of --out: a picture if it has an extension, a folder if it has none, ends in / or is a folder."""
     path = Path(name)
     try:
         if _is_folder(name):
@@ -54,13 +54,13 @@ def _is_folder(name: str) -> bool:
     show_default=True,
     callback=_picture_or_folder,
     metavar="PATH",
-    help="A picture, for a grid of all images; or a folder, for a PNG file each.",
+    help="A picture, for a grid of all images; or a folder, for one PNG file per image.",
 )
 @click.option(
     "--columns",
     type=whole_number(1, MAX_IMAGES),
     metavar="INTEGER",
-    help="How many images stand side by side in a grid.  [default: a square]",
+    help="Number of columns of the grid.  [default: a square grid]",
 )
 @output_options
 @server_options
@@ -74,17 +74,17 @@ def latents(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates the images of latents that are read from a .npy, .npz, .json or .csv file, one image a row.
+    """Generates the images of the latents in a .npy, .npz, .json or .csv file, one image per row.
 
-    A .npy file holds an array (rows, size of a latent). Of a .npz file it is the only array, or the one called
-    "latents", or the one named as FILE.npz:NAME. A .json file holds a list of rows, or an object with it as "latents".
-    A .csv file has a row a line; a first line of names is left out.
+    A .npy file holds an array (rows, latent size). In a .npz file it is the only array, or the one named "latents", or
+    the one given as FILE.npz:NAME. A .json file holds a list of rows, or an object with that list as "latents". A .csv
+    file holds one row per line; a header line is skipped.
     """
     as_picture = is_picture_name(out) and not out.is_dir()
     if columns is not None and not as_picture:
-        raise click.BadParameter("is for a grid, and a folder holds none; leave it out", param_hint="--columns")
+        raise click.BadParameter("applies to a grid, not to a folder; leave it out", param_hint="--columns")
     picture = None
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
         rows = latents_of_file(served, file)
         if as_picture:
@@ -97,11 +97,11 @@ def latents(
                 _save_each(images, out, len(rows))
     facts: dict[str, object] = {"model": served.name, "version": served.version, "images": len(rows), "latents": file}
     noun = "image" if len(rows) == 1 else "images"
-    output.tell(out, facts, f"{len(rows)} {noun} of {served.name}:{served.version} (latents of {file})", picture)
+    output.report(out, facts, f"{len(rows)} {noun} of {served.name}:{served.version} (latents of {file})", picture)
 
 
 def _save_each(images: Iterator[NDArray[np.uint8]], folder: Path, count: int) -> None:
-    """Saves each image as a file whose name is its row, with as many digits as sort all of them."""
+    """Saves each image as a file named after its row, zero-padded so that names sort."""
     digits = max(5, len(str(count - 1)))
     for row, image in enumerate(images):
         save_image(to_pil(image), folder / f"{row:0{digits}}.png")

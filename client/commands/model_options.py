@@ -1,4 +1,4 @@
-"""The flags that say which model, which version and which latents, and what a shell completes them with."""
+"""The flags --model, --version and --seed, and the shell completion of model names."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from client.commands.number_types import whole_number
-from client.commands.options import connect_options
+from client.commands.options import CONNECT_FLAGS, ConnectOptions, whole_number
 from client.errors import GanClientError
+from client.sdk.client import GanClient
 from client.sdk.model_info import Task
 
-_COMPLETION_TIMEOUT_S: Final = 1.0  # somebody waits for the shell
+_COMPLETION_TIMEOUT_S: Final = 1.0  # completion must feel instant
 _NOUNS: Final[dict[Task | None, str]] = {
     None: "served model",
-    "generate": "served model that makes images from latents",
+    "generate": "served model that generates images from latents",
     "translate": "served image-to-image model",
 }
 
@@ -25,7 +25,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def model_options(task: Task | None = None) -> Callable[[_Command], _Command]:
-    """Adds --model, of a task, and --version."""
+    """Adds --model (completed with the models for `task`) and --version."""
     model = click.option(
         "--model",
         required=True,
@@ -41,7 +41,7 @@ def version_option(command: _Command) -> _Command:
         "--version",
         type=whole_number(1, 2**63 - 1),
         metavar="INTEGER",
-        help="Version of the model.  [default: the newest that is served]",
+        help="Version of the model.  [default: the newest served]",
     )(command)
 
 
@@ -51,25 +51,24 @@ def seed_option(command: _Command) -> _Command:
         "--seed",
         type=whole_number(0, 2**64 - 1),
         metavar="INTEGER",
-        help="The same seed gives the same images.  [default: a random one]",
+        help="Seed of the latents; the same seed gives the same images.  [default: random]",
     )(command)
 
 
 def served_names(
     task: Task | None = None,
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """What completes a model's name: the names that the server gives; none if it does not answer soon.
+    """A shell completion for model names: the names that the server lists, or nothing if it does not answer in time.
 
-    A name that a shell would take for more than a word is left out: the line it lands on is about to be run.
+    Names that the shell would not read as one plain word are left out, because the completed line is about to be run.
     """
 
     def complete(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-        if ctx.params["address"] is None:  # what was typed is none
-            return []
+        flags = {name: ctx.params[name] for name in CONNECT_FLAGS} | {"timeout_s": _COMPLETION_TIMEOUT_S}
         try:
-            with connect_options(ctx.params | {"timeout_s": _COMPLETION_TIMEOUT_S}).client() as client:
+            with ConnectOptions(**flags).open(GanClient) as client:
                 served = client.models()
-        except (GanClientError, click.UsageError):  # nobody would see a message
+        except (GanClientError, click.UsageError):  # an error message would disturb the command line
             return []
         help_of = {
             model.name: f"{model.kind or 'imported'}, {model.width}x{model.height}"

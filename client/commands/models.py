@@ -1,4 +1,4 @@
-"""`ganclient models`: what the server serves."""
+"""`ganclient models`: lists the served models."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import click
 
 from client.commands.options import ConnectOptions, server_options
 from client.commands.tables import print_table
+from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 
 _HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "backend")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every field that the server gives.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields that the server sends.")
 @server_options
 def models(as_json: bool, connect: ConnectOptions) -> None:
     """Lists the models that the server is ready to serve.
 
-    The input column is what a model turns into an image: a latent of so many numbers, or another image. Images are
-    width x height x channels. A model for a task that only newer clients know has a dash in both places. 'ganclient
-    info MODEL' tells more of one.
+    The input column holds the size of the latent, or of the input image of an image-to-image model. Images are width x
+    height x channels. A dash means that this client is too old for the model's task. 'ganclient info MODEL' describes
+    one model in detail.
     """
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         served = client.models()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(model) for model in served], indent=2))
@@ -35,7 +36,7 @@ def models(as_json: bool, connect: ConnectOptions) -> None:
 
 
 def _cells(model: ModelInfo) -> tuple[str, ...]:
-    """A model's line of the table; a dash stands for an empty cell, so that every line has as many words."""
+    """A model's line of the table; an empty cell is a dash, so that every line has the same number of words."""
     cells = (
         model.name,
         str(model.version),

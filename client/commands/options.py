@@ -1,119 +1,136 @@
-"""Flags that several subcommands share, and the types of flags' values."""
+"""The flags that name the server, and the types and callbacks that the flags of several subcommands share."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from client.errors import InvalidRequest, UnwritableOutput
-from client.files.images import check_output, check_output_folder
-from client.sdk.addresses import DEFAULT_ADDRESS, target_of
-from client.sdk.aio_client import AsyncGanClient
-from client.sdk.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, endpoint_of
-from client.sdk.client import GanClient
+from client.sdk.addresses import DEFAULT_ADDRESS
+from client.sdk.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S
 from client.sdk.security import MAX_TOKEN_CHARACTERS, TlsOptions
-from client.sdk.transport import Connection
 
 _TOKEN_VARIABLE: Final = "GANSERVE_TOKEN"  # noqa: S105  (the name of a variable)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_Number = TypeVar("_Number", int, float)
+_Opened = TypeVar("_Opened")
 
 
-def writable_picture(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of a flag that names a picture to write."""
-    return _checked(check_output, path)
+def whole_number(smallest: int, largest: int) -> Callable[[str], int]:
+    """The type of a flag whose value is a whole number in `smallest` .. `largest`."""
 
-
-def writable_folder(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of a flag that names a folder to write to."""
-    return _checked(check_output_folder, path)
-
-
-def _checked(check: Callable[[Path], None], path: Path | None) -> Path | None:
-    if path is not None:
+    def parse(text: str) -> int:
         try:
-            check(path)
+            number = int(text)
+        except ValueError:
+            number = smallest - 1
+        if not smallest <= number <= largest:
+            raise click.BadParameter(f"must be a whole number in {smallest} .. {largest}, not {text!r:.60}")
+        return number
+
+    return parse
+
+
+def number_of(unit: str, smallest: float, largest: float) -> Callable[[str], float]:
+    """The type of a flag whose value is a number in `smallest` .. `largest`; `unit` is a plural, such as "seconds"."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not smallest <= number <= largest:
+            raise click.BadParameter(f"must be {unit} in {smallest:g} .. {largest:g}, not {text!r:.60}")
+        return number
+
+    return parse
+
+
+def listed(parse: Callable[[str], _Number], at_most: int = 100) -> Callable[[str], tuple[_Number, ...]]:
+    """The type of a flag whose value is 1 .. `at_most` numbers, separated by commas; `parse` reads each."""
+
+    def parse_all(text: str) -> tuple[_Number, ...]:
+        parts = text.split(",")
+        if len(parts) > at_most:
+            raise click.BadParameter(f"must be at most {at_most} numbers, separated by commas, not {len(parts)}")
+        return tuple(parse(part.strip()) for part in parts)
+
+    return parse_all
+
+
+def writable(check: Callable[[Path], None]) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
+    """The callback of a flag that names a file or folder to write; `check` raises UnwritableOutput."""
+
+    def checked(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+        try:
+            if path is not None:
+                check(path)
         except UnwritableOutput as error:
             raise click.BadParameter(str(error)) from error
-    return path
+        return path
 
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MAX_TIMEOUT_S:  # refuses NaN too
-        raise click.BadParameter(f"must be seconds, more than 0 and at most {MAX_TIMEOUT_S:g}, not {text!r:.60}")
-    return seconds
+    return checked
 
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """What the flags say of the server and the way to it, checked.
+    """The values of the flags that `server_options` adds, under the same names."""
 
-    Attributes:
-        address: one, or several with commas between; for messages too.
-        timeout_s: how long to wait for each answer.
-        tls: None: no TLS.
-        token: None: none is sent.
-    """
+    address: str
+    timeout_s: float
+    tls: bool
+    tls_roots: Path | None
+    tls_key: Path | None
+    tls_certificate: Path | None
+    tls_server_name: str | None
+    token_file: Path | None
 
-    address: str = DEFAULT_ADDRESS
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    tls: TlsOptions | None = None
-    token: str | None = field(default=None, repr=False)
+    def open(self, kind: Callable[..., _Opened], *, channels: int = 1) -> _Opened:
+        """Returns `kind(address, timeout_s=..., channels=..., tls=..., token=...)`; `kind` is GanClient, for example.
 
-    def client(self, *, channels: int = 1) -> GanClient:
-        """Connects."""
-        return GanClient(self.address, timeout_s=self.timeout_s, channels=channels, tls=self.tls, token=self.token)
-
-    def async_client(self, *, channels: int = 1) -> AsyncGanClient:
-        """Connects at the first call."""
-        return AsyncGanClient(self.address, timeout_s=self.timeout_s, channels=channels, tls=self.tls, token=self.token)
-
-    def connection(self) -> Connection:
-        """Connects."""
-        return Connection(self.address, timeout_s=self.timeout_s, tls=self.tls, token=self.token)
+        Raises:
+            click.BadParameter: a flag has an invalid value, or a file cannot be read.
+        """
+        tls = TlsOptions(self.tls_roots, self.tls_key, self.tls_certificate, self.tls_server_name)
+        token = os.environ.get(_TOKEN_VARIABLE) or None if self.token_file is None else _token_in(self.token_file)
+        used_tls = tls if self.tls or tls != TlsOptions() else None
+        try:
+            return kind(self.address, timeout_s=self.timeout_s, channels=channels, tls=used_tls, token=token)
+        except InvalidRequest as error:
+            field, _, reason = str(error).partition(": ")
+            hint = _FLAG_OF.get(field.split()[0])
+            if hint is None:
+                raise
+            if field == "token" and self.token_file is None:
+                hint = f"'{_TOKEN_VARIABLE}'"
+            reason = str(error) if field.startswith("address") else reason.replace(": turn TLS on", ": give --tls")
+            raise click.BadParameter(
+                reason.replace("client_certificate", "--tls-certificate"), param_hint=hint
+            ) from error
 
 
 def server_options(command: _Command) -> _Command:
-    """Adds the flags that name the server and the way to it; the command gets them as `connect`, a ConnectOptions."""
+    """Adds the flags that name the server; the command gets their values as `connect`, a ConnectOptions."""
 
     @functools.wraps(command)
     def with_connect(*args: Any, **flags: Any) -> Any:
-        connect = connect_options({name: flags.pop(name) for name in CONNECT_FLAGS})
+        connect = ConnectOptions(**{name: flags.pop(name) for name in CONNECT_FLAGS})
         return command(*args, connect=connect, **flags)
 
     decorated: Any = with_connect
     for option in reversed(CONNECT_FLAGS.values()):
         decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]  # as much a command as before
+    return decorated  # type: ignore[no-any-return]  # still a command
 
 
-def connect_options(flags: Mapping[str, Any]) -> ConnectOptions:
-    """What these values of the flags of `server_options`, and perhaps others, say together.
-
-    Raises:
-        click.UsageError: they do not go together, or a file cannot be read.
-    """
-    return _connect_options(**{name: flags[name] for name in CONNECT_FLAGS})
-
-
-def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    try:
-        return target_of(value).text
-    except InvalidRequest as error:
-        raise click.BadParameter(str(error)) from error
-
-
-def _pem_file(flag: str, text: str) -> Callable[[Any], Any]:
+def _file(flag: str, text: str) -> Callable[[Any], Any]:
     return click.option(flag, type=click.Path(path_type=Path), metavar="FILE", help=text)
 
 
@@ -125,76 +142,46 @@ CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
         show_default=True,
         show_envvar=True,
         metavar="HOST:PORT",
-        callback=_address,
-        help="Where the server listens; several IP:PORT with commas between take turns.",
+        help="Address of the server. Requests are balanced over several IP:PORT, separated by commas.",
     ),
     "timeout_s": click.option(
         "--timeout-s",
-        type=_seconds,
+        type=number_of("seconds", 0.001, MAX_TIMEOUT_S),
         metavar="SECONDS",
         default=DEFAULT_TIMEOUT_S,
         show_default=True,
-        help="How long to wait for each answer of the server.",
+        help="Deadline of each request.",
     ),
-    "tls": click.option("--tls", is_flag=True, help="Use TLS; the other --tls flags turn it on too."),
-    "tls_roots": _pem_file("--tls-roots", "Certificates to trust, PEM.  [default: the public authorities]"),
-    "tls_key": _pem_file("--tls-key", "This client's private key, PEM; goes with --tls-certificate."),
-    "tls_certificate": _pem_file("--tls-certificate", "This client's certificate, PEM; goes with --tls-key."),
+    "tls": click.option("--tls", is_flag=True, help="Use TLS. Any other --tls flag turns it on, too."),
+    "tls_roots": _file("--tls-roots", "Certificates of the authorities to trust, PEM.  [default: the public ones]"),
+    "tls_key": _file("--tls-key", "Private key of this client, PEM. Requires --tls-certificate."),
+    "tls_certificate": _file("--tls-certificate", "Certificate of this client, PEM. Requires --tls-key."),
     "tls_server_name": click.option(
         "--tls-server-name",
         metavar="NAME",
-        help="The name in the server's certificate.  [default: the host of --address]",
+        help="Name in the server's certificate.  [default: the host of --address]",
     ),
-    "token_file": click.option(
-        "--token-file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help=f"A file with a token to send.  [env var: {_TOKEN_VARIABLE}, with the token itself]",
+    "token_file": _file(
+        "--token-file", f"File with the bearer token to send.  [env var: {_TOKEN_VARIABLE}, the token itself]"
     ),
 }
 
-# How the SDK's errors name what the flags above are called.
+# The SDK's name of an argument, at the beginning of its error messages -> the flag, as click names it.
 _FLAG_OF: Final = {
-    "root_certificates": "--tls-roots",
-    "client_key": "--tls-key",
-    "client_certificate": "--tls-certificate",
-    "server_name": "--tls-server-name",
+    "address": "'--address' (env var: 'GANSERVE_ADDRESS')",
+    "root_certificates": "'--tls-roots'",
+    "client_key": "'--tls-key'",
+    "client_certificate": "'--tls-certificate'",
+    "server_name": "'--tls-server-name'",
+    "token": "'--token-file'",
 }
-
-
-def _connect_options(
-    *,
-    address: str,
-    timeout_s: float,
-    tls: bool,
-    tls_roots: Path | None,
-    tls_key: Path | None,
-    tls_certificate: Path | None,
-    tls_server_name: str | None,
-    token_file: Path | None,
-) -> ConnectOptions:
-    if (tls_key is None) != (tls_certificate is None):
-        raise click.BadParameter("belongs with --tls-certificate; give both, or none", param_hint="'--tls-key'")
-    options = TlsOptions(tls_roots, tls_key, tls_certificate, tls_server_name)
-    token = os.environ.get(_TOKEN_VARIABLE) or None if token_file is None else _token_in(token_file)
-    source = _TOKEN_VARIABLE if token_file is None else "--token-file"
-    connect = ConnectOptions(address, timeout_s, options if tls or options != TlsOptions() else None, token)
-    try:
-        endpoint_of(address, tls=connect.tls, token=token)
-    except InvalidRequest as error:
-        field_name, _, reason = str(error).partition(": ")
-        flag = source if field_name == "token" else _FLAG_OF.get(field_name)
-        if flag is None:
-            raise
-        raise click.BadParameter(reason.replace(": turn TLS on", ": give --tls"), param_hint=f"'{flag}'") from error
-    return connect
 
 
 def _token_in(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_TOKEN_CHARACTERS + 2)  # what is longer is refused, but for the end of its line
+            content = file.read(MAX_TOKEN_CHARACTERS + 2)  # longer tokens are invalid; 2 for the end of the line
         return content.decode("ascii").strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no ASCII text"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not ASCII text"
         raise click.BadParameter(f"{path} cannot be read ({reason})", param_hint="'--token-file'") from error

@@ -1,4 +1,4 @@
-"""Flags of the commands that write a picture, and what they do once it is written."""
+"""The flags --json, --preview and --open of the commands that write a picture, and the report after writing."""
 
 from __future__ import annotations
 
@@ -23,56 +23,55 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Output:
-    """How to tell of what was written.
+    """How to report what was written.
 
     Attributes:
-        as_json: in one JSON object instead of a line.
-        preview: whether to show the picture in the terminal; None: if it says that it can show images.
-        open_file: whether to open the file in the desktop's viewer.
+        as_json: print one JSON object instead of a line.
+        preview: show the picture in the terminal; None: only if the terminal can display images.
+        open_file: open the file in the desktop's viewer.
     """
 
     as_json: bool
     preview: bool | None
     open_file: bool
 
-    def tell(self, path: Path, facts: dict[str, object], summary: str, picture: Image.Image | None) -> None:
-        """Says what was written, and shows it as the user wishes.
+    def report(self, path: Path, facts: dict[str, object], summary: str, picture: Image.Image | None) -> None:
+        """Reports a written file or folder, and shows it if the flags say so.
 
         Args:
-            path: what was written.
-            facts: for JSON.
-            summary: for people; follows the path.
-            picture: for the preview; None: there is none to show.
+            path: the file or folder.
+            facts: the fields of the JSON object.
+            summary: the text that follows the path on the line.
+            picture: for the preview; None: no preview.
         """
+        preview = self.preview
+        if preview is None:
+            preview = sys.stdout.isatty() and inline_protocol(os.environ) is not None
         if self.as_json:
             click.echo(json.dumps({"file": _shown(path), **facts}))
         else:
-            if picture is not None and self._shows_preview():
+            if picture is not None and preview:
                 _show(picture)
             click.echo(one_line(f"{_shown(path)}: {summary}"))
         if self.open_file:
             _open(path)
 
-    def _shows_preview(self) -> bool:
-        if self.preview is None:
-            return sys.stdout.isatty() and inline_protocol(os.environ) is not None
-        return self.preview
-
 
 def output_options(command: _Command) -> _Command:
-    """Adds --json, --preview and --open, which reach the command as `output`."""
+    """Adds --json, --preview and --open; the command gets them as `output`."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
     @click.option(
         "--preview/--no-preview",
         default=None,
-        help="Show the picture in the terminal, coarsely if it knows colours only.  [default: if it can show images]",
+        help="Show the picture in the terminal; as coloured blocks if the terminal cannot display images."
+        "  [default: only if it can display images]",
     )
-    @click.option("--open", "open_file", is_flag=True, help="Open what was written in the desktop's viewer.")
+    @click.option("--open", "open_file", is_flag=True, help="Open the result in the desktop's viewer.")
     @functools.wraps(command)
     def with_output(*arguments: Any, as_json: bool, preview: bool | None, open_file: bool, **named: Any) -> Any:
         if as_json and preview:
-            raise click.UsageError("--preview: would spoil what --json prints; give one of them")
+            raise click.UsageError("--preview and --json: both print to stdout; give one of them")
         return command(*arguments, output=Output(as_json, preview, open_file), **named)
 
     return with_output  # type: ignore[return-value]  # the same but for these flags
@@ -86,7 +85,7 @@ def _shown(path: Path) -> str:
 def _show(picture: Image.Image) -> None:
     from rich.console import Console
 
-    # Whoever asks for a preview has colours: 256 at least, whatever little the terminal's name says, or is wished else.
+    # With --preview, use at least 256 colours, even if TERM or NO_COLOR says otherwise.
     known = Console(file=sys.stdout, force_terminal=True).color_system
     colours: Literal["truecolor", "256"] = "truecolor" if known == "truecolor" else "256"
     console = Console(file=sys.stdout, force_terminal=True, color_system=colours, no_color=False)
@@ -94,13 +93,13 @@ def _show(picture: Image.Image) -> None:
 
 
 def _open(path: Path) -> None:
-    """Opens the file; that there is no viewer is said, and no reason to fail."""
+    """Opens the file; without a viewer, prints a warning."""
     if not _has_desktop() or click.launch(str(path.absolute())):
-        click.echo(one_line(f"{_shown(path)}: there is no viewer to open it with; leave --open out"), err=True)
+        click.echo(one_line(f"{_shown(path)}: no viewer is available; leave out --open"), err=True)
 
 
 def _has_desktop() -> bool:
-    """Whether there can be a viewer. On Linux what opens files tries text browsers when there is no desktop."""
+    """Whether there is a desktop. Without one, xdg-open on Linux would try text browsers."""
     if not sys.platform.startswith("linux") or "microsoft" in platform.release().lower():  # WSL asks Windows
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

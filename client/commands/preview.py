@@ -1,4 +1,4 @@
-"""Shows a picture within a terminal: as an image where the terminal can do that, else in half blocks of colour."""
+"""Shows a picture in the terminal: as an image if the terminal supports it, otherwise as coloured half blocks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Protocol = Literal["kitty", "iterm2"]
 
 _KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
 _PROGRAMS: Final[dict[str, Protocol]] = {"ghostty": "kitty", "iTerm.app": "iterm2", "WezTerm": "iterm2"}
-_MULTIPLEXERS: Final = ("screen", "tmux")  # these pass no images on
+_MULTIPLEXERS: Final = ("screen", "tmux")  # these do not pass images on
 
-_PIXELS_A_COLUMN: Final = 4  # pictures are magnified to no more columns than this gives; those of GANs are small
-_MAX_SENT_SIDE: Final = 1600  # pixels; more than a window shows
-_MAX_PAYLOAD: Final = 4096  # of one kitty escape code, by its specification
+_PIXELS_PER_COLUMN: Final = 4  # limits the magnification of small pictures
+_MAX_SENT_SIDE: Final = 1600  # pixels; larger than a window
+_MAX_PAYLOAD: Final = 4096  # characters per escape code in kitty's specification
 
 
 def inline_protocol(environment: Mapping[str, str]) -> Protocol | None:
-    """How to show images in the terminal that the environment variables tell of; None: it does not say that it can."""
+    """The image protocol of the terminal, according to the environment variables; None if it has none."""
     term = environment.get("TERM", "")
     if "TMUX" in environment or term.startswith(_MULTIPLEXERS):
         return None
@@ -36,12 +36,12 @@ def inline_protocol(environment: Mapping[str, str]) -> Protocol | None:
 
 
 def show_picture(picture: Image.Image, console: Console, protocol: Protocol | None) -> None:
-    """Prints a picture where `console` prints, as large as fits its window.
+    """Prints a picture to `console`, scaled to fit its window.
 
     Args:
-        picture: of any mode; transparent parts are black.
-        console: of a terminal, or whatever shall get the codes.
-        protocol: None: half blocks, which any terminal with colours shows, coarsely.
+        picture: of any mode; transparent parts become black.
+        console: receives the escape codes.
+        protocol: None: coloured half blocks.
     """
     shown = _on_black(picture)
     columns = _columns(shown, console)
@@ -54,9 +54,9 @@ def show_picture(picture: Image.Image, console: Console, protocol: Protocol | No
 
 
 def _columns(picture: Image.Image, console: Console) -> int:
-    """How many columns wide, if a column is half as wide as a line is high."""
+    """The width in columns, assuming that a character cell is twice as high as wide."""
     fitting = (console.height - 2) * 2 * picture.width // picture.height
-    return max(1, min(console.width, fitting, math.ceil(picture.width / _PIXELS_A_COLUMN)))
+    return max(1, min(console.width, fitting, math.ceil(picture.width / _PIXELS_PER_COLUMN)))
 
 
 def _on_black(picture: Image.Image) -> Image.Image:
@@ -75,7 +75,7 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _kitty(png: bytes, columns: int) -> str:
-    """The kitty graphics protocol: transmit and display (a=T) a PNG (f=100) without an answer (q=2), in pieces."""
+    """The kitty graphics protocol: transmits and displays (a=T) a PNG (f=100) in pieces, without replies (q=2)."""
     data = base64.b64encode(png).decode()
     pieces = [data[start : start + _MAX_PAYLOAD] for start in range(0, len(data), _MAX_PAYLOAD)]
     keys = [f"a=T,f=100,q=2,c={columns},"] + [""] * (len(pieces) - 1)
@@ -84,13 +84,13 @@ def _kitty(png: bytes, columns: int) -> str:
 
 
 def _iterm2(png: bytes, columns: int) -> str:
-    """The inline images protocol of iTerm2."""
+    """The inline image protocol of iTerm2."""
     data = base64.b64encode(png).decode()
     return f"\x1b]1337;File=inline=1;size={len(png)};width={columns};preserveAspectRatio=1:{data}\x07"
 
 
 def _half_blocks(picture: Image.Image, columns: int) -> Text:
-    """Two pixels a cell, the upper one in the colour of the block and the lower one in that of the ground."""
+    """Two pixels per cell: the upper one is the foreground colour, the lower one the background colour."""
     lines = max(1, round(columns * picture.height / picture.width / 2))
     small = picture.convert("RGB").resize((columns, 2 * lines), Image.Resampling.BOX)
     text = Text(no_wrap=True)

@@ -1,113 +1,78 @@
-"""The progress bar that commands show on a terminal while images come in, and the lines printed beside it."""
+"""The progress bars that commands show on a terminal, and the lines printed above them."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from client.errors import one_line
 
 
-class _Speed(ProgressColumn):
-    """Images a second."""
-
+class _ImagesPerSecond(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """The speed lately; nothing at first."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:.3g} images/s")
 
 
-class ImageProgress:
-    """Counts images on stderr; invisible when they all come at once, or when stderr is no terminal.
+class _Bar(Progress):
+    """A bar on stderr, which disappears at the end; invisible if stderr is not a terminal. Use it with `with`."""
 
-    Args:
-        label: stands before the bar.
-        total: how many images there will be.
-        done: how many there are already.
-    """
-
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self._console = Console(stderr=True)
-        self._total = total
-        self._progress = Progress(
+    def __init__(self, *columns: ProgressColumn) -> None:
+        super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            _Speed(),
+            *columns,
             TimeRemainingColumn(),
-            console=self._console,
+            console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task(escape(label), total=total, completed=done, visible=False)
-
-    def advance(self, images: int) -> None:
-        """Notes that so many more images are done with."""
-        self._progress.update(self._task, advance=images, visible=images < self._total)
-
-    def say(self, line: str) -> None:
-        """Prints a line on stderr, above the bar if there is one; nothing in it is obeyed by the terminal."""
-        self._console.print(Text(one_line(line)), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
 
-class TimeProgress:
-    """Shows on stderr how much of a known time has passed, and with what; invisible when stderr is no terminal.
+class ImageProgress(_Bar):
+    """Counts images; invisible if they all arrive at once.
 
     Args:
-        label: stands before the bar at first.
-        total_s: how long it will take, in seconds.
+        label: the text in front of the bar.
+        total: the number of images.
+        done: how many of them exist already.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        super().__init__(MofNCompleteColumn(), _ImagesPerSecond())
+        self._total = total
+        self._images = self.add_task(escape(label), total=total, completed=done, visible=False)
+
+    def add(self, images: int) -> None:
+        """Moves the bar forward by a number of images."""
+        self.update(self._images, advance=images, visible=images < self._total)
+
+    def say(self, line: str) -> None:
+        """Prints a line on stderr, above the bar. Control characters are replaced."""
+        self.console.print(Text(one_line(line)), soft_wrap=True)
+
+
+class TimeProgress(_Bar):
+    """Shows how much of a known time has passed.
+
+    Args:
+        label: the text in front of the bar at first.
+        total_s: the whole time, in seconds.
     """
 
     def __init__(self, label: str, total_s: float) -> None:
-        self._console = Console(stderr=True)
-        self._is_visible = sys.stderr.isatty()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._is_visible,
-        )
-        self._task = self._progress.add_task(escape(label), total=total_s)
+        super().__init__()
+        self._time = self.add_task(escape(label), total=total_s)
 
     def show(self, label: str, passed_s: float) -> None:
-        """Says what is going on now, and how many seconds of all have passed."""
-        self._progress.update(self._task, description=escape(label), completed=passed_s)
+        """Sets the text in front of the bar and the number of seconds that have passed."""
+        self.update(self._time, description=escape(label), completed=passed_s)
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar, if there is one; nothing in it is obeyed by the terminal."""
-        if self._is_visible:
-            self._console.print(Text(one_line(line)), soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        """Prints a line above the bar if the bar is visible. Control characters are replaced."""
+        if not self.disable:
+            self.console.print(Text(one_line(line)), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`ganclient sample`: many images, one by one, in a folder or an archive."""
+"""`ganclient sample`: saves many images as separate files, in a folder or an archive."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import click
 
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options, seed_option
-from client.commands.number_types import whole_number
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, one_line
 from client.files.images import is_picture_name
@@ -26,7 +25,7 @@ from client.samples.sampling import Sampling, Wanted
 from client.sdk.client import GanClient
 
 _INTERRUPTED: Final = 130
-_IN_FLIGHT: Final = 2  # the server computes one request while the other is written
+_IN_FLIGHT: Final = 2  # the server computes one request while the client writes the other
 _OUTPUTS: Final[dict[str, Callable[[Path], SampleOutput]]] = {".zip": ZipOutput, ".npz": NpzOutput}
 _OTHER_FILES: Final = frozenset({".npy", ".tar", ".gz", ".tgz", ".gif", ".mp4", ".csv", ".json"})
 
@@ -44,26 +43,26 @@ def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     type=click.Path(path_type=Path),
     required=True,
     callback=_out,
-    help="A folder, FILE.zip or FILE.npz. A folder above it is made if there is none.",
+    help="A folder, FILE.zip or FILE.npz. Missing folders are created.",
 )
 @click.option(
-    "--n", type=whole_number(1, MAX_COUNT), metavar="INTEGER", default=64, show_default=True, help="How many images."
+    "--n", type=whole_number(1, MAX_COUNT), metavar="INTEGER", default=64, show_default=True, help="Number of images."
 )
 @seed_option
 @click.option(
     "--format",
     "sample_format",
     type=click.Choice(["png", "jpeg", "pixels"]),
-    help="Of the images: files in a folder or zip, pixels in an npz.  [default: png, or pixels]",
+    help="Format of the images: png or jpeg in a folder or zip, pixels in an npz.  [default: png, or pixels]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace other samples that lie there.")
+@click.option("--overwrite", is_flag=True, help="Replace other samples at the same place.")
 @click.option(
     "--in-flight",
     type=whole_number(1, 64),
     metavar="INTEGER",
     default=_IN_FLIGHT,
     show_default=True,
-    help="How many requests may be on their way at once.",
+    help="Number of concurrent requests.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
 @server_options
@@ -79,24 +78,25 @@ def sample(
     as_json: bool,
     connect: ConnectOptions,
 ) -> None:
-    """Generates images and saves each for itself, in a folder or an archive.
+    """Generates images and saves each as a separate file, in a folder or an archive.
 
-    When it is interrupted, the same command goes on from there; the result is the same. A folder gets files 00000.png,
-    00001.png and so on, in sub-folders of 1000 if there are more than 10000, and sample.json, which says what they are.
-    A zip holds the same. An npz holds `images`, uint8 (n, height, width, channels), and `model`, `version` and `seed`.
+    After an interruption, the same command resumes; the result is the same. A folder gets the files 00000.png,
+    00001.png and so on, in sub-folders of 1000 if there are more than 10000, and sample.json, which describes them. A
+    zip holds the same files. An npz holds `images`, uint8 (n, height, width, channels), `model`, `version` and `seed`.
+    While it is incomplete, an archive is called NAME.partial.
     """
     wanted = Wanted(model, version, seed, n, _format(out, sample_format))
     begun_s = time.monotonic()
     with (
         _OUTPUTS.get(out.suffix.lower(), FolderOutput)(out) as output,
-        connect.client(channels=in_flight) as client,
+        connect.open(GanClient, channels=in_flight) as client,
         Interrupts() as interrupts,
     ):
         sampling = Sampling(output, wanted, client.info, lambda record, row: _fetch(client, record, row))
         record = sampling.prepare(overwrite=overwrite)
         try:
             with ImageProgress(model, record.count, done=sampling.rows_done) as progress:
-                is_complete = sampling.run(record, progress.advance, lambda: interrupts.asked)
+                is_complete = sampling.run(record, progress.add, lambda: interrupts.asked)
         except GanClientError as error:
             _say_how_to_go_on(error, sampling, record, out)
     if as_json:
@@ -110,7 +110,7 @@ def sample(
 def _format(out: Path, asked: SampleFormat | None) -> SampleFormat:
     is_npz = out.suffix.lower() == ".npz"
     if asked is not None and (asked == "pixels") != is_npz:
-        remedy = "an .npz holds pixels; leave --format out" if is_npz else "pixels go into an .npz; name one with --out"
+        remedy = "an .npz holds pixels; leave out --format" if is_npz else "pixels go into an .npz; name one with --out"
         raise click.BadParameter(remedy, param_hint="'--format'")
     return asked or ("pixels" if is_npz else "png")
 
@@ -130,7 +130,7 @@ def _fetch(client: GanClient, record: SampleRecord, first_row: int) -> Iterator[
 def _say_how_to_go_on(error: GanClientError, sampling: Sampling, record: SampleRecord, out: Path) -> NoReturn:
     if sampling.rows_done:
         done = f"{sampling.rows_done} of {record.count} images are kept"
-        raise type(error)(f"{error}; {done} for {out}, and the same command goes on from there") from error
+        raise type(error)(f"{error}; {done} for {out}; run the same command to resume") from error
     raise error
 
 
@@ -140,12 +140,11 @@ def _summary(sampling: Sampling, record: SampleRecord, out: Path) -> str:
     what = f"of {record.model}:{record.version} (seed {record.seed})"
     if sampling.rows_done < record.count:
         return one_line(
-            f"{name}: interrupted; {sampling.rows_done} of {images} {what} are kept, and the same command goes on"
-            " from there"
+            f"{name}: interrupted; {sampling.rows_done} of {images} {what} are kept; run the same command to resume"
         )
     if sampling.rows_before == record.count:
-        return one_line(f"{name}: {images} {what}, which were there already")
-    before = f", {sampling.rows_before} of them from before" if sampling.rows_before else ""
+        return one_line(f"{name}: {images} {what}, already complete")
+    before = f", {sampling.rows_before} of them from an earlier run" if sampling.rows_before else ""
     return one_line(f"{name}: {images} {what}{before}")
 
 

@@ -1,4 +1,4 @@
-"""Tables on stdout: shaped to the terminal if there is one, and plain lines for everything that reads on."""
+"""Tables on stdout: fitted to a terminal, or plain aligned lines for pipes and files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _INDENT = "  "
 
 
 def print_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    """Prints lines of as many cells as the header has."""
+    """Prints a table; each line has as many cells as the header."""
     if sys.stdout.isatty():
         table = Table(*header)
         for line in lines:
-            table.add_row(*map(Text, line))  # Text: no markup of the server's is obeyed
+            table.add_row(*map(Text, line))  # Text, so that markup in the server's strings has no effect
         Console().print(table)
     else:
         _print_aligned([header, *lines])
 
 
 def print_section(title: str, lines: Sequence[Sequence[str]]) -> None:
-    """Prints lines under a title; they may have different numbers of cells."""
+    """Prints lines under a title; lines may differ in their number of cells."""
     if sys.stdout.isatty():
         table = Table.grid(padding=(0, 2))
-        for _ in range(1 + max(map(len, lines), default=0)):  # the first is empty, to indent the others
+        for _ in range(1 + max(map(len, lines), default=0)):  # the first column is empty, as an indent
             table.add_column(overflow="fold")
         for line in lines:
             table.add_row("", *map(Text, line))

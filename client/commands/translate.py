@@ -1,4 +1,4 @@
-"""`ganclient translate`: image files into another domain, one file each."""
+"""`ganclient translate`: translates image files into another domain, one file each."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from typing import Final
 import click
 
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, writable_folder, writable_picture
+from client.commands.options import ConnectOptions, server_options, writable
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, UnwritableOutput, one_line
-from client.files.images import save_image
+from client.files.images import check_output, check_output_folder, save_image
 from client.files.pairs import MAX_PAIRS, PairPicture
 from client.files.picture_files import Plan, is_among, plan_translation
 from client.files.translation import Failures, FileTranslation
 from client.sdk.calls import Translator
 from client.sdk.messages import FileFormat
+from client.sdk.transport import Connection
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 
@@ -33,20 +34,20 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     "--out",
     type=click.Path(path_type=Path),
     required=True,
-    callback=writable_folder,
-    help="The folder to write to, made if there is none; files in it are replaced.",
+    callback=writable(check_output_folder),
+    help="Folder to write to. It is created if it is missing; existing files are replaced.",
 )
 @click.option(
     "--resize",
     is_flag=True,
-    help="Fit images of other sizes to the model: short side resized, centre cropped. Without it they are refused.",
+    help="Resize and centre-crop images of other sizes to fit the model. Without it, they are refused.",
 )
 @click.option(
     "--grid",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    callback=writable_picture,
-    help=f"Also save one picture of the first {MAX_PAIRS} pairs, before beside after.",
+    callback=writable(check_output),
+    help=f"Also save one picture of the first {MAX_PAIRS} pairs, input beside output.",
 )
 @click.option(
     "--format",
@@ -54,7 +55,7 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     type=click.Choice(list(_EXTENSIONS)),
     default="png",
     show_default=True,
-    help="What files to write.",
+    help="Format of the files.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @server_options
@@ -69,17 +70,16 @@ def translate(
     as_json: bool,
     connect: ConnectOptions,
 ) -> None:
-    """Translates image files, and all that lie in folders, into another domain.
+    """Translates image files, and all image files in folders, into another domain.
 
-    Each becomes a file of the same name in the --out folder; the folders within a folder are kept. Hidden files, and
-    links to folders, are left out of a folder. A file that cannot be translated is reported and left out, and the exit
-    code is 2 then.
+    Each result has the name of its input and goes to the --out folder; sub-folders are kept. Hidden files and links to
+    folders are skipped. A file that cannot be translated is reported and skipped, and the exit code is then 2.
     """
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
         raise click.BadParameter(f"{grid} is one of the files to read or write; name another file", param_hint="--grid")
-    with connect.connection() as connection, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which is no reason to stop
+    with connect.open(Connection) as connection, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # about odd metadata
         translator = Translator(connection, model, version, resize=resize, image_format=file_format)
         pairs = None if grid is None else PairPicture(translator.served)
         done, stopped = _run(plan, translator, file_format, pairs)
@@ -99,7 +99,7 @@ def translate(
 
 @dataclass(frozen=True)
 class _Done:
-    """What came of it, in images."""
+    """The result, in numbers of images."""
 
     model: str
     version: int
@@ -111,10 +111,10 @@ class _Done:
 def _run(
     plan: Plan, translator: Translator, file_format: FileFormat, pairs: PairPicture | None
 ) -> tuple[_Done, GanClientError | None]:
-    """Translates; returns what came of it, and the error that ended it before all were done with, if one did."""
+    """Translates all files; returns the result, and the error if one ended the run early."""
     with ImageProgress(translator.served.name, len(plan.files)) as progress:
         failures = Failures(progress.say)
-        translation = FileTranslation(translator, file_format, failures, pairs, progress.advance)
+        translation = FileTranslation(translator, file_format, failures, pairs, progress.add)
         for folder, reason in plan.unreadable:
             failures.add(folder, f"cannot be searched ({reason})")
         stopped: GanClientError | None = None
@@ -145,15 +145,15 @@ def _summary(done: _Done, out: Path) -> str:
 def _save_pairs(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
     name = click.format_filename(grid)
     if not pairs:
-        click.echo(f"{name}: not written, for there is no pair to show", err=True)
+        click.echo(f"{name}: not written, because no image was translated", err=True)
         return
     save_image(pairs.picture(), grid)
     if not quiet:
-        click.echo(f"{name}: {_counted(len(pairs), 'pair')}, before and after")
+        click.echo(f"{name}: {_counted(len(pairs), 'pair')} of input and output")
 
 
 def _save_what_there_is(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
-    """Saves the pairs that were made before an error, which is the one to end with: most likely both have one cause."""
+    """Saves the pairs made before an error ended the run; if that fails too, the first error stays the exit reason."""
     try:
         _save_pairs(pairs, grid, quiet=quiet)
     except UnwritableOutput as error:

@@ -1,4 +1,4 @@
-"""`ganclient traverse`: a sheet of what single dimensions of the latents do."""
+"""`ganclient traverse`: a grid of images that shows the effect of single latent dimensions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.number_types import listed, number_of, whole_number
-from client.commands.options import ConnectOptions, server_options, writable_picture
+from client.commands.options import ConnectOptions, listed, number_of, server_options, whole_number, writable
 from client.commands.picture_options import Output, output_options
-from client.files.images import save_image
+from client.files.images import check_output, save_image
 from client.files.latents import save_latents
+from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import traversal
 from ganserve.grids import image_grid, labelled_lines
@@ -46,14 +46,14 @@ _MAX_VALUE: Final = 1e30
     "--n",
     type=whole_number(1, 1000),
     metavar="INTEGER",
-    help=f"How many latents, a column each.  [default: {USUAL_LATENTS}, or all of the file]",
+    help=f"Number of latents, one column each.  [default: {USUAL_LATENTS}, or all in the file]",
 )
 @click.option(
     "--dims",
     type=listed(whole_number(0, _MAX_DIMENSION)),
     metavar="LIST",
-    help="Which dimensions to set, the first is 0."
-    f"  [default: {','.join(map(str, USUAL_DIMENSIONS))}, or as many of a smaller latent]",
+    help="Dimensions to vary, counted from 0."
+    f"  [default: {','.join(map(str, USUAL_DIMENSIONS))}, or evenly spread ones of a smaller latent]",
 )
 @click.option(
     "--values",
@@ -61,17 +61,19 @@ _MAX_VALUE: Final = 1e30
     metavar="LIST",
     default=",".join(f"{value:g}" for value in USUAL_VALUES),
     show_default=True,
-    help="What to set each of them to.",
+    help="Values to set each dimension to.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="traversal.png",
     show_default=True,
-    callback=writable_picture,
-    help="The image file to write; its extension names the format.",
+    callback=writable(check_output),
+    help="Image file to write; the extension sets the format.",
 )
-@click.option("--labels/--no-labels", default=True, show_default=True, help="Name each line's dimension and value.")
+@click.option(
+    "--labels/--no-labels", default=True, show_default=True, help="Label each row with its dimension and value."
+)
 @scale_option()
 @save_latents_option
 @output_options
@@ -92,13 +94,13 @@ def traverse(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates a sheet that shows what single dimensions of the latents do.
+    """Generates a grid of images that shows the effect of single latent dimensions.
 
-    It has a column for each latent, and a line for each dimension and value: the images of all latents with that
+    The grid has one column per latent, and one row per dimension and value: the images of all latents with that
     dimension set to that value.
     """
     check_one_source({"--seed": seed, "--latents": latents})
-    with connect.client() as client:
+    with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
         dimensions = _fitting(served, dims)
         if latents is None:
@@ -132,14 +134,14 @@ def traverse(
         f"{len(dimensions) * len(values)}x{len(columns)} images of {served.name}:{served.version}, dimensions"
         f" {', '.join(map(str, dimensions))} at {', '.join(f'{value:g}' for value in values)} ({source})"
     )
-    output.tell(out, facts, summary, sheet)
+    output.report(out, facts, summary, sheet)
 
 
 def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[int]:
-    """The dimensions to set: what the user wants, or a default that the model has.
+    """The dimensions to vary: those that the user gives, or a default that fits the model.
 
     Raises:
-        click.BadParameter: the user wants one that the model has not.
+        click.BadParameter: the model does not have one of them.
     """
     if dimensions is None:
         dimensions = usual_dimensions(served.latent_dim)
@@ -153,7 +155,7 @@ def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[in
     outside = [dimension for dimension in dimensions if dimension >= served.latent_dim]
     if outside:
         raise click.BadParameter(
-            f"{outside[0]} is not among the dimensions of {served.name}:{served.version}, 0 .. {served.latent_dim - 1}",
+            f"{outside[0]} is not a dimension of {served.name}:{served.version}; give 0 .. {served.latent_dim - 1}",
             param_hint="'--dims'",
         )
     return dimensions
@@ -162,5 +164,5 @@ def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[in
 def _labelled(sheet: Image.Image, dimensions: Sequence[int], values: Sequence[float]) -> Image.Image:
     labelled = labelled_lines(sheet, line_labels(dimensions, values))
     if labelled is sheet:
-        click.echo("the images are too low for labels; give --scale 2 or more for them, or --no-labels", err=True)
+        click.echo("the images are too small for labels; give --scale 2 or more, or --no-labels", err=True)
     return labelled

@@ -1,5 +1,5 @@
-"""The latent explorer: a page in the browser over the SDK, served to this machine alone.
+"""The latent explorer: a web page on top of the SDK, served to this machine only.
 
-`app.py` puts the panels together, and `page_server.py` answers the browser. The panels, `sliders.py` and `guard.py`
-are what knows Gradio; `explorer.py` and all below it do not.
+`app.py` builds the page from the panels, and `page_server.py` serves it. Only these, `sliders.py` and `guard.py` import
+Gradio.
 """

@@ -1,4 +1,4 @@
-"""The page: which model, the banners, and the panels. Follows the server as it goes, comes back and changes."""
+"""The page: the model picker, the banners and the panels. Follows the server when it stops, returns or changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from client.explore.watch import Served, gone, key_of
 from client.sdk.model_info import ModelInfo
 from ganserve.traversal import usual_dimensions
 
-MAX_TABS: Final = 64  # of the browser, whose state is kept
+MAX_TABS: Final = 64  # browser tabs whose state is kept
 
 _CHECK_EVERY_S: Final = 2.0
 _PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
@@ -31,18 +31,14 @@ _PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a tab of the browser knows of the server."""
+    """What a browser tab last knew about the server; see `Served`."""
 
     troubles: int | None = None
     keys: tuple[str, ...] = ()
 
 
 class Page:
-    """Builds the page.
-
-    Args:
-        explorer: makes the pictures.
-    """
+    """Builds the page."""
 
     def __init__(self, explorer: Explorer) -> None:
         self._explorer = explorer
@@ -52,7 +48,7 @@ class Page:
 
     def _build(self) -> None:
         tab, seen = gr.State(Tab()), gr.State(Seen())
-        returns = gr.Number(0, visible="hidden")  # how often the server came back; a State tells nobody that it changed
+        returns = gr.Number(0, visible="hidden")  # counts returns of the server; a State has no change event
         with gr.Row():
             pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
             refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=110)
@@ -72,9 +68,9 @@ class Page:
                 compare = ComparePanel(self._explorer, guard, pick)
             with panels[4]:
                 translate = TranslatePanel(self._explorer, guard, pick)
-        asked = gr.Number(0, visible="hidden")  # how often the user asked
+        asked = gr.Number(0, visible="hidden")  # counts clicks on Refresh
         refresh.click(self._ask_again, asked, asked, queue=False, show_progress="hidden", trigger_mode="multiple")
-        # One event, so that Gradio makes it wait for itself: two answers at once leave nothing picked in the browser.
+        # One event, so that Gradio never runs it twice at once: two simultaneous results leave the picker empty.
         gr.on(
             [self.blocks.load, asked.change, gr.Timer(_CHECK_EVERY_S).tick],
             self._look,
@@ -115,7 +111,7 @@ class Page:
         return lists_of(self._explorer.watch.look(), picked, other_key, seen, returns)
 
     def _picked(self, samples: SamplesPanel) -> Handler:
-        """Fills the page for another model, in one event: of a chain of events Gradio drops links."""
+        """Fills the page for another model in one event, because Gradio loses parts of a chain of events."""
 
         def picked(key: str | None, seed: str, count: object) -> tuple[Any, ...]:
             if not key:
@@ -129,14 +125,14 @@ class Page:
             if not translates:
                 try:
                     sampled = samples.sample(key, seed, count, dimensions)
-                except InvalidRequest as error:  # a field cannot be read; nothing of the other model may stay
+                except InvalidRequest as error:  # a field is invalid; still clear what the other model showed
                     trouble = str(error)
             return WithBanner((*fields, dimensions, dimensions, *sampled, "", "", "", ""), trouble)
 
         return picked
 
     def _picked_meanwhile(self, samples: SamplesPanel) -> Handler:
-        """Fills the page for the picked model if that was picked while the server was gone."""
+        """Fills the page for the picked model if it was picked while the server was gone."""
         picked = self._picked(samples)
 
         def picked_meanwhile(key: str | None, seed: str, count: object, tab: Tab) -> tuple[Any, ...]:
@@ -161,17 +157,17 @@ class Page:
 
 
 def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
-    """What the server serves now, in the lists; the selected models stay selected even if they are gone.
+    """Updates the model lists; a selected model stays selected even if it is no longer served.
 
     Args:
-        served: what it said when it was asked last.
+        served: the last answer of the server.
         picked: the selected model.
-        other_key: the one beside it.
-        seen: what the tab of the browser knew.
-        returns: how often it saw the server come back.
+        other_key: the selected model of the Compare tab.
+        seen: what the browser tab knew.
+        returns: how often the server has come back.
 
     Returns:
-        The same, renewed, and the banner of the server.
+        Updates of the last four, and the server banner.
     """
     keys = tuple(map(key_of, served.models))
     if served.trouble:
@@ -192,7 +188,7 @@ def _choices(keys: Sequence[str], value: str | None) -> Any:
 
 def _missing(key: str | None, served: Served) -> str:
     if not key:
-        return "The server serves no model; load one, and it appears here."
+        return "The server has no models. Load one, and it appears here."
     return "" if _is_there(key, served) else gone(key, served.models)
 
 
@@ -202,7 +198,7 @@ def _is_there(key: str, served: Served) -> bool:
 
 def _about(model: ModelInfo) -> str:
     taken = (
-        f"{model.input_width}x{model.input_height}x{model.input_channels} pictures"
+        f"{model.input_width}x{model.input_height}x{model.input_channels} images"
         if model.task == "translate"
         else f"latents of {model.latent_dim}"
     )

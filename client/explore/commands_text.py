@@ -1,4 +1,4 @@
-"""The ganclient commands that make again what the page shows, ready for a shell."""
+"""The ganclient commands that reproduce what the page shows, quoted for a shell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOT_FOR_FILE_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def file_stem(model: ModelInfo, what: str) -> str:
-    """A file name without its extension, such as "dcgan-3-picture"; safe whatever a server calls its models."""
+    """A file name without extension, such as "dcgan-3-picture"; safe for any model name."""
     name = _NOT_FOR_FILE_NAMES.sub("_", model.name).lstrip(".-_")[:80] or "model"
     return f"{name}-{model.version}-{what}"
 
@@ -24,7 +24,7 @@ class Commands:
     """Writes commands for one server.
 
     Args:
-        connection_flags: how ganclient reaches it, such as ("--address", "127.0.0.1:50051"); never a secret.
+        connection_flags: such as ("--address", "127.0.0.1:50051"); never a secret.
     """
 
     connection_flags: Sequence[str] = ()

@@ -1,4 +1,4 @@
-"""The Compare tab: two models at the same seed."""
+"""The Compare tab: two models with the same seed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,16 @@ from ganserve.grids import grid_columns, image_grid
 
 
 class ComparePanel:
-    """Builds the panel where it is made; its events call the SDK.
-
-    Args:
-        explorer: makes the pictures.
-        guard: of the events.
-        pick: the picked model.
-    """
+    """The contents of the Compare tab."""
 
     def __init__(self, explorer: Explorer, guard: Guard, pick: gr.Dropdown) -> None:
         self._explorer = explorer
         with gr.Row():
-            self.other = gr.Dropdown([], label="Beside the model picked above", elem_id="other-model")
+            self.other = gr.Dropdown([], label="Compare with", elem_id="other-model")
             seed = gr.Textbox("0", label="Seed", elem_id="compare-seed", max_lines=1)
             count = gr.Number(36, label="Samples", precision=0, elem_id="compare-count")
             compare = gr.Button("Compare", variant="primary", elem_id="compare")
-        gr.Markdown("Models whose latents are of one size get the same latents.")
+        gr.Markdown("Two models with latents of the same size get the same latents.")
         self.pair = gr.HTML(elem_id="pair", apply_default_css=False)
         compare.click(
             guard(self._compare),
@@ -43,7 +37,7 @@ class ComparePanel:
 
     def _compare(self, key: str, other_key: str | None, seed_text: str, count_text: object) -> tuple[Any, ...]:
         if not other_key:
-            raise InvalidRequest("beside: no second model is picked; pick one")
+            raise InvalidRequest("compare with: no model is picked; pick one")
         models = [self._explorer.find(key), self._explorer.find(other_key)]
         seed, count = seed_from(seed_text), whole_number_from("samples", count_text, 1, MAX_SAMPLES)
         figures = []

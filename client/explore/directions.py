@@ -1,11 +1,11 @@
-"""The directions of latent space along which a generator's pictures change most.
+"""The directions of latent space along which a generator's images change most.
 
-GANSpace (Haerkoenen et al., 2020, arXiv:2004.02546) finds such directions by PCA of early activations. A client sees
-pixels alone, so these are the singular vectors of the generator's mean Jacobian instead, from latents to pixels; single
-Jacobians are taken apart so by Ramesh et al. (2018, arXiv:1812.01161). For standard normal latents the mean Jacobian is
-the slope of the linear regression of images on latents (Stein's lemma: Stein, 1981, Annals of Statistics 9(6)). The
-latents come in pairs z and -z: half the difference of their images has the same slope, without the noise of all that is
-even in z.
+GANSpace (Haerkoenen et al., 2020, arXiv:2004.02546) finds such directions by PCA of early activations. A client only
+sees pixels, so this module uses the singular vectors of the generator's mean Jacobian, from latents to pixels; Ramesh
+et al. (2018, arXiv:1812.01161) decompose Jacobians at single latents in the same way. For standard normal latents, the
+mean Jacobian is the slope of the linear regression of images on latents (Stein's lemma: Stein, 1981, Annals of
+Statistics 9(6)). Latents are drawn in pairs z and -z: half the difference of their images has the same slope, without
+the noise of the even part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ganserve.latents import latents_from_seed
 MAX_DIRECTIONS: Final = 6
 MAX_LATENT_DIM: Final = 1024
 
-_SIDE: Final = 16  # pixels: images are averaged down to at most so many a side
+_SIDE: Final = 16  # pixels per side: larger images are averaged down to this
 _CHUNK_PAIRS: Final = 32
 _SEED: Final = 0x6A5E
 
@@ -32,12 +32,12 @@ Generate = Callable[[NDArray[np.float32]], Iterable[NDArray[np.uint8]]]
 
 @dataclass(frozen=True)
 class Directions:
-    """What `strongest_directions` found.
+    """The result of `strongest_directions`.
 
     Attributes:
-        vectors: float32 (directions, latent_dim), unit vectors, the strongest first; along each, pictures get brighter.
-        shares: the part of the whole linear response that is along each, 0 .. 1.
-        linear: the part of the images' odd variance that is linear in the latent, 0 .. 1, adjusted for the fit.
+        vectors: float32 (directions, latent_dim), unit vectors, strongest first; images get brighter along each.
+        shares: the share of each direction in the total linear response, 0 .. 1.
+        linear: the share of the images' odd variance that is linear in the latent, 0 .. 1, adjusted for the fit.
     """
 
     vectors: NDArray[np.float32]
@@ -46,25 +46,26 @@ class Directions:
 
 
 def pairs_for(latent_dim: int) -> int:
-    """How many pairs of latents are sampled: at least twice as many as the slope has numbers a pixel."""
+    """The number of pairs to sample: at least twice as many as the slope has numbers per pixel."""
     return min(2048, max(256, 4 * latent_dim))
 
 
 def strongest_directions(
     generate: Generate, latent_dim: int, *, progress: Callable[[float], object] = lambda _: None
 ) -> Directions:
-    """Samples a generator and finds its strongest directions, in memory that does not depend on how many it samples.
+    """Samples a generator and finds its strongest directions, in constant memory.
 
     Args:
-        generate: images for latents (rows, latent_dim): uint8 (rows, height, width, channels), in parts, in order.
+        generate: takes latents (rows, latent_dim), and yields their images in order, in parts: uint8 (rows, height,
+            width, channels).
         latent_dim: the size of a latent.
-        progress: called with the part done, 0 .. 1.
+        progress: called with the fraction done, 0 .. 1.
 
     Raises:
-        InvalidRequest: latents are too large, or images do not depend on them.
+        InvalidRequest: the latents are too large, or the images do not depend on them.
     """
     if latent_dim > MAX_LATENT_DIM:
-        raise InvalidRequest(f"directions: latents of {latent_dim} are too large, {MAX_LATENT_DIM} is the most")
+        raise InvalidRequest(f"directions: latents of {latent_dim} are too large; the limit is {MAX_LATENT_DIM}")
     pairs = pairs_for(latent_dim)
     drawn = latents_from_seed(_SEED, pairs, latent_dim)
     gram: NDArray[np.float64] = np.zeros((latent_dim, latent_dim))
@@ -96,7 +97,7 @@ def strongest_directions(
 
 
 def small(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Images (rows, height, width, channels) averaged down to at most 16x16 and laid flat, (rows, pixels)."""
+    """Averages images (rows, height, width, channels) down to at most 16x16, and flattens them to (rows, values)."""
     values: NDArray[Any] = images.astype(np.float32)
     for axis in (1, 2):
         size = images.shape[axis]

@@ -18,46 +18,40 @@ from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
 
-MAX_PICTURE_PIXELS: Final = 16 << 20  # of all images shown at once: a browser gets them as one message
+MAX_PICTURE_PIXELS: Final = 16 << 20  # of all images shown at once, which go to the browser in one message
 
 _MAX_LATENT_VALUES: Final = 1 << 22
 _MAX_KEPT_DIRECTIONS: Final = 16  # models
 
 
 class Explorer:
-    """The SDK as the page needs it; safe to share between threads.
-
-    Args:
-        client: for images.
-        watch: for what is served.
-        commands: for the commands that the page shows.
-    """
+    """What the page needs of the SDK; safe to share between threads."""
 
     def __init__(self, client: GanClient, watch: Watch, commands: Commands) -> None:
         self.watch = watch
         self.commands = commands
         self._client = client
-        # Not by name and version: another server may give them to another model.
+        # Keyed by the whole ModelInfo: another server may use the same name and version for another model.
         self._directions: OrderedDict[ModelInfo, Directions] = OrderedDict()
         self._finding = threading.Lock()
 
     def find(self, key: str, task: str = "generate") -> ModelInfo:
-        """The picked model.
+        """The served model with a key, NAME:VERSION.
 
         Raises:
-            GanClientError: it is not served, or it is for another task.
+            GanClientError: the model is not served, or is for another task.
         """
         model = self.watch.find(key)
         if model.task != task:
             other = "the Translate tab" if model.task == "translate" else "another tab"
-            raise InvalidRequest(f"{key} is not for this tab; use {other}, or pick another model")
+            raise InvalidRequest(f"{key} does not work in this tab; use {other}, or pick another model")
         return model
 
     def latents(self, model: ModelInfo, seed: int, count: int) -> NDArray[np.float32]:
         """The first latents of a seed, (count, latent_dim).
 
         Raises:
-            InvalidRequest: there are too many, or latents of this model are not drawn so.
+            InvalidRequest: there are too many, or the latent distribution is unknown.
         """
         self.check_size(model, count)
         if model.latent_distribution != "normal":
@@ -68,10 +62,10 @@ class Explorer:
         return latents_from_seed(seed, count, model.latent_dim)
 
     def check_size(self, model: ModelInfo, count: int) -> None:
-        """Checks that so many images of a model can be shown at once.
+        """Checks that the page can show `count` images of a model at once.
 
         Raises:
-            InvalidRequest: they cannot.
+            InvalidRequest: there are too many.
         """
         most = min(MAX_PICTURE_PIXELS // (model.height * model.width), _MAX_LATENT_VALUES // max(1, model.latent_dim))
         if count > most:
@@ -83,43 +77,43 @@ class Explorer:
             )
 
     def pixels(self, model: ModelInfo, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Images of latents, uint8 (rows, height, width, channels).
+        """The images of latents, uint8 (rows, height, width, channels).
 
         Raises:
-            GanClientError: there are none.
+            GanClientError: the request failed.
         """
         self.check_size(model, len(latents))
         images: NDArray[np.uint8] = self._client.generate(model.name, latents=latents, version=model.version)
         return images
 
     def files(self, model: ModelInfo, latents: NDArray[np.float32]) -> list[bytes]:
-        """Images of latents as PNG files.
+        """The images of latents as PNG files.
 
         Raises:
-            GanClientError: there are none.
+            GanClientError: the request failed.
         """
         self.check_size(model, len(latents))
         return self._client.generate_encoded(model.name, latents=latents, version=model.version)
 
     def translation(self, model: ModelInfo, picture: bytes) -> bytes:
-        """A PNG file of what the model makes of a PNG or JPEG file.
+        """The translation of a PNG or JPEG file, as a PNG file.
 
         Raises:
-            GanClientError: there is none.
+            GanClientError: the request failed.
         """
         self.check_size(model, 1)
         [file] = self._client.translate_encoded(model.name, [picture], version=model.version, resize=True)
         return file
 
     def known_directions(self, model: ModelInfo) -> Directions | None:
-        """The directions of a model if they were found before."""
+        """The directions of a model if they are already known."""
         return self._directions.get(model)
 
     def find_directions(self, model: ModelInfo, progress: Callable[[float], object]) -> Directions:
-        """The directions of a model, found now unless they were before; one model at a time.
+        """The directions of a model; samples the generator unless they are known. Handles one model at a time.
 
         Raises:
-            GanClientError: they cannot be found.
+            GanClientError: a request failed, or the model has no directions.
         """
         self.check_size(model, 1)
         with self._finding:

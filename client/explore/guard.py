@@ -1,4 +1,4 @@
-"""Turns every failure of the SDK into a banner on the page, which goes as soon as something works."""
+"""Turns every SDK error into a banner on the page, which disappears after the next success."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Handler: TypeAlias = Callable[..., tuple[Any, ...]]
 
 
 class WithBanner(tuple[Any, ...]):
-    """The result of a handler that filled its outputs and still has something to say.
+    """The result of a handler that filled its outputs but also has an error to show.
 
     Args:
-        values: of the outputs.
-        trouble: for the banner; empty for nothing.
+        values: the values of the outputs.
+        trouble: the text of the banner; empty for none.
     """
 
     trouble: str
 
     def __new__(cls, values: Iterable[Any], trouble: str) -> Self:
-        """A tuple with a trouble."""
+        """Creates the tuple."""
         made = super().__new__(cls, values)
         made.trouble = trouble
         return made
 
 
 class Guard:
-    """Wraps the handlers of events.
+    """Wraps event handlers.
 
     Args:
-        watch: learns at once that the server is gone.
-        banner: shows what went wrong with what the user did last.
+        watch: notified when the server is gone.
+        banner: shows the error of the user's last action.
         server_banner: shows that the server is gone.
     """
 
@@ -47,13 +47,13 @@ class Guard:
         self._server_banner = server_banner
 
     def outputs(self, components: list[Any]) -> list[Any]:
-        """The outputs of a guarded event whose handler fills `components`."""
+        """The outputs of a guarded event: `components`, which the handler fills, and the banners."""
         return [*components, self._banner, self._server_banner]
 
     def __call__(self, handler: Handler) -> Handler:
-        """The handler, whose result has two more values: the banners. If it fails, everything else stays as it is.
+        """Wraps a handler: appends the two banners to its result. If it fails, only the banners change.
 
-        A handler that had nothing to do returns (), and the banners stay, too.
+        A handler with nothing to do returns (); then nothing changes.
         """
 
         @wraps(handler)

@@ -1,6 +1,6 @@
-"""Pictures as pieces of the page, each with what it takes to download it and to make it again.
+"""The HTML of the page: pictures with download buttons and the command that reproduces them, banners and notes.
 
-Everything that comes from a server or a user is escaped here, and nowhere else.
+All text from a server or a user is escaped in this module, and only here.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from PIL import Image
 
 
 def png_of(image: Image.Image) -> bytes:
-    """An image as a PNG file, made quickly: it travels within this machine."""
+    """Encodes an image as PNG, with fast compression: it stays on this machine."""
     file = io.BytesIO()
     image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 def npy_of(latents: NDArray[np.float32]) -> bytes:
-    """Latents as a .npy file."""
+    """Encodes latents as a .npy file."""
     file = io.BytesIO()
     np.save(file, latents, allow_pickle=False)
     return file.getvalue()
 
 
 def figure(png: bytes, stem: str, alt: str, command: str, latents: NDArray[np.float32] | None = None) -> str:
-    """A picture, buttons that download it, and the command that makes it again.
+    """A picture with download buttons and the command that reproduces it.
 
     Args:
         png: the picture.
-        stem: of the names of the files to download.
-        alt: what it shows, for those who do not see it.
-        command: that makes it again, with STEM.npy in the folder if there are latents.
-        latents: what it was made from, where the command needs them.
+        stem: the name of the downloaded files, without extension.
+        alt: the alternative text of the picture.
+        command: reproduces the picture; reads STEM.npy if there are latents.
+        latents: the latents of the picture, if the command needs them.
     """
     shown = f'<img src="{_png_uri(png)}" alt="{escape(alt)}">'
     return f'<figure class="made">{shown}{_caption(stem, command, latents)}</figure>'
@@ -46,16 +46,16 @@ def figure(png: bytes, stem: str, alt: str, command: str, latents: NDArray[np.fl
 def samples(
     files: Sequence[bytes], columns: int, chosen: int, stem: str, command: str, latents: NDArray[np.float32], png: bytes
 ) -> str:
-    """Samples to choose from, with what `figure` has besides.
+    """A grid of samples that can be clicked, with buttons and command as in `figure`.
 
     Args:
-        files: PNG files, one a sample.
-        columns: how many stand side by side.
-        chosen: the one that is marked.
-        stem: of the names of the files to download.
-        command: that makes their picture again.
-        latents: what they were made from.
-        png: all of them as one picture.
+        files: one PNG file per sample.
+        columns: the number of columns.
+        chosen: the row of the selected sample.
+        stem: the name of the downloaded files, without extension.
+        command: reproduces the grid as one picture.
+        latents: the latents of the samples.
+        png: the grid as one picture.
     """
     cells = "".join(
         f'<button type="button" data-row="{row}" aria-label="sample {row}"'
@@ -67,7 +67,7 @@ def samples(
 
 
 def plain_picture(png: bytes, caption: str) -> str:
-    """A picture with a caption and nothing to do about it."""
+    """A picture with a caption, without buttons."""
     return (
         f'<figure class="made small"><img src="{_png_uri(png)}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
@@ -75,22 +75,22 @@ def plain_picture(png: bytes, caption: str) -> str:
 
 
 def side_by_side(figures: Sequence[str]) -> str:
-    """Figures in one line, or below each other where that is too narrow."""
+    """Figures side by side, or stacked on a narrow screen."""
     return f'<div class="side">{"".join(figures)}</div>'
 
 
 def line_of_error(text: str) -> str:
-    """A banner; nothing for no text."""
+    """An error banner; empty for an empty text."""
     return f'<p class="banner" role="alert">{escape(text)}</p>' if text else ""
 
 
 def line_of_text(text: str) -> str:
-    """A quiet line."""
+    """A note; empty for an empty text."""
     return f'<p class="note">{escape(text)}</p>' if text else ""
 
 
 def _caption(stem: str, command: str, latents: NDArray[np.float32] | None, png: bytes | None = None) -> str:
-    """The buttons and the command; the picture to download is the one that is shown, unless it is given here."""
+    """The buttons and the command. The download is `png`, or else the picture on the page."""
     given = "" if png is None else f' data-uri="{_png_uri(png)}"'
     buttons = [f'data-save="{escape(stem)}.png"{given}>Download PNG']
     if latents is not None:

@@ -1,4 +1,4 @@
-"""The Morph tab: from latent A to latent B."""
+"""The Morph tab: interpolates from latent A to latent B."""
 
 from __future__ import annotations
 
@@ -29,29 +29,22 @@ _SPHERICAL: Final = "spherical"
 
 
 class MorphPanel:
-    """Builds the panel where it is made; its events call the SDK.
-
-    Args:
-        explorer: makes the pictures.
-        guard: of the events.
-        tab: the state of the tab.
-        samples_panel: where A and B come from.
-    """
+    """The contents of the Morph tab; A and B come from the samples panel."""
 
     def __init__(self, explorer: Explorer, guard: Guard, tab: gr.State, samples_panel: SamplesPanel) -> None:
         self._explorer = explorer
         self._samples_panel = samples_panel
-        gr.Markdown("A and B are the first two samples, until you keep others in the Explore tab.")
+        gr.Markdown("A and B are the first two samples, unless you keep others in the Explore tab.")
         self.ends = gr.HTML(elem_id="ends", apply_default_css=False)
-        self.way = gr.Radio([_SPHERICAL, "linear"], value=_SPHERICAL, label="Way", elem_id="way")
+        self.way = gr.Radio([_SPHERICAL, "linear"], value=_SPHERICAL, label="Interpolation", elem_id="way")
         self.fraction = gr.Slider(0, 1, 0.5, step=0.01, label="From A (0) to B (1)", buttons=[], elem_id="fraction")
         self.picture = gr.HTML(elem_id="morph", apply_default_css=False)
         with gr.Row():
             steps = gr.Number(9, label="Steps", precision=0, elem_id="steps")
             strip = gr.Button("Make a strip", elem_id="make-strip")
         self.strip = gr.HTML(elem_id="strip", apply_default_css=False)
-        shown = gr.Number(0, visible="hidden")  # how often A and B were shown
-        # One event, so that Gradio makes it wait for itself: of two at once, the older picture may come last and stay.
+        shown = gr.Number(0, visible="hidden")  # counts how often A and B were shown
+        # One event, so that Gradio never runs it twice at once: the older picture could arrive last and stay.
         gr.on(
             [self.fraction.input, self.way.input, shown.change],
             guard(self._move),
@@ -86,7 +79,7 @@ class MorphPanel:
         return (replace(tab, ends=ends),)
 
     def _show_ends(self, tab: Tab, shown: float) -> tuple[Any, ...]:
-        """Shows A and B; what lies between is drawn when the slider is read, after them."""
+        """Shows A and B; the change of `shown` then triggers the picture in between."""
         model, ends = self._found(tab)
         pair = [plain_picture(file, name) for file, name in zip(self._explorer.files(model, ends), "AB", strict=True)]
         return side_by_side(pair), "", shown + 1
@@ -106,11 +99,11 @@ class MorphPanel:
         images = self._explorer.pixels(model, latents)
         stem = file_stem(model, "strip")
         command = self._explorer.commands.interpolate(model, f"{stem}.npy", steps, method != _SPHERICAL, f"{stem}.png")
-        return (figure(png_of(image_grid(images, steps)), stem, "the way from A to B", command, ends),)
+        return (figure(png_of(image_grid(images, steps)), stem, "the interpolation from A to B", command, ends),)
 
     def _found(self, tab: Tab) -> tuple[ModelInfo, NDArray[np.float32]]:
         if tab.ends is None:
-            raise InvalidRequest("A and B: there are none yet; press Sample in the Explore tab first")
+            raise InvalidRequest("A and B: do not exist yet; press Sample in the Explore tab first")
         return self._explorer.find(tab.key), tab.ends
 
 

@@ -1,4 +1,4 @@
-// Downloads what is shown, and copies the command below it. The buttons are those of figures.py.
+// Downloads the picture or its latents, and copies the command. The buttons are those of html.py.
 document.addEventListener('click', async (event) => {
   const button = event.target.closest('button.save');
   if (!button) return;

@@ -1,4 +1,4 @@
-"""Answers the browser: on this machine alone, with nothing from other hosts, and to no page of theirs."""
+"""Serves the page to browsers on this machine. Refuses requests from other sites, and loads nothing from them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,17 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 
-_MAX_UPLOAD: Final = "256mb"  # the panel itself refuses much less, with a line that says so
-# Gradio's own scripts are inline and compile templates; whatever they name on another host is not fetched.
+_MAX_UPLOAD: Final = "256mb"  # a backstop: the Translate panel has a lower limit and a clear error
+# Gradio's scripts are inline and compile templates; nothing is fetched from other hosts.
 _POLICY: Final = (
     b"default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'none'; form-action 'self'"
 )
 
 
 class _OwnHostOnly:
-    """Tells the browser to fetch nothing from other hosts, and refuses what pages of other hosts send.
+    """Forbids the browser to fetch from other hosts, and refuses requests from pages of other hosts.
 
-    Gradio only keeps its answers from such pages: it takes what they send, uploads among it.
-
-    Args:
-        app: what makes the answers.
+    Gradio itself only hides its responses from such pages; it would accept their requests, including uploads.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,24 +44,24 @@ class _OwnHostOnly:
         if _is_foreign(scope):
             from starlette.responses import PlainTextResponse
 
-            refusal = PlainTextResponse("the explorer takes nothing from the pages of others", status_code=403)
+            refusal = PlainTextResponse("the explorer refuses requests from other sites", status_code=403)
             await refusal(scope, receive, send_with_policy)
             return
         await self._app(scope, receive, send_with_policy)
 
 
 def _is_foreign(scope: Scope) -> bool:
-    """Whether a request comes from a page that is not the explorer's; browsers say so of all that may change things."""
+    """Whether a request comes from another page; browsers send Origin with all requests that may change something."""
     headers = dict(scope.get("headers", ()))
     origin, host = (headers.get(name, b"").decode("latin-1") for name in (b"origin", b"host"))
     return bool(origin) and origin.partition("://")[2] != host
 
 
 def listening_socket(port: int) -> socket.socket:
-    """A socket of this machine alone; port 0 takes a free one.
+    """A socket that is bound to the loopback address; port 0 picks a free one.
 
     Raises:
-        InvalidRequest: the port is taken, or not ours to take.
+        InvalidRequest: the port is in use, or not permitted.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,10 +76,10 @@ def listening_socket(port: int) -> socket.socket:
 
 
 def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Server:
-    """What answers the browser; `run(sockets=[...])` it.
+    """The server of the page; start it with `run(sockets=[...])`.
 
     Args:
-        explorer: makes the pictures.
+        explorer: passed to the page.
         ready: called when the page can be opened.
 
     Raises:
@@ -99,7 +96,7 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
         ) from error
     from client.explore.app import Page
 
-    # How many events pass between Gradio's statistics of its queue, which nobody reads here: never.
+    # Gradio computes statistics of its queue after this number of events; never, because they are not used.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
 
     class Server(uvicorn.Server):
@@ -111,7 +108,7 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
     app.add_middleware(_OwnHostOnly)
-    # A page of another host whose name is made to mean this machine (DNS rebinding) still asks for that name.
+    # Against DNS rebinding: another site that resolves to this machine still sends its own Host header.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
     folder = Path(__file__).parent
     gr.mount_gradio_app(
@@ -132,6 +129,6 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
         head=f"<script>{(folder / 'page.js').read_text()}</script>",
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # At Ctrl-C uvicorn would log a traceback as an error for each page that is still open.
+    # "critical": on Ctrl-C, uvicorn would log a traceback for each page that is still open.
     config = uvicorn.Config(app, host=HOST, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
     return Server(config)

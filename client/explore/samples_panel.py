@@ -1,4 +1,4 @@
-"""The Explore tab: samples of a seed, one of them as the anchor, and sliders that move it."""
+"""The Explore tab: samples of a seed, one of which is the anchor, and sliders that move the anchor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ganserve.grids import grid_columns, image_grid
 
 MAX_SAMPLES: Final = 144
 
-_PROGRESS: Final = gr.Progress()  # as a default argument it tells Gradio to hand over one that works
+_PROGRESS: Final = gr.Progress()  # as a default argument, makes Gradio pass a live one
 _CHOOSE: Final = """
 element.addEventListener('click', (event) => {
   const chosen = event.target.closest('button[data-row]');
@@ -37,14 +37,7 @@ element.addEventListener('click', (event) => {
 
 
 class SamplesPanel:
-    """Builds the panel where it is made; its events call the SDK.
-
-    Args:
-        explorer: makes the pictures.
-        guard: of the events.
-        pick: the picked model.
-        tab: the state of the tab.
-    """
+    """The contents of the Explore tab."""
 
     def __init__(self, explorer: Explorer, guard: Guard, pick: gr.Dropdown, tab: gr.State) -> None:
         self._explorer = explorer
@@ -79,7 +72,7 @@ class SamplesPanel:
             "inputs": [pick, self.seed, self.count, self.dimensions],
             "outputs": made,
         }
-        # Gradio's default would drop what is asked for while an answer is on its way.
+        # always_last: by default, Gradio drops events while an earlier one is running.
         sample.click(**self.sample_event, trigger_mode="always_last")
         self.seed.submit(**self.sample_event, trigger_mode="always_last")
         self.count.submit(**self.sample_event, trigger_mode="always_last")
@@ -106,17 +99,15 @@ class SamplesPanel:
             slider.input(**self.move_event, trigger_mode="always_last")
 
     def latent(self, tab: Tab, positions: tuple[Any, ...]) -> tuple[ModelInfo, NDArray[np.float32]]:
-        """The model, and the latent that is shown, (latent_dim,).
+        """The model, and the latent of the picture, (latent_dim,).
 
         Raises:
-            GanClientError: there is none.
+            GanClientError: there are no samples, the model is not served, or a position is invalid.
         """
-        if tab.anchor is None:
-            raise InvalidRequest("samples: there are none yet; press Sample first")
-        return self._explorer.find(tab.key), moved(tab, positions)
+        return self._anchored(tab)[0], moved(tab, positions)
 
     def sample(self, key: str, seed_text: str, count_text: object, dimensions_text: str) -> tuple[Any, ...]:
-        """Fills the panel with samples of a seed; the first one is the anchor."""
+        """Fills the panel with samples of a seed; the first sample becomes the anchor."""
         model = self._explorer.find(key)
         seed, count = seed_from(seed_text), whole_number_from("samples", count_text, 1, MAX_SAMPLES)
         dimensions = dimensions_from(dimensions_text, model.latent_dim, MAX_DIMENSIONS)
@@ -139,45 +130,43 @@ class SamplesPanel:
         return tab, shown, self._figure(model, latents[0]), self._note_of(tab), *at_rest(tab)
 
     def _choose(self, tab: Tab, event: gr.EventData) -> tuple[Any, ...]:
-        if tab.anchor is None:
-            raise InvalidRequest("samples: there are none yet; press Sample first")
-        model = self._explorer.find(tab.key)
+        model, _ = self._anchored(tab)
         row = whole_number_from("sample", event.row, 0, tab.count - 1)
         anchor = self._explorer.latents(model, tab.seed, row + 1)[row]
         return self._rest(replace(tab, anchor=anchor, row=row))
 
     def _rest(self, tab: Tab) -> tuple[Any, ...]:
+        return tab, self._figure(*self._anchored(tab)), *at_rest(tab)
+
+    def _anchored(self, tab: Tab) -> tuple[ModelInfo, NDArray[np.float32]]:
         if tab.anchor is None:
             raise InvalidRequest("samples: there are none yet; press Sample first")
-        return tab, self._figure(self._explorer.find(tab.key), tab.anchor), *at_rest(tab)
+        return self._explorer.find(tab.key), tab.anchor
 
     def _set_dimensions(self, tab: Tab, text: str) -> tuple[Any, ...]:
         model = self._explorer.find(tab.key)
         return self._rest(replace(tab, dimensions=tuple(dimensions_from(text, model.latent_dim, MAX_DIMENSIONS))))
 
     def move(self, tab: Tab, *positions: Any) -> tuple[Any, ...]:
-        """Makes the picture for where the sliders stand."""
+        """Generates the picture for the positions of the sliders."""
         return (self._figure(*self.latent(tab, positions)),)
 
     def _find(self, tab: Tab, progress: gr.Progress = _PROGRESS) -> tuple[Any, ...]:
-        if tab.anchor is None:
-            raise InvalidRequest("samples: there are none yet; press Sample first")
-        found = self._explorer.find_directions(
-            self._explorer.find(tab.key), lambda done: progress(done, desc="sampling the generator")
-        )
+        model, _ = self._anchored(tab)
+        found = self._explorer.find_directions(model, lambda done: progress(done, desc="sampling the generator"))
         after = replace(tab, directions=found)
         return after, self._note_of(after), *directions_at_rest(found)
 
     def _note_of(self, tab: Tab) -> str:
         if tab.directions is None:
-            return line_of_text("They are found by sampling the generator once; that takes some seconds.")
+            return line_of_text("Finding them samples the generator once, which takes some seconds.")
         share = f"{tab.directions.linear:.0%}"
         return line_of_text(
-            f"Shares are of the linear response, which is {share} of the odd part of these images' variance."
+            f"Percentages are shares of the linear response, which explains {share} of the images' odd variance."
         )
 
     def _figure(self, model: ModelInfo, latent: NDArray[np.float32]) -> str:
         stem = file_stem(model, "picture")
         command = self._explorer.commands.latents(model, f"{stem}.npy", f"{stem}.png")
         [file] = self._explorer.files(model, latent[np.newaxis])
-        return figure(file, stem, "the anchor as the sliders move it", command, latent[np.newaxis])
+        return figure(file, stem, "the anchor, moved by the sliders", command, latent[np.newaxis])

@@ -1,4 +1,4 @@
-"""The Traversal tab: single dimensions of a few latents set to chosen values."""
+"""The Traversal tab: sets single dimensions of a few latents to given values."""
 
 from __future__ import annotations
 
@@ -16,17 +16,11 @@ from ganserve.grids import image_grid, labelled_lines
 from ganserve.traversal import line_labels
 
 MAX_LATENTS: Final = 32
-MAX_LINES_EACH: Final = 16  # dimensions, and values
+MAX_LINES_EACH: Final = 16  # limit for dimensions, and for values
 
 
 class SheetPanel:
-    """Builds the panel where it is made; its events call the SDK.
-
-    Args:
-        explorer: makes the pictures.
-        guard: of the events.
-        pick: the picked model.
-    """
+    """The contents of the Traversal tab."""
 
     def __init__(self, explorer: Explorer, guard: Guard, pick: gr.Dropdown) -> None:
         self._explorer = explorer

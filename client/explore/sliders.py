@@ -1,6 +1,6 @@
-"""Sliders that come and go with the model.
+"""The sliders for dimensions and directions, which appear and disappear with the model.
 
-Their events go without Gradio's preprocessing, which raises for what is typed beyond a slider's ends.
+Their events skip Gradio's preprocessing, which rejects values typed beyond the ends of a slider.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from client.explore.tab import MAX_DIMENSIONS, SLIDER_END, SLIDER_STEP, Tab, sli
 
 
 def latent_sliders(name: str, count: int) -> list[gr.Slider]:
-    """Sliders that nobody sees yet."""
+    """Hidden sliders."""
     return [
         gr.Slider(
             -SLIDER_END,
@@ -33,7 +33,7 @@ def latent_sliders(name: str, count: int) -> list[gr.Slider]:
 
 
 def at_rest(tab: Tab) -> list[Any]:
-    """Updates of all sliders, dimensions first, so that they show the anchor of `tab`."""
+    """Updates of all sliders, dimensions first, that set them to the anchor of `tab`."""
     dimensions: list[Any] = [
         gr.update(label=f"dimension {dimension}", value=value, visible=True)
         for dimension, value in zip(tab.dimensions, slider_values(tab), strict=True)
@@ -43,7 +43,7 @@ def at_rest(tab: Tab) -> list[Any]:
 
 
 def directions_at_rest(directions: Directions | None) -> list[Any]:
-    """Updates of the direction sliders."""
+    """Updates of the direction sliders that set them to 0."""
     shares: Sequence[float] = () if directions is None else directions.shares
     updates: list[Any] = [
         gr.update(label=f"direction {index + 1} ({share:.1%})", value=0, visible=True)
@@ -53,5 +53,5 @@ def directions_at_rest(directions: Directions | None) -> list[Any]:
 
 
 def nothing_to_move() -> list[Any]:
-    """Updates of all sliders, dimensions first, so that nobody sees them."""
+    """Updates that hide all sliders, dimensions first."""
     return [gr.update(visible=False)] * (MAX_DIMENSIONS + MAX_DIRECTIONS)

@@ -1,4 +1,4 @@
-"""The Translate tab: a picture goes in, and what an image-to-image model makes of it comes out."""
+"""The Translate tab: translates a picture with an image-to-image model."""
 
 from __future__ import annotations
 
@@ -18,18 +18,12 @@ from ganserve.pictures import UnreadablePictureError, decode_picture, fit_pictur
 
 
 class TranslatePanel:
-    """Builds the panel where it is made; its events call the SDK.
-
-    Args:
-        explorer: makes the pictures.
-        guard: of the events.
-        pick: the picked model.
-    """
+    """The contents of the Translate tab."""
 
     def __init__(self, explorer: Explorer, guard: Guard, pick: gr.Dropdown) -> None:
         self._explorer = explorer
         self._file = gr.File(
-            label="A PNG or JPEG picture: drop it here, or click",
+            label="Drop a PNG or JPEG picture here, or click",
             type="filepath",
             height=140,
             elem_id="picture-file",
@@ -45,7 +39,7 @@ class TranslatePanel:
         self.event = event
 
     def translate(self, key: str, path: str | None) -> tuple[Any, ...]:
-        """Shows the picture as the model sees it, and what it makes of it."""
+        """Shows the picture as the model sees it, and its translation."""
         if path is None:
             return ("",)
         model = self._explorer.find(key, "translate")
@@ -60,7 +54,7 @@ class TranslatePanel:
         seen = seen.convert("L" if model.input_channels == 1 else "RGB")
         stem = file_stem(model, "translation")
         command = self._explorer.commands.translate(model, name, stem)
-        shown = [plain_picture(png_of(seen), "what the model sees"), figure(made, stem, "what it makes of it", command)]
+        shown = [plain_picture(png_of(seen), "input"), figure(made, stem, "translation", command)]
         return (side_by_side(shown),)
 
 
@@ -72,7 +66,7 @@ def _bytes_of(path: Path) -> bytes:
         raise InvalidRequest(f"{one_line(path.name)}: cannot be read ({error.strerror}); drop it again") from error
     if len(data) > MAX_REQUEST_IMAGE_BYTES:
         raise InvalidRequest(
-            f"{one_line(path.name)}: a picture of more than {MAX_REQUEST_IMAGE_BYTES} bytes is too large to send; make"
-            " it smaller"
+            f"{one_line(path.name)}: is larger than {MAX_REQUEST_IMAGE_BYTES} bytes, the limit of a request; make it"
+            " smaller"
         )
     return data

@@ -1,4 +1,4 @@
-"""Whether the server is there and what it serves, asked at most once in a while however many pages are open."""
+"""Polls whether the server answers and what it serves, at a limited rate for any number of open pages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MAX_AGE_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Served:
-    """What the server said when it was asked last.
+    """The last answer of the server.
 
     Attributes:
-        models: that can be explored, sorted; the last ones heard of while the server is gone.
+        models: the models that can be explored, sorted; while the server is gone, the last ones known.
         trouble: why the server does not answer, as one line; empty if it does.
-        troubles: how many times it began not to answer.
+        troubles: how often the server has stopped answering.
     """
 
     models: tuple[ModelInfo, ...] = ()
@@ -33,48 +33,48 @@ class Watch:
     """Asks for the list of models; safe to share between threads.
 
     Args:
-        client: with a deadline short enough to wait for.
-        max_age_s: for how long an answer is good.
+        client: has a short deadline.
+        max_age_s: how long an answer stays valid.
     """
 
     def __init__(self, client: GanClient, max_age_s: float = _MAX_AGE_S) -> None:
         self._client = client
         self._max_age_s = max_age_s
         self._asking = threading.Lock()
-        self._asked_s = -float("inf")  # when the last answer was asked for
-        self._is_forgotten = True  # whether that answer will not do, even while another one is waited for
+        self._asked_s = -float("inf")  # when the last answer was requested
+        self._is_forgotten = True  # whether that answer is invalid
         self._served = Served()
 
     def look(self, *, now: bool = False) -> Served:
-        """What is served; asks the server if the last answer is too old, or with `now` in any case.
+        """What is served; asks the server if the last answer is too old, or always with `now`.
 
-        While one thread asks, the others go on with the last answer, unless they want one `now`.
+        While one thread asks, the others use the last answer, except with `now`.
         """
         if now or self._is_due():
             if not self._asking.acquire(blocking=now or self._is_forgotten):
                 return self._served
             try:
-                if now or self._is_due():  # nobody has asked meanwhile
+                if now or self._is_due():  # no other thread has asked since
                     self._ask()
             finally:
                 self._asking.release()
         return self._served
 
     def forget(self) -> None:
-        """Has the next look ask the server and wait, however new the last answer is."""
+        """Invalidates the last answer: the next look asks the server and waits."""
         self._is_forgotten = True
 
     def failed(self, error: GanClientError) -> Served:
-        """Notes that the server could not be reached just now; it is asked again at the next look."""
+        """Records that a request just failed; the next look asks the server."""
         self._note(error)
         self._asked_s = -float("inf")
         return self._served
 
     def find(self, key: str) -> ModelInfo:
-        """The model called NAME:VERSION, as `key_of` names it.
+        """The model with a key, NAME:VERSION.
 
         Raises:
-            UnknownModel: it is not served, or nothing is picked.
+            UnknownModel: the model is not served, or the key is empty.
             ServerUnreachable: the server does not answer.
         """
         for now in (False, True):
@@ -107,20 +107,20 @@ class Watch:
 
 
 def key_of(model: ModelInfo) -> str:
-    """What the page calls a model of one version: NAME:VERSION."""
+    """The key of a model on the page, NAME:VERSION."""
     return f"{model.name}:{model.version}"
 
 
 def gone(key: str, models: tuple[ModelInfo, ...]) -> str:
-    """The line for a picked model that is no longer served."""
+    """The error for a picked model that is no longer served."""
     name = key.rpartition(":")[0]
     others = [key_of(model) for model in models if model.name == name] or [key_of(model) for model in models]
     if not others:
-        return f"{key} is no longer served, nor is any other model; load one, and it appears here"
+        return f"{key} is no longer served, and the server has no other models; load one, and it appears here"
     return f"{key} is no longer served; pick another model: {', '.join(others[:8])}"
 
 
 def _trouble(error: GanClientError) -> str:
     if isinstance(error, ServerUnreachable | DeadlineExceeded):
-        return f"The server is gone: {error}. This page goes on by itself as soon as it is back."
-    return f"The server does not say what it serves: {error}."
+        return f"The server is gone: {error}. This page continues when it is back."
+    return f"The server does not list its models: {error}."

@@ -109,7 +109,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(path, flush=False) as temporary:
             _unfinished.add(temporary)
             try:
                 write(temporary)

@@ -1,1 +1,1 @@
-"""Many generated images in a folder or an archive, which goes on where it was interrupted."""
+"""Saves many generated images in a folder or an archive, and resumes after an interruption."""

@@ -1,6 +1,6 @@
-"""A folder of image files, one a row, and sample.json, which says what they are.
+"""A folder with one image file per row, and sample.json, which records what they are.
 
-Files appear whole, by one rename each and in the order of the rows, so what is missing tells where to go on.
+Each file appears by one rename, in row order, so the first missing file is where to resume.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Final
 import numpy as np
 
 from client.errors import UnwritableOutput
-from client.files.images import check_output_folder, save_file
+from client.files.images import check_output_folder
 from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
 from client.samples.record import MAX_RECORD_BYTES, RECORD_NAME, SampleRecord
+from ganserve.files import replacing
 
-_UNFINISHED: Final = re.compile(r"\.ganclient-[0-9a-f]{16}")  # what a killed process leaves of a file
+_UNFINISHED: Final = re.compile(r"\.[0-9a-f]{16}\.tmp|\.ganclient-[0-9a-f]{16}")  # left by a killed process
 
 
 class FolderOutput(SampleOutput):
-    """A folder; made if there is none."""
+    """A folder of image files; it is created if there is none."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -29,7 +30,7 @@ class FolderOutput(SampleOutput):
         self._next_row = 0
 
     def find(self, *, overwrite: bool) -> Found | None:
-        """What lies in the folder; files that are none of ours are never written over, whatever `overwrite` says."""
+        """Returns what the folder holds. Foreign files are never overwritten, with or without `overwrite`."""
         check_output_folder(self.path)
         with writing(self.path):
             record = self._record_there()
@@ -37,7 +38,7 @@ class FolderOutput(SampleOutput):
             return None if record is None else Found(record, self._first_missing(record) == record.count)
 
     def start(self, record: SampleRecord) -> None:
-        """Removes the images that sample.json tells of, and begins anew."""
+        """Removes the images that sample.json describes, and starts over."""
         self._take_for(record, create=True)
         with writing(self.path):
             there = self._record_there()
@@ -48,7 +49,7 @@ class FolderOutput(SampleOutput):
             begin(self._taken, record.to_json())
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
-        """Goes on at the request whose first image is missing; what lies behind it is written again."""
+        """Resumes at the request that holds the first missing image; later images are written again."""
         self._take_for(record, create=False)
         with writing(self.path):
             if self._record_there() != record:
@@ -58,22 +59,26 @@ class FolderOutput(SampleOutput):
         return self._next_row
 
     def append(self, rows: SampleRows) -> None:
-        """Writes one file a row."""
+        """Writes one file per row."""
         assert self._record is not None
         assert not isinstance(rows, np.ndarray)
-        for file in rows:
-            save_file(file, self.path / self._record.file_name(self._next_row))
-            self._next_row += 1
+        with writing(self.path):
+            for file in rows:
+                path = self.path / self._record.file_name(self._next_row)
+                path.parent.mkdir(exist_ok=True)
+                with replacing(path, flush=False) as temporary:  # `_whole_files` finds what a crash leaves empty
+                    temporary.write_bytes(file)
+                self._next_row += 1
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Does nothing: every file is already in place."""
 
     def _take_for(self, record: SampleRecord, *, create: bool) -> None:
         self._take(self.path / RECORD_NAME, create=create)
         self._record, self._next_row = record, 0
 
     def _record_there(self) -> SampleRecord | None:
-        """What sample.json says; None if the folder is empty, or not there."""
+        """Reads sample.json; None if the folder is empty or missing."""
         if not self.path.exists():
             return None
         try:
@@ -88,7 +93,7 @@ class FolderOutput(SampleOutput):
             return SampleRecord.from_json(data)
         except ValueError as error:
             raise UnwritableOutput(
-                f"{self.path / RECORD_NAME}: does not say what lies in the folder ({error}); name another folder"
+                f"{self.path / RECORD_NAME}: is not the record of a sample ({error}); name another folder"
             ) from error
 
     def _check_empty(self) -> None:
@@ -100,7 +105,7 @@ class FolderOutput(SampleOutput):
                     )
 
     def _first_missing(self, record: SampleRecord, *, clean: bool = False) -> int:
-        """The first row without a file, or the number of rows; `clean` removes what killed processes left."""
+        """The first row without a file, or the number of rows; `clean` removes temporary files of killed processes."""
         if clean:
             self._whole_files(self.path, clean=True)
         for folder, rows in record.folders():
@@ -111,7 +116,7 @@ class FolderOutput(SampleOutput):
         return record.count
 
     def _whole_files(self, folder: Path, *, clean: bool) -> set[str]:
-        """The names of the files in a folder that are not empty, as a file is that a crash of the machine spoilt."""
+        """The names of the files in a folder, except empty ones: a crash of the machine can leave those."""
         whole = set()
         try:
             with os.scandir(folder) as entries:
@@ -120,7 +125,7 @@ class FolderOutput(SampleOutput):
                         Path(entry.path).unlink(missing_ok=True)
                     elif entry.is_file() and entry.stat().st_size:
                         whole.add(entry.name)
-        except FileNotFoundError:  # a sub-folder of rows that are still to come
+        except FileNotFoundError:  # a sub-folder whose rows are still missing
             return set()
         return whole
 

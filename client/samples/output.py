@@ -1,4 +1,4 @@
-"""What every place that samples are written to has in common: what is found there, and going on with it."""
+"""The base class of folders and archives of samples: finding what is there, locking it, and resuming."""
 
 from __future__ import annotations
 
@@ -23,64 +23,64 @@ SampleRows: TypeAlias = Sequence[bytes] | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Found:
-    """What an earlier command left, and whether it is complete."""
+    """What an earlier run left, and whether it is complete."""
 
     record: SampleRecord
     complete: bool
 
 
 class SampleOutput(ABC):
-    """A folder or an archive of samples. First `find`, then `start` or `resume`, then `append` until `finish`.
+    """A folder or an archive of samples. Call `find`, then `start` or `resume`, then `append` often, then `finish`.
 
-    Every method raises UnwritableOutput where a file cannot be read or written, or is none of ours.
+    Every method raises UnwritableOutput if a file cannot be read or written, or belongs to something else.
 
     Args:
-        path: where the images are to be in the end.
+        path: the final path of the folder or archive.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: BinaryIO | None = None  # what is open and taken, from `start` or `resume` to `close`
-        self._found_nothing = False  # when `find` looked, so that whatever `start` finds came since
+        self._file: BinaryIO | None = None  # open and locked from `start` or `resume` to `close`
+        self._found_nothing = False  # by `find`; whatever `start` finds then is another process's
 
     @abstractmethod
     def find(self, *, overwrite: bool) -> Found | None:
-        """What lies there, as far as `overwrite` does not put it aside; None if there is nothing."""
+        """Returns what an earlier run left at the path, or None. With `overwrite`, what will be replaced is ignored."""
 
     @abstractmethod
     def start(self, record: SampleRecord) -> None:
-        """Begins anew: drops what an earlier command has left."""
+        """Starts over: deletes what an earlier run left."""
 
     @abstractmethod
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
-        """Makes ready to go on with an incomplete output.
+        """Prepares to continue an incomplete output.
 
         Args:
-            record: that of the output found.
-            chunk_rows: the rows of one request.
+            record: the record that `find` returned.
+            chunk_rows: rows per request.
 
         Returns:
-            The first row to append: a multiple of `chunk_rows`, so that the rest is asked for in the same requests as
-            without the interruption; or the number of all rows.
+            The first row to append: a multiple of `chunk_rows`, so that the remaining requests are the same as without
+            the interruption; or the number of all rows.
         """
 
     @abstractmethod
     def append(self, rows: SampleRows) -> None:
-        """Adds the images of the next rows: files, or uint8 (rows, height, width, channels) for "pixels"."""
+        """Adds the images of the next rows: encoded files, or uint8 (rows, height, width, channels) for "pixels"."""
 
     @abstractmethod
     def finish(self) -> None:
-        """Completes the output, which has all its rows."""
+        """Completes the output once all rows are appended."""
 
     def close(self) -> None:
-        """Closes what is open and lets other processes write; an incomplete output stays as it is."""
+        """Releases the lock; an incomplete output stays as it is."""
         file, self._file = self._file, None
         if file is not None:
-            with writing(self.path):  # it may have kept back what a full disk did not take
+            with writing(self.path):  # closing writes what the buffer still holds, and the disk may be full
                 file.close()
 
     def _take(self, path: Path, *, create: bool) -> None:
-        """Opens the file that is this process's alone as long as it writes."""
+        """Opens and locks a file."""
         self.close()
         with writing(self.path):
             self._file = take(path, self.path, create=create)
@@ -101,26 +101,26 @@ class SampleOutput(ABC):
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns errors of the operating system into one line about `path`."""
+    """Turns an OSError into a one-line error about `path`."""
     try:
         yield
     except OSError as error:
         raise UnwritableOutput(
-            f"{path}: cannot be written ({error.strerror or error}); mend that, or name another place"
+            f"{path}: cannot be written ({error.strerror or error}); fix that, or name another place"
         ) from error
 
 
 def take(path: Path, output: Path, *, create: bool) -> BinaryIO:
-    """Opens a file for this process alone until it is closed; on Windows, or without locks, for others too.
+    """Opens and locks a file. Windows and some network file systems have no such lock; there it is only opened.
 
     Args:
         path: of the file.
-        output: what it belongs to, for the user.
-        create: makes an empty file if there is none.
+        output: the sample it belongs to, for the error message.
+        create: create an empty file if there is none.
 
     Raises:
-        OSError: it cannot be opened.
-        UnwritableOutput: another process is writing, or has finished just now.
+        OSError: the file cannot be opened.
+        UnwritableOutput: another process holds the lock, or has just finished.
     """
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,21 +139,21 @@ def take(path: Path, output: Path, *, create: bool) -> BinaryIO:
 
 
 def another_writes(output: Path) -> UnwritableOutput:
-    """What is told if another process has the place, or has changed it since this one looked at it."""
-    return UnwritableOutput(f"{output}: another process is writing it; wait for that, or name another place")
+    """The error if another process writes to the same place, or has changed it since `find`."""
+    return UnwritableOutput(f"{output}: another process is writing it; wait for it, or name another place")
 
 
 def begin(file: BinaryIO, data: bytes) -> None:
-    """Replaces what a file holds; one that is empty counts as none, so that is what a failure leaves.
+    """Replaces the content of a file. If that fails, the file is left empty, which counts as no file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     file.seek(0)
     file.truncate()
     try:
         rest = memoryview(data)
-        while rest:  # past the file's own buffer, which would try again what failed
+        while rest:  # unbuffered, because a buffer would retry the failed write when it is closed
             rest = rest[os.write(file.fileno(), rest) :]
         os.fsync(file.fileno())
     except OSError:
@@ -163,8 +163,8 @@ def begin(file: BinaryIO, data: bytes) -> None:
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
-    """Whether the file still has its name: who had it may have finished, and renamed it, before it was locked here."""
-    if sys.platform == "win32":  # which renames no open file
+    """Whether the file is still at `path`: another process may have finished with it before it was locked here."""
+    if sys.platform == "win32":  # Windows renames and removes no open file
         return True
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -173,7 +173,7 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Whether no other process has locked the file."""
+    """Locks the file; False if another process holds the lock."""
     if sys.platform == "win32":
         return True
     import fcntl
@@ -182,6 +182,6 @@ def _lock(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # some network file systems
+    except OSError:  # network file systems without locks
         return True
     return True

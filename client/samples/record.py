@@ -1,4 +1,4 @@
-"""What a folder or an archive of samples says of itself, so that it can go on; and what its images are called."""
+"""The record in a folder or an archive of samples, which makes resuming possible; and the names of the image files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LARGEST: Final[dict[str, int]] = {
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """Rows 0 .. count-1 of a seed, as images of one version of a model; sizes in pixels."""
+    """Describes a sample: the images of rows 0 .. count-1 of a seed, by one version of a model; sizes in pixels."""
 
     model: str
     version: int
@@ -43,7 +43,7 @@ class SampleRecord:
     channels: int
 
     def to_json(self) -> bytes:
-        """The record as a small file; the same record is always the same bytes."""
+        """Returns the record as JSON; equal records give equal bytes."""
         return (json.dumps({"ganclient_sample": 1, **asdict(self)}, indent=2) + "\n").encode()
 
     @classmethod
@@ -51,31 +51,31 @@ class SampleRecord:
         """Reads what `to_json` wrote.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: `data` is not a record.
         """
         if len(data) > MAX_RECORD_BYTES:
             raise ValueError("it is too long")
         try:
             fields: Any = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise ValueError("it is no JSON") from error
+            raise ValueError("it is not JSON") from error
         if not isinstance(fields, dict) or fields.pop("ganclient_sample", None) != 1:
-            raise ValueError("it is not of this version of ganclient")
+            raise ValueError("another version of ganclient wrote it")
         if fields.keys() != cls.__dataclass_fields__.keys():
-            raise ValueError("its fields are others")
+            raise ValueError("it has other fields")
         for name, largest in _LARGEST.items():
             smallest = 0 if name == "seed" else 1
             if type(fields[name]) is not int or not smallest <= fields[name] <= largest:
-                raise ValueError(f"{name} is no whole number in {smallest} .. {largest}")
+                raise ValueError(f"{name} is not an integer in {smallest} .. {largest}")
         model = fields["model"]
         if not isinstance(model, str) or not model or not model.isprintable():
-            raise ValueError("model is no name")
+            raise ValueError("model is not a name")
         if fields["format"] not in get_args(SampleFormat):
             raise ValueError("format is unknown")
         return cls(**fields)
 
     def differences(self, **asked: object) -> list[str]:
-        """What is asked for, by field, and not what this record says; named by flags. None asks for nothing."""
+        """Lists the flags whose values differ from this record, such as "--seed 7, not 8"; None matches anything."""
         return [
             f"--{_FLAGS.get(name, name)} {getattr(self, name)}, not {value}"
             for name, value in asked.items()
@@ -83,13 +83,13 @@ class SampleRecord:
         ]
 
     def file_name(self, row: int) -> str:
-        """The path of a row's image file, below the folder or the archive: 00007.png, or 01/01007.png among many."""
+        """The path of a row's image inside the folder or archive: 00007.png, or 01/01007.png above 10,000 rows."""
         digits = max(_MIN_DIGITS, len(str(self.count - 1)))
         name = f"{row:0{digits}d}{_SUFFIXES[self.format]}"
         return name if self.count <= _MAX_FLAT else f"{row // _FOLDER_ROWS:0{digits - 3}d}/{name}"
 
     def folders(self) -> list[tuple[str, range]]:
-        """The sub-folders that `file_name` names, "" for none, and the rows in each."""
+        """The sub-folders that `file_name` uses ("" for none) and the rows in each."""
         if self.count <= _MAX_FLAT:
             return [("", range(self.count))]
         starts = range(0, self.count, _FOLDER_ROWS)

@@ -1,4 +1,4 @@
-"""Brings all images of a seed to where they are wanted, from the beginning or from where it was interrupted."""
+"""Fetches all images of a seed into a folder or archive, from the first row or from where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Fetch = Callable[[SampleRecord, int], Iterator[SampleRows]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asks for; None is whatever an interrupted output has, or else the newest version, a random seed."""
+    """What the user asks for. None: as in the interrupted output, or else the newest version and a random seed."""
 
     model: str
     version: int | None
@@ -29,13 +29,13 @@ class Wanted:
 
 
 class Sampling:
-    """One run: first `prepare`, then `run`.
+    """One run of the command: call `prepare`, then `run`.
 
     Args:
-        output: where the images go.
-        wanted: what to ask for.
-        find: gives the served model of a name and a version (None: the newest), or raises UnknownModel.
-        fetch: yields the images of a record's rows, from a first row on, in order.
+        output: the folder or archive to write.
+        wanted: the request.
+        find: returns the served model with a name and a version (None: the newest), or raises UnknownModel.
+        fetch: yields the images of a record in row order, starting at a given row.
     """
 
     def __init__(self, output: SampleOutput, wanted: Wanted, find: Find, fetch: Fetch) -> None:
@@ -50,10 +50,10 @@ class Sampling:
         self._chunk_rows = 1
 
     def prepare(self, *, overwrite: bool) -> SampleRecord:
-        """Finds out what there is to do, and whether the server can; writes no image.
+        """Compares the output with the request, and asks the server for the model; writes no image.
 
         Returns:
-            What the output will hold; if `rows_done` is its count, nothing is left to do.
+            The record of the finished output; if `rows_done` equals its count, the output is already complete.
 
         Raises:
             InvalidRequest: the output holds other samples, and `overwrite` is not given.
@@ -71,25 +71,25 @@ class Sampling:
         return record
 
     def run(self, record: SampleRecord, advance: Callable[[int], object], stop: Callable[[], bool]) -> bool:
-        """Gets the images that are missing.
+        """Fetches and writes the missing images.
 
         Args:
-            record: what `prepare` gave.
-            advance: is told how many images have come.
-            stop: asked after each request; true ends the run, and keeps what there is.
+            record: the result of `prepare`.
+            advance: called with the number of images after each request.
+            stop: polled after each request; if it returns True, the run ends and keeps what it has written.
 
         Returns:
             Whether the output is complete.
 
         Raises:
-            GanClientError: there are no more images; `rows_done` are there, and the next run goes on.
+            GanClientError: the server or the disk failed; `rows_done` images are kept, and the next run resumes.
         """
         if self._is_complete:
             return True
         if self.rows_done < record.count:
             answers = self._fetch(record, self.rows_done)
             first = next(answers, None)
-            if not self._is_begun:  # nothing is written, and nothing dropped, before there is an image
+            if not self._is_begun:  # touch the disk only once there is an image
                 self._output.start(record)
             for rows in itertools.chain([] if first is None else [first], answers):
                 self._output.append(rows)
@@ -101,7 +101,7 @@ class Sampling:
         return True
 
     def _found(self, *, overwrite: bool) -> Found | None:
-        """What lies there and is to be continued, or is complete; None if there is nothing, or it is to be replaced."""
+        """The output to resume, or a complete one; None if there is none, or it is to be replaced."""
         found = self._output.find(overwrite=overwrite)
         if found is None:
             return None
@@ -124,7 +124,7 @@ class Sampling:
             if before is None:
                 raise
             raise UnknownModel(
-                f"{error}; {self._output.path} is begun with version {version}: serve that again, or name another place"
+                f"{error}; {self._output.path} was started with version {version}: serve that, or name another place"
             ) from error
         self._chunk_rows = max_chunk_rows(served, wanted.format)
         sizes = (served.height, served.width, served.channels)
@@ -133,7 +133,7 @@ class Sampling:
             return SampleRecord(wanted.model, served.version, seed, wanted.count, wanted.format, *sizes)
         if sizes != (before.height, before.width, before.channels):
             raise InvalidRequest(
-                f"{self._output.path}: is begun with images of another size than {wanted.model!r} has now; name another"
-                " place, or give --overwrite"
+                f"{self._output.path}: was started with images of another size than {wanted.model!r} has now; name"
+                " another place, or give --overwrite"
             )
         return before

@@ -276,7 +276,7 @@ def test_mistakes_are_banners_that_go(page: Page) -> None:
     page.click("#sample")
     banner(page).wait_for(state="detached")
     page.locator("#dimension-1 input[type=number]").fill("5000")
-    page.locator("#banner .banner", has_text="must be numbers in -1000 .. 1000").wait_for()
+    page.locator("#banner .banner", has_text="must be a number in -1000 .. 1000").wait_for()
     page.locator("#dimension-1 input[type=number]").fill("77")  # beyond the slider, and fine
     banner(page).wait_for(state="detached")
 

@@ -93,7 +93,7 @@ def test_a_model_that_is_unloaded_and_one_that_appears(browser: object, open_pag
         page.locator("#picture code", has_text="--version 2").wait_for()
         assert page.locator("#banner .banner").count() == 0
         fake.models = []
-        page.locator("#server-banner .banner", has_text="dcgan:2 is no longer served, nor is any other").wait_for()
+        page.locator("#server-banner .banner", has_text="dcgan:2 is no longer served, and the server has").wait_for()
         close(page)
 
 

@@ -15,7 +15,7 @@ def test_the_page_has_every_command_and_each_of_its_flags(name: str) -> None:
     _, found, rest = page().partition(f"\n## ganclient {name}\n")
     assert found
     section = rest.partition("\n## ")[0]
-    section += page().partition("\n## Flags of all that talk to a server\n")[2]
+    section += page().partition("\n## Connection flags\n")[2]
     for parameter in cli.commands[name].params:
         assert parameter.param_type_name == "argument" or parameter.opts[0] in section
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from client.bench.loads import ClosedLoad, Load, OpenLoad, due_times_s
+from client.bench.loads import ClosedLoad, Load, OpenLoad
 from client.bench.loops import LOST_AFTER_S, Call, ServerLost, measure
 from client.bench.results import NOT_SENT, OK, UNAVAILABLE, Results
 
@@ -192,23 +192,3 @@ def test_a_measurement_that_is_stopped_keeps_its_part_and_waits_for_nothing(load
 
 def test_a_measurement_that_is_stopped_in_its_warm_up_shows_nothing() -> None:
     assert measured(ClosedLoad(1, 4), parallel_server, stop_after_s=0.5) == (None, False)
-
-
-def test_constant_arrivals_are_due_at_equal_distances() -> None:
-    assert list(due_times_s(OpenLoad(1, 4, "constant"), 1.0)) == [0, 0.25, 0.5, 0.75]
-
-
-def test_poisson_arrivals_are_as_many_as_told_and_as_irregular_as_chance() -> None:
-    """The gaps are exponential: their deviation is their mean, and a share 1/e of them is longer than it."""
-    due_s = list(due_times_s(OpenLoad(1, 100, "poisson"), 200.0))
-    assert len(due_s) == pytest.approx(20_000, abs=5 * math.sqrt(20_000))
-    gaps_s = [later - sooner for sooner, later in itertools.pairwise(due_s)]
-    mean_s = sum(gaps_s) / len(gaps_s)
-    deviation_s = math.sqrt(sum((gap_s - mean_s) ** 2 for gap_s in gaps_s) / len(gaps_s))
-    assert deviation_s == pytest.approx(mean_s, rel=0.05)
-    assert sum(gap_s > mean_s for gap_s in gaps_s) / len(gaps_s) == pytest.approx(1 / math.e, abs=0.02)
-
-
-def test_arrivals_are_the_same_every_time() -> None:
-    load = OpenLoad(1, 50, "poisson")
-    assert list(due_times_s(load, 3.0)) == list(due_times_s(load, 3.0))

@@ -57,7 +57,7 @@ def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> 
     assert (results.p50_ms, results.max_ms, results.seconds) == (6000, 10_000, 10)
 
 
-def test_figures_of_a_part_are_of_the_time_that_was_measured() -> None:
+def test_results_of_a_part_are_of_the_time_that_was_measured() -> None:
     outcome = Outcome(10, 20)
     outcome.add(OK, 10, 10, 11)
     assert outcome.results(1, 10, 0.0) is None

@@ -116,9 +116,9 @@ def test_no_server_is_one_line(here: Path) -> None:
         (["--concurrency", "0"], "'--concurrency': must be a whole number in 1 .. 4096, not '0'"),
         (["--concurrency", "1,,2"], "'--concurrency': must be a whole number in 1 .. 4096, not ''"),
         (["--rows", "1,many"], "'--rows': must be a whole number in 1 .. 65536, not 'many'"),
-        (["--rows", "1025"], "--rows: at most 1024 rows a request for 'dcgan', not 1025"),
-        (["--rate", "nan"], "'--rate': must be requests a second in 0.01 .. 100000, not 'nan'"),
-        (["--rate", "-1"], "'--rate': must be requests a second"),
+        (["--rows", "1025"], "--rows: at most 1024 rows per request for 'dcgan', not 1025"),
+        (["--rate", "nan"], "'--rate': must be requests per second in 0.01 .. 100000, not 'nan'"),
+        (["--rate", "-1"], "'--rate': must be requests per second"),
         (["--seconds", "0"], "'--seconds': must be seconds in 0.1 .. 86400, not '0'"),
         (["--warmup-s", "inf"], "'--warmup-s': must be seconds in 0 .. 86400, not 'inf'"),
         (["--arrivals", "bursts"], "'--arrivals': 'bursts' is not one of"),
@@ -127,7 +127,7 @@ def test_no_server_is_one_line(here: Path) -> None:
         (["--json", "."], "'--json': .: is a folder; name a file in it"),
         (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
         (["--model", "pix"], "no model 'pix' is served"),
-        (["--rows", ",".join(map(str, range(1, 60)))], "--rows, --concurrency, --rate: at most 100 loads"),
+        (["--rows", ",".join(map(str, range(1, 60)))], "--rows, --concurrency, --rate: give at most 100 loads"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_flag(

@@ -80,7 +80,7 @@ def test_an_older_server_is_said_to_be_one_and_what_it_lists_is_told(server: Fak
     server.describe_failures.extend([UNIMPLEMENTED] * 2)
     result = run("info", "dcgan", address=server.address)
     assert result.exit_code == 0
-    assert result.stderr == "the server is older than this client, and tells nothing of the model's card\n"
+    assert result.stderr == "the server is older than this client and does not send the model's card\n"
     assert result.stdout.splitlines()[:2] == ["dcgan, version 2", "  kind      dcgan, architecture dcgan"]
     assert "precision" not in result.stdout
     as_json = run("info", "dcgan", "--version", "1", "--json", address=server.address)

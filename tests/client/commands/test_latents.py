@@ -62,11 +62,11 @@ def test_one_array_of_an_archive_and_json(server: FakeServer, files: Path) -> No
 
 
 def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, here: Path) -> None:
-    server.models = [model(max_request_rows=100)]
-    np.save("many.npy", np.random.default_rng(0).standard_normal((250, 6)))
+    server.models = [model(max_request_rows=10)]
+    np.save("many.npy", np.random.default_rng(0).standard_normal((25, 6)))
     assert run("latents", "many.npy", "--model", "dcgan", "--out", "all", address=server.address).exit_code == 0
-    assert len(list(Path("all").iterdir())) == 250
-    assert [request.latents.shape[0] for request in server.requests] == [100, 100, 50]
+    assert len(list(Path("all").iterdir())) == 25
+    assert [request.latents.shape[0] for request in server.requests] == [10, 10, 5]
     assert {request.version for request in server.requests} == {3}
 
 
@@ -77,18 +77,18 @@ def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, 
         (["no.npy"], "no.npy: cannot be read (No such file or directory)"),
         (["a.dat"], "a.dat: unknown format; convert it to one of .npy, .npz, .json, .csv, .txt"),
         (["a.npz"], "a.npz: holds several arrays (first, rest); name one, as FILE.npz:NAME"),
-        (["wide.npy"], "wide.npy: its latents have 7 numbers each, and dcgan:3 takes 6"),
+        (["wide.npy"], "wide.npy: its latents have 7 numbers each, but dcgan:3 takes 6"),
         (["a.npy", "--out", "a.gan"], "'--out': a.gan: has no known image extension; use one of .png, .jpg, .jpeg"),
         (["a.npy", "--out", "a.gan"], "; or end it with / for a folder"),
         (["a.npy", "--out", "a.npy/b.png"], "'--out': a.npy/b.png: cannot be written, because"),
         (["a.npy", "--out", "a.npy/"], "'--out': a.npy: cannot be written, because"),
         (
             ["a.npy", "--out", "folder", "--columns", "2"],
-            "--columns: is for a grid, and a folder holds none",
+            "--columns: applies to a grid, not to a folder",
         ),
         (["a.npy", "--columns", "0"], "'--columns': must be a whole number in 1 .. 10000"),
         (["long.npy"], "--out: 10001 images of 3x4 are too many for one picture"),
-        (["a.npy", "--model", "a2b"], "--model: 'a2b' makes no images from latents"),
+        (["a.npy", "--model", "a2b"], "--model: 'a2b' does not generate images from latents"),
         (["a\n\x1b[2J.npy"], "a ?[2J.npy: cannot be read"),
     ],
 )

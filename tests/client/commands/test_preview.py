@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import base64
 import io
-import platform
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from client.commands.preview import inline_protocol, show_picture
-from tests.client.fake_server import FakeServer
-from tests.client.test_main import run
 
 KITTY = re.compile(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\")
 
@@ -102,48 +96,3 @@ def test_a_very_large_picture_is_sent_smaller() -> None:
     found = re.search(r"width=\d+;preserveAspectRatio=1:(.*)\x07", shown(Image.new("L", (6400, 200)), "iterm2"))
     assert found
     assert Image.open(io.BytesIO(base64.b64decode(found[1]))).size == (1600, 50)
-
-
-def test_a_preview_is_shown_if_asked_for_and_spoils_no_pipe_else(server: FakeServer, here: Path) -> None:
-    arguments = ["grid", "--model", "dcgan", "--n", "4", "--seed", "7"]
-    plain = run(*arguments, address=server.address)
-    asked = run(*arguments, "--preview", address=server.address)
-    assert plain.stdout == "grid.png: 4 images of dcgan:3 (seed 7)\n"
-    assert asked.exit_code == 0, asked.output
-    assert "▀" in asked.stdout
-    assert asked.stdout.endswith(plain.stdout)
-    both = run(*arguments, "--preview", "--json", address=server.address)
-    assert both.exit_code == 2
-    assert "--preview: would spoil what --json prints" in both.stderr
-
-
-def test_the_written_file_is_opened_if_asked_for(
-    server: FakeServer, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-
-    def launch(url: str) -> int:
-        opened.append(url)
-        return len(opened) - 1  # the second time there is no viewer
-
-    monkeypatch.setattr(click, "launch", launch)
-    monkeypatch.setenv("DISPLAY", ":0")
-    arguments = ["grid", "--model", "dcgan", "--n", "4", "--seed", "7", "--open"]
-    assert run(*arguments, address=server.address).stderr == ""
-    again = run(*arguments, address=server.address)
-    assert opened == [str(here / "grid.png")] * 2
-    assert again.exit_code == 0
-    assert again.stderr == "grid.png: there is no viewer to open it with; leave --open out\n"
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere there always is a desktop")
-def test_without_a_desktop_nothing_is_opened(server: FakeServer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(click, "launch", lambda url: pytest.fail(f"{url} was opened"))
-    monkeypatch.setattr(platform, "release", lambda: "6.1.0-amd64")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    result = run("grid", "--model", "dcgan", "--n", "4", "--open", address=server.address)
-    assert (result.exit_code, result.stderr) == (
-        0,
-        "grid.png: there is no viewer to open it with; leave --open out\n",
-    )

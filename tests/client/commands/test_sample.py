@@ -85,11 +85,11 @@ def test_a_server_that_fails_in_the_middle_is_one_line_that_says_how_to_go_on(
     server.answer = _failing_after(server, 1)
     result = sample(server, "--out", name, "--in-flight", "1")
     assert result.exit_code == 1
-    assert error_of(result).endswith(f"; 4 of 10 images are kept for {name}, and the same command goes on from there")
+    assert error_of(result).endswith(f"; 4 of 10 images are kept for {name}; run the same command to resume")
     server.answer = None
     server.requests.clear()
     again = sample(server, "--out", name)
-    assert again.stdout == f"{name}: 10 images of dcgan:3 (seed 0), 4 of them from before\n"
+    assert again.stdout == f"{name}: 10 images of dcgan:3 (seed 0), 4 of them from an earlier run\n"
     assert sum(request.latents.shape[0] for request in server.requests) == 6
     assert _contents(here / name) == _contents(here / f"whole-{name}")
 
@@ -106,10 +106,10 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(server: FakeServer, here: Path, 
     assert signal.getsignal(signal.SIGINT) is before
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == (
-        f"{name}: interrupted; 4 of 10 images of dcgan:3 (seed 0) are kept, and the same command goes on from there\n"
+        f"{name}: interrupted; 4 of 10 images of dcgan:3 (seed 0) are kept; run the same command to resume\n"
     )
     server.answer = None
-    assert sample(server, "--out", name).stdout.endswith(", 4 of them from before\n")
+    assert sample(server, "--out", name).stdout.endswith(", 4 of them from an earlier run\n")
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out.npz"])
@@ -133,7 +133,10 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(server: FakeServ
         process.kill()
     go_on.set()
     server.answer = None
-    assert sample(server, "--out", name).stdout == f"{name}: 10 images of dcgan:3 (seed 0), 8 of them from before\n"
+    assert (
+        sample(server, "--out", name).stdout
+        == f"{name}: 10 images of dcgan:3 (seed 0), 8 of them from an earlier run\n"
+    )
     assert _contents(here / name) == _contents(here / f"whole-{name}")
 
 
@@ -141,7 +144,7 @@ def test_what_is_complete_needs_no_server(server: FakeServer, here: Path) -> Non
     sample(server, "--out", "out")
     result = run("sample", "--model", "dcgan", "--n", "10", "--out", "out")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "out: 10 images of dcgan:3 (seed 0), which were there already\n"
+    assert result.stdout == "out: 10 images of dcgan:3 (seed 0), already complete\n"
 
 
 def test_a_random_seed_is_printed_and_kept(server: FakeServer, here: Path) -> None:
@@ -167,8 +170,8 @@ def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, her
         (["--out", "file"], "file: cannot be written, because "),
         (["--out", "file/a.zip"], "file/a.zip: cannot be written, because "),
         (["--out", "."], "holds 'file' and no sample.json; name an empty or a new folder"),
-        (["--out", "file.npz"], "file.npz: is there, and no samples of this command's"),
-        (["--out", "a.npz", "--format", "png"], "'--format': an .npz holds pixels; leave --format out"),
+        (["--out", "file.npz"], "file.npz: already exists, and 'ganclient sample' did not write it"),
+        (["--out", "a.npz", "--format", "png"], "'--format': an .npz holds pixels; leave out --format"),
         (["--out", "a", "--format", "pixels"], "'--format': pixels go into an .npz; name one with --out"),
         (["--out", "a", "--format", "gif"], "'--format': 'gif' is not one of"),
         (["--out", "a", "--n", "0"], "'--n': must be a whole number in 1 .. 100000000, not '0'"),

@@ -101,33 +101,36 @@ def test_labels_stand_on_the_left_and_change_no_image(server: FakeServer, here: 
 def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeServer, here: Path) -> None:
     result = run("traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", address=server.address)
     assert result.exit_code == 0
-    assert result.stderr == "the images are too low for labels; give --scale 2 or more for them, or --no-labels\n"
+    assert result.stderr == "the images are too small for labels; give --scale 2 or more, or --no-labels\n"
     cells("traversal.png", 3, 8, 4, 3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dims", "6"], "'--dims': 6 is not among the dimensions of dcgan:3, 0 .. 5"),
+        (["--dims", "6"], "'--dims': 6 is not a dimension of dcgan:3; give 0 .. 5"),
         (["--dims", "-1"], "'--dims': must be a whole number in 0 .. 1048576, not '-1'"),
         (["--dims", "1,x"], "'--dims': must be a whole number in 0 .. 1048576, not 'x'"),
         (["--dims", ""], "'--dims': must be a whole number in 0 .. 1048576, not ''"),
-        (["--dims", ",".join(["1"] * 101)], "'--dims': must be at most 100 numbers with commas between, not 101"),
+        (["--dims", ",".join(["1"] * 101)], "'--dims': must be at most 100 numbers, separated by commas, not 101"),
         (["--values", "nan"], "'--values': must be numbers in -1e+30 .. 1e+30, not 'nan'"),
         (["--values", "1,,2"], "'--values': must be numbers in -1e+30 .. 1e+30, not ''"),
         (["--values", "1e99"], "'--values': must be numbers in -1e+30 .. 1e+30, not '1e99'"),
         (["--n", "0"], "'--n': must be a whole number in 1 .. 1000, not '0'"),
-        (["--seed", "1", "--latents", "mine.npy"], "--seed and --latents: give one of them"),
+        (["--seed", "1", "--latents", "mine.npy"], "--seed and --latents: give only one of them"),
         (["--latents", "no.npy"], "no.npy: cannot be read (No such file or directory); name another file"),
-        (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, and dcgan:3 takes 6; give others"),
-        (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3; ask for no more"),
+        (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, but dcgan:3 takes 6; name"),
+        (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3 latents; ask for fewer"),
         (["--out", "a.gif"], "'--out': a.gif: has no known image extension; use one of .png"),
         (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; use that extension"),
         (
             ["--n", "1000", "--values", ",".join(["1"] * 100)],
             "--out: 500000 images of 3x4 are too many for one",
         ),
-        (["--model", "a2b"], "--model: 'a2b' makes no images from latents; 'ganclient models' lists those that do"),
+        (
+            ["--model", "a2b"],
+            "--model: 'a2b' does not generate images from latents; name a model that does",
+        ),
         (["--model", "nope"], "no model 'nope' is served; served are: a2b, dcgan"),
         (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
     ],
@@ -147,7 +150,7 @@ def test_latents_of_a_distribution_that_the_client_cannot_draw_are_said_so(serve
     server.models = [model(latent_distribution="uniform")]
     result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
     assert result.exit_code == 2
-    assert "this client cannot draw the 'uniform' latents of 'dcgan'; update it, or give --latents" in error_of(result)
+    assert "cannot draw the 'uniform' latents of 'dcgan'; update the client, or give --latents" in error_of(result)
 
 
 def test_trouble_of_the_server_is_one_line(server: FakeServer, here: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_generator_that_ignores_its_latent_has_no_directions() -> None:
 
 
 def test_a_latent_too_large_for_the_regression_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(InvalidRequest, match="1025 are too large, 1024 is the most"):
+    with pytest.raises(InvalidRequest, match="1025 are too large; the limit is 1024"):
         strongest_directions(lambda latents: [], MAX_LATENT_DIM + 1)
 
 

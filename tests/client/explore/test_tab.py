@@ -41,7 +41,7 @@ def test_a_slider_rests_at_its_end_if_the_anchor_lies_beyond() -> None:
 
 def test_what_is_no_number_is_refused_by_the_sliders_name() -> None:
     tab = Tab("m:1", anchor=ANCHOR, dimensions=(3,), directions=ALONG)
-    with pytest.raises(InvalidRequest, match=r"^dimension 3: must be numbers"):
+    with pytest.raises(InvalidRequest, match=r"^dimension 3: must be a number"):
         moved(tab, [None, *positions()[1:]])
-    with pytest.raises(InvalidRequest, match=r"^direction 1: must be numbers"):
+    with pytest.raises(InvalidRequest, match=r"^direction 1: must be a number"):
         moved(tab, positions(0.5, directions=(float("nan"), 0, 0, 0, 0, 0)))

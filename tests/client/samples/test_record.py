@@ -51,13 +51,13 @@ def test_a_record_is_read_back_as_it_was_written(record: SampleRecord) -> None:
     ],
 )
 def test_a_record_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(it|its|\w+) (is|are|fields) "):
+    with pytest.raises(ValueError, match=r"^(\w+ (is|has) |another version)"):
         SampleRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
 
 
 @given(st.binary(max_size=60) | st.just(b"[" * 60_000) | st.just(b" " * 70_000))
 def test_no_bytes_break_the_reading_of_a_record(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^it"):
+    with pytest.raises(ValueError, match=r"^(it|another version)"):
         SampleRecord.from_json(data)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from client.commands.explore import connection_flags
-from client.explore.page_server import HOST, listening_socket
+from client.commands.options import ConnectOptions
+from client.explore.page_server import HOST
 from tests.client.test_main import error_of, run
 
 
@@ -19,11 +20,6 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         result = run("explore", "--port", str(port))
         assert result.exit_code == 2
         assert f"--port: {port} cannot be used (Address already in use); name another" in error_of(result)
-
-
-def test_the_page_is_for_this_machine_alone() -> None:
-    with listening_socket(0) as sock:
-        assert sock.getsockname()[0] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "web"])
@@ -41,16 +37,8 @@ def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 def test_the_flags_that_lead_to_the_server_are_passed_on_and_no_token() -> None:
-    params = {
-        "address": "host:1",
-        "tls": True,
-        "tls_roots": Path("roots.pem"),
-        "tls_key": None,
-        "tls_certificate": None,
-        "tls_server_name": "name",
-        "token_file": Path("token"),
-    }
-    assert connection_flags(params) == [
+    connect = ConnectOptions("host:1", 3.0, True, Path("roots.pem"), None, None, "name", Path("token"))
+    assert connection_flags(connect) == [
         *("--address", "host:1", "--tls", "--tls-roots", "roots.pem"),
         *("--tls-server-name", "name", "--token-file", "token"),
     ]

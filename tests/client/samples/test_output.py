@@ -1,7 +1,8 @@
-"""Several processes that sample to one place, and one that is killed as it begins."""
+"""Locks: several processes that sample to one place, one that is killed as it begins, and a full disk."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,10 +112,7 @@ def test_a_run_goes_on_only_with_what_it_found(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
-@pytest.mark.parametrize("limit_bytes", [0, 20, 600])
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_a_full_disk_is_told_in_one_line_and_the_next_run_goes_on(tmp_path: Path, name: str, limit_bytes: int) -> None:
-    path = tmp_path / name
+def test_a_full_disk_is_told_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
@@ -122,15 +120,26 @@ from client.errors import UnwritableOutput
 from tests.client.samples.sampling_source import Source, sample
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-try:
-    sample(Path(sys.argv[1]), Source(), count=2000)
-except UnwritableOutput as error:
-    print(error)
+for limit_bytes in (0, 20, 600):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
+    for name in sys.argv[1:]:
+        try:
+            sample(Path(f"{limit_bytes}", name), Source(), count=50)
+        except UnwritableOutput as error:
+            print(error)
 """
+    names = ["out", "out.zip", "out.npz"]
+    command = [sys.executable, "-c", script, *names]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [sys.executable, "-c", script, path, str(limit_bytes)], capture_output=True, text=True, timeout=100, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100, check=False
     )
-    assert "cannot be written" in done.stdout or (path.is_dir() and limit_bytes == 600), done.stderr
     assert done.stderr == ""
-    assert sample(path, Source(), count=2000).rows_done == 2000
+    full = [
+        (limit_bytes, name) for limit_bytes in (0, 20, 600) for name in names if (limit_bytes, name) != (600, "out")
+    ]
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(full)  # every image of a folder fits into 600 bytes
+    for line, (limit_bytes, name) in zip(lines, full, strict=True):
+        assert line.startswith(f"{limit_bytes}/{name}: cannot be written (File too large)")
+        assert sample(tmp_path / f"{limit_bytes}" / name, Source(), count=50).rows_done == 50

@@ -1,15 +1,20 @@
-"""The flags that every command has for the way to the server."""
+"""The flags that every command has for the server, and the types of flags."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import grpc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from client.commands.options import listed, number_of, whole_number
 from tests.client.fake_server import FakeServer
 from tests.client.sdk.certificates import Certificates, certificates
 from tests.client.test_main import error_of, run
@@ -60,14 +65,14 @@ def test_a_token_comes_from_a_file_or_the_environment(
         (["--tls-roots", "none.pem"], "'--tls-roots': none.pem cannot be read (No such file or directory); name a P"),
         (["--tls-roots", "."], "'--tls-roots': . cannot be read (Is a directory)"),
         (["--tls-roots", "client_key"], "'--tls-roots': client_key is no PEM file"),
-        (["--tls-key", "client_key"], "'--tls-key': belongs with --tls-certificate; give both, or none"),
-        (["--tls-certificate", "client_key"], "'--tls-key': belongs with --tls-certificate"),
+        (["--tls-key", "client_key"], "'--tls-key': goes with --tls-certificate; give both, or none"),
+        (["--tls-certificate", "client_key"], "'--tls-key': goes with --tls-certificate"),
         (["--tls-key", "x", "--tls-certificate", "y"], "'--tls-key': x cannot be read"),
         (["--tls-server-name", "a b"], "'--tls-server-name': must be a host name, not 'a b'"),
         (["--tls", "--address", "10.0.0.1:1,10.0.0.2:1"], "'--tls-server-name': give the name in the servers' cert"),
         (["--token-file", "none"], "'--token-file': none cannot be read (No such file or directory)"),
         (["--token-file", "empty"], "'--token-file': must be 1 .. 8192 printable ASCII characters"),
-        (["--token-file", "binary"], "'--token-file': binary cannot be read (it is no ASCII text)"),
+        (["--token-file", "binary"], "'--token-file': binary cannot be read (it is not ASCII text)"),
         (["--token-file", "long"], "'--token-file': must be 1 .. 8192 printable ASCII characters"),
         (["--token-file", "client_key", "--address", "gan:1"], "'--token-file': is not sent to gan:1 without TLS,"),
     ],
@@ -107,3 +112,52 @@ def test_grpcs_own_log_does_not_stand_beside_the_error(server: FakeServer) -> No
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
     assert line.endswith("it speaks no TLS: turn TLS off, or name another address")
+
+
+def outcome(parse: Callable[[str], float], text: str) -> float | str:
+    """The number, or what is said instead."""
+    try:
+        return parse(text)
+    except click.BadParameter as error:
+        return error.message
+
+
+@given(st.integers(-5, 5).map(str) | st.floats().map(str) | st.text(max_size=8))
+def test_a_whole_number_is_read_or_refused_in_one_line(text: str) -> None:
+    found = outcome(whole_number(-2, 3), text)
+    if isinstance(found, str):
+        assert found == f"must be a whole number in -2 .. 3, not {text!r}"
+        assert text not in map(str, range(-2, 4))
+    else:
+        assert found == int(text)
+        assert found in range(-2, 4)
+
+
+@given(st.floats() | st.text(max_size=8))
+def test_a_number_is_in_its_range_or_refused_in_one_line(value: float | str) -> None:
+    found = outcome(number_of("seconds", 0.5, 2), str(value))
+    if isinstance(found, str):
+        assert found.startswith("must be seconds in 0.5 .. 2, not ")
+        assert not isinstance(value, float) or not 0.5 <= value <= 2
+    else:
+        assert 0.5 <= found == float(value) <= 2
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_a_list_has_its_numbers_in_order(numbers: list[int]) -> None:
+    assert listed(whole_number(0, 9), at_most=4)(" , ".join(map(str, numbers))) == tuple(numbers)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must be a whole number in 0 .. 9, not ''"),
+        ("1,,2", "must be a whole number in 0 .. 9, not ''"),
+        ("1;2", "must be a whole number in 0 .. 9, not '1;2'"),
+        ("1,2,3,4,5", "must be at most 4 numbers, separated by commas, not 5"),
+    ],
+)
+def test_a_list_is_refused_by_its_first_fault(text: str, message: str) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        listed(whole_number(0, 9), at_most=4)(text)
+    assert caught.value.message == message

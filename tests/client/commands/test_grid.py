@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from ganserve.grids import image_grid
+from ganserve.latents import latents_from_seed
+from tests.client.fake_server import FakeServer, model, pixels_of
+from tests.client.test_main import error_of, run
+
+
+def test_grid_saves_the_images_of_the_seed_and_says_where(server: FakeServer, here: Path) -> None:
+    server.models = [model(channels=3)]
+    result = run("grid", "--model", "dcgan", "--n", "5", "--seed", "0", "--out", "new/a.png", address=server.address)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "new/a.png: 5 images of dcgan:3 (seed 0)\n"
+    assert result.stderr == ""
+    expected = image_grid(pixels_of(latents_from_seed(0, 5, 6), 4, 3, 3))
+    with Image.open(here / "new" / "a.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(expected))
+
+
+def test_grid_needs_a_model_only(server: FakeServer, here: Path) -> None:
+    result = run("grid", "--model", "dcgan", address=server.address)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("grid.png: 64 images of dcgan:3 (seed ")
+    assert (here / "grid.png").is_file()
+
+
+def test_the_printed_random_seed_makes_the_same_picture_again(server: FakeServer, here: Path) -> None:
+    first = run("grid", "--model", "dcgan", "--n", "9", "--out", "a.png", address=server.address)
+    seed = first.stdout.split("(seed ")[1].rstrip(")\n")
+    second = run("grid", "--model", "dcgan", "--n", "9", "--out", "b.png", "--seed", seed, address=server.address)
+    assert second.exit_code == 0
+    assert (here / "a.png").read_bytes() == (here / "b.png").read_bytes()
+    third = run("grid", "--model", "dcgan", "--n", "9", "--out", "c.png", address=server.address)
+    assert third.stdout.split("(seed ")[1].rstrip(")\n") != seed
+
+
+def test_grid_takes_version_columns_and_address_flags(server: FakeServer, here: Path) -> None:
+    server.models = [model(version=1), model(version=2)]
+    arguments = ["--n", "4", "--version", "1", "--columns", "4", "--address", server.address, "--timeout-s", "9.5"]
+    result = run("grid", "--model", "dcgan", *arguments)
+    assert "4 images of dcgan:1 " in result.stdout
+    with Image.open(here / "grid.png") as saved:
+        assert saved.size == (2 + 4 * (3 + 2), 2 + 4 + 2)
+
+
+def test_one_image_is_not_called_images(server: FakeServer, here: Path) -> None:
+    result = run("grid", "--model", "dcgan", "--n", "1", "--seed", "7", address=server.address)
+    assert result.stdout == "grid.png: 1 image of dcgan:3 (seed 7)\n"
+    assert [path.name for path in here.iterdir()] == ["grid.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--n", "0"], "'--n': must be a whole number in 1 .. 10000, not '0'"),
+        (["--n", "10001"], "'--n': must be a whole number in 1 .. 10000, not '10001'"),
+        (["--n", "many"], "'--n': must be a whole number in 1 .. 10000, not 'many'"),
+        (["--seed", "-1"], "'--seed': must be a whole number in 0 .. 18446744073709551615"),
+        (["--seed", "18446744073709551616"], "'--seed': must be a whole number in 0 .. 18446744073709551615"),
+        (["--seed", "1.5"], "'--seed': must be a whole number"),
+        (["--version", "0"], "'--version': must be a whole number in 1 .."),
+        (["--columns", "0"], "'--columns': must be a whole number in 1 .. 10000"),
+        (["--timeout-s", "0"], "'--timeout-s': must be seconds in 0.001 .. 86400"),
+        (["--timeout-s", "nan"], "'--timeout-s': must be seconds in 0.001 .. 86400"),
+        (["--timeout-s", "soon"], "'--timeout-s': must be seconds in 0.001 .. 86400"),
+        (["--address", "localhost"], "'--address' (env var: 'GANSERVE_ADDRESS'): address 'localhost': give HOST:PORT"),
+        (["--out", "a.gan"], "'--out': a.gan: has no known image extension; use one of .png"),
+        (["--out", "file/a.png"], "'--out': file/a.png: cannot be written"),
+        (["--out", "folder.png"], "'--out': folder.png: is a folder"),
+        (["--out", "a\n\x1b[2J\udcff.gan"], "'--out': a ?[2J?.gan: has no known image extension"),
+        (["--bogus"], "No such option '--bogus'"),
+    ],
+)
+def test_a_mistake_in_a_flag_is_one_line_that_names_it(here: Path, arguments: list[str], message: str) -> None:
+    (here / "file").touch()
+    (here / "folder.png").mkdir()
+    result = run("grid", "--model", "dcgan", *arguments)
+    assert result.exit_code == 2
+    assert message in error_of(result)
+
+
+def test_a_grid_that_no_memory_holds_is_a_user_mistake_before_any_image_is_asked_for(
+    server: FakeServer, here: Path
+) -> None:
+    server.models = [model(height=2048, width=2048)]
+    result = run("grid", "--model", "dcgan", "--n", "10000", address=server.address)
+    assert result.exit_code == 2
+    assert error_of(result).startswith("Error: --out: 10000 images of 2048x2048 are too many for one picture;")
+    assert (server.requests, list(here.iterdir())) == ([], [])
+
+
+def test_an_unknown_model_is_a_user_mistake_and_the_served_ones_are_named(server: FakeServer, here: Path) -> None:
+    result = run("grid", "--model", "nope", address=server.address)
+    assert result.exit_code == 2
+    assert error_of(result) == "Error: no model 'nope' is served; served are: a2b, dcgan"
+    assert list(here.iterdir()) == []
+
+
+def test_a_picture_that_cannot_be_saved_is_one_line(server: FakeServer, here: Path) -> None:
+    server.models = [model(channels=4)]
+    result = run("grid", "--model", "dcgan", "--out", "a.jpg", address=server.address)
+    assert result.exit_code == 2
+    assert "a.jpg: cannot be written" in error_of(result)
+    assert list(here.iterdir()) == []
+
+
+def test_grid_as_json_names_the_file_the_model_and_the_seed(server: FakeServer, here: Path) -> None:
+    result = run("grid", "--model", "dcgan", "--n", "2", "--seed", "7", "--json", address=server.address)
+    facts = {"file": "grid.png", "model": "dcgan", "version": 3, "images": 2, "seed": 7}
+    assert (result.exit_code, json.loads(result.stdout)) == (0, facts)
+
+
+def test_grid_replaces_an_older_picture_only_once_it_has_the_new_one(server: FakeServer, here: Path) -> None:
+    (here / "grid.png").write_bytes(b"older")
+    server.failures.append((grpc.StatusCode.INTERNAL, "broken"))
+    assert run("grid", "--model", "dcgan", address=server.address).exit_code == 1
+    assert (here / "grid.png").read_bytes() == b"older"
+    assert run("grid", "--model", "dcgan", address=server.address).exit_code == 0
+    with Image.open(here / "grid.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(here: Path) -> None:
+    with FakeServer().serve() as stopped:
+        address = stopped.address
+    result = run("grid", "--model", "dcgan", "--timeout-s", "0.2", address=address)
+    assert result.exit_code == 1
+    assert address in error_of(result)
+    assert list(here.iterdir()) == []
+
+
+def test_all_requests_of_a_grid_are_for_one_version(server: FakeServer, here: Path) -> None:
+    server.models = [model(max_request_rows=4)]
+    assert run("grid", "--model", "dcgan", "--n", "10", address=server.address).exit_code == 0
+    assert [(request.version, request.latents.shape[0]) for request in server.requests] == [(3, 4), (3, 4), (3, 2)]

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from client.commands.interrupts import Interrupts
+
+
+def test_the_first_ctrl_c_is_a_flag_and_the_second_one_interrupts() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_another_thread_leaves_the_handler_as_it_is() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work() -> None:
+        with Interrupts() as interrupts:
+            seen.append((interrupts.asked, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]

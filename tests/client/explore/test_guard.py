@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from client.errors import GanClientError, InvalidRequest, ServerUnreachable
+from client.explore.watch import Served
+
+guards = pytest.importorskip("client.explore.guard", reason="NO GRADIO: the page of the explorer was not tried")
+
+
+class FakeWatch:
+    def look(self) -> Served:
+        return Served()
+
+    def failed(self, error: GanClientError) -> Served:
+        return Served(trouble=f"The server is gone: {error}.", troubles=1)
+
+
+def guarded(result: Any) -> Any:
+    guard = guards.Guard(FakeWatch(), "banner", "server banner")
+    assert guard.outputs(["a"]) == ["a", "banner", "server banner"]
+
+    def handler() -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return guard(handler)()
+
+
+def test_a_success_clears_the_banner() -> None:
+    assert guarded(("made",))[:2] == ("made", "")
+
+
+def test_an_error_changes_the_banner_and_nothing_else() -> None:
+    shown = guarded(InvalidRequest("seed: must be <small>"))
+    assert list(shown) == ["banner"]
+    assert "seed: must be &lt;small&gt;" in shown["banner"]
+
+
+def test_a_server_that_is_gone_has_a_banner_of_its_own() -> None:
+    shown = guarded(ServerUnreachable("no server"))
+    assert shown["banner"] == ""
+    assert "The server is gone: no server." in shown["server banner"]
+
+
+def test_outputs_can_be_filled_beside_an_error() -> None:
+    values = guarded(guards.WithBanner(("made",), "seed: invalid"))
+    assert values[0] == "made"
+    assert "seed: invalid" in values[1]
+
+
+def test_nothing_to_do_changes_nothing() -> None:
+    assert list(guarded(())) == ["banner"]

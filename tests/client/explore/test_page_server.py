@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from client.errors import InvalidRequest
+from client.explore.page_server import HOST, _is_foreign, listening_socket
+
+
+def test_the_page_is_for_this_machine_alone() -> None:
+    with listening_socket(0) as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"
+
+
+def test_a_port_in_use_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        with pytest.raises(InvalidRequest, match=r"^--port: \d+ cannot be used \(Address already in use\)"):
+            listening_socket(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_foreign"),
+    [(None, False), (b"http://127.0.0.1:7860", False), (b"http://other.example", True), (b"null", True)],
+)
+def test_a_request_from_another_page_is_foreign(origin: bytes | None, is_foreign: bool) -> None:
+    headers = [(b"host", b"127.0.0.1:7860")] + ([] if origin is None else [(b"origin", origin)])
+    assert _is_foreign({"type": "http", "headers": headers}) is is_foreign

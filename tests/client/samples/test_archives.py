@@ -1,0 +1,128 @@
+"""Archives, which zipfile and numpy read back, torn and rebuilt at every place."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from client.errors import UnwritableOutput
+from client.samples.record import SampleRecord
+from tests.client.samples.sampling_source import (
+    CHUNK_ROWS,
+    OUTPUTS,
+    Source,
+    output_at,
+    pixels,
+    sample,
+    tree,
+    uninterrupted,
+)
+
+
+def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
+    sample(tmp_path / "out", Source())
+    sample(tmp_path / "out.zip", Source())
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.testzip() is None
+        members = {f"out/{name}": archive.read(name) for name in archive.namelist()}
+    assert members == {name: data for name, data in tree(tmp_path / "out").items() if name.startswith("out/")}
+
+
+def test_an_npz_holds_pixels_and_where_they_come_from(tmp_path: Path) -> None:
+    sample(tmp_path / "out.npz", Source())
+    record = SampleRecord("dcgan", 3, 7, 10, "pixels", 3, 2, 3)
+    with zipfile.ZipFile(tmp_path / "out.npz") as archive:
+        assert archive.testzip() is None
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
+        assert arrays["images"].dtype == np.uint8
+        np.testing.assert_array_equal(arrays["images"], np.stack([pixels(record, row) for row in range(10)]))
+        assert (str(arrays["model"]), int(arrays["version"]), int(arrays["seed"])) == ("dcgan", 3, 7)
+        assert json.loads(str(arrays["sample"]))["count"] == 10
+        assert [array.dtype.kind for array in arrays.values()] == ["U", "U", "i", "u", "u"]
+
+
+def test_the_largest_seed_is_kept(tmp_path: Path) -> None:
+    sample(tmp_path / "out.npz", Source(), seed=2**64 - 1)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
+        assert int(arrays["seed"]) == 2**64 - 1
+
+
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(cut=st.floats(0, 1), rubbish=st.binary(max_size=40) | st.just(bytes(40)))
+def test_an_archive_that_was_torn_anywhere_goes_on_to_the_same_files(
+    tmp_path: Path, name: str, cut: float, rubbish: bytes
+) -> None:
+    path = tmp_path / "parts" / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    sample(path, Source(), stop_after=8)
+    partial = path.with_name(path.name + ".partial")
+    data = partial.read_bytes()
+    with output_at(tmp_path / name) as fresh:  # what the file begins with is there before an image is
+        fresh.start(SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3))
+    begin = (tmp_path / f"{name}.partial").stat().st_size
+    kept = data[: begin + round(cut * (len(data) - begin))]
+    partial.write_bytes(kept + rubbish)
+    source = Source()
+    sample(path, source)
+    assert all(row % CHUNK_ROWS == 0 for row in source.asked)  # the same requests as without the interruption
+    assert tree(path) == uninterrupted(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+def test_a_kill_while_the_archive_is_built_needs_no_new_images(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "parts" / name
+    path.parent.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("client.samples.archives.flush_to_disk", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            sample(path, Source())
+    assert not path.exists()
+    path.with_name(f"{name}.partial-archive").write_bytes(b"half an archive")
+    source = Source()
+    sample(path, source)
+    assert source.asked == []
+    assert tree(path) == uninterrupted(tmp_path, name)
+
+
+def test_a_disk_that_is_full_when_the_archive_is_built_is_one_line_and_keeps_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.zip"
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile.ZipFile, "writestr", full)
+        with pytest.raises(UnwritableOutput, match=r"^.*out\.zip: cannot be written \(No space left on device\)"):
+            sample(path, Source())
+    assert list(tree(path)) == ["out.zip.partial"]
+    source = Source()
+    sample(path, source)
+    assert source.asked == []
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", OUTPUTS[1:])
+@pytest.mark.parametrize("content", [b"", b"my thesis", b"PK\x03\x04" + bytes(60)])
+def test_a_file_of_somebody_elses_is_overwritten_on_request_only(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UnwritableOutput, match="did not write it"):
+        sample(path, Source())
+    assert path.read_bytes() == content
+    sample(path, Source(), overwrite=True)
+    assert zipfile.is_zipfile(path)
