@@ -28,6 +28,8 @@ from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 
 ROWS = 9
+GRAY: Final[dict[str, Any]] = {"network.channels": 1}
+NEAREST: Final[dict[str, Any]] = {"network.upsampling": "nearest"}
 
 
 def smallest(model: str, preset: str, channels: int) -> AnyConfig:
@@ -45,8 +47,8 @@ CONFIGS: Final[dict[str, AnyConfig]] = {
         name: smallest(*_ONE_OF_EACH[name], channels=1 if number % 2 else 3)
         for number, name in enumerate(ARCHITECTURES)
     },
-    "gray-translator": small_cycle(steps=2, **{"network.channels": 1}),
-    "nearest-translator": small_cycle(steps=2, **{"network.upsampling": "nearest"}),
+    "gray-translator": small_cycle(steps=2, **GRAY),
+    "nearest-translator": small_cycle(steps=2, **NEAREST),
 }
 
 

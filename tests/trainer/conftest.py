@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -20,6 +21,7 @@ from trainer.metrics import classifier
 from trainer.presets import PRESETS
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
+from trainer.training import compiled
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 from trainer.training.kinds import Data
@@ -69,6 +71,18 @@ def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     monkeypatch.setenv(classifier.CACHE_VARIABLE, str(folder))
     monkeypatch.setattr(classifier, "_MOST_SHOWN", 512)
     return folder
+
+
+@pytest.fixture
+def only_captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stops torch.compile short of its C++ compiler, which takes many seconds and is the same for every network.
+
+    The graphs, and those of their gradients, are made as ever.
+    """
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compiled._trouble.cache_clear()
+    yield
+    compiled._trouble.cache_clear()
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from trainer.errors import TrainingDivergedError
 from trainer.presets import MODELS
 from trainer.training.loop import Summary, train
 
-TINY = ["--width", "0.1", "--batch-size", "8", "--device", "cpu"]
+TINY = ["--width", "0.05", "--batch-size", "8", "--eval-images", "16", "--device", "cpu"]
+LIMIT_S = 200  # for a process to get somewhere: far more than it needs even where a CPU is slow and shared
 
 
 def run(*arguments: str) -> Result:
@@ -148,9 +149,13 @@ def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("length", "more"), [(["--steps", "2"], ["--steps", "4"]), (["--images", "16"], ["--images", "32"])]
+    ("model", "length", "more"),
+    [
+        ("gan", ["--steps", "2"], ["--steps", "4"]),
+        ("pggan", ["--images", "16"], ["--images", "32"]),
+        ("cyclegan", ["--steps", "2"], ["--steps", "4"]),
+    ],
 )
-@pytest.mark.parametrize("model", ["gan", "pggan", "cyclegan"])
 @pytest.mark.usefixtures("no_figures")
 def test_resuming_goes_on_to_more(model: str, length: list[str], more: list[str], tmp_path: Path) -> None:
     first = run("--model", model, *length, *TINY, "--out", str(tmp_path))
@@ -211,7 +216,7 @@ def start_training(out: Path, steps: int) -> subprocess.Popen[str]:
 
 def read_until(process: subprocess.Popen[str], text: str) -> None:
     assert process.stdout is not None
-    guard = threading.Timer(60, process.kill)
+    guard = threading.Timer(LIMIT_S, process.kill)
     guard.start()
     try:
         for line in process.stdout:
@@ -222,11 +227,12 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
         guard.cancel()
 
 
+@pytest.mark.timeout(2 * LIMIT_S + 100)
 def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     process = start_training(tmp_path, 100_000)
-    read_until(process, "[step 57/")
+    read_until(process, "[step 29/")
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
     folder = Path(output.splitlines()[-1])
     assert f"go on with: python -m trainer --resume {folder}" in output
@@ -234,7 +240,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     assert (folder / "figures" / "loss_curve.png").is_file()
 
 
-@pytest.mark.timeout(240)  # three processes, each of which imports torch
+@pytest.mark.timeout(3 * LIMIT_S + 100)
 @pytest.mark.slow
 def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
     whole = start_training(tmp_path / "whole", 64)
@@ -242,14 +248,14 @@ def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp
     read_until(killed, "[step 57/")  # printed just before the checkpoint of step 57 is written
     killed.kill()
     killed.communicate()
-    output, error = whole.communicate(timeout=100)
+    output, error = whole.communicate(timeout=LIMIT_S)
     assert whole.returncode == 0, error
     folder = next((tmp_path / "killed").iterdir())
     resumed = subprocess.run(
         [sys.executable, "-m", "trainer", "--resume", str(folder)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=LIMIT_S,
         check=False,
     )
     assert resumed.returncode == 0, resumed.stderr

@@ -13,10 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
-from trainer.errors import UserError
 from trainer.runs.collapse import NOTICES
 from trainer.runs.run_folder import RunFolder
-from trainer.training import compiled
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 PROGRAM = "python -m trainer "
@@ -45,14 +43,9 @@ def train(command: str, steps: int) -> Path:
 
 # PyTorch's compiler looks at .grad of the fakes itself.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "only_captured", "classifier_cache")
 @pytest.mark.parametrize("command", ALONE)
 def test_the_examples_train(command: str) -> None:
-    if "--compile" in command:
-        try:
-            compiled.check_compiler(torch.device("cpu"))
-        except UserError as error:
-            pytest.skip(f"NO COMPILER: the example of --compile was not tried: {error}")
     RunFolder.open(train(command, 2)).read_config()
 
 

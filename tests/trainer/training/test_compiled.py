@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +59,6 @@ def compiler() -> None:
         compiled.check_compiler(CPU)
     except UserError as error:
         pytest.skip(f"NO COMPILER: compiled steps were not tried: {error}")
-
-
-@pytest.fixture
-def only_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stops torch.compile short of its C++ compiler, which takes seconds and is the same for every network.
-
-    The graphs, and those of their gradients, are made as ever.
-    """
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
 
 
 def assert_compiled_equals_eager(config: AnyConfig) -> None:
