@@ -126,11 +126,6 @@ def check_shares(batch_sizes: Iterable[int]) -> None:
             )
 
 
-def rows_of_all(rows: int) -> int:
-    """How many rows all processes have together if this one has so many."""
-    return rows * world_size()
-
-
 def own_rows(batch: Tensor) -> Tensor:
     """This process's share of a batch (N, ...) that all hold: (N / processes, ...), neighbouring rows.
 

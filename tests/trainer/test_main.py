@@ -18,7 +18,8 @@ from trainer.__main__ import main
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
 from trainer.presets import MODELS
-from trainer.training.loop import Summary, train
+from trainer.training.loop import train
+from trainer.training.session import Summary
 
 TINY = ["--width", "0.1", "--batch-size", "8", "--device", "cpu"]
 
@@ -60,7 +61,7 @@ def the_error(result: Result) -> str:
         (["--model", "pggan", "--image-size", "48"], "--image-size 48: pggan makes powers of two"),
         (["--model", "pggan", "--stabilise-images", "0"], "--stabilise-images: expected `int` >= 1"),
         (["--model", "cyclegan", "--image-size", "30"], "--image-size 30: cyclegan-resnet translates multiples of 4"),
-        (["--model", "cyclegan", "--domains", "a", "a"], "--domains: both bundles would be called"),
+        (["--model", "cyclegan", "--domains", "a", "a"], "--domains: both bundles would be named"),
         (["--model", "cyclegan", "--domains", "..", "b"], "--domains: expected `str` matching regex"),
         (["--model", "dcgan", "--clip-value", "1"], "--clip-value: dcgan (dcgan-digits) has no such setting"),
         (["--model", "wgan-gp", "--div-k", "9"], "--div-k: wgan-gp (wgan-gp-digits) has no such setting"),
@@ -176,8 +177,8 @@ def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
             raise TrainingDivergedError("step 1: a loss is NaN")
         return train(config, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("trainer.__main__.MODELS", models)
-    monkeypatch.setattr("trainer.__main__.train", fail_for_one)
+    monkeypatch.setattr("trainer.command.MODELS", models)
+    monkeypatch.setattr("trainer.command.train", fail_for_one)
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
     assert result.exit_code == 1
     assert f"Error: {failing}: step 1: a loss is NaN" in result.stderr
@@ -193,7 +194,7 @@ def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
         signal.raise_signal(signal.SIGINT)
         return summary
 
-    monkeypatch.setattr("trainer.__main__.train", interrupt)
+    monkeypatch.setattr("trainer.command.train", interrupt)
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
     assert result.exit_code == 130
     assert "interrupted before dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan" in result.stdout
@@ -229,7 +230,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     folder = Path(output.splitlines()[-1])
-    assert f"go on with: python -m trainer --resume {folder}" in output
+    assert f"continue with: python -m trainer --resume {folder}" in output
     assert (folder / "checkpoints" / "last.safetensors").is_file()
     assert (folder / "figures" / "loss_curve.png").is_file()
 

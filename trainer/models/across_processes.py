@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer.models.progressive_layers import MinibatchStd
-from trainer.parallel import all_rows, own_rows, rows_of_all, world_size
+from trainer.parallel import all_rows, own_rows, world_size
 
 
 def across_processes(network: nn.Module) -> nn.Module:
@@ -50,7 +50,7 @@ class SharedBatchNorm(_BatchNorm):
         means, variances = statistics.unbind(1)
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
-        count = rows_of_all(features.numel() // features.shape[1])
+        count = features.numel() // features.shape[1] * world_size()
         self._remember(mean.detach(), variance.detach() * count / max(1, count - 1))
         shape = (1, -1) + (1,) * (features.ndim - 2)
         scale = torch.rsqrt(variance + self.eps)
@@ -101,7 +101,7 @@ class SharedDropout(nn.Module):
         if not self.training:
             return features
         one_row = features.shape[1:2] + (1,) * (features.ndim - 2) if self.whole_maps else features.shape[1:]
-        kept = features.new_empty(rows_of_all(len(features)), *one_row).bernoulli_(1 - self.share)
+        kept = features.new_empty(len(features) * world_size(), *one_row).bernoulli_(1 - self.share)
         return features * own_rows(kept).div_(1 - self.share)
 
 

@@ -8,7 +8,7 @@ in training and in evaluation, and to each image whatever its neighbours in the 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ PatchField = Literal[70, 94]
 
 class TranslatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that decides the shape of a translator and of the discriminator that judges its images."""
+
+    latent_dim: ClassVar[int] = 0  # it takes images
 
     architecture: str = ARCHITECTURE
     image_size: Annotated[int, msgspec.Meta(ge=4, le=1024)]  # pixels, height and width
