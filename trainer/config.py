@@ -192,7 +192,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return build_generator(self.network)
 
     def _check_network(self) -> None:
-        OBJECTIVES[self.objective]  # raises if there is none of this name
+        OBJECTIVES[self.objective]  # raises if there is no such objective
         check_network(self.network)
         if self.growth is not None:
             check_growth(self.growth, self.network.image_size)

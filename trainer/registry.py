@@ -31,7 +31,7 @@ class Registry(Generic[T]):
         """Returns the entry.
 
         Raises:
-            UserError: there is none of this name; the message lists the names.
+            UserError: there is no such entry; the message lists the names.
         """
         try:
             return self._entries[name]

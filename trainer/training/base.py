@@ -1,4 +1,4 @@
-"""The interface of a training: what the loop, the checkpoints and the command line need, whatever its kind.
+"""The interface of all kinds of training: what the loop, the checkpoints and the command line need.
 
 `gan.py` and `cyclegan.py` implement it; the table in `kinds.py` finds the one for a config.
 """
