@@ -149,7 +149,7 @@ RECIPES = (
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
     _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
     _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
-    _preset("wgan", "wgan64-k4", "images", "one critic update a step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
+    _preset("wgan", "wgan64-k4", "images", "one critic update per step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
     _preset("wgan", "wgan64-k5", "images", "5x5 kernels", "dcgan-k5", 64, lr=5e-5, epochs=150, **_RMSPROP),
     _preset(
         "wgan",
@@ -167,7 +167,7 @@ RECIPES = (
     _preset("wgan-gp", "wgan-gp-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
     _preset("wgan-gp", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28),
     _preset(
-        "wgan-gp", "wgan-gp", "images", "one critic update a step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
+        "wgan-gp", "wgan-gp", "images", "one critic update per step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
     ),
     _preset(
         "wgan-gp",
@@ -197,7 +197,7 @@ RECIPES = (
         "wgan-div",
         "wgan-div",
         "images",
-        "one critic update a step",
+        "one critic update per step",
         "dcgan-k4",
         64,
         critic_norm="layer",

@@ -1,4 +1,4 @@
-"""Data sets: decodes a named one to a uint8 tensor of images, and shuffles them in an endless, seeded order.
+"""Data sets by name: decoded to one uint8 tensor of images, which are shown in an endless, seeded order.
 
 `digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
 arbitrary image files (image_files.py). Knows no networks and no training.
@@ -233,7 +233,7 @@ def _read_or_download(dataset: type[MNIST], root: Path, *, train: bool = True) -
         names = ", ".join(name for name, _ in dataset.resources)
         reason = " ".join(str(error).split())
         raise UserError(
-            f"--data-root {root}: {dataset.__name__} is not there and could not be downloaded ({reason});"
+            f"--data-root {root}: {dataset.__name__} is missing and could not be downloaded ({reason});"
             f" put {names} into {raw}"
         ) from error
 

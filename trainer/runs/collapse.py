@@ -1,4 +1,4 @@
-"""Detects a run that has stopped making progress: a winning discriminator, collapsed samples, losses that stand still.
+"""Detects a run that has stopped making progress: a discriminator that wins, collapsed samples, constant losses.
 
 A watch is a fold over the rows of metrics.jsonl, so a resumed run reads its own rows again and continues as before. It
 finds the warnings; the loop decides what to do about them. NaN and infinity end a run at once (session.py).

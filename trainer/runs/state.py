@@ -1,4 +1,4 @@
-"""The state of a training, to named tensors and back.
+"""Converts the state of a training to named tensors and back.
 
 Tensors are checked when they are restored, because a checkpoint is untrusted. Knows no files and no steps.
 """
