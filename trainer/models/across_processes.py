@@ -50,7 +50,7 @@ class SharedBatchNorm(_BatchNorm):
         means, variances = statistics.unbind(1)
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
-        count = features.numel() // features.shape[1] * world_size()
+        count = features.numel() // features.shape[1] * len(means)
         self._remember(mean.detach(), variance.detach() * count / max(1, count - 1))
         shape = (1, -1) + (1,) * (features.ndim - 2)
         scale = torch.rsqrt(variance + self.eps)
