@@ -20,13 +20,10 @@ def presets_table() -> str:
     for (model, name), preset in PRESETS.items():
         config, network = preset.config, preset.config.network
         label = f"`{model}`" if model != previous else ""
-        unit = next(unit for unit in ("epochs", "steps", "images") if getattr(config, unit))
-        length = f"{getattr(config, unit):,} {unit}"
         size = f"{network.image_size}x{network.image_size}"
-        made_for = " or ".join(preset.fits).replace("images", "any images")
         lines.append(
-            f"| {label} | `{name}` | {made_for} | {network.architecture}: {preset.summary} | {size} |"
-            f" {config.batch_size} | {length} |"
+            f"| {label} | `{name}` | {preset.made_for} | {network.architecture}: {preset.summary} | {size} |"
+            f" {config.batch_size} | {preset.length} |"
         )
         previous = model
     return "\n".join(lines)

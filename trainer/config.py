@@ -1,23 +1,35 @@
-"""The trainer's settings: the only place of their defaults, and of what makes them valid.
+"""The trainer's settings, their defaults, and the rules that make them valid.
 
-A preset is a complete config; flags override fields of it, and the result is printed, saved as config.json, and enough
-to build everything again. It holds registry names only, never class paths. There is one class for each kind of
-training; of a GAN's settings some are read by one objective or architecture only, and their flags go with it alone.
+A preset is a complete config. Flags override its fields; the result is printed and saved as config.json, which is
+enough to build everything again. It holds registry names, never class paths. Each kind of training has one class, which
+also answers what depends on the kind alone; training/kinds.py has what needs data or networks. A GAN reads some
+settings with one objective or architecture only; elsewhere their flags are errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import msgspec
 import torch
+from torch import nn
 
+from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, Metric
 from trainer.errors import UserError
 from trainer.metrics.choosing import choosing_metric
-from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig, check_network, check_translator
+from trainer.models import (
+    ARCHITECTURES,
+    NetworkConfig,
+    TranslatorConfig,
+    build_generator,
+    build_translator,
+    check_network,
+    check_translator,
+)
 from trainer.models.growth import GrowthConfig, check_growth
-from trainer.objectives import OBJECTIVES, DivergencePoints
+from trainer.objectives import OBJECTIVES, Constraint, DivergencePoints
 from trainer.precision import Precision, choose_precision
 
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
@@ -30,45 +42,114 @@ OptimizerName = Literal["adam", "rmsprop", "sgd"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 OnCollapse = Literal["warn", "stop"]
 
+# Names of the exported networks in a checkpoint.
+EMA_GENERATOR = "ema_generator"
+TRANSLATORS = ("generator_ab", "generator_ba")
+
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every training has."""
+    """Settings of every kind of training, and the questions that each kind answers."""
+
+    METRICS: ClassVar[Mapping[str, Metric]]  # metrics of an evaluation, by name
+    FIGURES: ClassVar[Mapping[str, str]]  # files under figures/ that are not curves -> their captions
+    takes_latents: ClassVar[bool]  # the exported networks take latents; else they take images
 
     schema_version: Literal[3] = 3
 
-    # What is trained, and on what.
+    # Model and data.
     model: str
     preset: str
     dataset: str  # "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH"; "" in presets that need images
-    data_root: str = "data"  # where mnist and fashion-mnist lie, or are downloaded to
+    data_root: str = "data"  # folder of mnist and fashion-mnist; they are downloaded to it if missing
     max_corrupt_images: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
 
-    # For how long. A step is one batch of real images; exactly one of epochs, steps and images is set.
+    # Length. A step is one batch of real images. Exactly one of epochs, steps and images is set.
     batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 64
     epochs: Positive | None = None
     steps: Positive | None = None
-    images: Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None = None  # real images shown
+    images: Annotated[int, msgspec.Meta(ge=1, le=10**12)] | None = None  # real images shown in total
 
     generator_lr: Rate = 2e-4
     discriminator_lr: Rate = 2e-4
     betas: tuple[Beta, Beta] = (0.5, 0.999)  # of Adam
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
     device: DeviceName = "auto"
-    precision: Precision = "fp32"  # of the layers in a step
-    compile_networks: bool = False  # those that can be, with torch.compile
-    deterministic: bool = False  # on CUDA: the same run gives the same bits, more slowly; a CPU always does
+    precision: Precision = "fp32"  # of the layers
+    compile_networks: bool = False  # with torch.compile
+    deterministic: bool = False  # CUDA only: bit-identical runs, slower; a CPU is always deterministic
 
-    # What is written, and when. Samples and a checkpoint are written at the end of every epoch too.
+    # Output. A sample grid and a checkpoint are also written at the end of every epoch.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
-    evaluate_every_steps: Positive = 100  # at the end of the epoch that passes so many; best is chosen at these
+    evaluate_every_steps: Positive = 100  # at the first end of an epoch after each multiple of this
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
-    best_by: str = ""  # the metric that chooses the best checkpoint; "": the first that this kind of training measures
-    on_collapse: OnCollapse = "warn"  # what is done when a training is found to lead nowhere
+    best_by: str = ""  # metric that chooses the best checkpoint; "": the first that this kind measures
+    on_collapse: OnCollapse = "warn"  # what to do when the run stops making progress
+
+    @property
+    @abstractmethod
+    def exports(self) -> Mapping[str, str]:
+        """Suffix of each bundle's name -> name of the exported network in a checkpoint."""
+
+    @property
+    @abstractmethod
+    def constraint(self) -> Constraint:
+        """How the critic is kept smooth."""
+
+    @property
+    @abstractmethod
+    def scores_are_probabilities(self) -> bool:
+        """Whether D(x) is read through a sigmoid."""
+
+    @property
+    @abstractmethod
+    def gains_by_bf16(self) -> bool:
+        """Whether a step is faster in bf16 on a device that has instructions for it."""
+
+    @property
+    def score_metric(self) -> str:
+        """Name of the metric that chooses the best checkpoint.
+
+        Raises:
+            UserError: `best_by` names no metric of this kind that can choose.
+        """
+        return choosing_metric(self.best_by, latents=self.takes_latents)
+
+    @abstractmethod
+    def build_generator(self) -> nn.Module:
+        """Builds one network as it is exported, with new weights."""
+
+    def check(self) -> None:
+        """Checks that the settings fit together.
+
+        Raises:
+            UserError: they do not; the message names the flag.
+        """
+        if sum(length is not None for length in (self.epochs, self.steps, self.images)) != 1:
+            raise UserError("--epochs, --steps and --images: give one of the three")
+        _ = self.score_metric
+        self._check_network()
+        if not self.dataset:
+            raise UserError(
+                f"--dataset: preset {self.preset!r} has no data set of its own;"
+                " give --dataset folder:PATH, zip:PATH, mnist, fashion-mnist or digits"
+            )
+
+    @abstractmethod
+    def _check_network(self) -> None:
+        """Checks the settings of this kind alone; raises UserError."""
 
 
 class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="gan"):
     """A generator of images from latents, and the discriminator or critic that trains it."""
+
+    METRICS: ClassVar = GAN_METRICS
+    FIGURES: ClassVar = {
+        "real_beside_fake.png": "Real images beside fakes",
+        "traversal.png": "Single dimensions of the latents at chosen values",
+    }
+    takes_latents: ClassVar = True
+    exports: ClassVar[Mapping[str, str]] = {"": EMA_GENERATOR}
 
     network: NetworkConfig
     growth: GrowthConfig | None = None  # progressive growing; None trains the whole network from the start
@@ -76,7 +157,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     # The game.
     objective: str
     discriminator_loss_scale: Rate = 1.0
-    clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are kept in +- this
+    clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are clipped to +- this
     gp_weight: Weight = 10.0  # wgan-gp: lambda
     drift: Weight = 0.0  # weight of the mean squared score of reals, which keeps a critic's scores near 0
     div_k: Weight = 2.0  # wgan-div: weight of the penalty
@@ -85,36 +166,88 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     # The recipe.
     optimizer: OptimizerName = "adam"
-    n_critic: Positive = 1  # discriminator updates a generator update
+    n_critic: Positive = 1  # discriminator updates per generator update
     warm_start: bool = False  # wgan: 100 critic updates before each of the first 25 and every 500th generator update
     generator_first: bool = False  # update the generator before the discriminator in a step
-    reuse_fakes: bool = False  # the generator's update re-uses the fakes of the discriminator's
-    ema_decay: Beta = 0.999  # of the generator that is sampled and exported
+    reuse_fakes: bool = False  # update the generator on the discriminator's fakes instead of new ones
+    ema_decay: Beta = 0.999  # of the averaged generator, which is sampled and exported
+
+    @property
+    def constraint(self) -> Constraint:
+        """See `TrainConfig`."""
+        return OBJECTIVES[self.objective].constraint
+
+    @property
+    def scores_are_probabilities(self) -> bool:
+        """See `TrainConfig`."""
+        return OBJECTIVES[self.objective].scores_are_probabilities
+
+    @property
+    def gains_by_bf16(self) -> bool:
+        """See `TrainConfig`."""
+        return ARCHITECTURES[self.network.architecture].gains_by_bf16
+
+    def build_generator(self) -> nn.Module:
+        """See `TrainConfig`."""
+        return build_generator(self.network)
+
+    def _check_network(self) -> None:
+        OBJECTIVES[self.objective]  # raises if there is no such objective
+        check_network(self.network)
+        if self.growth is not None:
+            check_growth(self.growth, self.network.image_size)
+        if (self.growth is not None) != ARCHITECTURES[self.network.architecture].grows:
+            raise UserError(f"growth: does not go with the architecture {self.network.architecture!r}")
+        if self.growth is not None and self.compile_networks:
+            raise UserError(
+                "--compile: a growing network would be compiled again in each step of a fade; give --no-compile"
+            )
+        if self.batch_size < 2:
+            raise UserError("--batch-size 1: batch statistics need at least 2 images")
 
 
 class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind", tag="cycle"):
     """Two translators between two domains of unpaired images (Zhu et al. 2017, "CycleGAN")."""
 
+    METRICS: ClassVar = CYCLE_METRICS
+    FIGURES: ClassVar = {"translations.png": "Test images and translations"}
+    takes_latents: ClassVar = False
+    growth: ClassVar[None] = None
+    constraint: ClassVar[Constraint] = "none"
+    scores_are_probabilities: ClassVar[bool] = False
+    gains_by_bf16: ClassVar[bool] = True
+
     network: TranslatorConfig
-    domains: tuple[DomainName, DomainName] = ("a", "b")  # what the bundles are named after: cyclegan-a2b, cyclegan-b2a
+    domains: tuple[DomainName, DomainName] = ("a", "b")  # the bundles are named after them: cyclegan-a2b, cyclegan-b2a
     cycle_weight: Weight = 10.0
     identity_weight: Weight = 5.0
-    pool_images: Annotated[int, msgspec.Meta(ge=0, le=10**4)] = 50  # fakes that each discriminator remembers
-    mirror: bool = True  # show half of the training images mirrored
-    constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5  # of the training; then it falls to 0 in a line
-    keep_epochs: Positive = 1  # the four networks of every so many epochs are kept
+    pool_images: Annotated[int, msgspec.Meta(ge=0, le=10**4)] = 50  # capacity of each discriminator's image pool
+    mirror: bool = True  # mirror half of the training images at random
+    # Share of the run with a constant learning rate; after it the rate falls linearly to 0.
+    constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    keep_epochs: Positive = 1  # keep the four networks of every N-th epoch
 
     @property
-    def bundle_suffixes(self) -> tuple[str, str]:
-        """What the names of the two bundles end in: -a2b, -b2a."""
+    def exports(self) -> Mapping[str, str]:
+        """See `TrainConfig`: -a2b and -b2a."""
         a, b = self.domains
-        return f"-{a}2{b}", f"-{b}2{a}"
+        return dict(zip((f"-{a}2{b}", f"-{b}2{a}"), TRANSLATORS, strict=True))
+
+    def build_generator(self) -> nn.Module:
+        """See `TrainConfig`."""
+        return build_translator(self.network)
+
+    def _check_network(self) -> None:
+        check_translator(self.network)
+        if len({suffix.casefold() for suffix in self.exports}) < len(TRANSLATORS):
+            name = f"cyclegan{next(iter(self.exports))}"
+            raise UserError(f"--domains: both bundles would be named {name}; give names that differ more")
 
 
 AnyConfig: TypeAlias = GanConfig | CycleConfig
 Config = TypeVar("Config", GanConfig, CycleConfig, AnyConfig)
 
-# Settings that only one way of keeping a critic smooth reads.
+# Settings that one constraint alone reads.
 _READ_BY_CONSTRAINT = {
     "clip_value": "clip",
     "gp_weight": "gradient-penalty",
@@ -122,57 +255,30 @@ _READ_BY_CONSTRAINT = {
     "div_p": "divergence",
 }
 
-# Flags that are not named after their field.
+# Flags whose names differ from those of their fields.
 _FLAGS = {"compile_networks": "compile", "max_corrupt_images": "max-corrupt", "evaluate_every_steps": "eval-every"}
 
 
-def check_config(config: AnyConfig) -> None:
-    """Raises UserError, naming the flag, if the settings do not fit together."""
-    if sum(length is not None for length in (config.epochs, config.steps, config.images)) != 1:
-        raise UserError("--epochs, --steps and --images: give one of the three")
-    choosing_metric(config.best_by, latents=isinstance(config, GanConfig))
-    if isinstance(config, CycleConfig):
-        check_translator(config.network)
-        forth, back = config.bundle_suffixes
-        if forth.casefold() == back.casefold():
-            raise UserError(f"--domains: both bundles would be called cyclegan{forth}; give names that differ more")
-    else:
-        OBJECTIVES[config.objective]
-        check_network(config.network)
-        if config.growth is not None:
-            check_growth(config.growth, config.network.image_size)
-        if (config.growth is not None) != ARCHITECTURES[config.network.architecture].grows:
-            raise UserError(f"growth: does not go with the architecture {config.network.architecture!r}")
-        if config.growth is not None and config.compile_networks:
-            raise UserError(
-                "--compile: a network that grows would be compiled anew in each step of a fade; give --no-compile"
-            )
-        if config.batch_size < 2:
-            raise UserError("--batch-size 1: batch statistics need at least 2 images")
-    if not config.dataset:
-        raise UserError(
-            f"--dataset: preset {config.preset!r} has no data set of its own;"
-            " give --dataset folder:PATH, zip:PATH, mnist, fashion-mnist or digits"
-        )
-
-
 def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:
-    """Raises UserError if one of these fields, which a user has set, has no effect on this training."""
-    if isinstance(config, CycleConfig):
-        return
-    constraint = OBJECTIVES[config.objective].constraint
+    """Raises UserError if one of these fields, which the user has set, has no effect on this run."""
     for field in fields:
-        wanted = _READ_BY_CONSTRAINT.get(field)
-        unread = wanted is not None and wanted != constraint
-        if unread or (field == "critic_norm" and not ARCHITECTURES[config.network.architecture].reads_critic_norm):
+        if field == "critic_norm":
+            is_read = ARCHITECTURES[config.network.architecture].reads_critic_norm
+        else:
+            is_read = _READ_BY_CONSTRAINT.get(field, config.constraint) == config.constraint
+        if not is_read:
             raise UserError(f"--{_flag(field)}: {config.model} ({config.preset}) has no such setting")
 
 
 def override(config: Config, settings: dict[str, Any]) -> Config:
-    """Returns the config with some fields replaced; keys are field names, with `network.` or `growth.` before theirs.
+    """Returns a copy of the config with some fields replaced.
+
+    Args:
+        config: to copy.
+        settings: values by field name; names in the network's and the growth's tables begin with `network.`, `growth.`.
 
     Raises:
-        UserError: the model has no such setting, or a value is of the wrong type or out of range; the message names
+        UserError: the model has no such setting, or a value has the wrong type or is out of range; the message names
             the field's flag.
     """
     raw = msgspec.to_builtins(config)
@@ -192,23 +298,13 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
         raise UserError(f"--{_flag(field)}: {reason[0].lower()}{reason[1:]}") from None
 
 
-def gains_by_bf16(config: AnyConfig) -> bool:
-    """Whether a step of this training is faster in bf16 where the device has instructions for it."""
-    return isinstance(config, CycleConfig) or ARCHITECTURES[config.network.architecture].gains_by_bf16
-
-
 def with_precision(config: Config, name: str, device: torch.device) -> Config:
-    """The config with what --precision (auto, fp32, bf16) means on a device.
+    """The config with the precision that --precision (auto, fp32, bf16) chooses on a device.
 
     Raises:
         UserError: there is no such precision.
     """
-    return override(config, {"precision": choose_precision(name, device, gains=gains_by_bf16(config))})
-
-
-def with_channels(config: Config, channels: int) -> Config:
-    """The config with the data set's number of channels."""
-    return override(config, {"network.channels": channels})
+    return override(config, {"precision": choose_precision(name, device, gains=config.gains_by_bf16)})
 
 
 def to_json(config: AnyConfig) -> str:
@@ -220,7 +316,7 @@ def from_json(content: bytes) -> AnyConfig:
     """Decodes a config strictly.
 
     Raises:
-        msgspec.MsgspecError: it is none.
+        msgspec.MsgspecError: the content is not a config of this version.
     """
     config: AnyConfig = msgspec.json.decode(content, type=AnyConfig)
     return config

@@ -1,14 +1,14 @@
-"""The trainer's errors: one class for each thing a user can do about them."""
+"""The trainer's errors: one class per remedy."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done; the message names the flag and the remedy."""
+    """A mistake of the user; the message names the flag or field, the reason and the remedy."""
 
 
 class RunFolderError(UserError):
-    """A folder is not a run folder, or a damaged one."""
+    """A folder is not a run folder, or is damaged."""
 
 
 class TrainingDivergedError(Exception):

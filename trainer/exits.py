@@ -1,4 +1,4 @@
-"""How the commands of the trainer end when they cannot go on: one line, and an exit code."""
+"""How the trainer's commands end on an error or a signal: one line, and an exit code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final, NoReturn
 
@@ -18,17 +19,17 @@ EXIT_INTERRUPTED: Final = 130
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Ends the command with a line."""
+    """Prints an error line and exits."""
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
 @contextmanager
 def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
-    """Ends the command with a line if the user is mistaken, if a file cannot be had, or on Ctrl-C.
+    """Turns user errors, file errors and Ctrl-C into one line and an exit code.
 
     Args:
-        interrupted: what Ctrl-C leaves behind, for the user.
+        interrupted: the message for Ctrl-C, which says what is left behind.
     """
     try:
         yield
@@ -40,12 +41,12 @@ def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
         fail(str(error) or interrupted, EXIT_INTERRUPTED)
 
 
+@dataclass
 class StopOnSignal:
-    """While entered, Ctrl-C and SIGTERM ask the loop to stop after the current step; a second one stops at once."""
+    """While entered, turns Ctrl-C and SIGTERM into a flag that the loop polls; a second signal stops at once."""
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._handlers: dict[int, Any] = {}
+    requested: bool = False
+    _handlers: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> StopOnSignal:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -61,5 +62,5 @@ class StopOnSignal:
         signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has arrived."""
         return self.requested

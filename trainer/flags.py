@@ -1,4 +1,7 @@
-"""The flags of `python -m trainer`, and the fields of the config that they set."""
+"""The flags of `python -m trainer`, in the groups of its help page, and the fields of the config that they set.
+
+Imports neither torch nor the networks, so that `--help` and a mistyped flag are answered at once.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import click
+import rich_click as click
 
-from trainer.presets import MODELS
+MODELS: Final = ("gan", "dcgan", "wgan", "wgan-gp", "wgan-div", "pggan", "cyclegan")
 
-# Flags that set fields of the config; a name with a dot is a field of the network.
+# Flags that set fields of the config; `network.` and `growth.` lead to the fields of those tables.
 FIELDS: Final = {
     "data_root": "data_root",
     "max_corrupt": "max_corrupt_images",
@@ -47,65 +50,90 @@ FIELDS: Final = {
     "best_by": "best_by",
 }
 
-_OPTIONS: Final = (
-    click.option("--model", help=f"What to train: {', '.join(MODELS)}, or all of them in turn.", metavar="MODEL"),
-    click.option("--preset", help="A recipe of the model; by default the one that fits the data set.", metavar="ID"),
-    click.option("--dataset", help="digits, mnist, fashion-mnist, folder:PATH or zip:PATH.", metavar="DATA"),
-    click.option("--data-root", help="Where mnist and fashion-mnist lie, or are downloaded to.", metavar="FOLDER"),
-    click.option("--max-corrupt", type=int, help="Unreadable images to skip before giving up."),
-    click.option("--epochs", type=int, help="Passes over the data."),
-    click.option("--steps", type=int, help="Batches of real images, instead of --epochs."),
-    click.option("--images", type=int, help="Real images in all batches, instead of --epochs."),
-    click.option("--batch-size", type=int),
-    click.option("--lr", type=float, help="Learning rate of both networks."),
-    click.option("--generator-lr", type=float, help="Of the generator alone."),
-    click.option("--discriminator-lr", type=float, help="Of the discriminator or critic alone."),
-    click.option("--optimizer", metavar="[adam|rmsprop|sgd]"),
-    click.option("--n-critic", type=int, help="Discriminator updates a generator update."),
-    click.option("--clip-value", type=float, help="wgan: critic weights are kept within +- this."),
-    click.option("--gp-weight", type=float, help="wgan-gp: weight of the gradient penalty."),
-    click.option("--div-k", type=float, help="wgan-div: weight of the penalty."),
-    click.option("--div-p", type=float, help="wgan-div: power of the gradient's norm."),
-    click.option("--drift", type=float, help="Weight of the critic's mean squared score of reals."),
-    click.option("--stabilise-images", type=int, help="pggan: real images shown at each size."),
-    click.option("--fade-images", type=int, help="pggan: real images shown while a new size fades in."),
-    click.option("--domains", nargs=2, metavar="A B", help="cyclegan: names of the domains, and so of the bundles."),
-    click.option("--cycle-weight", type=float, help="cyclegan: weight of the way there and back."),
-    click.option("--identity-weight", type=float, help="cyclegan: weight of leaving be what belongs to a domain."),
-    click.option("--pool-images", type=int, help="cyclegan: earlier fakes that a discriminator is shown."),
-    click.option("--mirror/--no-mirror", default=None, help="cyclegan: show half of the images mirrored."),
-    click.option("--residual-blocks", type=int, help="cyclegan: depth of the generators."),
-    click.option("--keep-epochs", type=int, help="cyclegan: keep the networks of every so many epochs."),
-    click.option("--critic-norm", metavar="[batch|instance|layer|none]", help="Normalisation in the discriminator."),
-    click.option("--image-size", type=int, help="Height and width, in pixels."),
-    click.option("--latent-dim", type=int),
-    click.option("--width", type=float, help="Multiplies the features of every hidden layer."),
-    click.option("--seed", type=int),
-    click.option("--device", metavar="[auto|cpu|cuda]"),
-    click.option(
-        "--precision",
-        metavar="[auto|fp32|bf16]",
-        help="Of the layers in a step; auto: bf16 where the network and the device gain by it.  [default: auto]",
+
+_PATH: Final = click.Path(path_type=Path)
+
+
+def _flag(*names: str, **settings: Any) -> dict[str, Any]:
+    return {"names": names, **settings}
+
+
+GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
+    "Model and data": (
+        _flag("--model", metavar="MODEL", help=f"Model to train: {', '.join(MODELS)}, or all of them in turn."),
+        _flag("--preset", metavar="ID", help="Recipe of the model. Default: the one made for the data set."),
+        _flag("--list-presets", is_flag=True, default=None, help="List the presets of every model and exit."),
+        _flag("--dataset", metavar="DATA", help="digits, mnist, fashion-mnist, folder:PATH or zip:PATH."),
+        _flag("--data-root", metavar="FOLDER", help="Folder that holds mnist and fashion-mnist, or to download to."),
+        _flag("--max-corrupt", type=int, help="Unreadable images to skip before the run fails."),
+        _flag("--image-size", type=int, help="Height and width of the images, in pixels."),
     ),
-    click.option(
-        "--compile/--no-compile",
-        default=None,
-        help="Compile the networks of a step with torch.compile; on a CPU that is slower.",
+    "Length": (
+        _flag("--epochs", type=int, help="Passes over the data. Give one of --epochs, --steps and --images."),
+        _flag("--steps", type=int, help="Training steps, each on one batch of real images."),
+        _flag("--images", type=int, help="Real images shown in total."),
+        _flag("--resume", type=_PATH, metavar="RUN", help="Continue the run in this folder."),
     ),
-    click.option("--deterministic", is_flag=True, default=None, help="CUDA: the same bits every time, more slowly."),
-    click.option("--on-collapse", metavar="[warn|stop]", help="What to do when a training leads nowhere."),
-    click.option("--eval-every", type=int, help="Evaluate at the ends of epochs, this many steps apart."),
-    click.option("--eval-images", type=int, help="Real and fake images of an evaluation during training."),
-    click.option("--best-by", metavar="METRIC", help="The metric that chooses the best checkpoint."),
-    click.option("--wandb", help="Log to this project of Weights & Biases too, if it is installed.", metavar="PROJECT"),
-    click.option("--out", type=click.Path(path_type=Path), help="Where run folders are made.  [default: runs]"),
-    click.option("--resume", type=click.Path(path_type=Path), help="Go on with this run.", metavar="RUN"),
-    click.option("--dry-run", is_flag=True, help="Print the resolved config and exit."),
-)
+    "Recipe": (
+        _flag("--batch-size", type=int, help="Real images per step, over all processes."),
+        _flag("--lr", type=float, help="Learning rate of both networks."),
+        _flag("--generator-lr", type=float, help="Learning rate of the generator."),
+        _flag("--discriminator-lr", type=float, help="Learning rate of the discriminator or critic."),
+        _flag("--width", type=float, help="Factor on the number of features of every hidden layer."),
+        _flag("--seed", type=int, help="Seed of weights, latents and the order of the images."),
+        _flag("--device", metavar="[auto|cpu|cuda]", help="Device to train on."),
+        _flag(
+            "--precision",
+            metavar="[auto|fp32|bf16]",
+            help="Precision of the layers. auto (default): bf16 where the network and the device gain from it.",
+        ),
+        _flag(
+            "--compile/--no-compile",
+            default=None,
+            help="Compile the networks with torch.compile. Meant for GPUs; slower on a CPU.",
+        ),
+        _flag("--deterministic", is_flag=True, default=None, help="Make a run on CUDA repeat bit for bit; slower."),
+    ),
+    "Per model": (
+        _flag("--optimizer", metavar="[adam|rmsprop|sgd]", help="All but cyclegan: optimizer of both networks."),
+        _flag("--n-critic", type=int, help="All but cyclegan: discriminator updates per generator update."),
+        _flag("--latent-dim", type=int, help="All but cyclegan: number of values in a latent."),
+        _flag(
+            "--critic-norm",
+            metavar="[batch|instance|layer|none]",
+            help="Convolutional gan, dcgan, wgan*: normalisation in the discriminator.",
+        ),
+        _flag("--drift", type=float, help="All but cyclegan: weight of the mean squared critic score of real images."),
+        _flag("--clip-value", type=float, help="wgan: clip critic weights to +- this value."),
+        _flag("--gp-weight", type=float, help="wgan-gp, pggan: weight of the gradient penalty."),
+        _flag("--div-k", type=float, help="wgan-div: weight k of the divergence penalty."),
+        _flag("--div-p", type=float, help="wgan-div: power p of the gradient norm."),
+        _flag("--stabilise-images", type=int, help="pggan: real images shown at each size."),
+        _flag("--fade-images", type=int, help="pggan: real images shown while a new size fades in."),
+        _flag("--domains", nargs=2, metavar="A B", help="cyclegan: names of the domains, used to name the bundles."),
+        _flag("--cycle-weight", type=float, help="cyclegan: weight of the cycle-consistency loss."),
+        _flag("--identity-weight", type=float, help="cyclegan: weight of the identity loss."),
+        _flag("--pool-images", type=int, help="cyclegan: earlier fakes kept to show to each discriminator."),
+        _flag("--mirror/--no-mirror", default=None, help="cyclegan: mirror half of the training images at random."),
+        _flag("--residual-blocks", type=int, help="cyclegan: residual blocks per generator."),
+        _flag("--keep-epochs", type=int, help="cyclegan: keep the networks of every N-th epoch."),
+    ),
+    "Output": (
+        _flag("--out", type=_PATH, help="Folder to create run folders in.  [default: runs]"),
+        _flag("--eval-every", type=int, help="Steps between evaluations; each waits for the end of its epoch."),
+        _flag("--eval-images", type=int, help="Real and generated images per evaluation."),
+        _flag("--best-by", metavar="METRIC", help="Metric that chooses the best checkpoint."),
+        _flag("--on-collapse", metavar="[warn|stop]", help="What to do when the run stops making progress."),
+        _flag("--wandb", metavar="PROJECT", help="Also log to this Weights & Biases project, if wandb is installed."),
+        _flag("--dry-run", is_flag=True, default=None, help="Print the resolved config and exit."),
+    ),
+}
 
 
 def training_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a command all of them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
+    """Adds all flags to a command."""
+    for group in reversed(GROUPS):
+        for flag in reversed(GROUPS[group]):
+            settings = dict(flag)
+            command = click.option(*settings.pop("names"), panel=group, **settings)(command)
     return command

@@ -1,7 +1,7 @@
-"""The losses and penalties of the GAN family, as pure functions of logits and of a critic.
+"""Losses and penalties of the GAN family, as pure functions of logits and of a critic.
 
-Logits are (N,), before any sigmoid; images are (N, C, H, W). Discriminators and critics are trained to score real
-images high. Every loss is a mean over the batch, and is minimised.
+Logits are (N,), before any sigmoid; images are (N, C, H, W). Discriminators and critics learn to score real images
+high. Every loss is a mean over the batch and is minimised.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.parallel import own_rows, rows_of_all
+from trainer.parallel import own_rows, world_size
 from trainer.registry import Registry
 
 Critic = Callable[[Tensor], Tensor]
+Constraint = Literal["none", "clip", "gradient-penalty", "divergence"]  # what keeps a critic smooth
 DivergencePoints = Literal["interpolates", "real-and-fake"]
 
 
@@ -32,12 +33,12 @@ def nonsaturating_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def saturating_generator_loss(fake_logits: Tensor) -> Tensor:
-    """The literal min-max game: fakes labelled 0, and that cross entropy maximised (Goodfellow et al. 2014, eq. 1)."""
+    """The original min-max game: fakes labelled 0, with the cross entropy maximised (Goodfellow et al. 2014, eq. 1)."""
     return -F.softplus(fake_logits).mean()
 
 
 def wasserstein_critic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Mean score of fakes less mean score of reals (Arjovsky et al. 2017, algorithm 1)."""
+    """Mean score of fakes minus mean score of reals (Arjovsky et al. 2017, algorithm 1)."""
     return fake_logits.mean() - real_logits.mean()
 
 
@@ -47,13 +48,13 @@ def wasserstein_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def interpolate(reals: Tensor, fakes: Tensor) -> Tensor:
-    """A random point on the line between each real and its fake: one weight ~ U(0, 1) a sample, not a pixel."""
-    weight = own_rows(torch.rand(rows_of_all(len(reals)), 1, 1, 1, device=reals.device, dtype=reals.dtype))
+    """A random point on the line between each real and its fake, with one weight ~ U(0, 1) per sample."""
+    weight = own_rows(torch.rand(len(reals) * world_size(), 1, 1, 1, device=reals.device, dtype=reals.dtype))
     return weight * reals + (1 - weight) * fakes
 
 
 def gradient_norms(critic: Critic, points: Tensor) -> Tensor:
-    """Norm of the critic's gradient at each point, over all of its channels and pixels; (N,), differentiable."""
+    """Norm of the critic's gradient at each point, over all channels and pixels; (N,), differentiable."""
     points = points.detach().requires_grad_(True)
     (gradients,) = torch.autograd.grad(critic(points).sum(), points, create_graph=True)
     norms: Tensor = torch.linalg.vector_norm(gradients.flatten(1).float(), dim=1)
@@ -70,8 +71,8 @@ def divergence_penalty(
 ) -> Tensor:
     """Mean of norm^p (Wu et al. 2018, "Wasserstein Divergence for GANs", eq. 8), without its weight k.
 
-    It is even in the critic, so scoring reals low, as the paper does, gives the same game. `real-and-fake` takes the
-    mean of the penalties at the reals and at the fakes, a common variant.
+    The penalty is even in the critic, so scoring reals low, as the paper does, gives the same game. `real-and-fake`, a
+    common variant, takes the mean of the penalties at the reals and at the fakes.
     """
     if points == "interpolates":
         return gradient_norms(critic, interpolate(reals, fakes)).pow(power).mean()
@@ -81,12 +82,12 @@ def divergence_penalty(
 
 @dataclass(frozen=True)
 class Objective:
-    """What the two players minimise, and how the critic is kept smooth."""
+    """The losses that both networks minimise, and how the critic is kept smooth."""
 
     discriminator_loss: Callable[[Tensor, Tensor], Tensor]
     generator_loss: Callable[[Tensor], Tensor]
-    constraint: Literal["none", "clip", "gradient-penalty", "divergence"] = "none"
-    scores_are_probabilities: bool = False  # D(x) is read through a sigmoid; a critic's score is read as it is
+    constraint: Constraint = "none"
+    scores_are_probabilities: bool = False  # D(x) is read through a sigmoid; critic scores are raw
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
@@ -104,12 +105,12 @@ OBJECTIVES.add("wgan-div", Objective(wasserstein_critic_loss, wasserstein_genera
 
 
 def read_accuracy(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> Tensor | None:
-    """The share of images whose logit has the right sign, a scalar; None for critics, whose zero means nothing."""
+    """Share of images whose logit has the right sign, a scalar; None for critics, whose zero has no meaning."""
     if not objective.scores_are_probabilities:
         return None
     return torch.cat([real_logits > 0, fake_logits < 0]).float().mean()
 
 
 def read_scores(objective: Objective, logits: Tensor) -> Tensor:
-    """The mean D(x) that a user reads: a probability for GANs, the raw score for critics; a scalar."""
+    """Mean D(x) for the user, a scalar: a probability for GANs, the raw score for critics."""
     return (torch.sigmoid(logits) if objective.scores_are_probabilities else logits).mean()

@@ -1,11 +1,11 @@
-"""Data-parallel training: what the processes that torchrun starts tell each other. Alone, all of it does nothing.
+"""Data-parallel training: communication between the processes that torchrun starts. With one process, all are no-ops.
 
 Every process holds the whole training: data, networks, optimisers, pools, and the same random state. All draw the same
-random numbers for the whole batch, and each computes its own run of neighbouring rows of it. What depends on the other
-rows is exchanged: batch statistics (models/across_processes.py), gradients, what an image pool is shown, and what is
-logged. So the processes stay alike, and a checkpoint says nothing of how many there were. The first one alone writes.
+random numbers for the whole batch, and each computes its own contiguous rows of it. What depends on the other rows is
+exchanged: batch statistics (models/across_processes.py), gradients, the input of image pools, and logged values. So the
+processes stay identical, and a checkpoint does not depend on their number. Only the first one writes.
 
-Gradients are averaged by hand, without a wrapper around the networks: penalties differentiate twice.
+Gradients are averaged explicitly, without a wrapper around the networks, because penalties differentiate twice.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from torch.optim import Optimizer
 from ganserve.foreign import first_line
 from trainer.errors import RunFolderError, TrainingDivergedError, UserError
 
-# The others wait while the first evaluates. A process that dies is noticed at once, for its connections close.
+# The others wait while the first evaluates. A process that dies is detected at once, because its connections close.
 _PATIENCE: Final = timedelta(days=1)
 _BUCKET_BYTES: Final = 32 << 20  # of gradients in one exchange
 _TEXT_BYTES: Final = 4096
 
 
 class PeerError(Exception):
-    """Another process of this training has failed, and tells why itself."""
+    """Another process of this run has failed, and prints why itself."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What torchrun tells a process it starts; ranks count from 0."""
+    """What torchrun passes to a process that it starts; ranks count from 0."""
 
     rank: int
     processes: int
-    local_rank: int  # among those on this machine
+    local_rank: int  # among the processes on this machine
 
 
 def launch() -> Launch | None:
-    """How this process was started; None if it is alone."""
+    """How torchrun started this process; None if it runs alone."""
     values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
     if not all(value.isdecimal() for value in values) or "MASTER_ADDR" not in os.environ:
         return None
@@ -57,22 +57,22 @@ def launch() -> Launch | None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes and prints."""
     started = launch()
     return started is None or started.rank == 0
 
 
 def world_size() -> int:
-    """How many processes train together; 1 outside of `joined`."""
+    """Number of processes that train together; 1 outside of `joined`."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within it the processes that were started together can exchange tensors: gloo on the CPU, NCCL on CUDA.
+    """While entered, the processes can exchange tensors: with gloo on the CPU, with NCCL on CUDA.
 
     Raises:
-        UserError: they cannot find each other.
+        UserError: they cannot reach each other.
     """
     if launch() is None:
         yield
@@ -84,12 +84,12 @@ def joined() -> Iterator[None]:
         raise UserError(f"torchrun: the processes cannot reach each other ({first_line(error)})") from error
     try:
         yield
-    except SystemExit:  # which all do, or none
+    except SystemExit:  # raised by all processes or by none
         _leave()
         raise
     except BaseException:
-        # torchrun tells the others to stop as soon as one has failed; each is to end with its own message and code.
-        # The group is left as it is: one in good order may mean to wait for a process that has died.
+        # torchrun stops the others as soon as one has failed; each should end with its own message and exit code.
+        # The group is not destroyed, because that could wait for a process that has died.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     _leave()
@@ -99,7 +99,7 @@ def own_cuda_device() -> torch.device:
     """The CUDA device of this process.
 
     Raises:
-        UserError: there are fewer devices here than processes.
+        UserError: this machine has fewer devices than processes.
     """
     started = launch()
     if started is None:
@@ -111,7 +111,7 @@ def own_cuda_device() -> torch.device:
             f" give torchrun --nproc-per-node {count}, or train with --device cpu"
         )
     device = torch.device("cuda", started.local_rank)
-    torch.cuda.set_device(device)  # where NCCL works
+    torch.cuda.set_device(device)  # NCCL uses it
     return device
 
 
@@ -126,16 +126,11 @@ def check_shares(batch_sizes: Iterable[int]) -> None:
             )
 
 
-def rows_of_all(rows: int) -> int:
-    """How many rows all processes have together if this one has so many."""
-    return rows * world_size()
-
-
 def own_rows(batch: Tensor) -> Tensor:
-    """This process's share of a batch (N, ...) that all hold: (N / processes, ...), neighbouring rows.
+    """This process's contiguous rows (N / processes, ...) of a batch (N, ...) that all processes hold.
 
     Raises:
-        ValueError: they cannot share it evenly.
+        ValueError: the processes cannot share the batch evenly.
     """
     processes = world_size()
     if processes == 1:
@@ -147,9 +142,9 @@ def own_rows(batch: Tensor) -> Tensor:
 
 
 def all_rows(own: Tensor) -> Tensor:
-    """The batch (N, ...) of which each process has some rows (N / processes, ...); differentiable any number of times.
+    """The batch (N, ...) from each process's own rows (N / processes, ...): the inverse of `own_rows`.
 
-    The reverse of `own_rows`.
+    Differentiable any number of times.
     """
     processes = world_size()
     if processes == 1:
@@ -160,7 +155,7 @@ def all_rows(own: Tensor) -> Tensor:
 
 
 def sum_of_all(tensor: Tensor) -> Tensor:
-    """The sum of the processes' tensors, the same bits on each; differentiable any number of times."""
+    """The sum of the processes' tensors, bit-identical on each; differentiable any number of times."""
     if world_size() == 1:
         return tensor
     total: Tensor = _SumOfAll.apply(tensor)
@@ -168,10 +163,10 @@ def sum_of_all(tensor: Tensor) -> Tensor:
 
 
 def average_gradients(optimizer: Optimizer) -> None:
-    """Replaces the gradients of what an optimiser trains by their means over the processes.
+    """Replaces the gradients of an optimiser's parameters by their means over the processes.
 
-    With losses that are means over a process's rows, these are the gradients of the mean over the whole batch.
-    Parameters without a gradient, as in stages that do not run yet, have none on any process.
+    If the loss is a mean over a process's rows, these are the gradients of the mean over the whole batch. A parameter
+    without a gradient, such as one in a stage that does not run yet, has none on any process.
     """
     processes = world_size()
     if processes == 1:
@@ -188,10 +183,10 @@ def average_gradients(optimizer: Optimizer) -> None:
 
 
 def means_of_all(scalars: Sequence[Tensor]) -> list[Tensor]:
-    """The means over the processes of scalars, on the CPU; as many everywhere, and each process must ask."""
+    """Means of scalars over the processes, on the CPU. All processes must call it, with equally many scalars."""
     if world_size() == 1 or not scalars:
         return list(scalars)
-    # One exchange over the CPU: on a GPU this waits for the steps that measured them.
+    # One exchange over the CPU; on a GPU it waits for the steps that measured the scalars.
     stacked = torch.stack([scalar.to(scalars[0].device, torch.float64) for scalar in scalars]).cpu()
     with _peers_may_be_lost():
         dist.all_reduce(stacked)
@@ -199,7 +194,7 @@ def means_of_all(scalars: Sequence[Tensor]) -> list[Tensor]:
 
 
 def any_of_all(flag: bool) -> bool:
-    """Whether it is true on any process; each must ask."""
+    """Whether the flag is set on any process. All processes must call it."""
     if world_size() == 1:
         return flag
     count = torch.tensor(int(flag))
@@ -209,7 +204,7 @@ def any_of_all(flag: bool) -> bool:
 
 
 def texts_of_all(text: str) -> list[str]:
-    """The text of every process, cut to 4 KiB, by rank; each must ask."""
+    """The texts of all processes by rank, each cut to 4 KiB. All processes must call it."""
     if world_size() == 1:
         return [text]
     content = text.encode(errors="surrogateescape")[:_TEXT_BYTES]
@@ -221,7 +216,7 @@ def texts_of_all(text: str) -> list[str]:
 
 
 def _leave() -> None:
-    """Ends the group once all are done: torchrun would stop the first one in its last words."""
+    """Destroys the group when all processes are done: otherwise torchrun could stop the first while it prints."""
     any_of_all(False)
     dist.destroy_process_group()
 
@@ -236,7 +231,7 @@ class _SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def backward(_context: Any, *gradients: Tensor) -> Any:
-        # The sum adds this process's tensor to the outputs of all of them.
+        # This process's tensor is a term in the outputs of all processes.
         return _SumOfAll.apply(gradients[0])
 
 
@@ -247,7 +242,7 @@ def _peers_may_be_lost() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        raise PeerError("another process of this training has ended") from error
+        raise PeerError("another process of this run has ended") from error
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
@@ -263,12 +258,12 @@ def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-_TOLD: Final = {error.__name__: error for error in (UserError, RunFolderError, TrainingDivergedError)}
+_SHARED_ERRORS: Final = {error.__name__: error for error in (UserError, RunFolderError, TrainingDivergedError)}
 
 
 @contextmanager
 def first_speaks() -> Iterator[None]:
-    """Within it all processes but the first are silent; what ends them unexpectedly is told by Python, after it."""
+    """While entered, silences all processes but the first; Python still prints an unexpected exception after it."""
     if is_first():
         yield
         return
@@ -278,18 +273,18 @@ def first_speaks() -> Iterator[None]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What is done within ends at the same time on all processes, and if it fails on one, then on all.
+    """Makes a block end at the same time on all processes, and fail on all of them if it fails on one.
 
-    It must not exchange anything itself, but for `first_before_others`. Every process raises the error of the first
-    that failed; where that one has no message for the user, it alone raises it, and the others a PeerError. An OSError
-    becomes a UserError.
+    The block must not exchange anything, except in `first_before_others`. Every process raises the error of the lowest
+    failed rank. If that error has no message for the user, its process alone raises it, and the others raise a
+    PeerError. An OSError becomes a UserError.
     """
     if world_size() == 1:
         yield
         return
     try:
         yield
-    except PeerError:  # of `first_before_others`
+    except PeerError:  # from `first_before_others`
         _raise_first(None)
         raise
     except OSError as error:
@@ -303,10 +298,10 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def first_before_others(wanted: bool) -> Iterator[None]:
-    """If `wanted`, the first process does what is within before the others do: it may leave files for them.
+    """If `wanted`, the first process runs the block before the others do, so that it can leave files for them.
 
     Raises:
-        PeerError: the first one failed, so that the others need not try.
+        PeerError: the first process failed; the others do not run the block.
     """
     if not wanted or world_size() == 1:
         yield
@@ -326,21 +321,21 @@ def first_before_others(wanted: bool) -> Iterator[None]:
 
 def _raise_first(own: Exception | None) -> None:
     name = type(own).__name__
-    outcomes = texts_of_all("" if own is None else f"{name if name in _TOLD else ''}:{own}")
+    outcomes = texts_of_all("" if own is None else f"{name if name in _SHARED_ERRORS else ''}:{own}")
     failed = next((outcome for outcome in outcomes if outcome), None)
-    if failed is None or (own is not None and name not in _TOLD):
+    if failed is None or (own is not None and name not in _SHARED_ERRORS):
         return
     kind, _, message = failed.partition(":")
     if not kind:
         raise PeerError("another process failed") from None
-    raise _TOLD[kind](message) from None
+    raise _SHARED_ERRORS[kind](message) from None
 
 
 def choose_device(name: str) -> torch.device:
     """The torch device that --device names.
 
     Raises:
-        UserError: `cuda` was asked for and there is none, or not one for each process.
+        UserError: the name is `cuda` and there is no CUDA device, or there are more processes than devices.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is usable here; give --device cpu or auto")

@@ -1,7 +1,7 @@
-"""How exactly a step is computed: in fp32, or with bfloat16 inside the layers that gain by it.
+"""Precision of a step: fp32, or bfloat16 inside the layers that gain from it.
 
-Weights, averages, optimiser moments, losses and samples are fp32 either way. bfloat16 has the range of fp32, so losses
-need no scaling.
+Weights, averages, optimiser moments, losses and samples are always fp32. bfloat16 has the range of fp32, so losses need
+no scaling.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # on x86-64, and on 64-bit ARM
 
 
 def choose_precision(name: str, device: torch.device, *, gains: bool) -> Precision:
-    """What --precision means on a device.
+    """The precision that --precision chooses on a device.
 
     Args:
         name: "auto", "fp32" or "bf16".
-        device: that trains.
-        gains: whether bf16 makes this network faster where the device has instructions for it.
+        device: to train on.
+        gains: whether bf16 makes this network faster on a device that has instructions for it.
 
     Raises:
         UserError: there is no such precision.
@@ -39,17 +39,17 @@ def choose_precision(name: str, device: torch.device, *, gains: bool) -> Precisi
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16; without them it is slower than fp32."""
+    """Whether a device has instructions for bfloat16, without which it is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:
         lines = _CPU_INFO.read_text().splitlines()
-    except OSError:  # another system: nothing says so there
+    except OSError:  # not Linux
         return False
     flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return bool(_CPU_FLAGS & set(flags.split()))
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Computes what is called within it at that precision."""
+    """The context in which layers compute at this precision."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,7 +1,7 @@
-"""The presets, a table, and how one is found: by its model and id, or by the data set.
+"""The table of presets, and how to choose one: by model and id, or by model and data set.
 
-The first preset of a model whose `fits` names the data set is that model's default for it; `images` stands for
-folder:PATH and zip:PATH.
+The default for a data set is the model's first preset whose `fits` names it; `images` stands for folder:PATH and
+zip:PATH.
 """
 
 from __future__ import annotations
@@ -10,23 +10,36 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec.structs import replace
+from rich.table import Table
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
 from trainer.models import NetworkConfig, TranslatorConfig
 from trainer.models.architecture import CriticNorm
 from trainer.models.growth import GrowthConfig
+from trainer.progress import Progress
 
 DataKind = Literal["digits", "mnist", "fashion-mnist", "images"]
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe and the kinds of data it was made for, its own first."""
+    """A recipe, and the kinds of data that it is made for; the first is the preset's own data set."""
 
     config: AnyConfig
     fits: tuple[DataKind, ...]
     summary: str
+
+    @property
+    def made_for(self) -> str:
+        """The kinds of data, for the user."""
+        return " or ".join(self.fits).replace("images", "any images")
+
+    @property
+    def length(self) -> str:
+        """The length of a run, for the user: "50 epochs"."""
+        unit = next(unit for unit in ("epochs", "steps", "images") if getattr(self.config, unit))
+        return f"{getattr(self.config, unit):,} {unit}"
 
 
 def _preset(
@@ -90,7 +103,7 @@ _GENERATOR_FIRST: dict[str, Any] = {
     "epochs": 200,
 }
 _MLP28: dict[str, Any] = {"lr": 5e-5, "n_critic": 5, "epochs": 30}
-# 1,797 images are few: a slower discriminator is not certain of them at once, and a shorter average suits short runs.
+# On only 1,797 images, a slower discriminator does not win at once, and a shorter average suits the short runs.
 _DCGAN_DIGITS: dict[str, Any] = {
     "lr": 4e-4,
     "discriminator_lr": 1e-4,
@@ -109,7 +122,7 @@ _PGGAN: dict[str, Any] = {
 }
 _PGGAN_BATCHES = {32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
 
-# model, id, data it fits, summary, architecture, image size, settings that are not the defaults of config.py
+# model, id, fits, summary, architecture, image size, settings that differ from the defaults of config.py
 RECIPES = (
     _preset("gan", "gan-digits", "digits", "fully connected, minutes on a CPU", "mlp-batchnorm", 32, steps=4000),
     _preset("gan", "mlp-mnist", "mnist", "fully connected, dropout", "mlp-dropout", 28, **_GENERATOR_FIRST),
@@ -136,7 +149,7 @@ RECIPES = (
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
     _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
     _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
-    _preset("wgan", "wgan64-k4", "images", "one critic update a step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
+    _preset("wgan", "wgan64-k4", "images", "one critic update per step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
     _preset("wgan", "wgan64-k5", "images", "5x5 kernels", "dcgan-k5", 64, lr=5e-5, epochs=150, **_RMSPROP),
     _preset(
         "wgan",
@@ -154,7 +167,7 @@ RECIPES = (
     _preset("wgan-gp", "wgan-gp-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
     _preset("wgan-gp", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28),
     _preset(
-        "wgan-gp", "wgan-gp", "images", "one critic update a step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
+        "wgan-gp", "wgan-gp", "images", "one critic update per step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
     ),
     _preset(
         "wgan-gp",
@@ -184,7 +197,7 @@ RECIPES = (
         "wgan-div",
         "wgan-div",
         "images",
-        "one critic update a step",
+        "one critic update per step",
         "dcgan-k4",
         64,
         critic_norm="layer",
@@ -248,7 +261,7 @@ RECIPES = (
         TranslatorConfig(image_size=32, channels=3, width=0.25, residual_blocks=3),
         batch_size=8,
         steps=1000,
-        mirror=False,  # a mirrored digit is none
+        mirror=False,  # a mirrored digit is not a digit
     ),
     _cycle(
         "cyclegan-small",
@@ -289,24 +302,15 @@ PRESETS: dict[tuple[str, str], Preset] = {(entry.config.model, entry.config.pres
 MODELS: tuple[str, ...] = tuple(dict.fromkeys(entry.config.model for entry in RECIPES))
 
 
-def presets_of(model: str) -> dict[str, Preset]:
-    """The presets of a model by id, in table order.
-
-    Raises:
-        UserError: there is no such model.
-    """
-    if model not in MODELS:
-        raise UserError(f"--model {model!r}: choose one of {', '.join(MODELS)}, all")
-    return {name: preset for (owner, name), preset in PRESETS.items() if owner == model}
-
-
 def choose_preset(model: str, name: str | None, dataset: str | None) -> AnyConfig:
-    """The config of a named preset, or of the one that fits the data set best; `dataset` replaces the preset's own.
+    """The config of the named preset, or of the default for the data set; `dataset` replaces the preset's own.
 
     Raises:
         UserError: there is no such model or preset.
     """
-    presets = presets_of(model)
+    presets = {preset_id: preset for (owner, preset_id), preset in PRESETS.items() if owner == model}
+    if not presets:
+        raise UserError(f"--model {model!r}: choose one of {', '.join(MODELS)}, all")
     if name is not None and name not in presets:
         raise UserError(f"--preset {name!r}: the presets of {model} are {', '.join(presets)}")
     if name is not None:
@@ -318,3 +322,18 @@ def choose_preset(model: str, name: str | None, dataset: str | None) -> AnyConfi
             or next(iter(presets.values())).config
         )
     return config if dataset is None else replace(config, dataset=dataset)
+
+
+def print_presets(progress: Progress) -> None:
+    """Prints the table of --list-presets."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("model", "preset", "made for", "network", "image", "batch", "length"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "batch" else "left")
+    previous = ""
+    for (model, name), preset in PRESETS.items():
+        config, size = preset.config, preset.config.network.image_size
+        label = model if model != previous else ""
+        network = f"{config.network.architecture}: {preset.summary}"
+        table.add_row(label, name, preset.made_for, network, f"{size}x{size}", str(config.batch_size), preset.length)
+        previous = model
+    progress.console.print(table)

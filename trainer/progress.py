@@ -1,4 +1,4 @@
-"""What a user sees while waiting: progress bars on a terminal, plain lines elsewhere."""
+"""Output while the user waits: progress bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ T = TypeVar("T")
 
 
 class SizedIterable(Sized, Iterable[T], Protocol[T]):  # type: ignore[misc]  # T is only read
-    """Something to walk whose length is known."""
+    """An iterable with a length."""
 
 
 class Progress:
-    """Writes to one console, so that bars and lines do not tear each other."""
+    """Writes bars and lines to one console, so that they do not break each other."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
     def say(self, line: str) -> None:
-        """Prints a line, above any bar; file names may hold anything, so control characters are shown as escapes."""
+        """Prints a line above any bar; control characters, which file names may hold, are escaped."""
         shown = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in line)
         self.console.print(shown.encode("utf-8", "backslashreplace").decode(), markup=False)
 
     def bar(self) -> RichProgress:
-        """A bar with counts, elapsed and remaining time; silent where there is no terminal."""
+        """A bar with counts, elapsed and remaining time; prints nothing without a terminal."""
         return RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -43,6 +43,6 @@ class Progress:
         )
 
     def track(self, items: SizedIterable[T], description: str) -> Iterator[T]:
-        """Walks `items` under a bar."""
+        """Yields `items` under a bar."""
         with self.bar() as bar:
             yield from bar.track(items, total=len(items), description=description)

@@ -1,4 +1,4 @@
-"""A named table of variants: command lines, error texts and tests all read their choices from it."""
+"""A table of named variants, from which command lines, error messages and tests read the choices."""
 
 from __future__ import annotations
 
@@ -11,20 +11,28 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to entries of one kind, in the order they were added."""
+    """Maps names to entries, in the order in which they are added; `kind` is the flag that chooses one."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._entries: dict[str, T] = {}
 
     def add(self, name: str, entry: T) -> None:
-        """Adds an entry; a name is taken once."""
+        """Adds an entry.
+
+        Raises:
+            ValueError: the name is taken.
+        """
         if name in self._entries:
             raise ValueError(f"{self._kind} {name!r} is registered twice")
         self._entries[name] = entry
 
     def __getitem__(self, name: str) -> T:
-        """Returns the entry, or raises UserError listing the valid names."""
+        """Returns the entry.
+
+        Raises:
+            UserError: there is no such entry; the message lists the names.
+        """
         try:
             return self._entries[name]
         except KeyError:

@@ -15,7 +15,7 @@ from benchmarks.claims.measures import Group, Reals, measure
 from benchmarks.claims.runs import OWN_FOLDER, Found, find_runs, finished_run, train_run
 from benchmarks.claims.snapshots import load_look
 from benchmarks.claims.subjects import FACES, SUBJECTS, Setting, Subject
-from trainer.config import GanConfig, with_channels
+from trainer.config import GanConfig, override
 from trainer.data.datasets import ImageData, load_images, load_labels, sha256_of, stream_indices
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.metrics.classifier import FeatureNetwork, feature_network
@@ -115,7 +115,7 @@ class Collector:
             f"[{position}] training {name}: {max(steps)} batches of {wanted.batch_size} ({wanted.dataset})"
         )
         unseen = Unseen(self.progress.console)
-        wanted = with_channels(wanted, data.channels)
+        wanted = override(wanted, {"network.channels": data.channels})
         run, summary = train_run(self.runs, self._found, wanted, steps, data, unseen, self.stop_requested)
         if summary.interrupted:
             raise Interrupted

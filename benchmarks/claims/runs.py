@@ -15,7 +15,8 @@ from trainer.data.datasets import ImageData
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, RunFolderError
-from trainer.training.loop import Summary, train
+from trainer.training.loop import train
+from trainer.training.session import Summary
 
 OWN_FOLDER = "claims"  # under --runs; runs elsewhere are read and never written to
 

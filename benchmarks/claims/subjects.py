@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.config import DeviceName, GanConfig, check_config, override
+from trainer.config import DeviceName, GanConfig, override
 from trainer.errors import UserError
 from trainer.presets import PRESETS
 
@@ -89,7 +89,7 @@ class Setting:
                 "on_collapse": "warn",
             },
         )
-        check_config(config)
+        config.check()
         return config
 
     def step_of(self, subject: Subject, epoch: float, config: GanConfig, data_images: int) -> int:

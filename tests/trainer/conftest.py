@@ -25,7 +25,8 @@ from trainer.training import compiled
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 from trainer.training.kinds import Data
-from trainer.training.loop import Summary, train
+from trainer.training.loop import train
+from trainer.training.session import Summary
 
 SMALL = {
     "network.width": 0.125,

@@ -1,265 +1,68 @@
-"""The command line: what a user types, and what comes back."""
+"""The entry point: help, and mistakes that are found before torch is imported."""
 
 from __future__ import annotations
 
-import json
-import signal
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
 import pytest
-import torch
-from click.testing import CliRunner, Result
-from safetensors.torch import load_file
+from click.testing import CliRunner
 
 from trainer.__main__ import main
-from trainer.config import AnyConfig
-from trainer.errors import TrainingDivergedError
-from trainer.presets import MODELS
-from trainer.training.loop import Summary, train
-
-TINY = ["--width", "0.05", "--batch-size", "8", "--eval-images", "16", "--device", "cpu"]
-LIMIT_S = 200  # for a process to get somewhere: far more than it needs even where a CPU is slow and shared
+from trainer.flags import GROUPS
+from trainer.presets import PRESETS
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
+def help_page(columns: int) -> str:
+    return CliRunner().invoke(main, ["--help"], env={"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}).output
 
 
-def the_error(result: Result) -> str:
-    assert result.exit_code == 2, result.output
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
-    assert "Traceback" not in result.output
-    return result.stderr
+def test_help_fits_80_columns_and_lists_the_groups_in_order() -> None:
+    page = help_page(80)
+    assert max(len(line) for line in page.splitlines()) <= 80
+    headings = [line.rstrip() for line in page.splitlines() if line and line.rstrip().endswith(":") and line[0] != " "]
+    assert headings == [f"{group}:" for group in (*GROUPS, "Help")]
+
+
+def test_help_is_plain_text_when_it_is_piped() -> None:
+    page = help_page(80)
+    assert page.isascii()
+    assert "\x1b" not in page
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--no-such-flag"], 2)])
+def test_help_and_mistyped_flags_do_not_wait_for_torch(arguments: list[str], code: int) -> None:
+    program = (
+        "import sys\nfrom trainer.__main__ import main\n"
+        f"try: main({arguments})\nexcept SystemExit as error: assert error.code == {code}\n"
+        "assert not {'torch', 'numpy', 'matplotlib'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--model is missing: choose one of gan, dcgan, wgan"),
-        (["--model", "vae"], "--model 'vae': choose one of gan, dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan, all"),
-        (["--model", "dcgan", "--preset", "nope"], "--preset 'nope': the presets of dcgan are dcgan-digits"),
-        (["--model", "dcgan", "--dataset", "celeba"], "--dataset 'celeba': choose one of digits"),
-        (["--model", "dcgan", "--preset", "dcgan64-k4"], "--dataset: preset 'dcgan64-k4' has no data set of its own"),
-        (["--model", "dcgan", "--image-size", "48"], "--image-size 48: dcgan-k4 makes powers of two"),
-        (["--model", "dcgan", "--batch-size", "1798"], "--batch-size 1798: digits has only 1797 images"),
-        (["--model", "dcgan", "--batch-size", "0"], "--batch-size: expected `int` >= 1"),
-        (["--model", "dcgan", "--batch-size", "1"], "--batch-size 1: batch statistics need at least 2 images"),
-        (["--model", "cyclegan", "--batch-size", "867"], "--batch-size 867: domain B of digits has only 866"),
-        (["--model", "dcgan", "--optimizer", "lion"], "--optimizer: invalid enum value 'lion'"),
-        (["--model", "dcgan", "--steps", "3", "--epochs", "3"], "--epochs and --steps: give one of them"),
-        (["--model", "pggan", "--steps", "3", "--images", "3"], "--steps and --images: give one of them"),
-        (["--model", "dcgan", "--steps", "0"], "--steps: expected `int` >= 1"),
-        (["--model", "dcgan", "--images", "0"], "--images: expected `int` >= 1"),
-        (["--model", "dcgan", "--fade-images", "9"], "--fade-images: dcgan (dcgan-digits) has no such setting"),
-        (["--model", "cyclegan", "--fade-images", "9"], "--fade-images: cyclegan (cyclegan-digits) has no such"),
-        (["--model", "cyclegan", "--latent-dim", "9"], "--latent-dim: cyclegan (cyclegan-digits) has no such setting"),
-        (["--model", "all", "--pool-images", "9"], "--pool-images: gan (gan-digits) has no such setting"),
-        (["--model", "pggan", "--image-size", "48"], "--image-size 48: pggan makes powers of two"),
-        (["--model", "pggan", "--stabilise-images", "0"], "--stabilise-images: expected `int` >= 1"),
-        (["--model", "cyclegan", "--image-size", "30"], "--image-size 30: cyclegan-resnet translates multiples of 4"),
-        (["--model", "cyclegan", "--domains", "a", "a"], "--domains: both bundles would be called"),
-        (["--model", "cyclegan", "--domains", "..", "b"], "--domains: expected `str` matching regex"),
-        (["--model", "dcgan", "--clip-value", "1"], "--clip-value: dcgan (dcgan-digits) has no such setting"),
-        (["--model", "wgan-gp", "--div-k", "9"], "--div-k: wgan-gp (wgan-gp-digits) has no such setting"),
-        (["--model", "pggan", "--critic-norm", "none"], "--critic-norm: pggan (pggan-small) has no such setting"),
-        (["--model", "dcgan", "--lr", "-1"], "--lr: expected `float` > 0"),
-        (["--model", "all", "--preset", "dcgan-digits"], "--preset goes with one model"),
-        (["--model", "dcgan", "--dataset", "folder:/nowhere/at/all"], "no such folder"),
+        (["--no-such-flag"], "Error: No such option '--no-such-flag'"),
+        (["--batch-size", "many"], "Error: Invalid value for '--batch-size': 'many' is not a valid integer."),
+        (["--domains", "ink"], "Error: Option '--domains' requires 2 arguments."),
+        (["dcgan"], "Error: Got unexpected extra argument"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    assert message in the_error(run(*arguments, "--out", str(tmp_path / "runs")))
-    assert not list(tmp_path.rglob("config.json"))
+def test_a_flag_that_cannot_be_parsed_is_one_line_and_exits_with_2(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1
 
 
-def test_resuming_what_is_no_run_is_an_error(tmp_path: Path) -> None:
-    assert "not a run folder" in the_error(run("--resume", str(tmp_path)))
-
-
-def test_an_out_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    assert "--out" in the_error(run("--model", "dcgan", *TINY, "--out", str(tmp_path / "file")))
-
-
-def test_a_dry_run_prints_the_resolved_config_and_makes_nothing(tmp_path: Path) -> None:
-    result = run(
-        "--model", "wgan-gp", "--lr", "0.001", "--gp-weight", "5", "--dry-run", "--out", str(tmp_path / "runs")
-    )
-    config = json.loads(result.stdout)
-    assert (config["generator_lr"], config["discriminator_lr"], config["gp_weight"]) == (0.001, 0.001, 5)
-    assert config["dataset"] == "digits"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_flags_of_models_that_grow_or_translate_reach_their_settings() -> None:
-    growing = json.loads(
-        run(
-            *("--model", "pggan", "--stabilise-images", "100", "--fade-images", "50", "--images", "500"),
-            *("--drift", "0.5", "--dry-run"),
-        ).stdout
-    )
-    assert (growing["growth"]["stabilise_images"], growing["growth"]["fade_images"]) == (100, 50)
-    assert (growing["kind"], growing["images"], growing["drift"]) == ("gan", 500, 0.5)
-    assert growing["epochs"] is growing["steps"] is None
-    cycle = json.loads(
-        run(
-            *("--model", "cyclegan", "--domains", "ink", "chalk", "--cycle-weight", "4", "--identity-weight", "0"),
-            *("--pool-images", "7", "--residual-blocks", "2", "--keep-epochs", "3", "--dry-run"),
-        ).stdout
-    )
-    assert (cycle["kind"], cycle["domains"]) == ("cycle", ["ink", "chalk"])
-    assert (cycle["cycle_weight"], cycle["identity_weight"], cycle["pool_images"]) == (4, 0, 7)
-    assert (cycle["network"]["residual_blocks"], cycle["keep_epochs"]) == (2, 3)
-
-
-def test_a_dry_run_of_all_models_prints_each(tmp_path: Path) -> None:
-    output = run("--model", "all", "--dry-run").stdout
-    assert [line for line in output.splitlines() if '"model"' in line] == [f'  "model": "{name}",' for name in MODELS]
-
-
-def test_training_ends_with_the_run_folder_and_what_to_do_next(tmp_path: Path) -> None:
-    result = run("--model", "dcgan", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
-    assert result.exit_code == 0, result.output
-    folder = Path(result.stdout.splitlines()[-1])
-    assert (folder / "config.json").is_file()
-    assert f"python -m exporter {folder}" in result.stdout
-    assert json.loads((folder / "config.json").read_text())["batch_size"] == 8
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
-    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
-    assert result.exit_code == 0, result.output
-    folders = sorted((tmp_path / "runs").iterdir())
-    assert [folder.name for folder in folders] == [f"{n:04d}-{name}-digits" for n, name in enumerate(MODELS, 1)]
-    assert result.stdout.splitlines()[-1] == str(folders[-1])
-    table = result.stdout[result.stdout.index("What was trained") :]
-    assert all(name in table for name in MODELS)
-
-
-@pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed", "--out"])
-def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
-    assert f"{flag}: does not go with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
-
-
-@pytest.mark.parametrize(
-    ("model", "length", "more"),
-    [
-        ("gan", ["--steps", "2"], ["--steps", "4"]),
-        ("pggan", ["--images", "16"], ["--images", "32"]),
-        ("cyclegan", ["--steps", "2"], ["--steps", "4"]),
-    ],
-)
-@pytest.mark.usefixtures("no_figures")
-def test_resuming_goes_on_to_more(model: str, length: list[str], more: list[str], tmp_path: Path) -> None:
-    first = run("--model", model, *length, *TINY, "--out", str(tmp_path))
-    folder = first.stdout.splitlines()[-1]
-    second = run("--resume", folder, *more)
-    assert second.exit_code == 0, second.output
-    assert second.stdout.splitlines()[-1] == folder
-    assert '"step":4' in (Path(folder) / "metrics.jsonl").read_text()
-
-
-def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:
-    assert "--dry-run: does not go with --resume" in the_error(run("--resume", str(tmp_path), "--dry-run"))
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing, models = "dcgan", ("gan", "dcgan", "cyclegan")
-
-    def fail_for_one(config: AnyConfig, *arguments: object, **options: object) -> Summary:
-        if config.model == failing:
-            raise TrainingDivergedError("step 1: a loss is NaN")
-        return train(config, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("trainer.__main__.MODELS", models)
-    monkeypatch.setattr("trainer.__main__.train", fail_for_one)
-    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
-    assert result.exit_code == 1
-    assert f"Error: {failing}: step 1: a loss is NaN" in result.stderr
-    assert len(list(tmp_path.rglob("best.safetensors"))) == len(models) - 1
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*arguments: object, **options: object) -> Summary:
-        summary = train(*arguments, **options)  # type: ignore[arg-type]
-        signal.raise_signal(signal.SIGINT)
-        return summary
-
-    monkeypatch.setattr("trainer.__main__.train", interrupt)
-    result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path))
-    assert result.exit_code == 130
-    assert "interrupted before dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan" in result.stdout
-
-
-def start_training(out: Path, steps: int) -> subprocess.Popen[str]:
-    arguments = ["--model", "dcgan", "--width", "0.1", "--batch-size", "64", "--device", "cpu", "--seed", "5"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "trainer", *arguments, "--steps", str(steps), "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def read_until(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdout is not None
-    guard = threading.Timer(LIMIT_S, process.kill)
-    guard.start()
-    try:
-        for line in process.stdout:
-            if text in line:
-                return
-        raise AssertionError(f"never printed {text!r}")
-    finally:
-        guard.cancel()
-
-
-@pytest.mark.timeout(2 * LIMIT_S + 100)
-def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
-    process = start_training(tmp_path, 100_000)
-    read_until(process, "[step 29/")
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == 130
-    folder = Path(output.splitlines()[-1])
-    assert f"go on with: python -m trainer --resume {folder}" in output
-    assert (folder / "checkpoints" / "last.safetensors").is_file()
-    assert (folder / "figures" / "loss_curve.png").is_file()
-
-
-@pytest.mark.timeout(3 * LIMIT_S + 100)
-@pytest.mark.slow
-def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
-    whole = start_training(tmp_path / "whole", 64)
-    killed = start_training(tmp_path / "killed", 64)
-    read_until(killed, "[step 57/")  # printed just before the checkpoint of step 57 is written
-    killed.kill()
-    killed.communicate()
-    output, error = whole.communicate(timeout=LIMIT_S)
-    assert whole.returncode == 0, error
-    folder = next((tmp_path / "killed").iterdir())
-    resumed = subprocess.run(
-        [sys.executable, "-m", "trainer", "--resume", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    expected = load_file(Path(output.splitlines()[-1]) / "checkpoints" / "last.safetensors")
-    actual = load_file(folder / "checkpoints" / "last.safetensors")
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())
+def test_list_presets_prints_every_preset_with_its_data_and_length() -> None:
+    result = CliRunner().invoke(main, ["--list-presets"])
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[0] == ["model", "preset", "made", "for", "network", "image", "batch", "length"]
+    for model, preset in PRESETS:
+        assert any(preset in row for row in rows), preset
+        assert sum(line.startswith(f"{model} ") for line in result.stdout.splitlines()) == 1
+    (row,) = (line for line in result.stdout.splitlines() if " dcgan64-k4 " in line)
+    assert all(text in row for text in ("any images", "dcgan-k4: the PyTorch tutorial's", "64x64", "128", "50 epochs"))

@@ -8,7 +8,6 @@ from torch import nn
 
 from tests.trainer.conftest import GAN_PRESETS, made_up_images, small_config, small_gan
 from trainer import precision
-from trainer.config import gains_by_bf16
 from trainer.errors import UserError
 from trainer.precision import autocast, choose_precision, has_bf16
 from trainer.presets import PRESETS
@@ -79,7 +78,7 @@ def test_layers_within_compute_as_they_are_told() -> None:
 
 
 def test_convolutional_networks_gain_and_fully_connected_ones_do_not() -> None:
-    gaining = {preset.config.preset for preset in PRESETS.values() if gains_by_bf16(preset.config)}
+    gaining = {preset.config.preset for preset in PRESETS.values() if preset.config.gains_by_bf16}
     assert gaining >= {"dcgan64-k4", "dcgan-fmnist32", "wgan-gp-digits", "pggan-small", "cyclegan-digits"}
     assert not gaining & {"mlp-mnist", "gan-digits", "mlp-wgan28"}
 

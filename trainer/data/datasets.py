@@ -1,7 +1,7 @@
-"""Data sets: a name becomes one uint8 tensor of images, decoded once, and an endless, seeded order of batches.
+"""Data sets by name: decoded to one uint8 tensor of images, which are shown in an endless, seeded order.
 
 `digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
-anyone's images (image_files.py reads those). Knows nothing of networks or training.
+arbitrary image files (image_files.py). Knows no networks and no training.
 """
 
 from __future__ import annotations
@@ -36,15 +36,30 @@ class ImageData:
 
     name: str
     images: Tensor  # uint8, (N, C, H, W)
-    skipped: tuple[str, ...] = ()  # why each unreadable file was left out
+    skipped: tuple[str, ...] = ()  # one line per unreadable file
 
     @property
     def channels(self) -> int:
         """Channels of every image: 1 or 3."""
         return self.images.shape[1]
 
-    def __len__(self) -> int:
+    @property
+    def images_per_epoch(self) -> int:
+        """Images in one pass over the data."""
         return self.images.shape[0]
+
+    @property
+    def smallest_part(self) -> tuple[str, int]:
+        """The part that limits the batch size: its name, for messages, and its number of images."""
+        return self.name, self.images_per_epoch
+
+    @property
+    def summary(self) -> str:
+        """The number of images, for the user."""
+        return f"{self.images_per_epoch} images"
+
+    def __len__(self) -> int:
+        return self.images_per_epoch
 
 
 def sha256_of(*parts: Tensor) -> str:
@@ -52,12 +67,12 @@ def sha256_of(*parts: Tensor) -> str:
     digest = hashlib.sha256()
     for images in parts:
         digest.update(repr(tuple(images.shape)).encode())
-        digest.update(images.contiguous().numpy())  # type: ignore[arg-type]  # any buffer will do
+        digest.update(images.contiguous().numpy())  # type: ignore[arg-type]  # any buffer works
     return digest.hexdigest()
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
-    """The whole data set on the device if it fits there; else it stays, and goes over batch by batch."""
+    """The data set on the device if it fits there; otherwise where it is, to be moved batch by batch."""
     try:
         return images.to(device)
     except torch.OutOfMemoryError:
@@ -65,7 +80,7 @@ def on_device(images: Tensor, device: torch.device) -> Tensor:
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """Pixels 0..255 (uint8) -> [-1, 1] (float32), the range of a tanh."""
+    """Converts pixels 0..255 (uint8) to [-1, 1] (float32), the range of a tanh."""
     return images.float().div_(127.5).sub_(1.0)
 
 
@@ -93,11 +108,11 @@ BUILT_IN: dict[str, Callable[[Path, int, Progress], Tensor]] = {
     "fashion-mnist": _torchvision("FashionMNIST"),
 }
 FILE_PREFIXES = ("folder:", "zip:")
-_WITH_TEST_IMAGES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # and torchvision's names of them
+_WITH_TEST_IMAGES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # -> torchvision's class
 
 
 def check_dataset_name(name: str) -> None:
-    """Raises UserError, listing the data sets, if there is none of this name; touches no file."""
+    """Raises UserError, listing the data sets, if the name is unknown; reads no file."""
     if name in BUILT_IN or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
         return
     raise UserError(f"--dataset {name!r}: choose one of {', '.join(BUILT_IN)}, folder:PATH, zip:PATH")
@@ -109,22 +124,27 @@ def load_images(
     """Decodes a data set to (N, C, image_size, image_size): short side resized, centre cropped.
 
     Raises:
-        UserError: there is no such data set, it is empty, too much of it is corrupt, or it cannot be downloaded.
+        UserError: there is no such data set, it has no readable image, more than `max_corrupt_images` are unreadable,
+            or it cannot be downloaded.
     """
     check_dataset_name(name)
     if name in BUILT_IN:
         return ImageData(name, BUILT_IN[name](data_root, image_size, progress))
     kind, _, path = name.partition(":")
     with image_files.open_source(kind, Path(path)) as source:
-        images, skipped = image_files.decode_all(source, image_size, max_corrupt_images, progress)
-    return ImageData(name, images, tuple(skipped))
+        decoded, skipped = image_files.decode_each(source, image_size, max_corrupt_images, progress)
+    readable = [image for image in decoded if image is not None]
+    if not readable:
+        raise UserError(f"{source.flag}: it holds no readable image")
+    channels = max(image.shape[2] for image in readable)  # 1 if every image is gray
+    return ImageData(name, image_files.stack_images(readable, channels), tuple(skipped))
 
 
 def load_labels(name: str, data_root: Path) -> Tensor | None:
     """The class of each training image, (N,), in the order of `load_images`; None if the data set has no classes.
 
     Raises:
-        UserError: it cannot be downloaded.
+        UserError: they cannot be downloaded.
     """
     if name == "digits":
         from sklearn.datasets import load_digits
@@ -138,10 +158,10 @@ def load_labels(name: str, data_root: Path) -> Tensor | None:
 
 
 def load_test_images(name: str, *, data_root: Path, image_size: int, progress: Progress) -> ImageData:
-    """The images that are kept for testing, as `load_images` has those to train on.
+    """The test images, decoded as `load_images` decodes the training images.
 
     Raises:
-        UserError: the data set has none, or it cannot be downloaded.
+        UserError: the data set has no test images, or they cannot be downloaded.
     """
     check_dataset_name(name)
     if name not in _WITH_TEST_IMAGES:
@@ -153,12 +173,12 @@ def load_test_images(name: str, *, data_root: Path, image_size: int, progress: P
 
 
 def stream_indices(seed: int, position: int, length: int, count: int) -> Tensor:
-    """Some of the endless order in which `count` images are shown: one shuffled pass over the data after another.
+    """A slice of the endless order in which images are shown: one shuffled pass over the data after another.
 
     Args:
-        seed: of the shuffling.
-        position: how many images were shown before.
-        length: how many are wanted; they may belong to two passes.
+        seed: of the shuffle.
+        position: images shown before the slice.
+        length: images in the slice, which may span passes.
         count: images in the data set.
     """
     parts = []
@@ -172,7 +192,7 @@ def stream_indices(seed: int, position: int, length: int, count: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
-    """The order of the images in one pass: a permutation of 0 .. count - 1 that depends on nothing else."""
+    """The order of the images in one pass: a permutation of 0 .. count - 1 that depends on the arguments alone."""
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     return torch.from_numpy(generator.permutation(count))
 
@@ -192,17 +212,17 @@ def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
 
 
 def _read_or_download(dataset: type[MNIST], root: Path, *, train: bool = True) -> tuple[Tensor, Tensor]:
-    """The images to train or to test on, and their labels.
+    """The training or test images, and their labels.
 
-    They come from files under `root` if they are there (torchvision's layout), else are downloaded there. torchvision
-    checks the hash of every archive, and shows a progress bar while it downloads.
+    Reads the files under `root` (torchvision's layout), or downloads them to it. torchvision checks the hash of every
+    archive and shows a progress bar.
     """
     raw = root / dataset.__name__ / "raw"
     archives = [raw / name for name, _ in dataset.resources]
     try:
         if not all(path.is_file() for path in archives) or all(path.with_suffix("").is_file() for path in archives):
             return _contents(dataset(str(root), train, download=True))
-        # Unpack beside nothing of the user's: the folder of the archives may be read-only.
+        # Unpack elsewhere: the folder of the archives may be read-only.
         with tempfile.TemporaryDirectory() as folder:
             copies = Path(folder) / dataset.__name__ / "raw"
             copies.mkdir(parents=True)
@@ -213,7 +233,7 @@ def _read_or_download(dataset: type[MNIST], root: Path, *, train: bool = True) -
         names = ", ".join(name for name, _ in dataset.resources)
         reason = " ".join(str(error).split())
         raise UserError(
-            f"--data-root {root}: {dataset.__name__} is not there and could not be downloaded ({reason});"
+            f"--data-root {root}: {dataset.__name__} is missing and could not be downloaded ({reason});"
             f" put {names} into {raw}"
         ) from error
 

@@ -1,6 +1,6 @@
-"""Two ways to draw gray strokes in colour, so that built-in data sets can be translated from one to the other.
+"""Two styles in which gray strokes are drawn in colour, so that a translator can train on the built-in data sets.
 
-Integer arithmetic and a table of colours: the same pixels on every machine. Knows no data set by name.
+Integer arithmetic and a table of colours give the same pixels on every machine. Knows no data set by name.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from torch.nn import functional as F
 
 from trainer.progress import Progress
 
-_CHUNK = 1024  # images in hand as floats at a time
+_CHUNK = 1024  # images held as floats at a time
 
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a stroke looks."""
+    """The look of a stroke."""
 
     background: Colour
     stroke: Colour
-    grow_share: float  # added to each side of a stroke, as a share of the image's side; negative thins it
-    faint: int  # gray level that is not yet drawn
-    full: int  # gray level that is drawn in the full colour
+    grow_share: float  # width added to each side of a stroke, as a share of the image's side; negative thins it
+    faint: int  # gray level up to which the background shows
+    full: int  # gray level from which the full colour shows
 
 
 INK = Style(background=(248, 241, 222), stroke=(22, 38, 112), grow_share=-1 / 64, faint=70, full=190)
@@ -34,7 +34,7 @@ CHALK = Style(background=(29, 66, 49), stroke=(238, 240, 226), grow_share=1 / 40
 
 
 def draw(gray: Tensor, index: Tensor, style: Style, progress: Progress) -> Tensor:
-    """Draws the images `index` (n,) of uint8 (N, 1, S, S), bright strokes on black, as uint8 RGB (n, 3, S, S)."""
+    """Draws images `index` (n,) of uint8 (N, 1, S, S), bright strokes on black; returns uint8 RGB (n, 3, S, S)."""
     size = gray.shape[-1]
     colours = _colours(style)
     drawn = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
@@ -54,7 +54,7 @@ def _colours(style: Style) -> Tensor:
 
 
 def _grown(gray: Tensor, pixels: int) -> Tensor:
-    """Levels (n, S, S) as indices, with strokes `pixels` wider on each side, or narrower if negative."""
+    """Levels (n, S, S) as int64, with strokes `pixels` wider on each side, or narrower if negative."""
     sign = -1 if pixels < 0 else 1
     levels = gray.float().unsqueeze(1) * sign
     for _ in range(abs(pixels)):

@@ -1,7 +1,7 @@
-"""Unpaired data: a name becomes images of two domains, A and B, that a translator learns to turn into each other.
+"""Unpaired data: images of two domains, A and B, that translators learn to turn into each other.
 
-`folder:PATH` and `zip:PATH` hold trainA and trainB, and testA and testB if there are any; each built-in data set of
-gray images (data.py) is drawn in two styles (styles.py). Knows nothing of networks or training.
+`folder:PATH` and `zip:PATH` hold the folders trainA and trainB, and optionally testA and testB. The built-in data sets
+of gray images (datasets.py) are drawn in two styles (drawn_domains.py). Knows no networks and no training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trainer.progress import Progress
 TRAINING_PARTS = ("trainA", "trainB")
 TEST_PARTS = ("testA", "testB")
 PARTS = TRAINING_PARTS + TEST_PARTS
-DRAWN_TEST_IMAGES = 64  # of a built-in data set, held out and drawn in both styles
+DRAWN_TEST_IMAGES = 64  # held out from a built-in data set and drawn in both styles
 
 _Parts: TypeAlias = dict[str, list[ImageFile]]
 _Image: TypeAlias = NDArray[np.uint8]
@@ -34,15 +34,15 @@ _Image: TypeAlias = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class UnpairedData:
-    """Two domains at the training size; each part is uint8 (N, C, S, S), with N = 0 where there is no test set."""
+    """Two domains at the training size; each part is uint8 (N, C, S, S), with N = 0 for a missing test set."""
 
     name: str
     train_a: Tensor
     train_b: Tensor
     test_a: Tensor
     test_b: Tensor
-    test_is_paired: bool  # test_b[i] is what test_a[i] should become
-    skipped: tuple[str, ...] = ()  # why each file was left out
+    test_is_paired: bool  # test_b[i] is the correct translation of test_a[i]
+    skipped: tuple[str, ...] = ()  # one line per file that was left out
 
     @property
     def channels(self) -> int:
@@ -50,15 +50,32 @@ class UnpairedData:
         return self.train_a.shape[1]
 
     @property
+    def images_per_epoch(self) -> int:
+        """Images in one pass over the larger domain."""
+        return max(len(self.train_a), len(self.train_b))
+
+    @property
+    def smallest_part(self) -> tuple[str, int]:
+        """See `ImageData`."""
+        if len(self.train_b) < len(self.train_a):
+            return f"domain B of {self.name}", len(self.train_b)
+        return self.name, len(self.train_a)
+
+    @property
+    def summary(self) -> str:
+        """See `ImageData`."""
+        tests = (len(self.test_a), len(self.test_b))
+        test = f", {tests[0]} + {tests[1]} for testing" if any(tests) else ""
+        paired = " (pairs)" if self.test_is_paired else ""
+        return f"{len(self.train_a)} + {len(self.train_b)} images of two domains{test}{paired}"
+
+    @property
     def parts(self) -> dict[str, Tensor]:
         """The four parts by the names of their folders."""
         return dict(zip(PARTS, (self.train_a, self.train_b, self.test_a, self.test_b), strict=True))
 
     def samples(self, count: int) -> tuple[Tensor, Tensor]:
-        """At most `count` images of A and of B to show: evenly spaced ones of the test set, else of the training set.
-
-        Paired test images stay paired.
-        """
+        """Up to `count` evenly spaced images of A and of B, from the test set if there is one; pairs stay pairs."""
         return (
             _evenly_spaced(self.test_a if len(self.test_a) else self.train_a, count),
             _evenly_spaced(self.test_b if len(self.test_b) else self.train_b, count),
@@ -66,7 +83,7 @@ class UnpairedData:
 
 
 def sha256_of_unpaired(data: UnpairedData) -> str:
-    """Hex SHA-256 of the shape and all pixels of every part, and of whether the test images are pairs."""
+    """Hex SHA-256 of the shapes and pixels of all parts, and of `test_is_paired`."""
     pixels = sha256_of(*data.parts.values())
     return hashlib.sha256(f"{pixels} {data.test_is_paired}".encode()).hexdigest()
 
@@ -77,10 +94,11 @@ def load_unpaired(
     """Decodes both domains to (N, C, image_size, image_size): short side resized, centre cropped.
 
     C is 1 if every image of every part is gray, else 3. Test images are pairs if both test folders hold the same file
-    names, suffixes aside; then they are in one order.
+    names, ignoring suffixes; then both are in the same order.
 
     Raises:
-        UserError: there is no such data set, a domain has no training image, or too much of it is corrupt.
+        UserError: there is no such data set, a domain has no training image, or more than `max_corrupt_images` are
+            unreadable.
     """
     check_dataset_name(name)
     if name in BUILT_IN:
@@ -115,7 +133,7 @@ def load_unpaired(
 
 
 def _drawn(name: str, gray: Tensor, progress: Progress) -> UnpairedData:
-    """Half of the images as ink on paper, the other half as chalk on a board, and a few held out as both."""
+    """Draws half of the images as ink on paper, half as chalk on a board, and a few held-out ones as both."""
     order = batch_indices(0, 0, len(gray))  # the files may be sorted by class or writer
     test_count = min(DRAWN_TEST_IMAGES, len(gray) // 4)
     held_out, rest = order[:test_count], order[test_count:]
@@ -131,7 +149,7 @@ def _drawn(name: str, gray: Tensor, progress: Progress) -> UnpairedData:
 
 
 def _split(source: ImageSource) -> _Parts:
-    """The files of each part, which lie at the top or below one folder."""
+    """Sorts the files into parts, whose folders lie at the top or below one single folder."""
     roots = {
         path.parts[:depth]
         for path in (file.path for file in source.files)
@@ -141,7 +159,7 @@ def _split(source: ImageSource) -> _Parts:
     root = () if () in roots or not roots else min(roots)
     if root and len(roots) > 1:
         names = ", ".join(repr(name) for (name,) in sorted(roots)[:5])
-        raise UserError(f"{source.flag}: it holds several sets ({names}); give a folder or zip file of one of them")
+        raise UserError(f"{source.flag}: holds several data sets ({names}); give a folder or zip file with one")
     parts: _Parts = {part: [] for part in PARTS}
     for file in source.files:
         inside = file.path.parts[len(root) :]
@@ -151,16 +169,16 @@ def _split(source: ImageSource) -> _Parts:
     if missing:
         raise UserError(
             f"{source.flag}: no image in {' and '.join(missing)}; unpaired training takes images from the folders"
-            " trainA and trainB, and testA and testB if there are any, at the top or below one single folder"
+            " trainA and trainB, and optionally testA and testB, at the top or below one single folder"
         )
     return parts
 
 
 def _pairs_in_one_order(parts: _Parts) -> tuple[_Parts, bool]:
-    """The parts, and whether the test files are pairs by name; if so, both lists are in the order of the names."""
+    """The parts, and whether the test files are pairs by name; if so, both lists are sorted by name."""
     test_a, test_b = ({_stem(file, part): file for file in parts[part]} for part in TEST_PARTS)
     counts = {len(files) for files in (test_a, test_b, parts["testA"], parts["testB"])}
-    if test_a.keys() != test_b.keys() or len(counts) > 1 or not test_a:  # a name that comes twice pairs nothing
+    if test_a.keys() != test_b.keys() or len(counts) > 1 or not test_a:  # duplicate names do not pair
         return parts, False
     stems = sorted(test_a)
     return parts | {"testA": [test_a[stem] for stem in stems], "testB": [test_b[stem] for stem in stems]}, True
@@ -173,13 +191,13 @@ def _stem(file: ImageFile, part: str) -> tuple[str, ...]:
 
 
 def _drop_halves(images: dict[str, list[_Image | None]], parts: _Parts) -> list[str]:
-    """Takes out test images whose partner is unreadable; returns a line for each."""
+    """Removes test images whose partner is unreadable; returns a line for each."""
     lines = []
     for part, other in (TEST_PARTS, TEST_PARTS[::-1]):
         for index, partner in enumerate(images[other]):
             if partner is None and images[part][index] is not None:
                 images[part][index] = None
-                lines.append(f"{parts[part][index].name}: {other} has it unreadable")
+                lines.append(f"{parts[part][index].name}: its partner in {other} is unreadable")
     return lines
 
 

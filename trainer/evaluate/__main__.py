@@ -14,7 +14,6 @@ from rich.table import Table
 
 from ganserve.files import replace_file
 from ganserve.metrics import METRICS
-from trainer.config import CycleConfig
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
@@ -105,7 +104,7 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
         folder.checkpoint_path(flags.checkpoint)
         config = folder.read_config()
         dataset, data_root, max_corrupt_images = config.dataset, Path(config.data_root), config.max_corrupt_images
-        if isinstance(config, CycleConfig):
+        if not config.takes_latents:
             _check_translators(flags)
             result = Result(evaluate_translators(flags.source, flags.checkpoint, config, device, progress))
             keep(folder, flags.checkpoint, result)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from trainer.config import CycleConfig
+from trainer.config import TRANSLATORS, AnyConfig
 from trainer.data.datasets import (
     ImageData,
     check_dataset_name,
@@ -19,15 +19,12 @@ from trainer.data.datasets import (
     load_test_images,
     stream_indices,
 )
-from trainer.data.unpaired import UnpairedData
-from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, feature_network
 from trainer.metrics.scorer import Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
-from trainer.training.cyclegan import CycleTraining
-from trainer.training.kinds import load_data
+from trainer.training.kinds import KINDS, load_data
 
 MOST_IMAGES: Final = 10_000  # unless told otherwise
 
@@ -155,7 +152,7 @@ class _Data:
 
 
 def evaluate_translators(
-    run: Path, checkpoint: str, config: CycleConfig, device: torch.device, progress: Progress
+    run: Path, checkpoint: str, config: AnyConfig, device: torch.device, progress: Progress
 ) -> Scores:
     """The metrics of a CycleGAN's run, as training measures them, of one of its checkpoints.
 
@@ -164,13 +161,11 @@ def evaluate_translators(
     """
     networks = [exported.network.state_dict() for exported in load_generators(run, checkpoint)]
     data = load_data(config, progress)
-    if not isinstance(data, UnpairedData):
-        raise UserError(f"--dataset {config.dataset}: not images of two domains")
     with torch.random.fork_rng(devices=[]):
-        training = CycleTraining(config, data, device)
-    for translator, weights in zip((training.state.generator_ab, training.state.generator_ba), networks, strict=True):
-        translator.load_state_dict(weights)
-        translator.eval()
+        training = KINDS[type(config)].training(config, data, device)
+    for name, weights in zip(TRANSLATORS, networks, strict=True):
+        training.state.networks[name].load_state_dict(weights)
+        training.state.networks[name].eval()
     evaluation = training.evaluate()
     return Scores(dict(evaluation.metrics), {"source": f"{run} ({checkpoint})"} | dict(evaluation.protocol))
 

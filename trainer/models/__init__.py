@@ -1,8 +1,8 @@
-"""The networks: a registry of architectures, each a generator and the discriminator (or critic) that trains it.
+"""The networks: a registry of architectures, each a generator and its discriminator or critic.
 
-Networks own no training step. Every generator maps latents (N, latent_dim) to images (N, channels, size, size); every
-discriminator maps such images to logits (N,). There is no sigmoid: losses work on logits, and D(x) is read through one.
-Image-to-image networks are not in the registry, for they take images: cyclegan.py has them.
+Networks own no training step. A generator maps latents (N, latent_dim) to images (N, channels, size, size); a
+discriminator maps such images to logits (N,), without a sigmoid. Image-to-image networks take images and so are not in
+the registry; cyclegan.py has them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def check_network(config: NetworkConfig) -> None:
-    """Raises UserError if the architecture cannot make images of this size."""
+    """Raises UserError if there is no such architecture, or it cannot make images of this size."""
     architecture = ARCHITECTURES[config.architecture]
     if not architecture.makes_size(config.image_size):
         raise UserError(

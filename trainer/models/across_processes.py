@@ -1,8 +1,8 @@
-"""Layers whose output for one row depends on the other rows of a batch that several processes share.
+"""Replacements for layers whose output for one row depends on the other rows, when several processes share a batch.
 
-Each is the layer it replaces, over the whole batch: same parameters, same buffers, same names, and the same function
-of any row. They exchange tensors in training mode alone, where all processes must run them; in evaluation mode, each
-process can run them for itself.
+Each computes what the layer that it replaces computes on the whole batch, with the same parameters, buffers and names.
+They exchange tensors in training mode only, where all processes must run them; in evaluation mode, each process can run
+them alone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainer.models.progressive_layers import MinibatchStd
-from trainer.parallel import all_rows, own_rows, rows_of_all, world_size
+from trainer.parallel import all_rows, own_rows, world_size
 
 
 def across_processes(network: nn.Module) -> nn.Module:
-    """The network with such layers where several processes train; it keeps its parameters and their names."""
+    """Replaces these layers in place if several processes train; parameters and their names stay the same."""
     if world_size() > 1:
         for module in list(network.modules()):
             for name, child in list(module.named_children()):
@@ -29,13 +29,13 @@ def across_processes(network: nn.Module) -> nn.Module:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch normalisation by the statistics of the whole batch, forward, backward and twice backward.
+    """Batch normalisation by the statistics of the whole batch, which can be differentiated twice.
 
-    PyTorch's own (nn.SyncBatchNorm) refuses tensors on the CPU, and its gradient has no gradient.
+    nn.SyncBatchNorm refuses tensors on the CPU, and its gradient is not differentiable.
     """
 
     def _check_input_dim(self, _features: Tensor) -> None:
-        """Batches of vectors and of images alike."""
+        """Accepts batches of vectors and of images."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C) or (N, C, H, W) -> the same shape; N rows of this process."""
@@ -43,14 +43,14 @@ class SharedBatchNorm(_BatchNorm):
             return super().forward(features)
         exact = features.to(torch.promote_types(features.dtype, torch.float32))
         dimensions = [0, *range(2, features.ndim)]
-        # The processes have as many values each, so the mean of all is that of their means, and the variance of all is
-        # the mean of their variances and the variance of their means; nothing large is subtracted.
+        # All processes have equally many values. So the total mean is the mean of their means, and the total variance
+        # is the mean of their variances plus the variance of their means; nothing large is subtracted.
         own_variance, own_mean = torch.var_mean(exact, dimensions, correction=0)
         statistics = all_rows(torch.stack((own_mean, own_variance)).unsqueeze(0))  # (processes, 2, C)
         means, variances = statistics.unbind(1)
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
-        count = rows_of_all(features.numel() // features.shape[1])
+        count = features.numel() // features.shape[1] * len(means)
         self._remember(mean.detach(), variance.detach() * count / max(1, count - 1))
         shape = (1, -1) + (1,) * (features.ndim - 2)
         scale = torch.rsqrt(variance + self.eps)
@@ -72,7 +72,7 @@ class SharedBatchNorm(_BatchNorm):
 
 
 class SharedMinibatchStd(MinibatchStd):
-    """The statistics of groups that may reach over the shares of several processes."""
+    """Minibatch statistics of groups that may span several processes."""
 
     def spread(self, features: Tensor) -> Tensor:
         """(N, C, H, W) -> (N,); N rows of this process."""
@@ -82,13 +82,13 @@ class SharedMinibatchStd(MinibatchStd):
 
 
 class SharedDropout(nn.Module):
-    """Dropout that draws for the whole batch, so that processes do not share masks and their random states stay alike.
+    """Dropout that draws for the whole batch, so that masks differ between processes and random states do not.
 
-    On a CPU these are the masks that one process would draw.
+    On a CPU the masks are those that one process would draw.
 
     Args:
-        share: of what is dropped.
-        whole_maps: whether whole maps are dropped, not single values.
+        share: of the values that are dropped.
+        whole_maps: drop whole maps instead of single values.
     """
 
     def __init__(self, share: float, *, whole_maps: bool) -> None:
@@ -101,7 +101,7 @@ class SharedDropout(nn.Module):
         if not self.training:
             return features
         one_row = features.shape[1:2] + (1,) * (features.ndim - 2) if self.whole_maps else features.shape[1:]
-        kept = features.new_empty(rows_of_all(len(features)), *one_row).bernoulli_(1 - self.share)
+        kept = features.new_empty(len(features) * world_size(), *one_row).bernoulli_(1 - self.share)
         return features * own_rows(kept).div_(1 - self.share)
 
 

@@ -1,4 +1,4 @@
-"""What an architecture is: two builders, the sizes they can make, and the settings they read."""
+"""The definition of an architecture: two builders, the sizes that they can make, and the settings that they read."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CriticNorm = Literal["batch", "instance", "layer", "none"]
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything that decides the shape of a generator and its discriminator."""
+    """The settings that determine a generator and its discriminator."""
 
     architecture: str
     image_size: Annotated[int, msgspec.Meta(ge=4, le=1024)]  # pixels, height and width
     channels: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
     latent_dim: Annotated[int, msgspec.Meta(ge=1, le=8192)] = 100
-    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # multiplies the number of features of every hidden layer
-    critic_norm: CriticNorm = "batch"  # read by architectures whose discriminator has normalisation
+    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # factor on the number of features of every hidden layer
+    critic_norm: CriticNorm = "batch"  # ignored by architectures without normalisation in the discriminator
 
     def features(self, count: int) -> int:
         """The number of features of a hidden layer that has `count` at width 1."""
@@ -29,7 +29,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family of networks under the name that config.json records."""
+    """One family of networks, by the name that config.json records."""
 
     name: str
     generator: Callable[[NetworkConfig], nn.Module]
@@ -38,14 +38,14 @@ class Architecture:
     sizes_text: str  # for the user, such as "powers of two from 8 to 128"
     reads_critic_norm: bool = False
     grows: bool = False  # both networks are `ProgressiveNetwork`s
-    gains_by_bf16: bool = False  # a step is faster in bf16 where the device has instructions for it
+    gains_by_bf16: bool = False  # a step is faster in bf16 on a device that has instructions for it
 
 
 def norm_layer(kind: CriticNorm, features: int, eps: float = 1e-5) -> list[nn.Module]:
     """The normalisation after a discriminator's convolution, as a list of zero or one module.
 
-    `layer` normalises over channels and pixels of one sample, with a scale and shift a channel (the drop-in replacement
-    for batch normalisation that WGAN-GP recommends, Gulrajani et al. 2017, section 4).
+    `layer` normalises over channels and pixels of one sample, with a scale and shift per channel: the replacement for
+    batch normalisation that WGAN-GP recommends (Gulrajani et al. 2017, section 4).
     """
     if kind == "batch":
         return [nn.BatchNorm2d(features, eps)]
@@ -57,7 +57,7 @@ def norm_layer(kind: CriticNorm, features: int, eps: float = 1e-5) -> list[nn.Mo
 
 
 def initialise_dcgan(network: nn.Module) -> None:
-    """DCGAN's initialisation: convolutions N(0, 0.02), batch norm scales N(1, 0.02) and shifts 0; the rest untouched.
+    """DCGAN's initialisation: convolutions N(0, 0.02), batch norm scales N(1, 0.02) and shifts 0; the rest unchanged.
 
     Source: Radford et al. 2016, section 4; normalisation scales as in the PyTorch tutorial.
     """
@@ -70,7 +70,7 @@ def initialise_dcgan(network: nn.Module) -> None:
 
 
 def upsampling_steps(image_size: int) -> int:
-    """How many doublings lead from 4x4 to `image_size`."""
+    """The number of doublings from 4x4 to `image_size`."""
     return (image_size // 4).bit_length() - 1
 
 

@@ -1,14 +1,14 @@
-"""CycleGAN's networks: a residual translator, and a discriminator that judges patches.
+"""CycleGAN's networks: a residual translator, and a discriminator that scores patches.
 
 Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", section 4 and
-appendix 7.2. Instance normalisation has no scale and shift and keeps no running statistics, so a network does the same
-in training and in evaluation, and to each image whatever its neighbours in the batch. Owns no training step.
+appendix 7.2. Instance normalisation has no scale and shift and keeps no running statistics, so a network computes the
+same in training and in evaluation, and for each image independently of the batch. Owns no training step.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from torch import Tensor, nn
@@ -23,15 +23,17 @@ PatchField = Literal[70, 94]
 
 
 class TranslatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything that decides the shape of a translator and of the discriminator that judges its images."""
+    """The settings that determine a translator and its discriminator."""
+
+    latent_dim: ClassVar[int] = 0  # it takes images
 
     architecture: str = ARCHITECTURE
     image_size: Annotated[int, msgspec.Meta(ge=4, le=1024)]  # pixels, height and width
     channels: Annotated[int, msgspec.Meta(ge=1, le=4)] = 3
-    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # multiplies the number of features of every hidden layer
-    residual_blocks: Annotated[int, msgspec.Meta(ge=1, le=12)] = 9  # the paper: 9 at 256 pixels, 6 at 128
-    upsampling: Upsampling = "transposed"  # the paper's; "nearest" and a convolution leave no checkerboard
-    patch_field: PatchField = 70  # pixels of the image, a side, that one score of the discriminator sees
+    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # factor on the number of features of every hidden layer
+    residual_blocks: Annotated[int, msgspec.Meta(ge=1, le=12)] = 9  # in the paper 9 at 256 pixels, 6 at 128
+    upsampling: Upsampling = "transposed"  # as in the paper; "nearest" avoids checkerboard artefacts
+    patch_field: PatchField = 70  # side in pixels of the patch that one score of the discriminator sees
 
     def features(self, count: int) -> int:
         """The number of features of a hidden layer that has `count` at width 1."""
@@ -39,9 +41,9 @@ class TranslatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 def check_translator(config: TranslatorConfig) -> None:
-    """Raises UserError if there is no such architecture or it cannot translate images of this size."""
+    """Raises UserError if there is no such architecture, or it cannot translate images of this size."""
     if config.architecture != ARCHITECTURE:
-        raise UserError(f"architecture {config.architecture!r}: translators have one, {ARCHITECTURE}")
+        raise UserError(f"architecture {config.architecture!r}: the only architecture of translators is {ARCHITECTURE}")
     if not 32 <= config.image_size <= 256 or config.image_size % 4:
         raise UserError(f"--image-size {config.image_size}: {ARCHITECTURE} translates {SIZES_TEXT}; choose such a size")
 
@@ -76,7 +78,7 @@ def build_translator(config: TranslatorConfig) -> nn.Module:
 
 
 def build_patch_discriminator(config: TranslatorConfig) -> nn.Module:
-    """Builds a discriminator: images (N, C, size, size) -> a map of scores (N, 1, h, w), one score a patch.
+    """Builds a discriminator: images (N, C, size, size) -> a map of scores (N, 1, h, w), one per patch.
 
     A patch is `patch_field` pixels a side. Field 70 (the paper's, from Isola et al. 2017, "pix2pix", section 3.2.2)
     halves the size three times, h = size // 8 - 2; field 94 halves it four times, h = size // 16.
@@ -94,14 +96,14 @@ def build_patch_discriminator(config: TranslatorConfig) -> nn.Module:
             layers.append(_norm(outputs))
         layers.append(nn.LeakyReLU(0.2))
     if config.patch_field == 94:
-        layers.append(nn.ZeroPad2d((1, 0, 1, 0)))  # left and top, so that the last convolution keeps the map's size
+        layers.append(nn.ZeroPad2d((1, 0, 1, 0)))  # left and top; the last convolution keeps the map's size
     network = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 4, 1, 1))
     _initialise(network)
     return network
 
 
 class _ResidualBlock(nn.Module):
-    """x + two convolutions of x (He et al. 2016), with nothing after the sum."""
+    """x plus two convolutions of x (He et al. 2016), without an activation after the sum."""
 
     def __init__(self, features: int) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from trainer.models.latent_layer import LatentLayer
 
 
 def _widths(config: NetworkConfig) -> list[int]:
-    """Features of the generator's maps from 4x4 up; halved at each doubling, 64 at width 1 in the last hidden one."""
+    """Features of the generator's hidden maps from 4x4 up: halved at each doubling, 64 at width 1 in the last."""
     steps = upsampling_steps(config.image_size)
     return [config.features(64 * 2**power) for power in reversed(range(steps))]
 
@@ -45,11 +45,11 @@ def _generator_k4(config: NetworkConfig) -> nn.Module:
 
 def _discriminator_k4(config: NetworkConfig) -> nn.Module:
     widths = _widths(config)[::-1]
-    # Without any bias, norms over a sample would hide its contrast: a gray image would score like a vivid one.
+    # Without a bias, norms over a sample would hide its contrast: a gray image would score like a vivid one.
     first_bias = config.critic_norm != "batch"
     layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 4, 2, 1, bias=first_bias), nn.LeakyReLU(0.2)]
     for inputs, outputs in pairwise(widths):
-        # The bias that a following norm would make useless is needed where there is none.
+        # A norm makes the bias of the convolution before it useless.
         bias = config.critic_norm == "none"
         layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias), *norm_layer(config.critic_norm, outputs)]
         layers.append(nn.LeakyReLU(0.2))
@@ -92,7 +92,7 @@ def _generator_32(config: NetworkConfig) -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (config.latent_dim, 1, 1)),
         LatentLayer(config.latent_dim, first),
-        nn.ReLU(),  # no batch norm here: the write-up's network has none
+        nn.ReLU(),  # the published network has no batch norm here
         nn.ConvTranspose2d(first, second, 4, 2, 1),
         nn.BatchNorm2d(second),
         nn.ReLU(),

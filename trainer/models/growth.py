@@ -1,7 +1,7 @@
-"""When a progressively grown GAN grows: the schedule as pure functions of the number of real images seen.
+"""The schedule of a progressively grown GAN, as pure functions of the number of real images seen.
 
-Owns the phases, the batch size of each, and what real images look like in them. Must not know networks, optimisers or
-the loop; nothing here has a state, so that a resumed run is where it was.
+Owns the phases, their batch sizes, and how real images look in them. Knows no networks, optimisers or loop. Nothing
+here has state, so a resumed run needs none.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class GrowthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     start_resolution: int = SMALLEST_RESOLUTION  # pixels; a power of two
     stabilise_images: Annotated[int, msgspec.Meta(ge=1, le=10**12)]  # real images seen with all stages at full weight
     fade_images: Annotated[int, msgspec.Meta(ge=0, le=10**12)]  # real images seen while a new stage fades in
-    # The largest batch at some resolutions; the others have the batch size of the run.
+    # Resolution -> largest batch size; other resolutions use the batch size of the run.
     batch_sizes: dict[int, Annotated[int, msgspec.Meta(ge=2, le=1 << 20)]] = {}
-    blend_reals: bool = True  # fade real images in as well, so that the discriminator cannot tell by their sharpness
+    blend_reals: bool = True  # fade real images in too, so that sharpness does not give them away
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class GrowthState:
 
     resolution: int  # pixels, height and width
     alpha: float  # weight of the newest stage; 1 outside fades
-    phase: int  # 0: the first stabilising phase; then odd numbers are fades, even ones stabilise; never falls
+    phase: int  # 0: the first stabilising phase; then odd numbers fade and even numbers stabilise
 
     @property
     def fading(self) -> bool:
-        """Whether a new stage is fading in, be its weight still 0."""
+        """Whether a new stage is fading in, even if its weight is still 0."""
         return self.phase % 2 == 1
 
 
 def check_growth(growth: GrowthConfig, final_resolution: int) -> None:
-    """Checks that the growth leads to the final resolution.
+    """Checks that the growth reaches the final resolution.
 
     Raises:
         UserError: it does not; the message names the field.
@@ -62,25 +62,25 @@ def check_growth(growth: GrowthConfig, final_resolution: int) -> None:
     for resolution in growth.batch_sizes:
         if not _is_resolution(resolution):
             raise UserError(
-                f"growth.batch_sizes: {resolution} is no resolution; give powers of two from {SMALLEST_RESOLUTION} to"
-                f" {LARGEST_RESOLUTION}"
+                f"growth.batch_sizes: {resolution} is not a resolution; give powers of two from"
+                f" {SMALLEST_RESOLUTION} to {LARGEST_RESOLUTION}"
             )
 
 
 def growth_at(growth: GrowthConfig, final_resolution: int, images_seen: int) -> GrowthState:
     """Where a run is after `images_seen` real images.
 
-    The start resolution is only stabilised. Then each doubling first fades in, with alpha rising linearly from 0
-    (images into the fade / fade_images), then stabilises; the final resolution stays as it is for ever.
+    The start resolution only stabilises. Each doubling then fades in, with alpha rising linearly from 0 (images into
+    the fade / fade_images), and stabilises. The final resolution lasts until the end of the run.
 
-    Evaluate it once, at the start of each batch: the batch keeps that resolution and alpha even if a phase ends within
-    it. The first batch of a fade may have alpha 0, with which the new stage learns nothing; it is no trap, as the next
-    batch has seen more images and so has alpha above 0. A batch larger than a phase may step over it.
+    Evaluate it once at the start of each batch, which keeps its resolution and alpha even if a phase ends within it.
+    The first batch of a fade may have alpha 0, with which the new stage learns nothing; the next batch has a larger
+    alpha. A batch that is larger than a phase may skip it.
 
     Args:
         growth: checked by `check_growth`.
         final_resolution: pixels.
-        images_seen: real images in all batches so far, 0 or more.
+        images_seen: real images in all batches so far.
     """
     resolution = growth.start_resolution
     phase = 0
@@ -95,26 +95,26 @@ def growth_at(growth: GrowthConfig, final_resolution: int, images_seen: int) -> 
 
 
 def batch_size_at(growth: GrowthConfig, final_resolution: int, images_seen: int, batch_size: int) -> int:
-    """Real images in the batch that begins after `images_seen`: the run's batch size, or less at some resolutions."""
+    """Real images in the batch that begins after `images_seen`: the run's batch size, or fewer at some resolutions."""
     resolution = growth_at(growth, final_resolution, images_seen).resolution
     return min(batch_size, growth.batch_sizes.get(resolution, batch_size))
 
 
 def batch_sizes(growth: GrowthConfig, final_resolution: int, batch_size: int) -> list[int]:
-    """The sizes of all batches of a run, as `batch_size_at` gives them, for each resolution one."""
+    """The batch sizes of a run, as `batch_size_at` returns them, one per resolution."""
     doublings = (final_resolution // growth.start_resolution).bit_length() - 1
     resolutions = [growth.start_resolution << doubling for doubling in range(doublings + 1)]
     return [min(batch_size, growth.batch_sizes.get(resolution, batch_size)) for resolution in resolutions]
 
 
 def total_images(growth: GrowthConfig, final_resolution: int) -> int:
-    """Real images until the end of the last stabilising phase."""
+    """Real images up to the end of the last stabilising phase."""
     doublings = (final_resolution // growth.start_resolution).bit_length() - 1
     return growth.stabilise_images + doublings * (growth.fade_images + growth.stabilise_images)
 
 
 def pixels_shown(growth: GrowthConfig, final_resolution: int, images_seen: int) -> float:
-    """Pixels of so many real images at the resolutions they are shown at; training time is about in proportion."""
+    """Pixels in the first `images_seen` real images, at the resolutions shown; training time is about proportional."""
     resolution, pixels = growth.start_resolution, 0.0
     length = growth.stabilise_images
     while resolution < final_resolution and images_seen > length:
@@ -126,7 +126,7 @@ def pixels_shown(growth: GrowthConfig, final_resolution: int, images_seen: int) 
 
 
 def downscale(images: Tensor, resolution: int) -> Tensor:
-    """Images (N, C, S, S), floating point, at a resolution that divides S: each pixel the mean of a box; (N, C, R, R).
+    """Averages boxes of pixels: floating-point images (N, C, S, S) -> (N, C, R, R), where R divides S.
 
     Raises:
         ValueError: the resolution does not divide S, or the images are not square.
@@ -138,9 +138,9 @@ def downscale(images: Tensor, resolution: int) -> Tensor:
 
 
 def blend(images: Tensor, alpha: float) -> Tensor:
-    """Real images (N, C, R, R), R even, as sharp as the faded generator's: x * alpha + up(down(x)) * (1 - alpha).
+    """Real images (N, C, R, R), R even, as sharp as those of a fading generator: x * alpha + up(down(x)) * (1 - alpha).
 
-    Down is the mean of 2x2 pixels, up repeats pixels (Karras et al. 2018, figure 2: real images are interpolated
+    `down` is the mean of 2x2 pixels, `up` repeats pixels (Karras et al. 2018, figure 2: real images are interpolated
     between two resolutions as the generator's are).
     """
     if alpha == 1:

@@ -1,4 +1,4 @@
-"""The first layer of a convolutional generator: each latent becomes small maps."""
+"""The first layer of a convolutional generator: from latents to small maps."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from torch import Tensor, nn
 def latent_maps(latents: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Latents as maps of one pixel, (N, latent_dim, 1, 1), -> maps (N, outputs, kernel, kernel), channels last.
 
-    What a transposed convolution of one pixel computes, as the matrix product that it is; on a CPU that is several
-    times as fast, in bf16 more than ten times.
+    Computes a transposed convolution of one pixel as a matrix product: several times as fast on a CPU, and more than
+    ten times in bf16.
 
     Args:
         latents: as above.
-        weight: (latent_dim, outputs, kernel, kernel), as that of `nn.ConvTranspose2d`.
+        weight: (latent_dim, outputs, kernel, kernel), as in `nn.ConvTranspose2d`.
         bias: (outputs,).
     """
     latent_dim, outputs, kernel, _ = weight.shape
-    matrix = weight.permute(0, 2, 3, 1).reshape(latent_dim, -1)  # no copy where the weight is channels last
+    matrix = weight.permute(0, 2, 3, 1).reshape(latent_dim, -1)  # no copy if the weight is channels last
     pixels = latents.flatten(1)
     maps = pixels @ matrix if bias is None else torch.addmm(bias.repeat(kernel * kernel), pixels, matrix)
     return maps.view(-1, kernel, kernel, outputs).permute(0, 3, 1, 2)
 
 
 class LatentLayer(nn.ConvTranspose2d):
-    """A transposed convolution of maps of one pixel, without padding: parameters and results are its own."""
+    """A transposed convolution of maps of one pixel, without padding; same parameters and results as the base class."""
 
     def __init__(self, latent_dim: int, outputs: int, kernel: int = 4, *, bias: bool = True) -> None:
         super().__init__(latent_dim, outputs, kernel, bias=bias)
 
     def forward(self, latents: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, latent_dim, 1, 1) -> (N, outputs, kernel, kernel); `output_size` is the base class's, and not read."""
+        """(N, latent_dim, 1, 1) -> (N, outputs, kernel, kernel); `output_size` is ignored."""
         return latent_maps(latents, self.weight, self.bias)
 
     def plain(self) -> nn.Module:
-        """The same layer as others know it, with the same parameters."""
+        """The same layer as an `nn.ConvTranspose2d`, with the same parameters."""
         kernel = (self.kernel_size[0], self.kernel_size[1])
         layer = nn.ConvTranspose2d(self.in_channels, self.out_channels, kernel, device="meta")
         layer.weight, layer.bias = self.weight, self.bias
@@ -43,7 +43,7 @@ class LatentLayer(nn.ConvTranspose2d):
 
 
 def with_plain_layers(network: nn.Module) -> nn.Module:
-    """`network`, in which the layers of ours that PyTorch has too have become PyTorch's."""
+    """Replaces each `LatentLayer` of `network` in place by PyTorch's layer; returns `network`."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LatentLayer):

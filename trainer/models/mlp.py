@@ -1,4 +1,4 @@
-"""Fully connected GANs: Goodfellow et al. 2014 in the three forms that courses and write-ups train."""
+"""Fully connected GANs: Goodfellow et al. 2014 in three forms that courses and tutorials train."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _architecture(
     dropout: float = 0.0,
     batch_norm_eps: float | None = None,
 ) -> Architecture:
-    """A family of MLPs: every hidden layer is Linear, (batch norm,) leaky ReLU, (dropout).
+    """A family of MLPs whose hidden layers are Linear, (batch norm,) leaky ReLU, (dropout).
 
-    Batch norm is in the generator only, and not in its first layer.
+    Only the generator has batch norm, and not in its first layer.
     """
 
     def hidden(inputs: int, outputs: int, *, norm: bool) -> list[nn.Module]:

@@ -1,7 +1,7 @@
 """Progressively grown networks (Karras et al. 2018, "Progressive Growing of GANs"): the paper's and a 128x128 variant.
 
-Owns the layers of every resolution, and which of them run. Must not know when to grow: `trainer.growth` does, and the
-trainer hands its answer to `set_growth`.
+Owns the layers of every resolution, and which of them run. growth.py decides when to grow; the trainer passes its
+decision to `set_growth`.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from trainer.models.progressive_layers import (
     PixelNorm,
 )
 
-_FEATURES: Final = (512, 512, 512, 512, 256, 128, 64, 32, 16)  # of the maps at 4x4, 8x8, ... 1024x1024; paper, table 2
+_FEATURES: Final = (512, 512, 512, 512, 256, 128, 64, 32, 16)  # per map at 4x4, 8x8, ... 1024x1024; paper, table 2
 
 
 class ProgressiveNetwork(nn.Module):
-    """A network that holds the layers of every resolution and runs those of its growth: `resolution` and `alpha`.
+    """Holds the layers of every resolution and runs those that its growth (`resolution`, `alpha`) selects.
 
-    A new network is fully grown. Growth is no part of the state dict: it follows from the images seen, and who loads a
-    state sets it again. Parameters that the growth does not use get no gradient (None, not 0).
+    A new network is fully grown. Growth is not part of the state dict: it follows from the images seen, and the caller
+    sets it after loading a state. Unused parameters get no gradient (None, not 0).
     """
 
     def __init__(self, stages: int) -> None:
         super().__init__()
         self.final_resolution = 4 << (stages - 1)
         self.resolution = self.final_resolution  # pixels, height and width
-        self.alpha = 1.0  # weight of the newest stage; 1 - alpha is that of the stage before
+        self.alpha = 1.0  # weight of the newest stage; the stage before it has 1 - alpha
 
     @property
     def stage(self) -> int:
-        """The newest stage that runs; 0 is that of 4x4."""
+        """The newest stage that runs; stage 0 makes 4x4."""
         return upsampling_steps(self.resolution)
 
     def set_growth(self, resolution: int, alpha: float) -> None:
-        """Chooses the stages that run.
+        """Selects the stages that run.
 
         Args:
             resolution: pixels, height and width; a power of two from 4 to the final resolution.
-            alpha: weight of the newest stage, from 0 to 1; the stage of 4x4 has none before it to fade from.
+            alpha: weight of the newest stage, from 0 to 1; must be 1 at 4x4, which has no stage before it.
 
         Raises:
             ValueError: the network has no such growth.
@@ -66,7 +66,7 @@ class ProgressiveNetwork(nn.Module):
 
 
 class ProgressiveGenerator(ProgressiveNetwork):
-    """Blocks that each double the resolution, and a way from each to an image (paper, figure 2).
+    """Blocks that each double the resolution, and a toRGB layer per block (paper, figure 2).
 
     Args:
         blocks: stage by stage; latents (N, latent_dim) -> (N, C, 4, 4), then (N, C, R, R) -> (N, C', 2R, 2R).
@@ -79,7 +79,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
         self.to_rgb = nn.ModuleList(to_rgb)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(N, latent_dim) -> (N, channels, resolution, resolution), not bounded by a tanh."""
+        """(N, latent_dim) -> (N, channels, resolution, resolution), without a tanh."""
         stage = self.stage
         features = latents
         for block in self.blocks[:stage]:
@@ -92,7 +92,7 @@ class ProgressiveGenerator(ProgressiveNetwork):
 
 
 class ProgressiveDiscriminator(ProgressiveNetwork):
-    """The generator's mirror image: a way from an image into each block; blocks halve the resolution.
+    """The mirror image of the generator: a fromRGB layer per block, and blocks that halve the resolution.
 
     Args:
         blocks: stage by stage; (N, C, 4, 4) -> logits (N,), then (N, C', 2R, 2R) -> (N, C, R, R).
@@ -108,7 +108,7 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
         """(N, channels, resolution, resolution) -> logits (N,).
 
         Raises:
-            ValueError: the images are of another resolution.
+            ValueError: the images have another resolution.
         """
         if images.shape[-2:] != (self.resolution, self.resolution):
             raise ValueError(f"images of {tuple(images.shape[-2:])} pixels, but the growth is at {self.resolution}")
@@ -123,9 +123,9 @@ class ProgressiveDiscriminator(ProgressiveNetwork):
 
 
 def plain(generator: ProgressiveGenerator) -> ProgressiveGenerator:
-    """A copy for export that makes the same images: in eval mode, with no layer that the growth leaves unused.
+    """A copy for export that makes the same images: in eval mode, without unused layers.
 
-    Equalised layers become ordinary convolutions. Nothing is drawn from torch's random state.
+    Equalised layers become ordinary convolutions. Draws nothing from torch's random state.
     """
     stage = generator.stage
     unused = stage if generator.alpha == 1 else stage - 1
@@ -141,10 +141,10 @@ def plain(generator: ProgressiveGenerator) -> ProgressiveGenerator:
 
 @dataclass(frozen=True)
 class _Variant:
-    normalise_first: bool  # pixel norm before the LeakyReLU, not after it
-    equalise_ends: bool  # toRGB, fromRGB and the score; else as PyTorch initialises them
+    normalise_first: bool  # pixel norm before the LeakyReLU instead of after it
+    equalise_ends: bool  # equalise toRGB, fromRGB and the score; else they are ordinary layers
     activate_from_rgb: bool
-    widen_first: bool  # the first convolution of a discriminator's block changes the number of features, not the second
+    widen_first: bool  # the first convolution of a discriminator block changes the features, not the second
     group_rows: int | None  # of the minibatch standard deviation
 
     def end(self, inputs: int, outputs: int, gain: float = 1.0) -> nn.Module:
@@ -187,7 +187,7 @@ def _discriminator(variant: _Variant, config: NetworkConfig) -> nn.Module:
         nn.Sequential(
             MinibatchStd(variant.group_rows),
             *(EqualisedConv2d(last + 1, last, 3, 1), nn.LeakyReLU(0.2)),
-            *(EqualisedConv2d(last, last, 4), nn.LeakyReLU(0.2)),  # all of the 4x4 pixels: a dense layer
+            *(EqualisedConv2d(last, last, 4), nn.LeakyReLU(0.2)),  # of all 4x4 pixels: a dense layer
             *(variant.end(last, 1), nn.Flatten(0)),
         )
     ]

@@ -1,6 +1,6 @@
 """Layers of progressively grown networks (Karras et al. 2018, "Progressive Growing of GANs", "the paper" here).
 
-Owns normalisation, the minibatch statistic and the equalised learning rate. Must not know stages or growth.
+Owns normalisation, the minibatch statistic and the equalised learning rate. Knows no stages and no growth.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RELU_GAIN: Final = math.sqrt(2)  # He et al. 2015
 
 
 class PixelNorm(nn.Module):
-    """Divides the vector of features (dimension 1) of each pixel by its root mean square (paper, section 4.2)."""
+    """Divides the feature vector (dimension 1) of each pixel by its root mean square (paper, section 4.2)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C) or (N, C, H, W) -> the same shape."""
@@ -26,12 +26,11 @@ class PixelNorm(nn.Module):
 
 
 class MinibatchStd(nn.Module):
-    """Appends one map that says how much the rows of a group differ (paper, section 3).
+    """Appends one map that measures how much the rows of a group differ (paper, section 3).
 
-    Its value is the mean, over maps and pixels, of sqrt(variance over the group + 1e-8), with the biased variance; it
-    is the same for all members of a group. Groups are runs of neighbouring rows. A batch of N rows makes floor(N / 4)
-    groups: of 4 rows each or, where 4 does not divide N, of nearly equal sizes from 4 to 7, the larger ones first. A
-    batch of fewer than 4 rows is one group.
+    Its value is the mean, over maps and pixels, of sqrt(variance over the group + 1e-8), with the biased variance; all
+    rows of a group share it. Groups are contiguous rows. A batch of N rows makes floor(N / 4) groups of 4 rows or, if 4
+    does not divide N, of nearly equal sizes from 4 to 7, larger ones first. Fewer than 4 rows are one group.
 
     Args:
         group_rows: the 4 above; None makes the whole batch one group.
@@ -54,7 +53,7 @@ class MinibatchStd(nn.Module):
         size, larger = divmod(rows, groups)
         statistics: list[Tensor] = []
         start = 0
-        # At most two sizes, each computed at once: one by one, 32 groups would be 32 times as many small kernels.
+        # There are at most two group sizes, each computed at once: fewer kernels than group by group.
         for count, members in ((larger, size + 1), (groups - larger, size)):
             part = features[start : start + count * members].reshape(count, members, maps, height, width)
             start += count * members
@@ -67,8 +66,8 @@ class MinibatchStd(nn.Module):
 class EqualisedConv2d(nn.Module):
     """A convolution with an equalised learning rate (paper, section 4.1).
 
-    The weight is stored as drawn from N(0, 1) and used times gain / sqrt(fan in), so that Adam's steps, which do not
-    depend on a weight's scale, are equally large for all layers. Biases begin at 0.
+    The stored weight is drawn from N(0, 1) and multiplied by gain / sqrt(fan in) when used. So Adam's steps, which do
+    not depend on a weight's scale, are equally large in all layers. Biases begin at 0.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, padding: int = 0, gain: float = RELU_GAIN) -> None:
@@ -80,18 +79,18 @@ class EqualisedConv2d(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H', W')."""
-        # Channels last, which the features take over: on a CPU a training step is a quarter faster so.
+        # Channels last, which the output inherits: a training step on a CPU is a quarter faster.
         weight = (self.weight * self.scale).contiguous(memory_format=torch.channels_last)
         return F.conv2d(features, weight, self.bias, padding=self.padding)
 
     def plain(self) -> nn.Module:
-        """The same layer with its scale multiplied into the weight."""
+        """The same layer as an ordinary one, with the scale multiplied into the weight."""
         outputs, inputs, kernel, _ = self.weight.shape
         return _with_weights(nn.Conv2d(inputs, outputs, kernel, padding=self.padding, device="meta"), self)
 
 
 class EqualisedLatentLayer(nn.Module):
-    """The first layer: each latent becomes maps of 4x4 pixels; dense, but with one bias a map; equalised likewise.
+    """The first layer: latents -> maps of 4x4 pixels, dense but with one bias per map, with an equalised learning rate.
 
     A transposed convolution of one pixel is that dense layer. Its fan in is that of the paper's 4x4 convolution, which
     counts the padding around the pixel: 16 latent_dim.
@@ -108,7 +107,7 @@ class EqualisedLatentLayer(nn.Module):
         return latent_maps(latents, self.weight * self.scale, self.bias)
 
     def plain(self) -> nn.Module:
-        """The same layer with its scale multiplied into the weight."""
+        """The same layer as an ordinary one, with the scale multiplied into the weight."""
         latent_dim, outputs, kernel, _ = self.weight.shape
         return _with_weights(nn.ConvTranspose2d(latent_dim, outputs, kernel, device="meta"), self)
 

@@ -1,4 +1,4 @@
-"""A DCGAN without transposed convolutions: nearest upsampling and 3x3 convolutions, against checkerboards."""
+"""A DCGAN with nearest upsampling and 3x3 convolutions, which avoid the checkerboards of transposed convolutions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from trainer.models.architecture import Architecture, NetworkConfig, initialise_dcgan, norm_layer
 
-# The well-known 32x32 example passes 0.8 as batch norm's eps; its results depend on it, so it stays.
+# The widely copied 32x32 example passes 0.8 as batch norm's eps; its results depend on it.
 _EPS = 0.8
 
 

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from trainer.config import AnyConfig, CycleConfig, GanConfig
+from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.flags import FIELDS
-from trainer.objectives import OBJECTIVES
 from trainer.presets import choose_preset
 from trainer.report import charts
 from trainer.report.measures import explanation_of, heading_of, label_of
@@ -34,7 +33,7 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
         return []
     config = records[0].config
     unit = "critic score"
-    if isinstance(config, GanConfig) and OBJECTIVES[config.objective].scores_are_probabilities:
+    if config.scores_are_probabilities:
         unit = "probability of being real"
     wanted = [
         ("Generator and discriminator loss", _LOSSES, "loss"),
@@ -52,15 +51,11 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
 
 def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
     """What a run draws at its end, besides curves; `which` says whose figures they are, to end their captions."""
-    if isinstance(record.config, CycleConfig):
-        drawn = {"translations.png": "Test images and translations"}
-    else:
-        drawn = {"real_beside_fake.png": "Real images beside fakes"}
-        if (record.path / "figures" / "traversal.png").is_file():  # runs of older versions have none
-            drawn["traversal.png"] = "Single dimensions of the latents at chosen values"
+    figures = record.path / "figures"
     return [
-        picture_of_file(record.path / "figures" / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
-        for name, caption in drawn.items()
+        picture_of_file(figures / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
+        for name, caption in record.config.FIGURES.items()
+        if name != "traversal.png" or (figures / name).is_file()  # runs of older versions do not have it
     ]
 
 

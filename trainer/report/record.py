@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve.metrics import METRICS
-from trainer.config import AnyConfig, GanConfig
+from trainer.config import AnyConfig
 from trainer.errors import RunFolderError
-from trainer.metrics.choosing import choosing_metric
 from trainer.report.measures import is_better
 from trainer.runs.run_folder import RunFolder
 
@@ -72,7 +71,7 @@ class RunRecord:
     @property
     def score_name(self) -> str | None:
         """The metric that chooses the best checkpoint; None if nothing was measured by it."""
-        name = choosing_metric(self.config.best_by, latents=isinstance(self.config, GanConfig))
+        name = self.config.score_metric
         return name if self.last is not None and name in self.last.metrics else None
 
     @property

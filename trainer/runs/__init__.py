@@ -1,1 +1,1 @@
-"""The run folder: what a training leaves on disk and in logs."""
+"""The run folder: what a run leaves on disk and in logs."""

@@ -1,8 +1,9 @@
-"""metrics.jsonl: one JSON object a line; appended to, and cut back to a checkpoint on resuming."""
+"""metrics.jsonl: one JSON object per line; appended to, and cut back to the checkpoint when a run is resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import msgspec
 from ganserve.files import replace_file
 from trainer.errors import RunFolderError
 
-_Row = dict[str, int | float | str | list[float | None] | None]  # JSON has null for what is not finite
+_Row = dict[str, int | float | str | list[float | None] | None]  # null stands for a number that is not finite
 
 
+@dataclass(frozen=True)
 class MetricsLog:
-    """The rows of one run. Each has `step` and `kind`.
+    """The rows of one run, each with a `step` and a `kind`.
 
-    step: what a step measured. evaluation: metrics, and how they were measured. samples: how much the sample grid's
-    images differ from each other. warning: what the watch had to say, by `name` and as `text`.
+    - step: losses and scores of one step.
+    - evaluation: metrics, and how they were measured.
+    - samples: how much the images of the sample grid differ.
+    - warning: `name` and `text` of a warning (collapse.py).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows."""
@@ -30,23 +33,23 @@ class MetricsLog:
             file.write(_encode(rows))
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """All rows; a last line that a kill cut short is left out.
+        """Yields all rows, except a last line that a kill cut short.
 
         Raises:
-            RunFolderError: another line is not one that a run writes.
+            RunFolderError: another line is not a row.
         """
         lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
-        for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is empty, or torn
+        for number, line in enumerate(lines[:-1], 1):  # after the last newline there is nothing, or a torn line
             try:
                 row: dict[str, Any] = msgspec.json.decode(line, type=_Row)
                 if not isinstance(row.get("step"), int) or not isinstance(row.get("kind"), str):
-                    raise msgspec.ValidationError("no kind, or no step")
+                    raise msgspec.ValidationError("it has no kind or no step")
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise RunFolderError(f"{self.path}, line {number}: not a line of metrics ({error})") from error
             yield row
 
     def rewind(self, step: int) -> None:
-        """Drops rows after `step`, which a resumed run will write again."""
+        """Drops the rows after `step`, which a resumed run writes again."""
         replace_file(self.path, _encode(row for row in self.read() if row["step"] <= step))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: sample grids, curves, real beside fake, the progress animation. Knows tensors and rows only."""
+"""Figures of a run: sample grids, curves, real beside fake, the progress animation. Knows tensors and rows only."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ganserve.grids import PADDING, labelled_lines
 
 GRID_COLUMNS = 8
 GIF_MAX_FRAMES = 60
-GIF_MAX_SIDE = 1024  # pixels; larger grids are made smaller
-ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
+GIF_MAX_SIDE = 1024  # pixels; larger grids are reduced
+ROW_LABEL_PIXELS = 14  # width of the labels in four_row_image
 _SMOOTHING_STEPS = 25
 
 
 def grid_image(images: Tensor) -> Image.Image:
     """A grid of `GRID_COLUMNS` columns with 2 pixels between images (N, C, H, W) in [-1, 1]."""
-    from torchvision.utils import make_grid  # takes seconds to import, which a wrong flag need not wait for
+    from torchvision.utils import make_grid  # takes seconds to import
 
     grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=PADDING, normalize=True, value_range=(-1, 1))
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -34,7 +34,7 @@ def grid_image(images: Tensor) -> Image.Image:
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a PNG whole or not at all."""
+    """Writes a PNG atomically."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     replace_file(path, buffer.getvalue())
@@ -51,33 +51,33 @@ def save_real_beside_fake(reals: Tensor, fakes: Tensor, path: Path) -> None:
 
 
 def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
-    """The sheet of single dimensions: a line of `GRID_COLUMNS` images (N, C, H, W) in [-1, 1] for each label."""
+    """The traversal sheet: one line of `GRID_COLUMNS` images (N, C, H, W) in [-1, 1] per label."""
     save_image(labelled_lines(grid_image(images), labels), path)
 
 
 def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Generator and discriminator loss a step."""
+    """Generator and discriminator loss per step."""
     curves = {"Generator": "g_loss", "Discriminator": "d_loss"}
     _save_curves(rows, curves, "Generator and discriminator loss during training", "loss", path)
 
 
 def save_cycle_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """The parts of a translator's loss a step, without their weights."""
+    """The parts of the translators' loss per step, without their weights."""
     curves = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
     _save_curves(rows, curves, "Parts of the generators' loss", "loss, mean of both directions", path)
 
 
 def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabilities: bool) -> None:
-    """D(x) and D(G(z)) a step: probabilities for GANs, raw scores for critics."""
+    """D(x) and D(G(z)) per step: probabilities for GANs, raw scores for critics."""
     curves = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
     unit = "probability of being real" if probabilities else "critic score"
     _save_curves(rows, curves, "Confidence of the discriminator", unit, path)
 
 
 def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
-    """All sample grids as one animation, the last frame longest; long runs are thinned evenly.
+    """All sample grids as one animation; the last frame stays longest, and long runs are thinned evenly.
 
-    Grids of smaller images, before a network grew, are enlarged to the size of the last one, pixels repeated.
+    Smaller grids, from before a network grew, are enlarged to the size of the last one by repeating pixels.
     """
     if not frames:
         return
@@ -132,10 +132,10 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def four_row_image(real_a: Tensor, fake_b: Tensor, real_b: Tensor, fake_a: Tensor) -> Image.Image:
-    """What two translators do: rows real A, fake B (made of it), real B, fake A, named at the left; images as columns.
+    """Test images and their translations: labelled rows real A, fake B (made from it), real B, fake A.
 
-    Takes (N, C, H, W) each in [-1, 1], all of one size; 2 pixels lie between images. If there are more of one domain
-    than of the other, the rest is left out.
+    Takes (N, C, H, W) each in [-1, 1], all of one size; images are 2 pixels apart. The shortest row limits the number
+    of columns.
     """
     from torchvision.utils import make_grid
 

@@ -1,18 +1,18 @@
-"""Owner of the run folder contract: what a run leaves on disk, and how it is read back.
+"""The run folder: what a run writes to disk, and how it is read back.
 
     config.json                          the resolved TrainConfig
-    metrics.jsonl                        one JSON object a line; see metrics_log.py
-    evaluations.jsonl                    the same, of checkpoints that were scored afterwards; see trainer/evaluate
+    metrics.jsonl                        one JSON object per line; see metrics_log.py
+    evaluations.jsonl                    the same, for checkpoints scored after training; see trainer/evaluate
     samples/step-00001000.png            grids of the same latents, through the averaged generator
-    figures/                             curves and pictures drawn from the above
+    figures/                             curves and figures drawn from the above
     checkpoints/{last,best}.safetensors  networks, averages, optimisers, random state; metadata as JSON in the header
-    looks/step-00000100.safetensors      generators as the claims look at them
-    checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
+    looks/step-00000100.safetensors      generators for benchmarks/claims
+    checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models only
     tensorboard/                         the same curves, scores and samples as events
 
-Every file is replaced by one rename but metrics.jsonl, which is cut back to the checkpoint on resuming, and the events,
-of which readers leave out what is beyond it; so a kill at any instant leaves a run that goes on as if nothing had
-happened. Nothing here is pickled.
+A file is replaced by one rename. The exceptions are metrics.jsonl, which --resume cuts back to the checkpoint, and the
+events, whose readers ignore what lies beyond it. So a run that is killed at any instant resumes as if it had not been.
+Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -29,15 +29,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ganserve.files import replace_file
-from trainer.config import AnyConfig, GanConfig, check_config, from_json, to_json
+from trainer.config import AnyConfig, from_json, to_json
 from trainer.errors import RunFolderError, UserError
-from trainer.models import build_generator, build_translator
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.runs.metrics_log import MetricsLog
 from trainer.runs.state import (
-    EMA_GENERATOR,
-    TRANSLATORS,
     TrainingState,
     network_tensors,
     restore_state,
@@ -53,34 +50,33 @@ _CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
 class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a checkpoint knows besides tensors."""
+    """The metadata of a checkpoint: everything besides tensors."""
 
     schema_version: Literal[2] = 2
     step: Count
     images_seen: Count
     counters: dict[str, Count]
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
-    output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make now
-    fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a network that grows, else 1
-    metrics: dict[str, float | None] = msgspec.field(
-        name="figures"
-    )  # what this checkpoint was measured at, if it was; None: not a finite number
-    best_score: float | None  # of the best checkpoint so far, among those with the largest images
+    output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make
+    fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a growing network, else 1
+    # Of this checkpoint; empty if it was not evaluated. None stands for a number that is not finite.
+    metrics: dict[str, float | None] = msgspec.field(name="figures")
+    best_score: float | None  # so far, among checkpoints with the largest images
     best_size: Count
-    epoch_step: Count  # of the last end of an epoch
+    epoch_step: Count  # step of the last end of an epoch
     data_images: Count
-    data_sha256: str  # of all decoded pixels, so that a resumed run is known to go on with the same data
+    data_sha256: str  # of all decoded pixels; --resume compares it
 
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """One network of a run, as the exporter needs it."""
+    """One network of a run, for the exporter."""
 
     # Eval mode, on the CPU: latents (N, latent_dim), or images (N, channels, image_size, image_size) in [-1, 1], ->
     # images (N, channels, image_size, image_size) in about [-1, 1].
     network: nn.Module
-    name: str  # in a model repository, if the user gives none: "dcgan", "cyclegan-a2b"
-    suffix: str  # what is put after the user's name: "", "-a2b"
+    name: str  # default in a model repository: "dcgan", "cyclegan-a2b"
+    suffix: str  # appended to a name that the user gives: "", "-a2b"
     model: str
     preset: str
     architecture: str
@@ -105,13 +101,17 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path, config: AnyConfig) -> RunFolder:
-        """Makes the next numbered folder under `out`, such as 0003-dcgan-digits, and writes the config."""
+        """Creates the next numbered folder under `out`, such as 0003-dcgan-digits, and writes the config.
+
+        Raises:
+            RunFolderError: `out` is not writable.
+        """
         data = config.dataset.partition(":")
         label = Path(data[2]).stem if data[2] else data[0]
         name = f"{config.model}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
         try:
             out.mkdir(parents=True, exist_ok=True)
-            hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # a folder that shows is a whole one
+            hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # renamed when it is complete
             hidden.path.chmod(0o755)
             hidden._make_folders()
             hidden.metrics.path.touch()
@@ -125,7 +125,7 @@ class RunFolder:
                     hidden.path.rename(path)
                     return cls(path)
                 except OSError:
-                    if not path.exists():  # so another run did not take the number just now
+                    if not path.exists():  # otherwise another run took the number first
                         raise
         except OSError as error:
             raise RunFolderError(f"--out {out}: cannot be written to ({error.strerror})") from error
@@ -135,17 +135,17 @@ class RunFolder:
         """Opens an existing run folder.
 
         Raises:
-            RunFolderError: it is not one.
+            RunFolderError: it has no config.json.
         """
         run = cls(path)
         if not run._config.is_file():
             raise RunFolderError(
-                f"{path}: not a run folder (it has no config.json); give the folder a training printed"
+                f"{path}: not a run folder (it has no config.json); give the folder that the trainer printed"
             )
         return run
 
     def clean_up(self) -> None:
-        """Makes what a copy may have lost (empty folders), and removes what a kill left; for who owns the run now."""
+        """Recreates empty folders, which a copy may have lost, and removes temporary files of a killed process."""
         self._make_folders()
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
@@ -158,42 +158,42 @@ class RunFolder:
         """Reads config.json strictly.
 
         Raises:
-            RunFolderError: it is not a valid config of this version.
+            RunFolderError: it is missing, or not a valid config of this version.
         """
         try:
             config = from_json(self._config.read_bytes())
-            check_config(config)
+            config.check()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError, UserError) as error:
             raise RunFolderError(f"{self._config}: not a valid config of this version of ganserve ({error})") from error
         return config
 
     def checkpoint_path(self, which: str) -> Path:
-        """Where a checkpoint lies, if it was written; `which` is best, last or epoch-0007.
+        """The path of a checkpoint, which need not exist; `which` is best, last or epoch-0007.
 
         Raises:
-            RunFolderError: it is none of these.
+            RunFolderError: `which` names no checkpoint.
         """
         if not _CHECKPOINT_NAME.fullmatch(which):
-            raise RunFolderError(f"--checkpoint {which!r}: choose best, last or, where epochs are kept, epoch-0001")
+            raise RunFolderError(f"--checkpoint {which!r}: choose best, last or, for runs that keep epochs, epoch-0001")
         return self.path / "checkpoints" / f"{which}.safetensors"
 
     def save_checkpoint(self, state: TrainingState, metadata: CheckpointMetadata, *, best: bool) -> None:
-        """Replaces the last checkpoint, and the best one too if this is it."""
+        """Replaces the last checkpoint, and also the best one if `best`."""
         content = save(state_to_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         if best:
             replace_file(self.checkpoint_path("best"), content)
         replace_file(self.checkpoint_path("last"), content)
 
     def keep_networks(self, state: TrainingState, metadata: CheckpointMetadata, epoch: int) -> None:
-        """Writes the networks of an epoch to a file of their own, without what only resuming needs."""
+        """Writes the networks of an epoch to a file of their own, without the rest of the state."""
         content = save(network_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         replace_file(self.checkpoint_path(f"epoch-{epoch:04d}"), content)
 
     def read_metadata(self, which: str = "last") -> CheckpointMetadata:
-        """What a checkpoint knows besides tensors.
+        """The metadata of a checkpoint.
 
         Raises:
-            RunFolderError: there is none yet, or it is damaged.
+            RunFolderError: there is no such checkpoint yet, or it is damaged.
         """
         return _read(self.checkpoint_path(which))[0]
 
@@ -201,13 +201,13 @@ class RunFolder:
         """Restores networks, optimisers, counters and torch's random state from the last checkpoint.
 
         Raises:
-            RunFolderError: there is none yet, or it does not belong to this config.
+            RunFolderError: there is no checkpoint yet, or it does not belong to this config.
         """
         path = self.checkpoint_path("last")
         metadata, tensors = _read(path)
         try:
             if set(metadata.counters) != set(state.counters):
-                raise UserError(f"it counts {', '.join(metadata.counters) or 'nothing'}")
+                raise UserError(f"its counters are {', '.join(metadata.counters) or 'missing'}")
             restore_state(state, tensors)
         except UserError as error:
             raise RunFolderError(f"{path}: does not fit this run's config.json ({error})") from error
@@ -222,28 +222,29 @@ class RunFolder:
 
 
 def load_generators(run: Path, which: str) -> list[ExportedRun]:
-    """Loads what a run's checkpoint (best, last or epoch-0007) has to export: one generator, or both translators.
+    """Loads the networks that a checkpoint (best, last or epoch-0007) exports: one generator, or both translators.
 
-    A generator that grows is taken as it was then: at the size it had reached, and without its unused stages.
+    A growing generator keeps the size that it had reached and loses its unused stages.
 
     Raises:
-        RunFolderError: not a run folder, or it has no such checkpoint.
+        RunFolderError: this is not a run folder, or it has no such checkpoint.
     """
     folder = RunFolder.open(run)
     config = folder.read_config()
     path = folder.checkpoint_path(which)
     metadata, tensors = _read(path)
-    grows = isinstance(config, GanConfig) and config.growth is not None
-    if metadata.output_size != config.network.image_size and not grows:
-        raise RunFolderError(f"{path}: is of images of another size than config.json says")
+    if metadata.output_size != config.network.image_size and config.growth is None:
+        raise RunFolderError(f"{path}: its images have another size than config.json says")
+    networks: dict[str, nn.Module] = {}
     try:
-        if isinstance(config, GanConfig):
-            networks = {"": _load_latent_generator(config, metadata, section(tensors, EMA_GENERATOR))}
-        else:
-            networks = {}
-            for name, suffix in zip(TRANSLATORS, config.bundle_suffixes, strict=True):
-                networks[suffix] = build_translator(config.network)
-                networks[suffix].load_state_dict(section(tensors, name))
+        for suffix, name in config.exports.items():
+            network = config.build_generator()
+            network.load_state_dict(section(tensors, name))
+            if isinstance(network, ProgressiveGenerator):
+                network.set_growth(metadata.output_size, metadata.fade)
+                networks[suffix] = plain(network)
+            else:
+                networks[suffix] = with_plain_layers(network)
     except (RuntimeError, ValueError, UserError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunFolderError(f"{path}: does not fit config.json ({reason})") from error
@@ -255,8 +256,8 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
             model=config.model,
             preset=config.preset,
             architecture=config.network.architecture,
-            dataset=config.dataset.partition(":")[0],  # a path says nothing to others, and may be private
-            latent_dim=config.network.latent_dim if isinstance(config, GanConfig) else 0,
+            dataset=config.dataset.partition(":")[0],  # without the path, which may be private
+            latent_dim=config.network.latent_dim,
             channels=config.network.channels,
             image_size=metadata.output_size,
             training={
@@ -271,18 +272,9 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
     ]
 
 
-def _load_latent_generator(config: GanConfig, metadata: CheckpointMetadata, weights: dict[str, Tensor]) -> nn.Module:
-    generator = build_generator(config.network)
-    generator.load_state_dict(weights)
-    if not isinstance(generator, ProgressiveGenerator):
-        return with_plain_layers(generator)
-    generator.set_growth(metadata.output_size, metadata.fade)
-    return plain(generator)
-
-
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
     if not path.is_file():
-        raise RunFolderError(f"{path.parent.parent}: has no {path.stem} checkpoint yet; train it for longer")
+        raise RunFolderError(f"{path.parent.parent}: has no {path.stem} checkpoint yet; train it longer")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY, "")

@@ -1,6 +1,6 @@
-"""What else wants to hear of a run while it goes on, beside its folder: TensorBoard, Weights & Biases.
+"""The interface of logs beside the run folder: TensorBoard, Weights & Biases.
 
-A log never changes what is trained, and never holds anything that the run folder has not.
+A log never changes the training, and never holds anything that the run folder does not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-# Which chart a measurement of a step belongs to; what is named nowhere else is about the training itself.
+# Measurement of a step -> chart; all others but the losses go to "training".
 _GROUPS: Final = {
     "d_real": "score",
     "d_fake": "score",
@@ -24,33 +24,33 @@ _NO_CURVES: Final = {"kind", "step", "images"}
 
 
 class RunLog(ABC):
-    """A place that is told what a run measures, as it measures it; closed on every way out of the training."""
+    """Receives the measurements of a run as they are made; closed however the run ends."""
 
     @abstractmethod
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers at a step, by name: `loss/g_loss`, `evaluation/sliced_wasserstein_distance`."""
+        """Numbers by name: `loss/g_loss`, `evaluation/sliced_wasserstein_distance`."""
 
     @abstractmethod
     def text(self, step: int, name: str, line: str) -> None:
-        """A line for the user at a step."""
+        """A line for the user."""
 
     @abstractmethod
     def image(self, step: int, name: str, image: Image.Image) -> None:
-        """A picture at a step."""
+        """A picture."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Hands over what is buffered; called after each checkpoint."""
+        """Writes out what is buffered; called after each checkpoint."""
 
     @abstractmethod
     def close(self) -> None:
-        """Hands over all that is left."""
+        """Writes out everything and ends the log."""
 
 
 def curves_of_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """One point of each curve for some consecutive rows of metrics.jsonl, each the mean of what was measured in them.
+    """One point per curve for consecutive step rows of metrics.jsonl: the mean of the values in them.
 
-    Every row stays in metrics.jsonl: a point a step and curve would cost more than a step does on a fast device.
+    metrics.jsonl keeps every row; one point per step and curve would cost more than a step on a fast device.
     """
     values: dict[str, list[float]] = {}
     for row in rows:

@@ -1,6 +1,6 @@
-"""What changes while a run goes on, as named tensors and back.
+"""Converts the state of a training to named tensors and back.
 
-What comes back is checked, for a checkpoint is untrusted. Knows nothing of files, nor of what a step does with it.
+Tensors are checked when they are restored, because a checkpoint is untrusted. Knows no files and no steps.
 """
 
 from __future__ import annotations
@@ -16,20 +16,16 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from trainer.errors import UserError
 
-# The networks that are exported, as checkpoints call them.
-EMA_GENERATOR = "ema_generator"
-TRANSLATORS = ("generator_ab", "generator_ba")
-
 
 class ImageHistory(Protocol):
-    """Images that a training remembers from step to step: trainer.training.image_pool.ImagePool."""
+    """A pool of earlier images: trainer.training.image_pool.ImagePool."""
 
     @property
     def images(self) -> Tensor:
-        """A copy of what is stored, (n, C, H, W)."""
+        """A copy of the stored images, (n, C, H, W)."""
 
     def restore(self, images: Tensor) -> None:
-        """Replaces what is stored.
+        """Replaces the stored images.
 
         Raises:
             ValueError: the images do not fit.
@@ -38,37 +34,37 @@ class ImageHistory(Protocol):
 
 @dataclass(kw_only=True)
 class TrainingState(ABC):
-    """All that a checkpoint holds, besides torch's random state."""
+    """Everything that a checkpoint holds besides torch's random state."""
 
     device: torch.device
-    step: int = 0  # batches of real images seen
+    step: int = 0  # steps taken, each on one batch of real images
     images_seen: int = 0  # real images in them
 
-    COUNTERS: ClassVar[tuple[str, ...]] = ()  # fields that are whole numbers of a subclass's own
+    COUNTERS: ClassVar[tuple[str, ...]] = ()  # names of a subclass's own integer fields
 
     @property
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
-        """By the name that a checkpoint gives them; averages included."""
+        """All networks, averages included, by their names in a checkpoint."""
 
     @property
     @abstractmethod
     def optimizers(self) -> Mapping[str, Optimizer]:
-        """By the name that a checkpoint gives them."""
+        """All optimisers, by their names in a checkpoint."""
 
     @property
     def pools(self) -> Mapping[str, ImageHistory]:
-        """Histories of fakes, if the training keeps any."""
+        """Image pools, by their names in a checkpoint."""
         return {}
 
     @property
     def grows(self) -> bool:
-        """Whether some parameters are trained later than others."""
+        """Whether some parameters begin to train later than others."""
         return False
 
     @property
     def counters(self) -> dict[str, int]:
-        """The subclass's own whole numbers."""
+        """The subclass's own integers."""
         return {name: getattr(self, name) for name in self.COUNTERS}
 
 
@@ -95,10 +91,10 @@ def network_tensors(state: TrainingState) -> dict[str, Tensor]:
 
 
 def restore_state(state: TrainingState, tensors: dict[str, Tensor]) -> None:
-    """Sets the state, and torch's random state, from such tensors; steps and counters are the caller's to set.
+    """Sets the state and torch's random state; the caller sets steps and counters.
 
     Raises:
-        UserError: they do not fit the networks and optimisers of `state`.
+        UserError: the tensors do not fit the networks, optimisers or pools of `state`.
     """
     try:
         for prefix, network in state.networks.items():
@@ -115,14 +111,14 @@ def restore_state(state: TrainingState, tensors: dict[str, Tensor]) -> None:
 
 
 def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix` and a dot, without these."""
+    """The tensors whose names begin with `prefix.`, with the prefix removed."""
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], *, may_lack: bool) -> None:
-    """Fused optimisers read and write moments without checking them, so a wrong shape would corrupt memory.
+    """Checks and sets the moments: a fused optimiser does not check them, so a wrong shape would corrupt memory.
 
-    Parameters that were not trained yet have no moments; if not `may_lack`, all have them or none.
+    Untrained parameters have no moments. Unless `may_lack`, either all parameters have them or none has.
     """
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -133,14 +129,14 @@ def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], *, may_
     expected = set(range(len(parameters)))
     fits = set(moments) <= expected if may_lack else set(moments) == expected
     if moments and not (fits and names):
-        raise ValueError("the moments of the optimiser are not those of its parameters")
+        raise ValueError("the moments of the optimiser do not belong to its parameters")
     for index, found in moments.items():
         shapes = {name: torch.Size() if name == "step" else parameters[index].shape for name in names}
         if {name: moment.shape for name, moment in found.items()} != shapes or any(
             moment.dtype != torch.float32 for moment in found.values()
         ):
             raise ValueError(f"the moments of parameter {index} do not fit its optimiser")
-    for index, found in moments.items():  # a fused optimiser takes it for granted that they lie in memory alike
+    for index, found in moments.items():  # a fused optimiser assumes that both have the same memory layout
         moments[index] = {
             name: moment if name == "step" else torch.empty_like(parameters[index]).copy_(moment)
             for name, moment in found.items()

@@ -1,7 +1,7 @@
-"""The event files of TensorBoard in a run's folder: `tensorboard --logdir RUN`, or a folder of runs.
+"""TensorBoard event files in a run folder: `tensorboard --logdir RUN`, or a folder of runs.
 
-Events are written by a thread of the package's own. After a resume, what a killed process wrote beyond the checkpoint
-is purged: readers leave out the events of earlier files from the step on where a new file begins.
+The package writes events in a thread of its own. After a resume, events that a killed process wrote beyond the
+checkpoint are purged: readers ignore events of earlier files from the step on where a new file begins.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from PIL import Image
 
 from trainer.runs.run_log import RunLog
 
-_FLUSH_S = 30  # what is read from outside lags by at most so much
+_FLUSH_S = 30  # the longest that readers lag behind
 
 
 class TensorBoardLog(RunLog):
     """Writes event files.
 
     Args:
-        folder: where to; made if it is not there.
-        step: of the checkpoint that the training goes on from; 0 at its beginning.
+        folder: for the files; created if needed.
+        step: of the checkpoint that the run continues from; 0 for a new run.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # Half a second to import, which a wrong flag need not wait for.
+        # Takes half a second to import.
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        # At the beginning too: a reader takes the first such mark of a folder for the beginning, and the others only
-        # for a resume that purges.
+        # Also for a new run: readers take the first such mark in a folder for the start, and only later ones purge.
         self._writer = SummaryWriter(folder, purge_step=step + 1, flush_secs=_FLUSH_S)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,7 +1,7 @@
-"""A run in Weights & Biases, if asked for by --wandb PROJECT. The package is no dependency of ours.
+"""Logs a run to Weights & Biases (--wandb PROJECT). The package is an optional dependency.
 
-What is sent: measurements, figures, warnings, sample grids, and the settings but for the paths in them. Where to is the
-package's business (WANDB_MODE=offline keeps it on this machine).
+Sends measurements, metrics, warnings, sample grids, and the settings without their paths. The package decides where
+they go; WANDB_MODE=offline keeps them on this machine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trainer.config import AnyConfig
 from trainer.errors import RunFolderError, UserError
 from trainer.runs.run_log import RunLog
 
-_ID_FILE: Final = "wandb-id"  # in the run folder, so that a resumed run goes on where it was
+_ID_FILE: Final = "wandb-id"  # in the run folder, so that a resumed run continues the same log
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 
 
 def check_wandb(project: str) -> None:
-    """Raises UserError if the package is not there, before anything is trained."""
+    """Raises UserError if the package is not installed."""
     if importlib.util.find_spec("wandb") is None:
         raise UserError(
             f"--wandb {project}: the package wandb is not installed; run pip install wandb, or leave the flag out"
@@ -36,10 +36,10 @@ def check_wandb(project: str) -> None:
 
 @contextmanager
 def wandb_logs(project: str | None, run: Path, config: AnyConfig) -> Iterator[Sequence[RunLog]]:
-    """The log of a run folder as long as it is trained; none if there is no project.
+    """Logs a run folder while it is entered; yields no log without a project.
 
     Raises:
-        UserError: the package refuses, say for want of a login.
+        UserError: the package refuses, for example without a login.
     """
     if project is None:
         yield ()
@@ -55,11 +55,11 @@ def wandb_logs(project: str | None, run: Path, config: AnyConfig) -> Iterator[Se
 
 
 class WandbLog(RunLog):
-    """Hands everything to the package, which sends it from a process of its own.
+    """Passes everything to the package, which sends it from a process of its own.
 
     Args:
-        project: of the user's account.
-        run: the run folder; its name is the run's.
+        project: in the user's account.
+        run: the run folder, which gives the run its name.
         config: the settings.
     """
 
@@ -72,16 +72,16 @@ class WandbLog(RunLog):
             self._run = self._wandb.init(
                 project=project, id=run_id, resume="allow", name=run.name, dir=str(run), config=settings
             )
-        except (Exception, SystemExit) as error:  # its own, or a package that it lacks; some versions exit
+        except (Exception, SystemExit) as error:  # of its own, or a missing package; some versions exit
             reason = " ".join(str(error).split())[:200]
-            raise UserError(f"--wandb {project}: cannot begin ({reason}); try WANDB_MODE=offline") from error
+            raise UserError(f"--wandb {project}: cannot start ({reason}); try WANDB_MODE=offline") from error
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """See `RunLog`."""
         self._run.log(dict(values), step=step)
 
     def text(self, step: int, name: str, line: str) -> None:
-        """See `RunLog`: an alert, of which the user may have mails."""
+        """See `RunLog`: an alert, which the service can mail to the user."""
         self._run.alert(title=name, text=f"step {step}: {line}")
 
     def image(self, step: int, name: str, image: Image.Image) -> None:
@@ -89,7 +89,7 @@ class WandbLog(RunLog):
         self._run.log({name: self._wandb.Image(image)}, step=step)
 
     def flush(self) -> None:
-        """See `RunLog`: the package does so by itself."""
+        """See `RunLog`; the package flushes by itself."""
 
     def close(self, exit_code: int = 0) -> None:
         """See `RunLog`; a code that is not 0 marks the run as failed."""
@@ -102,5 +102,5 @@ def _run_id(run: Path) -> str:
         replace_file(path, secrets.token_hex(8).encode())
     run_id = path.read_bytes()[:64].decode("ascii", "replace").strip()
     if not _ID.fullmatch(run_id):
-        raise RunFolderError(f"{path}: not the id of a run; delete it to begin another one in Weights & Biases")
+        raise RunFolderError(f"{path}: not the id of a run; delete it to start a new run in Weights & Biases")
     return run_id

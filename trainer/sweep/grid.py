@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.config import AnyConfig, check_config, check_flags, override, with_precision
+from trainer.config import AnyConfig, check_flags, override, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import UserError
 from trainer.flags import FIELDS
@@ -99,7 +99,7 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
     if "seed" in fields:
         raise UserError("--seed: a sweep has seeds = [...] instead")
     config = override(choose_preset(chosen["model"], chosen["preset"], chosen["dataset"]), fields | {"seed": seed})
-    check_config(config)
+    config.check()
     check_flags(config, (field.rpartition(".")[2] for field in fields))
     if "precision" in fields:
         return config

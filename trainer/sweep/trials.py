@@ -9,10 +9,8 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from ganserve.metrics import METRICS
-from trainer.config import AnyConfig, GanConfig, override, with_channels
+from trainer.config import AnyConfig, override
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.metrics.choosing import choosing_metric
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
@@ -20,7 +18,8 @@ from trainer.sweep.folder import SweepFolder, ended
 from trainer.sweep.grid import Cell, resolve
 from trainer.sweep.spec import Spec
 from trainer.training.kinds import Data, check_can_train, load_with_config, with_absolute_paths
-from trainer.training.loop import Summary, train
+from trainer.training.loop import train
+from trainer.training.session import Summary
 
 FINISHED, DIVERGED, GIVEN_UP = "finished", "diverged", "given up"
 
@@ -45,7 +44,7 @@ class SharedData:
             self._progress.say(f"reading {config.dataset} at {size}x{size}")
             self._decoded[key] = load_with_config(config, self._progress)[1]
         data = self._decoded[key]
-        config = with_channels(config, data.channels)
+        config = override(config, {"network.channels": data.channels})
         check_can_train(config, data, choose_device(config.device))
         return config, data
 
@@ -95,8 +94,7 @@ class Trials:
     @property
     def _larger_is_better(self) -> bool:
         config = self.cells[0].config
-        name = choosing_metric(config.best_by, latents=isinstance(config, GanConfig))
-        return METRICS[name].better == "larger"
+        return config.METRICS[config.score_metric].better == "larger"
 
     def _objective(self, trial: optuna.Trial) -> float:
         """Optuna's view of a trial: the best score of the run; infinite if nothing can be measured."""

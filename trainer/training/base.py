@@ -1,6 +1,6 @@
-"""What the loop, the checkpoints and the command line need of a training, whatever its kind.
+"""The interface of all kinds of training: what the loop, the checkpoints and the command line need.
 
-`gan.py` and `cyclegan.py` are the two kinds; `kinds.py` finds the one that a config means.
+`gan.py` and `cyclegan.py` implement it; the table in `kinds.py` finds the one for a config.
 """
 
 from __future__ import annotations
@@ -22,76 +22,61 @@ Row = Mapping[str, Any]  # a line of metrics.jsonl
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good the networks are now."""
+    """The result of one evaluation of the networks."""
 
-    score: float | None  # the metric that chooses the best checkpoint; None if there is nothing to measure by
-    metrics: Mapping[str, float]  # all that was measured, by name
-    protocol: Row  # how: numbers of images, split; recorded beside the metrics
+    score: float | None  # value of the metric that chooses the best checkpoint; None if it does not apply to the data
+    metrics: Mapping[str, float]  # everything measured, by name
+    protocol: Row  # how it was measured: numbers of images, split; recorded beside the metrics
     text: str  # for the user
     larger_is_better: bool = False  # of the score
 
 
 class Training(ABC):
-    """Networks, optimisers, data, and how they meet in a step.
+    """Networks, optimisers and data, and how they meet in a step.
 
     Attributes:
-        data_name: for messages.
-        data_images: how many training images there are.
-        data_sha256: of all pixels, so that a resumed run is known to go on with the same data.
+        state: what a checkpoint holds.
+        data_name: name of the data set, for messages.
+        data_images: number of training images.
+        data_sha256: SHA-256 of all pixels, which --resume compares.
         images_per_epoch: real images in one pass over the data.
-        score_name: of `Evaluation.score`, short, for the user.
+        output_size: height and width in pixels of the images that the networks make now.
+        fade: weight of the newest stage of a growing network; 1 otherwise.
+        keep_epochs: keep the networks in a file of their own after every N-th epoch; None: never.
+        depends_on_length: whether a step depends on the length of the whole run.
+        score_name: short name of `Evaluation.score`, for the user.
         score_explanation: one line about it, for the user.
     """
 
+    state: TrainingState
     data_name: str
     data_images: int
     data_sha256: str
     images_per_epoch: int
+    output_size: int
+    fade: float = 1.0
+    keep_epochs: int | None = None
+    depends_on_length: bool = False
     score_name: str
     score_explanation: str
 
     @property
     @abstractmethod
-    def state(self) -> TrainingState:
-        """What a checkpoint holds."""
-
-    @property
-    @abstractmethod
     def batch_size(self) -> int:
-        """Real images of the next step."""
-
-    @property
-    @abstractmethod
-    def output_size(self) -> int:
-        """Height and width of the images that are made now, in pixels."""
-
-    @property
-    def fade(self) -> float:
-        """Weight of the newest stage of a network that grows; 1 otherwise."""
-        return 1.0
-
-    @property
-    def keep_epochs(self) -> int | None:
-        """Every how many epochs the networks are kept in files of their own; None: never."""
-        return None
-
-    @property
-    def depends_on_length(self) -> bool:
-        """Whether a step depends on how long the whole training is."""
-        return False
-
-    def work(self, images_seen: int) -> float:
-        """How much work so many real images are; in any unit, for estimates of the time left."""
-        return float(images_seen)
+        """Real images in the next step, over all processes."""
 
     @property
     def about_to_grow(self) -> bool:
         """Whether the next step trains on larger images than the last one."""
         return False
 
+    def work(self, images_seen: int) -> float:
+        """The work of training on this many real images, in any unit; for estimates of the time left."""
+        return float(images_seen)
+
     @abstractmethod
     def train_step(self, progress: float) -> Measurements:
-        """Takes one step, of `batch_size` images; `progress` is the share of the training that is done, 0..1."""
+        """Takes one step on `batch_size` images; `progress` is the share of the run that is done, 0..1."""
 
     @abstractmethod
     def describe(self, row: Row) -> str:
@@ -99,14 +84,11 @@ class Training(ABC):
 
     @abstractmethod
     def sample(self) -> Image.Image:
-        """What the networks make of the same inputs every time."""
+        """A picture of the networks' outputs for the same inputs every time."""
 
     @abstractmethod
     def sample_spread(self) -> float | None:
-        """How much those images differ from each other, as a share of how much real ones do; see watch.py.
-
-        None if there is nothing to compare.
-        """
+        """How much those images differ, relative to real ones; see runs/collapse.py. None if that is not defined."""
 
     @abstractmethod
     def evaluate(self) -> Evaluation:
@@ -116,5 +98,5 @@ class Training(ABC):
     def draw_figures(self, run: RunFolder) -> None:
         """Draws everything under figures/ from what the run has written so far."""
 
-    def restored(self, output_size: int, fade: float) -> None:  # noqa: B027  (most trainings have nothing to do)
-        """Called when the state has been set from a checkpoint; size and fade are those of its last step."""
+    def restored(self, output_size: int, fade: float) -> None:  # noqa: B027  (only growing networks need it)
+        """Called after `state` is set from a checkpoint, with the size and fade of its last step."""

@@ -1,6 +1,6 @@
-"""Compiles networks with torch.compile, where that keeps what a step computes.
+"""Compiles networks with torch.compile where that does not change what a step computes.
 
-The networks are compiled in place: their classes, weights and checkpoints stay what they were.
+The networks are compiled in place: their classes, weights and checkpoints stay the same.
 """
 
 from __future__ import annotations
@@ -13,24 +13,22 @@ import torch
 from torch import nn
 
 from ganserve.foreign import first_line
-from trainer.config import AnyConfig, GanConfig
+from trainer.config import EMA_GENERATOR, AnyConfig
 from trainer.errors import UserError
-from trainer.objectives import OBJECTIVES
 from trainer.parallel import world_size
-from trainer.runs.state import EMA_GENERATOR
 
-# The gradient of their penalty is itself differentiated, which a compiled network cannot do.
+# Penalties whose gradient is differentiated again, which compiled networks do not support.
 _DIFFERENTIATED_TWICE = ("gradient-penalty", "divergence")
 
 
 def check_compiler(device: torch.device) -> None:
-    """Finds out before a run begins whether networks can be compiled at all.
+    """Checks before a run begins that networks can be compiled.
 
     Raises:
-        UserError: they cannot.
+        UserError: there are several processes, or PyTorch's compiler does not work here.
     """
     if world_size() > 1:
-        raise UserError("--compile: layers that see the batches of all processes are not compiled; give --no-compile")
+        raise UserError("--compile: not available with several processes; give --no-compile")
     reason = _trouble(device)
     if reason:
         raise UserError(
@@ -40,16 +38,15 @@ def check_compiler(device: torch.device) -> None:
 
 
 def names_to_compile(config: AnyConfig, names: Collection[str]) -> list[str]:
-    """Those of a training's networks that a step runs, but for a critic whose penalty differentiates it twice."""
-    constraint = OBJECTIVES[config.objective].constraint if isinstance(config, GanConfig) else None
-    left_out = {EMA_GENERATOR, *(("discriminator",) if constraint in _DIFFERENTIATED_TWICE else ())}
+    """The networks to compile: those that a step runs, except a critic whose penalty differentiates it twice."""
+    left_out = {EMA_GENERATOR, *(("discriminator",) if config.constraint in _DIFFERENTIATED_TWICE else ())}
     return [name for name in names if name not in left_out]
 
 
 def compile_networks(config: AnyConfig, networks: Mapping[str, nn.Module]) -> None:
-    """Has the networks compiled when they are called for the first time; every batch must have the same size.
+    """Makes the networks compile at their first call; every batch must have the same size.
 
-    What was compiled before is forgotten: PyTorch keeps few versions, and then goes on uncompiled without a word.
+    Earlier compilations are discarded: PyTorch caches few versions, then silently falls back to eager execution.
     """
     torch.compiler.reset()
     for name in names_to_compile(config, networks):
@@ -58,29 +55,27 @@ def compile_networks(config: AnyConfig, networks: Mapping[str, nn.Module]) -> No
 
 @contextmanager
 def compiler_faults(stop_requested: Callable[[], bool]) -> Iterator[None]:
-    """Says in a line what goes wrong while something is compiled.
+    """Turns errors of PyTorch's compiler into one line.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C, which ends the C++ compilers too.
-        UserError: anything else.
+        KeyboardInterrupt: Ctrl-C, which also ends the C++ compilers.
+        UserError: any other error.
     """
-    from torch._dynamo.exc import TorchDynamoException  # imports much
+    from torch._dynamo.exc import TorchDynamoException  # slow to import
 
     try:
         yield
     except TorchDynamoException as error:
         if stop_requested():
-            raise KeyboardInterrupt(
-                "interrupted while compiling; what came after the last checkpoint is lost"
-            ) from error
+            raise KeyboardInterrupt("interrupted while compiling; steps after the last checkpoint are lost") from error
         raise UserError(f"--compile: PyTorch's compiler fails ({first_line(error)}); give --no-compile") from error
 
 
 @cache
 def _trouble(device: torch.device) -> str:
-    """Why nothing can be compiled for a device, in a line; empty if it can."""
+    """Why the compiler does not work for a device, in one line; empty if it does."""
     try:
         torch.compile(torch.sin)(torch.zeros(8, device=device))
-    except (RuntimeError, OSError) as error:  # its own are RuntimeErrors
+    except (RuntimeError, OSError) as error:  # compiler errors are RuntimeErrors
         return first_line(error)
     return ""

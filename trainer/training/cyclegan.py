@@ -1,4 +1,4 @@
-"""Training of a CycleGAN: its two domains, its samples, its test error and its pictures."""
+"""Training of a CycleGAN: its two domains, samples, test errors and figures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ganserve.metrics import CYCLE_METRICS
 from trainer.config import CycleConfig
 from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_metric
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
-from trainer.parallel import own_rows, rows_of_all
+from trainer.parallel import own_rows, world_size
 from trainer.precision import autocast
 from trainer.runs import plots
 from trainer.runs.collapse import sample_spread
@@ -22,7 +20,7 @@ from trainer.training.base import Evaluation, Measurements, Row, Training
 from trainer.training.cyclegan_step import CycleState, cycle_step, linear_decay, new_cycle_state
 
 SHOWN_IMAGES = 8
-_CHUNK = 16
+_CHUNK = 16  # images per forward when nothing is trained
 
 
 class CycleTraining(Training):
@@ -31,57 +29,39 @@ class CycleTraining(Training):
     Args:
         config: the resolved settings.
         data: images at the training size.
-        device: that trains.
+        device: to train on.
     """
 
     def __init__(self, config: CycleConfig, data: UnpairedData, device: torch.device) -> None:
         self._config = config
         self._data = data
-        self._state = new_cycle_state(config, device)
+        self.state: CycleState = new_cycle_state(config, device)
         self._domains = (on_device(data.train_a, device), on_device(data.train_b, device))
         self.data_name = data.name
         self.data_images = len(data.train_a) + len(data.train_b)
-        self.images_per_epoch = max(len(data.train_a), len(data.train_b))
+        self.images_per_epoch = data.images_per_epoch
         self.data_sha256 = sha256_of_unpaired(data)
-        self._score_metric = choosing_metric(config.best_by, latents=False)
-        self.score_name = CYCLE_METRICS[self._score_metric].label
-        self.score_explanation = str(CYCLE_METRICS[self._score_metric])
+        self.output_size = config.network.image_size
+        self.keep_epochs = config.keep_epochs
+        self.depends_on_length = True  # the learning rate falls towards the end
+        metric = config.METRICS[config.score_metric]
+        self.score_name, self.score_explanation = metric.label, str(metric)
         if config.best_by.startswith("paired") and not data.test_is_paired:
             raise UserError(
-                f"--best-by {config.best_by}: {data.name} has no pairs to test on; choose cycle_l1 or identity_l1"
+                f"--best-by {config.best_by}: {data.name} has no test pairs; choose cycle_l1 or identity_l1"
             )
 
     @property
-    def state(self) -> CycleState:
-        """See `Training`."""
-        return self._state
-
-    @property
     def batch_size(self) -> int:
-        """See `Training`: images of each domain."""
+        """See `Training`: of each domain."""
         return self._config.batch_size
-
-    @property
-    def output_size(self) -> int:
-        """See `Training`."""
-        return self._config.network.image_size
-
-    @property
-    def keep_epochs(self) -> int | None:
-        """See `Training`."""
-        return self._config.keep_epochs
-
-    @property
-    def depends_on_length(self) -> bool:
-        """See `Training`: the learning rate falls towards the end."""
-        return True
 
     def train_step(self, progress: float) -> Measurements:
         """See `Training`."""
         real_a, real_b = self._batch()
         factor = linear_decay(progress, self._config.constant_lr_share)
-        with autocast(self._config.precision, self._state.device):
-            result = cycle_step(self._state, self._config, real_a, real_b, factor)
+        with autocast(self._config.precision, self.state.device):
+            result = cycle_step(self.state, self._config, real_a, real_b, factor)
         return {
             "d_loss": result.discriminator_loss,
             "g_loss": result.generator_loss,
@@ -103,15 +83,15 @@ class CycleTraining(Training):
         """See `Training`: four rows of test images, real A, fake B, real B, fake A."""
         real_a, real_b = (to_unit_range(images) for images in self._data.samples(SHOWN_IMAGES))
         fake_b, fake_a = (
-            self._translate(self._state.generator_ab, real_a),
-            self._translate(self._state.generator_ba, real_b),
+            self._translate(self.state.generator_ab, real_a),
+            self._translate(self.state.generator_ba, real_b),
         )
         return plots.four_row_image(real_a, fake_b, real_b, fake_a)
 
     def sample_spread(self) -> float | None:
-        """See `Training`: of the direction that is worse; a translator that ignores its input has none."""
+        """See `Training`: of the worse direction; 0 for a translator that ignores its input."""
         real_a, real_b = (to_unit_range(images) for images in self._data.samples(SHOWN_IMAGES))
-        state = self._state
+        state = self.state
         shares = (
             sample_spread(self._translate(state.generator_ab, real_a), real_b),
             sample_spread(self._translate(state.generator_ba, real_b), real_a),
@@ -119,12 +99,12 @@ class CycleTraining(Training):
         return min((share for share in shares if share is not None), default=None)
 
     def evaluate(self) -> Evaluation:
-        """See `Training`: how far test images come back, stay as they are, and are from their partners.
+        """See `Training`: cycle and identity errors on test images and, where those are pairs, errors to the partners.
 
-        The error to the partners is beside that of leaving every image as it is, the baseline.
+        The baseline beside the errors to the partners is that of leaving every image unchanged.
         """
         real_a, real_b, split = self._evaluation_images()
-        ab, ba = self._state.generator_ab, self._state.generator_ba
+        ab, ba = self.state.generator_ab, self.state.generator_ba
         fake_b, fake_a = self._translate(ab, real_a), self._translate(ba, real_b)
         measured = {
             "cycle_l1": _mean(
@@ -154,8 +134,9 @@ class CycleTraining(Training):
                 f" MS-SSIM {similarity:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
         protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
-        larger_is_better = CYCLE_METRICS[self._score_metric].better == "larger"
-        return Evaluation(measured.get(self._score_metric), measured, protocol, text, larger_is_better)
+        name = self._config.score_metric
+        larger_is_better = self._config.METRICS[name].better == "larger"
+        return Evaluation(measured.get(name), measured, protocol, text, larger_is_better)
 
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""
@@ -167,15 +148,15 @@ class CycleTraining(Training):
         plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """This process's next images of both domains, (N, C, H, W) in [-1, 1]; each domain has an order of its own."""
-        state, config = self._state, self._config
+        """This process's rows of the next batches of A and B, (N, C, H, W) in [-1, 1]; each domain has an own order."""
+        state, config = self.state, self._config
         batches = []
         for domain, images in enumerate(self._domains):
             seed = 2 * config.seed + domain
             indices = own_rows(stream_indices(seed, state.images_seen, self.batch_size, len(images)))
             batch = to_unit_range(images[indices.to(images.device)].to(state.device))
             if config.mirror:
-                mirrored = own_rows(torch.rand(rows_of_all(len(batch)), 1, 1, 1)).to(state.device) < 0.5
+                mirrored = own_rows(torch.rand(len(batch) * world_size(), 1, 1, 1)).to(state.device) < 0.5
                 batch = torch.where(mirrored, batch.flip(-1), batch)
             batches.append(batch)
         return batches[0], batches[1]
@@ -187,10 +168,11 @@ class CycleTraining(Training):
         return to_unit_range(a[:limit]), to_unit_range(b[:limit]), split
 
     def _translate(self, translator: nn.Module, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] through a translator; on the CPU."""
-        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):  # not again for batches of every size
+        """Images (N, C, H, W) in [-1, 1] -> their translations, the same shape and range, on the CPU."""
+        # Eager, because a compiled network would be compiled again for every batch size.
+        with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             chunks = torch.split(images, _CHUNK)
-            return torch.cat([translator(chunk.to(self._state.device)).cpu() for chunk in chunks])
+            return torch.cat([translator(chunk.to(self.state.device)).cpu() for chunk in chunks])
 
 
 def _mean(one: float, other: float) -> float:

@@ -1,7 +1,7 @@
 """One training step of CycleGAN: both translators, then both discriminators. No files, no printing, no loop.
 
 Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", sections 3 and 4.
-`ab` translates domain A into B, `ba` back; discriminator `a` tells images of A from what `ba` makes.
+`ab` translates domain A into B, `ba` translates back. Discriminator `a` tells images of A from fakes made by `ba`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from trainer.config import CycleConfig
+from trainer.config import TRANSLATORS, CycleConfig
 from trainer.models import build_patch_discriminator, build_translator
 from trainer.models.across_processes import across_processes
-from trainer.parallel import all_rows, average_gradients, own_rows, rows_of_all
-from trainer.runs.state import TRANSLATORS, TrainingState
+from trainer.parallel import all_rows, average_gradients, own_rows, world_size
+from trainer.runs.state import TrainingState
 from trainer.training.image_pool import ImagePool
 
 
 @dataclass(kw_only=True)
 class CycleState(TrainingState):
-    """Networks, optimisers and fakes of a CycleGAN."""
+    """Networks, optimisers and image pools of a CycleGAN."""
 
     generator_ab: nn.Module
     generator_ba: nn.Module
     discriminator_a: nn.Module
     discriminator_b: nn.Module
-    generator_optimizer: Optimizer  # of both translators: their loss is one sum
+    generator_optimizer: Optimizer  # of both translators, whose loss is one sum
     discriminator_optimizer: Optimizer  # of both discriminators, which share nothing
     pool_a: ImagePool
     pool_b: ImagePool
@@ -62,20 +62,20 @@ class CycleState(TrainingState):
 
 @dataclass(frozen=True)
 class CycleResult:
-    """What one step measured; scalars on the training device, each a mean of both directions but the two losses."""
+    """What one step measured: scalars on the training device, means of both directions except for the two losses."""
 
-    generator_loss: Tensor  # the weighted sum that the translators minimise
-    discriminator_loss: Tensor  # of both discriminators
+    generator_loss: Tensor  # the weighted sum, over both directions, that the translators minimise
+    discriminator_loss: Tensor  # sum of both discriminators' losses
     adversarial_loss: Tensor
     cycle_loss: Tensor  # mean absolute error in [-1, 1], without its weight
-    identity_loss: Tensor  # likewise
-    real_score: Tensor  # near 1 for a discriminator that is certain
-    fake_score: Tensor  # near 0 for one that is
+    identity_loss: Tensor  # in the same units
+    real_score: Tensor  # near 1 for a confident discriminator
+    fake_score: Tensor  # near 0 for a confident discriminator
 
 
 def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
     """Builds networks and optimisers from torch's global random state."""
-    layout = torch.channels_last  # in which convolutions are fastest
+    layout = torch.channels_last  # fastest for convolutions
     generator_ab, generator_ba = (
         across_processes(build_translator(config.network)).to(device).to(memory_format=layout) for _ in range(2)
     )
@@ -101,21 +101,21 @@ def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
 def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: Tensor, lr_factor: float) -> CycleResult:
     """Updates the translators, then the discriminators, on images (N, C, H, W) in [-1, 1] of both domains.
 
-    Where several processes train, the images are this one's share of the batch, and what is measured is of that share.
+    The images are this process's rows of the batch, and the result is measured on them.
 
     Args:
         state: changed in place.
         config: the weights of the losses, and the learning rates.
         real_a: of domain A.
         real_b: of domain B, as many.
-        lr_factor: what both learning rates are multiplied by.
+        lr_factor: factor on both learning rates.
     """
     _set_lr(state.generator_optimizer, config.generator_lr * lr_factor)
     _set_lr(state.discriminator_optimizer, config.discriminator_lr * lr_factor)
     discriminators = (state.discriminator_a, state.discriminator_b)
 
     for discriminator in discriminators:
-        discriminator.requires_grad_(False)  # their weight gradients would be thrown away
+        discriminator.requires_grad_(False)  # their weight gradients are not needed
     to_b, to_a = _exactly(state.generator_ab), _exactly(state.generator_ba)
     fake_b, fake_a = to_b(real_a), to_a(real_b)
     scores_a, scores_b = (
@@ -125,7 +125,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
     cycle = F.l1_loss(to_a(fake_b), real_a) + F.l1_loss(to_b(fake_a), real_b)
     loss = adversarial + config.cycle_weight * cycle
     identity = torch.zeros((), device=state.device)
-    if config.identity_weight:  # what already belongs to a domain should stay as it is (section 5.2)
+    if config.identity_weight:  # a translator should leave images of its output domain unchanged (section 5.2)
         identity = F.l1_loss(to_b(real_b), real_b) + F.l1_loss(to_a(real_a), real_a)
         loss = loss + config.identity_weight * identity
     _update(state.generator_optimizer, loss)
@@ -138,14 +138,14 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
     for discriminator, (reals, fakes) in zip(discriminators, pairs, strict=True):
         real_scores, fake_scores = _exactly(discriminator)(reals), _exactly(discriminator)(fakes)
         scores.append((real_scores.detach().mean(), fake_scores.detach().mean()))
-        # Halved, so that a discriminator learns slowly beside its translator (section 7.1).
+        # Halved, so that a discriminator learns slowly relative to its translator (section 7.1).
         discriminator_loss = discriminator_loss + 0.5 * (
             _least_squares(real_scores, 1.0) + _least_squares(fake_scores, 0.0)
         )
     _update(state.discriminator_optimizer, discriminator_loss)
 
     state.step += 1
-    state.images_seen += rows_of_all(len(real_a))
+    state.images_seen += len(real_a) * world_size()
     (real_score_a, fake_score_a), (real_score_b, fake_score_b) = scores
     return CycleResult(
         loss.detach(),
@@ -159,7 +159,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
 
 
 def linear_decay(progress: float, constant_share: float) -> float:
-    """The learning rate's factor after `progress` (0..1) of a training: 1 at first, then in a line to 0."""
+    """Factor on the learning rate after `progress` (0..1) of a run: 1 at first, then falling linearly to 0."""
     return 1.0 if progress <= constant_share else max(0.0, (1 - progress) / (1 - constant_share))
 
 
@@ -169,12 +169,12 @@ def _least_squares(scores: Tensor, target: float) -> Tensor:
 
 
 def _exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """A network whose output is as exact as its input, also if its layers compute in bf16."""
+    """The network with its output converted to the dtype of its input: layers may compute in bf16."""
     return lambda images: network(images).to(images.dtype)
 
 
 def _remembered(pool: ImagePool, fakes: Tensor) -> Tensor:
-    """What a discriminator is shown instead of its share of fakes; all processes hold the same pool."""
+    """This process's rows of the pool's answer to the whole batch of fakes; all processes hold the same pool."""
     return own_rows(pool.query(all_rows(fakes.detach())))
 
 

@@ -1,4 +1,4 @@
-"""The same run gives the same bits on CUDA too, where the fastest algorithms add in whatever order threads finish."""
+"""Bit-identical runs on CUDA, whose fastest algorithms add in the order in which threads finish."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def deterministic(device: torch.device, *, wanted: bool) -> Iterator[None]:
-    """Lets only algorithms run that repeat their bits, if wanted and the device is CUDA; a CPU's always do.
+    """Restricts PyTorch to deterministic algorithms, if wanted and the device is CUDA; on a CPU all are.
 
-    cuBLAS reads its variable when it starts, so enter this before anything is computed on the device. A layer that has
-    no such algorithm raises RuntimeError, which names it.
+    Enter it before anything is computed on the device: cuBLAS reads its environment variable when it starts. A layer
+    without a deterministic algorithm raises a RuntimeError that names it.
     Source: PyTorch's notes on reproducibility, https://docs.pytorch.org/docs/stable/notes/randomness.html
     """
     if not wanted or device.type != "cuda":
@@ -25,9 +25,9 @@ def deterministic(device: torch.device, *, wanted: bool) -> Iterator[None]:
     was_on = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
     searched = torch.backends.cudnn.benchmark
-    os.environ.setdefault(_WORKSPACE, ":4096:8")  # stays: cuBLAS may have read it
+    os.environ.setdefault(_WORKSPACE, ":4096:8")  # not restored: cuBLAS may have read it
     torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False  # timing the algorithms may choose another one every time
+    torch.backends.cudnn.benchmark = False  # benchmarking may choose another algorithm every time
     try:
         yield
     finally:

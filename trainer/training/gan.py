@@ -1,4 +1,4 @@
-"""Training of a GAN on latents, fixed or growing: its data, its schedule, its samples, its score and its pictures."""
+"""Training of a GAN on latents, fixed or growing: data, schedule, samples, scores and figures."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from ganserve.latents import latents_from_seed
-from ganserve.metrics import GAN_METRICS
 from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
 from trainer.config import GanConfig
 from trainer.data.datasets import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_metric
 from trainer.metrics.classifier import FeatureNetwork, feature_network
 from trainer.metrics.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
 from trainer.models.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
 from trainer.models.progressive import ProgressiveNetwork
-from trainer.objectives import OBJECTIVES
 from trainer.parallel import own_rows
 from trainer.precision import autocast
 from trainer.progress import Progress
@@ -32,9 +29,9 @@ from trainer.training.base import Evaluation, Measurements, Row, Training
 from trainer.training.gan_step import GanState, new_state, train_step
 
 GRID_IMAGES = 64
-_TRAVERSAL_PIXELS = 128  # of an image's side; larger ones are made smaller
-_SAMPLE_CHUNK_PIXELS = 1 << 20  # of images at once: activations are many times as large
-_EVALUATION_PIXELS = 1 << 24  # of images that are scored
+_TRAVERSAL_PIXELS = 128  # largest side of an image in the traversal figure
+_SAMPLE_CHUNK_PIXELS = 1 << 20  # per forward: activations are many times as large
+_EVALUATION_PIXELS = 1 << 24  # scored per evaluation
 
 
 class GanTraining(Training):
@@ -43,27 +40,21 @@ class GanTraining(Training):
     Args:
         config: the resolved settings.
         data: images at the final size.
-        device: that trains.
+        device: to train on.
     """
 
     def __init__(self, config: GanConfig, data: ImageData, device: torch.device) -> None:
         self._config = config
         self._data = data
-        self._state = new_state(config, device)
+        self.state: GanState = new_state(config, device)
         self._images = on_device(data.images, device)
         self.data_name = data.name
-        self.data_images = self.images_per_epoch = len(data)
+        self.data_images = self.images_per_epoch = data.images_per_epoch
         self.data_sha256 = sha256_of(data.images)
-        self._score_metric = choosing_metric(config.best_by, latents=True)
-        self.score_name = GAN_METRICS[self._score_metric].label
-        self.score_explanation = str(GAN_METRICS[self._score_metric])
+        metric = config.METRICS[config.score_metric]
+        self.score_name, self.score_explanation = metric.label, str(metric)
         self._classifier: FeatureNetwork | None = None
         self._grow(self._growth())
-
-    @property
-    def state(self) -> GanState:
-        """See `Training`."""
-        return self._state
 
     @property
     def batch_size(self) -> int:
@@ -71,17 +62,7 @@ class GanTraining(Training):
         config = self._config
         if config.growth is None:
             return config.batch_size
-        return batch_size_at(config.growth, config.network.image_size, self._state.images_seen, config.batch_size)
-
-    @property
-    def output_size(self) -> int:
-        """See `Training`."""
-        return self._current.resolution
-
-    @property
-    def fade(self) -> float:
-        """See `Training`."""
-        return self._current.alpha
+        return batch_size_at(config.growth, config.network.image_size, self.state.images_seen, config.batch_size)
 
     def work(self, images_seen: int) -> float:
         """See `Training`."""
@@ -99,7 +80,7 @@ class GanTraining(Training):
         """See `Training`.
 
         Raises:
-            UserError: the network has no such size, or cannot fade so; the checkpoint is not this run's.
+            UserError: the network has no such size or fade, so the checkpoint is not of this run.
         """
         try:
             self._grow(GrowthState(output_size, fade, 0))
@@ -109,14 +90,17 @@ class GanTraining(Training):
     def train_step(self, progress: float) -> Measurements:
         """See `Training`."""
         self._grow(self._growth())
-        state = self._state
+        state = self.state
         if state.trained_size not in (0, self.output_size):
-            # A new resolution is another game: the moments of the old one would only mislead.
+            # The optimisers' moments belong to the old resolution.
             state.generator_optimizer.state.clear()
             state.discriminator_optimizer.state.clear()
         state.trained_size = self.output_size
-        indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, len(self._data)))
-        reals = self._reals(self._images[indices.to(self._images.device)].to(state.device))
+        indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, self.images_per_epoch))
+        pixels = self._images[indices.to(self._images.device)].to(state.device)
+        reals = downscale(to_unit_range(pixels), self.output_size)
+        if self._config.growth is not None and self._config.growth.blend_reals:
+            reals = blend(reals, self.fade)
         with autocast(self._config.precision, state.device):
             result = train_step(state, self._config, reals)
         measured: dict[str, Tensor | None] = {
@@ -144,27 +128,28 @@ class GanTraining(Training):
         return f"{size}x{size}{'' if alpha == 1 else f' fading in {alpha:.0%}'}  {text}"
 
     def sample(self) -> Image.Image:
-        """See `Training`: a grid of the averaged generator's images of the same latents."""
+        """See `Training`: a grid of the averaged generator's images."""
         return plots.grid_image(self._sample(self._fixed_latents()))
 
     def sample_spread(self) -> float | None:
         """See `Training`."""
-        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
+        reals = self._first_reals(min(GRID_IMAGES, self.images_per_epoch))
         return sample_spread(self._sample(self._fixed_latents()), reals)
 
     def evaluate(self) -> Evaluation:
-        """See `Training`: averaged generator against real images, by what is quick and the figure that chooses."""
+        """See `Training`: the averaged generator against real images, by cheap metrics and the one that chooses."""
         config, size = self._config, self.output_size
-        count = min(config.evaluation_images, len(self._data), max(16, _EVALUATION_PIXELS // size**2))
+        count = min(config.evaluation_images, self.images_per_epoch, max(16, _EVALUATION_PIXELS // size**2))
         latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
         fakes = self._sample(latents).cpu()
         images = Comparison(
-            to_pixels(fakes), to_pixels(self._first_reals(count)), device=self._state.device, classifier=self.classifier
+            to_pixels(fakes), to_pixels(self._first_reals(count)), device=self.state.device, classifier=self.classifier
         )
-        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(self._score_metric))))
+        name = config.score_metric
+        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(name))))
         scores = score(images, measures) if fakes.isfinite().all() else Scores(unmeasurable(measures), {})
-        larger_is_better = GAN_METRICS[self._score_metric].better == "larger"
-        value = scores.metrics[self._score_metric]
+        larger_is_better = config.METRICS[name].better == "larger"
+        value = scores.metrics[name]
         return Evaluation(
             value if math.isfinite(value) else -math.inf if larger_is_better else math.inf,
             scores.metrics,
@@ -174,10 +159,10 @@ class GanTraining(Training):
         )
 
     def classifier(self) -> FeatureNetwork:
-        """The classifier of the data set, whose features some figures are measured in; trained if it is not kept."""
+        """The classifier of the data set in whose features some metrics are measured; trained if it is not cached."""
         if self._classifier is None:
             labels = load_labels(self._data.name, Path(self._config.data_root))
-            self._classifier = feature_network(self._data.images, labels, self._state.device, Progress())
+            self._classifier = feature_network(self._data.images, labels, self.state.device, Progress())
         return self._classifier
 
     def draw_figures(self, run: RunFolder) -> None:
@@ -185,15 +170,15 @@ class GanTraining(Training):
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
         folder = run.figures
         plots.save_loss_curve(rows, folder / "loss_curve.png")
-        probabilities = OBJECTIVES[self._config.objective].scores_are_probabilities
+        probabilities = self._config.scores_are_probabilities
         plots.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
-        reals = self._first_reals(min(GRID_IMAGES, len(self._data)))
+        reals = self._first_reals(min(GRID_IMAGES, self.images_per_epoch))
         plots.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
         self._draw_traversal(folder / "traversal.png")
         plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
 
     def _draw_traversal(self, path: Path) -> None:
-        """What single dimensions do to the first of the fixed latents."""
+        """Varies single dimensions of the first fixed latents."""
         latents = self._fixed_latents()[: plots.GRID_COLUMNS]
         dimensions = usual_dimensions(latents.shape[1])
         rows = torch.from_numpy(sheet_latents(latents.numpy(), dimensions, USUAL_VALUES))
@@ -202,33 +187,27 @@ class GanTraining(Training):
         plots.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
 
     def _growth(self) -> GrowthState:
-        """The growth of the next step."""
+        """Where the next step is in the growth."""
         config = self._config
         if config.growth is None:
             return GrowthState(config.network.image_size, 1.0, 0)
-        return growth_at(config.growth, config.network.image_size, self._state.images_seen)
+        return growth_at(config.growth, config.network.image_size, self.state.images_seen)
 
     def _grow(self, growth: GrowthState) -> None:
-        self._current = growth
-        for network in self._state.networks.values():
+        self.output_size, self.fade = growth.resolution, growth.alpha
+        for network in self.state.networks.values():
             if isinstance(network, ProgressiveNetwork):
                 network.set_growth(growth.resolution, growth.alpha)
 
-    def _reals(self, images: Tensor) -> Tensor:
-        """Pixels at the final size -> real images as the discriminator sees them now."""
-        reals = downscale(to_unit_range(images), self.output_size)
-        growth = self._config.growth
-        return blend(reals, self.fade) if growth is not None and growth.blend_reals else reals
-
     def _first_reals(self, count: int) -> Tensor:
-        """The first real images of the run at the size of now, (count, C, H, W) in [-1, 1]; on the CPU."""
-        chosen = self._data.images[stream_indices(self._config.seed, 0, count, len(self._data))]
+        """The first real images of the run at the current size, (count, C, H, W) in [-1, 1], on the CPU."""
+        chosen = self._data.images[stream_indices(self._config.seed, 0, count, self.images_per_epoch)]
         chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
         return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
 
     def _sample(self, latents: Tensor) -> Tensor:
-        """Images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
-        device, generator = self._state.device, self._state.ema_generator
+        """Latents (N, latent_dim) -> images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
+        device, generator = self.state.device, self.state.ema_generator
         with torch.inference_mode():
             chunks = torch.split(latents.to(device), max(1, _SAMPLE_CHUNK_PIXELS // self.output_size**2))
             return torch.cat([generator(chunk) for chunk in chunks])

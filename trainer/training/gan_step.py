@@ -1,4 +1,4 @@
-"""One training step of a GAN: one batch of real images, one update of the discriminator, perhaps one of the generator.
+"""One training step of a GAN: one batch of real images, one discriminator update, perhaps one generator update.
 
 No files, no printing, no loop.
 """
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 from torch.optim.sgd import SGD
 
-from trainer.config import GanConfig
+from trainer.config import EMA_GENERATOR, GanConfig
 from trainer.models import build_discriminator, build_generator
 from trainer.models.across_processes import across_processes
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_accuracy, read_scores
-from trainer.parallel import average_gradients, own_rows, rows_of_all
-from trainer.runs.state import EMA_GENERATOR, TrainingState
+from trainer.parallel import average_gradients, own_rows, world_size
+from trainer.runs.state import TrainingState
 
 
 @dataclass(kw_only=True)
@@ -29,12 +29,12 @@ class GanState(TrainingState):
 
     generator: nn.Module
     discriminator: nn.Module
-    ema_generator: nn.Module  # running average of the generator; what is sampled and exported
+    ema_generator: nn.Module  # running average of the generator; sampled and exported
     generator_optimizer: Optimizer
     discriminator_optimizer: Optimizer
     generator_steps: int = 0
     critic_steps_since_generator: int = 0
-    trained_size: int = 0  # pixels; of the images of the last step
+    trained_size: int = 0  # output size of the last step, in pixels
 
     COUNTERS: ClassVar[tuple[str, ...]] = ("generator_steps", "critic_steps_since_generator", "trained_size")
 
@@ -68,14 +68,14 @@ class StepResult:
     discriminator_loss: Tensor  # with its penalty
     real_score: Tensor  # D(x): a probability for GANs, a raw score for critics
     fake_score: Tensor  # D(G(z)) before the generator's update
-    accuracy: Tensor | None  # share of reals and fakes that it tells from each other; None for a critic
+    accuracy: Tensor | None  # share of images whose logit has the right sign; None for a critic
     generator_loss: Tensor | None  # None if the generator was not updated
-    fake_score_after: Tensor | None  # D(G(z)) seen by the generator's own update
+    fake_score_after: Tensor | None  # D(G(z)) in the generator's update; None likewise
 
 
 def new_state(config: GanConfig, device: torch.device) -> GanState:
     """Builds networks and optimisers from torch's global random state."""
-    # The layout of images and weights in which convolutions are fastest.
+    # Convolutions are fastest in this layout of images and weights.
     generator, discriminator = (
         across_processes(build(config.network)).to(device).to(memory_format=torch.channels_last)
         for build in (build_generator, build_discriminator)
@@ -94,12 +94,15 @@ def new_state(config: GanConfig, device: torch.device) -> GanState:
 def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     """Updates the discriminator on `reals` (N, C, H, W) in [-1, 1], and the generator when it is its turn.
 
-    Where several processes train, `reals` are this one's share of the batch, and what is measured is of that share.
-    To be called under `autocast`; losses and penalties are computed in fp32 all the same.
+    `reals` are this process's rows of the batch, and the result is measured on them. Call it under `autocast`; losses
+    and penalties are computed in fp32 regardless.
     """
     reals = reals.contiguous(memory_format=torch.channels_last)
     count = len(reals)
-    wanted = _critic_steps_wanted(state, config)
+    wanted = config.n_critic
+    # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
+    if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
+        wanted = 100
     generator_loss: Tensor | None = None
     after: Tensor | None = None
     fakes: Tensor | None = None
@@ -115,7 +118,7 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
         kept = fakes if config.reuse_fakes else None
         generator_loss, after, _ = _update_generator(state, config, count, kept)
     state.step += 1
-    state.images_seen += rows_of_all(count)
+    state.images_seen += count * world_size()
     objective = OBJECTIVES[config.objective]
     return StepResult(
         discriminator_loss=loss,
@@ -127,13 +130,9 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     )
 
 
-def sample_latents(config: GanConfig, count: int, device: torch.device) -> Tensor:
-    """Standard normal latents (count, latent_dim) from torch's global random state; `count` of this process."""
-    return own_rows(torch.randn(rows_of_all(count), config.network.latent_dim, device=device))
-
-
 def _new_fakes(state: GanState, config: GanConfig, count: int) -> Tensor:
-    latents = sample_latents(config, count, state.device)
+    """`count` fakes of standard normal latents from torch's global random state."""
+    latents = own_rows(torch.randn(count * world_size(), config.network.latent_dim, device=state.device))
     fakes: Tensor = state.generator(latents).to(latents.dtype)
     return fakes
 
@@ -159,7 +158,7 @@ def _update_discriminator(
     state.discriminator_optimizer.step()
     if objective.constraint == "clip":
         with torch.no_grad():
-            for parameter in critic.parameters():  # all of them, as in the paper, batch norm's too; buffers never
+            for parameter in critic.parameters():  # batch norm's too, as in the paper; buffers never
                 parameter.clamp_(-config.clip_value, config.clip_value)
     return loss.detach(), real_logits.detach(), fake_logits.detach()
 
@@ -167,11 +166,11 @@ def _update_discriminator(
 def _update_generator(
     state: GanState, config: GanConfig, count: int, fakes: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One generator update, on given fakes (with their graph) or new ones; returns (loss, D(G(z)), fakes)."""
+    """One generator update, on the given fakes with their graph or on new ones; returns (loss, D(G(z)), fakes)."""
     objective = OBJECTIVES[config.objective]
     if fakes is None:
         fakes = _new_fakes(state, config, count)
-    state.discriminator.requires_grad_(False)  # its weight gradients would be thrown away
+    state.discriminator.requires_grad_(False)  # its weight gradients are not needed
     logits = state.discriminator(fakes).to(fakes.dtype)
     loss = objective.generator_loss(logits)
     state.generator_optimizer.zero_grad(set_to_none=True)
@@ -185,18 +184,12 @@ def _update_generator(
     return loss.detach(), read_scores(objective, logits.detach()), fakes
 
 
-def _critic_steps_wanted(state: GanState, config: GanConfig) -> int:
-    # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
-    if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
-        return 100
-    return config.n_critic
-
-
 @torch.no_grad()
 def _update_ema(state: GanState, decay: float) -> None:
-    """Moves the average towards the generator: weights and batch norm statistics alike.
+    """Moves the average towards the generator, weights and batch norm statistics alike.
 
-    The decay grows to its full value over the first steps, so that a short run's average forgets its first weights.
+    The decay grows to its full value over the first steps, so that the average of a short run forgets its first
+    weights.
     """
     decay = min(decay, (1 + state.generator_steps) / (10 + state.generator_steps))
     for average, current in zip(

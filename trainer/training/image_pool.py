@@ -1,8 +1,8 @@
-"""CycleGAN's memory of earlier fakes, which a discriminator is shown beside the newest ones.
+"""CycleGAN's pool of earlier fakes, which a discriminator sees beside the newest ones.
 
 Zhu et al. 2017, section 4, after Shrivastava et al. 2017, "Learning from Simulated and Unsupervised Images through
-Adversarial Training", section 2.3: it keeps the discriminator from forgetting what the translator used to do. Knows
-nothing of networks, training steps or files.
+Adversarial Training", section 2.3: it keeps the discriminator from forgetting what the translator used to make. Knows
+no networks, training steps or files.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 class ImagePool:
     """At most `capacity` fakes of one domain.
 
-    What happens is decided by torch's global CPU generator, whatever device holds the images, so a checkpoint that
-    holds torch's random state and `images` resumes bit-exactly.
+    All draws come from torch's global CPU generator, whatever device holds the images, so a checkpoint with torch's
+    random state and `images` resumes bit-exactly.
 
     Args:
-        capacity: how many images it holds; 0 remembers nothing.
-        image_shape: (C, H, W) of every image, which restored images are checked against; None takes that of the first.
+        capacity: images that the pool holds; with 0, `query` returns its input.
+        image_shape: (C, H, W) that all images must have; None takes the shape of the first.
     """
 
     def __init__(self, capacity: int, image_shape: tuple[int, int, int] | None = None) -> None:
         if capacity < 0:
-            raise ValueError(f"capacity is {capacity}; it is 0 (no memory) or more")
+            raise ValueError(f"capacity is {capacity}; give 0 (no pool) or more")
         self.capacity = capacity
         self._shape = image_shape
         self._stored: list[Tensor] = []
@@ -34,17 +34,17 @@ class ImagePool:
 
     @property
     def images(self) -> Tensor:
-        """A copy of what is stored, (n, C, H, W); (0, 0, 0, 0) while the pool is empty."""
+        """A copy of the stored images, (n, C, H, W); (0, 0, 0, 0) while the pool is empty."""
         return torch.stack(self._stored) if self._stored else torch.empty(0, 0, 0, 0)
 
     def query(self, images: Tensor) -> Tensor:
-        """Takes fakes (N, C, H, W) and returns as many to show to the discriminator, without gradients.
+        """Takes fakes (N, C, H, W) and returns as many for the discriminator, without gradients.
 
-        Image by image: until the pool is full, the image is stored and returned. Then, with probability 0.5, a random
-        stored image is returned and the new one takes its place; otherwise the new one is returned and not stored.
+        Until the pool is full, each image is stored and returned. Then, with probability 0.5, a random stored image is
+        returned and replaced by the new one; otherwise the new one is returned and not stored.
 
         Raises:
-            ValueError: the shape of the images is not that of the pool's.
+            ValueError: the images do not have the shape of the pool.
         """
         images = images.detach()
         self._check_shape(images)
@@ -53,10 +53,11 @@ class ImagePool:
         return torch.stack([self._exchange(image) for image in images]) if len(images) else images
 
     def restore(self, images: Tensor) -> None:
-        """Makes (n, C, H, W) the stored images; they may come from a file, so they are checked.
+        """Replaces the stored images by (n, C, H, W), which may come from an untrusted file.
 
         Raises:
-            ValueError: they are more than the pool holds, of another shape, no floating-point images, or not finite.
+            ValueError: there are more than the pool holds, or they have another shape, are not floating point, or are
+                not finite.
         """
         if images.ndim != 4 or not images.is_floating_point():
             raise ValueError(

@@ -1,13 +1,18 @@
-"""Which data and which training a config means, and what can be told of both before a run begins."""
+"""The kinds of training, a table: what loads the data of a config, and what trains on them.
+
+What needs neither data nor networks is on the config classes themselves (config.py).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Final, TypeAlias
 
 import torch
 
-from trainer.config import AnyConfig, CycleConfig, override, with_channels
+from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, override
 from trainer.data.datasets import BUILT_IN, ImageData, load_images
 from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
@@ -22,14 +27,28 @@ from trainer.training.gan import GanTraining
 Data: TypeAlias = ImageData | UnpairedData
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What configs of one class load and train."""
+
+    data: type[Data]
+    load: Callable[..., Data]
+    training: Callable[[Any, Any, torch.device], Training]
+
+
+KINDS: Final[dict[type[TrainConfig], Kind]] = {
+    GanConfig: Kind(ImageData, load_images, GanTraining),
+    CycleConfig: Kind(UnpairedData, load_unpaired, CycleTraining),
+}
+
+
 def load_data(config: AnyConfig, progress: Progress) -> Data:
     """Decodes the data set of a config.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: it does not exist, is corrupt, or is not available for download.
     """
-    load = load_unpaired if isinstance(config, CycleConfig) else load_images
-    return load(
+    return KINDS[type(config)].load(
         config.dataset,
         data_root=Path(config.data_root),
         image_size=config.network.image_size,
@@ -39,15 +58,15 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
 
 
 def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
-    """Decodes the data set, which decides the number of channels; paths are made absolute, for a later --resume.
+    """Decodes the data set; returns the config with its number of channels and with absolute paths, for --resume.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: as `load_data`.
     """
     config = with_absolute_paths(config)
     with first_before_others(config.dataset in BUILT_IN):  # which may have to be downloaded
         data = load_data(config, progress)
-    return with_channels(config, data.channels), data
+    return override(config, {"network.channels": data.channels}), data
 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
@@ -58,67 +77,48 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
 
 
 def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None:
-    """Finds out what cannot work on this data and this device, before a run begins.
+    """Checks that a run can begin with this data on this device.
 
     Raises:
-        UserError: the data cannot fill one batch, processes that train together cannot share one, or nothing can be
-            compiled.
+        UserError: the data set is smaller than a batch, the processes cannot share a batch evenly, or networks are to
+            be compiled and PyTorch's compiler does not work.
     """
     if config.compile_networks:
         check_compiler(device)
-    growth = None if isinstance(config, CycleConfig) else config.growth
-    final_size = config.network.image_size
-    check_shares([config.batch_size] if growth is None else batch_sizes(growth, final_size, config.batch_size))
-    name, images = data.name, data.images if isinstance(data, ImageData) else data.train_a
-    if isinstance(data, UnpairedData) and len(data.train_b) < len(images):
-        name, images = f"domain B of {data.name}", data.train_b
-    if config.batch_size > len(images):
-        raise UserError(
-            f"--batch-size {config.batch_size}: {name} has only {len(images)} images; give at most {len(images)}"
-        )
+    batch_size, growth = config.batch_size, config.growth
+    check_shares([batch_size] if growth is None else batch_sizes(growth, config.network.image_size, batch_size))
+    name, count = data.smallest_part
+    if batch_size > count:
+        raise UserError(f"--batch-size {batch_size}: {name} has only {count} images; give at most {count}")
 
 
-def foresee_growth(config: AnyConfig, data: Data) -> str | None:
-    """What a user should know before a run that grows and is too short to reach its final size."""
-    if isinstance(config, CycleConfig) or config.growth is None or not isinstance(data, ImageData):
+def growth_warning(config: AnyConfig, data: Data) -> str | None:
+    """A warning that a growing run is too short to reach its final size; None if it is not."""
+    if config.growth is None:
         return None
     final = config.network.image_size
     needed = total_images(config.growth, final) - config.growth.stabilise_images
-    planned = config.images or (config.steps or 0) * config.batch_size or (config.epochs or 0) * len(data)
+    planned = config.images or (config.steps or 0) * config.batch_size or (config.epochs or 0) * data.images_per_epoch
     if planned > needed:
         return None
     end = growth_at(config.growth, final, max(0, planned - 1))
     faded = "" if end.alpha == 1 else f", {end.alpha:.0%} faded in"
     return (
-        f"this run ends at {end.resolution}x{end.resolution}{faded}: {final}x{final} is whole after {needed:,} images;"
-        " give more --images, or fewer --stabilise-images and --fade-images"
+        f"this run ends at {end.resolution}x{end.resolution}{faded}: {final}x{final} is complete after {needed:,}"
+        " images; give more --images, or fewer --stabilise-images and --fade-images"
     )
 
 
-def describe_data(data: Data) -> str:
-    """How many images there are, for the user."""
-    if isinstance(data, ImageData):
-        return f"{len(data)} images"
-    test = f", {len(data.test_a)} + {len(data.test_b)} to test on" if len(data.test_a) or len(data.test_b) else ""
-    paired = " (pairs)" if data.test_is_paired else ""
-    return f"{len(data.train_a)} + {len(data.train_b)} images of two domains{test}{paired}"
-
-
 def new_training(config: AnyConfig, data: Data, device: torch.device) -> Training:
-    """Builds networks and optimisers from torch's global random state, and has them compiled if that is wanted.
+    """Builds networks and optimisers from torch's global random state, and compiles them if the config says so.
 
     Raises:
-        TypeError: the data is another kind's.
+        TypeError: the data belongs to another kind of training.
     """
-    training = _new_training(config, data, device)
+    kind = KINDS[type(config)]
+    if not isinstance(data, kind.data):
+        raise TypeError(f"{type(config).__name__} does not train on {type(data).__name__}")
+    training = kind.training(config, data, device)
     if config.compile_networks:
         compile_networks(config, training.state.networks)
     return training
-
-
-def _new_training(config: AnyConfig, data: Data, device: torch.device) -> Training:
-    if isinstance(config, CycleConfig) and isinstance(data, UnpairedData):
-        return CycleTraining(config, data, device)
-    if not isinstance(config, CycleConfig) and isinstance(data, ImageData):
-        return GanTraining(config, data, device)
-    raise TypeError(f"{type(config).__name__} does not train on {type(data).__name__}")

@@ -1,4 +1,4 @@
-"""One process's work on a run: where it is, what it has measured, and how that reaches metrics.jsonl and the user.
+"""One process's work on a run: its position, its measurements, and everything that it writes.
 
 Measurements stay on the training device until a line is due, so that a GPU need not wait for every step.
 """
@@ -10,18 +10,40 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
 
 from trainer.config import AnyConfig
-from trainer.errors import TrainingDivergedError
-from trainer.parallel import is_first, means_of_all
+from trainer.errors import TrainingDivergedError, UserError
+from trainer.parallel import is_first, means_of_all, together
 from trainer.progress import Progress
+from trainer.runs import plots
 from trainer.runs.collapse import Notice, Watch
-from trainer.runs.run_folder import RunFolder
-from trainer.runs.run_log import RunLog, curves_of_steps
+from trainer.runs.run_folder import CheckpointMetadata, RunFolder
+from trainer.runs.run_log import RunLog, curves_of_evaluation, curves_of_steps
+from trainer.runs.state import TrainingState
 from trainer.training.base import Evaluation, Measurements, Training
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    run: Path
+    step: int
+    images_seen: int
+    images_per_s: float
+    train_seconds: float
+    score_name: str
+    score_explanation: str
+    score: float | None  # of the last evaluation
+    best_score: float | None
+    output_size: int  # height and width in pixels of the images that the networks make now
+    interrupted: bool
+    given_up: bool  # by --on-collapse stop
+    notices: Sequence[Notice]  # all warnings of this run
 
 
 @dataclass
@@ -34,143 +56,267 @@ class Session:
     progress: Progress
     train_seconds: float = 0.0
     evaluation: Evaluation | None = None  # the last one
-    scored_step: int = 0
-    epoch_step: int = 0  # of the last end of an epoch
+    scored_step: int = 0  # of that evaluation
+    epoch_step: int = 0  # at the last end of an epoch
     best_score: float | None = None
-    best_size: int = 0  # pixels; of the images of the best checkpoint
-    pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # step, images: not yet read
-    logs: Sequence[RunLog] = ()  # that are told what the run folder is told
-    notices: list[Notice] = field(default_factory=list)  # all that was ever said of this run
+    best_size: int = 0  # pixels; output size of the best checkpoint
+    pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # unread: step, images seen, values
+    logs: Sequence[RunLog] = ()  # that get a copy of what the run folder gets
+    notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
+    state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
+        self.state = self.training.state
         self.watch = Watch(self.training.images_per_epoch)
-
-    @property
-    def step(self) -> int:
-        """Steps taken."""
-        return self.training.state.step
-
-    @property
-    def images_seen(self) -> int:
-        """Real images shown."""
-        return self.training.state.images_seen
 
     @property
     def epoch(self) -> int:
         """Whole passes over the data."""
-        return self.images_seen // self.training.images_per_epoch
+        return self.state.images_seen // self.training.images_per_epoch
 
     @property
     def length(self) -> tuple[int, int]:
-        """How much is done and how much there is to do, both in steps, or both in real images."""
+        """How much is done and how much there is to do, both in steps or both in real images."""
         if self.config.steps is not None:
-            return self.step, self.config.steps
+            return self.state.step, self.config.steps
         total = self.config.images or (self.config.epochs or 0) * self.training.images_per_epoch
-        return min(self.images_seen, total), total
-
-    @property
-    def seconds_left(self) -> float:
-        """An estimate from the time that was needed so far."""
-        done, total = self.length
-        left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
-        worked = self.training.work(self.images_seen)
-        return (self.training.work(self.images_seen + left) - worked) * self.train_seconds / max(worked, 1.0)
+        return min(self.state.images_seen, total), total
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the run has reached its length."""
         done, total = self.length
         return done >= total
 
     @property
     def images_per_s(self) -> float:
-        """Real images a second of training."""
-        return self.images_seen / max(self.train_seconds, 1e-9)
+        """Real images per second of training."""
+        return self.state.images_seen / max(self.train_seconds, 1e-9)
 
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the training time so far."""
+        done, total = self.length
+        left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
+        seen = self.state.images_seen
+        worked = self.training.work(seen)
+        return (self.training.work(seen + left) - worked) * self.train_seconds / max(worked, 1.0)
 
-def log_steps(session: Session) -> None:
-    """Reads the pending measurements, appends them to metrics.jsonl, and prints the newest.
+    def restore(self) -> int:
+        """Goes back to the last checkpoint, or to the start if there is none yet; returns its step.
 
-    Raises:
-        TrainingDivergedError: one of them is not finite.
-    """
-    if not session.pending:
-        return
-    started = time.perf_counter()
-    rows = [_row(session, *pending) for pending in _of_whole_batches(session.pending)]
-    session.pending.clear()
-    session.train_seconds += time.perf_counter() - started  # on a GPU the steps themselves are waited for here
-    finite = list(itertools.takewhile(_is_finite, rows))
-    finite = [row | {"images_per_s": round(session.images_per_s, 1)} for row in finite]
-    record(session, finite)
-    for log in session.logs:
-        if finite:
-            log.scalars(finite[-1]["step"], curves_of_steps(finite))
-    if len(finite) < len(rows):
-        raise TrainingDivergedError(diverged(session, rows[len(finite)]["step"], "a loss"))
-    newest = dict(rows[-1])
-    for row in reversed(rows):  # what is not measured at every step is shown as it was last
-        newest |= {key: value for key, value in row.items() if newest[key] is None}
-    digits = 0 if session.images_per_s >= 10 else 1
-    of_steps = f"/{session.config.steps}" if session.config.steps else ""
-    session.progress.say(
-        f"[epoch {newest['epoch']}][step {session.step}{of_steps}]  {session.training.describe(newest)}"
-        f"  {session.images_per_s:.{digits}f} images/s  {_clock(session.seconds_left)} left"
-    )
+        Raises:
+            UserError: the data has changed, or the run is longer than the config already.
+            RunFolderError: the checkpoint is damaged, or belongs to another config.
+        """
+        with together():
+            step = self._load_last() if self.run.checkpoint_path("last").is_file() else 0
+        with together():
+            if is_first():
+                self.run.clean_up()
+                if self.training.depends_on_length and self.run.read_config() != self.config:
+                    self.progress.say(
+                        "the learning rate decays over the new length, so the result differs from a run that had this"
+                        " length from the start"
+                    )
+                self.run.write_config(self.config)
+                self.run.metrics.rewind(step)
+        with together():
+            for row in self.run.metrics.read():
+                self.notices += self.watch.see(row)
+        return step
 
+    def _load_last(self) -> int:
+        training, metadata = self.training, self.run.read_metadata()
+        if metadata.data_sha256 != training.data_sha256:
+            raise UserError(
+                f"--resume: the images of {training.data_name} have changed since this run began"
+                f" ({training.data_images} now, {metadata.data_images} then); restore them, or start a new run"
+            )
+        self.run.load_checkpoint(self.state)
+        done, total = self.length
+        if done > total or (self.config.steps is None and metadata.images_seen - total >= self.config.batch_size):
+            raise UserError(
+                f"--epochs, --steps or --images: this run is at step {metadata.step}, image {metadata.images_seen}"
+                " already; give at least as many"
+            )
+        self.train_seconds = metadata.train_seconds
+        self.best_score, self.best_size = metadata.best_score, metadata.best_size
+        self.epoch_step = metadata.epoch_step
+        training.restored(metadata.output_size, metadata.fade)
+        return metadata.step
 
-def record(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Appends rows to metrics.jsonl, each followed by what the watch has to say of it, which the user is told too."""
-    written: list[dict[str, Any]] = []
-    notices: list[Notice] = []
-    for row in rows:
-        written.append(row)
-        for notice in session.watch.see(row):
-            notices.append(notice)
-            written.append({"kind": "warning", "step": notice.step, "name": notice.name, "text": notice.text})
-    if is_first():
-        session.run.metrics.append(written)
-    session.notices += notices
-    session.given_up = session.given_up or (bool(notices) and session.config.on_collapse == "stop")
-    for notice in notices:
-        session.progress.say(f"warning: step {notice.step}: {notice.text}")
-        for log in session.logs:
-            log.text(notice.step, f"warning/{notice.name}", notice.text)
+    def log_steps(self) -> None:
+        """Reads the pending measurements, appends them to metrics.jsonl, and prints the newest.
 
+        Raises:
+            TrainingDivergedError: one of them is not finite.
+        """
+        if not self.pending:
+            return
+        started = time.perf_counter()
+        rows = self._read_pending()
+        self.train_seconds += time.perf_counter() - started  # on a GPU, this is where the steps are waited for
+        finite = list(
+            itertools.takewhile(
+                lambda row: all(math.isfinite(value) for value in row.values() if isinstance(value, float)), rows
+            )
+        )
+        finite = [row | {"images_per_s": round(self.images_per_s, 1)} for row in finite]
+        self.record(finite)
+        for log in self.logs:
+            if finite:
+                log.scalars(finite[-1]["step"], curves_of_steps(finite))
+        if len(finite) < len(rows):
+            raise TrainingDivergedError(self._diverged(rows[len(finite)]["step"], "a loss"))
+        newest = dict(rows[-1])
+        for row in reversed(rows):  # a value that is not measured at every step is shown as last measured
+            newest |= {key: value for key, value in row.items() if newest[key] is None}
+        digits = 0 if self.images_per_s >= 10 else 1
+        of_steps = f"/{self.config.steps}" if self.config.steps else ""
+        self.progress.say(
+            f"[epoch {newest['epoch']}][step {self.state.step}{of_steps}]  {self.training.describe(newest)}"
+            f"  {self.images_per_s:.{digits}f} images/s  {_clock(self.seconds_left)} left"
+        )
 
-def _of_whole_batches(pending: Sequence[tuple[int, int, Measurements]]) -> list[tuple[int, int, Measurements]]:
-    """What each process measured of its share of every batch -> the means, which are of the batch."""
-    means = iter(means_of_all([value for *_, measured in pending for value in measured.values() if value is not None]))
-    return [
-        (step, images, {name: None if value is None else next(means) for name, value in measured.items()})
-        for step, images, measured in pending
-    ]
+    def _read_pending(self) -> list[dict[str, Any]]:
+        """The pending rows, with the mean of what each process measured on its share of the batch."""
+        values = [value for *_, measured in self.pending for value in measured.values() if value is not None]
+        means = iter(means_of_all(values))
+        rows = [
+            {
+                "kind": "step",
+                "step": step,
+                "epoch": (images - 1) // self.training.images_per_epoch + 1,
+                "images": images,
+                **{name: None if value is None else next(means).item() for name, value in measured.items()},
+            }
+            for step, images, measured in self.pending
+        ]
+        self.pending.clear()
+        return rows
 
+    def record(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Appends rows to metrics.jsonl, each followed by the warnings that it causes; prints the warnings."""
+        written: list[dict[str, Any]] = []
+        notices: list[Notice] = []
+        for row in rows:
+            written.append(row)
+            for notice in self.watch.see(row):
+                notices.append(notice)
+                written.append({"kind": "warning", "step": notice.step, "name": notice.name, "text": notice.text})
+        if is_first():
+            self.run.metrics.append(written)
+        self.notices += notices
+        self.given_up = self.given_up or (bool(notices) and self.config.on_collapse == "stop")
+        for notice in notices:
+            self.progress.say(f"warning: step {notice.step}: {notice.text}")
+            for log in self.logs:
+                log.text(notice.step, f"warning/{notice.name}", notice.text)
 
-def _is_finite(row: dict[str, Any]) -> bool:
-    return all(math.isfinite(value) for value in row.values() if isinstance(value, float))
+    def save(self, *, epoch_ended: bool, scheduled: bool) -> None:
+        """Samples, evaluates if it is time, and writes a checkpoint.
 
+        Evaluations depend on the step alone, so that an interruption does not change which checkpoint is best. A run
+        that is extended past its end has one more. For the same reason, the watch sees scheduled samples only.
 
-def _row(session: Session, step: int, images: int, measured: Measurements) -> dict[str, Any]:
-    def read(value: Tensor | None) -> float | None:
-        return None if value is None else value.item()
+        Raises:
+            TrainingDivergedError: a weight is not finite.
+        """
+        self.log_steps()
+        step, training, interval = self.state.step, self.training, self.config.evaluate_every_steps
+        grid = training.sample()
+        plots.save_image(grid, self.run.samples / f"step-{step:08d}.png")
+        for log in self.logs:
+            log.image(step, "samples", grid)
+        if scheduled:
+            share = training.sample_spread()
+            self.record([{"kind": "samples", "step": step, "images": self.state.images_seen, "sample_spread": share}])
+        due = epoch_ended and step // interval > self.epoch_step // interval
+        if epoch_ended:
+            self.epoch_step = step
+        best = (due or self.finished or training.about_to_grow) and self._evaluate()
+        self._checkpoint(best=best, epoch_ended=epoch_ended)
+        for log in self.logs:
+            log.flush()
 
-    return {
-        "kind": "step",
-        "step": step,
-        "epoch": (images - 1) // session.training.images_per_epoch + 1,
-        "images": images,
-        **{name: read(value) for name, value in measured.items()},
-    }
+    def _evaluate(self) -> bool:
+        """Scores the networks; returns whether they are the best so far.
 
+        Networks that make larger images than before always are, and without a score the newest are.
+        """
+        training, step = self.training, self.state.step
+        self.evaluation = evaluation = training.evaluate()
+        self.scored_step = step
+        self.run.metrics.append([{"kind": "evaluation", "step": step, **evaluation.metrics, **evaluation.protocol}])
+        for log in self.logs:
+            log.scalars(step, curves_of_evaluation(evaluation.metrics))
+        score, best_score = evaluation.score, self.best_score
+        larger = training.output_size > self.best_size
+        best = larger or score is None or best_score is None
+        if score is not None and best_score is not None:
+            best = best or (score > best_score if evaluation.larger_is_better else score < best_score)
+        if best:
+            self.best_score, self.best_size = evaluation.score, training.output_size
+        self.progress.say(f"[step {step}]  {evaluation.text}{' (best so far)' if best else ''}")
+        return best
 
-def diverged(session: Session, step: int, what: str) -> str:
-    """What the user is told of a NaN or infinity."""
-    path = session.run.checkpoint_path("last")
-    kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
-    return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
+    def _checkpoint(self, *, best: bool, epoch_ended: bool) -> None:
+        self.log_steps()
+        training, state = self.training, self.state
+        tensors = [tensor for network in state.networks.values() for tensor in network.state_dict().values()]
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):
+            raise TrainingDivergedError(self._diverged(state.step, "a weight"))
+        scored = self.evaluation is not None and self.scored_step == state.step
+        metadata = CheckpointMetadata(
+            step=state.step,
+            images_seen=state.images_seen,
+            counters=state.counters,
+            train_seconds=self.train_seconds,
+            output_size=training.output_size,
+            fade=training.fade,
+            metrics=dict(self.evaluation.metrics) if self.evaluation is not None and scored else {},
+            best_score=self.best_score,
+            best_size=self.best_size,
+            epoch_step=self.epoch_step,
+            data_images=training.data_images,
+            data_sha256=training.data_sha256,
+        )
+        if epoch_ended and training.keep_epochs is not None and self.epoch % training.keep_epochs == 0:
+            self.run.keep_networks(state, metadata, self.epoch)
+        self.run.save_checkpoint(state, metadata, best=best)  # last: after an earlier kill, all of it is repeated
+
+    def finish(self, *, interrupted: bool) -> Summary:
+        """Draws the figures and sums up."""
+        run, training, state = self.run, self.training, self.state
+        with together():
+            if is_first() and self.finished and state.step and not run.checkpoint_path("best").is_file():
+                # It was interrupted at the step that is the last one now, and so never evaluated.
+                self.save(epoch_ended=False, scheduled=True)
+            if is_first():
+                training.draw_figures(run)
+        return Summary(
+            run.path,
+            state.step,
+            state.images_seen,
+            self.images_per_s,
+            self.train_seconds,
+            training.score_name,
+            training.score_explanation,
+            self.evaluation.score if self.evaluation is not None else None,
+            self.best_score,
+            training.output_size,
+            interrupted and not self.finished,
+            self.given_up and not self.finished,
+            tuple(self.notices),
+        )
+
+    def _diverged(self, step: int, what: str) -> str:
+        path = self.run.checkpoint_path("last")
+        kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
+        return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
 
 
 def _clock(seconds: float) -> str:

@@ -120,7 +120,7 @@ def test_a_file_too_large_to_be_an_image_is_not_read(
     [
         ("folder:{}/absent", "no such folder"),
         ("zip:{}/absent.zip", "no such file"),
-        ("folder:{}/empty", "no image in it"),
+        ("folder:{}/empty", "no images found"),
         ("zip:{}/not.zip", "not a readable zip file"),
         ("folder:{}/corrupt", "no readable image"),
     ],

@@ -170,8 +170,8 @@ def test_the_limit_of_corrupt_files_counts_all_parts_together(load: Load, write:
         (files(trainB=["a.png"], testA=["b.png"]), "no image in trainA; "),
         (files(images=["a.png"]), "no image in trainA and trainB; "),
         (files("deep/er/", **TRAINING), "no image in trainA and trainB; "),
-        (files("one/", **TRAINING) | files("two/", **TRAINING), "several sets.*'one', 'two'.*give a folder"),
-        (files(trainA=["a.txt"]), "no image in it"),
+        (files("one/", **TRAINING) | files("two/", **TRAINING), "several data sets.*'one', 'two'.*give a folder"),
+        (files(trainA=["a.txt"]), "no images found"),
         (files(**TRAINING) | {"trainA/a.png": b"junk", "trainA/b.png": b""}, "no readable image in trainA"),
     ],
 )

@@ -43,7 +43,8 @@ from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
-from trainer.training.loop import Summary, train
+from trainer.training.loop import train
+from trainer.training.session import Summary
 
 RESUMED = {
     "dcgan with dropout": small_config("dcgan", "dcgan-upsample32", steps=6),

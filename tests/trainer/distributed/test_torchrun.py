@@ -73,7 +73,7 @@ def test_the_example_of_the_guide_trains_and_sigterm_stops_it_with_a_checkpoint(
     run = RunFolder(next(tmp_path.iterdir()))
     step = run.read_metadata().step
     assert 50 <= step < 100_000
-    assert said.count(f"interrupted at step {step}; go on with: python -m trainer --resume {run.path}\n") == 1
+    assert said.count(f"interrupted at step {step}; continue with: python -m trainer --resume {run.path}\n") == 1
     assert lines[-1].strip() == str(run.path)
 
     alone = CliRunner().invoke(main, ["--resume", str(run.path), "--steps", str(step + 2)])

@@ -14,7 +14,7 @@ from exporter.graph import ServedGraph
 from ganserve.bundle import LatentInput
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
 from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
-from trainer.config import GanConfig, check_config
+from trainer.config import GanConfig
 from trainer.errors import UserError
 from trainer.metrics import scorer
 from trainer.metrics.choosing import choosing_metric, choosing_metrics
@@ -149,7 +149,7 @@ def fixed_config(**fields: object) -> GanConfig:
 @pytest.mark.parametrize("metric", choosing_metrics(latents=True))
 def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str) -> None:
     config = fixed_config(best_by=metric)
-    check_config(config)
+    config.check()
     training = GanTraining(config, noise_images(config), CPU)
     evaluation = training.evaluate()
     assert evaluation.score == evaluation.metrics[metric]
@@ -164,7 +164,7 @@ def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str)
 @pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
 def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
     with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
-        check_config(fixed_config(best_by=best_by))
+        fixed_config(best_by=best_by).check()
 
 
 def test_each_kind_of_training_has_its_own_default() -> None:

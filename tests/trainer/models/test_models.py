@@ -15,7 +15,6 @@ from trainer.models import (
     build_patch_discriminator,
     build_translator,
 )
-from trainer.models.architecture import CriticNorm
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.presets import PRESETS
 
@@ -136,40 +135,3 @@ def test_every_size_an_architecture_claims_is_made_and_every_other_refused(archi
         else:
             with pytest.raises(UserError, match=f"--image-size {size}"):
                 build_generator(config)
-
-
-@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
-def test_a_critic_without_batch_norm_scores_each_image_by_itself(norm: CriticNorm) -> None:
-    network = NetworkConfig(architecture="dcgan-k4", image_size=32, width=0.125, critic_norm=norm)
-    critic = build_discriminator(network)
-    images = torch.randn(4, 1, 32, 32)
-    torch.testing.assert_close(critic(images)[:1], critic(images[:1]))
-
-
-@pytest.mark.parametrize("norm", ["instance", "layer", "none"])
-@pytest.mark.parametrize("architecture", ["dcgan-k4", "dcgan-k5", "dcgan-32", "dcgan-upsample"])
-def test_a_critic_sees_the_contrast_of_an_image(architecture: str, norm: CriticNorm) -> None:
-    network = NetworkConfig(architecture=architecture, image_size=32, width=0.5, critic_norm=norm)
-    critic = build_discriminator(network).eval()
-    images = torch.randn(8, 1, 32, 32)
-    vivid, faded = critic(images), critic(0.4 * images)
-    assert (vivid - faded).abs().mean() > 0.02 * vivid.std()
-
-
-def test_the_critic_of_the_wgan_gp_paper_has_no_batch_norm() -> None:
-    network = network_of("wgan-gp", "wgan-gp-paper")
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in build_discriminator(network).modules())
-
-
-def test_dcgan_initialisation_has_the_papers_spread() -> None:
-    generator = build_generator(network_of("dcgan", "dcgan64-k4"))
-    weights = torch.cat([m.weight.flatten() for m in generator.modules() if isinstance(m, nn.ConvTranspose2d)])
-    assert weights.std().item() == pytest.approx(0.02, rel=0.01)
-    scales = torch.cat([m.weight for m in generator.modules() if isinstance(m, nn.BatchNorm2d)])
-    assert scales.mean().item() == pytest.approx(1, abs=0.01)
-
-
-def test_width_scales_hidden_layers_only() -> None:
-    network = NetworkConfig(architecture="dcgan-k4", image_size=64, channels=3, width=0.5)
-    shapes = [m.weight.shape[:2] for m in build_generator(network).modules() if isinstance(m, nn.ConvTranspose2d)]
-    assert [tuple(shape) for shape in shapes] == [(100, 256), (256, 128), (128, 64), (64, 32), (32, 3)]

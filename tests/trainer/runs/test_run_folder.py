@@ -109,7 +109,7 @@ def test_the_best_checkpoint_stays_when_a_worse_one_is_saved(run: RunFolder, tra
 
 @pytest.mark.parametrize("which", ["worst", "epoch-1", "../last", "epoch-0001/../../last", ""])
 def test_a_checkpoint_that_no_run_has_is_refused_with_the_valid_names(run: RunFolder, which: str) -> None:
-    with pytest.raises(RunFolderError, match="choose best, last or, where epochs are kept, epoch-0001"):
+    with pytest.raises(RunFolderError, match="choose best, last or, for runs that keep epochs, epoch-0001"):
         run.checkpoint_path(which)
 
 
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_counts_something_else_is_refused(
     run: RunFolder, config: AnyConfig, trained: Training, counters: dict[str, int]
 ) -> None:
     save(run, trained, counters=counters)
-    with pytest.raises(RunFolderError, match=r"does not fit this run's config\.json \(it counts"):
+    with pytest.raises(RunFolderError, match=r"does not fit this run's config\.json \(its counters are"):
         run.load_checkpoint(new(config).state)
 
 

@@ -128,7 +128,7 @@ def test_the_files_are_whole_and_their_threads_gone_when_a_training_fails(
     def fail(*_: object, **__: object) -> None:
         raise TrainingDivergedError("step 4: a weight is NaN")
 
-    monkeypatch.setattr("trainer.training.loop._checkpoint", fail)
+    monkeypatch.setattr("trainer.training.session.Session._checkpoint", fail)
     config = small_config("dcgan", "dcgan-digits", log_every_steps=2)
     threads = threading.active_count()
     run = RunFolder.create(tmp_path, config)

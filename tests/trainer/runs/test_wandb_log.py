@@ -137,7 +137,7 @@ def test_a_training_that_fails_is_marked_as_failed(
     def fail(*_: object, **__: object) -> None:
         raise TrainingDivergedError("step 4: a weight is NaN")
 
-    monkeypatch.setattr("trainer.training.loop._checkpoint", fail)
+    monkeypatch.setattr("trainer.training.session.Session._checkpoint", fail)
     config = small_config("dcgan", "dcgan-digits")
     run = RunFolder.create(tmp_path, config)
     with pytest.raises(TrainingDivergedError), wandb_logs("faces", run.path, config) as logs:
@@ -153,7 +153,7 @@ def test_a_refusal_of_the_package_is_one_line(
         raise refusal
 
     monkeypatch.setattr(sys.modules["wandb"], "init", refuse)
-    with pytest.raises(UserError, match=r"^--wandb faces: cannot begin \(.*\); try WANDB_MODE=offline") as caught:
+    with pytest.raises(UserError, match=r"^--wandb faces: cannot start \(.*\); try WANDB_MODE=offline") as caught:
         WandbLog("faces", tmp_path, small_config("dcgan", "dcgan-digits"))
     assert "\n" not in str(caught.value)
     assert runs == []
@@ -165,7 +165,7 @@ def test_a_package_that_is_not_whole_is_one_line(tmp_path: Path, monkeypatch: py
         raise ModuleNotFoundError("No module named 'xxhash'")
 
     monkeypatch.setattr("importlib.import_module", fail)
-    with pytest.raises(UserError, match="--wandb faces: cannot begin"):
+    with pytest.raises(UserError, match="--wandb faces: cannot start"):
         WandbLog("faces", tmp_path, small_config("dcgan", "dcgan-digits"))
 
 

@@ -24,7 +24,7 @@ from trainer.sweep import folder as sweep_folder
 from trainer.sweep import trials
 from trainer.sweep.folder import SweepFolder, ended
 from trainer.training import loop
-from trainer.training.loop import Summary
+from trainer.training.session import Summary
 
 pytestmark = pytest.mark.usefixtures("no_figures", "no_charts")
 

@@ -14,9 +14,9 @@ from torch._dynamo.utils import counters
 
 from tests.trainer.conftest import made_up_images, small_gan
 from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
-from trainer import __main__ as main_module
+from trainer import command
 from trainer.__main__ import main
-from trainer.config import AnyConfig, GanConfig, check_config
+from trainer.config import AnyConfig, GanConfig
 from trainer.errors import UserError
 from trainer.models import NetworkConfig
 from trainer.objectives import OBJECTIVES
@@ -135,14 +135,14 @@ def test_images_of_a_compiled_translator_are_made_uncompiled() -> None:
 
 
 def test_a_network_that_grows_is_refused() -> None:
-    with pytest.raises(UserError, match="--compile: a network that grows"):
-        check_config(growing_config(compile_networks=True))
+    with pytest.raises(UserError, match="--compile: a growing network"):
+        growing_config(compile_networks=True).check()
 
 
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "world_size", lambda: 2)
     config = gan_config(compile_networks=True)
-    with pytest.raises(UserError, match="--compile: layers that see the batches of all processes"):
+    with pytest.raises(UserError, match="--compile: not available with several processes"):
         check_can_train(config, noise_images(config), CPU)
 
 
@@ -179,7 +179,7 @@ def test_a_run_can_go_on_without_the_compiler_that_it_began_with(
     run = RunFolder.create(tmp_path, config)
     train(config, run, made_up_images(config), quiet)
     run.write_config(replace(config, compile_networks=True))
-    monkeypatch.setattr(main_module, "load_with_config", lambda config, _progress: (config, made_up_images(config)))
+    monkeypatch.setattr(command, "load_with_config", lambda config, _progress: (config, made_up_images(config)))
     resume = ["--resume", str(run.path), "--steps", "2"]
     refused = CliRunner().invoke(main, resume)
     assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, NO_COMPILER)
@@ -191,7 +191,7 @@ def test_a_run_can_go_on_without_the_compiler_that_it_began_with(
 @pytest.mark.parametrize(
     ("is_stopped", "expected", "message"),
     [
-        (True, KeyboardInterrupt, "interrupted while compiling; what came after the last checkpoint is lost"),
+        (True, KeyboardInterrupt, "interrupted while compiling; steps after the last checkpoint are lost"),
         (False, UserError, r"--compile: PyTorch's compiler fails \([A-Za-z]+: g\+\+ is gone\); give --no-compile"),
     ],
     ids=["ctrl-c", "fault"],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.trainer.conftest import made_up_images
 from tests.trainer.tiny_trainings import CPU
-from trainer.config import AnyConfig, CycleConfig, GanConfig, check_config
+from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
 from trainer.models import ARCHITECTURES, NetworkConfig, TranslatorConfig
 from trainer.models.cyclegan import check_translator
@@ -51,7 +51,7 @@ def gan_config(architecture: str, size: int, channels: int) -> GanConfig:
         steps=STEPS,
         device="cpu",
     )
-    check_config(config)
+    config.check()
     return config
 
 
@@ -92,7 +92,7 @@ def test_translators_learn_at_their_sizes(size: int, channels: int) -> None:
     config = CycleConfig(
         model="cyclegan", preset="any", dataset="digits", network=network, batch_size=2, steps=STEPS, device="cpu"
     )
-    check_config(config)
+    config.check()
     assert_learns(config, size)
 
 

@@ -16,7 +16,7 @@ from trainer.progress import Progress
 from trainer.training.base import Training
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
-from trainer.training.kinds import Data, check_can_train, describe_data, foresee_growth, load_data, new_training
+from trainer.training.kinds import Data, check_can_train, growth_warning, load_data, new_training
 
 
 def write_images(root: Path) -> str:
@@ -85,26 +85,26 @@ def test_data_of_less_than_a_batch_are_turned_away_in_one_line(config: AnyConfig
     [
         (noise_images(growing_config(), 5), "5 images"),
         (noise_domains((8, 6), (0, 0), paired=False), "8 + 6 images of two domains"),
-        (noise_domains((8, 6), (4, 3), paired=False), "8 + 6 images of two domains, 4 + 3 to test on"),
-        (noise_domains((8, 6), (4, 4), paired=True), "8 + 6 images of two domains, 4 + 4 to test on (pairs)"),
+        (noise_domains((8, 6), (4, 3), paired=False), "8 + 6 images of two domains, 4 + 3 for testing"),
+        (noise_domains((8, 6), (4, 4), paired=True), "8 + 6 images of two domains, 4 + 4 for testing (pairs)"),
     ],
 )
 def test_the_user_is_told_how_many_images_there_are(data: Data, text: str) -> None:
-    assert describe_data(data) == text
+    assert data.summary == text
 
 
 @pytest.mark.parametrize(
     ("length", "note"),
     [
-        ({"images": 7, "steps": None}, "this run ends at 4x4: 16x16 is whole after 32 images"),
-        ({"images": 12, "steps": None}, "this run ends at 8x8, 38% faded in: 16x16 is whole after 32 images"),
-        ({"steps": 7}, "this run ends at 16x16, 38% faded in: 16x16 is whole after 32 images"),
-        ({"epochs": 5, "steps": None}, "this run ends at 16x16, 62% faded in: 16x16 is whole after 32 images"),
+        ({"images": 7, "steps": None}, "this run ends at 4x4: 16x16 is complete after 32 images"),
+        ({"images": 12, "steps": None}, "this run ends at 8x8, 38% faded in: 16x16 is complete after 32 images"),
+        ({"steps": 7}, "this run ends at 16x16, 38% faded in: 16x16 is complete after 32 images"),
+        ({"epochs": 5, "steps": None}, "this run ends at 16x16, 62% faded in: 16x16 is complete after 32 images"),
         ({"images": 33, "steps": None}, None),
     ],
 )
 def test_a_run_too_short_to_reach_its_size_is_foreseen(length: dict[str, int | None], note: str | None) -> None:
     config = growing_config(**length)
-    foreseen = foresee_growth(config, noise_images(config, 6))
+    foreseen = growth_warning(config, noise_images(config, 6))
     assert (foreseen or "").startswith(note or "")
     assert (foreseen is None) == (note is None)

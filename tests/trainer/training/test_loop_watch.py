@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from tests.trainer.conftest import StopAfter, made_up_images, run_training, small_config
-from trainer.__main__ import EXIT_GIVEN_UP, main
+from trainer.__main__ import main
+from trainer.command import EXIT_GIVEN_UP
 from trainer.config import AnyConfig, override
 from trainer.progress import Progress
 from trainer.runs import collapse as watch
@@ -121,7 +122,7 @@ def test_the_command_line_has_an_exit_code_of_its_own_for_it(tmp_path: Path) -> 
     result = CliRunner().invoke(main, [*flags, "--on-collapse", "stop", "--out", str(tmp_path)])
     assert result.exit_code == EXIT_GIVEN_UP, result.output
     folder = Path(result.stdout.splitlines()[-1])
-    assert f"go on all the same with python -m trainer --resume {folder}" in result.stdout
+    assert f"continue anyway with: python -m trainer --resume {folder}" in result.stdout
     assert "try a smaller --discriminator-lr" in result.stdout
     resumed = CliRunner().invoke(main, ["--resume", str(folder), "--steps", "41"])
     assert resumed.exit_code == 0, resumed.output

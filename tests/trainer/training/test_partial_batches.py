@@ -18,7 +18,7 @@ from tests.trainer.tiny_trainings import CPU
 from trainer.data.datasets import ImageData, stream_indices
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
-from trainer.training.gan import GanTraining
+from trainer.training import gan
 from trainer.training.kinds import new_training
 from trainer.training.loop import train
 
@@ -58,13 +58,13 @@ def test_a_translator_trains_over_the_end_of_both_domains(channels: int, tmp_pat
 def test_every_image_is_shown_as_often_as_every_other(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[int] = []
 
-    def look(self: GanTraining, images: Tensor) -> Tensor:
+    def look(images: Tensor) -> Tensor:
         shown.extend(images[:, 0, 0, 0].tolist())
         return images.float()
 
     config = small_gan("gan", "mlp-fmnist", batch_size=BATCH)
     training = new_training(config, numbered(config.network.image_size), CPU)
-    monkeypatch.setattr(GanTraining, "_reals", look)
+    monkeypatch.setattr(gan, "to_unit_range", look)
     for _ in range(IMAGES):
         training.train_step(0.0)
     assert sorted(shown) == sorted(list(range(IMAGES)) * BATCH)

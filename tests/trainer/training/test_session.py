@@ -16,7 +16,7 @@ from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 from trainer.training.base import Measurements
 from trainer.training.gan import GanTraining
-from trainer.training.session import Session, log_steps
+from trainer.training.session import Session
 
 New = Callable[..., Session]
 
@@ -74,8 +74,8 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
     session = at(new(), 2, 20)
     session.train_seconds = 4.0
     session.pending = [(1, 18, measured(d_loss=0.5)), (2, 20, measured(d_loss=0.75))]
-    log_steps(session)
-    log_steps(session)
+    session.log_steps()
+    session.log_steps()
     rows = list(session.run.metrics.read())
     assert [(row["kind"], row["step"], row["images"], row["epoch"]) for row in rows] == [
         ("step", 1, 18, 1),
@@ -94,7 +94,7 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
 def test_what_a_step_does_not_measure_is_told_as_it_was_last(new: New) -> None:
     session = at(new(), 3, 12)
     session.pending = [(1, 4, measured(g_loss=7.0)), (2, 8, measured(g_loss=6.0)), (3, 12, measured(g_loss=None))]
-    log_steps(session)
+    session.log_steps()
     assert "G loss 6.0000" in printed(session)[0]
     assert [row["g_loss"] for row in session.run.metrics.read()] == [7.0, 6.0, None]
 
@@ -102,7 +102,7 @@ def test_what_a_step_does_not_measure_is_told_as_it_was_last(new: New) -> None:
 def test_what_was_never_measured_is_told_as_a_dash(new: New) -> None:
     session = at(new(), 1, 4)
     session.pending = [(1, 4, measured(g_loss=None))]
-    log_steps(session)
+    session.log_steps()
     assert "G loss -  D(x)" in printed(session)[0]
 
 
@@ -111,7 +111,7 @@ def test_only_the_steps_before_a_loss_that_is_not_finite_are_written(bad: float,
     session = at(new(), 3, 12)
     session.pending = [(1, 4, measured()), (2, 8, measured(d_loss=bad)), (3, 12, measured())]
     with pytest.raises(TrainingDivergedError, match=r"^step 2: a loss is NaN or infinite; there is no checkpoint"):
-        log_steps(session)
+        session.log_steps()
     assert [row["step"] for row in session.run.metrics.read()] == [1]
 
 
@@ -123,7 +123,7 @@ def test_the_time_left_is_told_in_minutes_or_hours(train_seconds: float, left: s
     session = at(new(growth=None), 4, 16)
     session.train_seconds = train_seconds
     session.pending = [(4, 16, measured())]
-    log_steps(session)
+    session.log_steps()
     assert re.search(rf"  {left}$", printed(session)[0])
 
 

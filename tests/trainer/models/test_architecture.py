@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from trainer.models.architecture import (
+    CriticNorm,
+    NetworkConfig,
+    initialise_dcgan,
+    is_power_of_two_in,
+    norm_layer,
+    upsampling_steps,
+)
+
+
+def test_width_scales_features_and_leaves_at_least_one() -> None:
+    config = NetworkConfig(architecture="dcgan-k4", image_size=32, width=0.1)
+    assert [config.features(count) for count in (64, 15, 4, 1)] == [6, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("size", "steps"), [(4, 0), (8, 1), (64, 4), (1024, 8)])
+def test_doublings_lead_from_4_to_the_size(size: int, steps: int) -> None:
+    assert upsampling_steps(size) == steps
+
+
+def test_powers_of_two_are_told_from_other_sizes() -> None:
+    assert [size for size in range(1, 70) if is_power_of_two_in(8, 64)(size)] == [8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("norm", "kinds"),
+    [("batch", [nn.BatchNorm2d]), ("instance", [nn.InstanceNorm2d]), ("layer", [nn.GroupNorm]), ("none", [])],
+)
+def test_a_norm_is_the_layer_of_its_name(norm: CriticNorm, kinds: list[type[nn.Module]]) -> None:
+    assert [type(layer) for layer in norm_layer(norm, 4)] == kinds
+
+
+def test_layer_norm_covers_channels_and_pixels_of_one_sample() -> None:
+    (layer,) = norm_layer("layer", 6)
+    features = torch.randn(3, 6, 5, 5) * torch.tensor([1.0, 7.0, 0.1]).view(3, 1, 1, 1) + 2
+    normalised = layer(features).flatten(1)
+    torch.testing.assert_close(normalised.mean(1), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normalised.std(1, correction=0), torch.ones(3), atol=1e-2, rtol=0)
+
+
+def test_dcgan_initialisation_leaves_linear_layers_alone() -> None:
+    linear, norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+    before = linear.weight.detach().clone()
+    initialise_dcgan(nn.Sequential(linear, norm))
+    assert torch.equal(linear.weight, before)
+    assert not torch.equal(norm.weight, torch.ones(4))
+    assert torch.equal(norm.bias, torch.zeros(4))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+import rich_click as click
+
+from trainer.__main__ import main
+from trainer.command import _RESUME_FLAGS
+from trainer.flags import FIELDS, GROUPS, MODELS
+from trainer.presets import MODELS as PRESET_MODELS
+from trainer.presets import PRESETS
+
+OPTIONS = {option.name: option for option in main.params if isinstance(option, click.Option) and option.name}
+
+
+def test_every_flag_is_in_exactly_one_group_and_explained() -> None:
+    grouped = [flag["names"] for flags in GROUPS.values() for flag in flags]
+    assert len(grouped) == len(set(grouped)) == len(main.params)
+    for option in OPTIONS.values():
+        assert option.help, option.name
+        assert option.help.rstrip("]").endswith((".", "runs")), option.help
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_flag_that_sets_a_field_exists_and_some_preset_has_the_field(name: str) -> None:
+    assert name in OPTIONS
+    table, _, field = FIELDS[name].rpartition(".")
+    configs = [msgspec.to_builtins(preset.config) for preset in PRESETS.values()]
+    assert any(field in ((config.get(table) or {}) if table else config) for config in configs)
+
+
+def test_flags_that_resume_allows_exist() -> None:
+    assert set(_RESUME_FLAGS) <= OPTIONS.keys()
+
+
+def test_the_models_in_the_help_are_those_of_the_presets() -> None:
+    assert MODELS == PRESET_MODELS
+    assert all(model in str(OPTIONS["model"].help) for model in MODELS)
+
+
+def test_no_flag_has_a_value_unless_it_is_given() -> None:
+    values = main.make_context("trainer", []).params
+    assert {name for name in OPTIONS if values[name] is not None} == set()

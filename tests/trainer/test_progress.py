@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from trainer.progress import Progress
+
+
+def printed(progress: Progress) -> str:
+    assert isinstance(progress.console.file, io.StringIO)
+    return progress.console.file.getvalue()
+
+
+def test_control_characters_of_file_names_are_shown_as_escapes(quiet: Progress) -> None:
+    quiet.say("skipped a\x1b[31m\r.png\nnext")
+    assert printed(quiet) == "skipped a\\x1b[31m\\r.png\nnext\n"
+
+
+def test_names_that_are_not_unicode_are_printed(quiet: Progress) -> None:
+    quiet.say("skipped \udcff.png")
+    assert printed(quiet) == "skipped \\udcff.png\n"
+
+
+def test_brackets_are_no_markup(quiet: Progress) -> None:
+    quiet.say("[step 1] [bold]")
+    assert printed(quiet) == "[step 1] [bold]\n"
+
+
+def test_without_a_terminal_items_pass_without_a_bar(quiet: Progress) -> None:
+    assert list(quiet.track([1, 2, 3], "decoding")) == [1, 2, 3]
+    assert printed(quiet) == ""
+
+
+def test_on_a_terminal_items_pass_under_a_bar() -> None:
+    progress = Progress(Console(file=io.StringIO(), width=80, force_terminal=True))
+    assert list(progress.track([1, 2, 3], "decoding")) == [1, 2, 3]
+    assert "decoding" in printed(progress)

@@ -1,0 +1,196 @@
+"""What `python -m trainer` does: flags -> config -> train, and the summary that the user reads afterwards."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.table import Table
+
+from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
+from trainer.data.datasets import check_dataset_name
+from trainer.errors import TrainingDivergedError, UserError
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, fail, mistakes_in_one_line
+from trainer.flags import FIELDS, MODELS
+from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
+from trainer.presets import choose_preset, print_presets
+from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.wandb_log import check_wandb, wandb_logs
+from trainer.training.kinds import check_can_train, growth_warning, load_with_config
+from trainer.training.loop import train
+from trainer.training.session import Summary
+
+# Beside those of exits.py.
+EXIT_DIVERGED: Final = 1
+EXIT_GIVEN_UP: Final = 3
+EXIT_PEER: Final = 4
+
+_RESUME_FLAGS: Final = ("epochs", "steps", "images", "device", "data_root", "compile", "wandb")
+
+
+def run(flags: dict[str, Any]) -> None:
+    """Runs the command; exits the process with one line on an error.
+
+    Args:
+        flags: by the names of flags.py; None if the flag is not given.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    progress = Progress()
+    if "list_presets" in given:
+        print_presets(progress)
+        return
+    with mistakes_in_one_line("interrupted before training began; no run was created"):
+        try:
+            if "wandb" in given:
+                check_wandb(given["wandb"])
+            with joined():
+                if "resume" in given:
+                    _resume(given.pop("resume"), given, progress)
+                    return
+                with together():
+                    configs = _resolve(given)
+                if "dry_run" in given:
+                    for config in configs:
+                        click.echo(to_json(config))
+                    return
+                _train_all(configs, given.get("out", Path("runs")), progress, given.get("wandb"))
+        except PeerError as error:
+            fail(f"{error}; its own message says why. Continue from the last checkpoint with --resume", EXIT_PEER)
+        except TrainingDivergedError as error:
+            fail(str(error), EXIT_DIVERGED)
+
+
+def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
+    """The configs to train: presets with flags applied, checked as far as possible without touching data."""
+    model, preset, dataset = (given.get(name) for name in ("model", "preset", "dataset"))
+    if model is None:
+        raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
+    if model == "all" and preset is not None:
+        raise UserError("--preset goes with one model, not with --model all")
+    if dataset is not None:
+        check_dataset_name(dataset)
+    settings = _settings(given)
+    configs = []
+    for name in MODELS if model == "all" else [model]:
+        config = override(choose_preset(name, preset, dataset), settings)
+        config.check()
+        check_flags(config, (field.rpartition(".")[2] for field in settings))
+        configs.append(with_precision(config, given.get("precision", "auto"), choose_device(config.device)))
+    return configs
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the config that the flags set."""
+    both = {"generator_lr": given["lr"], "discriminator_lr": given["lr"]} if "lr" in given else {}
+    settings = both | {FIELDS[name]: value for name, value in given.items() if name in FIELDS}
+    lengths = [name for name in ("epochs", "steps", "images") if name in given]
+    if len(lengths) > 1:
+        raise UserError(f"{' and '.join(f'--{name}' for name in lengths)}: give one of them")
+    if lengths:
+        settings |= {"epochs": None, "steps": None, "images": None, lengths[0]: given[lengths[0]]}
+    return settings
+
+
+def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: str | None) -> None:
+    """Trains one config after another; a run that diverges does not stop the next ones."""
+    with together():
+        prepared = [load_with_config(config, progress) for config in configs]
+        for config, data in prepared:
+            check_can_train(config, data, choose_device(config.device))
+    summaries: list[tuple[AnyConfig, Summary]] = []
+    diverged: list[str] = []
+    with StopOnSignal() as stop:
+        for config, data in prepared:
+            with together():
+                created = str(RunFolder.create(out, config).path) if is_first() else ""
+            run = RunFolder(Path(texts_of_all(created)[0]))
+            progress.say(f"training {config.model} ({config.preset}) on {config.dataset}: {data.summary} -> {run.path}")
+            progress.say(to_json(config))
+            if (warning := growth_warning(config, data)) is not None:
+                progress.say(warning)
+            try:
+                with wandb_logs(wandb if is_first() else None, run.path, config) as logs:
+                    summary = train(config, run, data, progress, stop_requested=stop, logs=logs)
+                summaries.append((config, summary))
+            except TrainingDivergedError as error:
+                diverged.append(f"{config.model}: {error}")
+                progress.say(diverged[-1])
+            if any_of_all(stop.requested):
+                break
+    untrained = [config.model for config, _ in prepared[len(summaries) + len(diverged) :]]
+    if untrained:
+        progress.say(f"interrupted before {', '.join(untrained)}")
+    if not summaries:
+        raise TrainingDivergedError("; ".join(diverged))
+    _finish(summaries, progress)
+    if untrained:
+        sys.exit(EXIT_INTERRUPTED)
+    if diverged:
+        fail("; ".join(diverged), EXIT_DIVERGED)
+    if any(summary.given_up for _, summary in summaries):
+        sys.exit(EXIT_GIVEN_UP)
+
+
+def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:
+    for name in given:
+        if name not in _RESUME_FLAGS:
+            *others, last = (f"--{allowed.replace('_', '-')}" for allowed in _RESUME_FLAGS)
+            raise UserError(
+                f"--{name.replace('_', '-')}: does not go with --resume, which keeps the settings of the run;"
+                f" only {', '.join(others)} and {last} do"
+            )
+    with together():
+        run = RunFolder.open(path)
+        config = override(run.read_config(), _settings(given))
+        config.check()
+        choose_device(config.device)
+        config, data = load_with_config(config, progress)
+    wandb = given.get("wandb") if is_first() else None
+    with StopOnSignal() as stop, wandb_logs(wandb, run.path, config) as logs:
+        summary = train(config, run, data, progress, resume=True, stop_requested=stop, logs=logs)
+    _finish([(config, summary)], progress)
+    if summary.given_up:
+        sys.exit(EXIT_GIVEN_UP)
+
+
+def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
+    """Prints the summary of all runs; the last line is the last run folder."""
+    table = Table(title="What was trained")
+    for heading in ("model", "preset", "steps", "size", "images/s", "time", "score", "last", "best", "run"):
+        table.add_column(heading, overflow="fold")
+    for config, summary in summaries:
+        table.add_row(
+            config.model,
+            config.preset,
+            str(summary.step),
+            f"{summary.output_size}x{summary.output_size}",
+            f"{summary.images_per_s:.4g}",
+            f"{summary.train_seconds:.0f} s",
+            summary.score_name,
+            "-" if summary.score is None else f"{summary.score:.3g}",
+            "-" if summary.best_score is None else f"{summary.best_score:.3g}",
+            str(summary.run),
+        )
+    progress.console.print(table)
+    last = summaries[-1][1]
+    for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
+        progress.say(explanation)
+    progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
+    for _, summary in summaries:
+        for notice in summary.notices:
+            progress.say(f"{summary.run.name}: warning at step {notice.step}: {notice.text}")
+        if summary.given_up:
+            progress.say(
+                f"{summary.run.name}: given up at step {summary.step} (--on-collapse stop) with a complete checkpoint;"
+                f" continue anyway with: python -m trainer --resume {summary.run}"
+            )
+    if last.interrupted:
+        progress.say(f"interrupted at step {last.step}; continue with: python -m trainer --resume {last.run}")
+    elif not last.given_up:
+        progress.say(f"export it with: python -m exporter {last.run}")
+    click.echo(str(last.run))
+    if last.interrupted:
+        sys.exit(EXIT_INTERRUPTED)
