@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 
-from benchmarks.claims.charts import effect_svg, maps_svg, sorted_svg
 from benchmarks.claims.evidence import Course, Evidence
 from benchmarks.claims.outcomes import LABELS, Outcome
-from benchmarks.claims.statistics import Effect, interval, shown
+from benchmarks.claims.statistics import Effect, Floats, interval, shown
 from benchmarks.claims.subjects import SUBJECTS, Setting
-from trainer.report.charts import curves_svg, metric_svg
-from trainer.report.page import Detail, Page, Table, TableCell
-from trainer.report.pictures import Picture, picture_of_svg
-from trainer.report.record import Curve
+from trainer.report.page import Detail, Page, Picture, Table, TableCell, picture_of_svg
+from trainer.runs import charts
+from trainer.runs.charts import INK, Curve
 
 _NOTE = (
     "An interval is the expanded percentile bootstrap over seeds, 95 %; with three seeds it reaches from one extreme to"
@@ -52,7 +51,7 @@ def _detail(outcome: Outcome, evidence: Evidence) -> Detail:
     pictures: list[Picture] = []
     if outcome.effects:
         pictures += _special(outcome, evidence)
-        pictures += [picture_of_svg(effect_svg(effect), effect.name) for effect in outcome.effects]
+        pictures += [_effect_picture(effect) for effect in outcome.effects]
     headings = ("effect", "measure", "estimate", "95 % interval", "Hedges' g", "claimed", "says", "each seed")
     tables = [Table("Effects", headings, [_row(effect) for effect in outcome.effects])] if outcome.effects else []
     title = f"{claim.id}. {claim.sentence}"
@@ -80,7 +79,8 @@ def _special(outcome: Outcome, evidence: Evidence) -> list[Picture]:
     for metric, title in _OVER_EPOCHS.items():
         series = _series(claim.subjects, evidence, partial(_over_epochs, metric))
         if series and max(len(curve.steps) for curves in series.values() for curve in curves) > 1:
-            pictures.append(picture_of_svg(metric_svg(series, y_label=title, x_label="epoch"), f"{title} over epochs"))
+            figure = charts.metric_chart(series, y_label=title, x_label="epoch")
+            pictures.append(picture_of_svg(charts.svg(figure), f"{title} over epochs"))
     for name in claim.curves:
         for title, keys in _PER_STEP.items():
             lines = {
@@ -89,16 +89,55 @@ def _special(outcome: Outcome, evidence: Evidence) -> list[Picture]:
                 for curves in _series((name,), evidence, partial(_per_step, key)).values()
             }
             caption = f"{title}: {SUBJECTS[name].title}"
-            pictures.append(picture_of_svg(curves_svg(lines, y_label=title.lower()), caption))
+            pictures.append(picture_of_svg(charts.svg(charts.step_chart(lines, y_label=title.lower())), caption))
     if "latents" in claim.groups:
         epoch = {name: evidence.epochs(name)[-1] for name in claim.subjects}
         titles = {name: SUBJECTS[name].title for name in claim.subjects}
         maps = {titles[name]: evidence.mean_array(name, "latent_map", epoch[name]) for name in claim.subjects}
         changes = {titles[name]: evidence.mean_array(name, "latent_changes", epoch[name]) for name in claim.subjects}
-        pictures.append(picture_of_svg(maps_svg(maps), "Where images change, mean over all coordinates"))
-        chart = sorted_svg(changes, "coordinates, from the strongest to the weakest", "change")
-        pictures.append(picture_of_svg(chart, "Change by each coordinate"))
+        pictures += [_maps_picture(maps), _changes_picture(changes)]
     return pictures
+
+
+def _effect_picture(effect: Effect) -> Picture:
+    """One dot per seed, one row per group, and a bar at each mean. Values that are not finite are left out."""
+    figure, axes = charts.new_chart(height=1.1 + 0.42 * len(effect.groups))
+    for row, (_, values) in enumerate(effect.groups):
+        finite = [value for value in values if np.isfinite(value)]
+        colour = charts.COLOURS[row % len(charts.COLOURS)]
+        axes.plot(finite, [row] * len(finite), "o", color=colour, alpha=0.75, markersize=6)
+        if len(finite) == len(values):
+            axes.plot([np.mean(values)], [row], "|", color=colour, markersize=18, markeredgewidth=2)
+    if effect.reference or len(effect.groups) == 1:
+        axes.axvline(effect.reference, color=INK, linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(effect.groups)), [fill(label, 26) for label, _ in effect.groups])
+    axes.set_ylim(len(effect.groups) - 0.5, -0.5)
+    axes.tick_params(labelsize=8)
+    axes.set_title(fill(effect.name, 74), fontsize=9)
+    return picture_of_svg(charts.svg(figure, grid="x"), effect.name)
+
+
+def _maps_picture(maps: Mapping[str, Floats]) -> Picture:
+    """Where images change, side by side on one scale from 0."""
+    figure = charts.new_figure(6.4, 3.0)
+    axes = list(np.atleast_1d(figure.subplots(1, len(maps))))
+    highest = max(float(each.max()) for each in maps.values())
+    for each, (title, change) in zip(axes, maps.items(), strict=True):
+        drawn = each.imshow(change, vmin=0, vmax=highest or 1.0, cmap="viridis", interpolation="nearest")
+        each.set_title(title, fontsize=9)
+        each.set_xticks([])
+        each.set_yticks([])
+    figure.colorbar(drawn, ax=axes, label="change, share of black to white")
+    return picture_of_svg(charts.svg(figure, grid=""), "Where images change, mean over all coordinates")
+
+
+def _changes_picture(changes: Mapping[str, Floats]) -> Picture:
+    """The change by each coordinate, from the largest to the smallest; one line per name."""
+    x_label = "coordinates, from the strongest to the weakest"
+    figure, axes = charts.new_chart(height=3.0, x_label=x_label, y_label="change")
+    for index, (name, values) in enumerate(changes.items()):
+        axes.plot(np.sort(values)[::-1], color=charts.COLOURS[index % len(charts.COLOURS)], label=name)
+    return picture_of_svg(charts.svg(figure, grid="x"), "Change by each coordinate")
 
 
 def _series(

@@ -11,7 +11,9 @@ from rich.table import Table
 from trainer.errors import UserError
 from trainer.exits import mistakes_in_one_line
 from trainer.progress import Progress
+from trainer.report.page import write_page
 from trainer.report.record import RunRecord, read_record
+from trainer.report.runs import run_page
 
 MAX_RUNS = 64
 
@@ -30,9 +32,6 @@ def main(runs: tuple[Path, ...], out: Path) -> None:
         if not out.absolute().parent.is_dir():
             raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
         records = [read_record(path, name) for path, name in progress.track(_named(runs), "reading runs")]
-        from trainer.report.page import write_page  # matplotlib takes a moment, which a wrong path need not wait for
-        from trainer.report.runs import run_page
-
         write_page(run_page(records), out)
         _print(records, progress)
         progress.say(f"report: {out}")

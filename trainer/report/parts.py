@@ -4,49 +4,68 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from ganserve.metrics import METRICS
 from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
 from trainer.flags import FIELDS
+from trainer.metrics.choosing import has_best
 from trainer.objectives import OBJECTIVES
 from trainer.presets import choose_preset
-from trainer.report import charts
-from trainer.report.measures import explanation_of, heading_of, label_of
-from trainer.report.pictures import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
-from trainer.report.record import Curve, RunRecord
+from trainer.report.page import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
+from trainer.report.record import RunRecord
+from trainer.runs import charts
+from trainer.runs.charts import Curve
 
-Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record a seed
+Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record per seed
 
-_LOSSES = {"Generator": "g_loss", "Discriminator": "d_loss"}
-_SCORES = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
-_PARTS = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
+_DECIMALS: Final = {
+    "sliced_wasserstein_distance": 2,
+    "sliced_wasserstein_distance_mmgeneration": 2,
+    "frechet_distance": 3,
+    "inception_fid": 2,
+    "inception_kid": 5,
+}
 _LENGTHS = ("epochs", "steps", "images")
 _NEVER_SHOWN = frozenset({"schema_version", "kind", "model", "preset", "dataset", "network.channels"})
 
 
+def label_of(name: str) -> str:
+    """The short name of a metric, for tables and axes."""
+    metric = METRICS.get(name)
+    return name if metric is None else metric.label
+
+
+def heading_of(name: str) -> str:
+    """The short name of a metric, and which way is better."""
+    metric = METRICS.get(name)
+    if metric is None or (metric.better != "as real images" and not has_best(name)):
+        return label_of(name)
+    better = f"{metric.better} is better" if has_best(name) else "as among real images"
+    return f"{metric.label} ({better})"
+
+
+def shown_metric(name: str, value: float) -> str:
+    """A value with as many decimals as its metric deserves."""
+    return f"{value:.{_DECIMALS.get(name, 4)}f}"
+
+
 def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
-    """Losses, confidence and what else a step measures, of the runs of one cell."""
+    """Charts of what every step logs, for the runs of one cell."""
     if not any(record.curves for record in records):
         return []
     config = records[0].config
-    unit = "critic score"
-    if isinstance(config, GanConfig) and OBJECTIVES[config.objective].scores_are_probabilities:
-        unit = "probability of being real"
-    wanted = [
-        ("Generator and discriminator loss", _LOSSES, "loss"),
-        ("Confidence of the discriminator", _SCORES, unit),
-        ("Parts of the generators' loss", _PARTS, "loss, mean of both directions"),
-        ("Images that the discriminator tells apart", {"accuracy": "d_accuracy"}, "share of images"),
-    ]
+    probabilities = isinstance(config, GanConfig) and OBJECTIVES[config.objective].scores_are_probabilities
     pictures = []
-    for caption, keys, y_label in wanted:
-        series = {label: _curves(records, key) for label, key in keys.items()}
+    for chart in (charts.LOSSES, charts.confidence(probabilities=probabilities), charts.LOSS_PARTS, charts.ACCURACY):
+        series = {label: _curves(records, key) for label, key in chart.keys.items()}
         if any(series.values()):
-            pictures.append(picture_of_svg(charts.curves_svg(series, y_label=y_label), caption))
+            figure = charts.step_chart(series, y_label=chart.y_label)
+            pictures.append(picture_of_svg(charts.svg(figure), chart.title))
     return pictures
 
 
@@ -69,8 +88,8 @@ def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
     pictures = []
     for name in names:
         series = {group: [_metric_curve(record, name) for record in records] for group, records in groups.items()}
-        svg = charts.metric_svg(series, y_label=label_of(name))
-        pictures.append(picture_of_svg(svg, heading_of(name)))
+        figure = charts.metric_chart(series, y_label=label_of(name))
+        pictures.append(picture_of_svg(charts.svg(figure), heading_of(name)))
     return pictures
 
 
@@ -81,8 +100,11 @@ def metric_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> li
 
 
 def explanations(names: Sequence[str]) -> str:
-    """What the metrics are."""
-    return " ".join(explanation_of(name) for name in names)
+    """One sentence per metric, with its source."""
+    metrics = [METRICS[name] for name in names if name in METRICS]
+    return " ".join(
+        f"{metric.label}: {metric.explanation}{f' ({metric.source})' if metric.source else ''}." for metric in metrics
+    )
 
 
 def protocol_text(records: Sequence[RunRecord]) -> str:

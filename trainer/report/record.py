@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ganserve.metrics import METRICS
 from trainer.config import AnyConfig, GanConfig
 from trainer.errors import RunFolderError
-from trainer.metrics.choosing import choosing_metric
-from trainer.report.measures import is_better
+from trainer.metrics.choosing import choosing_metric, is_better
+from trainer.runs.charts import Curve
 from trainer.runs.run_folder import RunFolder
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
@@ -27,14 +26,6 @@ MAX_SAMPLES = 100_000
 _SAMPLE = re.compile(r"step-(\d{1,12})\.png")
 _LARGEST_STEP = 10**15
 _NOT_CURVES = frozenset({"kind", "step", "epoch"})
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One measurement over the steps at which it was taken."""
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

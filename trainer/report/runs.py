@@ -5,20 +5,21 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from trainer.report.measures import has_best, heading_of, is_better, shown_metric
-from trainer.report.page import Detail, Page, Strip, Table, TableCell
+from trainer.metrics.choosing import is_best
+from trainer.report.page import Detail, Page, Picture, Strip, Table, TableCell, picture_of_file
 from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
+    heading_of,
     metric_charts,
     metric_names,
     protocol_text,
     settings_of,
+    shown_metric,
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import Picture, picture_of_file
 from trainer.report.record import RunRecord
 
 SHOWN_MOMENTS = 6  # samples of one run over time
@@ -70,16 +71,12 @@ def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
                     TableCell(
                         "-" if value is None else shown_metric(name, value),
                         is_number=True,
-                        is_best=value is not None and len(others) > 1 and _is_best(name, value, others),
+                        is_best=value is not None and len(others) > 1 and is_best(name, value, others),
                     )
                 )
             rows.append(cells)
     note = "Best: the evaluation that chose the best checkpoint. " + protocol_text(records)
     return Table("Evaluations", headings, rows, note.strip())
-
-
-def _is_best(name: str, value: float, others: Sequence[float]) -> bool:
-    return has_best(name) and not any(is_better(name, other, value) for other in others)
 
 
 def _samples_over_time(record: RunRecord) -> Strip:

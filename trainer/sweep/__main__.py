@@ -34,7 +34,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
     """Runs every cell of SPEC under every seed and writes one report; run it again to go on after a stop or a kill."""
     progress = Progress()
-    with mistakes_in_one_line("interrupted; the same command goes on from here"):
+    with mistakes_in_one_line("interrupted; the same command continues"):
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("--nproc-per-node: a sweep runs in one process; start it without torchrun")
         if jobs != 1:
@@ -47,7 +47,7 @@ def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: An
             return
         out = flags["out"] or Path("runs") / "sweeps" / (spec.stem + ("-quick" if resolved.is_quick else ""))
         if not _run(resolved, cells, wanted, out, _command(spec, out, flags), progress, report_only=report_only):
-            progress.say("interrupted and saved; the same command goes on from here")
+            progress.say("interrupted and saved; the same command continues")
             sys.exit(EXIT_INTERRUPTED)
 
 
@@ -79,7 +79,8 @@ def _run(
     report_only: bool,
 ) -> bool:
     """Trains what is missing and writes the report; returns whether all wanted trials have ended."""
-    from trainer.sweep.folder import SweepFolder  # Optuna takes a moment to load, which a wrong flag need not wait for
+    # Torch and matplotlib load slowly, and an invalid flag must not wait for them.
+    from trainer.sweep.folder import SweepFolder
     from trainer.sweep.results import print_results
     from trainer.sweep.sweep_page import write_report
     from trainer.sweep.trials import SharedData, Trials
@@ -90,7 +91,6 @@ def _run(
     ended = True
     with folder.locked():
         folder.claim(spec)
-        folder.repair()
         if not report_only:
             data = SharedData(progress)
             for cell in wanted:  # before the first trial, so that nothing is found out hours later
@@ -99,7 +99,7 @@ def _run(
                 except UserError as error:
                     raise UserError(f"cell {cell.name}: {error}") from error
             with StopOnSignal() as stop:
-                ended = Trials(folder, spec, cells, data, progress, stop).run(wanted)
+                ended = Trials(folder, spec, data, progress, stop).run(wanted)
         results = write_report(folder, spec, cells, command, progress)
     print_results(results, progress)
     progress.say(f"report: {out / 'report.html'}; metrics: {out / 'trials.csv'} and {out / 'cells.csv'}")

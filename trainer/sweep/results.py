@@ -17,14 +17,13 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ganserve.metrics import METRICS
+from trainer.metrics.choosing import is_best
 from trainer.progress import Progress
-from trainer.report.measures import has_best, is_better, label_of, shown_metric
-from trainer.report.parts import metric_names
+from trainer.report.parts import label_of, metric_names, shown_metric
 from trainer.report.record import EvaluationRow, RunRecord, read_record
-from trainer.sweep.folder import SweepFolder, ended
+from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
-from trainer.sweep.trials import FINISHED, outcome_of
 
 WHENS = ("end", "best")  # the last evaluation, and the one that chose the best checkpoint; moments may come as well
 
@@ -46,7 +45,7 @@ class TrialResult:
         if when == "best":
             return self.record.best
         if when == "end":
-            return self.record.last if self.outcome == FINISHED else None
+            return self.record.last if self.outcome == "finished" else None
         step = self.sample_step(when)
         rows = [row for row in self.record.evaluations if step is not None and row.step <= step]
         return rows[-1] if rows else None
@@ -100,8 +99,7 @@ class Results:
         if mean is None:
             return None
         others = [other for other in means.values() if other is not None]
-        best = len(others) > 1 and has_best(metric)
-        best = best and not any(is_better(metric, other, mean) for other in others)
+        best = len(others) > 1 and is_best(metric, mean, others)
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Summary(len(values), mean, deviation, best)
 
@@ -112,13 +110,14 @@ class Results:
 
 def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: str, progress: Progress) -> Results:
     """Reads back what there is of the trials."""
-    done = ended(folder.study())
+    endings = folder.endings()
     trials = []
     for cell, seed in progress.track([(cell, seed) for cell in cells for seed in spec.seeds], "reading trials"):
         run = folder.run_of(cell, seed)
         record = None if run is None else read_record(run.path, f"{cell.name}, seed {seed}")
-        outcome, text = outcome_of(done.get((cell.name, seed)))
-        trials.append(TrialResult(cell, seed, outcome if record or text else "not begun", text, record))
+        ending = endings.get((cell.name, seed))
+        outcome = ending.outcome if ending else "not begun" if record is None else "not finished"
+        trials.append(TrialResult(cell, seed, outcome, ending.text if ending else "", record))
     names = metric_names([trial.record for trial in trials if trial.record is not None], spec.measures)
     return Results(spec, cells, trials, folder.path, command, names)
 
@@ -166,7 +165,7 @@ def print_results(results: Results, progress: Progress) -> None:
         table.add_column(heading, overflow="fold")
     for cell in results.cells:
         trials = results.of(cell)
-        finished = sum(trial.outcome == FINISHED for trial in trials)
+        finished = sum(trial.outcome == "finished" for trial in trials)
         failed = [trial.outcome for trial in trials if trial.text]
         shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.metrics]
         speed = speed_of(trials)

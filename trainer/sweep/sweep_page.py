@@ -7,19 +7,18 @@ from collections.abc import Sequence
 
 from ganserve.files import replace_file
 from trainer.progress import Progress
-from trainer.report.measures import heading_of
-from trainer.report.page import Detail, Page, Strip, Table, TableCell, write_page
+from trainer.report.page import Detail, Page, Strip, Table, TableCell, picture_of_file, write_page
 from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
+    heading_of,
     metric_charts,
     protocol_text,
     settings_of,
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import picture_of_file
 from trainer.report.record import RunRecord
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell

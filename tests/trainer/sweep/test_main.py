@@ -85,10 +85,14 @@ def test_the_report_says_how_the_cells_compare_and_how_to_run_it_again(spec_file
     assert (out / "trials.csv").read_bytes() == before
 
 
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "no_charts")
 def test_a_cyclegan_is_swept_like_the_others(spec_file: WriteSpec, tmp_path: Path) -> None:
     text = TINY.replace('model = "gan"', 'model = "cyclegan"').replace('preset = "gan-digits"', "residual_blocks = 1")
-    text = text.replace("image_size = 16", "image_size = 32").replace("seeds = [0, 1]", "seeds = [0]")
+    text = (
+        text.replace("image_size = 16", "image_size = 32")
+        .replace("seeds = [0, 1]", "seeds = [0]")
+        .replace("lr = [1e-4, 1e-3]", "lr = [1e-4]")
+    )
     result = run(spec_file(text), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "cycle L1" in (tmp_path / "out" / "report.html").read_text()
