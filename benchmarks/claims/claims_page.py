@@ -1,4 +1,4 @@
-"""The page of the claims: verdicts, effects, the values of every seed, and what others have found."""
+"""The HTML page of the claims: verdicts, effects, the values of every seed, and what others have found."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from trainer.runs import charts
 from trainer.runs.charts import INK, Curve
 
 _NOTE = (
-    "An interval is the expanded percentile bootstrap over seeds, 95 %; with three seeds it reaches from one extreme to"
-    " the other. A claim is supported if all effects that decide it lie on the claimed side of their reference."
+    "Intervals are 95 % expanded percentile bootstraps over seeds; with three seeds they span from one extreme to the"
+    " other. A claim is supported if all effects that decide it lie on the claimed side of their reference."
 )
 _OVER_EPOCHS = {"frechet_distance": "Frechet distance", "laplacian_ratio": "Laplacian variance over that of reals"}
 _PER_STEP = {"Losses": ("d_loss", "g_loss"), "Scores of D": ("d_real", "d_fake")}
@@ -26,7 +26,7 @@ _NAMES = {"d_loss": "D", "g_loss": "G", "d_real": "D(x)", "d_fake": "D(G(z))"}
 
 
 def claims_page(outcomes: Sequence[Outcome], evidence: Evidence, setting: Setting) -> Page:
-    """Everything that was found, for a reader."""
+    """The page of these outcomes."""
     rows = [
         [TableCell(text) for text in (outcome.claim.id, outcome.claim.sentence, outcome.verdict, outcome.why)]
         for outcome in outcomes
@@ -34,8 +34,8 @@ def claims_page(outcomes: Sequence[Outcome], evidence: Evidence, setting: Settin
     return Page(
         title="Claims about GANs",
         label=LABELS[setting.scale],
-        lead=["What is said of these GANs, and what the trainings here say of it. Nothing is assumed."],
-        tables=[Table("Verdicts", ("claim", "what is said", "verdict", "why"), rows, _NOTE)],
+        lead=["Each claim about these GANs is tested by training, measuring and comparing over seeds."],
+        tables=[Table("Verdicts", ("claim", "sentence", "verdict", "reason"), rows, _NOTE)],
         details=[_detail(outcome, evidence) for outcome in outcomes],
     )
 
@@ -43,23 +43,23 @@ def claims_page(outcomes: Sequence[Outcome], evidence: Evidence, setting: Settin
 def _detail(outcome: Outcome, evidence: Evidence) -> Detail:
     claim = outcome.claim
     lines = [
-        f"Said by: {claim.source}.",
-        f"Tested so: {claim.method}",
-        f"Known from elsewhere: {claim.outside}",
+        f"Source: {claim.source}.",
+        f"Test: {claim.method}",
+        f"Reported elsewhere: {claim.outside}",
         f"Verdict: {outcome.verdict} ({outcome.why}).",
     ]
     pictures: list[Picture] = []
     if outcome.effects:
         pictures += _special(outcome, evidence)
         pictures += [_effect_picture(effect) for effect in outcome.effects]
-    headings = ("effect", "measure", "estimate", "95 % interval", "Hedges' g", "claimed", "says", "each seed")
+    headings = ("effect", "measure", "estimate", "95 % interval", "Hedges' g", "claimed", "result", "each seed")
     tables = [Table("Effects", headings, [_row(effect) for effect in outcome.effects])] if outcome.effects else []
     title = f"{claim.id}. {claim.sentence}"
     return Detail(title=title, lines=lines, warnings=outcome.notes, pictures=pictures, tables=tables)
 
 
 def _row(effect: Effect) -> list[TableCell]:
-    claimed = "reported alone" if effect.claimed is None else f"{effect.claimed} {shown(effect.reference)}"
+    claimed = "reported only" if effect.claimed is None else f"{effect.claimed} {shown(effect.reference)}"
     seeds = "; ".join(f"{label}: {', '.join(shown(value) for value in values)}" for label, values in effect.groups)
     return [
         TableCell(effect.name),
@@ -74,7 +74,7 @@ def _row(effect: Effect) -> list[TableCell]:
 
 
 def _special(outcome: Outcome, evidence: Evidence) -> list[Picture]:
-    """What else a claim shows: curves of steps, metrics over epochs, and where latents change an image."""
+    """Further charts of a claim: curves over steps, metrics over epochs, and where latents change an image."""
     claim, pictures = outcome.claim, []
     for metric, title in _OVER_EPOCHS.items():
         series = _series(claim.subjects, evidence, partial(_over_epochs, metric))

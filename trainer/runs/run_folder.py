@@ -6,7 +6,7 @@
     samples/step-00001000.png            grids of the same latents, through the averaged generator
     figures/                             curves and pictures drawn from the above
     checkpoints/{last,best}.safetensors  networks, averages, optimisers, random state; metadata as JSON in the header
-    looks/step-00000100.safetensors      generators as the claims look at them
+    snapshots/step-00000100.safetensors  generators at some steps; benchmarks/claims keeps them
     checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
     tensorboard/                         the same curves, scores and samples as events
 
