@@ -1,4 +1,4 @@
-"""The parts that pages about runs and about sweeps share: charts, settings, commands."""
+"""Parts shared by the pages of runs and sweeps: metrics, charts, settings, commands."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
 
 
 def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
-    """What a run draws at its end, besides curves; `which` says whose figures they are, to end their captions."""
+    """The pictures that a run draws at its end, besides curves; `which` ends their captions."""
     if isinstance(record.config, CycleConfig):
         drawn = {"translations.png": "Test images and translations"}
     else:
         drawn = {"real_beside_fake.png": "Real images beside fakes"}
-        if (record.path / "figures" / "traversal.png").is_file():  # runs of older versions have none
+        if (record.path / "figures" / "traversal.png").is_file():  # runs of older versions do not have it
             drawn["traversal.png"] = "Single dimensions of the latents at chosen values"
     return [
         picture_of_file(record.path / "figures" / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
@@ -84,7 +84,7 @@ def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
 
 
 def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
-    """Each metric over the steps of its evaluations, one line a cell or run."""
+    """Each metric over the steps of its evaluations, one line per cell or run."""
     pictures = []
     for name in names:
         series = {group: [_metric_curve(record, name) for record in records] for group, records in groups.items()}
@@ -94,7 +94,7 @@ def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
 
 
 def metric_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
-    """The metrics that any of the runs was evaluated by, in their order; only wanted ones, if any are named."""
+    """The metrics of any evaluation of the runs, in order; only the wanted ones, if any are given."""
     found = dict.fromkeys(name for record in records for row in record.evaluations for name in row.metrics)
     return [name for name in (wanted or found) if name in found]
 
@@ -108,7 +108,7 @@ def explanations(names: Sequence[str]) -> str:
 
 
 def protocol_text(records: Sequence[RunRecord]) -> str:
-    """How the last evaluations were made; what differs among the runs is said to."""
+    """The protocol of the last evaluations; names what differs among the runs."""
     rows = [record.last.protocol for record in records if record.last is not None]
     names = dict.fromkeys(name for row in rows for name in row if name != "levels")
     parts = []
@@ -120,36 +120,36 @@ def protocol_text(records: Sequence[RunRecord]) -> str:
 
 
 def warning_lines(record: RunRecord) -> list[str]:
-    """What was noticed during a run, for the user."""
+    """The warnings of a run, one line each."""
     lines = [f"{record.name}, step {step:,}: {text}" for step, text in record.warnings]
     return [*lines, f"{record.name}: {record.more_warnings:,} more warnings"] if record.more_warnings else lines
 
 
 def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
-    """All settings by the names of config.json."""
+    """All settings, named as in config.json."""
     return [(name, msgspec.json.encode(value).decode()) for name, value in _flat(msgspec.to_builtins(config))]
 
 
 def command_of(config: AnyConfig) -> tuple[str, str]:
-    """The command that trains such a run, and a note on what no flag can say."""
+    """The command that trains such a run, and a note on settings that have no flag."""
     words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
     try:
         preset = dict(_flat(msgspec.to_builtins(choose_preset(config.model, config.preset, config.dataset))))
     except UserError:
-        return shlex.join(words), f"there is no preset {config.preset!r} in this version, so config.json says the rest"
+        return shlex.join(words), f"this version has no preset {config.preset!r}; the other settings are in config.json"
     flags = {field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}
     flags |= {"evaluate_every_steps": "--eval-every", "evaluation_images": "--eval-images", "precision": "--precision"}
     flags |= {name: f"--{name}" for name in _LENGTHS}
     unsaid = []
     for name, value in _flat(msgspec.to_builtins(config)):
-        # The trainer chooses a precision that suits the device, unless it is told one.
+        # Without the flag, the trainer picks a precision for its device.
         if name in _NEVER_SHOWN or (preset.get(name) == value and name != "precision"):
             continue
         if name in flags and value is not None:
             words += _flag_words(flags[name], value)
         elif name not in _LENGTHS:
             unsaid.append(f"{name} = {msgspec.json.encode(value).decode()}")
-    note = f"no flag sets {', '.join(unsaid)}; config.json has it" if unsaid else ""
+    note = f"no flag sets {', '.join(unsaid)}; see config.json" if unsaid else ""
     return shlex.join(words), note
 
 

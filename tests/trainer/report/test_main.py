@@ -120,7 +120,7 @@ def test_missing_pictures_leave_a_note(own_run: Path, tmp_path: Path) -> None:
     assert "step-00000006.png is unreadable" in page.text
     for sample in (own_run / "samples").iterdir():
         sample.unlink()
-    assert "none were drawn yet" in page_of(own_run, out=tmp_path).text
+    assert "no samples yet" in page_of(own_run, out=tmp_path).text
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -163,11 +163,11 @@ def test_hostile_text_stays_text(own_run: Path, tmp_path: Path) -> None:
     [
         ("config.json", b"{}", "not a valid config"),
         ("metrics.jsonl", b"nonsense\n", "line 1: not a line of metrics"),
-        ("metrics.jsonl", b'{"kind": "step", "step": -1}\n', "step -1 is none that a training has"),
+        ("metrics.jsonl", b'{"kind": "step", "step": -1}\n', "step -1 is out of range"),
         ("metrics.jsonl", b'{"kind": "step", "step": 1' + b"0" * 400 + b"}\n", ""),
     ],
 )
-def test_a_damaged_run_is_told_in_one_line(
+def test_a_damaged_run_is_an_error_in_one_line(
     name: str, content: bytes, message: str, own_run: Path, tmp_path: Path
 ) -> None:
     (own_run / name).write_bytes(content)
@@ -183,8 +183,8 @@ def test_mistakes_are_one_line(kinds_of_runs: dict[str, Path], tmp_path: Path) -
     for arguments, message in (
         ((), "RUN is missing"),
         ((tmp_path,), "not a run folder"),
-        ((some, some), "the same run is given twice"),
-        ((some, "--out", tmp_path / "none" / "page.html"), "there is no folder"),
+        ((some, some), "the same run occurs twice"),
+        ((some, "--out", tmp_path / "none" / "page.html"), "no such folder"),
     ):
         result = run(*arguments)
         assert result.exit_code == 2
