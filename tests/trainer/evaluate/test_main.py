@@ -121,7 +121,7 @@ def test_real_images_are_measured_against_others_of_their_own(trained_run: Path)
     # Half of the 1,797 digits is less than was asked for.
     done = call(trained_run, "--images", "1000", "--measures", "ms-ssim", "--real-floor", "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert "reals were compared 898" in done.output
+    assert "the floor compares 898" in done.output
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
         (("run", "--address", "127.0.0.1:1", "--model", "a"), "SOURCE or --address"),
         (("--address", "127.0.0.1:1"), "--model is missing"),
         (("--address", "127.0.0.1:1", "--model", "a"), "--address 127.0.0.1:1"),
-        (("nowhere",), "neither a run folder, nor a bundle, nor a file"),
+        (("nowhere",), "not a run folder, bundle or file"),
         (("run", "--checkpoint", "worst"), "--checkpoint"),
         (("run", "--checkpoint", "epoch-0009"), "epoch-0009"),
         (("run", "--measures", "swd,beauty"), "--measures 'beauty'"),
@@ -182,15 +182,15 @@ def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
         (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
         (("run", "--split", "test"), "--split test: digits"),
         (("run", "--dataset", "celeba"), "--dataset 'celeba'"),
-        (("run", "--images", "4"), "--images: 4 are too few"),
-        (("run", "--model", "a"), "--model and --version go with --address"),
-        (("cycle", "--measures", "swd"), "--measures: does not go with a CycleGAN"),
-        (("cycle", "--real-floor"), "--real-floor: does not go with a CycleGAN"),
+        (("run", "--images", "4"), "--images: 4 images are too few"),
+        (("run", "--model", "a"), "--model and --version need --address"),
+        (("cycle", "--measures", "swd"), "--measures: not for a CycleGAN"),
+        (("cycle", "--real-floor"), "--real-floor: not for a CycleGAN"),
         (("bundle/model.pt", "--runtime", "onnx"), "--runtime onnx"),
         (("alone.pt", "--dataset", "digits"), "--latent-dim"),
-        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "makes no images of latents"),
-        (("alone.onnx",), "--dataset: the source does not say"),
-        (("broken.onnx", "--dataset", "digits"), "not a graph that runs"),
+        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "cannot make images from latents"),
+        (("alone.onnx",), "--dataset: the source does not name"),
+        (("broken.onnx", "--dataset", "digits"), "not a valid graph"),
         (("broken.pt", "--dataset", "digits", "--latent-dim", "7"), "not TorchScript"),
     ],
 )
@@ -231,7 +231,7 @@ def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
     publish_tiny_bundle(tmp_path, "tiny")
     done = call(tmp_path / "tiny", *SMALL)
     assert done.exit_code == 2
-    assert "only square ones" in done.stderr
+    assert "only square images" in done.stderr
 
 
 def test_data_sets_without_test_images_say_so(quiet: Progress) -> None:
