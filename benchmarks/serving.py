@@ -76,11 +76,11 @@ def server_process(models: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> float:
-    """How many images `call` makes, called by so many threads for about `seconds`."""
+    """Images per second of `call` from `callers` threads that repeat it for about `seconds`, at least once each."""
     began = time.perf_counter()
 
     def keep_calling(_: int) -> int:
-        images = 0
+        images = call()
         while time.perf_counter() - began < seconds:
             images += call()
         return images

@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ganserve.latents import latents_from_seed
-from tests.end_to_end.conftest import running_server
 from tests.server.tiny_bundles import publish_tiny_bundle
 from trainer.data import datasets as data
 from trainer.data.datasets import ImageData, load_images, load_test_images, stream_indices
@@ -63,7 +62,9 @@ def test_the_metrics_of_a_run_are_those_of_the_images_of_its_seed(trained_run: P
 
 
 @pytest.mark.timeout(240)
-def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Path, tmp_path: Path) -> None:
+def test_what_is_served_scores_as_what_was_trained(
+    trained_run: Path, models: Path, address: str, tmp_path: Path
+) -> None:
     expected = scored(trained_run)
     assert expected["metrics"].keys() == ALL_BUT_INCEPTION
     graph, code = (Path(shutil.copy(models / "dcgan" / "1" / name, tmp_path)) for name in ("model.onnx", "model.pt"))
@@ -74,9 +75,8 @@ def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Pa
         "onnx alone": (graph, "--dataset", "digits"),
         "torchscript alone": (code, "--dataset", "digits", "--latent-dim", "100"),
     }
-    with running_server(models) as server:
-        served = scored("--address", server.address, "--model", "dcgan")
-        unknown = call("--address", server.address, "--model", "cat")
+    served = scored("--address", address, "--model", "dcgan")
+    unknown = call("--address", address, "--model", "cat")
     found = {name: scored(*arguments) for name, arguments in sources.items()} | {"served": served}
     for name, other in found.items():
         assert other["metrics"] == pytest.approx(expected["metrics"], rel=1e-2, abs=1e-3), name
