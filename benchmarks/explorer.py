@@ -1,9 +1,9 @@
-"""How soon the explorer shows a new picture: from a slider's input event to the new image decoded, in a real browser.
+"""Latency of the explorer in a real browser: from a slider's input event to the new image, decoded.
 
     python -m benchmarks.explorer [--model dcgan] [--preset dcgan64-k4] [--moves 200] [--out explorer.json]
 
-Random weights (only time is measured). Server, explorer and a headless Chromium share the machine. A drag is 60 moves,
-one every 16 ms, and its figure is how long after the last one the last picture is there.
+The weights are random, because only time matters. Server, explorer and a headless Chromium share the machine. A drag is
+60 moves, one every 16 ms; its latency is the time from the last move to the last picture.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STOP_TIMEOUT_S: Final = 30
 _DRAGS: Final = 10
 _CHROMIUM_FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
-# Milliseconds from each input event to the image that it leads to, decoded.
+# Milliseconds from each input event to its image, decoded.
 _MOVES: Final = """
 async ([slider, picture, moves]) => {
   const input = document.querySelector(slider + ' input[type=range]');
@@ -56,7 +56,7 @@ async ([slider, picture, moves]) => {
 }
 """
 
-# Milliseconds from the last of 60 input events to the last image that comes.
+# Milliseconds from the last of 60 input events to the last image.
 _DRAG: Final = """
 async ([slider, picture, start]) => {
   const input = document.querySelector(slider + ' input[type=range]');
@@ -115,7 +115,7 @@ def measure(url: str, moves: int, chromium: str) -> list[dict[str, Any]]:
             if picture == "#morph":
                 page.get_by_role("tab", name="Morph").click()
                 page.wait_for_selector("#morph img")
-            page.evaluate(_MOVES, [slider, picture, 10])  # what is measured has been used before
+            page.evaluate(_MOVES, [slider, picture, 10])  # warm-up
             rows.append(_row(name, page.evaluate(_MOVES, [slider, picture, moves])))
             drags = [page.evaluate(_DRAG, [slider, picture, drag / _DRAGS]) for drag in range(_DRAGS)]
             rows.append(_row(f"{name}, end of a drag", drags))
@@ -140,14 +140,14 @@ def _row(name: str, took_ms: list[float | None]) -> dict[str, Any]:
 @click.command()
 @click.option("--model", default="dcgan", show_default=True)
 @click.option("--preset", default="dcgan64-k4", show_default=True)
-@click.option("--moves", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Of each slider.")
-@click.option("--chromium", type=click.Path(exists=True), help="[default: the one on PATH]")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the figures as JSON.")
+@click.option("--moves", type=click.IntRange(1, 100_000), default=200, show_default=True, help="Moves per slider.")
+@click.option("--chromium", type=click.Path(exists=True), help="Browser to use.  [default: chromium on PATH]")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(model: str, preset: str, moves: int, chromium: str | None, out: Path | None) -> None:
     """Measures the explorer's sliders."""
     found = chromium or shutil.which("chromium")
     if found is None:
-        raise click.UsageError("--chromium: there is none on PATH; install Debian's chromium, or name one")
+        raise click.UsageError("--chromium: not found on PATH; install chromium, or give its path")
     with tempfile.TemporaryDirectory() as folder:
         publish_untrained(Path(folder), model, preset)
         with server_process(Path(folder)) as (_, address), explorer_process(address) as url:

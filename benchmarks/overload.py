@@ -1,10 +1,10 @@
-"""What a server still answers when it is asked for far more than it can compute.
+"""Goodput of a server under far more load than it can compute.
 
     python -m benchmarks.overload [--model dcgan] [--preset dcgan64-k4] [--rows 16] [--times 5] [--seconds 10]
 
-First the capacity: a few callers who each wait for their answer. Then requests at so many times that rate, whatever has
-been answered (open loop, Poisson), in turn, for some rounds. Goodput is what was answered with images a second. Client
-and server share the machine, so the client's work, which grows with the refusals, is missing from the goodput, too.
+Each round measures the capacity with a few callers who wait for their answers (closed loop), then sends requests at a
+multiple of that rate regardless of answers (open loop, Poisson). Goodput is images per second in successful answers.
+Client and server share the machine, so the client's work, which grows with the refusals, lowers the goodput as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CALLERS = 8
 _CHANNELS = 4
 _TIMEOUT_S = 60
 _WARMUP_S = 1.0
-_TOLD = "told when to return"
+_PUSHED_BACK = "refused with a retry time"
 _OPTIONS = [("grpc.max_receive_message_length", -1)]
 
 
@@ -50,12 +50,12 @@ class Sender:
         self._body = body
 
     async def send(self, number: int) -> str:
-        """The gRPC status of the answer, see `client.bench.loops.Call`; or _TOLD if it says when to come back."""
+        """The gRPC status of the answer, see `client.bench.loops.Call`; or _PUSHED_BACK if it carries a retry time."""
         try:
             await self._methods[number % _CHANNELS](self._body, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
-            told = any(key == PUSHBACK_KEY for key, _ in error.trailing_metadata() or ())
-            return _TOLD if told else error.code().name
+            pushed_back = any(key == PUSHBACK_KEY for key, _ in error.trailing_metadata() or ())
+            return _PUSHED_BACK if pushed_back else error.code().name
         return OK
 
     async def close(self) -> None:
@@ -65,7 +65,7 @@ class Sender:
 
 
 def resident_mib(pid: int) -> float:
-    """Memory of a process, on Linux."""
+    """Resident memory of a process (Linux)."""
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) / 1024
 
@@ -73,7 +73,7 @@ def resident_mib(pid: int) -> float:
 async def compare(
     address: str, pid: int, body: bytes, rows: int, times: float, seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """One row of the table a measurement."""
+    """Measures; one table row per measurement."""
     table: list[dict[str, Any]] = []
     capacity = 0.0
 
@@ -83,7 +83,7 @@ async def compare(
             results, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
         finally:
             await sender.close()
-        assert results is not None  # nothing ends it before its time
+        assert results is not None  # no tick ends it early
         table.append(_row(name, results, capacity or results.images_per_s, pid))
         return results
 
@@ -96,15 +96,15 @@ async def compare(
 
 def _row(name: str, results: Results, capacity: float, pid: int) -> dict[str, Any]:
     errors = Counter(results.errors)
-    told, not_sent = errors.pop(_TOLD, 0), errors.pop(NOT_SENT, 0)
-    refused = told + errors.pop("RESOURCE_EXHAUSTED", 0)
+    pushed_back, not_sent = errors.pop(_PUSHED_BACK, 0), errors.pop(NOT_SENT, 0)
+    refused = pushed_back + errors.pop("RESOURCE_EXHAUSTED", 0)
     return {
         "round": name,
         "images/s answered": round(results.images_per_s),
         "of capacity": results.images_per_s / capacity,
         "answered": results.answered,
         "refused": refused,
-        "told when to return": told,
+        _PUSHED_BACK: pushed_back,
         "not sent": not_sent,
         "failed otherwise": errors.total(),
         "p99 s of answered": (results.p99_ms or math.nan) / 1e3,
@@ -115,13 +115,13 @@ def _row(name: str, results: Results, capacity: float, pid: int) -> dict[str, An
 @click.command()
 @click.option("--model", default="dcgan", show_default=True)
 @click.option("--preset", default="dcgan64-k4", show_default=True)
-@click.option("--rows", type=click.IntRange(1, 1024), default=16, show_default=True, help="Of each request.")
-@click.option("--times", type=float, default=5.0, show_default=True, help="How many times the capacity is asked for.")
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="For one measurement.")
+@click.option("--rows", type=click.IntRange(1, 1024), default=16, show_default=True, help="Rows per request.")
+@click.option("--times", type=float, default=5.0, show_default=True, help="Load as a multiple of the capacity.")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Seconds per measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(model: str, preset: str, rows: int, times: float, seconds: float, rounds: int, out: Path | None) -> None:
-    """Measures goodput and memory under more load than can be served."""
+    """Measures goodput and memory under overload."""
     with tempfile.TemporaryDirectory() as repository:
         _, card = publish_untrained(Path(repository), model, preset)
         if not isinstance(card.input, LatentInput):
@@ -134,7 +134,7 @@ def main(model: str, preset: str, rows: int, times: float, seconds: float, round
         with server_process(Path(repository)) as (process, address):
             body = request.SerializeToString()
             table = asyncio.run(compare(address, process.pid, body, rows, times, seconds, rounds))
-    report(f"{preset}, {rows} rows a request, on the CPU", table, out)
+    report(f"{preset}, {rows} rows per request, on the CPU", table, out)
     shares = [row["of capacity"] for row in table if "times" in row["round"]]
     click.echo(f"goodput at {times:g} times the capacity: {statistics.median(shares):.2f} of it (median)")
 

@@ -1,12 +1,12 @@
-"""Whether bf16 changes what a training does: its curves beside those of fp32, over several seeds.
+"""Whether bf16 changes training: its curves against those of fp32, over several seeds.
 
     python -m benchmarks.precision_spread [--model dcgan] [--preset dcgan-digits] [--steps 600] [--seeds 4] [--out FILE]
 
-Each curve is averaged over windows of steps. A row tells how far the mean over the bf16 seeds is from that over the
-fp32 seeds, in units of the standard deviation over the fp32 seeds: values around 1 or less are what another choice of
-seeds would do as well. A few seeds may agree by chance, and then anything is many of their deviations away, so the
-window that is furthest apart is told with its values, and so is the largest distance in units of the curve's typical
-deviation, the root mean square over its windows. A network that grows spends equal shares of the steps on each phase.
+Each curve is averaged over windows of steps. A row gives the distance between the means over the bf16 and the fp32
+seeds, in standard deviations over the fp32 seeds: values up to about 1 are what another choice of seeds would change as
+well. A few seeds may agree by chance, which makes any distance many deviations, so the output also has the values of
+the window that is furthest apart, and the largest distance in units of the curve's typical deviation (the root mean
+square over its windows). A network that grows spends equal shares of the steps on each phase.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Curves: TypeAlias = dict[str, NDArray[np.float64]]
 
 
 def curves_of(training: Training, steps: int) -> Curves:
-    """Trains; returns each curve as means over windows, (WINDOWS,), and each final figure as one value, (1,)."""
+    """Trains; returns each curve as means over windows, (WINDOWS,), and each final metric as one value, (1,)."""
     values: dict[str, list[float]] = {}
     for step in range(steps):
         for name, value in training.train_step(step / steps).items():
@@ -48,11 +48,11 @@ def curves_of(training: Training, steps: int) -> Curves:
         for name, curve in values.items()
         if not np.isnan(curve).all()
     }
-    return means | {name: np.array([figure]) for name, figure in training.evaluate().metrics.items()}
+    return means | {name: np.array([metric]) for name, metric in training.evaluate().metrics.items()}
 
 
 def with_growth_in(config: AnyConfig, steps: int) -> AnyConfig:
-    """The config, whose network, if it grows, has as many steps for each of its phases, all of one batch size."""
+    """The config; a network that grows gets equally many steps per phase, all at one batch size."""
     if isinstance(config, CycleConfig) or config.growth is None:
         return config
     one_image_each = msgspec.structs.replace(config.growth, stabilise_images=1, fade_images=1, batch_sizes={})
@@ -69,8 +69,8 @@ class Apart:
 
     median: float  # over windows, each in its own deviation
     largest: float  # likewise
-    window: int  # where that is
-    largest_typical: float  # over windows, all in the curve's typical deviation
+    window: int  # its index
+    largest_typical: float  # over windows, in the curve's typical deviation
 
 
 def compare(exact: NDArray[np.float64], reduced: NDArray[np.float64]) -> Apart:
@@ -86,16 +86,27 @@ def compare(exact: NDArray[np.float64], reduced: NDArray[np.float64]) -> Apart:
 @click.command()
 @click.option("--model", default="dcgan", show_default=True)
 @click.option("--preset", default="dcgan-digits", show_default=True)
-@click.option("--data-root", default="data", show_default=True, help="Where mnist and fashion-mnist lie.")
+@click.option("--data-root", default="data", show_default=True, help="Folder of mnist and fashion-mnist.")
 @click.option("--steps", type=click.IntRange(WINDOWS), default=600, show_default=True)
 @click.option("--seeds", type=click.IntRange(2), default=4, show_default=True)
+@click.option("--eval-images", type=click.IntRange(2), help="Images per evaluation.  [default: the preset's]")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
-def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device: str, out: Path | None) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
+def main(
+    model: str,
+    preset: str,
+    data_root: str,
+    steps: int,
+    seeds: int,
+    eval_images: int | None,
+    device: str,
+    out: Path | None,
+) -> None:
     """Trains the same preset in both precisions, with several seeds."""
     where = choose_device(device)
     try:
         chosen = override(choose_preset(model, preset, None), {"data_root": data_root})
+        chosen = override(chosen, {"evaluation_images": eval_images or chosen.evaluation_images})
         config, data = load_with_config(with_growth_in(chosen, steps), Progress())
     except UserError as error:
         raise click.ClickException(str(error)) from error
@@ -111,7 +122,7 @@ def main(model: str, preset: str, data_root: str, steps: int, seeds: int, device
     for name in found["fp32"][0]:
         exact, reduced = (np.stack([curves[name] for curves in found[precision]]) for precision in ("fp32", "bf16"))
         if np.ptp(np.concatenate([exact, reduced]), axis=0).max() == 0:
-            continue  # it does not depend on what is learned, as a resolution does not
+            continue  # independent of training, such as a resolution
         apart = compare(exact, reduced)
         rows.append(
             {

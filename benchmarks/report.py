@@ -1,4 +1,4 @@
-"""How benchmarks report: a table on the screen and a JSON file beside it, both with the machine they ran on."""
+"""The report of a benchmark: a table on the screen and a JSON file, both with the machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """What a measurement depends on besides the code."""
     versions = {package: found for package in _PACKAGES if (found := version_of(package)) != "unknown"}
     return {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()} | versions
 
 
 def report(title: str, rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
-    """Prints rows (all with the same keys) as a table; writes them as JSON if `out` is given."""
+    """Prints rows, which share their keys, as a table, and writes them as JSON to `out`."""
     table = Table(title=title)
     for key in rows[0]:
         table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right")

@@ -1,4 +1,4 @@
-"""Our server and its rivals in turn: the same graphs, the same requests, the same load generator, on this machine.
+"""Compares our server with its rivals: same graphs, requests, load generator and machine, one server at a time.
 
     python -m benchmarks.peers.setup
     python -m benchmarks.serve_peers [--peers ours,triton,floor] [--model gan28] [--cells 1x32,64x4] [--out FILE]
@@ -41,7 +41,7 @@ _DISTURBED_CORES = 0.15
 
 
 class Recorder:
-    """Everything that was measured so far, and what went wrong."""
+    """All measurements and problems so far."""
 
     def __init__(self) -> None:
         self.visits: list[Visit] = []
@@ -49,12 +49,12 @@ class Recorder:
         self.problems: list[str] = []
 
     def complain(self, problem: str) -> None:
-        """Says it loudly, now and at the end."""
+        """Reports a problem, now and again at the end."""
         self.problems.append(problem)
         click.secho(f"PROBLEM {problem}", fg="red", bold=True, err=True)
 
     def save(self, path: Path, settings: dict[str, Any]) -> None:
-        """Writes all as JSON."""
+        """Writes everything as JSON."""
         limits = [
             {"model": model, "layout": layout, "rows": rows, "rounds": [limit._asdict() for limit in rounds]}
             for (model, layout, rows), rounds in self.limits.items()
@@ -72,7 +72,7 @@ class Recorder:
 
 
 def available(peers: Sequence[Peer], home: Path, recorder: Recorder) -> list[Peer]:
-    """Those that are set up; complains of the others."""
+    """The servers that are set up; reports the others."""
     there = [peer for peer in peers if peer.environment is None or peer.environment.is_ready(home)]
     for peer in peers:
         if peer not in there and peer.environment is not None:
@@ -87,7 +87,7 @@ def available(peers: Sequence[Peer], home: Path, recorder: Recorder) -> list[Pee
 def measure_round(
     number: int, peers: Sequence[Peer], graph: ServedGraph, programme: Programme, recorder: Recorder
 ) -> None:
-    """Visits every server once."""
+    """Measures every server once."""
     expected = {rows: graph.images(rows) for rows in checked_rows([cell.rows for cell in programme.cells])}
     turn = number % len(peers) if peers else 0
     for peer in [*peers[turn:], *peers[:turn]]:
@@ -111,7 +111,7 @@ def measure_round(
 
 
 def measure_limits(graph: ServedGraph, sizes: Sequence[int], seconds: int, recorder: Recorder) -> None:
-    """Runs the runtime alone, in every layout."""
+    """Measures the runtime without a server, in every layout."""
     layouts = dict.fromkeys([Layout(1, 1), one_instance_a_core(), all_cores_for_one()])
     for layout in layouts:
         for rows in sizes:
@@ -124,7 +124,7 @@ def measure_limits(graph: ServedGraph, sizes: Sequence[int], seconds: int, recor
 
 
 def print_tables(recorder: Recorder, models: Sequence[str], choice: Choice, rounds: int) -> None:
-    """Prints what was measured, model by model."""
+    """Prints the measurements, model by model."""
     for model in models:
         visits = [each for each in recorder.visits if each.model == model]
         order = {peer.name: place for place, peer in enumerate(choice.peers)}
@@ -155,15 +155,17 @@ def _end(signal_number: int, _: FrameType | None) -> None:
 
 @click.command(context_settings={"show_default": True, "max_content_width": 120})
 @click.option("--peers", default="ours,triton,pytriton,mlserver,mosec,floor,in-process", help=", ".join(PEER_NAMES))
-@click.option("--ours", "variants", multiple=True, metavar="NAME:FLAGS", help="Ours with more flags, beside ours.")
-@click.option("--model", "models", default=",".join(MODELS), help="Which models.")
+@click.option(
+    "--ours", "variants", multiple=True, metavar="NAME:FLAGS", help="Our server with more flags, in addition."
+)
+@click.option("--model", "models", default=",".join(MODELS), help="Models to serve.")
 @click.option("--cells", default="1x1,1x32,1x128,64x1,64x4,64x8", help="ROWSxCONCURRENCY.")
-@click.option("--open-loop", default="gan28:500,dcgan64:150", help="MODEL:REQUESTS_A_SECOND; empty for none.")
-@click.option("--seconds", type=click.IntRange(1, 600), default=4, help="Of one cell, beside a warm-up.")
+@click.option("--open-loop", default="gan28:500,dcgan64:150", help="MODEL:REQUESTS_PER_SECOND; empty for none.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=4, help="Seconds per cell, after a warm-up.")
 @click.option("--rounds", type=click.IntRange(1, 100), default=3)
-@click.option("--plain-export", is_flag=True, help="Rivals serve what torch.onnx.export(dynamo=False) gives.")
+@click.option("--plain-export", is_flag=True, help="Rivals serve the graph of torch.onnx.export(dynamo=False).")
 @click.option("--peer-home", type=click.Path(file_okay=False, path_type=Path), default=default_home)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A JSON file to write.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
 def main(
     peers: str,
     variants: tuple[str, ...],
@@ -177,7 +179,7 @@ def main(
     *,
     plain_export: bool,
 ) -> None:
-    """Measure our server and its rivals, round by round."""
+    """Measures our server and its rivals, round by round."""
     home = peer_home.absolute()
     try:
         choice = choose_peers(peers, variants, home)

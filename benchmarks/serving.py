@@ -1,10 +1,10 @@
-"""Serving speed against the limit: the same ONNX file through the server, and in this process without one.
+"""Serving speed against its limit: the same ONNX file through the server, and in this process without a server.
 
     python -m benchmarks.serving [--model dcgan] [--preset dcgan64-k4] [--seconds 5] [--rounds 3] [--out serving.json]
 
-Random weights (only time is measured). Client, server and the in-process session share the machine, and the cells are
-interleaved round by round, so read the ratios. A translator gets noise as pixels, and the client sends it in as many
-requests as it likes.
+The weights are random, because only time matters. Client, server and the in-process session share the machine, and the
+measurements are interleaved round by round, so read the ratios. A translator gets noise as pixels; the client splits it
+into requests.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def server_process(models: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> float:
-    """How many images `call` makes, called by so many threads for about `seconds`."""
+    """Images per second of `call` from `callers` threads that repeat it for about `seconds`, at least once each."""
     began = time.perf_counter()
 
     def keep_calling(_: int) -> int:
-        images = 0
+        images = call()
         while time.perf_counter() - began < seconds:
             images += call()
         return images
@@ -93,11 +93,11 @@ def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> 
 @click.command()
 @click.option("--model", default="dcgan", show_default=True)
 @click.option("--preset", default="dcgan64-k4", show_default=True)
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="For one measurement.")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="Seconds per measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None) -> None:
-    """Measures served images a second against the same session in-process."""
+    """Measures served images per second against the same session in-process."""
     with tempfile.TemporaryDirectory() as repository:
         models = Path(repository)
         folder, card = publish_untrained(models, model, preset)
@@ -135,7 +135,7 @@ def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None)
     table: list[dict[str, Any]] = [
         {
             "where": where,
-            "rows a call": rows,
+            "rows per call": rows,
             "callers": callers,
             "images/s": round(statistics.median(values)),
             "lowest": round(min(values)),

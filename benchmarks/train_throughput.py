@@ -1,9 +1,9 @@
-"""Training speed beside the PyTorch tutorial's loop: the same networks, batch and machine, in turn, in one run.
+"""Training speed against the loop of the PyTorch tutorial: same networks, batch and machine, interleaved in one run.
 
     python -m benchmarks.train_throughput [--preset dcgan64-k4] [--seconds 10] [--rounds 3] [--device auto] [--out FILE]
 
-Random pictures stand in for data: PNG files for the tutorial's DataLoader, as its users have them, and the same pixels
-in memory for the trainer, which decodes a data set once.
+The data are random pictures: PNG files for the tutorial's DataLoader, as its users have them, and the same pixels in
+memory for the trainer, which decodes a data set once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PRESET_NAMES = ("dcgan64-k4", "dcgan-fmnist32")
 _LOG_EVERY_STEPS = 50
 
 Measure = Callable[[float], float]
-"""Trains for about so many seconds; returns images a second."""
+"""Trains for about this many seconds and returns images per second."""
 
 
 def config_of(preset: str) -> GanConfig:
@@ -56,7 +56,7 @@ def tutorial(config: GanConfig, folder: Path, device: torch.device) -> Measure:
 
 
 def ours(config: GanConfig, images: Tensor, device: torch.device) -> Measure:
-    """The trainer's steps, with measurements read as often as its loop does."""
+    """The trainer's steps; measurements are read as often as its loop reads them."""
     training = new_training(config, ImageData("noise", images), device)
 
     def measure(seconds: float) -> float:
@@ -77,7 +77,7 @@ def ours(config: GanConfig, images: Tensor, device: torch.device) -> Measure:
 
 
 def _read(pending: list[Any]) -> None:
-    """Waits for the device, too."""
+    """Reads the values, which waits for the device."""
     for measured in pending:
         for value in measured.values():
             if value is not None:
@@ -87,15 +87,19 @@ def _read(pending: list[Any]) -> None:
 
 @click.command()
 @click.option("--preset", "presets", multiple=True, default=PRESET_NAMES, show_default=True)
-@click.option("--pictures", type=click.IntRange(256), default=2560, show_default=True, help="In the data set.")
-@click.option("--seconds", type=float, default=10.0, show_default=True, help="For one measurement.")
+@click.option("--pictures", type=click.IntRange(1), default=2560, show_default=True, help="Pictures in the data set.")
+@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on the networks' channel counts.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images per step.  [default: the preset's]")
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="Seconds per measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--compile", "is_compiled", is_flag=True, help="Measure the trainer's --compile too, in bf16.")
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+@click.option("--compile", "is_compiled", is_flag=True, help="Also measure the trainer with --compile, in bf16.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(
     presets: tuple[str, ...],
     pictures: int,
+    width: float,
+    batch_size: int | None,
     seconds: float,
     rounds: int,
     device: str,
@@ -107,6 +111,10 @@ def main(
     rows: list[dict[str, Any]] = []
     for preset in presets:
         config = config_of(preset)
+        batch = batch_size or config.batch_size
+        if pictures < batch:
+            raise click.BadParameter(f"{pictures} do not fill one batch of {batch}", param_hint="--pictures")
+        config = override(config, {"network.width": config.network.width * width, "batch_size": batch})
         network = config.network
         generator = torch.Generator().manual_seed(0)
         shape = (pictures, network.channels, network.image_size, network.image_size)

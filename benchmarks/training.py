@@ -1,9 +1,9 @@
-"""Training speed of every model and preset: real images a second through whole steps, networks at full width.
+"""Training speed of every model and preset: real images per second through whole steps, networks at full width.
 
     python -m benchmarks.training [--model M] [--preset P] [--max-size 64] [--seconds 5] [--rounds 3] [--out FILE]
 
-Random images stand in for data. A GAN that grows is measured at every size, with all of it faded in. Rounds are
-interleaved over the presets, and the median is reported.
+The data are random images. A GAN that grows is measured at every size, fully faded in. Rounds are interleaved over the
+presets; the report has medians.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trainer.training.kinds import Data, new_training
 
 
 def sizes(config: AnyConfig, max_size: int) -> list[int]:
-    """The sizes to measure a preset at: its own, or every one that it grows through."""
+    """The image sizes to measure a preset at: its own, or all that it grows through."""
     largest = config.network.image_size
     if not isinstance(config, CycleConfig) and config.growth is not None:
         every = (config.growth.start_resolution << doublings for doublings in range(9))
@@ -46,9 +46,9 @@ def random_data(config: AnyConfig) -> Data:
 
 
 def training_at(config: AnyConfig, size: int, device: torch.device) -> Training:
-    """A training that makes images of this size now."""
+    """A training whose generator makes images of this size."""
     if not isinstance(config, CycleConfig) and config.growth is not None:
-        # One image at each size and no fade: at size s the network has seen as many images as it has doubled before.
+        # One image per size and no fade: the number of images seen is the number of doublings.
         growth = GrowthConfig(stabilise_images=1, fade_images=0, batch_sizes=config.growth.batch_sizes)
         config = override(config, {"network.image_size": max(8, size), "growth": growth})
         training = new_training(config, random_data(config), device)
@@ -58,14 +58,14 @@ def training_at(config: AnyConfig, size: int, device: torch.device) -> Training:
 
 
 def images_per_second(training: Training, steps: int, seconds: float) -> float:
-    """Runs whole steps for about `seconds`; always a multiple of `steps`, so that each share of work is counted."""
+    """Runs whole steps for about `seconds`, in multiples of `steps`, so that generator updates are counted in full."""
     state = training.state
 
     def synchronise() -> None:
         if state.device.type == "cuda":
             torch.cuda.synchronize()
 
-    seen = state.images_seen  # put back after each step, so that nothing grows
+    seen = state.images_seen  # reset after each step, so that nothing grows
     synchronise()
     began = time.perf_counter()
     images = 0
@@ -81,11 +81,11 @@ def images_per_second(training: Training, steps: int, seconds: float) -> float:
 @click.command()
 @click.option("--model", help="Only this model.")
 @click.option("--preset", help="Only presets of this id.")
-@click.option("--max-size", type=int, default=64, show_default=True, help="Only images up to this size, in pixels.")
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="For one measurement.")
+@click.option("--max-size", type=int, default=64, show_default=True, help="Largest image size in pixels.")
+@click.option("--seconds", type=float, default=5.0, show_default=True, help="Seconds per measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--device", default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="A JSON file to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(
     model: str | None, preset: str | None, max_size: int, seconds: float, rounds: int, device: str, out: Path | None
 ) -> None:
@@ -98,6 +98,8 @@ def main(
             torch.manual_seed(0)
             training = training_at(entry.config, size, where)
             cells[owner, name, size] = training, getattr(entry.config, "n_critic", 1)
+    if not cells:
+        raise click.UsageError("no preset fits --model, --preset and --max-size")
     for training, _ in cells.values():
         images_per_second(training, 1, 0.001)  # warm-up
     figures: dict[tuple[str, str, int], list[float]] = {key: [] for key in cells}

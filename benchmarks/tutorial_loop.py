@@ -1,8 +1,8 @@
-"""The training loop of PyTorch's DCGAN tutorial, literally: what the trainer's speed is compared with.
+"""The training loop of PyTorch's DCGAN tutorial, copied literally: the baseline for the trainer's speed.
 
-fp32 in the default memory layout, Adam as it comes, BCELoss on probabilities, the fakes made once for both updates, a
-DataLoader whose workers decode and transform every image anew, and losses read at every iteration. The networks are the
-trainer's own, which are the tutorial's, with the sigmoid that its discriminator ends in.
+fp32 in the default memory layout, default Adam, BCELoss on probabilities, one set of fakes for both updates, a
+DataLoader whose workers decode and transform every image again, and losses read at every iteration. The networks are
+the trainer's, which equal the tutorial's, with the sigmoid at the end of its discriminator.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ WORKERS = 2
 
 
 class PictureFiles(Dataset[Tensor]):
-    """PNG files, decoded and normalised one by one, as ImageFolder with the tutorial's transforms.
+    """PNG files, decoded and normalised one by one, like ImageFolder with the tutorial's transforms.
 
     Args:
-        folder: of the files.
-        size: of the images, in pixels.
+        folder: holds the files.
+        size: of the images in pixels.
         channels: 1 or 3.
     """
 
@@ -59,8 +59,8 @@ class TutorialLoop:
     """The tutorial's networks, optimisers and iteration.
 
     Args:
-        config: its network, batch size and learning rates are taken.
-        device: that trains.
+        config: gives network, batch size and learning rates.
+        device: to train on.
     """
 
     def __init__(self, config: GanConfig, device: torch.device) -> None:
@@ -104,7 +104,7 @@ class TutorialLoop:
         return discriminator_loss.item(), generator_loss.item(), real_score, fake_score, fake_score_after
 
     def images_per_second(self, data: Dataset[Tensor], batch_size: int, seconds: float) -> float:
-        """Iterates over shuffled batches for about `seconds`, after two that only warm up."""
+        """Iterates over shuffled batches for about `seconds`, after two warm-up iterations."""
         batches = _endless(data, batch_size)
         try:
             for _ in range(2):
@@ -118,7 +118,7 @@ class TutorialLoop:
             _synchronise(self._device)
             return images / (time.perf_counter() - began)
         finally:
-            batches.close()  # ends the workers, which would disturb what is measured next
+            batches.close()  # ends the workers, which would disturb the next measurement
 
 
 def _endless(data: Dataset[Tensor], batch_size: int) -> Generator[Tensor]:

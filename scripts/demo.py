@@ -1,4 +1,4 @@
-"""`make demo`: trains, exports, serves and fetches in one go, showing each command; all it makes lies under demo/."""
+"""`make demo`: trains, exports, serves and fetches in one go, printing each command. All output goes to demo/."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"demo: the command above failed with exit code {error.returncode}", file=sys.stderr)
         return int(error.returncode) or 1
-    print(f"\nDone in {time.monotonic() - started:.0f} s. Look at:")
-    print(f"  the grid that was served:   {GRID}")
+    print(f"\nDone in {time.monotonic() - started:.0f} s. Output:")
+    print(f"  the served grid:            {GRID}")
     print(f"  the loss curve:             {run / 'figures' / 'loss_curve.png'}")
     print(f"  the confidence curve:       {run / 'figures' / 'confidence_curve.png'}")
     print(f"  real beside fake:           {run / 'figures' / 'real_beside_fake.png'}")
     print(f"  single latent dimensions:   {run / 'figures' / 'traversal.png'}")
-    print(f"  how it learned:             {run / 'figures' / 'progress.gif'}")
+    print(f"  training progress:          {run / 'figures' / 'progress.gif'}")
     return 0
 
 
 def follow(*arguments: str) -> str:
-    """Runs a Python command, letting the user see everything; returns its last line."""
+    """Runs a Python command with its output visible; returns its last line."""
     show(*arguments)
-    if sys.stdout.isatty():  # a pipe would hide the progress bars, so the answer is looked up instead
+    if sys.stdout.isatty():  # a pipe would hide the progress bars, so find the run folder instead
         subprocess.run([sys.executable, *arguments], check=True)
         return str(max(RUNS.iterdir()))
     last = ""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.claims`: what is said of GANs, trained, measured and judged."""
+"""`python -m benchmarks.claims`: tests claims about GANs by training and measuring."""
 
 from __future__ import annotations
 
@@ -23,26 +23,34 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_USER_ERROR", "main"]
 
 _MOST_SEEDS = 100
-_INTERRUPTED = "interrupted; what was trained is kept: run the same command again to go on"
+_INTERRUPTED = "interrupted; the runs are kept: the same command continues"
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
-@click.option("--claims", "wanted", default="all", help="Which: C1,C6,... or all.", metavar="IDS")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Where runs are looked for.")
-@click.option("--train", is_flag=True, help="Train what is missing, into RUNS/claims.")
+@click.option("--claims", "wanted", default="all", help="Claims to test, such as C1,C6, or all.", metavar="IDS")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Folder to search for runs.")
+@click.option("--train", is_flag=True, help="Train missing runs into RUNS/claims.")
 @click.option(
-    "--scale", type=click.Choice(["quick", "full"]), default="quick", help="Narrow and short, or as the sources."
+    "--scale",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    help="Short runs of narrow networks, or as the sources.",
 )
-@click.option("--seeds", type=click.IntRange(1, _MOST_SEEDS), default=3, help="Trainings of each kind: seeds 0, 1, ...")
-@click.option("--data-root", default="data", help="Where mnist and fashion-mnist lie, or are downloaded to.")
-@click.option("--anime", help="Faces for C2 to C5, C10 and C12: zip:PATH or folder:PATH.", metavar="DATA")
+@click.option("--seeds", type=click.IntRange(1, _MOST_SEEDS), default=3, help="Runs per recipe, with seeds 0, 1, ...")
+@click.option("--data-root", default="data", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
+@click.option("--anime", help="Images of faces for C2 to C5, C10 and C12: zip:PATH or folder:PATH.", metavar="DATA")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("claims.html"), help="FILE.html; FILE.json too.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("claims.html"),
+    help="FILE.html; FILE.json is written, too.",
+)
 @click.option("--list", "list_claims", is_flag=True, help="Print the claims and exit.")
 def main(*, list_claims: bool, **flags: Any) -> None:
-    """Tests what is said of GANs: trains what each claim needs, measures it, and says what came out.
+    """Tests claims about GANs: trains what each claim needs, measures it, and prints a verdict.
 
-    A command that was stopped or killed goes on where it was when it is run again.
+    After a stop or a kill, the same command continues.
     """
     progress = Progress()
     with mistakes_in_one_line(_INTERRUPTED):
@@ -78,7 +86,7 @@ def _run(
     if out.suffix not in {".html", ".json"}:
         raise UserError(f"--out {out}: give a name that ends in .html or .json; both files are written")
     if not out.absolute().parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+        raise UserError(f"--out {out}: no such folder: {out.parent}; create it first")
     if anime is not None:
         check_images_name(anime)
     from benchmarks.claims.claims_page import claims_page
@@ -100,12 +108,12 @@ def _run(
     _print(outcomes, LABELS[scale], progress)
     progress.say(f"every effect and seed: {out.with_suffix('.html')} and {out.with_suffix('.json')}")
     if collector.missing and not train:
-        progress.say("train what is missing with: the same command and --train")
+        progress.say("to train missing runs, add --train to the command")
 
 
 def _print(outcomes: Sequence[Outcome], label: str, progress: Progress) -> None:
-    table = Table(title=f"What came out ({label})")
-    for heading in ("claim", "what is said", "verdict", "why", "effect that decides", "estimate", "95 % interval", "g"):
+    table = Table(title=f"Verdicts ({label})")
+    for heading in ("claim", "sentence", "verdict", "reason", "deciding effect", "estimate", "95 % interval", "g"):
         table.add_column(heading, overflow="fold")
     for outcome in outcomes:
         deciding = [effect for effect in outcome.effects if effect.decides]

@@ -1,4 +1,4 @@
-"""From what was measured to the effects that each claim is about: pure functions of `Evidence`, one a claim."""
+"""Turns measurements into the effects that each claim is about: pure functions of `Evidence`, one per claim."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmarks.claims.evidence import Course, Evidence
 from benchmarks.claims.statistics import Effect, Group, Side, difference, location, rank_difference
 from benchmarks.claims.subjects import SUBJECTS
 
-BALANCE = 0.1  # D(x) or D(G(z)) so near to 1/2 is called balanced
-LITTLE = 0.1  # a gain of less than this share of the Frechet distance is called little
-HALF = 0.5  # of all samples: when most are digits
-EQUAL_GENERATOR_STEPS = {"quick": 4, "full": 30}  # epochs of the training with one D step a G step
+BALANCE = 0.1  # D(x) or D(G(z)) within this distance of 1/2 counts as balanced
+LITTLE = 0.1  # a gain below this share of the Frechet distance counts as little
+HALF = 0.5  # share of samples: above it, most are digits
+EQUAL_GENERATOR_STEPS = {"quick": 4, "full": 30}  # epochs of the run with one D step per G step
 
 
 def sharpness(evidence: Evidence) -> list[Effect]:
@@ -139,7 +139,7 @@ def first_digits(evidence: Evidence) -> list[Effect]:
         shares = [float(metrics["sure_share"]) for metrics in course.metrics.values()]
         return curves.first_past(list(course.metrics), shares, HALF)
 
-    literal = evidence.scale == "full"  # epochs of the quick scale are other ones
+    literal = evidence.scale == "full"  # the claim's epochs exist at full scale only
     late, soon = (50, 2)
     late = late if late in evidence.epochs(fc) else evidence.epochs(fc)[-1]
     sure = "share of samples that a classifier is sure of"
@@ -164,7 +164,7 @@ def first_digits(evidence: Evidence) -> list[Effect]:
             reference=HALF,
         ),
         _compare(evidence, sure, "sure_share", dcgan, fc, evidence.epochs(fc)[-1]),
-        # A classifier is sure of noise too: precision tells whether samples lie among digits at all.
+        # A classifier may be sure of noise: precision tells whether samples resemble digits at all.
         _compare(evidence, "precision", "precision", dcgan, fc, evidence.epochs(fc)[-1]),
     ]
 
@@ -254,12 +254,12 @@ def _compare(
 
 
 def _at(evidence: Evidence, epoch: int) -> str:
-    """An epoch in words; one at quick scale is no pass over the data."""
+    """An epoch in words. At quick scale it is not a pass over the data."""
     return f"{'quick ' if evidence.scale == 'quick' else ''}epoch {epoch}"
 
 
 def _gain(name: str, alone: Group, several: Group) -> Effect:
-    """By what share the distance is smaller with several D steps; claimed to be little."""
+    """The share by which several D steps reduce the distance; the claim says that it is small."""
     whole = float(np.mean(alone[1]))
     shares = [(label, [value / whole for value in values]) for label, values in (alone, several)]
     return difference(name, shares[0], shares[1], "below", reference=LITTLE)

@@ -1,4 +1,4 @@
-"""The claims: a table of what is said, by whom, how it is tested, and what others have found."""
+"""The claims: a table of sentences, their sources, how each is tested, and what others have found."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Claim:
     sentence: str
     source: str
     subjects: tuple[str, ...]
-    groups: tuple[Group, ...]  # of metrics that are measured at every look; `latents` at the last alone
+    groups: tuple[Group, ...]  # of metrics to measure at every snapshot; `latents` only at the last
     analyse: Callable[[Evidence], list[Effect]]
     method: str  # what decides the verdict
-    outside: str  # what is known from elsewhere, and how far that can be trusted
-    curves: tuple[str, ...] = ()  # subjects whose losses and scores are drawn
+    outside: str  # what others report, and how far to trust it
+    curves: tuple[str, ...] = ()  # subjects whose losses and scores the page shows
 
 
 _ANIME = "write-up on anime faces"
@@ -43,7 +43,7 @@ _TABLE = (
         analyses.sharpness,
         "After equal epochs DCGAN's variance of the Laplacian over that of reals is larger than FC's, and its Frechet"
         " distance smaller, on both data sets. Noise is sharp too: read the distance from reals beside it.",
-        "Found by everyone.",
+        "Widely reported.",
     ),
     Claim(
         "C2",
@@ -54,7 +54,7 @@ _TABLE = (
         analyses.stripes,
         "In the mean log spectrum of fakes less that of reals, directions near a diagonal stand out more in DCGAN at"
         " epoch 10 than at epoch 50, and more than in WGAN at epoch 10.",
-        "Patterns of transposed convolutions are known (Odena et al. 2016); they often fade as training goes on.",
+        "Patterns of transposed convolutions are known (Odena et al. 2016); they often fade during training.",
     ),
     Claim(
         "C3",
@@ -69,7 +69,7 @@ _TABLE = (
     ),
     Claim(
         "C4",
-        "Samples of WGAN are more varied than those of DCGAN, and those more than those of FC.",
+        "Samples of WGAN are more varied than those of DCGAN, which are more varied than those of FC.",
         _ANIME,
         ("fc-faces", "dcgan-faces", "wgan-faces"),
         ("pixels", "features"),
@@ -120,7 +120,7 @@ _TABLE = (
         analyses.first_digits,
         "The first epoch at which a classifier is more than 0.9 sure of half of the samples is later for FC. At full"
         " scale also: less than half at epoch 50 for FC, more than half at epoch 2 for DCGAN.",
-        "Agrees with what everyone sees. A classifier may be sure of noise: read the precision beside it.",
+        "Widely reported. A classifier may be sure of noise: read the precision beside it.",
     ),
     Claim(
         "C9",
@@ -130,8 +130,9 @@ _TABLE = (
         (),
         analyses.balance,
         f"Mean distance from 1/2 over the last 20 % of the steps is under {analyses.BALANCE} for D(x) and for D(G(z))"
-        " of this write-up's DCGAN. A D that cannot tell anything is in balance too: read its accuracy beside it.",
-        "The theory of the game (Goodfellow et al. 2014); plain DCGANs are not expected to get there.",
+        " of this write-up's DCGAN. A D that cannot tell reals from fakes is in balance too: read its accuracy beside"
+        " it.",
+        "The theory of the game (Goodfellow et al. 2014); plain DCGANs are not expected to reach it.",
         curves=("dcgan-mnist", "fc-mnist", "cell-128-2"),
     ),
     Claim(
@@ -147,7 +148,7 @@ _TABLE = (
     ),
     Claim(
         "C11",
-        "More D steps a G step bring little on MNIST.",
+        "More D steps per G step gain little on MNIST.",
         _MNIST,
         ("dcgan-mnist", "dcgan-mnist-2", "dcgan-mnist-5"),
         ("features",),
@@ -158,14 +159,14 @@ _TABLE = (
     ),
     Claim(
         "C12",
-        "The loss of WGAN tells the quality of its samples.",
+        "The loss of WGAN follows the quality of its samples.",
         "README of the WGAN authors' code",
         ("wgan-loss",),
         ("features",),
         analyses.loss_tells_quality,
         "Spearman's correlation over checkpoints of minus the critic's loss, median-filtered over 101 steps, with the"
         " Frechet distance is above 0.",
-        "The filter is the authors'; they show curves, and no correlation.",
+        "The filter is the authors'; they show curves but no correlation.",
         curves=("wgan-loss",),
     ),
     Claim(
@@ -189,7 +190,7 @@ def choose_claims(names: str) -> list[Claim]:
     """The claims of a list such as "C1,c6", or all of them for "all"; in the order of the table.
 
     Raises:
-        UserError: there is no such claim.
+        UserError: no such claim.
     """
     if names == "all":
         return list(CLAIMS.values())

@@ -1,4 +1,4 @@
-"""From the subjects of some claims to evidence: finds their runs, trains what is missing if it may, and measures."""
+"""Collects the evidence for claims: finds their runs, trains missing ones if allowed, and measures them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.claims.claims import Claim
 from benchmarks.claims.evidence import Course, Evidence, Metrics, read_curves
 from benchmarks.claims.measures import Group, Reals, measure
 from benchmarks.claims.runs import OWN_FOLDER, Found, find_runs, finished_run, train_run
-from benchmarks.claims.snapshots import load_look
+from benchmarks.claims.snapshots import load_snapshot
 from benchmarks.claims.subjects import FACES, SUBJECTS, Setting, Subject
 from trainer.config import GanConfig, override
 from trainer.data.datasets import ImageData, load_images, load_labels, sha256_of, stream_indices
@@ -23,33 +23,33 @@ from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolderError
 
-SAMPLES = {"quick": 1_000, "full": 10_000}  # real and fake images of a look
-_NETWORK_PIXELS = 32  # size of the images that the classifier of a data set is trained on
+SAMPLES = {"quick": 1_000, "full": 10_000}  # real and fake images per snapshot
+_NETWORK_PIXELS = 32  # image size of the classifier of a data set
 _DATA_KEPT = 2  # data sets in memory
 
 
-class Interrupted(Exception):  # noqa: N818  # a wish, no error
-    """The user asked to stop; what was trained is kept."""
+class Interrupted(Exception):  # noqa: N818  # a request, not an error
+    """The user asked to stop. The runs so far are kept."""
 
 
 class Unseen(Progress):
-    """Shows bars, and keeps the lines of single trainings to itself."""
+    """Shows bars but no log lines: there are dozens of runs, each with its own log."""
 
     def say(self, line: str) -> None:
-        """Nothing: there are dozens of trainings, each with a log of its own."""
+        """Prints nothing."""
 
 
 @dataclass
 class Collector:
-    """Brings together what claims need.
+    """Collects the evidence for claims.
 
     Attributes:
-        runs: where runs are looked for; new ones go to a folder of their own in it.
+        runs: the folder to search; new runs go to a subfolder of it.
         setting: scale and data.
-        seeds: to be trained of each subject.
-        train: whether missing runs are trained.
-        progress: tells what is done.
-        stop_requested: asked after every training step.
+        seeds: to train per subject.
+        train: whether to train missing runs.
+        progress: what the user sees.
+        stop_requested: polled after every step.
     """
 
     runs: Path
@@ -93,7 +93,7 @@ class Collector:
                     reasons.append(f"seed {seed}: {error}")
                 except UserError as error:
                     reasons.append(str(error))
-                    break  # no other seed would fare better
+                    break  # other seeds would fail as well
             if untrained:
                 reasons.append(f"seed {', '.join(untrained)} is not trained")
             if reasons:
@@ -137,7 +137,7 @@ class Collector:
                 metrics[epoch] = {}
                 continue
             reals = self._reals_of(found.config, data)
-            generator = load_look(found.run, found.config, step)
+            generator = load_snapshot(found.run, found.config, step)
             cache = self.runs / OWN_FOLDER / "measured"
             metrics[epoch] = measure(generator, found.config.network.latent_dim, reals, due, cache, device)
         seconds = {
@@ -151,7 +151,7 @@ class Collector:
         return [self.setting.step_of(subject, epoch, config, len(data)) for epoch in epochs]
 
     def _same_data(self, found: Found) -> bool:
-        """Whether a run saw the images that its config names now."""
+        """Whether the run was trained on the images that its config names today."""
         if not found.run.checkpoint_path("last").is_file():
             return False
         key = (found.config.dataset, found.config.network.image_size)
@@ -185,7 +185,7 @@ class Collector:
         return self._reals[key]
 
     def _network(self, dataset: str) -> FeatureNetwork:
-        """One classifier a data set, so that images of different sizes are compared by the same."""
+        """One classifier per data set, so that images of different sizes are compared in the same features."""
         if dataset not in self._networks:
             images = self._decoded(dataset, _NETWORK_PIXELS).images
             labels = load_labels(dataset, data_root=Path(self.setting.data_root))
@@ -195,5 +195,5 @@ class Collector:
 
 
 def stands_in(claim: Claim, setting: Setting) -> bool:
-    """Whether some of the claim's subjects were trained on other images than the claim is about."""
+    """Whether a stand-in replaces the faces that the claim is about."""
     return setting.faces is None and any(SUBJECTS[name].data == FACES for name in claim.subjects)

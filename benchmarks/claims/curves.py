@@ -1,4 +1,4 @@
-"""What the curves of a training tell: pure functions of the values of metrics.jsonl, in the order of the steps."""
+"""Statistics of a run's curves: pure functions of the values in metrics.jsonl, in the order of the steps."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from scipy import ndimage, stats  # type: ignore[import-untyped]
 
 from benchmarks.claims.statistics import Floats
 
-SLOPE_SHARE = 0.8  # of the steps, the last ones, whose trend is taken
-TAIL_SHARE = 0.2  # of the steps, the last ones, that stand for where a training ends
+SLOPE_SHARE = 0.8  # the trend covers the last 80 % of the steps
+TAIL_SHARE = 0.2  # the last 20 % of the steps count as the end of a run
 MEDIAN_WIDTH = 101  # steps; the filter of the WGAN authors' published code
 _SLOPE_POINTS = 200  # means of blocks: the slope compares all pairs of points
 
@@ -38,7 +38,7 @@ def loss_follows_quality(losses: Floats, steps: Sequence[int], distances: Sequen
     """Spearman's correlation of a critic's estimate with a distance at the same steps; 1: they fall together.
 
     Args:
-        losses: of the critic, one a step, from step 1 on; the estimate is minus the loss, median-filtered.
+        losses: of the critic, one per step, from step 1 on; the estimate is minus the loss, median-filtered.
         steps: at which the distances were measured.
         distances: smaller is better.
 
@@ -50,20 +50,20 @@ def loss_follows_quality(losses: Floats, steps: Sequence[int], distances: Sequen
     estimate = ndimage.median_filter(-losses, MEDIAN_WIDTH, mode="mirror")
     at = estimate[np.asarray(steps) - 1]
     if np.ptp(at) == 0 or np.ptp(distances) == 0:
-        return 0.0  # what does not move tells nothing
+        return 0.0  # a constant has no correlation
     return float(stats.spearmanr(at, distances).statistic)
 
 
 def first_past(epochs: Sequence[float], shares: Sequence[float], threshold: float) -> float:
-    """The first epoch at which a share is above the threshold; infinity: never."""
+    """The first epoch at which a share is above the threshold; infinity if there is none."""
     return next((epoch for epoch, share in zip(epochs, shares, strict=True) if share > threshold), np.inf)
 
 
 def at_time(seconds: Sequence[float], values: Sequence[float], when: float) -> float:
-    """A value at a time, on straight lines between its measurements.
+    """A value at a time, by linear interpolation between its measurements.
 
     Raises:
-        ValueError: the time lies outside.
+        ValueError: the time lies outside the measurements.
     """
     if not seconds[0] <= when <= seconds[-1] * (1 + 1e-9):
         raise ValueError(f"{when} s lies outside {seconds[0]} to {seconds[-1]} s")

@@ -1,4 +1,4 @@
-"""What was measured of the trainings that a claim needs: by subject, seed and epoch. Made from runs, or by hand."""
+"""The measurements of the runs that a claim needs, by subject, seed and epoch. Made from runs, or by hand."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Metrics = Mapping[str, Any]  # a number, or a nested list of numbers
 
 @dataclass(frozen=True)
 class Course:
-    """One training of one seed.
+    """One run.
 
     Attributes:
-        metrics: by epoch, in rising order, what was measured of the generator then.
+        metrics: by epoch, in rising order, the metrics of the generator.
         steps: by epoch, the step at its end.
-        seconds: by epoch, the time that training had taken then.
-        curves: by the name in metrics.jsonl, the value of every step from the first on; where one was not measured,
-            that of the last step before (or the first after) that has it.
+        seconds: by epoch, the training time so far.
+        curves: by the name in metrics.jsonl, the value at every step from the first on. A step without a value has
+            that of the last step before it (or the first after it).
     """
 
     metrics: Mapping[int, Metrics]
@@ -35,26 +35,26 @@ class Course:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All trainings of the subjects of a claim, by subject and seed."""
+    """All runs of the subjects of a claim, by subject and seed."""
 
     scale: Scale
     courses: Mapping[str, Mapping[int, Course]]
 
     def seeds(self, *subjects: str) -> list[int]:
-        """The seeds of which all these subjects were trained."""
+        """The seeds that all these subjects have a run of."""
         return sorted(set.intersection(*(set(self.courses[subject]) for subject in subjects)))
 
     def epochs(self, subject: str) -> tuple[int, ...]:
-        """When the generator of a subject was looked at."""
+        """The epochs at which the subject has snapshots."""
         return SUBJECTS[subject].epochs(self.scale)
 
     def each(self, subject: str, label: str, value: Callable[[Course], float]) -> Group:
-        """One value a seed."""
+        """One value per seed."""
         courses = self.courses[subject]
         return label, [value(courses[seed]) for seed in sorted(courses)]
 
     def metric(self, subject: str, name: str, epoch: int) -> Group:
-        """A metric of the generator at an epoch, one value a seed."""
+        """A metric of the generator at an epoch, one value per seed."""
         return self.each(subject, SUBJECTS[subject].title, lambda course: float(course.metrics[epoch][name]))
 
     def mean_array(self, subject: str, name: str, epoch: int) -> Floats:
@@ -64,7 +64,7 @@ class Evidence:
 
 
 def read_curves(rows: Sequence[Mapping[str, Any]], last_step: int) -> dict[str, Floats]:
-    """The curves of the rows of metrics.jsonl up to a step; see `Course`.
+    """Reads the curves up to a step from the rows of metrics.jsonl; see `Course`.
 
     Raises:
         UserError: a step is missing.

@@ -1,6 +1,6 @@
-"""What is measured of a generator at a look: groups of metrics, each a function of samples, and a cache of them.
+"""Groups of metrics of a generator at a snapshot, each a function of its samples, and a cache of them.
 
-Images are compared as they would be stored: rounded to 8 bits, and back to [-1, 1].
+Images are compared as they would be stored: rounded to 8 bits, then scaled back to [-1, 1].
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from trainer.metrics.neighbours import density_coverage, precision_recall
 
 Group = Literal["pixels", "features", "latents"]
 
-LATENT_SEED = 20_000  # of the samples of every look: the same latents for every generator
-SURE = 0.9  # a classifier is sure of an image if it gives one class more than this
-_TRAVERSED = 64  # latents from which every coordinate is moved
-_PAIRED = 2_000  # features whose pairs are measured
-_CHUNK = 256  # images that are made at once
-_VERSION = 2  # of these measures: a cache of others is not read
+LATENT_SEED = 20_000  # of the samples of every snapshot: all generators get the same latents
+SURE = 0.9  # a classifier is sure of an image if it gives one class a higher probability than this
+_TRAVERSED = 64  # latents whose coordinates are moved
+_PAIRED = 2_000  # features in the mean pairwise distance
+_CHUNK = 256  # images per forward pass
+_VERSION = 2  # of these measures: caches of other versions are ignored
 
 
 @dataclass
 class Reals:
-    """Real images that generators of one data set and size are compared with.
+    """The real images that generators of one data set and size are compared with.
 
     Attributes:
         images: uint8 (N, C, H, W).
-        find_network: has the classifier whose features are compared; called when features are needed.
-        identity: which images these are, for the protocol.
+        find_network: returns the classifier of the data set; called when features are needed.
+        identity: which images these are, for the cache key.
     """
 
     images: Tensor
@@ -55,7 +55,7 @@ class Reals:
 
     @cached_property
     def network(self) -> FeatureNetwork:
-        """Whose features are compared."""
+        """The classifier whose features are compared."""
         return self.find_network()
 
     @cached_property
@@ -150,15 +150,15 @@ _GROUPS: dict[Group, Callable[[Tensor, Reals, Callable[[Tensor], Tensor], int], 
 def measure(
     generator: nn.Module, latent_dim: int, reals: Reals, groups: tuple[Group, ...], cache: Path, device: torch.device
 ) -> Metrics:
-    """The metrics of some groups, from the cache where they are in it.
+    """The metrics of some groups, from the cache where possible.
 
     Args:
         generator: latents (N, latent_dim) -> images (N, C, H, W) in about [-1, 1], in eval mode.
-        latent_dim: of its latents.
-        reals: what it is compared with; as many fakes are made.
+        latent_dim: size of its latents.
+        reals: to compare with; the generator makes as many fakes.
         groups: of metrics.
-        cache: a folder of JSON files, named after weights and protocol; a damaged one is written anew.
-        device: that makes the images.
+        cache: a folder of JSON files, named after weights and protocol; a damaged file is replaced.
+        device: to generate on.
     """
     generator = generator.to(device)
 
@@ -196,7 +196,7 @@ def measure(
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Metrics as they lie in the cache."""
+    """Metrics in a cache file."""
 
     numbers: dict[str, float]
     lists: dict[str, list[float]]
@@ -204,7 +204,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _read(path: Path) -> Metrics | None:
-    """Metrics of a cache file; None if it is not there or none of ours."""
+    """Metrics of a cache file; None if it is missing or invalid."""
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -225,5 +225,5 @@ def _write(path: Path, metrics: Metrics) -> None:
 
 
 def _pairwise_distance(features: Tensor) -> float:
-    """Mean Euclidean distance of all pairs of the first so many."""
+    """Mean Euclidean distance over all pairs of the first _PAIRED features."""
     return float(torch.pdist(features[:_PAIRED].double()).mean())

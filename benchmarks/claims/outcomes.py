@@ -1,4 +1,4 @@
-"""What came out of each claim, as plain values and as JSON."""
+"""The outcome of each claim, as plain values and as JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from benchmarks.claims.statistics import CONFIDENCE, Effect, Verdict, judge
 from benchmarks.claims.subjects import STAND_IN, SUBJECTS, Setting
 
 LABELS = {
-    "quick": "quick scale: narrow networks and short trainings; each verdict is about this setting alone",
+    "quick": "quick scale: narrow networks and short runs; each verdict holds for this setting only",
     "full": "full scale: the settings of the sources",
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A claim, and what became of it."""
+    """A claim and its verdict."""
 
     claim: Claim
     verdict: Verdict
@@ -34,23 +34,23 @@ class Outcome:
 
 
 def outcome_of(claim: Claim, evidence: Evidence, missing: Mapping[str, str], setting: Setting) -> Outcome:
-    """Judges a claim by the seeds of which everything that it needs is there."""
+    """Judges a claim by the seeds that have all the runs it needs."""
     lacking = [f"{SUBJECTS[name].title}: {missing[name]}" for name in claim.subjects if name in missing]
     seeds = evidence.seeds(*claim.subjects)
     if not seeds:
-        return Outcome(claim, "not run", "; ".join(lacking) or "no seed has all the trainings that it needs")
+        return Outcome(claim, "not run", "; ".join(lacking) or "no seed has all the runs that the claim needs")
     courses = {name: {seed: evidence.courses[name][seed] for seed in seeds} for name in claim.subjects}
     try:
         effects = claim.analyse(Evidence(evidence.scale, courses))
     except ValueError as error:
-        return Outcome(claim, "not run", f"cannot be computed: {error}", notes=lacking)
+        return Outcome(claim, "not run", f"not computable: {error}", notes=lacking)
     if stands_in(claim, setting):
-        lacking = [f"about {STAND_IN}, which stands in for faces: give --anime for those", *lacking]
+        lacking = [f"trained on {STAND_IN} in place of faces: give --anime for faces", *lacking]
     return Outcome(claim, *judge(effects), effects, lacking)
 
 
 def to_json(outcomes: Sequence[Outcome], evidence: Evidence, setting: Setting) -> bytes:
-    """Everything that was found, with each seed's values and the protocol; what is not finite is null."""
+    """All results, with the values of each seed and the protocol. Values that are not finite become null."""
     content = {
         "schema_version": 1,
         "scale": setting.scale,

@@ -1,4 +1,4 @@
-"""Which runs there are for a subject, and training those that are missing."""
+"""Finds the runs of a subject, and trains those that are missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.claims.snapshots import keep_looks, kept_steps, last_step
+from benchmarks.claims.snapshots import keep_snapshots, kept_steps, last_step
 from trainer.config import GanConfig, override, with_precision
 from trainer.data.datasets import ImageData
 from trainer.parallel import choose_device
@@ -18,9 +18,9 @@ from trainer.runs.run_folder import RunFolder, RunFolderError
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
-OWN_FOLDER = "claims"  # under --runs; runs elsewhere are read and never written to
+OWN_FOLDER = "claims"  # under --runs; other runs are only read
 
-# Fields that say how long, where or how closely watched a training was, and not what was trained.
+# These fields say how long, where and how closely monitored a run is, not what it trains.
 _IMMATERIAL = {
     "preset",
     "model",
@@ -38,46 +38,46 @@ _IMMATERIAL = {
     "evaluation_images",
     "best_by",
     "on_collapse",
-    "ema_decay",  # of the average, which is not looked at
+    "ema_decay",  # changes only the average, which claims ignore
 }
-_DEPTH = 4  # folders below --runs: a sweep's runs lie deeper than others
+_DEPTH = 4  # folders below --runs; a sweep's runs are the deepest
 
 
 @dataclass(frozen=True)
 class Found:
-    """A run of a GAN that lies under --runs."""
+    """A run of a GAN under --runs."""
 
     run: RunFolder
     config: GanConfig
-    own: bool  # trained by this command, so that it may be gone on with
+    own: bool  # trained by this command, so it may resume
 
     def steps(self) -> set[int]:
-        """The steps at which it can be looked at.
+        """The steps whose generator is available.
 
         Raises:
-            RunFolderError: its checkpoint is damaged.
+            RunFolderError: the checkpoint is damaged.
         """
         return kept_steps(self.run)
 
     def fits(self, wanted: GanConfig) -> bool:
-        """Whether it is a training with these settings, of whatever length."""
+        """Whether the run has these settings, at any length."""
         return identity(self.config) == identity(wanted)
 
 
 def identity(config: GanConfig) -> dict[str, Any]:
-    """What decides the course of a training step by step."""
+    """The settings that decide every step of a run."""
     raw: dict[str, Any] = msgspec.to_builtins(config)
-    del raw["network"]["channels"]  # the data set's
+    del raw["network"]["channels"]  # follows from the data set
     return {name: value for name, value in raw.items() if name not in _IMMATERIAL}
 
 
 def find_runs(folder: Path, progress: Progress) -> list[Found]:
-    """All runs of GANs under a folder, in the order of their paths; what cannot be read is told and left out."""
+    """All GAN runs under a folder, in the order of their paths. Unreadable runs are reported and skipped."""
     found = []
     patterns = ("*/" * depth + "config.json" for depth in range(1, _DEPTH + 1))
     for path in sorted(each.parent for pattern in patterns for each in folder.glob(pattern)):
         if path.name.startswith("."):
-            continue  # one that was never finished being made
+            continue  # a folder whose creation was interrupted
         try:
             run = RunFolder.open(path)
             config = run.read_config()
@@ -85,12 +85,12 @@ def find_runs(folder: Path, progress: Progress) -> list[Found]:
                 own = path.parent == folder / OWN_FOLDER
                 found.append(Found(run, config, own))
         except RunFolderError as error:
-            progress.say(f"left out: {error}")
+            progress.say(f"skipped: {error}")
     return found
 
 
 def finished_run(found: Sequence[Found], wanted: GanConfig, steps: Sequence[int]) -> Found | None:
-    """A fitting run that was trained to the last of the steps and can be looked at at all of them, if there is one."""
+    """A fitting run that reached the last of the steps and has a generator for each; None if there is none."""
     fitting = (each for each in found if each.fits(wanted) and each.steps() >= set(steps))
     return next((each for each in fitting if last_step(each.run) >= max(steps)), None)
 
@@ -104,31 +104,31 @@ def train_run(
     progress: Progress,
     stop_requested: Callable[[], bool],
 ) -> tuple[Found, Summary]:
-    """Trains to the last of the steps, and keeps the generator at each; a run that was cut short goes on.
+    """Trains to the last of the steps and keeps a snapshot at each. An interrupted run resumes.
 
     Raises:
-        TrainingDivergedError: it cannot be trained to the end.
-        RunFolderError: its checkpoint cannot be resumed from.
+        TrainingDivergedError: the run diverged.
+        RunFolderError: the checkpoint is damaged.
     """
     config = with_precision(override(wanted, {"steps": max(steps)}), "auto", choose_device(wanted.device))
-    cut_short = next((run for run in found if run.own and run.fits(wanted) and _can_go_on(run, steps)), None)
-    if cut_short is None:
+    interrupted = next((run for run in found if run.own and run.fits(wanted) and _can_resume(run, steps)), None)
+    if interrupted is None:
         run = RunFolder.create(folder / OWN_FOLDER, config)
     else:
-        run, config = cut_short.run, override(config, {"precision": cut_short.config.precision})
+        run, config = interrupted.run, override(config, {"precision": interrupted.config.precision})
     summary = train(
         config,
         run,
         data,
         progress,
-        resume=cut_short is not None,
+        resume=interrupted is not None,
         stop_requested=stop_requested,
-        after_step=keep_looks(run, steps),
+        after_step=keep_snapshots(run, steps),
     )
     return Found(run, config, own=True), summary
 
 
-def _can_go_on(found: Found, steps: Sequence[int]) -> bool:
-    """Whether everything that is still to be looked at lies ahead of the last checkpoint."""
+def _can_resume(found: Found, steps: Sequence[int]) -> bool:
+    """Whether every missing snapshot lies after the last checkpoint."""
     kept, last = found.steps(), last_step(found.run)
     return all(step in kept or step > last for step in steps)

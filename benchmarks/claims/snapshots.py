@@ -1,8 +1,8 @@
-"""A look: the generator of a run as it was at one step, kept beside the run's checkpoints.
+"""Snapshots: the generator of a run as it was at some steps, beside the run's checkpoints.
 
-    <run>/looks/step-00000100.safetensors    weights and buffers of the generator itself, not of its average
+    <run>/snapshots/step-00000100.safetensors    weights and buffers of the generator itself, not of its average
 
-The sources sampled the generator as it was trained, so the average is left out of what claims are about.
+The sources sampled the generator as it was trained, so claims are about it and not about its average.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from trainer.training.base import Training
 from trainer.training.gan_step import GanState
 
 _GENERATOR = "generator"  # as checkpoints call it
+_FOLDERS = ("snapshots", "looks")  # runs of older versions have "looks"
 _NAME = re.compile(r"step-([0-9]{8,12})\.safetensors")
 
 
-def keep_looks(run: RunFolder, steps: Collection[int]) -> Callable[[Training], None]:
-    """What a training calls after every step, so that the generator is kept at some of them."""
-    folder = run.path / "looks"
+def keep_snapshots(run: RunFolder, steps: Collection[int]) -> Callable[[Training], None]:
+    """A callback for the training loop that keeps the generator at some steps."""
+    folder = run.path / _FOLDERS[0]
     folder.mkdir(exist_ok=True)
     wanted = frozenset(steps)
 
@@ -44,12 +45,13 @@ def keep_looks(run: RunFolder, steps: Collection[int]) -> Callable[[Training], N
 
 
 def kept_steps(run: RunFolder) -> set[int]:
-    """The steps at which the run can be looked at: those kept, and that of its last checkpoint.
+    """The steps whose generator is available: the snapshots, and the last checkpoint.
 
     Raises:
-        RunFolderError: its checkpoint is damaged.
+        RunFolderError: the checkpoint is damaged.
     """
-    names = (_NAME.fullmatch(path.name) for path in (run.path / "looks").glob("step-*.safetensors"))
+    paths = (path for folder in _FOLDERS for path in (run.path / folder).glob("step-*.safetensors"))
+    names = (_NAME.fullmatch(path.name) for path in paths)
     kept = {int(match[1]) for match in names if match is not None}
     return kept | ({last_step(run)} if run.checkpoint_path("last").is_file() else set())
 
@@ -59,26 +61,25 @@ def last_step(run: RunFolder) -> int:
     return run.read_metadata().step if run.checkpoint_path("last").is_file() else 0
 
 
-def load_look(run: RunFolder, config: GanConfig, step: int) -> nn.Module:
-    """The generator at a step of `kept_steps`, in eval mode on the CPU: running statistics, and no dropout.
+def load_snapshot(run: RunFolder, config: GanConfig, step: int) -> nn.Module:
+    """The generator at a step of `kept_steps`, on the CPU in eval mode: running statistics, no dropout.
 
     Raises:
         RunFolderError: the file is damaged, or does not fit the config.
     """
-    path = run.path / "looks" / f"step-{step:08d}.safetensors"
+    paths = [run.path / folder / f"step-{step:08d}.safetensors" for folder in _FOLDERS]
+    path = next((each for each in paths if each.is_file()), run.checkpoint_path("last"))
     try:
-        if path.is_file():
-            tensors = _read(path)
-        else:
-            path = run.checkpoint_path("last")
-            tensors = section(_read(path), _GENERATOR)
+        tensors = _read(path)
+        if path == run.checkpoint_path("last"):
+            tensors = section(tensors, _GENERATOR)
         generator = build_generator(config.network)
         generator.load_state_dict(tensors)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunFolderError(f"{path}: not a generator of this run ({reason})") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise RunFolderError(f"{path}: holds weights that are NaN or infinite")
+        raise RunFolderError(f"{path}: some weights are NaN or infinite")
     return generator.eval().requires_grad_(False)
 
 

@@ -1,6 +1,6 @@
-"""Sharpness and stripes: what the pixels and the spectra of images tell, pure functions on arrays.
+"""Sharpness and stripes, from pixels and spectra: pure functions on arrays.
 
-Images are (N, C, H, W) in [-1, 1]; channels are averaged to gray. Frequencies are in cycles a pixel, so 1/2 is the
+Images are (N, C, H, W) in [-1, 1]; channels are averaged to gray. Frequencies are in cycles per pixel, so 1/2 is the
 finest pattern that pixels can show.
 """
 
@@ -14,10 +14,10 @@ from scipy import ndimage  # type: ignore[import-untyped]
 
 from benchmarks.claims.statistics import Floats
 
-HIGH_FREQUENCY = 0.25  # cycles a pixel, and above: details of less than four pixels
-_WEDGE_DEGREES = 10.0  # how far from a diagonal still counts as on it
-_STRIDES = (0.25, 0.5)  # what transposed convolutions of stride 2 and 4 repeat at
-# Power that rounding pixels to 8 bits adds at every frequency, a pixel: steps of 2/255, spread evenly.
+HIGH_FREQUENCY = 0.25  # cycles per pixel and above: details smaller than four pixels
+_WEDGE_DEGREES = 10.0  # distance from a diagonal that still counts as on it
+_STRIDES = (0.25, 0.5)  # frequencies at which transposed convolutions of stride 2 and 4 repeat
+# Power per pixel that rounding to 8 bits adds at every frequency: steps of 2/255, uniform error.
 _ROUNDING_POWER = (2 / 255) ** 2 / 12
 
 
@@ -42,7 +42,7 @@ def laplacian_variance(images: NDArray[np.float32]) -> Floats:
 
 
 def high_frequency_share(images: NDArray[np.float32]) -> float:
-    """Share of the power, without the mean brightness, at frequencies of 1/4 cycle a pixel and above (radially)."""
+    """Share of the power, without the mean brightness, at frequencies of 1/4 cycle per pixel and above (radially)."""
     power = _power(images).mean(0)
     _, _, radius = _frequencies(power.shape)
     power[radius == 0] = 0.0
@@ -53,7 +53,7 @@ def high_frequency_share(images: NDArray[np.float32]) -> float:
 def log_spectrum(images: NDArray[np.float32]) -> Floats:
     """Mean over images of the log of their power spectrum, in decibels, (H, W); zero frequency first.
 
-    The power of rounding to 8 bits is added, so that empty frequencies have a level and not minus infinity.
+    The power of rounding to 8 bits is added, so that empty frequencies have a finite level.
     """
     power = _power(images) + _ROUNDING_POWER * images.shape[-1] * images.shape[-2]
     level: Floats = 10 * np.log10(power).mean(0)
@@ -61,15 +61,15 @@ def log_spectrum(images: NDArray[np.float32]) -> Floats:
 
 
 def stripes(fakes: NDArray[np.float32], reals: NDArray[np.float32]) -> Stripes:
-    """Regular patterns that fakes have and reals have not."""
+    """Regular patterns of fakes that reals do not have."""
     return stripes_of(log_spectrum(fakes) - log_spectrum(reals))
 
 
 def stripes_of(excess_db: Floats) -> Stripes:
     """`stripes` of a difference of two log spectra (H, W), zero frequency first.
 
-    Each bin is compared with all others off the axes at the same radius, so that fakes that are blurred or noisy alike
-    in all directions have no stripes.
+    Each bin is compared with all others off the axes at the same radius, so that fakes that are equally blurred or
+    noisy in all directions have no stripes.
     """
     across, down, radius = _frequencies(excess_db.shape)
     off_axis = (np.abs(across) > 0.04) & (np.abs(down) > 0.04) & (radius > 0.1) & (radius <= 0.71)
@@ -86,7 +86,7 @@ def stripes_of(excess_db: Floats) -> Stripes:
 
 
 def _peak(levels: Floats) -> float:
-    """Mean of the largest tenth: stripes are sharp in frequency, and fill few of the bins of their direction."""
+    """Mean of the largest tenth: stripes are sharp in frequency, so they fill few bins of their direction."""
     return float(np.sort(levels)[-max(1, len(levels) // 10) :].mean())
 
 

@@ -1,8 +1,8 @@
-"""From one number a seed to an effect, its interval and a verdict. Pure functions; nothing is assumed of the numbers.
+"""Turns one number per seed into an effect, its interval and a verdict. No distribution is assumed.
 
 Seeds are few, so the interval is the expanded percentile bootstrap (Hesterberg 2015, "What Teachers Should Know About
 the Bootstrap", section 5.3): the plain percentile interval is too narrow by the factor sqrt((n-1)/n) and by taking
-normal for t quantiles. At 3 seeds it reaches from the one extreme to the other, so two groups must not overlap at all.
+normal for t quantiles. At 3 seeds it spans from one extreme to the other, so two groups must not overlap at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import stats  # type: ignore[import-untyped]
 Floats: TypeAlias = NDArray[np.float64]
 Side = Literal["above", "below"]
 Verdict = Literal["supported", "contradicted", "unclear", "not run"]
-Group: TypeAlias = tuple[str, Sequence[float] | Floats]  # what is compared, and its value for each seed
+Group: TypeAlias = tuple[str, Sequence[float] | Floats]  # label, and one value per seed
 
 CONFIDENCE = 0.95
 _DRAWS = 10_000
@@ -27,16 +27,16 @@ _DRAWS = 10_000
 
 @dataclass(frozen=True)
 class Effect:
-    """One comparison over seeds, and where the claim says that it lies."""
+    """One comparison over seeds, and where the claim places it."""
 
     name: str
     estimate: float
-    low: float  # of the 95 % interval; NaN if there is but one seed
+    low: float  # of the 95 % interval; NaN for a single seed
     high: float
     standardised: float | None  # Hedges' g; None where `estimate` has no unit itself, or nothing varies
     measure: str  # what `estimate` is: "difference of means", "mean", "rank-biserial"
-    groups: tuple[tuple[str, tuple[float, ...]], ...]  # label and one value a seed
-    claimed: Side | None = None  # on which side of `reference` the claim puts it; None: it is only reported
+    groups: tuple[tuple[str, tuple[float, ...]], ...]  # label, and one value per seed
+    claimed: Side | None = None  # the side of `reference` that the claim names; None: reported only
     reference: float = 0.0
     decides: bool = True  # whether the verdict on the claim depends on it
 
@@ -108,7 +108,7 @@ def location(
 def rank_difference(
     name: str, first: Group, second: Group, claimed: Side | None = None, *, decides: bool | None = None
 ) -> Effect:
-    """Rank-biserial correlation (Cliff's delta): how much oftener the first is larger than smaller; -1..1.
+    """Rank-biserial correlation (Cliff's delta): how much more often the first is larger than smaller, in -1..1.
 
     Infinite values are allowed: "never" is later than any epoch.
     """
@@ -144,9 +144,9 @@ def bootstrap_interval(
     """The 95 % expanded percentile interval of a statistic of independent groups; (NaN, NaN) for a single seed.
 
     Args:
-        groups: one array of values a group, each resampled on its own.
-        statistic: of arrays (draws, n), one a group, along their last axis.
-        seed: of the resampling, so that the same values give the same interval.
+        groups: one array of values per group, each resampled independently.
+        statistic: of one array (draws, n) per group, along the last axis.
+        seed: of the resampling; the same values give the same interval.
     """
     fewest = min(len(group) for group in groups)
     if fewest < 2:
@@ -160,12 +160,12 @@ def bootstrap_interval(
 
 
 def judge(effects: Sequence[Effect]) -> tuple[Verdict, str]:
-    """The verdict on a claim, which is the conjunction of the effects that decide; and why, in a few words."""
+    """The verdict on a claim, which is the conjunction of its deciding effects, and the reason in a few words."""
     deciding = [effect for effect in effects if effect.decides]
     if not deciding:
-        return "unclear", "nothing decides it"
+        return "unclear", "no effect decides it"
     if min(effect.seeds for effect in deciding) < 2:
-        return "unclear", "one seed shows no spread, and so decides nothing"
+        return "unclear", "one seed shows no spread, so it decides nothing"
     counts = {word: sum(effect.verdict == word for effect in deciding) for word in ("supported", "contradicted")}
     told = f"{counts['supported']} of {len(deciding)} effects are on the claimed side"
     if counts["supported"] == len(deciding):
@@ -176,7 +176,7 @@ def judge(effects: Sequence[Effect]) -> tuple[Verdict, str]:
 
 
 def shown(value: float | None) -> str:
-    """A number with three digits that matter; "-" if there is none."""
+    """A number with three significant digits; "-" if there is none."""
     return "-" if value is None or math.isnan(value) else f"{value:.3g}"
 
 
@@ -198,7 +198,7 @@ def _correction(freedom: int) -> float:
 def _floats(group: Group) -> Floats:
     values = np.asarray(group[1], dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"{group[0]}: one value a seed is needed, not an array of shape {values.shape}")
+        raise ValueError(f"{group[0]}: expected one value per seed, got an array of shape {values.shape}")
     return values
 
 

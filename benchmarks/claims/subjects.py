@@ -1,7 +1,7 @@
-"""What is trained to test the claims: a table of trainings, each at the sources' own scale and at a quick one.
+"""The runs that test the claims: a table of recipes, each at the scale of its source and at a quick scale.
 
-An epoch is one pass over the data at full scale. At quick scale it is so many images as the table says, and the
-networks are narrower: a quick verdict is about that setting alone.
+At full scale an epoch is one pass over the data. At quick scale it is the number of images in the table, and the
+networks are narrower: a quick verdict holds for that setting only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from trainer.errors import UserError
 from trainer.presets import PRESETS
 
 Scale = Literal["quick", "full"]
-FACES = "faces"  # stands for the anime faces of the sources, which a user must bring
-STAND_IN = "fashion-mnist"  # takes their place at quick scale
+FACES = "faces"  # the anime faces of the sources, which the user provides
+STAND_IN = "fashion-mnist"  # replaces them at quick scale
 
 _THIN: dict[str, Any] = {"network.width": 0.25}
 _SMALL: dict[str, Any] = {"network.image_size": 32}
@@ -25,50 +25,50 @@ _SMALL: dict[str, Any] = {"network.image_size": 32}
 
 @dataclass(frozen=True)
 class Subject:
-    """One recipe that claims speak of, and when they look at it."""
+    """One recipe, and the epochs at which claims measure it."""
 
     name: str
     title: str  # for tables and charts
     model: str
     preset: str
     data: str  # "mnist", "fashion-mnist" or FACES
-    looks: tuple[int, ...]  # epochs at full scale
+    snapshots: tuple[int, ...]  # epochs at full scale
     quick_epoch_images: int
-    settings: dict[str, Any] = field(default_factory=dict)  # fields of the config that are not the preset's
-    quick: dict[str, Any] = field(default_factory=dict)  # further ones at quick scale
-    quick_looks: tuple[int, ...] = ()  # epochs at quick scale, if they are not those of full scale
+    settings: dict[str, Any] = field(default_factory=dict)  # fields of the config that differ from the preset
+    quick: dict[str, Any] = field(default_factory=dict)  # further differences at quick scale
+    quick_snapshots: tuple[int, ...] = ()  # epochs at quick scale; empty: those of full scale
 
     def epochs(self, scale: Scale) -> tuple[int, ...]:
-        """When its generator is looked at."""
-        return self.quick_looks if scale == "quick" and self.quick_looks else self.looks
+        """The epochs at which snapshots are taken."""
+        return self.quick_snapshots if scale == "quick" and self.quick_snapshots else self.snapshots
 
 
 @dataclass(frozen=True)
 class Setting:
-    """At what scale, and on what, everything is trained."""
+    """The scale, the data and the device of all runs."""
 
     scale: Scale
-    faces: str | None  # the data set of faces, such as "zip:/data/faces.zip"; None: there is none
+    faces: str | None  # the data set of faces, such as "zip:/data/faces.zip"; None: not given
     data_root: str
     device: DeviceName = "auto"
 
     def dataset(self, subject: Subject) -> str | None:
-        """The data set of a subject; None if it cannot be had."""
+        """The data set of a subject; None if it is not available."""
         if subject.data != FACES:
             return subject.data
         return self.faces or (STAND_IN if self.scale == "quick" else None)
 
     def config(self, subject: Subject, seed: int) -> GanConfig:
-        """The settings of one training, but for its length, precision and channels.
+        """The settings of one run, without its length, precision and channels.
 
         Raises:
-            UserError: its data set cannot be had.
+            UserError: the data set is not available.
         """
         dataset = self.dataset(subject)
         if dataset is None:
             raise UserError(f"--anime: {subject.name} needs images of faces; give --anime zip:PATH or folder:PATH")
         preset = PRESETS[subject.model, subject.preset].config
-        assert isinstance(preset, GanConfig)  # all subjects are
+        assert isinstance(preset, GanConfig)  # every subject is a GAN
         kind, colon, path = dataset.partition(":")
         config = override(
             preset,
@@ -82,7 +82,7 @@ class Setting:
                 "epochs": None,
                 "images": None,
                 "steps": 1,
-                # Whatever is measured is measured at the looks.
+                # Claims measure snapshots, so the run itself measures nothing.
                 "evaluate_every_steps": 10**9,
                 "evaluation_images": 64,
                 "best_by": "",
@@ -93,22 +93,22 @@ class Setting:
         return config
 
     def step_of(self, subject: Subject, epoch: float, config: GanConfig, data_images: int) -> int:
-        """The step that ends an epoch: the first by which all its images were shown."""
+        """The step that ends an epoch: the first by which the network has seen all its images."""
         images = subject.quick_epoch_images if self.scale == "quick" else data_images
         return max(1, ceil(epoch * images / config.batch_size))
 
 
 def check_images_name(name: str) -> None:
-    """Raises UserError if --anime names no folder or archive that is there."""
+    """Raises UserError if the folder or archive that --anime names does not exist."""
     kind, _, path = name.partition(":")
     exists = {"zip": Path(path).is_file(), "folder": Path(path).is_dir()}
     if not exists.get(kind, False):
-        raise UserError(f"--anime {name!r}: there is no such data; give zip:PATH or folder:PATH")
+        raise UserError(f"--anime {name!r}: no such data; give zip:PATH or folder:PATH")
 
 
-_ADVERSARIAL: dict[str, Any] = {"data": FACES, "looks": (10, 50, 100, 150), "quick_epoch_images": 448}
+_ADVERSARIAL: dict[str, Any] = {"data": FACES, "snapshots": (10, 50, 100, 150), "quick_epoch_images": 448}
 _DIGITS: dict[str, Any] = {"data": "mnist", "quick_epoch_images": 4_800}
-_CELLS: dict[str, Any] = {"model": "dcgan", "preset": "dcgan64-k4", "looks": (30,), "quick_epoch_images": 1_366}
+_CELLS: dict[str, Any] = {"model": "dcgan", "preset": "dcgan64-k4", "snapshots": (30,), "quick_epoch_images": 1_366}
 _CRITIC: dict[str, Any] = {"model": "dcgan", "preset": "dcgan-upsample32", "quick": _THIN} | _DIGITS
 _RATES = {rate: {"generator_lr": rate, "discriminator_lr": rate} for rate in (1e-4, 2e-4, 3e-4)}
 
@@ -141,30 +141,30 @@ _TABLE = (
         "FC, MNIST",
         "gan",
         "mlp-mnist",
-        looks=(1, 2, 3, 5, 10, 20, 30, 50, 60, 80, 100, 150, 200),
-        quick_looks=(1, 2, 4, 6, 10, 20),
+        snapshots=(1, 2, 3, 5, 10, 20, 30, 50, 60, 80, 100, 150, 200),
+        quick_snapshots=(1, 2, 4, 6, 10, 20),
         **_DIGITS,
     ),
     Subject(
         "dcgan-mnist",
         "DCGAN, MNIST",
-        looks=(1, 2, 3, 5, 10, 20, 30, 50, 60, 80, 100, 150, 200),
-        quick_looks=(1, 2, 4, 6, 10, 20),
+        snapshots=(1, 2, 3, 5, 10, 20, 30, 50, 60, 80, 100, 150, 200),
+        quick_snapshots=(1, 2, 4, 6, 10, 20),
         **_CRITIC,
     ),
     Subject(
         "dcgan-mnist-2",
-        "DCGAN, MNIST, 2 D steps a G step",
-        looks=(10, 30, 60, 100),
-        quick_looks=(2, 4, 8, 20),
+        "DCGAN, MNIST, 2 D steps per G step",
+        snapshots=(10, 30, 60, 100),
+        quick_snapshots=(2, 4, 8, 20),
         settings={"n_critic": 2},
         **_CRITIC,
     ),
     Subject(
         "dcgan-mnist-5",
-        "DCGAN, MNIST, 5 D steps a G step",
-        looks=(10, 30, 75, 150),
-        quick_looks=(2, 4, 10, 20),
+        "DCGAN, MNIST, 5 D steps per G step",
+        snapshots=(10, 30, 75, 150),
+        quick_snapshots=(2, 4, 10, 20),
         settings={"n_critic": 5},
         **_CRITIC,
     ),
@@ -182,11 +182,11 @@ _TABLE = (
     ),
     Subject(
         "wgan-loss",
-        "WGAN, 5 critic steps a G step",
+        "WGAN, 5 critic steps per G step",
         "wgan",
         "wgan-paper",
         FACES,
-        looks=(1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100),
+        snapshots=(1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 80, 100),
         quick_epoch_images=768,
         quick=_SMALL | _THIN | {"warm_start": False, "generator_lr": 2e-4, "discriminator_lr": 2e-4},
     ),

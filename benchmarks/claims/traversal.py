@@ -1,4 +1,4 @@
-"""What single coordinates of the latent do to an image (Fashion-MNIST write-up: -3, 0 and 3 along some of them)."""
+"""How single coordinates of the latent change an image (Fashion-MNIST write-up: -3, 0 and 3 along some of them)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class LatentEffects:
 
 
 def latent_effects(generate: Callable[[Tensor], Tensor], latents: Tensor) -> LatentEffects:
-    """Moves one coordinate of given latents at a time.
+    """Moves one coordinate of the given latents at a time.
 
     Args:
         generate: latents (N, latent_dim) -> images (N, C, H, W) in [-1, 1].
-        latents: (N, latent_dim), the points from which all coordinates are moved.
+        latents: (N, latent_dim), the starting points.
     """
     changes, maps = [], []
     for coordinate in range(latents.shape[1]):

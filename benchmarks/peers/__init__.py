@@ -1,1 +1,1 @@
-"""Other model servers beside ours, on the same graphs, under the same load."""
+"""Compares other model servers with ours: same graphs, same load."""

@@ -1,4 +1,4 @@
-"""Every server that is measured: how it is started, with what settings, and what it speaks.
+"""The measured servers: how each starts, with which settings, and which protocol it speaks.
 
 A new rival is one function here, one row in `RIVALS`, and a program in `servers/`.
 """
@@ -33,7 +33,7 @@ _ROUGH = 0.1  # the same, in reduced precision
 
 @dataclass(frozen=True)
 class Launch:
-    """How to start a server; without a port, it takes one itself and says so in its log."""
+    """How to start a server. Without a port, it picks one itself and logs it."""
 
     command: Sequence[str]
     protocol: Protocol
@@ -41,7 +41,7 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def find_port(self, log: str) -> int | None:
-        """Where it listens; None as long as that is not known."""
+        """The port it listens on; None until it is known."""
         if self.port is not None:
             return self.port
         match = _READY.search(log)
@@ -89,7 +89,7 @@ def ours(name: str, flags: str) -> Peer:
 
 
 def floor() -> Peer:
-    """A server in Python that computes nothing."""
+    """A Python server that computes nothing."""
 
     def prepare(graph: ServedGraph, _: Path) -> Launch:
         port = free_port()
@@ -197,7 +197,7 @@ def mlserver(home: Path, layout: Layout) -> Peer:
 
 
 def mosec(home: Path, layout: Layout) -> Peer:
-    """Mosec, a front end in Rust before Python workers; it speaks HTTP alone."""
+    """Mosec, a front end in Rust before Python workers; it speaks only HTTP."""
 
     def prepare(graph: ServedGraph, folder: Path) -> Launch:
         port = free_port()
@@ -224,7 +224,7 @@ RIVALS: Final[dict[str, tuple[Callable[[Path, Layout], Peer], tuple[Layout, ...]
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, for servers that cannot take one themselves."""
+    """A free port of 127.0.0.1, for servers that cannot pick one themselves."""
     return free_ports(1)[0]
 
 

@@ -1,4 +1,4 @@
-"""What a command line asks for -> servers, cells, models, rates. Every mistake is a ValueError that names it."""
+"""Parses command-line values into servers, cells, models and rates. Raises ValueErrors that name invalid values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIN_RATE, _MAX_RATE = 1.0, 100_000.0
 
 @dataclass(frozen=True)
 class Choice:
-    """Who is measured, and whether the runtime alone is too."""
+    """The servers to measure, and whether to measure the runtime alone."""
 
     peers: tuple[Peer, ...]
     in_process: bool
@@ -67,7 +67,7 @@ def choose_cells(text: str) -> list[Cell]:
 
 
 def choose_rates(text: str) -> dict[str, list[float]]:
-    """Reads "gan28:500,dcgan64:150": requests a second of one row, by model; empty for ""."""
+    """Reads "gan28:500,dcgan64:150": requests per second of one row, by model; empty for ""."""
     rates: dict[str, list[float]] = {}
     for item in _split(text) if text else []:
         name, _, rate = item.partition(":")

@@ -1,4 +1,4 @@
-"""So many requests at a time, always: drives h2load, and reads what it wrote.
+"""A constant number of concurrent requests: drives h2load, and parses its output.
 
 h2load is a C program that speaks HTTP/1.1 and gRPC alike and takes little of a core. It does not look at gRPC's own
 status, so answers are told from errors by their size.
@@ -33,11 +33,11 @@ _SUMMARY = re.compile(
 
 
 class LoadError(Exception):
-    """A cell could not be measured; the message says why."""
+    """A cell could not be measured; the message has the reason."""
 
 
 class Cell(NamedTuple):
-    """Written as 64x4: four requests of 64 rows at a time."""
+    """Written as 64x4: four concurrent requests of 64 rows."""
 
     rows: int
     concurrency: int
@@ -56,7 +56,7 @@ class Cell(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What h2load prints."""
+    """The summary that h2load prints."""
 
     done: int
     failed: int
@@ -64,7 +64,7 @@ class Summary(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What happened in the measured part of a run."""
+    """Counts and latencies in the measured part of a run."""
 
     requests: float  # those that lie in it partly count as that part
     p50_ms: float
@@ -73,7 +73,7 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Load:
-    """What one cell of one server showed; cores are processor time over time."""
+    """The measurement of one cell of one server; cores are processor time over time."""
 
     images_per_s: float
     p50_ms: float
@@ -98,7 +98,7 @@ def parse_summary(text: str) -> Summary:
 
 
 def read_log(path: Path) -> NDArray[np.int64]:
-    """h2load's log: a row a request, its beginning in us, its HTTP status, its duration in us.
+    """h2load's log: one row per request: its start in us, its HTTP status, its duration in us.
 
     Raises:
         LoadError: no request was answered.
@@ -138,7 +138,7 @@ def check_answers(summary: Summary, answer_bytes: int) -> None:
 
 
 def h2load_path() -> str | None:
-    """Where h2load is; None if it is not installed."""
+    """The path of h2load; None if it is not installed."""
     return shutil.which("h2load")
 
 

@@ -1,4 +1,4 @@
-"""The models that every server serves: untrained weights that do not die out, exported once, in one file for all.
+"""The models that every server serves: untrained weights with realistic activations, exported once for all servers.
 
 Owns what is in those files; knows no server.
 """

@@ -1,4 +1,4 @@
-"""Where rivals live, and what is in their environments; `benchmarks.peers.setup` makes them."""
+"""The virtual environments of the rivals and their packages; `benchmarks.peers.setup` creates them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Environment:
         raise FileNotFoundError(f"no packages in {self.folder(home)}")
 
     def is_ready(self, home: Path) -> bool:
-        """Whether it was set up to the end, with these packages."""
+        """Whether setup has completed, with these packages."""
         mark = self.folder(home) / _READY
         return mark.is_file() and mark.read_text().split() == list(self.packages)
 
     def mark_ready(self, home: Path) -> None:
-        """Says that it was set up to the end."""
+        """Marks the setup as complete."""
         (self.folder(home) / _READY).write_text("\n".join(self.packages) + "\n")
 
 

@@ -27,7 +27,7 @@ _GRACE_S = 60.0
 
 
 class Limit(NamedTuple):
-    """What the runtime does without a server."""
+    """Throughput of the runtime without a server."""
 
     images_per_s: float
     run_p50_ms: float
@@ -49,7 +49,7 @@ def measure_apart(graph: Path, layout: Layout, rows: int, seconds: float) -> Lim
 
 
 def measure(graph: Path, layout: Layout, rows: int, seconds: float) -> Limit:
-    """Runs a graph on the same latents for `seconds`, with so many sessions at once."""
+    """Runs a graph on the same latents for `seconds`, with concurrent sessions."""
     sessions = [_new_session(graph, layout.threads) for _ in range(layout.instances)]
     durations_s: list[float] = []
     start = threading.Barrier(layout.instances)

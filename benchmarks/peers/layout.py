@@ -1,4 +1,4 @@
-"""How a server divides the cores: so many instances of the model, each with so many threads."""
+"""How a server divides the cores: the number of instances, and of threads per instance."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Layout(NamedTuple):
 
 
 def one_instance_a_core() -> Layout:
-    """The layout for many images a second."""
+    """The layout for throughput."""
     return Layout(cores(), 1)
 
 
 def all_cores_for_one() -> Layout:
-    """The layout for a short wait."""
+    """The layout for latency."""
     return Layout(1, cores())
 
 
 def cores() -> int:
-    """How many cores this process, and so its children, may use."""
+    """The number of cores that this process and its children may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

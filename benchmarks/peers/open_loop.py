@@ -1,4 +1,4 @@
-"""Requests that come when they come: a Poisson stream at a rate, whatever the server has answered so far.
+"""Open loop: a Poisson stream of requests at a fixed rate, independent of the answers.
 
     python -m benchmarks.peers.open_loop PORT BODY_FILE RATE SECONDS
 
@@ -41,7 +41,7 @@ class Stream(NamedTuple):
 
 
 def arrivals_s(rate_per_s: float, seconds: float) -> NDArray[np.float64]:
-    """When requests are due, from 0 on: always the same for a rate, so that every server meets the same bursts."""
+    """The due times of requests, from 0 on; equal for equal rates, so that every server gets the same bursts."""
     generator = np.random.default_rng(0)
     gaps = generator.exponential(1 / rate_per_s, round(2 * rate_per_s * seconds) + 100)
     due = gaps.cumsum()

@@ -82,9 +82,9 @@ def _parse_names(_: click.Context, __: click.Parameter, value: str) -> list[Envi
 
 @click.command(context_settings={"show_default": True})
 @click.option("--peer-home", type=click.Path(file_okay=False, path_type=Path), default=default_home)
-@click.option("--only", callback=_parse_names, default=",".join(ENVIRONMENTS), help="Which environments.")
-@click.option("--system-python", default="/usr/bin/python3", help="A Python whose libpython lies with the system's.")
-@click.option("--force", is_flag=True, help="Also those that are set up already.")
+@click.option("--only", callback=_parse_names, default=",".join(ENVIRONMENTS), help="Environments to set up.")
+@click.option("--system-python", default="/usr/bin/python3", help="A Python whose libpython the system's linker finds.")
+@click.option("--force", is_flag=True, help="Set up again what is already set up.")
 def main(peer_home: Path, only: list[Environment], system_python: str, *, force: bool) -> None:
     """Make the environments of the rivals."""
     try:

@@ -1,4 +1,4 @@
-"""What goes to a server and comes back: requests as bytes, answers as images. Knows no server by name.
+"""Requests as bytes, answers as images. Knows protocols, not servers.
 
 A load generator sends one prepared body again and again; `ask` is the real client that looks at the answer.
 """
@@ -30,11 +30,11 @@ _GRPC_OPTIONS = [
 
 
 class WrongAnswerError(Exception):
-    """A server answered, and not with the images that were asked for."""
+    """A server answered with something other than the expected images."""
 
 
 class Protocol(ABC):
-    """How a server is asked for images."""
+    """A protocol for image requests."""
 
     path: str
     overhead_bytes: int  # of an answer's body, beside the message
@@ -66,10 +66,10 @@ class Protocol(ABC):
 
     @abstractmethod
     def load_flags(self, concurrency: int) -> list[str]:
-        """Flags of h2load for so many requests at a time."""
+        """Flags of h2load for this many concurrent requests."""
 
     def ask(self, port: int, graph: ServedGraph, rows: int) -> tuple[NDArray[np.float32], int]:
-        """Returns the images of `graph.latents(rows)`, flat, and how many bytes the body of the answer had."""
+        """Returns the images of `graph.latents(rows)`, flat, and the size of the answer's body in bytes."""
         answer = self.send(port, self.message(graph, rows))
         return self.images(answer).ravel(), len(answer) + self.overhead_bytes
 
@@ -168,7 +168,7 @@ class RawHttp(Protocol):
 
 
 def connections_for(concurrency: int) -> int:
-    """How many connections share that many requests at a time evenly: at most 8."""
+    """The number of connections that share this many concurrent requests evenly; at most 8."""
     return max(count for count in range(1, _MAX_CONNECTIONS + 1) if concurrency % count == 0)
 
 
@@ -188,5 +188,5 @@ def check_images(got: NDArray[np.float32], expected: NDArray[np.float32], tolera
 
 
 def checked_rows(cell_rows: Sequence[int]) -> list[int]:
-    """The sizes of request that are checked: the measured ones, and always 1 and 64."""
+    """The request sizes to check: the measured ones, and always 1 and 64."""
     return sorted({1, 64, *cell_rows})

@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate`: flags -> source and request -> metrics, and what the user reads of them."""
+"""`python -m trainer.evaluate`: turns flags into a source and a request, and prints the metrics."""
 
 from __future__ import annotations
 
@@ -28,33 +28,38 @@ _DEFAULT_CORRUPT_IMAGES = 50
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("source", required=False, type=click.Path(path_type=Path))
-@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Of a run: which weights.")
+@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Weights of a run.")
+@click.option("--runtime", type=click.Choice(["onnx", "torchscript"]), help="Runtime for a bundle. [default: onnx]")
+@click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size of a TorchScript file.")
+@click.option("--address", metavar="HOST:PORT", help="A running server, instead of SOURCE.")
+@click.option("--model", metavar="NAME", help="Model on the server.")
+@click.option("--version", type=click.IntRange(1), help="Version of the model; default: the newest.")
+@click.option("--dataset", "--data", metavar="DATA", help="Real images; default: the source's training data.")
 @click.option(
-    "--runtime", type=click.Choice(["onnx", "torchscript"]), help="Of a bundle: what computes. [default: onnx]"
+    "--data-root", type=click.Path(path_type=Path), help="Folder of mnist and fashion-mnist.", metavar="FOLDER"
 )
-@click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Of a TorchScript file that lies in no bundle.")
-@click.option("--address", metavar="HOST:PORT", help="Instead of SOURCE: a running server.")
-@click.option("--model", metavar="NAME", help="Of the server.")
-@click.option("--version", type=click.IntRange(1), help="Of the model; the newest by default.")
-@click.option("--dataset", "--data", metavar="DATA", help="To compare with; by default what the source was trained on.")
+@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Split of the real images.")
 @click.option(
-    "--data-root", type=click.Path(path_type=Path), help="Where mnist and fashion-mnist lie.", metavar="FOLDER"
+    "--images", type=click.IntRange(2, 1 << 20), help=f"Images of each kind; default: all, at most {MOST_IMAGES}."
 )
-@click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Which real images.")
-@click.option("--images", type=click.IntRange(2, 1 << 20), help=f"Of each kind; by default all, {MOST_IMAGES} at most.")
 @click.option(
     "--measures", metavar="A,B|all", help=f"Some of {', '.join(MEASURES)}. [default: {','.join(DEFAULT_MEASURES)}]"
 )
-@click.option("--inception-weights", type=click.Path(path_type=Path), metavar="FILE", help="For FID and KID.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Of latents, reals and random directions.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Of networks and measures.")
-@click.option("--real-floor", is_flag=True, help="Also what real images score against other real images.")
+@click.option(
+    "--inception-weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Weights for FID and KID.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Seed of all random draws.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Device to compute on.")
+@click.option("--real-floor", is_flag=True, help="Also score real images against other real images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON to a file, too.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Also write the JSON to a file.")
 def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
-    """Scores the images that SOURCE makes: a run folder, a bundle, or a TorchScript or ONNX file.
+    """Scores the images of SOURCE: a run folder, a bundle, or a TorchScript or ONNX file.
 
-    Of a run, what was measured is added to its evaluations.jsonl.
+    The metrics of a run are also appended to its evaluations.jsonl.
     """
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True)) if as_json else Progress()
     with mistakes_in_one_line("interrupted; nothing was written"):
@@ -72,7 +77,7 @@ def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Flags:
-    """As they were given; None: not."""
+    """The flags; None means not given."""
 
     source: Path | None
     checkpoint: str
@@ -94,7 +99,7 @@ class _Flags:
 
 def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | None]:
     if (flags.source is None) == (flags.address is None):
-        raise UserError("SOURCE or --address: give one of the two, a path or a server")
+        raise UserError("SOURCE or --address: give either a path or a server")
     measures = _measures(flags)
     device = choose_device(flags.device)
     folder = None
@@ -112,9 +117,7 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
     source = _open(flags, dataset, device)
     dataset = flags.dataset or source.facts.dataset
     if not dataset:
-        raise UserError(
-            "--dataset: the source does not say what it was trained on; give --dataset folder:PATH or mnist"
-        )
+        raise UserError("--dataset: the source does not name its data set; give --dataset folder:PATH or mnist")
     request = Request(
         dataset=dataset,
         data_root=flags.data_root or data_root,
@@ -140,17 +143,17 @@ def _open(flags: _Flags, dataset: str, device: Any) -> Source:
         return ServedSource(flags.address, flags.model, flags.version)
     assert flags.source is not None
     if flags.model is not None or flags.version is not None:
-        raise UserError("--model and --version go with --address; of a bundle, give the folder of the version")
+        raise UserError("--model and --version need --address; for a bundle, give the folder of the version")
     if dataset:
         return open_run(flags.source, flags.checkpoint, dataset, device)
     return open_path(flags.source, flags.runtime, flags.latent_dim)
 
 
 def _measures(flags: _Flags) -> tuple[str, ...]:
-    """Which were asked for, in the order of the table.
+    """The requested measures, in the order of MEASURES.
 
     Raises:
-        UserError: there is no such measure, or its weights are missing.
+        UserError: no such measure, or its weights are missing.
     """
     inception = flags.inception_weights is not None
     if flags.measures is None:
@@ -176,11 +179,11 @@ def _check_translators(flags: _Flags) -> None:
     }
     for name, value in refused.items():
         if value is not None:
-            raise UserError(f"{name}: does not go with a CycleGAN, which is measured on its test images as in training")
+            raise UserError(f"{name}: not for a CycleGAN, which is scored on its test images as in training")
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    """For JSON, which has null for what is no finite number."""
+    """The content of the JSON; values that are not finite become null."""
     content: dict[str, Any] = {"metrics": result.scores.metrics, "protocol": result.scores.protocol}
     if result.floor is not None:
         content["floor"] = {"metrics": result.floor.metrics, "protocol": result.floor.protocol}
@@ -188,8 +191,8 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def _print(result: Result, progress: Progress) -> None:
-    table = Table(title="How good the images are")
-    for heading in ("metric", "value", *(["reals"] if result.floor else []), "better", "what it is"):
+    table = Table(title="Metrics")
+    for heading in ("metric", "value", *(["reals"] if result.floor else []), "better", "meaning"):
         table.add_column(heading, overflow="fold")
     for name, value in result.scores.metrics.items():
         metric = METRICS[name]
@@ -200,8 +203,8 @@ def _print(result: Result, progress: Progress) -> None:
     progress.say(f"protocol: {', '.join(parts)}")
     if result.floor is not None and result.floor.protocol["real_images"] != result.scores.protocol["real_images"]:
         progress.say(
-            f"reals were compared {result.floor.protocol['real_images']} with as many; fewer images make every distance"
-            " larger, so give --images of at most half the data to compare"
+            f"the floor compares {result.floor.protocol['real_images']} real images with as many others; fewer images"
+            " make every distance larger, so give --images of at most half the data to compare"
         )
 
 

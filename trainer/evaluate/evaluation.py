@@ -1,4 +1,4 @@
-"""One evaluation from beginning to end: images of a source and of the data set, metrics, and what is kept of them."""
+"""One evaluation: loads images of a source and of the data set, scores them, and records the metrics."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
 from trainer.training.kinds import KINDS, load_data
 
-MOST_IMAGES: Final = 10_000  # unless told otherwise
+MOST_IMAGES: Final = 10_000  # without --images
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured.
+    """What to measure.
 
     Attributes:
         dataset: "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH".
-        data_root: where mnist and fashion-mnist lie.
-        max_corrupt_images: unreadable ones to skip.
+        data_root: folder of mnist and fashion-mnist.
+        max_corrupt_images: unreadable images to skip at most.
         split: of the reals: train or test.
-        images: how many fakes, and how many reals at most; None: as many as there are reals, 10,000 at most.
+        images: number of fakes, and of reals at most; None: as many as there are reals, at most 10,000.
         measures: names of `scorer.MEASURES`.
-        seed: of latents, of which reals are taken, and of what the measures draw.
+        seed: of the latents, the choice of reals, and the random draws of the measures.
         device: to compute on.
-        inception_weights: a file, if there is one.
-        real_floor: whether reals are measured against other reals, too.
+        inception_weights: a file, for FID and KID.
+        real_floor: whether to score reals against other reals as well.
     """
 
     dataset: str
@@ -60,17 +60,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out."""
+    """The scores of an evaluation."""
 
     scores: Scores
-    floor: Scores | None = None  # what reals themselves score: no generator can be expected to be better
+    floor: Scores | None = None  # the scores of other reals: the best that a generator can reach
 
 
 def evaluate(source: Source, request: Request, progress: Progress) -> Result:
-    """Scores what a source makes.
+    """Scores the images of a source.
 
     Raises:
-        UserError: the source or the data set cannot be had, or they do not fit together.
+        UserError: the source or the data set is not available, or they do not fit together.
     """
     check_dataset_name(request.dataset)
     size = source.facts.image_size or next(source.chunks(1, request.seed)).shape[-1]
@@ -101,7 +101,7 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
 
 
 def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, Tensor]:
-    """Two sets of real images that have none in common."""
+    """Two disjoint sets of real images."""
     train = data.train.images
     order = stream_indices(request.seed, 0, len(train), len(train))
     if request.split == "test":
@@ -112,7 +112,7 @@ def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, T
 
 
 class _Data:
-    """The images of a data set, and the classifier of them; each loaded when it is needed."""
+    """The images and the classifier of a data set, each loaded on first use."""
 
     def __init__(self, request: Request, image_size: int, progress: Progress) -> None:
         self._request = request
@@ -123,7 +123,7 @@ class _Data:
 
     @property
     def train(self) -> ImageData:
-        """The images that a network is trained on."""
+        """The training images."""
         if self._train is None:
             request = self._request
             self._train = load_images(
@@ -137,7 +137,7 @@ class _Data:
 
     @property
     def test(self) -> ImageData:
-        """The images that are kept for testing."""
+        """The test images."""
         if self._test is None:
             request = self._request
             self._test = load_test_images(
@@ -146,7 +146,7 @@ class _Data:
         return self._test
 
     def classifier(self) -> FeatureNetwork:
-        """Of the training images, whatever the split."""
+        """The classifier of the training images, for both splits."""
         labels = load_labels(self._request.dataset, self._request.data_root)
         return feature_network(self.train.images, labels, self._request.device, self._progress)
 
@@ -154,10 +154,10 @@ class _Data:
 def evaluate_translators(
     run: Path, checkpoint: str, config: AnyConfig, device: torch.device, progress: Progress
 ) -> Scores:
-    """The metrics of a CycleGAN's run, as training measures them, of one of its checkpoints.
+    """The metrics of a checkpoint of a CycleGAN, measured as in training.
 
     Raises:
-        UserError: the data set or the checkpoint cannot be had.
+        UserError: the data set or the checkpoint is not available.
     """
     networks = [exported.network.state_dict() for exported in load_generators(run, checkpoint)]
     data = load_data(config, progress)
@@ -171,12 +171,12 @@ def evaluate_translators(
 
 
 def keep(folder: RunFolder, checkpoint: str, result: Result) -> None:
-    """Appends what was measured to the run's evaluations.jsonl; a line that a kill cut short is dropped."""
+    """Appends the scores to the run's evaluations.jsonl, and drops a line that a kill cut short."""
     step = folder.read_metadata(checkpoint).step
     rows: list[dict[str, Any]] = [_row("evaluation", step, checkpoint, result.scores)]
     if result.floor is not None:
         rows.append(_row("floor", step, checkpoint, result.floor))
-    folder.evaluations.rewind(10**15)  # later than any step
+    folder.evaluations.rewind(10**15)  # beyond any step: only repairs the last line
     folder.evaluations.append(rows)
 
 

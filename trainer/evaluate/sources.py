@@ -1,8 +1,7 @@
-"""Where the images to score come from: a run, a bundle, a file or a server, all asked in one way.
+"""Sources of images to score: a run, a bundle, a file or a server, behind one interface.
 
-Latents are drawn by `ganserve.latents`, so that a seed means the same images everywhere, and every source gives 8-bit
-pixels. Nothing that lies on disk is trusted; a TorchScript file holds code of its own, so score files of people you
-trust, or ONNX.
+`ganserve.latents` draws all latents, so a seed means the same images everywhere, and every source returns 8-bit pixels.
+Files on disk are untrusted. A TorchScript file contains code, so score only files of people you trust, or use ONNX.
 """
 
 from __future__ import annotations
@@ -43,22 +42,22 @@ from trainer.runs.run_folder import load_generators
 
 Runtime = Literal["onnx", "torchscript"]
 RUNTIME_FILES: Final[dict[Runtime, str]] = {"onnx": ONNX_FILE, "torchscript": TORCHSCRIPT_FILE}
-_CHUNK_PIXELS: Final = 1 << 20  # of images computed at once
+_CHUNK_PIXELS: Final = 1 << 20  # per forward pass
 _MOST_ROWS: Final = 256
-_TRANSLATES: Final = "turns images into images; score the run that it was trained in"
+_TRANSLATES: Final = "translates images; score its run folder instead"
 
 _Compute = Callable[[NDArray[np.float32]], Tensor]  # latents (n, latent_dim) -> pixels, uint8 (n, C, H, W)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a source.
+    """Facts about a source.
 
     Attributes:
         name: for the user and the protocol.
-        kind: what computes the images.
-        dataset: that it was trained on; empty if it does not say, or says no more than that it was a folder.
-        image_size: in pixels; 0 if only its images tell.
+        kind: the runtime that computes the images.
+        dataset: its training data; empty if unknown, or known only as a folder.
+        image_size: in pixels; 0 if unknown before the first image.
     """
 
     name: str
@@ -68,20 +67,20 @@ class Facts:
 
 
 class Source(ABC):
-    """Something that makes images of latents."""
+    """Makes images from latents."""
 
     facts: Facts
 
     @abstractmethod
     def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
-        """The images of the first `count` latents of a seed, some after others, uint8 (n, C, H, W).
+        """Yields the images of the first `count` latents of a seed in chunks, uint8 (n, C, H, W).
 
         Raises:
-            UserError: it cannot make them.
+            UserError: the source cannot make images.
         """
 
     def images(self, count: int, seed: int, progress: Progress) -> Tensor:
-        """All of them, uint8 (count, C, H, W)."""
+        """All images, uint8 (count, C, H, W)."""
         parts = []
         with progress.bar() as bar:
             task = bar.add_task(f"images of {self.facts.kind}", total=count)
@@ -106,11 +105,11 @@ class LocalSource(Source):
         for begin in range(0, count, rows):
             try:
                 pixels = self._compute(latents[begin : begin + rows])
-            except Exception as error:  # runtimes raise anything at all on files that are not what they should be
+            except Exception as error:  # runtimes raise any exception on malformed files
                 reason = first_line(error)
-                raise UserError(f"{self.facts.name}: makes no images of latents ({reason})") from error
+                raise UserError(f"{self.facts.name}: cannot make images from latents ({reason})") from error
             if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[-1] != pixels.shape[-2]:
-                raise UserError(f"{self.facts.name}: makes {tuple(pixels.shape)}, which are no square images")
+                raise UserError(f"{self.facts.name}: returns shape {tuple(pixels.shape)}, which is not square images")
             yield pixels
 
 
@@ -143,7 +142,7 @@ class ServedSource(Source):
             raise UserError(f"--address {self._address}: {error}") from error
         fitting = [info for info in served if info.name == self._model and version in (None, info.version)]
         if not fitting:
-            names = ", ".join(f"{info.name}/{info.version}" for info in served) or "nothing"
+            names = ", ".join(f"{info.name}/{info.version}" for info in served) or "no models"
             raise UserError(f"--model {self._model}: the server at {self._address} has {names}")
         return max(fitting, key=lambda info: info.version)
 
@@ -152,7 +151,7 @@ def open_run(run: Path, checkpoint: str, dataset: str, device: torch.device) -> 
     """The averaged generator of a run's checkpoint.
 
     Raises:
-        UserError: the run has none.
+        UserError: the run has no such checkpoint.
     """
     (exported,) = load_generators(run, checkpoint)
     network = exported.network.to(device)
@@ -166,15 +165,15 @@ def open_run(run: Path, checkpoint: str, dataset: str, device: torch.device) -> 
 
 
 def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> Source:
-    """A bundle (the folder of a model or of a version) or a file of a graph.
+    """A bundle (the folder of a model or of a version), or a TorchScript or ONNX file.
 
     Args:
-        path: of it.
-        runtime: that a bundle is run with; None: ONNX Runtime.
-        latent_dim: of a TorchScript file that lies in no bundle, which does not say.
+        path: of the bundle or file.
+        runtime: of a bundle; None: ONNX Runtime.
+        latent_dim: of a TorchScript file outside a bundle, which does not contain it.
 
     Raises:
-        UserError: it is none, or damaged.
+        UserError: the path is neither, or damaged.
     """
     path = path.resolve()
     try:
@@ -183,9 +182,7 @@ def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> So
         if not (path / CARD_FILE).is_file() and (versions := list_versions(path.parent, path.name)):
             path = path / str(versions[-1])
         if not (path / CARD_FILE).is_file():
-            raise UserError(
-                f"{path}: neither a run folder, nor a bundle, nor a file; give what training or export wrote"
-            )
+            raise UserError(f"{path}: not a run folder, bundle or file; give the output of training or export")
         return _open_bundle(path, RUNTIME_FILES[runtime or "onnx"])
     except BundleError as error:
         raise UserError(str(error)) from error
@@ -194,13 +191,13 @@ def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> So
 def _open_file(path: Path, runtime: Runtime | None, latent_dim: int | None) -> Source:
     actual: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
     if runtime not in (None, actual):
-        raise UserError(f"--runtime {runtime}: {path.name} is a file for {actual}; give no --runtime")
+        raise UserError(f"--runtime {runtime}: {path.name} is a file for {actual}; leave --runtime out")
     if (path.parent / CARD_FILE).is_file():
         return _open_bundle(path.parent, path.name)
     if actual == "onnx":
         return _open_onnx(path, Facts(str(path), "onnx"), None)
     if latent_dim is None:
-        raise UserError(f"--latent-dim: {path.name} lies beside no card.json, and does not say it; give --latent-dim N")
+        raise UserError(f"--latent-dim: no card.json beside {path.name} gives it; give --latent-dim N")
     return _open_torchscript(path, Facts(str(path), "torchscript"), latent_dim)
 
 
@@ -222,17 +219,17 @@ def _open_onnx(path: Path, facts: Facts, latent_dim: int | None) -> Source:
     except ImportError as error:
         raise UserError(f"{path}: onnxruntime is not installed; install ganserve[serve]") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 3  # errors only
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = first_line(error)
-        raise UserError(f"{path}: not a graph that runs ({reason})") from error
+        raise UserError(f"{path}: not a valid graph ({reason})") from error
     (node, *others), outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
     size = node.shape[-1] if len(node.shape) == 2 else None
     if others or (node.name != INPUT_LATENTS and latent_dim is not None) or not isinstance(size, int):
-        raise UserError(f"{path}: takes no latents (rows, latent_dim); export a generator with python -m exporter")
+        raise UserError(f"{path}: does not take latents (rows, latent_dim); export a generator with python -m exporter")
     name = next((name for name in (OUTPUT_PIXELS, OUTPUT_IMAGES) if name in outputs), session.get_outputs()[0].name)
 
     def compute(latents: NDArray[np.float32]) -> Tensor:
@@ -246,7 +243,7 @@ def _open_torchscript(path: Path, facts: Facts, latent_dim: int) -> Source:
     load: Any = torch.jit.load  # untyped
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"`torch\.jit")  # deprecated, which is not the user's choice
+            warnings.filterwarnings("ignore", message=r"`torch\.jit")  # users cannot act on the deprecation
             module = load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError, OSError) as error:
         reason = first_line(error)
@@ -267,10 +264,10 @@ def _pixels(result: Tensor) -> Tensor:
 
 
 def _known(dataset: str) -> str:
-    return "" if dataset in {"folder", "zip"} else dataset  # bundles do not tell where it was
+    return "" if dataset in {"folder", "zip"} else dataset  # a bundle does not record the path
 
 
 def _square(name: str, of: Card | ModelInfo) -> int:
     if of.width != of.height:
-        raise UserError(f"{name}: its images are {of.width}x{of.height}; only square ones can be scored")
+        raise UserError(f"{name}: its images are {of.width}x{of.height}; only square images can be scored")
     return of.height

@@ -1,1 +1,1 @@
-"""How good samples are: pure measures on tensors, and which of them can choose a checkpoint."""
+"""Metrics of image quality: pure functions on tensors, and the scorer that combines them."""

@@ -1,32 +1,46 @@
-"""Which metrics can choose the best checkpoint; what each is stands in ganserve/metrics.py."""
+"""Which metrics can choose the best checkpoint, and which of two values is better. ganserve/metrics.py defines them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, Metric
+from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, METRICS, Metric
 from trainer.errors import UserError
 
 _NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
+_BASELINE: Final = "_unchanged"  # the score of unchanged images depends on the data alone, so no run is the best at it
 
 
 def choosing_metrics(*, latents: bool) -> dict[str, Metric]:
-    """Those that can choose the best checkpoint of a network on latents, or else of translators; the default first."""
+    """The metrics that can choose the best checkpoint of a GAN, or else of a CycleGAN; the default comes first."""
     metrics = GAN_METRICS if latents else CYCLE_METRICS
-    return {
-        name: metric
-        for name, metric in metrics.items()
-        if metric.better != "as real images" and name not in _NEED_WEIGHTS
-    }
+    return {name: metric for name, metric in metrics.items() if has_best(name) and name not in _NEED_WEIGHTS}
 
 
 def choosing_metric(best_by: str, *, latents: bool) -> str:
-    """The name of the metric that `best_by` means; "" is the default.
+    """The metric that `best_by` names; "" names the default.
 
     Raises:
-        UserError: it cannot choose.
+        UserError: this metric cannot choose a checkpoint.
     """
     choices = choosing_metrics(latents=latents)
     if best_by and best_by not in choices:
         raise UserError(f"--best-by {best_by!r}: choose one of {', '.join(choices)}")
     return best_by or next(iter(choices))
+
+
+def has_best(name: str) -> bool:
+    """Whether smaller or larger values of a metric are better."""
+    metric = METRICS.get(name)
+    return metric is not None and metric.better != "as real images" and not name.endswith(_BASELINE)
+
+
+def is_better(name: str, value: float, other: float) -> bool:
+    """Whether `value` is better than `other`; False for a metric that has no best."""
+    return has_best(name) and (value < other if METRICS[name].better == "smaller" else value > other)
+
+
+def is_best(name: str, value: float, others: Iterable[float]) -> bool:
+    """Whether no other value is better; False for a metric that has no best."""
+    return has_best(name) and not any(is_better(name, other, value) for other in others)

@@ -1,11 +1,11 @@
-"""The features of a small classifier that is trained on the data set itself.
+"""Features of a small classifier that is trained on the data set itself.
 
-Inception's features are of photographs, and say little of digits or drawings; a network that tells the classes of the
-data set apart knows what matters in them. Data sets without labels are told by which quarter turn their images were
-given (Gidaris et al. 2018, "Unsupervised Representation Learning by Predicting Image Rotations").
+Inception's features come from photographs and suit digits or drawings badly; a classifier of the data set's own classes
+learns what matters in its images. Without labels, it classifies quarter turns of the images (Gidaris et al. 2018,
+"Unsupervised Representation Learning by Predicting Image Rotations").
 
-A network is trained once for a data set and size, the same way every time, and kept in a cache with the accuracy that
-it has on a tenth of the images that it was not trained on. What lies in the cache is checked, never trusted.
+A network is trained once per data set and size, deterministically, and cached with its accuracy on a held-out tenth of
+the images. Cache files are untrusted and checked.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Task = Literal["labels", "rotations"]
 
 FEATURES: Final = 64
 CACHE_VARIABLE: Final = "GANSERVE_CACHE"
-_SIZE_PIXELS: Final = 32  # of the images that it sees, or smaller ones' own
+_SIZE_PIXELS: Final = 32  # largest input size
 _WIDTHS: Final = (32, 64, FEATURES)
 _BATCH: Final = 64
-_MOST_SHOWN: Final = 60_000  # images in training, about a minute on one core
+_MOST_SHOWN: Final = 60_000  # training images over all passes, about a minute on one core
 _MOST_PASSES: Final = 20
-_HELD_OUT: Final = 10  # one image in so many
+_HELD_OUT: Final = 10  # one image in this many is held out
 _PEAK_LR: Final = 3e-3
 _SEED: Final = 20
 _CHUNK: Final = 512
@@ -48,14 +48,14 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class FeatureMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a kept network knows of itself."""
+    """The metadata of a cached network."""
 
     schema_version: Literal[1] = 1
     task: Task
     classes: Annotated[int, msgspec.Meta(ge=2, le=10_000)]
     channels: Annotated[int, msgspec.Meta(ge=1, le=3)]
     image_size: Annotated[int, msgspec.Meta(ge=1, le=_SIZE_PIXELS)]
-    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]  # on images that it was not trained on
+    accuracy: Annotated[float, msgspec.Meta(ge=0, le=1)]  # on held-out images
     data_sha256: Sha256
     weights_sha256: Sha256
 
@@ -68,11 +68,11 @@ class FeatureNetwork:
     metadata: FeatureMetadata
 
     def features(self, images: Tensor) -> Tensor:
-        """What the classifier makes of uint8 images (N, C, H, W) of any size before it decides, (N, 64) on the CPU."""
+        """The last hidden layer for uint8 images (N, C, H, W) of any size, (N, 64) on the CPU."""
         return self._run(images)[0]
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """How likely each class is for uint8 images (N, C, H, W), (N, classes) on the CPU."""
+        """Class probabilities of uint8 images (N, C, H, W), (N, classes) on the CPU."""
         return self._run(images)[1].softmax(1)
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class Classifier(nn.Module):
         self.decide = nn.Linear(FEATURES, classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """What it sees in images (N, C, H, W) in [-1, 1]."""
+        """Features (N, 64) of images (N, C, H, W) in [-1, 1]."""
         features: Tensor = self.layers(images).mean((2, 3))
         return features
 
@@ -109,17 +109,17 @@ class Classifier(nn.Module):
 
 
 def cache_folder() -> Path:
-    """Where networks are kept: $GANSERVE_CACHE, or ~/.cache/ganserve."""
+    """The cache: $GANSERVE_CACHE, or ~/.cache/ganserve."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given) if given else Path.home() / ".cache" / "ganserve"
 
 
 def feature_network(images: Tensor, labels: Tensor | None, device: torch.device, progress: Progress) -> FeatureNetwork:
-    """The classifier of a data set, from the cache or trained now; torch's global random state is left as it is.
+    """The classifier of a data set, from the cache or newly trained. Leaves torch's global random state unchanged.
 
     Args:
         images: uint8 (N, C, H, W), the training images; at least 2.
-        labels: the class of each, (N,), 0 .. classes - 1; None: turns are told apart.
+        labels: the class of each, (N,), 0 .. classes - 1; None: classify quarter turns.
         device: to compute on.
         progress: shows the training.
     """
@@ -131,14 +131,14 @@ def feature_network(images: Tensor, labels: Tensor | None, device: torch.device,
         try:
             return _on(_read(path, data_sha256), device)
         except (SafetensorError, msgspec.MsgspecError, OSError, ValueError, RuntimeError, RecursionError) as error:
-            progress.say(f"{path}: damaged ({' '.join(str(error).split())[:200]}); the classifier is trained again")
+            progress.say(f"{path}: damaged ({' '.join(str(error).split())[:200]}); training the classifier again")
     trained = _train(images, labels, data_sha256, device, progress)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {_KEY: msgspec.json.encode(trained.metadata).decode()}
         replace_file(path, save(_weights(trained.network), metadata))
     except OSError as error:
-        progress.say(f"{path}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to keep the classifier")
+        progress.say(f"{path}: not writable ({error.strerror}); set {CACHE_VARIABLE} to keep the classifier")
     return trained
 
 
@@ -158,12 +158,12 @@ def _train(
     stream = torch.cat([rest[torch.randperm(len(rest), generator=generator)] for _ in range(-(-shown // len(rest)))])
     stream = stream[:shown]
     turns = torch.randint(4, (len(stream),), generator=generator)
-    told = "classes" if labels is not None else "quarter turns"
-    progress.say(f"training a classifier of {told} for the features of this data set: {len(stream)} images, once")
+    target = "classes" if labels is not None else "quarter turns"
+    progress.say(f"training a classifier of {target} on this data set, once: {len(stream)} images")
     batches = list(zip(torch.split(stream, _BATCH), torch.split(turns, _BATCH), strict=True))
     for chosen, batch_turns in progress.track(batches, "classifier"):
         if len(chosen) == 1 and len(batches) > 1:
-            continue  # batch statistics need two
+            continue  # batch norm needs two images
         batch, wanted = _examples(images, labels, chosen, batch_turns, size, device)
         loss = F.cross_entropy(network(batch), wanted)
         optimizer.zero_grad(set_to_none=True)
@@ -185,7 +185,7 @@ def _train(
         data_sha256=data_sha256,
         weights_sha256=_sha256_of_weights(network),
     )
-    progress.say(f"its accuracy on {len(held_out)} images that it was not trained on: {metadata.accuracy:.1%}")
+    progress.say(f"accuracy on {len(held_out)} held-out images: {metadata.accuracy:.1%}")
     return FeatureNetwork(network.requires_grad_(False), metadata)
 
 
@@ -207,7 +207,7 @@ def _examples(
 
 
 def _prepared(images: Tensor, size: int) -> Tensor:
-    """Pixels (N, C, H, W) -> [-1, 1] at the size that the network sees."""
+    """Pixels (N, C, H, W) -> [-1, 1] at the input size of the network."""
     prepared = images.float() / 127.5 - 1
     if prepared.shape[-2:] == (size, size):
         return prepared
@@ -221,7 +221,7 @@ def _read(path: Path, data_sha256: str) -> FeatureNetwork:
     network = _new(metadata.channels, metadata.classes)
     network.load_state_dict(weights)
     if metadata.data_sha256 != data_sha256 or metadata.weights_sha256 != _sha256_of_weights(network):
-        raise ValueError("its hashes are not those of its contents")
+        raise ValueError("the hashes do not match the content")
     return FeatureNetwork(network.requires_grad_(False).eval(), metadata)
 
 

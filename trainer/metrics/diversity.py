@@ -1,11 +1,10 @@
-"""How much alike the samples of a set are: multi-scale structural similarity between pairs of them.
+"""Diversity of samples: multi-scale structural similarity between pairs of them.
 
-Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs", section 4.2: samples that are too much
-alike show a generator that has collapsed. The measure is of Wang et al. 2003, "Multi-scale structural similarity for
-image quality assessment", with the window of Karras et al. 2018's published code: 11 pixels, or as many as the image
-has at a coarse scale, its sigma shrinking alike. So five scales fit from 16 pixels on, where torchmetrics, whose window
-keeps its size, asks for 176. Pairs of one data set's real images are what to compare with: more alike is a collapse,
-less alike is noise.
+Odena et al. 2017, "Conditional Image Synthesis with Auxiliary Classifier GANs", section 4.2: samples that are too
+similar show a collapsed generator. The metric is from Wang et al. 2003, "Multi-scale structural similarity for image
+quality assessment", with the window of Karras et al. 2018's published code: 11 pixels, or the image size at a coarse
+scale, with sigma in proportion. So five scales fit from 16 pixels on; torchmetrics, with a fixed window, needs 176.
+Compare with pairs of real images: more similar means collapse, less similar means noise.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from torch.nn import functional as F
 
 from trainer.metrics.translation import SCALE_WEIGHTS, WINDOW_PIXELS, WINDOW_SIGMA_PIXELS
 
-_K1, _K2 = 0.01, 0.03  # keep quotients of dark or flat regions stable: Wang et al. 2004, "Image quality assessment"
-_CHUNK_PIXELS = 1 << 18  # of images compared at a time, which bounds memory
+_K1, _K2 = 0.01, 0.03  # stabilise quotients in dark or flat regions: Wang et al. 2004, "Image quality assessment"
+_CHUNK_PIXELS = 1 << 18  # per chunk, which bounds memory
 
 
 def ms_ssim_between(images: Tensor) -> float:
-    """The mean MS-SSIM of the first and the second image, the third and the fourth, and so on; 1: all are the same.
+    """The mean MS-SSIM of the first and the second image, the third and the fourth, and so on; 1: all are equal.
 
-    The images must lie in random order. A last one without a partner is left out.
+    The images must be in random order. A last image without a partner is ignored.
 
     Args:
         images: (N, C, H, W), uint8, or float in [-1, 1]; N at least 2.
 
     Raises:
-        ValueError: there is no pair.
+        ValueError: fewer than two images.
     """
     pairs = len(images) // 2
     if images.ndim != 4 or pairs < 1:
-        raise ValueError(f"at least two images (N, C, H, W) wanted, not {tuple(images.shape)}")
+        raise ValueError(f"expected at least two images (N, C, H, W), got {tuple(images.shape)}")
     step = max(1, _CHUNK_PIXELS // images[0].numel())
     total = 0.0
     for begin in range(0, pairs, step):
@@ -44,21 +43,21 @@ def ms_ssim_between(images: Tensor) -> float:
 
 
 def scale_count(size: int) -> int:
-    """How many scales images with a shortest side of `size` pixels have: five, or until a side is one pixel."""
+    """The number of scales for a shortest side of `size` pixels: five, or until a side is one pixel."""
     return min(len(SCALE_WEIGHTS), size.bit_length())
 
 
 def multiscale_similarity(first: Tensor, second: Tensor) -> Tensor:
     """The MS-SSIM of each pair of images (N, C, H, W) with values 0..255, (N,).
 
-    Fewer than five scales are the first ones, with their weights' sum made that of all.
+    With fewer than five scales, the weights of the first ones are scaled to the sum of all five.
     """
     chosen = SCALE_WEIGHTS[: scale_count(min(first.shape[-2:]))]
     weights = [weight * sum(SCALE_WEIGHTS) / sum(chosen) for weight in chosen]
     result = torch.ones(len(first), device=first.device)
     for index, weight in enumerate(weights):
         similarity, contrast = _similarity(first, second)
-        # A negative one has no power; as in the published code it counts as 0.
+        # Negative values have no real power; the published code counts them as 0.
         result = result * (similarity if index == len(weights) - 1 else contrast).clamp(min=0) ** weight
         if index < len(weights) - 1:
             first, second = F.avg_pool2d(first, 2), F.avg_pool2d(second, 2)

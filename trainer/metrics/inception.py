@@ -1,8 +1,8 @@
-"""Frechet and kernel distances in the features of Inception v3, whose weights the user brings.
+"""Frechet and kernel distances in the features of Inception v3, whose weights the user provides.
 
 FID: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium". KID:
 Bińkowski et al. 2018, "Demystifying MMD GANs". The network is torch-fidelity's (the package `torch-fidelity`), the
-distances are torchmetrics'. Images are enlarged as the first TensorFlow code did, which published metrics rest on.
+distances are torchmetrics'. Images are resized as in the original TensorFlow code, the base of published metrics.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from trainer.progress import Progress
 FEATURES = 2048
 RESIZER = "bilinear as TensorFlow 1"  # for protocols
 KID_SUBSETS = 100
-KID_SUBSET_IMAGES = 1000  # or as many as there are
+KID_SUBSET_IMAGES = 1000  # or all images, if fewer
 
 _CHUNK = 32
 
 
 def load_inception(weights: Path, device: torch.device) -> tuple[nn.Module, str]:
-    """The network, uint8 images (N, 3, H, W) -> features (N, 2048), and the SHA-256 of its weights' file.
+    """The network, uint8 images (N, 3, H, W) -> features (N, 2048), and the SHA-256 of the weights file.
 
-    No code in the file is run.
+    Does not run code in the file.
 
     Raises:
-        UserError: it is not torch-fidelity's Inception v3, or that package is not installed.
+        UserError: the file is not torch-fidelity's Inception v3, or that package is not installed.
     """
     try:
         content = weights.read_bytes()
     except OSError as error:
-        raise UserError(f"--inception-weights {weights}: cannot be read ({error.strerror})") from error
+        raise UserError(f"--inception-weights {weights}: not readable ({error.strerror})") from error
     state = _read_state(weights)
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        # torch-fidelity unpickles the file that it is given, whatever it holds: it gets one of ours.
+        # torch-fidelity unpickles whatever it gets, so it gets a file of ours with the checked weights.
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             copy = Path(folder) / "weights.pth"
             torch.save(state, copy)
             warnings.simplefilter("ignore")
-            with torch.random.fork_rng(devices=[]):  # its layers are filled at random first
+            with torch.random.fork_rng(devices=[]):  # the constructor draws random weights
                 network = NoTrainInceptionV3("inception-v3-compat", [str(FEATURES)], str(copy), antialias=False)
     except ModuleNotFoundError as error:
         raise UserError("--inception-weights: needs the package torch-fidelity; install ganserve[inception]") from error
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"--inception-weights {weights}: are not those of torch-fidelity's Inception v3 ({reason});"
+            f"--inception-weights {weights}: not torch-fidelity's Inception v3 ({reason});"
             " give pt_inception-2015-12-05-6726825d.pth"
         ) from error
     return network.to(device).eval(), hashlib.sha256(content).hexdigest()
 
 
 def inception_features(network: nn.Module, images: Tensor, device: torch.device, progress: Progress) -> Tensor:
-    """The features of uint8 images (N, C, H, W), (N, 2048) on the CPU; gray ones count as three equal channels."""
+    """The features of uint8 images (N, C, H, W), (N, 2048) on the CPU; gray images become three equal channels."""
     chunks = progress.track(torch.split(images, _CHUNK), "Inception")
     with torch.inference_mode():
         return torch.cat(
@@ -81,7 +81,7 @@ def inception_distance(reals: Tensor, fakes: Tensor) -> float:
 
 
 def kernel_distance(reals: Tensor, fakes: Tensor, seed: int = 0) -> float:
-    """KID of features (N, D) and (M, D), the mean over subsets that `seed` chooses; smaller is better."""
+    """KID of features (N, D) and (M, D), the mean over random subsets drawn with `seed`; smaller is better."""
     from torchmetrics.image.kid import KernelInceptionDistance
 
     subset = min(KID_SUBSET_IMAGES, len(reals), len(fakes))
@@ -98,7 +98,7 @@ def kernel_distance(reals: Tensor, fakes: Tensor, seed: int = 0) -> float:
 
 
 class _GivenFeatures(nn.Module):
-    """A network that was run already: both distances need the same features."""
+    """Stands in for the network in torchmetrics: both distances use features that are already computed."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -109,14 +109,14 @@ class _GivenFeatures(nn.Module):
 
 
 def _read_state(weights: Path) -> dict[str, Tensor]:
-    """Reads a state dict without running what a pickle may hold."""
+    """Reads a state dict without running pickled code."""
     try:
         if weights.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(weights))
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except Exception as error:  # decoders raise anything at all on hostile files
+    except Exception as error:  # decoders raise any exception on hostile files
         reason = first_line(error)
         raise UserError(f"--inception-weights {weights}: not a file of plain weights ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -1,8 +1,8 @@
-"""How well two sets of features cover each other, by balls around each that reach to its k-th nearest neighbour.
+"""Coverage of two sets of features by each other's k-nearest-neighbour balls.
 
 Precision and recall: Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models".
 Density and coverage: Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models".
-All four depend on the numbers of samples, so compare metrics of equal numbers only.
+All four depend on the number of samples, so compare only equal numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 PRECISION_RECALL_NEIGHBOURS = 3  # as in the paper
 DENSITY_COVERAGE_NEIGHBOURS = 5  # as in the paper
 
-_DISTANCES = 1 << 24  # held at once
+_DISTANCES = 1 << 24  # in memory at once
 
 
 def precision_recall(reals: Tensor, fakes: Tensor, k: int = PRECISION_RECALL_NEIGHBOURS) -> tuple[float, float]:
@@ -24,18 +24,18 @@ def precision_recall(reals: Tensor, fakes: Tensor, k: int = PRECISION_RECALL_NEI
     Args:
         reals: features (N, D).
         fakes: features (M, D).
-        k: whose nearest neighbour among its own set, itself left out, a ball reaches to.
+        k: a ball reaches to the k-th nearest neighbour in its own set, not counting itself.
 
     Raises:
-        ValueError: a set has no k + 1 features.
+        ValueError: a set has fewer than k + 1 features.
     """
     return _share_within(fakes, reals, _radii(reals, k)), _share_within(reals, fakes, _radii(fakes, k))
 
 
 def density_coverage(reals: Tensor, fakes: Tensor, k: int = DENSITY_COVERAGE_NEIGHBOURS) -> tuple[float, float]:
-    """In how many balls of reals a fake lies, over k (may exceed 1), and the share of balls with a fake in them.
+    """The mean number of real balls around a fake, over k (may exceed 1), and the share of balls that contain a fake.
 
-    Arguments and errors are those of `precision_recall`.
+    For arguments and errors, see `precision_recall`.
     """
     radii = _radii(reals, k)
     hit = torch.zeros(len(reals), dtype=torch.bool, device=reals.device)
@@ -55,12 +55,12 @@ def _share_within(probes: Tensor, centres: Tensor, radii: Tensor) -> float:
 def _radii(features: Tensor, k: int) -> Tensor:
     """The distance of each feature to its k-th nearest neighbour among the others."""
     if len(features) <= k:
-        raise ValueError(f"{len(features)} features have no {k}-th nearest neighbours")
+        raise ValueError(f"{len(features)} features are too few for {k} nearest neighbours")
     return torch.cat([distances.kthvalue(k + 1, dim=1).values for distances in _distances(features, features)])
 
 
 def _distances(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
-    """Distances (n, M) of some of the rows (N, D) after others to all columns (M, D)."""
+    """Yields distances (n, M) from chunks of the rows (N, D) to all columns (M, D)."""
     for chunk in torch.split(rows, max(1, _DISTANCES // max(1, len(columns)))):
-        # Not by way of a matrix product, which would tell equal features apart.
+        # Without a matrix product, whose rounding would separate equal features.
         yield torch.cdist(chunk, columns, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,7 +1,7 @@
-"""Scores fakes against reals: the one place that computes metrics and says how they were measured.
+"""Scores fakes against reals: the only place that computes metrics and records how they were measured.
 
 Training, `python -m trainer.evaluate` and reports all call `score`, so equal protocols mean comparable metrics. All
-images are 8-bit pixels, as a server sends them, wherever they come from.
+images are 8-bit pixels, as a server sends them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Protocol = dict[str, Any]  # flat, as lines of JSON are
 
 @dataclass(frozen=True)
 class Scores:
-    """What was measured, and how."""
+    """Metrics, and the protocol of their measurement."""
 
     metrics: Metrics
     protocol: Protocol
@@ -59,16 +59,16 @@ class Scores:
 
 @dataclass
 class Comparison:
-    """Fakes and reals, and what several measures need of them.
+    """Fakes and reals, and lazily computed features that several measures share.
 
     Attributes:
         fakes: uint8 (N, C, H, W).
         reals: uint8 (M, C, H, W).
-        split: of the reals: train or test.
-        seed: of the patches, directions and subsets.
+        split: of the reals, train or test.
+        seed: of patches, directions and subsets.
         device: to compute on.
-        classifier: gives the classifier of the data set; called only if a measure needs it.
-        inception_weights: a file, if there is one.
+        classifier: returns the classifier of the data set; called only if a measure needs it.
+        inception_weights: a file, for FID and KID.
         progress: what the user sees.
     """
 
@@ -85,12 +85,12 @@ class Comparison:
     def network(self) -> FeatureNetwork:
         """The classifier of the data set."""
         if self.classifier is None:
-            raise ValueError("no classifier to measure in the features of")
+            raise ValueError("this measure needs a classifier")
         return self.classifier()
 
     @cached_property
     def features(self) -> tuple[Tensor, Tensor]:
-        """Of reals and fakes, in the classifier."""
+        """Features of reals and fakes in the classifier."""
         return self.network.features(self.reals), self.network.features(self.fakes)
 
     @cached_property
@@ -105,7 +105,7 @@ class Comparison:
         return reals, fakes, sha256
 
     def feature_protocol(self) -> Protocol:
-        """Which features are compared."""
+        """Identifies the classifier."""
         metadata = self.network.metadata
         return {
             "feature_network": f"classifier of {metadata.classes} {metadata.task}, {metadata.image_size} pixels",
@@ -115,7 +115,7 @@ class Comparison:
         }
 
     def inception_protocol(self) -> Protocol:
-        """Which of Inception's features are compared."""
+        """Identifies the Inception weights."""
         return {"inception_sha256": self.inception[2], "inception_resizer": RESIZER}
 
 
@@ -133,7 +133,7 @@ def _swd_mmgeneration(images: Comparison) -> Measurement:
 
 
 def _levels(images: Comparison, pyramid: Pyramid) -> tuple[list[float], Protocol]:
-    count = min(len(images.reals), len(images.fakes))  # sorted patches are compared one by one
+    count = min(len(images.reals), len(images.fakes))  # equal numbers, because sorted patches are paired
     reals, fakes = (each[:count].to(images.device) for each in (images.reals, images.fakes))
     levels = sliced_wasserstein_distance(reals, fakes, images.seed, pyramid=pyramid)
     return levels, {"swd_images": count, "swd_patches": PATCHES_AN_IMAGE, "swd_directions": DIRECTIONS}
@@ -177,7 +177,7 @@ def _kid(images: Comparison) -> Measurement:
 
 @dataclass(frozen=True)
 class Measure:
-    """Some metrics that are computed together."""
+    """Metrics that are computed together."""
 
     metrics: tuple[str, ...]
     run: Callable[[Comparison], Measurement]
@@ -199,22 +199,22 @@ INCEPTION_MEASURES: Final = ("fid", "kid")
 
 
 def measure_of(metric: str) -> str:
-    """The name of the measure that has this metric."""
+    """The name of the measure that computes this metric."""
     return next(name for name, measure in MEASURES.items() if metric in measure.metrics)
 
 
 def score(images: Comparison, measures: Sequence[str]) -> Scores:
-    """Computes the measures, names of `MEASURES`; torch's global random state is left as it is.
+    """Computes the named `MEASURES`. Leaves torch's global random state unchanged.
 
     Raises:
-        UserError: there are too few images, the two sets differ in shape, or Inception cannot be had.
+        UserError: too few images, the two sets differ in shape, or Inception is not available.
     """
     fakes, reals = images.fakes, images.reals
     if fakes.shape[1:] != reals.shape[1:]:
         made, wanted = ("x".join(map(str, each.shape[1:])) for each in (fakes, reals))
-        raise UserError(f"--dataset: its images are {wanted} (channels, height, width), those to score {made}")
+        raise UserError(f"--dataset: its images are {wanted} (channels, height, width), the images to score {made}")
     if min(len(fakes), len(reals)) < FEWEST_IMAGES:
-        raise UserError(f"--images: {min(len(fakes), len(reals))} are too few to measure by; {FEWEST_IMAGES} will do")
+        raise UserError(f"--images: {min(len(fakes), len(reals))} images are too few; give at least {FEWEST_IMAGES}")
     metrics: Metrics = {}
     protocol: Protocol = {
         "image_size": fakes.shape[-1],
@@ -232,17 +232,17 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
 
 
 def unmeasurable(measures: Sequence[str]) -> Metrics:
-    """What the metrics are of images that are not finite numbers: not one either."""
+    """NaN for every metric, for images that are not finite."""
     return {metric: math.nan for name in measures for metric in MEASURES[name].metrics}
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Images about [-1, 1] -> the uint8 pixels that a server sends: rounded to even halves, and clamped."""
+    """Images in about [-1, 1] -> the uint8 pixels that a server sends: halves round to even, then clamped."""
     return torch.round((images + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
 
 
 def shown(value: float) -> str:
-    """A metric for the user: as many digits as say something."""
+    """A metric as text, with its significant digits."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"

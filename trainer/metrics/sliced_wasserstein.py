@@ -1,11 +1,11 @@
 """Sliced Wasserstein distance between two sets of images.
 
 Karras et al. 2018, "Progressive Growing of GANs for Improved Quality, Stability, and Variation", section 5, with the
-numbers of its published code: 128 patches of 7x7 pixels an image and level of a Laplacian pyramid (Burt & Adelson
+numbers of its published code: 128 patches of 7x7 pixels per image and level of a Laplacian pyramid (Burt & Adelson
 1983, the binomial kernel 1, 4, 6, 4, 1) down to 16 pixels, each set's channels normalised to mean 0 and deviation 1,
 512 random directions, times 1000.
 
-A gray image counts as three equal channels, as there; it makes next to no difference (half a per cent).
+As there, a gray image counts as three equal channels; one channel would change the metric by about half a per cent.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ PATCH_PIXELS = 7
 PATCHES_AN_IMAGE = 128
 DIRECTIONS = 4 * 128
 SMALLEST_LEVEL_PIXELS = 16
-SCALE = 1000.0  # the customary unit
+SCALE = 1000.0  # the usual unit
 
-# What lies beyond the border of an image, and how a level is enlarged: mirrored pixels and zeros in between, as the
-# paper's code has it; or gray and doubled pixels, as MMGeneration has it, whose published values are of this kind.
+# Padding at the image border, and upsampling of a level: mirrored pixels and zeros in between, as in the paper's code;
+# or gray and doubled pixels, as in MMGeneration, whose published values use this kind.
 Pyramid = Literal["pggan", "mmgeneration"]
 
-_CHUNK_PIXELS = 1 << 20  # of images whose pyramids are held at once
-_KEPT_BYTES = 3 << 29  # of one set's patches; more are cut out again for each group of directions
+_CHUNK_PIXELS = 1 << 20  # pyramids in memory at once
+_KEPT_BYTES = 3 << 29  # of one set's patches; larger sets are cut again for each group of directions
 _PROJECTED_BYTES = 1 << 27  # of one set's patches along a group of directions
 _KERNEL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
@@ -40,20 +40,20 @@ def sliced_wasserstein_distance(
 ) -> list[float]:
     """The distance at each pyramid level, finest first, times 1000; smaller is better.
 
-    The patches and directions depend on `seed` alone, so the same images give the same metric; torch's global random
-    state is left as it is. 16,384 images of 64x64 take about 2 GB if they are gray.
+    The patches and directions depend only on `seed`, so the same images give the same metric; torch's global random
+    state stays unchanged. 16,384 gray images of 64x64 take about 2 GB.
 
     Args:
         reals: (N, C, H, W), uint8, or float in [-1, 1].
         fakes: as many of the same shape.
         seed: of the patches and directions.
-        pyramid: whose details are followed; metrics of the two are not to be compared.
+        pyramid: the kind; do not compare metrics of the two kinds.
 
     Raises:
-        ValueError: the shapes differ, or there is no image.
+        ValueError: the shapes differ, or there are no images.
     """
     if reals.shape != fakes.shape or reals.ndim != 4 or not len(reals):
-        raise ValueError(f"equal shapes (N, C, H, W) wanted, not {tuple(reals.shape)} and {tuple(fakes.shape)}")
+        raise ValueError(f"expected equal shapes (N, C, H, W), got {tuple(reals.shape)} and {tuple(fakes.shape)}")
     generator = np.random.Generator(np.random.PCG64(seed))
     return [
         SCALE * _distance(_Patches(reals, level, pyramid, generator), _Patches(fakes, level, pyramid, generator), seed)
@@ -62,7 +62,7 @@ def sliced_wasserstein_distance(
 
 
 def level_count(size: int) -> int:
-    """How many levels a pyramid of images with a shortest side of `size` pixels has; at least 1."""
+    """The number of pyramid levels for a shortest side of `size` pixels; at least 1."""
     levels = 1
     while size // 2 >= SMALLEST_LEVEL_PIXELS:
         size //= 2
@@ -71,7 +71,7 @@ def level_count(size: int) -> int:
 
 
 def laplacian_level(images: Tensor, level: int, pyramid: Pyramid = "pggan") -> Tensor:
-    """One level of the Laplacian pyramid of float images (N, C, H, W); 0 is the finest, the last is what remains."""
+    """One level of the Laplacian pyramid of float images (N, C, H, W); 0 is the finest, the last the low-pass rest."""
     last = level_count(min(images.shape[-2:])) - 1
     for _ in range(level):
         images = _halved(images, pyramid)
@@ -98,7 +98,7 @@ class _Patches:
             self._kept = list(self._cut())
 
     def chunks(self) -> Iterator[Tensor]:
-        """Some of the patches after others, (n, C * size * size) float32."""
+        """The patches in chunks, (n, C * size * size) float32."""
         return iter(self._kept) if self._kept is not None else self._cut()
 
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -115,10 +115,10 @@ class _Patches:
     def projections(self, directions: Tensor, offsets: Tensor) -> Iterator[Tensor]:
         """Groups of rows (directions, patches): each patch along each of the directions (values, D), plus offset.
 
-        A group is overwritten by the next.
+        The next group overwrites a group.
         """
         group = min(directions.shape[1], max(1, _PROJECTED_BYTES // (4 * self.count)))
-        memory = torch.empty(group, self.count, device=directions.device)  # of every group in turn
+        memory = torch.empty(group, self.count, device=directions.device)  # reused by every group
         for begin in range(0, directions.shape[1], group):
             wanted = directions[:, begin : begin + group].T.contiguous()
             rows = memory[: len(wanted)]
@@ -155,7 +155,7 @@ def _distance(reals: _Patches, fakes: _Patches, seed: int) -> float:
 
 
 def _directions(channels: int, values: int, seed: int) -> Tensor:
-    """Random unit vectors, float64 (values, DIRECTIONS); of gray patches, of those of three equal channels."""
+    """Random unit vectors, float64 (values, DIRECTIONS); for gray patches, those of three equal channels."""
     wanted = 3 * values if channels == 1 else values
     generator = np.random.Generator(np.random.PCG64([seed, 1]))
     directions = torch.from_numpy(generator.standard_normal((wanted, DIRECTIONS)))
@@ -173,7 +173,7 @@ def _normalised_projections(patches: _Patches, directions: Tensor) -> Iterator[T
 
 
 def _sorted(rows: Tensor) -> Tensor | NDArray[np.float32]:
-    """Each row in order; on a CPU NumPy sorts many times faster than torch, and here in place."""
+    """Sorts each row. On a CPU NumPy sorts many times faster than torch, and here in place."""
     if rows.device.type != "cpu":
         return rows.sort(dim=1).values
     array: NDArray[np.float32] = rows.numpy()
@@ -187,7 +187,7 @@ def _halved(images: Tensor, pyramid: Pyramid) -> Tensor:
 
 
 def _doubled(images: Tensor, shape: tuple[int, ...] | torch.Size, pyramid: Pyramid) -> Tensor:
-    """The way back to (N, C, *shape), blurred."""
+    """Upsampled to (N, C, *shape), and blurred."""
     if pyramid == "mmgeneration":
         larger = images.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : shape[0], : shape[1]]
     else:

@@ -1,6 +1,6 @@
-"""How near translated images are to what they should have become; needs test images in pairs.
+"""Distance of translated images to their targets; needs paired test images.
 
-A translator is free to choose among many right answers, so compare such metrics between runs on one data set only.
+A translator may choose among many right answers, so compare these metrics only between runs on one data set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW_PIXELS = 11
 WINDOW_SIGMA_PIXELS = 1.5
 SMALLEST_IMAGE_PIXELS = 2 * WINDOW_PIXELS
-_CHUNK = 64  # pairs compared at a time, which bounds memory
+_CHUNK = 64  # pairs per chunk, which bounds memory
 
 
 def mean_absolute_error(first: Tensor, second: Tensor) -> float:
@@ -23,7 +23,7 @@ def mean_absolute_error(first: Tensor, second: Tensor) -> float:
     Takes two float tensors (N, C, H, W) in [-1, 1]; returns 0 (identical) to 1 (black against white).
 
     Raises:
-        ValueError: the shapes differ or there is no image.
+        ValueError: the shapes differ, or there are no images.
     """
     _check(first, second)
     return (first - second).abs().mean(dtype=torch.float64).item() / 2
@@ -32,13 +32,12 @@ def mean_absolute_error(first: Tensor, second: Tensor) -> float:
 def ms_ssim(first: Tensor, second: Tensor) -> float:
     """The mean over pairs of the multi-scale structural similarity; 1 is identical, larger is better.
 
-    Takes two float tensors (N, C, H, W) in [-1, 1]. They are compared as intensities 0..1, for the measure has no
-    meaning for negative ones, with a Gaussian window of 11 pixels and sigma 1.5. Each scale halves the image. Of the
-    five standard scales there are as many as `scale_weights` gives, so metrics of different image sizes are not to be
-    compared.
+    Takes two float tensors (N, C, H, W) in [-1, 1]. They are compared as intensities 0..1, because the metric is
+    undefined for negative ones, with a Gaussian window of 11 pixels and sigma 1.5. Each scale halves the image. The
+    number of scales depends on the image size (see `scale_weights`), so do not compare metrics of different sizes.
 
     Raises:
-        ValueError: the shapes differ, there is no image, or a side is shorter than 22 pixels.
+        ValueError: the shapes differ, there are no images, or a side is shorter than 22 pixels.
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure  # takes seconds to import
 
@@ -62,20 +61,20 @@ def ms_ssim(first: Tensor, second: Tensor) -> float:
 def scale_weights(size: int) -> tuple[float, ...]:
     """The exponents of the scales that images with a shortest side of `size` pixels allow, finest first; sum 1.
 
-    All five from 176 pixels on, 4 from 99, 3 from 44, 2 from 22: the coarsest image must hold the window, and
-    torchmetrics asks for a little more. Fewer than five are the first ones, renormalised.
+    All five from 176 pixels on, 4 from 99, 3 from 44, 2 from 22: the window must fit the coarsest image, and
+    torchmetrics needs a little more. With fewer than five, the first weights are renormalised.
 
     Raises:
-        ValueError: not even two scales fit.
+        ValueError: fewer than two scales fit.
     """
     for count in range(len(SCALE_WEIGHTS), 1, -1):
         needed = WINDOW_PIXELS * max(2 ** (count - 1), (count - 1) ** 2)
         if size >= needed:
             chosen = SCALE_WEIGHTS[:count]
             return tuple(weight / sum(chosen) for weight in chosen)
-    raise ValueError(f"images of {size} pixels are too small to compare at two scales; {SMALLEST_IMAGE_PIXELS} will do")
+    raise ValueError(f"images of {size} pixels are too small for two scales; use at least {SMALLEST_IMAGE_PIXELS}")
 
 
 def _check(first: Tensor, second: Tensor) -> None:
     if first.shape != second.shape or first.ndim != 4 or not len(first):
-        raise ValueError(f"pairs of images (N, C, H, W) wanted, not {tuple(first.shape)} and {tuple(second.shape)}")
+        raise ValueError(f"expected pairs of images (N, C, H, W), got {tuple(first.shape)} and {tuple(second.shape)}")

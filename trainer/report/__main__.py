@@ -1,4 +1,4 @@
-"""`python -m trainer.report RUN...`: run folders -> one page."""
+"""`python -m trainer.report RUN...`: writes one page about run folders."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ from rich.table import Table
 from trainer.errors import UserError
 from trainer.exits import mistakes_in_one_line
 from trainer.progress import Progress
+from trainer.report.page import write_page
 from trainer.report.record import RunRecord, read_record
+from trainer.report.runs import run_page
 
 MAX_RUNS = 64
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), help="The page to write.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), help="HTML file to write.")
 def main(runs: tuple[Path, ...], out: Path) -> None:
-    """Writes one self-contained HTML page about a run, or about several side by side."""
+    """Writes one self-contained HTML page about a run, or several runs side by side."""
     progress = Progress()
     with mistakes_in_one_line("interrupted; nothing was written"):
         if not runs:
             raise UserError("RUN is missing: give one or more run folders, such as runs/0001-dcgan-digits")
         if len(runs) > MAX_RUNS:
-            raise UserError(f"RUN: {len(runs)} runs are too many for one page; give at most {MAX_RUNS}")
+            raise UserError(f"RUN: {len(runs)} runs are too many; give at most {MAX_RUNS}")
         if not out.absolute().parent.is_dir():
-            raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+            raise UserError(f"--out {out}: no such folder: {out.parent}; create it first")
         records = [read_record(path, name) for path, name in progress.track(_named(runs), "reading runs")]
-        from trainer.report.page import write_page  # matplotlib takes a moment, which a wrong path need not wait for
-        from trainer.report.runs import run_page
-
         write_page(run_page(records), out)
         _print(records, progress)
         progress.say(f"report: {out}")
 
 
 def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
-    """Each run with a name of its own: that of its folder, with its parent's where two are alike."""
+    """Each run with a unique name: its folder's, preceded by its parents' where two are equal."""
     resolved = [path.resolve() for path in runs]
     if len(set(resolved)) < len(resolved):
-        raise UserError("RUN: the same run is given twice; give each once")
+        raise UserError("RUN: the same run occurs twice; give each once")
     counts = Counter(path.name for path in resolved)
     return [
         (
@@ -54,7 +53,7 @@ def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
 
 
 def _print(records: list[RunRecord], progress: Progress) -> None:
-    table = Table(title="What is in the report")
+    table = Table(title="Runs in the report")
     for heading in ("run", "model", "preset", "steps", "evaluations", "warnings", "metric", "last", "best"):
         table.add_column(heading, overflow="fold")
     for record in records:

@@ -1,15 +1,33 @@
-"""A page of a report: plain values in, one self-contained HTML file out. All text is escaped by the template engine."""
+"""A page of a report: plain values in, one self-contained HTML file out. The template engine escapes all text."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
 from ganserve.files import replace_file
-from trainer.report.pictures import Picture
+from ganserve.pictures import UnreadablePictureError, decode_picture
+
+MAX_PICTURE_BYTES = 64 << 20
+MAX_PICTURE_PIXELS = 1 << 26
+SHOWN_PIXELS = 560  # largest width and height; larger pictures are shrunk
+WIDE_PIXELS = 1100  # the same for a picture that stands alone
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, or a note that says why it is missing."""
+
+    caption: str
+    uri: str = ""
+    missing: str = ""
+    is_pixels: bool = False  # a grid of small images: the browser enlarges it without smoothing
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,7 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, its first column naming the rows."""
+    """A table. Its first column names the rows."""
 
     title: str
     headings: Sequence[str]
@@ -42,14 +60,14 @@ class Strip:
 
 @dataclass(frozen=True)
 class Detail:
-    """All about one run, or one cell of a sweep."""
+    """The section of one run, or of one cell of a sweep."""
 
     title: str
     lines: Sequence[str] = ()
     warnings: Sequence[str] = ()
     pictures: Sequence[Picture] = ()
     settings: Sequence[tuple[str, str]] = ()
-    commands: Sequence[tuple[str, str]] = ()  # what for, command
+    commands: Sequence[tuple[str, str]] = ()  # purpose, command
     tables: Sequence[Table] = ()
 
 
@@ -59,15 +77,40 @@ class Page:
 
     title: str
     lead: Sequence[str]
-    label: str = ""  # said loudly beside the title: "quick form"
+    label: str = ""  # a badge under the title, such as "Quick form"
     tables: Sequence[Table] = field(default_factory=tuple)
     charts: Sequence[Strip] = field(default_factory=tuple)
     strips: Sequence[Strip] = field(default_factory=tuple)
     details: Sequence[Detail] = field(default_factory=tuple)
 
 
+def picture_of_file(path: Path | None, caption: str, *, side: int = SHOWN_PIXELS, is_pixels: bool = True) -> Picture:
+    """A PNG file of a run, decoded and encoded again because it is untrusted. An unreadable file leaves a note."""
+    if path is None:
+        return Picture(caption, missing="not reached")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PICTURE_BYTES + 1)
+        if len(data) > MAX_PICTURE_BYTES:
+            return Picture(caption, missing=f"{path.name} is too large")
+        image = decode_picture(data, formats=("PNG",), max_pixels=MAX_PICTURE_PIXELS)
+    except FileNotFoundError:
+        return Picture(caption, missing=f"{path.name} is missing")
+    except (OSError, UnreadablePictureError) as error:
+        return Picture(caption, missing=f"{path.name} is unreadable ({str(error)[:100]})")
+    image.thumbnail((side, side), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return Picture(caption, _data_uri("image/png", buffer.getvalue()), is_pixels=is_pixels)
+
+
+def picture_of_svg(svg: bytes, caption: str) -> Picture:
+    """A chart of ours."""
+    return Picture(caption, _data_uri("image/svg+xml", svg))
+
+
 def render(page: Page) -> str:
-    """The page as HTML that loads nothing from anywhere."""
+    """The page as HTML that loads nothing."""
     environment = Environment(
         loader=PackageLoader("trainer.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -75,5 +118,9 @@ def render(page: Page) -> str:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Writes the page whole or not at all."""
+    """Writes the page atomically."""
     replace_file(path, render(page).encode("utf-8", "backslashreplace"))
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,56 +1,75 @@
-"""The parts that pages about runs and about sweeps share: charts, settings, commands."""
+"""Parts shared by the pages of runs and sweeps: metrics, charts, settings, commands."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from ganserve.metrics import METRICS
 from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.flags import FIELDS
+from trainer.metrics.choosing import has_best
 from trainer.presets import choose_preset
-from trainer.report import charts
-from trainer.report.measures import explanation_of, heading_of, label_of
-from trainer.report.pictures import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
-from trainer.report.record import Curve, RunRecord
+from trainer.report.page import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
+from trainer.report.record import RunRecord
+from trainer.runs import charts
+from trainer.runs.charts import Curve
 
-Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record a seed
+Groups = Mapping[str, Sequence[RunRecord]]  # by the name of a cell or run; one record per seed
 
-_LOSSES = {"Generator": "g_loss", "Discriminator": "d_loss"}
-_SCORES = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
-_PARTS = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
+_DECIMALS: Final = {
+    "sliced_wasserstein_distance": 2,
+    "sliced_wasserstein_distance_mmgeneration": 2,
+    "frechet_distance": 3,
+    "inception_fid": 2,
+    "inception_kid": 5,
+}
 _LENGTHS = ("epochs", "steps", "images")
 _NEVER_SHOWN = frozenset({"schema_version", "kind", "model", "preset", "dataset", "network.channels"})
 
 
+def label_of(name: str) -> str:
+    """The short name of a metric, for tables and axes."""
+    metric = METRICS.get(name)
+    return name if metric is None else metric.label
+
+
+def heading_of(name: str) -> str:
+    """The short name of a metric, and which way is better."""
+    metric = METRICS.get(name)
+    if metric is None or (metric.better != "as real images" and not has_best(name)):
+        return label_of(name)
+    better = f"{metric.better} is better" if has_best(name) else "as among real images"
+    return f"{metric.label} ({better})"
+
+
+def shown_metric(name: str, value: float) -> str:
+    """A value with as many decimals as its metric deserves."""
+    return f"{value:.{_DECIMALS.get(name, 4)}f}"
+
+
 def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
-    """Losses, confidence and what else a step measures, of the runs of one cell."""
+    """Charts of what every step logs, for the runs of one cell."""
     if not any(record.curves for record in records):
         return []
     config = records[0].config
-    unit = "critic score"
-    if config.scores_are_probabilities:
-        unit = "probability of being real"
-    wanted = [
-        ("Generator and discriminator loss", _LOSSES, "loss"),
-        ("Confidence of the discriminator", _SCORES, unit),
-        ("Parts of the generators' loss", _PARTS, "loss, mean of both directions"),
-        ("Images that the discriminator tells apart", {"accuracy": "d_accuracy"}, "share of images"),
-    ]
+    probabilities = config.scores_are_probabilities
     pictures = []
-    for caption, keys, y_label in wanted:
-        series = {label: _curves(records, key) for label, key in keys.items()}
+    for chart in (charts.LOSSES, charts.confidence(probabilities=probabilities), charts.LOSS_PARTS, charts.ACCURACY):
+        series = {label: _curves(records, key) for label, key in chart.keys.items()}
         if any(series.values()):
-            pictures.append(picture_of_svg(charts.curves_svg(series, y_label=y_label), caption))
+            figure = charts.step_chart(series, y_label=chart.y_label)
+            pictures.append(picture_of_svg(charts.svg(figure), chart.title))
     return pictures
 
 
 def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
-    """What a run draws at its end, besides curves; `which` says whose figures they are, to end their captions."""
+    """The pictures that a run draws at its end, besides curves; `which` ends their captions."""
     figures = record.path / "figures"
     return [
         picture_of_file(figures / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
@@ -60,28 +79,31 @@ def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
 
 
 def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
-    """Each metric over the steps of its evaluations, one line a cell or run."""
+    """Each metric over the steps of its evaluations, one line per cell or run."""
     pictures = []
     for name in names:
         series = {group: [_metric_curve(record, name) for record in records] for group, records in groups.items()}
-        svg = charts.metric_svg(series, y_label=label_of(name))
-        pictures.append(picture_of_svg(svg, heading_of(name)))
+        figure = charts.metric_chart(series, y_label=label_of(name))
+        pictures.append(picture_of_svg(charts.svg(figure), heading_of(name)))
     return pictures
 
 
 def metric_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
-    """The metrics that any of the runs was evaluated by, in their order; only wanted ones, if any are named."""
+    """The metrics of any evaluation of the runs, in order; only the wanted ones, if any are given."""
     found = dict.fromkeys(name for record in records for row in record.evaluations for name in row.metrics)
     return [name for name in (wanted or found) if name in found]
 
 
 def explanations(names: Sequence[str]) -> str:
-    """What the metrics are."""
-    return " ".join(explanation_of(name) for name in names)
+    """One sentence per metric, with its source."""
+    metrics = [METRICS[name] for name in names if name in METRICS]
+    return " ".join(
+        f"{metric.label}: {metric.explanation}{f' ({metric.source})' if metric.source else ''}." for metric in metrics
+    )
 
 
 def protocol_text(records: Sequence[RunRecord]) -> str:
-    """How the last evaluations were made; what differs among the runs is said to."""
+    """The protocol of the last evaluations; names what differs among the runs."""
     rows = [record.last.protocol for record in records if record.last is not None]
     names = dict.fromkeys(name for row in rows for name in row if name != "levels")
     parts = []
@@ -93,36 +115,36 @@ def protocol_text(records: Sequence[RunRecord]) -> str:
 
 
 def warning_lines(record: RunRecord) -> list[str]:
-    """What was noticed during a run, for the user."""
+    """The warnings of a run, one line each."""
     lines = [f"{record.name}, step {step:,}: {text}" for step, text in record.warnings]
     return [*lines, f"{record.name}: {record.more_warnings:,} more warnings"] if record.more_warnings else lines
 
 
 def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
-    """All settings by the names of config.json."""
+    """All settings, named as in config.json."""
     return [(name, msgspec.json.encode(value).decode()) for name, value in _flat(msgspec.to_builtins(config))]
 
 
 def command_of(config: AnyConfig) -> tuple[str, str]:
-    """The command that trains such a run, and a note on what no flag can say."""
+    """The command that trains such a run, and a note on settings that have no flag."""
     words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
     try:
         preset = dict(_flat(msgspec.to_builtins(choose_preset(config.model, config.preset, config.dataset))))
     except UserError:
-        return shlex.join(words), f"there is no preset {config.preset!r} in this version, so config.json says the rest"
+        return shlex.join(words), f"this version has no preset {config.preset!r}; the other settings are in config.json"
     flags = {field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}
     flags |= {"evaluate_every_steps": "--eval-every", "evaluation_images": "--eval-images", "precision": "--precision"}
     flags |= {name: f"--{name}" for name in _LENGTHS}
     unsaid = []
     for name, value in _flat(msgspec.to_builtins(config)):
-        # The trainer chooses a precision that suits the device, unless it is told one.
+        # Without the flag, the trainer picks a precision for its device.
         if name in _NEVER_SHOWN or (preset.get(name) == value and name != "precision"):
             continue
         if name in flags and value is not None:
             words += _flag_words(flags[name], value)
         elif name not in _LENGTHS:
             unsaid.append(f"{name} = {msgspec.json.encode(value).decode()}")
-    note = f"no flag sets {', '.join(unsaid)}; config.json has it" if unsaid else ""
+    note = f"no flag sets {', '.join(unsaid)}; see config.json" if unsaid else ""
     return shlex.join(words), note
 
 

@@ -1,4 +1,4 @@
-"""What a report needs of a run, read from its folder: every byte of it is untrusted, and every size bounded."""
+"""Reads what a report needs from a run folder. Every byte is untrusted, so every size is bounded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ganserve.metrics import METRICS
 from trainer.config import AnyConfig
 from trainer.errors import RunFolderError
-from trainer.report.measures import is_better
+from trainer.metrics.choosing import is_better
+from trainer.runs.charts import Curve
 from trainer.runs.run_folder import RunFolder
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
 MAX_METRICS = 40
 MAX_EVALUATIONS = 100_000
-MAX_WARNINGS = 50  # shown; a run that says more is told so
+MAX_WARNINGS = 50  # shown; the report counts the others
 MAX_SAMPLES = 100_000
 _SAMPLE = re.compile(r"step-(\d{1,12})\.png")
 _LARGEST_STEP = 10**15
@@ -29,25 +29,17 @@ _NOT_CURVES = frozenset({"kind", "step", "epoch"})
 
 
 @dataclass(frozen=True)
-class Curve:
-    """One measurement over the steps at which it was taken."""
-
-    steps: NDArray[np.float64]
-    values: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class EvaluationRow:
-    """One evaluation."""
+    """One evaluation of a run."""
 
     step: int
     metrics: dict[str, float]
-    protocol: dict[str, str]  # as it is shown
+    protocol: dict[str, str]  # as text
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, as a report sees it."""
+    """The content of a run folder, for reports."""
 
     name: str
     path: Path
@@ -55,13 +47,13 @@ class RunRecord:
     steps: int
     images: int
     images_per_s: float | None
-    train_seconds: float | None  # None: no checkpoint that can be read
+    train_seconds: float | None  # None: no readable checkpoint
     curves: dict[str, Curve]
-    epoch_ends: dict[int, int]  # epoch -> the last step that the log counts to it
+    epoch_ends: dict[int, int]  # epoch -> its last step in the log
     evaluations: list[EvaluationRow]
-    warnings: list[tuple[int, str]]  # step, text
+    warnings: list[tuple[int, str]]  # (step, text)
     more_warnings: int
-    samples: dict[int, Path]  # by step, in order
+    samples: dict[int, Path]  # by step, in rising order
 
     @property
     def last(self) -> EvaluationRow | None:
@@ -70,13 +62,13 @@ class RunRecord:
 
     @property
     def score_name(self) -> str | None:
-        """The metric that chooses the best checkpoint; None if nothing was measured by it."""
+        """The metric that chooses the best checkpoint; None if it was not measured."""
         name = self.config.score_metric
         return name if self.last is not None and name in self.last.metrics else None
 
     @property
     def best(self) -> EvaluationRow | None:
-        """The best evaluation by that metric, among those of the largest images; the last, if it tells nothing."""
+        """The best evaluation by that metric at the final image size; the last one if it was not measured."""
         name = self.score_name
         if name is None or self.last is None:
             return self.last
@@ -89,15 +81,15 @@ class RunRecord:
         return best
 
     def sample_at_epoch(self, epoch: int) -> int | None:
-        """The step of the sample drawn at the end of an epoch; None if the run has not got there."""
+        """The step of the sample grid at the end of an epoch; None if the run has not reached it."""
         end = self.epoch_ends.get(epoch)
         if end is None:
             return None
-        # An epoch ends with the step that shows its last image, which may count to the next epoch already.
+        # The step that shows the last image of an epoch may already count to the next epoch.
         return next((step for step in (end, end + 1) if step in self.samples), None)
 
     def sample_at_step(self, wanted: int) -> int | None:
-        """The first sample at or after a step; None if the run has not got there."""
+        """The first sample at or after a step; None if the run has not reached it."""
         return next((step for step in self.samples if step >= wanted), None)
 
 
@@ -105,21 +97,21 @@ def read_record(path: Path, name: str = "") -> RunRecord:
     """Reads a run folder.
 
     Raises:
-        RunFolderError: it is none, or a damaged one.
+        RunFolderError: not a run folder, or a damaged one.
     """
     run = RunFolder.open(path)
     config = run.read_config()
     log = run.metrics.path
     if log.is_file() and log.stat().st_size > MAX_METRICS_BYTES:
-        raise RunFolderError(f"{log}: larger than {MAX_METRICS_BYTES >> 20} MiB, which is too much for a report")
+        raise RunFolderError(f"{log}: larger than {MAX_METRICS_BYTES >> 20} MiB, too large for a report")
     reader = _Reader()
     for row in run.metrics.read():
         if not 0 <= row["step"] <= _LARGEST_STEP:
-            raise RunFolderError(f"{log}: step {str(row['step'])[:30]} is none that a training has")
+            raise RunFolderError(f"{log}: step {str(row['step'])[:30]} is out of range")
         reader.take(row)
     try:
         seconds: float | None = run.read_metadata().train_seconds
-    except RunFolderError:  # it was stopped before its first checkpoint, or that is damaged: there is no time to tell
+    except RunFolderError:  # stopped before its first checkpoint, or the checkpoint is damaged
         seconds = None
     return RunRecord(
         name=name or path.resolve().name,
@@ -139,7 +131,7 @@ def read_record(path: Path, name: str = "") -> RunRecord:
 
 
 class _Reader:
-    """Takes the rows of metrics.jsonl in, one by one, as plain numbers."""
+    """Collects the rows of metrics.jsonl as plain numbers."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -185,7 +177,7 @@ class _Reader:
 
 
 def number(value: object) -> float | None:
-    """A finite number that a row holds, or None."""
+    """The value as a finite float; None if it is anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

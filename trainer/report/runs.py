@@ -1,32 +1,33 @@
-"""The page about one run, or several side by side."""
+"""The page about one run, or about several side by side."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 
-from trainer.report.measures import has_best, heading_of, is_better, shown_metric
-from trainer.report.page import Detail, Page, Strip, Table, TableCell
+from trainer.metrics.choosing import is_best
+from trainer.report.page import Detail, Page, Picture, Strip, Table, TableCell, picture_of_file
 from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
+    heading_of,
     metric_charts,
     metric_names,
     protocol_text,
     settings_of,
+    shown_metric,
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import Picture, picture_of_file
 from trainer.report.record import RunRecord
 
-SHOWN_MOMENTS = 6  # samples of one run over time
-SHARED_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # of its steps, where runs are compared
+SHOWN_MOMENTS = 6  # sample grids shown for one run
+SHARED_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # moments at which runs are compared, as shares of their steps
 
 
 def run_page(records: Sequence[RunRecord]) -> Page:
-    """What there is to say of these runs."""
+    """Builds the page."""
     groups = {record.name: [record] for record in records}
     names = metric_names(records)
     single = records[0] if len(records) == 1 else None
@@ -70,16 +71,12 @@ def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
                     TableCell(
                         "-" if value is None else shown_metric(name, value),
                         is_number=True,
-                        is_best=value is not None and len(others) > 1 and _is_best(name, value, others),
+                        is_best=value is not None and len(others) > 1 and is_best(name, value, others),
                     )
                 )
             rows.append(cells)
-    note = "Best: the evaluation that chose the best checkpoint. " + protocol_text(records)
+    note = "Best: the evaluation of the best checkpoint. " + protocol_text(records)
     return Table("Evaluations", headings, rows, note.strip())
-
-
-def _is_best(name: str, value: float, others: Sequence[float]) -> bool:
-    return has_best(name) and not any(is_better(name, other, value) for other in others)
 
 
 def _samples_over_time(record: RunRecord) -> Strip:
@@ -87,7 +84,7 @@ def _samples_over_time(record: RunRecord) -> Strip:
     count = min(SHOWN_MOMENTS, len(steps))
     chosen = [steps[round(index * (len(steps) - 1) / max(1, count - 1))] for index in range(count)]
     pictures = [picture_of_file(record.samples[step], f"step {step:,}") for step in dict.fromkeys(chosen)]
-    return Strip("The same inputs over time", pictures or [Picture("samples", missing="none were drawn yet")])
+    return Strip("The same inputs over time", pictures or [Picture("samples", missing="no samples yet")])
 
 
 def _samples_side_by_side(records: Sequence[RunRecord]) -> list[Strip]:
@@ -112,8 +109,8 @@ def _detail(record: RunRecord) -> Detail:
         pictures=[*training_charts([record]), *drawn_figures(record)],
         settings=settings_of(record.config),
         commands=[
-            (f"Train such a run{f' ({note})' if note else ''}:", command),
-            ("Go on with it:", shlex.join(["python", "-m", "trainer", "--resume", run])),
+            (f"Train the same run{f' ({note})' if note else ''}:", command),
+            ("Resume it:", shlex.join(["python", "-m", "trainer", "--resume", run])),
             ("Export it:", shlex.join(["python", "-m", "exporter", run])),
         ],
     )

@@ -9,26 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ganserve.files import replace_file
 from ganserve.grids import PADDING, labelled_lines
+from trainer.runs import charts
 
 GRID_COLUMNS = 8
 GIF_MAX_FRAMES = 60
-GIF_MAX_SIDE = 1024  # pixels; larger grids are reduced
-ROW_LABEL_PIXELS = 14  # width of the labels in four_row_image
-_SMOOTHING_STEPS = 25
+GIF_MAX_SIDE = 1024  # pixels; larger grids are made smaller
+ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
 
 
-def grid_image(images: Tensor) -> Image.Image:
-    """A grid of `GRID_COLUMNS` columns with 2 pixels between images (N, C, H, W) in [-1, 1]."""
-    from torchvision.utils import make_grid  # takes seconds to import
+def grid_image(images: Tensor, columns: int = GRID_COLUMNS) -> Image.Image:
+    """A grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
+    from torchvision.utils import make_grid  # takes seconds to import, which a wrong flag need not wait for
 
-    grid = make_grid(images.cpu(), nrow=GRID_COLUMNS, padding=PADDING, normalize=True, value_range=(-1, 1))
+    grid = make_grid(images.cpu(), nrow=columns, padding=PADDING, normalize=True, value_range=(-1, 1))
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(pixels)
 
@@ -42,12 +40,12 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 def save_real_beside_fake(reals: Tensor, fakes: Tensor, path: Path) -> None:
     """Two grids side by side, (N, C, H, W) each in [-1, 1]."""
-    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    figure = charts.new_figure(12, 6.4)
     for axes, images, title in zip(figure.subplots(1, 2), (reals, fakes), ("Real images", "Fake images"), strict=True):
         axes.imshow(grid_image(images))
         axes.set_title(title)
         axes.axis("off")
-    _save(figure, path)
+    replace_file(path, charts.png(figure))
 
 
 def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
@@ -57,21 +55,17 @@ def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
 
 def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Generator and discriminator loss per step."""
-    curves = {"Generator": "g_loss", "Discriminator": "d_loss"}
-    _save_curves(rows, curves, "Generator and discriminator loss during training", "loss", path)
+    _save_chart(rows, charts.LOSSES, path)
 
 
 def save_cycle_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """The parts of the translators' loss per step, without their weights."""
-    curves = {"adversarial": "adversarial_loss", "cycle": "cycle_loss", "identity": "identity_loss"}
-    _save_curves(rows, curves, "Parts of the generators' loss", "loss, mean of both directions", path)
+    """The parts of a translator's loss per step, without their weights."""
+    _save_chart(rows, charts.LOSS_PARTS, path)
 
 
 def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabilities: bool) -> None:
     """D(x) and D(G(z)) per step: probabilities for GANs, raw scores for critics."""
-    curves = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
-    unit = "probability of being real" if probabilities else "critic score"
-    _save_curves(rows, curves, "Confidence of the discriminator", unit, path)
+    _save_chart(rows, charts.confidence(probabilities=probabilities), path)
 
 
 def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
@@ -100,35 +94,14 @@ def _frame(path: Path, size: tuple[int, int]) -> Image.Image:
         return whole.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
-def _save_curves(rows: Sequence[dict[str, Any]], curves: dict[str, str], title: str, unit: str, path: Path) -> None:
-    figure = Figure(figsize=(10, 5), layout="constrained")
-    axes = figure.subplots()
-    for label, key in curves.items():
+def _save_chart(rows: Sequence[dict[str, Any]], chart: charts.StepChart, path: Path) -> None:
+    series = {}
+    for label, key in chart.keys.items():
         points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
-        if not points:
-            continue
-        steps, values = np.array([step for step, _ in points]), np.array([value for _, value in points])
-        (line,) = axes.plot(steps, values, alpha=0.25, linewidth=0.8)
-        smooth = _running_mean(values)
-        axes.plot(steps[-len(smooth) :], smooth, color=line.get_color(), label=label, linewidth=1.5)
-    axes.set_title(title)
-    axes.set_xlabel("steps")
-    axes.set_ylabel(unit)
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-    _save(figure, path)
-
-
-def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    window = min(_SMOOTHING_STEPS, len(values))
-    return np.convolve(values, np.ones(window) / window, mode="valid")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    replace_file(path, buffer.getvalue())
+        steps, values = np.array(points, float).reshape(-1, 2).T
+        series[label] = [charts.Curve(steps, values)]
+    figure = charts.step_chart(series, y_label=chart.y_label, title=chart.title, size=(10, 5))
+    replace_file(path, charts.png(figure))
 
 
 def four_row_image(real_a: Tensor, fake_b: Tensor, real_b: Tensor, fake_a: Tensor) -> Image.Image:
@@ -137,16 +110,13 @@ def four_row_image(real_a: Tensor, fake_b: Tensor, real_b: Tensor, fake_a: Tenso
     Takes (N, C, H, W) each in [-1, 1], all of one size; images are 2 pixels apart. The shortest row limits the number
     of columns.
     """
-    from torchvision.utils import make_grid
-
     rows = {"real A": real_a, "fake B": fake_b, "real B": real_b, "fake A": fake_a}
     columns = min(len(images) for images in rows.values())
     images = torch.cat([row[:columns].cpu() for row in rows.values()])
-    grid = make_grid(images, nrow=columns, padding=2, normalize=True, value_range=(-1, 1))
-    pixels = Image.fromarray(grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    pixels = grid_image(images, columns)
     figure = Image.new("RGB", (pixels.width + ROW_LABEL_PIXELS, pixels.height), "white")
     figure.paste(pixels, (ROW_LABEL_PIXELS, 0))
-    row_pixels = images.shape[-2] + 2
+    row_pixels = images.shape[-2] + PADDING
     for index, name in enumerate(rows):
         label = Image.new("RGB", (row_pixels, ROW_LABEL_PIXELS), "white")
         middle = (row_pixels / 2, ROW_LABEL_PIXELS / 2)

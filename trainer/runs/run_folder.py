@@ -6,8 +6,8 @@
     samples/step-00001000.png            grids of the same latents, through the averaged generator
     figures/                             curves and figures drawn from the above
     checkpoints/{last,best}.safetensors  networks, averages, optimisers, random state; metadata as JSON in the header
-    looks/step-00000100.safetensors      generators for benchmarks/claims
-    checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models only
+    snapshots/step-00000100.safetensors  generators at some steps; benchmarks/claims keeps them
+    checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
     tensorboard/                         the same curves, scores and samples as events
 
 A file is replaced by one rename. The exceptions are metrics.jsonl, which --resume cuts back to the checkpoint, and the

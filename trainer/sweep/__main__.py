@@ -14,27 +14,34 @@ from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
+from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell, cells_of
+from trainer.sweep.results import print_results
 from trainer.sweep.spec import Spec, parse_setting, quick_form, read_spec, with_settings
+from trainer.sweep.sweep_page import write_report
+from trainer.sweep.trials import SharedData, Trials
 
-# Training images of the built-in data sets, so that a dry run can tell epochs in images without decoding them.
+# Training images of the built-in data sets: a dry run converts epochs to images without decoding the data.
 KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder.  [default: runs/sweeps/SPEC]")
-@click.option("--quick", is_flag=True, help="The spec's small form: minutes on a CPU, and no proof of anything.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for all cells; may be repeated.")
-@click.option("--data-root", metavar="FOLDER", help="Where mnist and fashion-mnist lie, or are downloaded to.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N cells, for now.")
-@click.option("--jobs", type=int, default=1, help="Trials at a time: 1, for a trial uses the whole machine.")
-@click.option("--dry-run", is_flag=True, help="Check everything that needs no data, print the grid, and exit.")
-@click.option("--report-only", is_flag=True, help="Train nothing; write the report of what is there.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep.  [default: runs/sweeps/SPEC]")
+@click.option("--quick", is_flag=True, help="Run the spec's quick form: minutes on a CPU, for a trial run only.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for all cells; repeatable.")
+@click.option("--data-root", metavar="FOLDER", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train only the first N cells.")
+@click.option("--jobs", type=int, default=1, help="Parallel trials; must be 1: a trial uses the whole machine.")
+@click.option("--dry-run", is_flag=True, help="Check the spec without data, print the grid, and exit.")
+@click.option("--report-only", is_flag=True, help="Train nothing; write the report of the existing runs.")
 def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
-    """Runs every cell of SPEC under every seed and writes one report; run it again to go on after a stop or a kill."""
+    """Trains every cell of SPEC under every seed and writes one report.
+
+    After a stop or a kill, the same command continues.
+    """
     progress = Progress()
-    with mistakes_in_one_line("interrupted; the same command goes on from here"):
+    with mistakes_in_one_line("interrupted; the same command continues"):
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("--nproc-per-node: a sweep runs in one process; start it without torchrun")
         if jobs != 1:
@@ -47,7 +54,7 @@ def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: An
             return
         out = flags["out"] or Path("runs") / "sweeps" / (spec.stem + ("-quick" if resolved.is_quick else ""))
         if not _run(resolved, cells, wanted, out, _command(spec, out, flags), progress, report_only=report_only):
-            progress.say("interrupted and saved; the same command goes on from here")
+            progress.say("interrupted and saved; the same command continues")
             sys.exit(EXIT_INTERRUPTED)
 
 
@@ -62,7 +69,7 @@ def _resolve(path: Path, flags: dict[str, Any]) -> Spec:
 
 
 def _command(spec: Path, out: Path, flags: dict[str, Any]) -> list[str]:
-    """The command that runs the whole sweep again, or goes on with it."""
+    """The command that runs or continues the whole sweep."""
     words = ["python", "-m", "trainer.sweep", str(spec), "--out", str(out)] + (["--quick"] if flags["quick"] else [])
     words += [word for setting in flags["settings"] for word in ("--set", setting)]
     return words + (["--data-root", flags["data_root"]] if flags["data_root"] is not None else [])
@@ -78,28 +85,22 @@ def _run(
     *,
     report_only: bool,
 ) -> bool:
-    """Trains what is missing and writes the report; returns whether all wanted trials have ended."""
-    from trainer.sweep.folder import SweepFolder  # Optuna takes a moment to load, which a wrong flag need not wait for
-    from trainer.sweep.results import print_results
-    from trainer.sweep.sweep_page import write_report
-    from trainer.sweep.trials import SharedData, Trials
-
+    """Trains missing trials and writes the report; returns whether all wanted trials have ended."""
     folder = SweepFolder(out)
     if report_only and not folder.spec_path.is_file():
-        raise UserError(f"--report-only: there is no sweep in {out}; give its folder with --out")
+        raise UserError(f"--report-only: no sweep in {out}; give its folder with --out")
     ended = True
     with folder.locked():
         folder.claim(spec)
-        folder.repair()
         if not report_only:
             data = SharedData(progress)
-            for cell in wanted:  # before the first trial, so that nothing is found out hours later
+            for cell in wanted:  # before the first trial, so that an error does not come hours later
                 try:
                     data.of(cell.config)
                 except UserError as error:
                     raise UserError(f"cell {cell.name}: {error}") from error
             with StopOnSignal() as stop:
-                ended = Trials(folder, spec, cells, data, progress, stop).run(wanted)
+                ended = Trials(folder, spec, data, progress, stop).run(wanted)
         results = write_report(folder, spec, cells, command, progress)
     print_results(results, progress)
     progress.say(f"report: {out / 'report.html'}; metrics: {out / 'trials.csv'} and {out / 'cells.csv'}")
@@ -107,9 +108,9 @@ def _run(
 
 
 def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
-    """The cells, and how many real images they will be shown in all."""
+    """Prints the cells and the number of images that they train on."""
     table = Table(title=spec.title + (" (quick form)" if spec.is_quick else ""))
-    for heading in ("cell", "model", "preset", "data", "size", "batch", "for", "images a seed"):
+    for heading in ("cell", "model", "preset", "data", "size", "batch", "length", "images per seed"):
         table.add_column(heading, overflow="fold")
     total: int | None = 0
     for cell in cells:
@@ -128,12 +129,12 @@ def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
         )
     progress.console.print(table)
     trials = len(cells) * len(spec.seeds)
-    shown = "" if total is None else f", about {total:,} images in all"
+    shown = "" if total is None else f", about {total:,} images in total"
     progress.say(f"{len(cells)} cells, {len(spec.seeds)} seeds: {trials} trials{shown}")
 
 
 def estimated_images(config: AnyConfig) -> int | None:
-    """Real images that a training will be shown; None if that depends on data that were not read."""
+    """Real images that a run trains on; None if that depends on data that is not loaded."""
     if config.images is not None:
         return config.images
     if config.steps is not None:

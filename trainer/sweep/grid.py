@@ -1,4 +1,4 @@
-"""The cells of a sweep: every combination of its axes, each a whole config, checked before anything is trained."""
+"""The cells of a sweep: every combination of its axes, each a complete config, checked before training starts."""
 
 from __future__ import annotations
 
@@ -26,29 +26,31 @@ _CELL_NAME = re.compile(r"[^\x00-\x1f\x7f<>|]{1,80}")
 class Cell:
     """One point of the grid."""
 
-    name: str  # for people: "128, adam"
-    folder: str  # of its runs: "128-adam"
-    varied: tuple[tuple[str, str], ...]  # axis, and the value or name on it
-    settings: Settings  # of the axes alone
-    config: AnyConfig  # under the first seed
+    name: str  # in reports: "128, adam"
+    folder: str  # name of its folder: "128-adam"
+    varied: tuple[tuple[str, str], ...]  # axis, and its value or name
+    settings: Settings  # from the axes only
+    config: AnyConfig  # with the first seed
 
 
 def cells_of(spec: Spec) -> list[Cell]:
     """All cells, in the order of the axes; the last axis varies fastest.
 
     Raises:
-        UserError: a setting of some cell is wrong, or two cells are the same; the message names cell and flag.
+        UserError: a setting of a cell is invalid, or two cells are equal; the message names cell and flag.
     """
     if len(set(spec.seeds)) < len(spec.seeds):
-        raise UserError("seeds: a seed stands there twice")
+        raise UserError("seeds: a seed occurs twice; give each once")
     for axis_name, values in spec.axes.items():
         if not values:
-            raise UserError(f"axes.{axis_name}: has no values")
+            raise UserError(f"axes.{axis_name}: no values; give at least one")
     count = 1
     for axis in spec.axes.values():
         count *= len(axis)
     if count > MAX_CELLS or count * len(spec.seeds) > MAX_TRIALS:
-        raise UserError(f"axes: {count} cells and {count * len(spec.seeds)} trials; at most {MAX_CELLS}, {MAX_TRIALS}")
+        raise UserError(
+            f"axes: {count} cells and {count * len(spec.seeds)} trials; at most {MAX_CELLS} and {MAX_TRIALS}"
+        )
     cells: list[Cell] = []
     for points in itertools.product(*(_points(name, axis) for name, axis in spec.axes.items())):
         varied = tuple((axis_name, value) for axis_name, value, _ in points)
@@ -56,9 +58,9 @@ def cells_of(spec: Spec) -> list[Cell]:
         for axis_name, _, group in points:
             twice = [field for field in group if field in settings]
             if twice:
-                raise UserError(f"axes.{axis_name}: {twice[0]} is set by another axis as well")
+                raise UserError(f"axes.{axis_name}: another axis sets {twice[0]} as well")
             settings |= group
-        # A value alone says little, the name of a group says all.
+        # A plain value needs the name of its axis; a group has a name.
         name = ", ".join(
             f"{axis_name} {value}" if isinstance(spec.axes[axis_name], list) else value for axis_name, value in varied
         )
@@ -70,17 +72,17 @@ def cells_of(spec: Spec) -> list[Cell]:
         cells.append(Cell(name, _folder(name), varied, settings, config))
     for one, other in itertools.combinations(cells, 2):
         if one.config == other.config:
-            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} are the same training")
+            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} have equal settings; remove one")
         if one.folder == other.folder:
-            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} would share a folder; rename one")
+            raise UserError(f"axes: the cells {one.name!r} and {other.name!r} have the same folder name; rename one")
     return cells
 
 
 def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
-    """The config of a cell under a seed; everything that can be checked without touching data is checked.
+    """The config of a cell with a seed, checked as far as that needs no data.
 
     Raises:
-        UserError: it cannot be; the message names the flag.
+        UserError: a setting is invalid; the message names the flag.
     """
     both = {**spec.base}
     if any(name in settings for name in LENGTHS):
@@ -91,13 +93,11 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
         raise UserError("--model is missing: set base.model")
     if chosen["dataset"] is not None:
         if not chosen["dataset"]:
-            raise UserError(
-                "--dataset: this sweep has no data set of its own; give --set dataset=zip:PATH, or folder:PATH"
-            )
+            raise UserError("--dataset: this sweep needs your data; give --set dataset=zip:PATH, or folder:PATH")
         check_dataset_name(chosen["dataset"])
     fields = _fields({name: value for name, value in both.items() if name not in _CHOOSES_PRESET})
     if "seed" in fields:
-        raise UserError("--seed: a sweep has seeds = [...] instead")
+        raise UserError("--seed: not for sweeps; set seeds = [...] instead")
     config = override(choose_preset(chosen["model"], chosen["preset"], chosen["dataset"]), fields | {"seed": seed})
     config.check()
     check_flags(config, (field.rpartition(".")[2] for field in fields))
@@ -107,7 +107,7 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
 
 
 def _fields(settings: Settings) -> dict[str, Any]:
-    """Settings by the names of flags, or of fields that have no flag -> fields of the config."""
+    """Settings, named after flags or config fields -> fields of the config."""
     fields: dict[str, Any] = {}
     for name, value in settings.items():
         if name == "lr":
@@ -117,7 +117,7 @@ def _fields(settings: Settings) -> dict[str, Any]:
         elif name in LENGTHS:
             given = [other for other in LENGTHS if other in settings]
             if len(given) > 1:
-                raise UserError(f"{' and '.join(f'--{other}' for other in given)}: give one of them")
+                raise UserError(f"{' and '.join(f'--{other}' for other in given)}: give only one")
             fields |= {other: value if other == name else None for other in LENGTHS}
         else:
             fields[FIELDS.get(name, name)] = value
@@ -135,7 +135,7 @@ def _points(axis: str, values: list[Setting] | dict[str, Settings]) -> Iterator[
     for value in values:
         label = str(value) if isinstance(values, dict) else _shown(value)
         if not _CELL_NAME.fullmatch(label):
-            raise UserError(f"axes.{axis}: {label[:100]!r} is no name for a cell; use 1 to 80 plain characters")
+            raise UserError(f"axes.{axis}: {label[:100]!r} no valid cell name; use 1 to 80 printable characters")
         yield axis, label, values[str(value)] if isinstance(values, dict) else {axis: value}
 
 

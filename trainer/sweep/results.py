@@ -1,6 +1,6 @@
-"""What a sweep has found: its trials read back from disk, as one page and two CSV files.
+"""The results of a sweep: its trials read back from disk, summarised over seeds, and written as CSV.
 
-trials.csv has a row a trial, cells.csv a row a cell and metric, both in full precision.
+trials.csv has a row per trial, cells.csv a row per cell and metric, both in full precision.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ganserve.metrics import METRICS
+from trainer.metrics.choosing import is_best
 from trainer.progress import Progress
-from trainer.report.measures import has_best, is_better, label_of, shown_metric
-from trainer.report.parts import metric_names
+from trainer.report.parts import label_of, metric_names, shown_metric
 from trainer.report.record import EvaluationRow, RunRecord, read_record
-from trainer.sweep.folder import SweepFolder, ended
+from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
-from trainer.sweep.trials import FINISHED, outcome_of
 
-WHENS = ("end", "best")  # the last evaluation, and the one that chose the best checkpoint; moments may come as well
+WHENS = ("end", "best")  # the last evaluation, and that of the best checkpoint; a spec may add moments
 
 
 @dataclass(frozen=True)
@@ -36,23 +35,23 @@ class TrialResult:
     cell: Cell
     seed: int
     outcome: str
-    text: str  # why it failed, if it did
-    record: RunRecord | None  # None: not begun
+    text: str  # why it failed; empty if it did not
+    record: RunRecord | None  # None: not started
 
     def evaluation(self, when: str) -> EvaluationRow | None:
-        """The evaluation at the end, if the training got there; the best; or the newest at a moment, "epoch 10"."""
+        """The last evaluation of a finished run, the best one, or the newest at a moment such as "epoch 10"."""
         if self.record is None:
             return None
         if when == "best":
             return self.record.best
         if when == "end":
-            return self.record.last if self.outcome == FINISHED else None
+            return self.record.last if self.outcome == "finished" else None
         step = self.sample_step(when)
         rows = [row for row in self.record.evaluations if step is not None and row.step <= step]
         return rows[-1] if rows else None
 
     def sample_step(self, when: str) -> int | None:
-        """The step of the sample grid at the end, or at a moment; None if the run has none from there."""
+        """The step of the sample grid at the end or at a moment; None if the run has no such grid."""
         if self.record is None or not self.record.samples:
             return None
         unit, _, number = when.partition(" ")
@@ -63,7 +62,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """A metric over the seeds of a cell."""
+    """A metric summarised over the seeds of a cell."""
 
     count: int
     mean: float
@@ -84,7 +83,7 @@ class Results:
 
     @property
     def moments(self) -> list[str]:
-        """The moments that the spec shows: "epoch 10", "step 400"."""
+        """The moments of the spec, such as "epoch 10" and "step 400"."""
         spec = self.spec
         return [f"epoch {count}" for count in spec.show_at_epochs] + [f"step {count}" for count in spec.show_at_steps]
 
@@ -100,8 +99,7 @@ class Results:
         if mean is None:
             return None
         others = [other for other in means.values() if other is not None]
-        best = len(others) > 1 and has_best(metric)
-        best = best and not any(is_better(metric, other, mean) for other in others)
+        best = len(others) > 1 and is_best(metric, mean, others)
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Summary(len(values), mean, deviation, best)
 
@@ -111,20 +109,21 @@ class Results:
 
 
 def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: str, progress: Progress) -> Results:
-    """Reads back what there is of the trials."""
-    done = ended(folder.study())
+    """Reads the trials that exist on disk."""
+    endings = folder.endings()
     trials = []
     for cell, seed in progress.track([(cell, seed) for cell in cells for seed in spec.seeds], "reading trials"):
         run = folder.run_of(cell, seed)
         record = None if run is None else read_record(run.path, f"{cell.name}, seed {seed}")
-        outcome, text = outcome_of(done.get((cell.name, seed)))
-        trials.append(TrialResult(cell, seed, outcome if record or text else "not begun", text, record))
+        ending = endings.get((cell.name, seed))
+        outcome = ending.outcome if ending else "not begun" if record is None else "not finished"
+        trials.append(TrialResult(cell, seed, outcome, ending.text if ending else "", record))
     names = metric_names([trial.record for trial in trials if trial.record is not None], spec.measures)
     return Results(spec, cells, trials, folder.path, command, names)
 
 
 def trials_csv(results: Results) -> str:
-    """A row a trial: its axes, how it ended, speed, and every metric at the end and at the best evaluation."""
+    """A row per trial: axes, outcome, speed, and every metric at the end and at the best evaluation."""
     axes = list(results.spec.axes)
     names = [f"{when}_{name}" for when in WHENS for name in ("step", *results.metrics)]
     rows: list[list[object]] = [
@@ -146,7 +145,7 @@ def trials_csv(results: Results) -> str:
 
 
 def cells_csv(results: Results) -> str:
-    """A row a cell and metric: number of seeds, mean, sample standard deviation, whether it is the best cell."""
+    """A row per cell and metric: number of seeds, mean, sample standard deviation, whether the cell is best."""
     rows: list[list[object]] = [["cell", "metric", "better", "when", "seeds", "mean", "standard_deviation", "best"]]
     for cell in results.cells:
         for name in results.metrics:
@@ -160,13 +159,13 @@ def cells_csv(results: Results) -> str:
 
 
 def print_results(results: Results, progress: Progress) -> None:
-    """The table of the report, on the terminal: metrics at the end, mean and standard deviation over seeds."""
+    """Prints the report's table: metrics at the end, mean and standard deviation over seeds."""
     table = RichTable(title="At the end: mean +- standard deviation over seeds; * is the best cell")
     for heading in ("cell", "ended", *map(label_of, results.metrics), "images/s"):
         table.add_column(heading, overflow="fold")
     for cell in results.cells:
         trials = results.of(cell)
-        finished = sum(trial.outcome == FINISHED for trial in trials)
+        finished = sum(trial.outcome == "finished" for trial in trials)
         failed = [trial.outcome for trial in trials if trial.text]
         shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.metrics]
         speed = speed_of(trials)
@@ -176,7 +175,7 @@ def print_results(results: Results, progress: Progress) -> None:
 
 
 def shown_summary(name: str, found: Summary | None, *, mark: bool = False) -> str:
-    """A summary for people: 12.34 +- 0.56 (n 3)."""
+    """A summary as text: 12.34 +- 0.56 (n 3)."""
     if found is None:
         return "-"
     spread = "" if found.deviation is None else f" \N{PLUS-MINUS SIGN} {shown_metric(name, found.deviation)}"
@@ -184,7 +183,7 @@ def shown_summary(name: str, found: Summary | None, *, mark: bool = False) -> st
 
 
 def speed_of(trials: Sequence[TrialResult]) -> float | None:
-    """Mean training speed of some trials in real images a second."""
+    """Mean training speed of some trials, in real images per second."""
     return _mean([speed for trial in trials if trial.record and (speed := trial.record.images_per_s) is not None])
 
 
@@ -197,7 +196,7 @@ def _metrics_row(found: EvaluationRow, names: Sequence[str]) -> list[object]:
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
-    """Floats as repr, so that they come back as they were."""
+    """CSV with floats as repr, which loses nothing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:

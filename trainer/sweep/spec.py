@@ -1,7 +1,7 @@
-"""What a sweep is: a TOML file, decoded strictly, and its quick form that a CPU runs in minutes.
+"""The spec of a sweep: a TOML file, decoded strictly, and its quick form that a CPU runs in minutes.
 
-`base` holds a preset and settings by the names of the trainer's flags; `axes` what the cells vary. An axis is a list of
-values of one setting, or a table of named groups of settings; every combination of the axes is a cell, and is trained
+`base` names a preset and settings, by the names of the trainer's flags. `axes` lists what varies: an axis is a list of
+values of one setting, or a table of named groups of settings. Every combination of the axes is a cell, and is trained
 under every seed. docs/experiments.md has an example.
 """
 
@@ -45,44 +45,44 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     seeds: Seeds
     base: Settings
     axes: dict[str, Axis] = {}
-    show_at_epochs: Moments = []  # sample grids that the report shows, beside that of the end
+    show_at_epochs: Moments = []  # moments of the sample grids in the report, besides the end
     show_at_steps: Moments = []
-    measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # metrics in the report's table; empty: all
+    measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # metrics in the report; empty: all
     quick: Quick | None = None
-    is_quick: bool = False  # the quick form of it; set by `quick_form`, never by a file
+    is_quick: bool = False  # set by `quick_form`, never by a file
 
 
 def read_spec(path: Path) -> Spec:
     """Reads a spec strictly.
 
     Raises:
-        UserError: there is no such file, or it is no spec; the message names the field.
+        UserError: the file is missing or invalid; the message names the field.
     """
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SPEC_BYTES + 1)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the TOML file of a sweep") from error
+        raise UserError(f"{path}: not readable ({error.strerror}); give the TOML file of a sweep") from error
     if len(content) > MAX_SPEC_BYTES:
-        raise UserError(f"{path}: larger than {MAX_SPEC_BYTES} bytes, so it is no spec of a sweep")
+        raise UserError(f"{path}: larger than {MAX_SPEC_BYTES} bytes, so not a sweep spec")
     try:
         spec = msgspec.toml.decode(content, type=Spec)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path}: {_one_line(error)}") from error
     if spec.is_quick:
-        raise UserError(f"{path}: is_quick: not a field of a file; give --quick")
+        raise UserError(f"{path}: is_quick: not allowed in a file; give --quick instead")
     return spec
 
 
 def quick_form(spec: Spec) -> Spec:
-    """The sweep with what its table `quick` says in place of its own.
+    """The sweep with the values of its table `quick`.
 
     Raises:
-        UserError: it has no such table.
+        UserError: the spec has no such table.
     """
     quick = spec.quick
     if quick is None:
-        raise UserError("--quick: this spec has no table [quick]")
+        raise UserError("--quick: this spec has no table [quick]; add one, or leave out --quick")
     unknown = [name for name in quick.axes if name not in spec.axes]
     if unknown:
         raise UserError(f"quick.axes.{unknown[0]}: the sweep has no such axis")
@@ -99,10 +99,10 @@ def quick_form(spec: Spec) -> Spec:
 
 
 def with_settings(spec: Spec, settings: Settings) -> Spec:
-    """The sweep with other settings for all of its cells.
+    """The sweep with other settings for all its cells.
 
     Raises:
-        UserError: one is what an axis varies.
+        UserError: an axis varies one of them.
     """
     for name in settings:
         for axis, values in spec.axes.items():
@@ -113,10 +113,10 @@ def with_settings(spec: Spec, settings: Settings) -> Spec:
 
 
 def parse_setting(text: str) -> tuple[str, Setting]:
-    """`key=value`, the value as in TOML, or else a string as it is.
+    """Parses KEY=VALUE. The value is TOML, or else a plain string.
 
     Raises:
-        UserError: it has no such form.
+        UserError: the text has another form.
     """
     match = _SETTING.fullmatch(text)
     if match is None:
@@ -132,7 +132,7 @@ LENGTHS = ("epochs", "steps", "images")
 
 
 def _with_length_of(settings: Settings, newer: Settings) -> Settings:
-    """Both, the newer ones first; a length replaces one in another unit."""
+    """Merges settings; newer ones win, and a length replaces one in another unit."""
     if any(name in newer for name in LENGTHS):
         settings = {name: value for name, value in settings.items() if name not in LENGTHS}
     return settings | newer

@@ -1,4 +1,4 @@
-"""The page of a sweep: what its cells reached, side by side."""
+"""The page of a sweep: its cells side by side."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from collections.abc import Sequence
 
 from ganserve.files import replace_file
 from trainer.progress import Progress
-from trainer.report.measures import heading_of
-from trainer.report.page import Detail, Page, Strip, Table, TableCell, write_page
+from trainer.report.page import Detail, Page, Strip, Table, TableCell, picture_of_file, write_page
 from trainer.report.parts import (
     command_of,
     drawn_figures,
     explanations,
+    heading_of,
     metric_charts,
     protocol_text,
     settings_of,
     training_charts,
     warning_lines,
 )
-from trainer.report.pictures import picture_of_file
 from trainer.report.record import RunRecord
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.results import Results, TrialResult, cells_csv, read_results, shown_summary, speed_of, trials_csv
 from trainer.sweep.spec import Spec
 
-_QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works, and answers nothing."
+_QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works, and proves nothing else."
 _READING = (
-    "Mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n trials). The best mean of a column is marked"
-    " where one way is better; with few seeds that proves no difference."
+    "Mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n trials). The best mean of a column is marked."
+    " With few seeds, a better mean does not prove a difference."
 )
 
 
 def sweep_page(results: Results) -> Page:
-    """What there is to say of a sweep."""
+    """Builds the page."""
     spec = results.spec
     records = _records(results.trials)
     groups = {cell.name: _records(results.of(cell)) for cell in results.cells}
@@ -55,7 +54,7 @@ def sweep_page(results: Results) -> Page:
         lead=[
             *([spec.reproduces] if spec.reproduces else []),
             f"{len(results.cells)} cells, {seeds}, trained on {_data(results)}.",
-            f"Run it again, or go on with it: {results.command}",
+            f"To run or continue it: {results.command}",
         ],
         tables=[*_metrics_tables(results), _trials_table(results)],
         charts=charts,
@@ -89,10 +88,10 @@ def _metrics_tables(results: Results) -> list[Table]:
     if not results.metrics:
         return []
     protocol = protocol_text(_records(results.trials))
-    note = f"{_READING} Trials that failed are left out. {protocol}".strip()
+    note = f"{_READING} Failed trials are left out. {protocol}".strip()
     tables = [
-        _metrics_table(results, "At the end of the training", ["end"], note),
-        _metrics_table(results, "At the best evaluation", ["best"], "Of every trial, that of its best checkpoint."),
+        _metrics_table(results, "At the end", ["end"], note),
+        _metrics_table(results, "At the best evaluation", ["best"], "Each trial at its best checkpoint."),
     ]
     if results.moments:
         note = "The newest evaluation at each moment."
@@ -114,11 +113,11 @@ def _trials_table(results: Results) -> Table:
                 row += ["-" if seconds is None else f"{seconds:.0f}", str(len(record.warnings) + record.more_warnings)]
             rows.append([TableCell(text, is_number=index > 2) for index, text in enumerate(row)])
     headings = ("cell", "seed", "outcome", "steps", "real images", "images/s", "time (s)", "warnings")
-    return Table("Trials", headings, rows, "Speed and time are those of the machine that trained them.")
+    return Table("Trials", headings, rows, "Speed and time depend on the machine.")
 
 
 def _samples(results: Results) -> list[Strip]:
-    """Sample grids of the first seed side by side, at the moments that the spec names and at the end."""
+    """Sample grids of the first seed side by side, at the moments of the spec and at the end."""
     strips = []
     for when in [*results.moments, "end"]:
         pictures = []
@@ -141,7 +140,7 @@ def _detail(cell: Cell, trials: Sequence[TrialResult]) -> Detail:
     if records:
         pictures += drawn_figures(records[0], f", seed {config.seed}")
     command, note = command_of(config)
-    lines = ["Thin lines are the seeds, thick ones their running means."] if pictures else []
+    lines = ["Thin lines are seeds, thick lines their running means."] if pictures else []
     if speed is not None:
         lines.append(f"{speed:.4g} images/s.")
     return Detail(
@@ -154,9 +153,9 @@ def _detail(cell: Cell, trials: Sequence[TrialResult]) -> Detail:
         pictures=pictures,
         settings=settings_of(config),
         commands=[
-            (f"Train its first seed alone{f' ({note})' if note else ''}:", command),
+            (f"Train only its first seed{f' ({note})' if note else ''}:", command),
             *(
-                (f"Export it, seed {record.config.seed}:", shlex.join(["python", "-m", "exporter", str(record.path)]))
+                (f"Export seed {record.config.seed}:", shlex.join(["python", "-m", "exporter", str(record.path)]))
                 for record in records[:1]
             ),
         ],
@@ -170,7 +169,7 @@ def _records(trials: Sequence[TrialResult]) -> list[RunRecord]:
 def write_report(
     folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command: Sequence[str], progress: Progress
 ) -> Results:
-    """Writes report.html, trials.csv and cells.csv, and returns what is in them."""
+    """Writes report.html, trials.csv and cells.csv, and returns their content."""
     results = read_results(folder, spec, cells, shlex.join(command), progress)
     replace_file(folder.path / "trials.csv", trials_csv(results).encode())
     replace_file(folder.path / "cells.csv", cells_csv(results).encode())

@@ -1,1 +1,1 @@
-"""Programs that the rivals run. Each is started as a file, in the rival's own environment: none imports another."""
+"""Programs that the rivals run. Each starts as a file in the rival's own environment, and imports no other."""

@@ -1,4 +1,4 @@
-"""The floor: a grpc.aio server that answers with as many bytes as images would have, and computes nothing.
+"""The floor: a grpc.aio server that answers with as many bytes as images have, and computes nothing.
 
     python floor_server.py PORT LATENT_BYTES IMAGE_BYTES
 

@@ -50,11 +50,24 @@ def _untrained(images: Tensor, labels: Tensor | None, _device: torch.device, _pr
 
 @pytest.fixture
 def tiny_claim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Claim:
-    """C99: two trainings of six steps each, looked at after two and six; no figures are drawn."""
+    """C99, see `add_tiny_claim`."""
+    return add_tiny_claim(monkeypatch, tmp_path)
+
+
+def add_tiny_claim(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Claim:
+    """C99: two runs of six steps each, with snapshots after two and six; nothing is drawn."""
     settings = {"network.width": 1 / 32, "network.image_size": 8, "network.latent_dim": 4, "batch_size": 16}
     for name, rate in (("tiny-a", 1e-3), ("tiny-b", 1e-4)):
         subject = Subject(
-            name, name, "gan", "gan-digits", "digits", EPOCHS, 32, settings | {"generator_lr": rate}, quick_looks=EPOCHS
+            name,
+            name,
+            "gan",
+            "gan-digits",
+            "digits",
+            EPOCHS,
+            32,
+            settings | {"generator_lr": rate},
+            quick_snapshots=EPOCHS,
         )
         monkeypatch.setitem(SUBJECTS, name, subject)
     claim = Claim(

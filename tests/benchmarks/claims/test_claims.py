@@ -33,7 +33,7 @@ def test_every_training_serves_a_claim_and_is_in_the_guide() -> None:
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_every_training_has_a_valid_config_and_rising_looks(name: str, scale: Scale) -> None:
+def test_every_training_has_a_valid_config_and_rising_snapshots(name: str, scale: Scale) -> None:
     subject = SUBJECTS[name]
     setting = Setting(scale, "zip:/faces.zip", "data")
     config = setting.config(subject, seed=4)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from msgspec.structs import replace
+from rich.console import Console
 from safetensors.torch import load_file
 
 from benchmarks.claims import measures
@@ -15,9 +17,9 @@ from benchmarks.claims.claims import Claim
 from benchmarks.claims.collect import Collector, Interrupted
 from benchmarks.claims.evidence import Evidence
 from benchmarks.claims.runs import find_runs, identity
-from benchmarks.claims.snapshots import kept_steps, load_look
+from benchmarks.claims.snapshots import kept_steps, load_snapshot
 from benchmarks.claims.subjects import SUBJECTS, Setting
-from tests.benchmarks.claims.conftest import STEPS
+from tests.benchmarks.claims.conftest import STEPS, add_tiny_claim
 from tests.trainer.conftest import StopAfter
 from trainer.config import GanConfig
 from trainer.errors import RunFolderError, TrainingDivergedError
@@ -45,6 +47,30 @@ def own_runs(runs: Path) -> list[Path]:
     return sorted(path for path in (runs / "claims").iterdir() if path.name != "measured")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
+    """A folder with a run of each recipe, and what was measured; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        claim = add_tiny_claim(patch, folder)
+        evidence, missing = collect(folder / "runs", claim, Progress(Console(file=io.StringIO())), seeds=1)
+    assert not missing
+    return folder / "runs", evidence
+
+
+@pytest.fixture
+def own(trained: tuple[Path, Evidence], tmp_path: Path) -> Path:
+    """A copy of these runs that a test may spoil."""
+    return Path(shutil.copytree(trained[0], tmp_path / "runs"))
+
+
+def first_run(runs: Path) -> tuple[RunFolder, GanConfig]:
+    run = RunFolder.open(own_runs(runs)[0])
+    config = run.read_config()
+    assert isinstance(config, GanConfig)
+    return run, config
+
+
 def test_what_is_missing_is_told_and_nothing_is_written(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
     evidence, missing = collect(tmp_path / "runs", tiny_claim, quiet, train=False)
     assert evidence.seeds(*tiny_claim.subjects) == []
@@ -52,7 +78,9 @@ def test_what_is_missing_is_told_and_nothing_is_written(tiny_claim: Claim, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-def test_each_missing_run_is_trained_once_and_looked_at(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
+def test_each_missing_run_is_trained_once_with_its_snapshots(
+    tiny_claim: Claim, tmp_path: Path, quiet: Progress
+) -> None:
     evidence, missing = collect(tmp_path, tiny_claim, quiet)
     assert not missing
     paths = own_runs(tmp_path)
@@ -71,42 +99,41 @@ def test_each_missing_run_is_trained_once_and_looked_at(tiny_claim: Claim, tmp_p
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_a_look_is_the_generator_of_that_step_and_not_its_average(
-    tiny_claim: Claim, tmp_path: Path, quiet: Progress
-) -> None:
-    collect(tmp_path, tiny_claim, quiet, seeds=1)
-    run = RunFolder.open(own_runs(tmp_path)[0])
-    config = run.read_config()
-    assert isinstance(config, GanConfig)
+def test_a_snapshot_is_the_generator_of_that_step_and_not_its_average(own: Path) -> None:
+    run, config = first_run(own)
     last = load_file(run.checkpoint_path("last"))
-    kept = load_look(run, config, 6).state_dict()
+    kept = load_snapshot(run, config, 6).state_dict()
     assert all(torch.equal(tensor, last[f"generator.{name}"]) for name, tensor in kept.items())
     assert any(not torch.equal(tensor, last[f"ema_generator.{name}"]) for name, tensor in kept.items())
-    (run.path / "looks" / "step-00000006.safetensors").unlink()
-    from_checkpoint = load_look(run, config, 6).state_dict()
+    (run.path / "snapshots" / "step-00000006.safetensors").unlink()
+    from_checkpoint = load_snapshot(run, config, 6).state_dict()
     assert all(torch.equal(tensor, from_checkpoint[name]) for name, tensor in kept.items())
-    early = load_look(run, config, 2).state_dict()
+    early = load_snapshot(run, config, 2).state_dict()
     assert any(not torch.equal(tensor, early[name]) for name, tensor in kept.items())
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8])
-def test_a_command_that_was_stopped_goes_on_to_the_same_metrics(
-    tiny_claim: Claim, tmp_path: Path, quiet: Progress, stop_after: StopAfter, steps: int
+def test_a_command_that_was_stopped_continues_to_the_same_metrics(
+    trained: tuple[Path, Evidence],
+    tiny_claim: Claim,
+    tmp_path: Path,
+    quiet: Progress,
+    stop_after: StopAfter,
+    steps: int,
 ) -> None:
-    whole, _ = collect(tmp_path / "whole", tiny_claim, quiet)
     with pytest.raises(Interrupted):
-        collect(tmp_path / "cut", tiny_claim, quiet, stop=stop_after(steps))
-    resumed, missing = collect(tmp_path / "cut", tiny_claim, quiet)
+        collect(tmp_path, tiny_claim, quiet, seeds=1, stop=stop_after(steps))
+    resumed, missing = collect(tmp_path, tiny_claim, quiet, seeds=1)
     assert not missing
-    assert len(own_runs(tmp_path / "cut")) == 4
+    assert len(own_runs(tmp_path)) == 2
     for name in tiny_claim.subjects:
-        for seed in (0, 1):
-            assert resumed.courses[name][seed].metrics == whole.courses[name][seed].metrics
+        assert resumed.courses[name][0].metrics == trained[1].courses[name][0].metrics
 
 
-def test_runs_of_others_are_used_and_left_as_they_are(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
-    collect(tmp_path / "made", tiny_claim, quiet, seeds=1)
-    for path in own_runs(tmp_path / "made"):
+def test_runs_of_others_are_used_and_left_as_they_are(
+    own: Path, tiny_claim: Claim, tmp_path: Path, quiet: Progress
+) -> None:
+    for path in own_runs(own):
         shutil.copytree(path, tmp_path / "sweep" / "runs" / path.name)
     evidence, missing = collect(tmp_path / "sweep", tiny_claim, quiet, train=False, seeds=1)
     assert not missing
@@ -114,11 +141,10 @@ def test_runs_of_others_are_used_and_left_as_they_are(tiny_claim: Claim, tmp_pat
 
 
 def test_a_run_on_other_images_is_not_taken_for_it(
-    tiny_claim: Claim, tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+    own: Path, tiny_claim: Claim, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collect(tmp_path, tiny_claim, quiet, seeds=1)
     monkeypatch.setattr("benchmarks.claims.collect.sha256_of", lambda _images: "0" * 64)
-    assert collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)[1]
+    assert collect(own, tiny_claim, quiet, train=False, seeds=1)[1]
 
 
 @pytest.mark.parametrize(
@@ -148,26 +174,35 @@ def test_folders_that_cannot_be_read_are_told_and_left_out(tmp_path: Path, quiet
 
 
 @pytest.mark.parametrize("content", [b"", b"not weights"])
-def test_a_damaged_look_is_said_in_one_line(tiny_claim: Claim, tmp_path: Path, quiet: Progress, content: bytes) -> None:
-    collect(tmp_path, tiny_claim, quiet, seeds=1)
-    run = RunFolder.open(own_runs(tmp_path)[0])
-    path = run.path / "looks" / "step-00000002.safetensors"
+def test_a_damaged_snapshot_is_an_error_in_one_line(
+    own: Path, tiny_claim: Claim, quiet: Progress, content: bytes
+) -> None:
+    run, config = first_run(own)
+    path = run.path / "snapshots" / "step-00000002.safetensors"
     path.write_bytes(content)
-    config = run.read_config()
-    assert isinstance(config, GanConfig)
     with pytest.raises(RunFolderError, match="step-00000002") as caught:
-        load_look(run, config, 2)
+        load_snapshot(run, config, 2)
     assert "\n" not in str(caught.value)
-    _, missing = collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)
+    _, missing = collect(own, tiny_claim, quiet, train=False, seeds=1)
     assert "not a generator of this run" in missing["tiny-a"]
 
 
-def test_a_damaged_cache_is_measured_anew(tiny_claim: Claim, tmp_path: Path, quiet: Progress) -> None:
-    first, _ = collect(tmp_path, tiny_claim, quiet, seeds=1)
-    for number, path in enumerate(sorted((tmp_path / "claims" / "measured").iterdir())):
+def test_a_damaged_cache_is_measured_again(
+    trained: tuple[Path, Evidence], own: Path, tiny_claim: Claim, quiet: Progress
+) -> None:
+    for number, path in enumerate(sorted((own / "claims" / "measured").iterdir())):
         path.write_bytes((b"", b"{}", b'{"frechet_distance": "no"}', b"\xff")[number % 4])
-    again, _ = collect(tmp_path, tiny_claim, quiet, train=False, seeds=1)
-    assert again.courses["tiny-a"][0].metrics == first.courses["tiny-a"][0].metrics
+    again, _ = collect(own, tiny_claim, quiet, train=False, seeds=1)
+    assert again.courses["tiny-a"][0].metrics == trained[1].courses["tiny-a"][0].metrics
+
+
+def test_snapshots_of_older_versions_are_read(own: Path) -> None:
+    run, config = first_run(own)
+    wanted = load_snapshot(run, config, 2).state_dict()
+    (run.path / "snapshots").rename(run.path / "looks")
+    assert kept_steps(run) == set(STEPS.values())
+    found = load_snapshot(run, config, 2).state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
 
 
 def test_one_seed_that_diverges_does_not_stop_the_others(

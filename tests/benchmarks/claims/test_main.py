@@ -79,12 +79,12 @@ def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None
     assert result.output.count("\n") == 1
 
 
-def test_an_interrupted_command_says_how_to_go_on(
+def test_an_interrupted_command_says_how_to_continue(
     tiny_claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.claims.__main__.StopOnSignal.__call__", lambda _self: True)
     out = tmp_path / "found.html"
     result = run("--claims", tiny_claim.id, "--train", "--runs", str(tmp_path / "runs"), "--out", str(out))
     assert result.exit_code == 130
-    assert "run the same command again" in result.output
+    assert "the same command continues" in result.output
     assert not out.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from exporter.export import export_all, plan_exports
 from exporter.source import from_run
+from tests.end_to_end.conftest import running_server
 from tests.trainer.conftest import small_config
 from trainer.config import CycleConfig
 from trainer.progress import Progress
@@ -57,3 +59,10 @@ def models(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = from_run(trained_run, "best")
     export_all(list(zip(sources, plan_exports(folder, ["dcgan"], None), strict=True)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def address(models: Path) -> Iterator[str]:
+    """A server of these models."""
+    with running_server(models) as server:
+        yield server.address

@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ganserve.latents import latents_from_seed
-from tests.end_to_end.conftest import running_server
 from tests.server.tiny_bundles import publish_tiny_bundle
 from trainer.data import datasets as data
 from trainer.data.datasets import ImageData, load_images, load_test_images, stream_indices
@@ -63,7 +62,9 @@ def test_the_metrics_of_a_run_are_those_of_the_images_of_its_seed(trained_run: P
 
 
 @pytest.mark.timeout(240)
-def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Path, tmp_path: Path) -> None:
+def test_what_is_served_scores_as_what_was_trained(
+    trained_run: Path, models: Path, address: str, tmp_path: Path
+) -> None:
     expected = scored(trained_run)
     assert expected["metrics"].keys() == ALL_BUT_INCEPTION
     graph, code = (Path(shutil.copy(models / "dcgan" / "1" / name, tmp_path)) for name in ("model.onnx", "model.pt"))
@@ -74,9 +75,8 @@ def test_what_is_served_scores_as_what_was_trained(trained_run: Path, models: Pa
         "onnx alone": (graph, "--dataset", "digits"),
         "torchscript alone": (code, "--dataset", "digits", "--latent-dim", "100"),
     }
-    with running_server(models) as server:
-        served = scored("--address", server.address, "--model", "dcgan")
-        unknown = call("--address", server.address, "--model", "cat")
+    served = scored("--address", address, "--model", "dcgan")
+    unknown = call("--address", address, "--model", "cat")
     found = {name: scored(*arguments) for name, arguments in sources.items()} | {"served": served}
     for name, other in found.items():
         assert other["metrics"] == pytest.approx(expected["metrics"], rel=1e-2, abs=1e-3), name
@@ -121,7 +121,7 @@ def test_real_images_are_measured_against_others_of_their_own(trained_run: Path)
     # Half of the 1,797 digits is less than was asked for.
     done = call(trained_run, "--images", "1000", "--measures", "ms-ssim", "--real-floor", "--device", "cpu")
     assert done.exit_code == 0, done.output
-    assert "reals were compared 898" in done.output
+    assert "the floor compares 898" in done.output
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
         (("run", "--address", "127.0.0.1:1", "--model", "a"), "SOURCE or --address"),
         (("--address", "127.0.0.1:1"), "--model is missing"),
         (("--address", "127.0.0.1:1", "--model", "a"), "--address 127.0.0.1:1"),
-        (("nowhere",), "neither a run folder, nor a bundle, nor a file"),
+        (("nowhere",), "not a run folder, bundle or file"),
         (("run", "--checkpoint", "worst"), "--checkpoint"),
         (("run", "--checkpoint", "epoch-0009"), "epoch-0009"),
         (("run", "--measures", "swd,beauty"), "--measures 'beauty'"),
@@ -182,15 +182,15 @@ def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
         (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
         (("run", "--split", "test"), "--split test: digits"),
         (("run", "--dataset", "celeba"), "--dataset 'celeba'"),
-        (("run", "--images", "4"), "--images: 4 are too few"),
-        (("run", "--model", "a"), "--model and --version go with --address"),
-        (("cycle", "--measures", "swd"), "--measures: does not go with a CycleGAN"),
-        (("cycle", "--real-floor"), "--real-floor: does not go with a CycleGAN"),
+        (("run", "--images", "4"), "--images: 4 images are too few"),
+        (("run", "--model", "a"), "--model and --version need --address"),
+        (("cycle", "--measures", "swd"), "--measures: not for a CycleGAN"),
+        (("cycle", "--real-floor"), "--real-floor: not for a CycleGAN"),
         (("bundle/model.pt", "--runtime", "onnx"), "--runtime onnx"),
         (("alone.pt", "--dataset", "digits"), "--latent-dim"),
-        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "makes no images of latents"),
-        (("alone.onnx",), "--dataset: the source does not say"),
-        (("broken.onnx", "--dataset", "digits"), "not a graph that runs"),
+        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "cannot make images from latents"),
+        (("alone.onnx",), "--dataset: the source does not name"),
+        (("broken.onnx", "--dataset", "digits"), "not a valid graph"),
         (("broken.pt", "--dataset", "digits", "--latent-dim", "7"), "not TorchScript"),
     ],
 )
@@ -231,7 +231,7 @@ def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
     publish_tiny_bundle(tmp_path, "tiny")
     done = call(tmp_path / "tiny", *SMALL)
     assert done.exit_code == 2
-    assert "only square ones" in done.stderr
+    assert "only square images" in done.stderr
 
 
 def test_data_sets_without_test_images_say_so(quiet: Progress) -> None:

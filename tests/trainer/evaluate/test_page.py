@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
-from tests.end_to_end.conftest import running_server
 from trainer.evaluate.__main__ import main
 from trainer.metrics.classifier import CACHE_VARIABLE
 
@@ -25,12 +23,6 @@ def commands(language: str) -> list[str]:
     lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
     assert all(line.startswith(PROGRAM) for line in lines)
     return lines
-
-
-@pytest.fixture(scope="module")
-def address(models: Path) -> Iterator[str]:
-    with running_server(models) as server:
-        yield server.address
 
 
 @pytest.mark.parametrize("command", commands("console"))

@@ -7,22 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from msgspec.structs import replace as replaced
 from torch import Tensor
 
 from exporter.graph import ServedGraph
 from ganserve.bundle import LatentInput
-from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
-from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
-from trainer.config import GanConfig
+from ganserve.metrics import GAN_METRICS
+from tests.trainer.tiny_trainings import CPU
 from trainer.errors import UserError
 from trainer.metrics import scorer
-from trainer.metrics.choosing import choosing_metric, choosing_metrics
+from trainer.metrics.choosing import choosing_metrics
 from trainer.metrics.classifier import FeatureNetwork, feature_network
 from trainer.metrics.scorer import CHEAP_MEASURES, MEASURES, Comparison, measure_of, score, shown, to_pixels
-from trainer.models import NetworkConfig
 from trainer.progress import Progress
-from trainer.training.gan import GanTraining
 
 pytestmark = pytest.mark.usefixtures("classifier_cache")
 
@@ -139,35 +135,3 @@ def test_pixels_are_those_that_are_served() -> None:
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0")])
 def test_a_metric_is_shown_with_as_many_digits_as_say_something(value: float, text: str) -> None:
     assert shown(value) == text
-
-
-def fixed_config(**fields: object) -> GanConfig:
-    network = NetworkConfig(architecture="mlp-shallow", image_size=8, latent_dim=6, width=1 / 16)
-    return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
-
-
-@pytest.mark.parametrize("metric", choosing_metrics(latents=True))
-def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str) -> None:
-    config = fixed_config(best_by=metric)
-    config.check()
-    training = GanTraining(config, noise_images(config), CPU)
-    evaluation = training.evaluate()
-    assert evaluation.score == evaluation.metrics[metric]
-    assert evaluation.larger_is_better == (GAN_METRICS[metric].better == "larger")
-    assert training.score_name == GAN_METRICS[metric].label
-    assert training.score_name in training.score_explanation
-    with torch.no_grad():
-        next(training.state.ema_generator.parameters()).fill_(math.nan)
-    assert training.evaluate().score == (-math.inf if evaluation.larger_is_better else math.inf)
-
-
-@pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
-def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
-    with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
-        fixed_config(best_by=best_by).check()
-
-
-def test_each_kind_of_training_has_its_own_default() -> None:
-    assert choosing_metric("", latents=True) == "sliced_wasserstein_distance"
-    assert choosing_metric("", latents=False) == "paired_l1"
-    assert choosing_metrics(latents=False) == CYCLE_METRICS

@@ -89,7 +89,7 @@ def test_the_smallest_image_of_each_number_of_scales_can_be_compared(size: int) 
 
 
 def test_images_too_small_for_two_scales_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"21 pixels are too small.*22 will do"):
+    with pytest.raises(ValueError, match=r"21 pixels are too small.*use at least 22"):
         ms_ssim(blobs(size=21), blobs(size=21))
 
 

@@ -42,3 +42,10 @@ def own_run(kinds_of_runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def no_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without charts, which are slow to draw."""
+    for name in ("training_charts", "metric_charts"):
+        monkeypatch.setattr(f"trainer.report.runs.{name}", lambda *_: [])

@@ -1,16 +1,13 @@
-"""What a report reads of a run, and how curves are thinned."""
+"""What a report reads from a run."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from trainer.report.charts import BINS, _thinned
-from trainer.report.measures import has_best, heading_of, is_better, shown_metric
-from trainer.report.record import Curve, number, read_record
+from trainer.report.record import number, read_record
 
 
 def add(run: Path, **row: object) -> None:
@@ -67,31 +64,9 @@ def test_the_sample_at_an_epochs_end_is_found_though_its_last_image_counts_to_th
     assert [record.sample_at_step(step) for step in (1, 3, 4, 6, 7)] == [3, 3, 5, 6, None]
 
 
-def test_thinning_keeps_the_mean_and_the_ends() -> None:
-    values = np.random.default_rng(0).normal(size=BINS * 10)
-    steps, thin = _thinned(Curve(np.arange(BINS * 10, dtype=float), values))
-    assert len(thin) == BINS
-    assert thin.mean() == pytest.approx(values.mean())
-    assert thin[0] == pytest.approx(values[:10].mean())
-    assert steps[-1] == pytest.approx(BINS * 10 - 5.5)
-    few = Curve(np.arange(3.0), np.arange(3.0))
-    assert _thinned(few) == (few.steps, few.values)
-
-
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [(1, 1.0), (0.5, 0.5), (True, None), (None, None), ("1", None), ([1.0], None), (10**400, None), (1e999, None)],
 )
 def test_a_number_of_a_row_is_finite_or_none(value: object, wanted: float | None) -> None:
     assert number(value) == wanted
-
-
-def test_the_direction_of_a_metric_is_known_and_unknown_ones_have_no_best() -> None:
-    assert is_better("frechet_distance", 1, 2)
-    assert is_better("recall", 2, 1)
-    assert not is_better("ms_ssim", 1, 2)
-    assert not is_better("ms_ssim", 2, 1)
-    assert not has_best("paired_l1_unchanged")
-    assert not has_best("nonsense")
-    assert heading_of("ms_ssim") == "MS-SSIM (as among real images)"
-    assert shown_metric("inception_kid", 0.0123456) == "0.01235"

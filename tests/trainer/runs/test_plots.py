@@ -71,15 +71,6 @@ def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_loss
             assert image.size == (1000, 500)
 
 
-def test_the_running_mean_is_a_mean() -> None:
-    import numpy as np
-
-    values = np.arange(100, dtype=float)
-    smooth = figures._running_mean(values)
-    assert len(smooth) == 76
-    assert smooth[0] == pytest.approx(12)
-
-
 def gray_images(count: int, level: float, channels: int = 3, size: int = 32) -> torch.Tensor:
     return torch.full((count, channels, size, size), level)
 

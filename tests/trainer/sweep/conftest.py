@@ -59,8 +59,9 @@ def the_error(result: Result) -> str:
 
 def without_charts(patch: pytest.MonkeyPatch) -> None:
     """Leaves the charts out of pages: they are slow to draw, and test_main.py looks at them."""
-    for name in ("training_charts", "metric_charts"):
-        patch.setattr(f"trainer.sweep.sweep_page.{name}", lambda *_: [])
+    for page in ("trainer.sweep.sweep_page", "trainer.report.runs"):
+        for name in ("training_charts", "metric_charts"):
+            patch.setattr(f"{page}.{name}", lambda *_: [])
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
 from pathlib import Path
@@ -19,7 +20,7 @@ PAGE = (ROOT / "docs" / "experiments.md").read_text()
 COMMANDS = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
 SPEC = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 MAINS = {"trainer.sweep": sweep_main, "trainer.report": report_main}
-CUT_SHORT = ["steps=2", "width=0.05", "batch_size=8", "device=cpu"]
+CUT_SHORT = ["steps=2", "width=0.05", "batch_size=8", "eval_images=16", "device=cpu"]
 
 
 @pytest.mark.usefixtures("no_figures", "no_charts")
@@ -37,6 +38,13 @@ def test_its_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (Path(words[words.index("--out") + 1])).exists()
     for name in re.findall(r"^\| `([a-z.]+)`(?:, `([a-z.]+)`)? \|", PAGE, re.MULTILINE):
         assert all((tmp_path / "runs" / "e03" / each).is_file() for each in name if each)
+    with (tmp_path / "runs" / "e03" / "trials.csv").open(newline="") as file:
+        assert [(row["lr"], row["seed"], row["outcome"]) for row in csv.DictReader(file)] == [
+            (lr, seed, "finished") for lr in ("0.0001", "0.0002", "0.0003") for seed in ("0", "1")
+        ]
+    page = (tmp_path / "runs" / "e03" / "report.html").read_text()
+    assert "Quick form" in page
+    assert "digits at 32x32" in page
 
 
 def test_its_spec_is_one(tmp_path: Path) -> None:

@@ -64,17 +64,17 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({}, {"model": 3}, "--model 3"),
         ({}, {"dataset": "celeba"}, "--dataset 'celeba'"),
         ({}, {"dataset": ""}, "--set dataset=zip:PATH"),
-        ({}, {"seed": 3}, "--seed: a sweep has seeds"),
+        ({}, {"seed": 3}, "--seed: not for sweeps"),
         ({}, {"warp": 3}, "--warp: dcgan (dcgan-digits) has no such setting"),
-        ({}, {"epochs": 1, "steps": 1}, "--epochs and --steps: give one of them"),
+        ({}, {"epochs": 1, "steps": 1}, "--epochs and --steps: give only one"),
         ({"lr": [0.1, -1.0]}, {}, "cell lr -1: --lr: expected `float` > 0"),
         ({"clip_value": [0.1, 0.2]}, {}, "cell clip_value 0.1: --clip-value: dcgan (dcgan-digits) has no such setting"),
         ({"image_size": [32, 48]}, {}, "cell image_size 48: --image-size 48"),
-        ({"lr": [0.1], "m": {"a": {"lr": 0.2}}}, {}, "axes.m: lr is set by another axis"),
-        ({"lr": []}, {}, "axes.lr: has no values"),
-        ({"lr": [0.1, 0.1]}, {}, "are the same training"),
-        ({"m": {"a b": {"lr": 0.1}, "A-B": {"lr": 0.2}}}, {}, "would share a folder"),
-        ({"m": {"<b>": {}}}, {}, "is no name for a cell"),
+        ({"lr": [0.1], "m": {"a": {"lr": 0.2}}}, {}, "axes.m: another axis sets lr"),
+        ({"lr": []}, {}, "axes.lr: no values"),
+        ({"lr": [0.1, 0.1]}, {}, "have equal settings"),
+        ({"m": {"a b": {"lr": 0.1}, "A-B": {"lr": 0.2}}}, {}, "have the same folder name"),
+        ({"m": {"<b>": {}}}, {}, "no valid cell name"),
         ({"lr": [1e-3 + i * 1e-9 for i in range(1001)]}, {}, "1001 cells"),
     ],
 )
@@ -86,8 +86,8 @@ def test_a_mistake_is_found_before_anything_is_trained(
     assert message in str(caught.value)
 
 
-def test_a_seed_stands_there_once() -> None:
-    with pytest.raises(UserError, match="seeds: a seed stands there twice"):
+def test_a_seed_occurs_once() -> None:
+    with pytest.raises(UserError, match="seeds: a seed occurs twice"):
         cells_of(spec(seeds=(1, 1)))
 
 

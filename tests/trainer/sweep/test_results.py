@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainer.errors import UserError
 from trainer.presets import PRESETS
 from trainer.report.record import EvaluationRow, RunRecord
-from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.results import Results, TrialResult, cells_csv, shown_summary, trials_csv
 from trainer.sweep.spec import Spec
@@ -106,8 +104,3 @@ def test_a_summary_reads_well(results: Results) -> None:
     assert shown_summary(name, results.summary(low, name, "end")) == "11.50 \N{PLUS-MINUS SIGN} 2.12 (n 2)"
     assert shown_summary(name, results.summary(high, name, "end"), mark=True) == "11.00 (n 1) *"
     assert shown_summary(name, None) == "-"
-
-
-def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not the folder of a sweep"):
-        SweepFolder(tmp_path).read_spec()

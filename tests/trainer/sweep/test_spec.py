@@ -45,7 +45,7 @@ def test_a_file_that_is_no_spec_is_refused_in_one_line(text: str, message: str, 
 
 
 def test_a_missing_or_huge_file_is_refused(tmp_path: Path, spec_file: WriteSpec) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="not readable"):
         read_spec(tmp_path / "none.toml")
     with pytest.raises(UserError, match="larger than"):
         read_spec(spec_file("#" * (MAX_SPEC_BYTES + 1)))

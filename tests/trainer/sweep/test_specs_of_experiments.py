@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
@@ -111,18 +110,3 @@ def test_the_three_critics_are_trained_as_the_source_says(half: str, model: str,
     assert not isinstance(config, CycleConfig)
     found = (config.optimizer, config.generator_lr, config.batch_size, config.epochs, config.n_critic)
     assert found == recipe
-
-
-@pytest.mark.usefixtures("no_figures", "no_charts")
-def test_a_spec_runs_for_real(tmp_path: Path) -> None:
-    (path,) = FOLDER.glob("e03-*.toml")
-    tiny = [word for setting in ("width=0.05", "steps=2", "batch_size=8") for word in ("--set", setting)]
-    result = run(path, "--quick", *tiny, "--set", "device=cpu", "--limit", 2, "--out", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    with (tmp_path / "out" / "trials.csv").open(newline="") as file:
-        found = [(row["lr"], row["seed"], row["outcome"]) for row in csv.DictReader(file)]
-    assert found[:4] == [(lr, seed, "finished") for lr in ("0.0001", "0.0002") for seed in ("0", "1")]
-    assert [outcome for *_, outcome in found[4:]] == ["not begun", "not begun"]
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "Quick form" in page
-    assert "digits at 32x32" in page

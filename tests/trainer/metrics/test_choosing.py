@@ -1,0 +1,66 @@
+"""Which metrics can choose a checkpoint, and which of two values is better."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from msgspec.structs import replace as replaced
+
+from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
+from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
+from trainer.config import GanConfig
+from trainer.errors import UserError
+from trainer.metrics.choosing import choosing_metric, choosing_metrics, has_best, is_best, is_better
+from trainer.models import NetworkConfig
+from trainer.training.gan import GanTraining
+
+pytestmark = pytest.mark.usefixtures("classifier_cache")
+
+
+def fixed_config(**fields: object) -> GanConfig:
+    network = NetworkConfig(architecture="mlp-shallow", image_size=8, latent_dim=6, width=1 / 16)
+    return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
+
+
+@pytest.mark.parametrize("metric", choosing_metrics(latents=True))
+def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str) -> None:
+    config = fixed_config(best_by=metric)
+    config.check()
+    training = GanTraining(config, noise_images(config), CPU)
+    evaluation = training.evaluate()
+    assert evaluation.score == evaluation.metrics[metric]
+    assert evaluation.larger_is_better == (GAN_METRICS[metric].better == "larger")
+    assert training.score_name == GAN_METRICS[metric].label
+    assert training.score_name in training.score_explanation
+    with torch.no_grad():
+        next(training.state.ema_generator.parameters()).fill_(math.nan)
+    assert training.evaluate().score == (-math.inf if evaluation.larger_is_better else math.inf)
+
+
+@pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
+def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
+    with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
+        fixed_config(best_by=best_by).check()
+
+
+def test_each_kind_of_training_has_its_own_default() -> None:
+    assert choosing_metric("", latents=True) == "sliced_wasserstein_distance"
+    assert choosing_metric("", latents=False) == "paired_l1"
+    assert choosing_metrics(latents=False) == CYCLE_METRICS
+
+
+def test_the_direction_of_a_metric_decides_which_value_is_better() -> None:
+    assert is_better("frechet_distance", 1, 2)
+    assert is_better("recall", 2, 1)
+    assert not is_better("ms_ssim", 1, 2)
+    assert not is_better("ms_ssim", 2, 1)
+    assert is_best("recall", 2, [1, 2])
+    assert not is_best("recall", 1, [1, 2])
+    assert not is_best("ms_ssim", 1, [1, 2])
+
+
+def test_baselines_and_unknown_metrics_have_no_best() -> None:
+    assert not has_best("paired_l1_unchanged")
+    assert not has_best("nonsense")
