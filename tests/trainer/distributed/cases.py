@@ -18,17 +18,31 @@ from tests.trainer.conftest import made_up_images, small_config
 from trainer.config import AnyConfig, GanConfig
 from trainer.data.datasets import to_unit_range
 from trainer.parallel import means_of_all
-from trainer.presets import PRESETS
 from trainer.runs.state import state_to_tensors
 from trainer.training import cyclegan, gan
 from trainer.training.kinds import check_can_train, new_training
 
 _BATCH_NORM_CRITIC: Final = {"network.critic_norm": "batch", "n_critic": 1}
 
-# Every preset, and what is special: shares of one row, penalties through batch statistics, groups of a minibatch
-# statistic that lie in one share or in two.
+_SMALLER: Final = {"network.image_size": 16, "network.latent_dim": 8, "network.width": 1 / 32}
+
+# Each layer, objective and recipe that sees a whole batch, draws for it or takes means of it; and what is special:
+# shares of one row, penalties through batch statistics, groups of a minibatch statistic in one share or in two.
 CASES: Final[dict[str, AnyConfig]] = {
-    **{f"{model}/{preset}": small_config(model, preset) for model, preset in PRESETS},
+    "batch norm of vectors": small_config("gan", "gan-digits", **_SMALLER),
+    "dropout, generator first": small_config("gan", "mlp-mnist", **{"network.latent_dim": 8}),
+    "dropout of maps": small_config("dcgan", "dcgan-upsample32", **{"network.width": 1 / 32}),
+    "saturating": small_config("gan", "mlp-anime64", **_SMALLER),
+    "batch norm of maps": small_config("dcgan", "dcgan-digits", **_SMALLER),
+    "re-used fakes": small_config("dcgan", "dcgan64-k4", **_SMALLER),
+    "clipped critic": small_config("wgan", "wgan-digits", **_SMALLER),
+    "gradient penalty": small_config("wgan-gp", "wgan-gp-digits", **_SMALLER),
+    "divergence": small_config("wgan-div", "wgan-div-digits", **_SMALLER),
+    "divergence of reals and fakes": small_config("wgan-div", "mlp-wgan28", n_critic=2, **_SMALLER),
+    "growing": small_config("pggan", "pggan-small"),
+    "growing, of another paper": small_config("pggan", "pggan-anime128"),
+    "translator": small_config("cyclegan", "cyclegan-digits"),
+    "mirrored translator": small_config("cyclegan", "cyclegan-64"),
     "one row a process": small_config("dcgan", "dcgan-digits", batch_size=2),
     "penalty through batch norm": small_config("wgan-gp", "wgan-gp-digits", **_BATCH_NORM_CRITIC),
     "divergence through batch norm": small_config("wgan-div", "wgan-div-digits", **_BATCH_NORM_CRITIC),

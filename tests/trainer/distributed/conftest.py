@@ -15,6 +15,7 @@ from tests.trainer.distributed.exercises import HALF, RESUMED, run_folder, train
 
 ROOT = Path(__file__).parents[3]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+LIMIT_S = 400  # for two processes to do all exercises: many times what it takes
 
 Answers = Callable[[str], list[Any]]
 
@@ -25,8 +26,8 @@ def exercised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exercises")
     for name, config in RESUMED.items():
         train_in(run_folder(folder, name, "begun alone"), config, stop_at=HALF)
-    command = [*TORCHRUN, "tests.trainer.distributed.exercises", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, "-m", "tests.trainer.distributed.exercises", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert (folder / "_lose_a_peer.0.json").is_file(), done.stderr[-4000:]
     return folder
 

@@ -1,6 +1,9 @@
-"""What two processes do together for the tests to look at: a script that torchrun starts, once for all of them.
+"""What two processes do together for the tests to look at: a script that is started once for all of them.
 
-python -m torch.distributed.run --standalone --nproc-per-node 2 -m tests.trainer.distributed.exercises FOLDER
+It forks both once torch is imported, which takes longer than the exercises, and tells them what torchrun tells those
+that it starts.
+
+python -m tests.trainer.distributed.exercises FOLDER
 """
 
 from __future__ import annotations
@@ -8,13 +11,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch._dynamo  # optimizers import it
 import torch.distributed as dist
 from rich.console import Console
 from safetensors.torch import save_file
@@ -190,8 +196,37 @@ def _raised(work: Callable[[], object]) -> str:
 
 
 def main(folder: Path) -> None:
-    """Writes NAME.RANK.json for each exercise."""
+    """Starts both processes, and waits for them; ends both as soon as one has failed."""
     torch.set_num_threads(1)
+    os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    reader, writer = os.pipe()
+    running = {pid for rank in range(2) if (pid := _fork(folder, rank, reader))}
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # after the forks: it has threads
+    os.write(writer, f"{store.port:05d}".encode() * 2)
+    while running:
+        pid, status = os.wait()
+        running.remove(pid)
+        if status:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+            sys.exit(1)
+
+
+def _fork(folder: Path, rank: int, reader: int) -> int:
+    """Starts a process that does all exercises and ends; returns its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": os.read(reader, 5).decode()}
+        _exercise(folder)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _exercise(folder: Path) -> None:
+    """Writes NAME.RANK.json for each exercise."""
     with joined():
         for exercise in (_exchange, _fail_together, _compute_cases, _train_and_resume, _lose_a_peer):
             (folder / f"{exercise.__name__}.{dist.get_rank()}.json").write_text(json.dumps(exercise(folder)))

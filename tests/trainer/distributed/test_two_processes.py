@@ -12,11 +12,11 @@ from torch import Tensor
 
 from tests.trainer.conftest import tensors_of
 from tests.trainer.distributed.cases import CASES, compute
-from tests.trainer.distributed.conftest import Answers
+from tests.trainer.distributed.conftest import LIMIT_S, Answers
 from tests.trainer.distributed.exercises import HALF, RESUMED, TERMINAL, run_folder, train_in
 from trainer.config import CycleConfig
 
-pytestmark = pytest.mark.timeout(300)  # two interpreters have to load torch
+pytestmark = pytest.mark.timeout(LIMIT_S + 200)
 
 EXACT = [name for name, config in CASES.items() if config.precision == "fp32"]
 REDUCED = [name for name in CASES if name not in EXACT]
@@ -54,7 +54,7 @@ def test_two_compute_in_bf16_nearly_what_one_computes(name: str, exercised: Path
 
 
 def test_the_pool_of_the_case_with_pools_is_full_and_exchanges_images() -> None:
-    config = CASES["cyclegan/cyclegan-digits"]
+    config = CASES["translator"]
     assert isinstance(config, CycleConfig)
     assert len(compute(config)["pool_a.images"]) == config.pool_images < 3 * config.batch_size
 
