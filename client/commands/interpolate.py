@@ -30,7 +30,7 @@ from client.commands.model_options import model_options
 from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
-from client.files.animation import MAX_FRAMES_A_SECOND, check_animation, is_animation_name, save_animation
+from client.files.animation import MAX_FRAMES_PER_SECOND, check_animation, is_animation_name, save_animation
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
@@ -41,7 +41,7 @@ from ganserve.grids import image_grid
 
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
-_FRAMES_A_SECOND: Final = 20
+_FRAMES_PER_SECOND: Final = 20
 _ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
 _MAX_ANIMATION_BYTES: Final = 1 << 30  # in memory: all frames of a GIF
 _SEED: Final = whole_number(0, 2**64 - 1)
@@ -92,9 +92,9 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 )
 @click.option(
     "--fps",
-    type=whole_number(1, max(MAX_FRAMES_A_SECOND.values())),
+    type=whole_number(1, max(MAX_FRAMES_PER_SECOND.values())),
     metavar="INTEGER",
-    help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_A_SECOND}]",
+    help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_PER_SECOND}]",
 )
 @scale_option(f"1; a GIF or MP4 gets at least {_ANIMATION_SIDE} pixels")
 @save_latents_option
@@ -127,7 +127,7 @@ def interpolate(
     moves = is_animation_name(out)
     _check_flags(out, moves, from_seed, to_seed, anchors, fps)
     steps = steps or (_ANIMATION_STEPS if moves else _STRIP_STEPS)
-    fps = fps or _FRAMES_A_SECOND
+    fps = fps or _FRAMES_PER_SECOND
     with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
         if latents is not None:
@@ -192,7 +192,7 @@ def _check_flags(
         return
     if not moves:
         raise click.UsageError(f"--fps: applies to a GIF or MP4, not to {click.format_filename(out)}; leave it out")
-    most = MAX_FRAMES_A_SECOND[out.suffix.lower()]
+    most = MAX_FRAMES_PER_SECOND[out.suffix.lower()]
     if fps > most:
         raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
 

@@ -43,7 +43,7 @@ def seed_options(command: _Command) -> _Command:
     latents = click.option(
         "--latents",
         metavar="FILE",
-        help="Read the latents from this .npy, .npz, .json or .csv file, instead of --seed.",
+        help="Read the latents from this .npy, .npz, .json, .csv or .txt file, instead of --seed.",
     )
     return seed_option(latents(command))
 

@@ -74,7 +74,7 @@ def latents(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates the images of the latents in a .npy, .npz, .json or .csv file, one image per row.
+    """Generates the images of the latents in a .npy, .npz, .json, .csv or .txt file, one image per row.
 
     A .npy file holds an array (rows, latent size). In a .npz file it is the only array, or the one named "latents", or
     the one given as FILE.npz:NAME. A .json file holds a list of rows, or an object with that list as "latents". A .csv

@@ -16,7 +16,7 @@ from client.files.images import check_output_file, write_whole
 from ganserve.grids import to_pil
 
 SUFFIXES: Final = (".gif", ".mp4")
-MAX_FRAMES_A_SECOND: Final = {".gif": 50, ".mp4": 60}  # players slow a GIF down below 2/100 s per frame
+MAX_FRAMES_PER_SECOND: Final = {".gif": 50, ".mp4": 60}  # players slow a GIF down below 2/100 s per frame
 
 Frames: TypeAlias = Iterable[NDArray[np.uint8]]
 
