@@ -48,7 +48,7 @@ TRANSLATORS = ("generator_ab", "generator_ba")
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of every kind of training, and the questions that each kind answers."""
+    """Settings of every kind of training. The classes of the kinds answer what depends on the kind alone."""
 
     METRICS: ClassVar[Mapping[str, Metric]]  # metrics of an evaluation, by name
     FIGURES: ClassVar[Mapping[str, str]]  # files under figures/ that are not curves -> their captions
@@ -87,26 +87,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     on_collapse: OnCollapse = "warn"  # what to do when the run stops making progress
 
     @property
-    @abstractmethod
-    def exports(self) -> Mapping[str, str]:
-        """Suffix of each bundle's name -> name of the exported network in a checkpoint."""
-
-    @property
-    @abstractmethod
-    def constraint(self) -> Constraint:
-        """How the critic is kept smooth."""
-
-    @property
-    @abstractmethod
-    def scores_are_probabilities(self) -> bool:
-        """Whether D(x) is read through a sigmoid."""
-
-    @property
-    @abstractmethod
-    def gains_by_bf16(self) -> bool:
-        """Whether a step is faster in bf16 on a device that has instructions for it."""
-
-    @property
     def score_metric(self) -> str:
         """Name of the metric that chooses the best checkpoint.
 
@@ -114,10 +94,6 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             UserError: `best_by` names no metric of this kind that can choose.
         """
         return choosing_metric(self.best_by, latents=self.takes_latents)
-
-    @abstractmethod
-    def build_generator(self) -> nn.Module:
-        """Builds one network as it is exported, with new weights."""
 
     def check(self) -> None:
         """Checks that the settings fit together.
@@ -149,7 +125,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         "traversal.png": "Single dimensions of the latents at chosen values",
     }
     takes_latents: ClassVar = True
-    exports: ClassVar[Mapping[str, str]] = {"": EMA_GENERATOR}
+    exports: ClassVar[Mapping[str, str]] = {"": EMA_GENERATOR}  # suffix of a bundle's name -> network in a checkpoint
 
     network: NetworkConfig
     growth: GrowthConfig | None = None  # progressive growing; None trains the whole network from the start
@@ -174,21 +150,21 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def constraint(self) -> Constraint:
-        """See `TrainConfig`."""
+        """How the critic is kept smooth."""
         return OBJECTIVES[self.objective].constraint
 
     @property
     def scores_are_probabilities(self) -> bool:
-        """See `TrainConfig`."""
+        """Whether D(x) is read through a sigmoid."""
         return OBJECTIVES[self.objective].scores_are_probabilities
 
     @property
     def gains_by_bf16(self) -> bool:
-        """See `TrainConfig`."""
+        """Whether a step is faster in bf16 on a device that has instructions for it."""
         return ARCHITECTURES[self.network.architecture].gains_by_bf16
 
     def build_generator(self) -> nn.Module:
-        """See `TrainConfig`."""
+        """Builds one of the exported networks, with new weights."""
         return build_generator(self.network)
 
     def _check_network(self) -> None:
@@ -229,12 +205,12 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def exports(self) -> Mapping[str, str]:
-        """See `TrainConfig`: -a2b and -b2a."""
+        """See `GanConfig`; the suffixes are -a2b and -b2a."""
         a, b = self.domains
         return dict(zip((f"-{a}2{b}", f"-{b}2{a}"), TRANSLATORS, strict=True))
 
     def build_generator(self) -> nn.Module:
-        """See `TrainConfig`."""
+        """See `GanConfig`."""
         return build_translator(self.network)
 
     def _check_network(self) -> None:

@@ -13,41 +13,19 @@ import rich_click as click
 
 MODELS: Final = ("gan", "dcgan", "wgan", "wgan-gp", "wgan-div", "pggan", "cyclegan")
 
-# Flags that set fields of the config; `network.` and `growth.` lead to the fields of those tables.
-FIELDS: Final = {
-    "data_root": "data_root",
+# Flags that set fields of the config -> the fields, in the config itself or in its tables `network` and `growth`.
+_SAME_NAME: Final = (
+    *("data_root", "batch_size", "optimizer", "generator_lr", "discriminator_lr", "seed", "device", "deterministic"),
+    *("n_critic", "clip_value", "gp_weight", "div_k", "div_p", "drift", "on_collapse", "best_by"),
+    *("cycle_weight", "identity_weight", "pool_images", "keep_epochs", "mirror", "domains"),
+)
+FIELDS: Final = {name: name for name in _SAME_NAME} | {
     "max_corrupt": "max_corrupt_images",
-    "batch_size": "batch_size",
-    "optimizer": "optimizer",
-    "n_critic": "n_critic",
-    "clip_value": "clip_value",
-    "gp_weight": "gp_weight",
-    "div_k": "div_k",
-    "div_p": "div_p",
-    "drift": "drift",
-    "cycle_weight": "cycle_weight",
-    "identity_weight": "identity_weight",
-    "pool_images": "pool_images",
-    "keep_epochs": "keep_epochs",
-    "mirror": "mirror",
-    "domains": "domains",
-    "stabilise_images": "growth.stabilise_images",
-    "fade_images": "growth.fade_images",
-    "residual_blocks": "network.residual_blocks",
-    "critic_norm": "network.critic_norm",
-    "image_size": "network.image_size",
-    "latent_dim": "network.latent_dim",
-    "width": "network.width",
-    "seed": "seed",
-    "device": "device",
-    "generator_lr": "generator_lr",
-    "discriminator_lr": "discriminator_lr",
     "compile": "compile_networks",
-    "deterministic": "deterministic",
-    "on_collapse": "on_collapse",
     "eval_every": "evaluate_every_steps",
     "eval_images": "evaluation_images",
-    "best_by": "best_by",
+    **{name: f"growth.{name}" for name in ("stabilise_images", "fade_images")},
+    **{name: f"network.{name}" for name in ("image_size", "latent_dim", "width", "critic_norm", "residual_blocks")},
 }
 
 

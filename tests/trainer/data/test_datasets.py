@@ -84,7 +84,7 @@ def test_mnist_that_is_neither_there_nor_to_be_had_is_one_clear_error(
     quiet: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(UserError, match=r"--data-root .*FashionMNIST is not there") as caught:
+    with pytest.raises(UserError, match=r"--data-root .*FashionMNIST is missing") as caught:
         load("fashion-mnist", quiet, tmp_path)
     assert "\n" not in str(caught.value)
 
