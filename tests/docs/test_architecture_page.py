@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -31,3 +32,29 @@ def test_no_file_is_on_the_map_that_does_not_exist() -> None:
     there = {path.relative_to(ROOT).as_posix() for stage in STAGES for path in (ROOT / stage).rglob("*.py")}
     there |= {Path(path).name for path in there} | {"tests/test_architecture.py"}
     assert not [name for name in named if name not in there]
+
+
+def functions() -> list[tuple[str, str]]:
+    """(file, dotted function) of every row of the tables of functions; an empty cell repeats the file above."""
+    rows, file = [], ""
+    for named, function in re.findall(r"^\| (?:`([a-z0-9_/]+\.py)`)? ?\| `([A-Za-z_.]+)` \|", PAGE, re.MULTILINE):
+        file = named or file
+        rows.append((file, function))
+    return rows
+
+
+@pytest.mark.parametrize(("file", "function"), functions())
+def test_every_function_on_the_map_exists(file: str, function: str) -> None:
+    scope: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
+    for name in function.split("."):
+        definitions = [
+            node for node in scope if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        ]
+        (found,) = [node for node in definitions if node.name == name]
+        scope = found.body
+
+
+def test_both_lives_are_told() -> None:
+    files = {file.split("/")[0] for file, _ in functions()}
+    assert files == {"server", "trainer"}
+    assert len(functions()) > 30
