@@ -25,7 +25,6 @@ import torch.distributed as dist
 from rich.console import Console
 from safetensors.torch import save_file
 from torch import nn
-from torch.distributed.distributed_c10d import TCPStore
 
 from tests.trainer.conftest import made_up_images, small_config
 from tests.trainer.distributed.cases import CASES, compute, sha256_of
@@ -201,7 +200,8 @@ def main(folder: Path) -> None:
     os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     reader, writer = os.pipe()
     running = {pid for rank in range(2) if (pid := _fork(folder, rank, reader))}
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # after the forks: it has threads
+    # After the forks, for it has threads.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     os.write(writer, f"{store.port:05d}".encode() * 2)
     while running:
         pid, status = os.wait()
