@@ -6,11 +6,19 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+import pytest
+
+from client.explore import app
 from tests.browser.conftest import OpenPage, explorer_of
 from tests.client.fake_server import FakeServer, model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+
+@pytest.fixture(autouse=True)
+def _pages_that_ask_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_CHECK_EVERY_S", 0.25)
 
 
 def free_port() -> int:
