@@ -18,7 +18,7 @@ from client.explore.page_server import HOST, listening_socket, page_server
 from client.explore.watch import Watch
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import BrowserContext, Page
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -36,8 +36,9 @@ WAIT_MS = 20_000
 OpenPage = Callable[[str], "Page"]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@pytest.fixture(scope="package")
+def browser() -> Iterator[BrowserContext]:
+    """A window of 1280x800; what it has loaded once, it keeps for the next page."""
     if CHROMIUM is None:
         message = "NO BROWSER: the explorer was not tried in one; apt-get install chromium"
         if os.environ.get("GANSERVE_REQUIRE_BROWSER"):
@@ -49,7 +50,9 @@ def browser() -> Iterator[Browser]:
     pytest.importorskip("gradio", reason="NO GRADIO: the explorer was not tried in a browser")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
+        context = started.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+        context.set_default_timeout(WAIT_MS)
+        yield context
         started.close()
 
 
@@ -78,16 +81,14 @@ def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[OpenPage]:
-    """Opens pages of 1280x800; at the end checks that none asked another host, raised, or showed a toast."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
-    context.set_default_timeout(WAIT_MS)
+def open_page(browser: BrowserContext) -> Iterator[OpenPage]:
+    """Opens pages; at the end checks that none asked another host, raised, or showed a toast."""
     requests: list[str] = []
     faults: list[str] = []
     pages: list[Page] = []
 
     def open_one(url: str) -> Page:
-        page = context.new_page()
+        page = browser.new_page()
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
@@ -96,8 +97,10 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
         return page
 
     yield open_one
-    toasts = [page.locator(".toast-body").count() for page in pages if not page.is_closed()]
-    context.close()
+    still_open = [page for page in pages if not page.is_closed()]
+    toasts = [page.locator(".toast-body").count() for page in still_open]
+    for page in still_open:
+        page.close()
     foreign = [url for url in requests if not url.startswith((f"http://{HOST}:", "data:", "blob:"))]
     assert requests
     assert (foreign, faults, sum(toasts)) == ([], [], 0)

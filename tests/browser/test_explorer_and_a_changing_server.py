@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from client.explore import app
 from tests.browser.conftest import OpenPage, explorer_of
 from tests.client.fake_server import FakeServer, model
-from tests.end_to_end.conftest import running_server
-from tests.server.tiny_bundles import publish_tiny_bundle
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+
+
+@pytest.fixture(autouse=True)
+def _pages_that_ask_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_CHECK_EVERY_S", 0.25)
 
 
 def free_port() -> int:
@@ -28,16 +33,15 @@ def close(page: Page) -> None:
     page.close()
 
 
-def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(
-    browser: object, open_page: OpenPage, tmp_path: Path
-) -> None:
-    publish_tiny_bundle(tmp_path, "alpha", latent_dim=8, shape=(1, 16, 16))
+def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(browser: object, open_page: OpenPage) -> None:
+    fake = FakeServer()
+    fake.models = [model("alpha", latent_dim=8)]
     address = f"127.0.0.1:{free_port()}"
     with explorer_of(address) as url:
         page = open_page(url)
         gone = page.locator("#server-banner .banner", has_text=f"The server is gone: no server is ready at {address}")
         gone.wait_for()  # there never was one
-        with running_server(tmp_path, "--address", address):
+        with fake.serve(address):
             gone.wait_for(state="detached")
             page.wait_for_selector("#picture img")  # without a click
         gone.wait_for()
@@ -45,7 +49,7 @@ def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(
         with page.expect_response(lambda response: "predict" in response.url):
             page.locator("#dimension-1 input[type=number]").fill("3")
         assert page.locator("#picture img").get_attribute("src") == before
-        with running_server(tmp_path, "--address", address):
+        with fake.serve(address):
             gone.wait_for(state="detached")
             # The slider was moved meanwhile; the picture follows by itself.
             page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=before)
@@ -53,20 +57,20 @@ def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(
 
 
 def test_a_model_that_was_picked_while_the_server_was_gone_is_shown_once_it_is_back(
-    browser: object, open_page: OpenPage, tmp_path: Path
+    browser: object, open_page: OpenPage
 ) -> None:
-    publish_tiny_bundle(tmp_path, "alpha", latent_dim=8, shape=(1, 16, 16))
-    publish_tiny_bundle(tmp_path, "beta", latent_dim=6, shape=(1, 16, 16), seed=1)
+    fake = FakeServer()
+    fake.models = [model("alpha", version=1, latent_dim=8), model("beta", version=1, latent_dim=6)]
     address = f"127.0.0.1:{free_port()}"
     with explorer_of(address) as url:
         page = open_page(url)
         gone = page.locator("#server-banner .banner", has_text="The server is gone")
-        with running_server(tmp_path, "--address", address):
+        with fake.serve(address):
             page.locator("#picture code", has_text="--model alpha").wait_for()
         gone.wait_for()
         page.click("#model input")
         page.get_by_role("option", name="beta:1").click()
-        with running_server(tmp_path, "--address", address):
+        with fake.serve(address):
             page.locator("#picture code", has_text="--model beta").wait_for()
             page.locator("#about", has_text="latents of 6").wait_for()
             assert page.locator("#samples code", has_text="--model beta").count() == 1

@@ -113,7 +113,7 @@ def address(workplace: Path) -> Iterator[str]:
         yield server.address
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)  # all commands; a guard against one that hangs
 def test_the_commands_up_to_the_server_run_in_order_and_their_models_are_served(address: str, workplace: Path) -> None:
     listed = run("ganclient models", workplace, address).stdout
     assert "dcgan" in listed

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-START_TIMEOUT_S = 90
+# A guard against a process that hangs; many times what a process needs on a slow machine.
+START_TIMEOUT_S = 200
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run_python(*arguments: str, cwd: Path | None = None) -> subprocess.Completed
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=START_TIMEOUT_S,
         check=False,
         cwd=cwd,
     )

@@ -52,7 +52,7 @@ def killed_after_a_checkpoint(flags: list[str], out: Path) -> Path:
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
-    guard = threading.Timer(100, process.kill)
+    guard = threading.Timer(200, process.kill)
     guard.start()
     try:
         assert process.stdout is not None
@@ -85,7 +85,7 @@ def assert_killed_in_the_middle(run: RunFolder, metadata: CheckpointMetadata) ->
     assert len(load_file(run.checkpoint_path("last"))["pool_a.images"]) == 6
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("model", KINDS)
 def test_a_killed_training_ends_as_one_that_was_not(model: str, pictures: Path, tmp_path: Path) -> None:
     flags = flags_of(model, pictures)

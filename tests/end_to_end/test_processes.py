@@ -30,7 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "models"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["onnx", "torchscript"])
 def test_from_images_to_a_png_grid(models: Path, tmp_path: Path, backend: str) -> None:
     with running_server(models, "--backend", backend) as server:
@@ -59,7 +59,7 @@ def test_from_images_to_a_png_grid(models: Path, tmp_path: Path, backend: str) -
     assert gone.stderr.count("\n") == 1
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_from_two_heaps_of_images_to_translated_files(tmp_path: Path) -> None:
     small = ["--steps", "4", "--width", "0.1", "--batch-size", "4", "--domains", "ink", "chalk"]
     trained = run_python("-m", "trainer", "--model", "cyclegan", *small, "--out", str(tmp_path / "runs"))
@@ -92,7 +92,7 @@ def test_from_two_heaps_of_images_to_translated_files(tmp_path: Path) -> None:
     assert (tmp_path / "grid.png").is_file()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_pggan_that_was_stopped_early_is_served_at_the_size_it_had(tmp_path: Path) -> None:
     small = ["--images", "200", "--width", "0.05", "--batch-size", "16"]
     growth = ["--stabilise-images", "40", "--fade-images", "40"]  # 4x4 up to 40, 8x8 up to 120, 16x16 up to 200

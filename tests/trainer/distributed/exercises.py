@@ -201,7 +201,8 @@ def main(folder: Path) -> None:
     os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     reader, writer = os.pipe()
     running = {pid for rank in range(2) if (pid := _fork(folder, rank, reader))}
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # after the forks: it has threads
+    # After the forks, for it has threads.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     os.write(writer, f"{store.port:05d}".encode() * 2)
     while running:
         pid, status = os.wait()
@@ -220,7 +221,7 @@ def _fork(folder: Path, rank: int, reader: int) -> int:
     try:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_PORT": os.read(reader, 5).decode()}
         _exercise(folder)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a child must not go on as its parent
         traceback.print_exc()
     os._exit(1)
 

@@ -36,7 +36,8 @@ def certain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(**settings: object) -> AnyConfig:
-    return small_config("dcgan", "dcgan-digits", steps=12, **settings)
+    smaller: dict[str, object] = {"network.image_size": 16, "network.latent_dim": 8, "network.width": 1 / 32}
+    return small_config("dcgan", "dcgan-digits", steps=12, **smaller, **settings)
 
 
 def rows(run: RunFolder, *kinds: str) -> list[dict[str, Any]]:
@@ -118,7 +119,8 @@ def test_every_kind_of_training_records_how_different_its_samples_are(
 
 @pytest.mark.usefixtures("certain")
 def test_the_command_line_has_an_exit_code_of_its_own_for_it(tmp_path: Path) -> None:
-    flags = ["--model", "dcgan", "--steps", "40", "--width", "0.1", "--batch-size", "256", "--device", "cpu"]
+    flags = ["--model", "dcgan", "--steps", "40", "--width", "0.05", "--batch-size", "256"]
+    flags += ["--eval-images", "16", "--device", "cpu"]
     result = CliRunner().invoke(main, [*flags, "--on-collapse", "stop", "--out", str(tmp_path)])
     assert result.exit_code == EXIT_GIVEN_UP, result.output
     folder = Path(result.stdout.splitlines()[-1])
