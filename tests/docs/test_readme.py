@@ -97,6 +97,7 @@ def run(command: str, folder: Path, address: str = "") -> Done:
         patch.setattr(sys, "argv", [module, *arguments])
         patch.setattr(classifier, "_MOST_SHOWN", 512)  # training one is not what the commands are for
         try:
+            patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns of one that is imported
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -134,6 +135,14 @@ def test_the_python_examples_run(block: str, address: str) -> None:
     namespace: dict[str, object] = {}
     exec(compile(block.replace("127.0.0.1:50051", address), "README.md", "exec"), namespace)
     assert getattr(namespace["images"], "shape", None) == (16, 32, 32, 1)
+
+
+def test_the_quickstart_is_made_of_commands_that_run() -> None:
+    (quickstart,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    install, *lines = (line.partition("#")[0].strip() for line in quickstart.splitlines())
+    assert install == "make install && . .venv/bin/activate"
+    assert len(lines) == 4
+    assert set(lines) <= set(COMMANDS)
 
 
 def test_every_program_has_an_example() -> None:

@@ -230,7 +230,7 @@ def test_a_file_that_was_changed_since_it_was_loaded_is_not_used(
     other = publish_tiny_bundle(tmp_path / "b", seed=1)
     engine, card = load(folder)
     (folder / ONNX_FILE).write_bytes((other / ONNX_FILE).read_bytes())
-    check_failed(engine, card, caplog, "its sha256 is not the card's")
+    check_failed(engine, card, caplog, "its sha256 differs from the card's")
     assert len(made) == 1
 
 

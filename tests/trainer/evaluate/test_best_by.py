@@ -80,5 +80,5 @@ def test_a_cyclegan_can_be_chosen_by_any_of_its_own(best_by: str, larger_is_bett
 
 
 def test_pairs_that_are_not_there_cannot_choose() -> None:
-    with pytest.raises(UserError, match=r"--best-by paired_l1: noise has no pairs.*cycle_l1"):
+    with pytest.raises(UserError, match=r"--best-by paired_l1: noise has no test pairs.*cycle_l1"):
         CycleTraining(cycle_config(best_by="paired_l1"), noise_domains(paired=False), CPU)
