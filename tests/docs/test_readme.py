@@ -95,6 +95,7 @@ def run(command: str, folder: Path, address: str = "") -> Done:
         patch.syspath_prepend(folder)
         patch.setenv("GANSERVE_ADDRESS", address)
         patch.setattr(sys, "argv", [module, *arguments])
+        patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # of other tests
         patch.setattr(classifier, "_MOST_SHOWN", 512)  # training one is not what the commands are for
         try:
             patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns of one that is imported

@@ -158,8 +158,10 @@ def test_a_growth_that_the_network_cannot_have_is_refused(size: int, alpha: floa
 
 
 # The last step of the run: its size and the weight of the newest stage.
-@pytest.mark.parametrize(("length", "size", "alpha"), [(2, 4, 1.0), (4, 8, 0.5), (6, 8, 1.0), (7, 16, 0.0)])
-@pytest.mark.parametrize("interrupted", [True, False])
+@pytest.mark.parametrize(
+    ("length", "size", "alpha", "interrupted"),
+    [(2, 4, 1.0, False), (4, 8, 0.5, False), (4, 8, 0.5, True), (6, 8, 1.0, False), (7, 16, 0.0, False)],
+)
 def test_a_run_that_ends_early_exports_the_average_as_it_is_then(
     length: int,
     size: int,
@@ -185,7 +187,7 @@ def test_a_run_that_ends_early_exports_the_average_as_it_is_then(
     assert (exported.name, exported.suffix, exported.training["step"]) == ("pggan", "", length)
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("length", [2, 3, 4])  # before a growth, and in its fade
 def test_an_interruption_leaves_the_growth_as_it_would_have_been(
     length: int,
     steps: list[Step],
