@@ -140,7 +140,7 @@ def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
     folders = sorted((tmp_path / "runs").iterdir())
     assert [folder.name for folder in folders] == [f"{n:04d}-{name}-digits" for n, name in enumerate(MODELS, 1)]
     assert result.stdout.splitlines()[-1] == str(folders[-1])
-    table = result.stdout[result.stdout.index("What was trained") :]
+    table = result.stdout[result.stdout.index("Trained runs") :]
     assert all(name in table for name in MODELS)
 
 

@@ -78,7 +78,7 @@ def test_layers_within_compute_as_they_are_told() -> None:
 
 
 def test_convolutional_networks_gain_and_fully_connected_ones_do_not() -> None:
-    gaining = {preset.config.preset for preset in PRESETS.values() if preset.config.gains_by_bf16}
+    gaining = {preset.config.preset for preset in PRESETS.values() if preset.config.gains_from_bf16}
     assert gaining >= {"dcgan64-k4", "dcgan-fmnist32", "wgan-gp-digits", "pggan-small", "cyclegan-digits"}
     assert not gaining & {"mlp-mnist", "gan-digits", "mlp-wgan28"}
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.claims.statistics import (
     Effect,
+    Side,
     bootstrap_interval,
     difference,
     hedges_g,
@@ -99,9 +100,9 @@ def test_what_is_not_finite_decides_nothing(values: list[float]) -> None:
         assert difference("d", ("a", values), ("b", [0.0, 0.1, 0.2]), "above").verdict == "unclear"
 
 
-def effect_that(word: str, *, decides: bool = True) -> Effect:
+def effect_that(word: str, claimed: Side | None = "above") -> Effect:
     values = {"supported": [1.0, 2.0, 3.0], "contradicted": [-1.0, -2.0, -3.0], "unclear": [-1.0, 0.0, 1.0]}
-    return location(word, ("a", values[word]), "above", decides=decides)
+    return location(word, ("a", values[word]), claimed)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def effect_that(word: str, *, decides: bool = True) -> Effect:
     ],
 )
 def test_a_claim_is_all_of_its_deciding_effects(words: tuple[str, ...], verdict: str) -> None:
-    reported = effect_that("contradicted", decides=False)
+    reported = effect_that("contradicted", None)
     assert judge([*map(effect_that, words), reported])[0] == verdict
 
 

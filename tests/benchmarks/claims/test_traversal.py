@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.claims.traversal import latent_effects, where_it_sits
+from benchmarks.claims.traversal import change_by_region, latent_effects
 
 
 def test_a_linear_generator_changes_by_its_weights() -> None:
@@ -28,8 +28,8 @@ def test_a_coordinate_that_is_not_read_changes_nothing_and_latents_stay_as_they_
 
 
 def test_an_even_change_sits_everywhere_alike() -> None:
-    assert where_it_sits(np.full((30, 30), 0.2)) == pytest.approx({"top": 1.0, "centre": 1.0, "border": 1.0})
-    assert where_it_sits(np.zeros((6, 6))) == {"top": 1.0, "centre": 1.0, "border": 1.0}
+    assert change_by_region(np.full((30, 30), 0.2)) == pytest.approx({"top": 1.0, "centre": 1.0, "border": 1.0})
+    assert change_by_region(np.zeros((6, 6))) == {"top": 1.0, "centre": 1.0, "border": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_a_change_in_one_place_is_found_there(
 ) -> None:
     change = np.zeros((30, 30))
     change[rows, columns] = 1.0
-    found = where_it_sits(change)
+    found = change_by_region(change)
     assert found[place] == pytest.approx(900 / change.sum())
     assert {name: found[name] for name in others} == others

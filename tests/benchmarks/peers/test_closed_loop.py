@@ -13,7 +13,7 @@ from benchmarks.peers.closed_loop import (
     LoadError,
     Summary,
     check_answers,
-    look_through,
+    measure_window,
     parse_summary,
     read_log,
 )
@@ -62,25 +62,25 @@ def test_a_log_with_no_request_is_no_measurement(tmp_path: Path, *, made: bool) 
 
 def test_requests_count_by_the_part_of_them_that_lies_in_the_window() -> None:
     log = log_of((0.0, 1.5, 200), (1.5, 1.0, 200), (2.5, 1.0, 200))
-    window = look_through(log, warm_up_s=1.0, seconds=2.0)
+    window = measure_window(log, warm_up_s=1.0, seconds=2.0)
     assert window.requests == pytest.approx(0.5 / 1.5 + 1.0 + 0.5)
 
 
 def test_waits_are_those_of_the_requests_that_end_in_the_window() -> None:
     log = log_of((0.0, 0.9, 200), (0.9, 0.4, 200), (1.3, 0.6, 200), (1.9, 30.0, 200))
-    window = look_through(log, warm_up_s=1.0, seconds=2.0)
+    window = measure_window(log, warm_up_s=1.0, seconds=2.0)
     assert window.p50_ms == pytest.approx(500)
     assert window.p99_ms == pytest.approx(598)
 
 
 def test_failed_requests_do_not_count() -> None:
     log = log_of((0.0, 1.0, 200), (1.0, 1.0, 200), (1.0, 1.0, -1), (1.0, 1.0, 503))
-    assert look_through(log, warm_up_s=1.0, seconds=1.0).requests == pytest.approx(1.0)
+    assert measure_window(log, warm_up_s=1.0, seconds=1.0).requests == pytest.approx(1.0)
 
 
 def test_a_window_without_an_answer_is_no_measurement() -> None:
     with pytest.raises(LoadError, match="within 2 s"):
-        look_through(log_of((0.0, 9.0, 200)), warm_up_s=1.0, seconds=2.0)
+        measure_window(log_of((0.0, 9.0, 200)), warm_up_s=1.0, seconds=2.0)
 
 
 @given(duration_ms=st.integers(1, 900), concurrency=st.integers(1, 8))
@@ -88,7 +88,7 @@ def test_a_steady_load_counts_the_same_wherever_the_window_cuts_it(duration_ms: 
     lasts = duration_ms / 1e3
     log = log_of(*((number * lasts, lasts, 200) for number in range(4000 // duration_ms)))
     log = np.concatenate([log] * concurrency)
-    window = look_through(log, warm_up_s=1.0, seconds=2.0)
+    window = measure_window(log, warm_up_s=1.0, seconds=2.0)
     assert window.requests == pytest.approx(2.0 / lasts * concurrency, rel=1e-3)
 
 
@@ -117,5 +117,5 @@ def test_a_cell_reads_as_it_is_written() -> None:
 
 @pytest.mark.parametrize("text", ["", "64", "0x1", "1x0", "x", "1x2x3", "-1x2", "1 x 2", "99999x1"])
 def test_what_is_no_cell_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="is no cell"):
+    with pytest.raises(ValueError, match="is not a cell"):
         Cell.parse(text)

@@ -27,5 +27,5 @@ def test_a_graph_that_does_not_run_is_no_limit(tiny_graph: ServedGraph) -> None:
 def test_a_layout_reads_as_it_is_written() -> None:
     assert str(Layout.parse("2x1")) == "2x1"
     for text in ("2", "0x1", "2x", "2x1x1", "a"):
-        with pytest.raises(ValueError, match="is no layout"):
+        with pytest.raises(ValueError, match="is not a layout"):
             Layout.parse(text)

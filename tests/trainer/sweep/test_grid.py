@@ -74,7 +74,7 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({"lr": []}, {}, "axes.lr: no values"),
         ({"lr": [0.1, 0.1]}, {}, "have equal settings"),
         ({"m": {"a b": {"lr": 0.1}, "A-B": {"lr": 0.2}}}, {}, "have the same folder name"),
-        ({"m": {"<b>": {}}}, {}, "no valid cell name"),
+        ({"m": {"<b>": {}}}, {}, "not a valid cell name"),
         ({"lr": [1e-3 + i * 1e-9 for i in range(1001)]}, {}, "1001 cells"),
     ],
 )
