@@ -86,13 +86,13 @@ def test_a_mistake_is_found_before_anything_is_trained(
     assert message in str(caught.value)
 
 
-def test_a_seed_occurs_once() -> None:
+def test_repeated_seeds_are_refused() -> None:
     with pytest.raises(UserError, match="seeds: a seed occurs twice"):
         cells_of(spec(seeds=(1, 1)))
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "C:\\x", "\N{SNOWMAN}"])
-def test_a_cell_never_leaves_the_sweeps_folder(name: str) -> None:
+def test_cell_folders_stay_inside_the_sweep_folder(name: str) -> None:
     (cell,) = cells_of(spec({"m": {name: {}}}))
     assert "/" not in cell.folder
     assert "\\" not in cell.folder
