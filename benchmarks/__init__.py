@@ -1,1 +1,1 @@
-"""Scripts that measure, and the demo."""
+"""Benchmarks, and tests of claims about GANs."""

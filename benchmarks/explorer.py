@@ -1,4 +1,4 @@
-"""Latency of the explorer in a real browser: from a slider's input event to the new image, decoded.
+"""Latency of the explorer in a real browser: from a slider's input event until the new image is decoded.
 
     python -m benchmarks.explorer [--model dcgan] [--preset dcgan64-k4] [--moves 200] [--out explorer.json]
 
@@ -28,7 +28,7 @@ _STOP_TIMEOUT_S: Final = 30
 _DRAGS: Final = 10
 _CHROMIUM_FLAGS: Final = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
-# Milliseconds from each input event to its image, decoded.
+# Milliseconds from each input event until its image is decoded.
 _MOVES: Final = """
 async ([slider, picture, moves]) => {
   const input = document.querySelector(slider + ' input[type=range]');
@@ -133,7 +133,7 @@ def _row(name: str, took_ms: list[float | None]) -> dict[str, Any]:
         "p50 ms": p50,
         "p95 ms": p95,
         "p99 ms": p99,
-        "most ms": max(shown),
+        "max ms": max(shown),
     }
 
 

@@ -1,10 +1,10 @@
-"""Goodput of a server under far more load than it can compute.
+"""Goodput of an overloaded server.
 
     python -m benchmarks.overload [--model dcgan] [--preset dcgan64-k4] [--rows 16] [--times 5] [--seconds 10]
 
-Each round measures the capacity with a few callers who wait for their answers (closed loop), then sends requests at a
-multiple of that rate regardless of answers (open loop, Poisson). Goodput is images per second in successful answers.
-Client and server share the machine, so the client's work, which grows with the refusals, lowers the goodput as well.
+Each round measures the capacity in a closed loop with a few callers, then sends requests at a multiple of that rate in
+an open loop (Poisson). Goodput is images per second in successful answers.
+Client and server share the machine, so the client's work, which grows with the refusals, also lowers the goodput.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def resident_mib(pid: int) -> float:
 async def compare(
     address: str, pid: int, body: bytes, rows: int, times: float, seconds: float, rounds: int
 ) -> list[dict[str, Any]]:
-    """Measures; one table row per measurement."""
+    """Returns one table row per measurement."""
     table: list[dict[str, Any]] = []
     capacity = 0.0
 
@@ -83,7 +83,7 @@ async def compare(
             results, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
         finally:
             await sender.close()
-        assert results is not None  # no tick ends it early
+        assert results is not None  # no tick stops it early
         table.append(_row(name, results, capacity or results.images_per_s, pid))
         return results
 

@@ -3,10 +3,10 @@
     python -m benchmarks.precision_spread [--model dcgan] [--preset dcgan-digits] [--steps 600] [--seeds 4] [--out FILE]
 
 Each curve is averaged over windows of steps. A row gives the distance between the means over the bf16 and the fp32
-seeds, in standard deviations over the fp32 seeds: values up to about 1 are what another choice of seeds would change as
-well. A few seeds may agree by chance, which makes any distance many deviations, so the output also has the values of
-the window that is furthest apart, and the largest distance in units of the curve's typical deviation (the root mean
-square over its windows). A network that grows spends equal shares of the steps on each phase.
+seeds, in standard deviations over the fp32 seeds: up to about 1, other seeds would differ as much. Few seeds may agree
+by chance, which makes any distance many deviations. So the output also has the values in the window with the largest
+distance, and that distance in units of the curve's typical deviation (the root mean square over its windows). A growing
+network spends equal shares of the steps on each phase.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.report import report
-from trainer.config import AnyConfig, CycleConfig, override
+from trainer.config import AnyConfig, override
 from trainer.errors import UserError
 from trainer.models.growth import total_images
 from trainer.parallel import choose_device
@@ -52,8 +52,8 @@ def curves_of(training: Training, steps: int) -> Curves:
 
 
 def with_growth_in(config: AnyConfig, steps: int) -> AnyConfig:
-    """The config; a network that grows gets equally many steps per phase, all at one batch size."""
-    if isinstance(config, CycleConfig) or config.growth is None:
+    """The config; a growing network gets equally many steps per phase, all at one batch size."""
+    if config.growth is None:
         return config
     one_image_each = msgspec.structs.replace(config.growth, stabilise_images=1, fade_images=1, batch_sizes={})
     phases = total_images(one_image_each, config.network.image_size)
@@ -68,7 +68,7 @@ class Apart:
     """How far two sets of curves are apart, in standard deviations over seeds."""
 
     median: float  # over windows, each in its own deviation
-    largest: float  # likewise
+    largest: float  # over windows, each in its own deviation
     window: int  # its index
     largest_typical: float  # over windows, in the curve's typical deviation
 
@@ -102,7 +102,7 @@ def main(
     device: str,
     out: Path | None,
 ) -> None:
-    """Trains the same preset in both precisions, with several seeds."""
+    """Trains a preset in both precisions with several seeds."""
     where = choose_device(device)
     try:
         chosen = override(choose_preset(model, preset, None), {"data_root": data_root})
@@ -132,14 +132,14 @@ def main(
                 "bf16 at the end": reduced[:, -1].mean().item(),
                 "bf16's spread": reduced[:, -1].std(ddof=1).item(),
                 "apart, median": apart.median,
-                "apart, most": apart.largest,
+                "apart, max": apart.largest,
                 "of typical": apart.largest_typical,
             }
         )
         if len(exact[0]) > 1:
             first, second = exact[:, apart.window], reduced[:, apart.window]
             click.echo(
-                f"{name} is furthest apart in window {apart.window + 1} of {WINDOWS}:"
+                f"{name} differs most in window {apart.window + 1} of {WINDOWS}:"
                 f" fp32 {np.round(first, 4).tolist()}, bf16 {np.round(second, 4).tolist()}"
             )
     report(f"{model} ({preset}) on {where}, {steps} steps, {seeds} seeds; apart: in standard deviations", rows, out)

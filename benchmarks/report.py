@@ -1,4 +1,4 @@
-"""The report of a benchmark: a table on the screen and a JSON file, both with the machine."""
+"""The report of a benchmark: a table on the screen and a JSON file, both with details of the machine."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy")
 
 
 def machine() -> dict[str, Any]:
-    """What a measurement depends on besides the code."""
+    """The processor and the versions that a measurement depends on."""
     versions = {package: found for package in _PACKAGES if (found := version_of(package)) != "unknown"}
     return {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()} | versions
 
 
 def report(title: str, rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:
-    """Prints rows, which share their keys, as a table, and writes them as JSON to `out`."""
+    """Prints rows with equal keys as a table, and writes them as JSON to `out`."""
     table = Table(title=title)
     for key in rows[0]:
         table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right")

@@ -3,10 +3,9 @@
     python -m benchmarks.peers.setup
     python -m benchmarks.serve_peers [--peers ours,triton,floor] [--model gan28] [--cells 1x32,64x4] [--out FILE]
 
-A cell 64x4 is four requests of 64 rows at a time. Every server is started anew in every round, checked against ONNX
-Runtime before and after it is driven, and its order turns round by round; medians over the rounds are printed. The load
-generator shares the machine, so read ratios. benchmarks/peers/README.md says how rivals are set up and with what
-settings they run.
+A cell 64x4 is four concurrent requests of 64 rows. Every round starts every server again, in rotating order, and checks
+its images against ONNX Runtime before and after the load; the tables show medians over rounds. The load generator
+shares the machine, so read ratios. benchmarks/peers/README.md describes the setup and the settings of the rivals.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from benchmarks.peers.closed_loop import LoadError, h2load_path
 from benchmarks.peers.graphs import MODELS, make_graphs
 from benchmarks.peers.homes import default_home
 from benchmarks.peers.in_process import Limit, measure_apart
-from benchmarks.peers.layout import Layout, all_cores_for_one, one_instance_a_core
+from benchmarks.peers.layout import Layout, one_instance_on_all_cores, one_instance_per_core
 from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.visit import Programme, Visit, VisitError, visit
 from benchmarks.peers.wire import checked_rows
@@ -49,7 +48,7 @@ class Recorder:
         self.problems: list[str] = []
 
     def complain(self, problem: str) -> None:
-        """Reports a problem, now and again at the end."""
+        """Reports a problem now, and again at the end."""
         self.problems.append(problem)
         click.secho(f"PROBLEM {problem}", fg="red", bold=True, err=True)
 
@@ -104,7 +103,7 @@ def measure_round(
             if load.other_cores > _DISTURBED_CORES:
                 recorder.complain(
                     f"round {number + 1}: {peer.name}, {graph.name}, {cell}: other programs took"
-                    f" {load.other_cores:.2f} cores meanwhile"
+                    f" {load.other_cores:.2f} cores during the measurement"
                 )
         speeds = ", ".join(f"{cell} {load.images_per_s:,.0f}" for cell, load in record.loads.items())
         click.echo(f"round {number + 1}: {peer.name}, {graph.name}: images/s {speeds}")
@@ -112,7 +111,7 @@ def measure_round(
 
 def measure_limits(graph: ServedGraph, sizes: Sequence[int], seconds: int, recorder: Recorder) -> None:
     """Measures the runtime without a server, in every layout."""
-    layouts = dict.fromkeys([Layout(1, 1), one_instance_a_core(), all_cores_for_one()])
+    layouts = dict.fromkeys([Layout(1, 1), one_instance_per_core(), one_instance_on_all_cores()])
     for layout in layouts:
         for rows in sizes:
             try:
@@ -132,16 +131,16 @@ def print_tables(recorder: Recorder, models: Sequence[str], choice: Choice, roun
         measured = {each.peer for each in visits}
         titled = [
             ("images/s", tables.throughput_table(visits)),
-            ("lowest and highest round over the median", tables.spread_table(visits) if rounds > 1 else []),
+            ("lowest and highest round, relative to the median", tables.spread_table(visits) if rounds > 1 else []),
             ("p50 / p99 ms", tables.latency_table(visits)),
-            ("cores used: server / client / anything else", tables.cores_table(visits)),
+            ("cores used: server / client / other programs", tables.cores_table(visits)),
             *(
-                (f"images/s of {peer.name} over each other's", tables.ratio_table(visits, peer.name))
+                (f"images/s of {peer.name} relative to each other server", tables.ratio_table(visits, peer.name))
                 for peer in choice.peers
                 if peer.is_ours and peer.name in measured
             ),
             ("start and memory", tables.start_table(visits)),
-            ("open loop, 1 row a request, waits since due", tables.open_loop_table(visits)),
+            ("open loop, 1 row per request, latency since due", tables.open_loop_table(visits)),
             ("ONNX Runtime alone, images/s (p50 of a run)", tables.limits_table(recorder.limits, model)),
         ]
         for title, rows in titled:
@@ -150,13 +149,13 @@ def print_tables(recorder: Recorder, models: Sequence[str], choice: Choice, roun
 
 
 def _end(signal_number: int, _: FrameType | None) -> None:
-    sys.exit(128 + signal_number)  # through every context, so that no server stays behind
+    sys.exit(128 + signal_number)  # leaves every context, so that no server keeps running
 
 
 @click.command(context_settings={"show_default": True, "max_content_width": 120})
 @click.option("--peers", default="ours,triton,pytriton,mlserver,mosec,floor,in-process", help=", ".join(PEER_NAMES))
 @click.option(
-    "--ours", "variants", multiple=True, metavar="NAME:FLAGS", help="Our server with more flags, in addition."
+    "--ours", "variants", multiple=True, metavar="NAME:FLAGS", help="Also measure our server with these flags."
 )
 @click.option("--model", "models", default=",".join(MODELS), help="Models to serve.")
 @click.option("--cells", default="1x1,1x32,1x128,64x1,64x4,64x8", help="ROWSxCONCURRENCY.")
@@ -199,7 +198,7 @@ def main(
         graphs = make_graphs(Path(folder), names, variants=variants_needed, plain_export=plain_export)
         for graph in graphs:
             for precision in graph.left_out:
-                recorder.complain(f"{graph.name}: its {precision} variant is too far off, and is not in our bundle")
+                recorder.complain(f"{graph.name}: its {precision} variant is too inaccurate and not in our bundle")
         for number in range(rounds):
             for graph in graphs:
                 if choice.in_process:

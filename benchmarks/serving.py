@@ -3,8 +3,8 @@
     python -m benchmarks.serving [--model dcgan] [--preset dcgan64-k4] [--seconds 5] [--rounds 3] [--out serving.json]
 
 The weights are random, because only time matters. Client, server and the in-process session share the machine, and the
-measurements are interleaved round by round, so read the ratios. A translator gets noise as pixels; the client splits it
-into requests.
+measurements are interleaved round by round, so read the ratios. A translator gets noise images, which
+the client splits into requests.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ from client import GanClient
 from exporter.export import export, plan_export
 from exporter.source import Source
 from ganserve.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, ImageInput, LatentInput, RowInput, example_rows
-from trainer.config import CycleConfig
-from trainer.models import build_generator, build_translator
 from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.presets import choose_preset
 
@@ -42,12 +40,11 @@ _STOP_TIMEOUT_S = 30
 def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, Card]:
     """Exports a generator or translator with random weights; returns its folder and card."""
     config = choose_preset(model, preset, None)
-    row_input: RowInput
-    if isinstance(config, CycleConfig):
-        side, channels = config.network.image_size, config.network.channels
-        network, row_input = build_translator(config.network), ImageInput(channels=channels, height=side, width=side)
-    else:
-        network, row_input = build_generator(config.network), LatentInput(latent_dim=config.network.latent_dim)
+    side = config.network.image_size
+    row_input: RowInput = ImageInput(channels=config.network.channels, height=side, width=side)
+    if config.takes_latents:
+        row_input = LatentInput(latent_dim=config.network.latent_dim)
+    network = config.build_generator()
     if isinstance(network, ProgressiveGenerator):
         network = plain(network)
     source = Source(
@@ -97,7 +94,7 @@ def images_per_second(call: Callable[[], int], callers: int, seconds: float) -> 
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file to write.")
 def main(model: str, preset: str, seconds: float, rounds: int, out: Path | None) -> None:
-    """Measures served images per second against the same session in-process."""
+    """Compares served images per second with the same session in-process."""
     with tempfile.TemporaryDirectory() as repository:
         models = Path(repository)
         folder, card = publish_untrained(models, model, preset)

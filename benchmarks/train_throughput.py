@@ -2,8 +2,8 @@
 
     python -m benchmarks.train_throughput [--preset dcgan64-k4] [--seconds 10] [--rounds 3] [--device auto] [--out FILE]
 
-The data are random pictures: PNG files for the tutorial's DataLoader, as its users have them, and the same pixels in
-memory for the trainer, which decodes a data set once.
+The data are random pictures: PNG files for the tutorial's DataLoader, and the same pixels in memory for the trainer,
+which decodes a data set once.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _read(pending: list[Any]) -> None:
 @click.command()
 @click.option("--preset", "presets", multiple=True, default=PRESET_NAMES, show_default=True)
 @click.option("--pictures", type=click.IntRange(1), default=2560, show_default=True, help="Pictures in the data set.")
-@click.option("--width", type=float, default=1.0, show_default=True, help="Factor on the networks' channel counts.")
+@click.option("--width", type=float, default=1.0, show_default=True, help="Scale the networks' channel counts.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images per step.  [default: the preset's]")
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="Seconds per measurement.")
 @click.option("--rounds", type=int, default=3, show_default=True)
@@ -106,7 +106,7 @@ def main(
     is_compiled: bool,
     out: Path | None,
 ) -> None:
-    """Measures the tutorial's loop, and the trainer in fp32 and in bf16."""
+    """Compares the tutorial's loop with the trainer in fp32 and in bf16."""
     where = choose_device(device)
     rows: list[dict[str, Any]] = []
     for preset in presets:
@@ -141,7 +141,7 @@ def main(
                 "images/s": float(f"{statistics.median(values):.4g}"),
                 "lowest": float(f"{min(values):.4g}"),
                 "highest": float(f"{max(values):.4g}"),
-                "of the tutorial": statistics.median(values) / baseline,
+                "relative to tutorial": statistics.median(values) / baseline,
             }
             for name, values in figures.items()
         ]

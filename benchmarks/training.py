@@ -1,4 +1,4 @@
-"""Training speed of every model and preset: real images per second through whole steps, networks at full width.
+"""Training speed of every model and preset: real images per second over complete steps, networks at full width.
 
     python -m benchmarks.training [--model M] [--preset P] [--max-size 64] [--seconds 5] [--rounds 3] [--out FILE]
 
@@ -17,7 +17,7 @@ import click
 import torch
 
 from benchmarks.report import report
-from trainer.config import AnyConfig, CycleConfig, override
+from trainer.config import AnyConfig, override
 from trainer.data.datasets import ImageData
 from trainer.data.unpaired import UnpairedData
 from trainer.models.growth import GrowthConfig
@@ -28,9 +28,9 @@ from trainer.training.kinds import Data, new_training
 
 
 def sizes(config: AnyConfig, max_size: int) -> list[int]:
-    """The image sizes to measure a preset at: its own, or all that it grows through."""
+    """The image sizes at which to measure a preset: its own, or all that it grows through."""
     largest = config.network.image_size
-    if not isinstance(config, CycleConfig) and config.growth is not None:
+    if config.growth is not None:
         every = (config.growth.start_resolution << doublings for doublings in range(9))
         return [size for size in every if size <= min(largest, max_size)]
     return [largest] if largest <= max_size else []
@@ -40,14 +40,14 @@ def random_data(config: AnyConfig) -> Data:
     """One batch of noise."""
     size, channels = config.network.image_size, config.network.channels
     images = torch.randint(0, 256, (config.batch_size, channels, size, size), dtype=torch.uint8)
-    if isinstance(config, CycleConfig):
-        return UnpairedData("noise", images, images, images[:0], images[:0], test_is_paired=False)
-    return ImageData("noise", images)
+    if config.takes_latents:
+        return ImageData("noise", images)
+    return UnpairedData("noise", images, images, images[:0], images[:0], test_is_paired=False)
 
 
 def training_at(config: AnyConfig, size: int, device: torch.device) -> Training:
     """A training whose generator makes images of this size."""
-    if not isinstance(config, CycleConfig) and config.growth is not None:
+    if config.growth is not None:
         # One image per size and no fade: the number of images seen is the number of doublings.
         growth = GrowthConfig(stabilise_images=1, fade_images=0, batch_sizes=config.growth.batch_sizes)
         config = override(config, {"network.image_size": max(8, size), "growth": growth})
@@ -58,14 +58,14 @@ def training_at(config: AnyConfig, size: int, device: torch.device) -> Training:
 
 
 def images_per_second(training: Training, steps: int, seconds: float) -> float:
-    """Runs whole steps for about `seconds`, in multiples of `steps`, so that generator updates are counted in full."""
+    """Runs multiples of `steps` steps for about `seconds`, so that generator updates are counted in full."""
     state = training.state
 
     def synchronise() -> None:
         if state.device.type == "cuda":
             torch.cuda.synchronize()
 
-    seen = state.images_seen  # reset after each step, so that nothing grows
+    seen = state.images_seen  # reset after each step, so that the network does not grow
     synchronise()
     began = time.perf_counter()
     images = 0
@@ -89,7 +89,7 @@ def images_per_second(training: Training, steps: int, seconds: float) -> float:
 def main(
     model: str | None, preset: str | None, max_size: int, seconds: float, rounds: int, device: str, out: Path | None
 ) -> None:
-    """Measures training steps of every preset, side by side."""
+    """Measures the training speed of every preset."""
     where = choose_device(device)
     cells: dict[tuple[str, str, int], tuple[Training, int]] = {}
     for (owner, name), entry in PRESETS.items():

@@ -2,7 +2,7 @@
 
 fp32 in the default memory layout, default Adam, BCELoss on probabilities, one set of fakes for both updates, a
 DataLoader whose workers decode and transform every image again, and losses read at every iteration. The networks are
-the trainer's, which equal the tutorial's, with the sigmoid at the end of its discriminator.
+the trainer's, which equal the tutorial's once a sigmoid follows the discriminator.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PictureFiles(Dataset[Tensor]):
 
     Args:
         folder: holds the files.
-        size: of the images in pixels.
+        size: of the images, in pixels.
         channels: 1 or 3.
     """
 
@@ -59,7 +59,7 @@ class TutorialLoop:
     """The tutorial's networks, optimisers and iteration.
 
     Args:
-        config: gives network, batch size and learning rates.
+        config: network, batch size and learning rates.
         device: to train on.
     """
 
@@ -118,7 +118,7 @@ class TutorialLoop:
             _synchronise(self._device)
             return images / (time.perf_counter() - began)
         finally:
-            batches.close()  # ends the workers, which would disturb the next measurement
+            batches.close()  # stops the workers, which would disturb the next measurement
 
 
 def _endless(data: Dataset[Tensor], batch_size: int) -> Generator[Tensor]:

@@ -1,4 +1,4 @@
-"""`make demo`: trains, exports, serves and fetches in one go, printing each command. All output goes to demo/."""
+"""`make demo`: trains, exports, serves and fetches images, printing each command. All output goes to demo/."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> int:
     print(f"  the served grid:            {GRID}")
     print(f"  the loss curve:             {run / 'figures' / 'loss_curve.png'}")
     print(f"  the confidence curve:       {run / 'figures' / 'confidence_curve.png'}")
-    print(f"  real beside fake:           {run / 'figures' / 'real_beside_fake.png'}")
+    print(f"  real next to fake images:   {run / 'figures' / 'real_beside_fake.png'}")
     print(f"  single latent dimensions:   {run / 'figures' / 'traversal.png'}")
     print(f"  training progress:          {run / 'figures' / 'progress.gif'}")
     return 0
@@ -54,7 +54,7 @@ def follow(*arguments: str) -> str:
 
 
 def fetch_grid() -> None:
-    """Starts a server on free ports, fetches a grid from it, and stops it as an operator would."""
+    """Starts a server on free ports, fetches a grid from it, and stops it with SIGTERM."""
     arguments = [
         "-m",
         "server",
@@ -80,7 +80,7 @@ def fetch_grid() -> None:
 
 
 def wait_until_ready(server: subprocess.Popen[str]) -> str:
-    """Shows what the server prints until it is ready; returns its address."""
+    """Prints the server's output until it is ready; returns its address."""
     assert server.stdout is not None
     for line in server.stdout:
         print(line, end="", flush=True)

@@ -30,7 +30,7 @@ def presets_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """README's text with the table put in its place."""
+    """README's text with the current table."""
     head, rest = text.split(BEGIN, 1)
     comment, rest = rest.split("\n", 1)
     _, tail = rest.split(END, 1)

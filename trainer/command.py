@@ -1,4 +1,4 @@
-"""What `python -m trainer` does: flags -> config -> train, and the summary that the user reads afterwards."""
+"""What `python -m trainer` does: resolves the flags to configs, trains them, and prints a summary."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.training.kinds import check_can_train, growth_warning, load_with_co
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
-# Beside those of exits.py.
+# In addition to the exit codes in exits.py.
 EXIT_DIVERGED: Final = 1
 EXIT_GIVEN_UP: Final = 3
 EXIT_PEER: Final = 4
@@ -64,7 +64,7 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
-    """The configs to train: presets with flags applied, checked as far as possible without touching data."""
+    """The configs to train: presets with flags applied, checked as far as possible without data."""
     model, preset, dataset = (given.get(name) for name in ("model", "preset", "dataset"))
     if model is None:
         raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
@@ -158,7 +158,7 @@ def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:
 
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Prints the summary of all runs; the last line is the last run folder."""
-    table = Table(title="What was trained")
+    table = Table(title="Trained runs")
     for heading in ("model", "preset", "steps", "size", "images/s", "time", "score", "last", "best", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:

@@ -1,9 +1,9 @@
 """The trainer's settings, their defaults, and the rules that make them valid.
 
 A preset is a complete config. Flags override its fields; the result is printed and saved as config.json, which is
-enough to build everything again. It holds registry names, never class paths. Each kind of training has one class, which
-also answers what depends on the kind alone; training/kinds.py has what needs data or networks. A GAN reads some
-settings with one objective or architecture only; elsewhere their flags are errors.
+enough to build everything again. It holds registry names, never class paths. Each kind of training has one config
+class, which also holds the facts that depend on the kind alone; training/kinds.py holds those that need data or
+networks. Some settings apply to one objective or architecture only; with any other, their flags are errors.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TRANSLATORS = ("generator_ab", "generator_ba")
 
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Settings of every kind of training. The classes of the kinds answer what depends on the kind alone."""
+    """Settings that all kinds of training share, and the interface of the facts about a kind."""
 
     METRICS: ClassVar[Mapping[str, Metric]]  # metrics of an evaluation, by name
     FIGURES: ClassVar[Mapping[str, str]]  # files under figures/ that are not curves -> their captions
@@ -83,7 +83,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_every_steps: Positive = 500
     evaluate_every_steps: Positive = 100  # at the first end of an epoch after each multiple of this
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
-    best_by: str = ""  # metric that chooses the best checkpoint; "": the first that this kind measures
+    best_by: str = ""  # metric that chooses the best checkpoint; "" is the default of the kind
     on_collapse: OnCollapse = "warn"  # what to do when the run stops making progress
 
     @property
@@ -130,7 +130,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     network: NetworkConfig
     growth: GrowthConfig | None = None  # progressive growing; None trains the whole network from the start
 
-    # The game.
+    # Losses.
     objective: str
     discriminator_loss_scale: Rate = 1.0
     clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are clipped to +- this
@@ -140,7 +140,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     div_p: Annotated[float, msgspec.Meta(ge=1, le=16)] = 6.0  # wgan-div: power of the gradient norm
     div_points: DivergencePoints = "interpolates"
 
-    # The recipe.
+    # Updates.
     optimizer: OptimizerName = "adam"
     n_critic: Positive = 1  # discriminator updates per generator update
     warm_start: bool = False  # wgan: 100 critic updates before each of the first 25 and every 500th generator update
@@ -159,9 +159,9 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return OBJECTIVES[self.objective].scores_are_probabilities
 
     @property
-    def gains_by_bf16(self) -> bool:
+    def gains_from_bf16(self) -> bool:
         """Whether a step is faster in bf16 on a device that has instructions for it."""
-        return ARCHITECTURES[self.network.architecture].gains_by_bf16
+        return ARCHITECTURES[self.network.architecture].gains_from_bf16
 
     def build_generator(self) -> nn.Module:
         """Builds one of the exported networks, with new weights."""
@@ -191,10 +191,10 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     growth: ClassVar[None] = None
     constraint: ClassVar[Constraint] = "none"
     scores_are_probabilities: ClassVar[bool] = False
-    gains_by_bf16: ClassVar[bool] = True
+    gains_from_bf16: ClassVar[bool] = True
 
     network: TranslatorConfig
-    domains: tuple[DomainName, DomainName] = ("a", "b")  # the bundles are named after them: cyclegan-a2b, cyclegan-b2a
+    domains: tuple[DomainName, DomainName] = ("a", "b")  # they name the bundles: cyclegan-a2b, cyclegan-b2a
     cycle_weight: Weight = 10.0
     identity_weight: Weight = 5.0
     pool_images: Annotated[int, msgspec.Meta(ge=0, le=10**4)] = 50  # capacity of each discriminator's image pool
@@ -223,7 +223,7 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
 AnyConfig: TypeAlias = GanConfig | CycleConfig
 Config = TypeVar("Config", GanConfig, CycleConfig, AnyConfig)
 
-# Settings that one constraint alone reads.
+# Settings that a single constraint reads.
 _READ_BY_CONSTRAINT = {
     "clip_value": "clip",
     "gp_weight": "gradient-penalty",
@@ -236,7 +236,7 @@ _FLAGS = {"compile_networks": "compile", "max_corrupt_images": "max-corrupt", "e
 
 
 def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:
-    """Raises UserError if one of these fields, which the user has set, has no effect on this run."""
+    """Raises UserError if one of these fields, set by the user, has no effect on this run."""
     for field in fields:
         if field == "critic_norm":
             is_read = ARCHITECTURES[config.network.architecture].reads_critic_norm
@@ -251,7 +251,7 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
 
     Args:
         config: to copy.
-        settings: values by field name; names in the network's and the growth's tables begin with `network.`, `growth.`.
+        settings: values by field name; fields of the nested tables are named `network.FIELD` and `growth.FIELD`.
 
     Raises:
         UserError: the model has no such setting, or a value has the wrong type or is out of range; the message names
@@ -280,7 +280,7 @@ def with_precision(config: Config, name: str, device: torch.device) -> Config:
     Raises:
         UserError: there is no such precision.
     """
-    return override(config, {"precision": choose_precision(name, device, gains=config.gains_by_bf16)})
+    return override(config, {"precision": choose_precision(name, device, gains=config.gains_from_bf16)})
 
 
 def to_json(config: AnyConfig) -> str:

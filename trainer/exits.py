@@ -29,7 +29,7 @@ def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
     """Turns user errors, file errors and Ctrl-C into one line and an exit code.
 
     Args:
-        interrupted: the message for Ctrl-C, which says what is left behind.
+        interrupted: the message for Ctrl-C; it says what was saved.
     """
     try:
         yield

@@ -1,6 +1,6 @@
 """The flags of `python -m trainer`, in the groups of its help page, and the fields of the config that they set.
 
-Imports neither torch nor the networks, so that `--help` and a mistyped flag are answered at once.
+Imports neither torch nor the networks, so that `--help` and usage errors are fast.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def _flag(*names: str, **settings: Any) -> dict[str, Any]:
 GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "Model and data": (
         _flag("--model", metavar="MODEL", help=f"Model to train: {', '.join(MODELS)}, or all of them in turn."),
-        _flag("--preset", metavar="ID", help="Recipe of the model. Default: the one made for the data set."),
+        _flag("--preset", metavar="ID", help="Recipe of the model. Default: the one for the data set."),
         _flag("--list-presets", is_flag=True, default=None, help="List the presets of every model and exit."),
         _flag("--dataset", metavar="DATA", help="digits, mnist, fashion-mnist, folder:PATH or zip:PATH."),
-        _flag("--data-root", metavar="FOLDER", help="Folder that holds mnist and fashion-mnist, or to download to."),
+        _flag("--data-root", metavar="FOLDER", help="Folder of mnist and fashion-mnist; missing files are downloaded."),
         _flag("--max-corrupt", type=int, help="Unreadable images to skip before the run fails."),
         _flag("--image-size", type=int, help="Height and width of the images, in pixels."),
     ),
@@ -57,20 +57,20 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         _flag("--lr", type=float, help="Learning rate of both networks."),
         _flag("--generator-lr", type=float, help="Learning rate of the generator."),
         _flag("--discriminator-lr", type=float, help="Learning rate of the discriminator or critic."),
-        _flag("--width", type=float, help="Factor on the number of features of every hidden layer."),
-        _flag("--seed", type=int, help="Seed of weights, latents and the order of the images."),
+        _flag("--width", type=float, help="Scale the number of features in every hidden layer."),
+        _flag("--seed", type=int, help="Seed for weights, latents and the order of images."),
         _flag("--device", metavar="[auto|cpu|cuda]", help="Device to train on."),
         _flag(
             "--precision",
             metavar="[auto|fp32|bf16]",
-            help="Precision of the layers. auto (default): bf16 where the network and the device gain from it.",
+            help="Precision of the layers. auto (default): bf16 where it is faster.",
         ),
         _flag(
             "--compile/--no-compile",
             default=None,
             help="Compile the networks with torch.compile. Meant for GPUs; slower on a CPU.",
         ),
-        _flag("--deterministic", is_flag=True, default=None, help="Make a run on CUDA repeat bit for bit; slower."),
+        _flag("--deterministic", is_flag=True, default=None, help="Make CUDA runs bit-identical; slower."),
     ),
     "Per model": (
         _flag("--optimizer", metavar="[adam|rmsprop|sgd]", help="All but cyclegan: optimizer of both networks."),

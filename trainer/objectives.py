@@ -87,7 +87,7 @@ class Objective:
     discriminator_loss: Callable[[Tensor, Tensor], Tensor]
     generator_loss: Callable[[Tensor], Tensor]
     constraint: Constraint = "none"
-    scores_are_probabilities: bool = False  # D(x) is read through a sigmoid; critic scores are raw
+    scores_are_probabilities: bool = False  # a sigmoid turns D(x) into a probability; critic scores stay raw
 
 
 OBJECTIVES: Registry[Objective] = Registry("objective")
@@ -105,7 +105,7 @@ OBJECTIVES.add("wgan-div", Objective(wasserstein_critic_loss, wasserstein_genera
 
 
 def read_accuracy(objective: Objective, real_logits: Tensor, fake_logits: Tensor) -> Tensor | None:
-    """Share of images whose logit has the right sign, a scalar; None for critics, whose zero has no meaning."""
+    """Share of images whose logit has the right sign, a scalar; None for critics, for which 0 is no threshold."""
     if not objective.scores_are_probabilities:
         return None
     return torch.cat([real_logits > 0, fake_logits < 0]).float().mean()

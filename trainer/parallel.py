@@ -1,9 +1,9 @@
 """Data-parallel training: communication between the processes that torchrun starts. With one process, all are no-ops.
 
-Every process holds the whole training: data, networks, optimisers, pools, and the same random state. All draw the same
-random numbers for the whole batch, and each computes its own contiguous rows of it. What depends on the other rows is
-exchanged: batch statistics (models/across_processes.py), gradients, the input of image pools, and logged values. So the
-processes stay identical, and a checkpoint does not depend on their number. Only the first one writes.
+Every process holds a copy of the data, networks, optimisers and pools, and the same random state. All draw the same
+random numbers for the full batch, and each computes its own contiguous rows. They exchange what depends on other rows:
+batch statistics (models/across_processes.py), gradients, the input of image pools, and logged values. So the processes
+stay identical, and a checkpoint does not depend on their number. Only the first process writes.
 
 Gradients are averaged explicitly, without a wrapper around the networks, because penalties differentiate twice.
 """
@@ -35,7 +35,7 @@ _TEXT_BYTES: Final = 4096
 
 
 class PeerError(Exception):
-    """Another process of this run has failed, and prints why itself."""
+    """Another process of this run failed; that process prints the reason."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def sum_of_all(tensor: Tensor) -> Tensor:
 def average_gradients(optimizer: Optimizer) -> None:
     """Replaces the gradients of an optimiser's parameters by their means over the processes.
 
-    If the loss is a mean over a process's rows, these are the gradients of the mean over the whole batch. A parameter
+    If the loss is a mean over a process's rows, these are the gradients of the mean over the full batch. A parameter
     without a gradient, such as one in a stage that does not run yet, has none on any process.
     """
     processes = world_size()
@@ -216,7 +216,7 @@ def texts_of_all(text: str) -> list[str]:
 
 
 def _leave() -> None:
-    """Destroys the group when all processes are done: otherwise torchrun could stop the first while it prints."""
+    """Destroys the group once all processes are done; otherwise torchrun could stop the first while it prints."""
     any_of_all(False)
     dist.destroy_process_group()
 
@@ -263,7 +263,7 @@ _SHARED_ERRORS: Final = {error.__name__: error for error in (UserError, RunFolde
 
 @contextmanager
 def first_speaks() -> Iterator[None]:
-    """While entered, silences all processes but the first; Python still prints an unexpected exception after it."""
+    """Silences all processes but the first while entered. Python still prints unexpected exceptions afterwards."""
     if is_first():
         yield
         return
@@ -298,7 +298,7 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def first_before_others(wanted: bool) -> Iterator[None]:
-    """If `wanted`, the first process runs the block before the others do, so that it can leave files for them.
+    """If `wanted`, the first process runs the block before the others, so that it can prepare files for them.
 
     Raises:
         PeerError: the first process failed; the others do not run the block.

@@ -39,7 +39,7 @@ def choose_precision(name: str, device: torch.device, *, gains: bool) -> Precisi
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16, without which it is slower than fp32."""
+    """Whether a device has instructions for bfloat16; without them it is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     try:

@@ -24,7 +24,7 @@ DataKind = Literal["digits", "mnist", "fashion-mnist", "images"]
 
 @dataclass(frozen=True)
 class Preset:
-    """A recipe, and the kinds of data that it is made for; the first is the preset's own data set."""
+    """A recipe, and the kinds of data that it is made for; the first is its default data set."""
 
     config: AnyConfig
     fits: tuple[DataKind, ...]
@@ -103,7 +103,7 @@ _GENERATOR_FIRST: dict[str, Any] = {
     "epochs": 200,
 }
 _MLP28: dict[str, Any] = {"lr": 5e-5, "n_critic": 5, "epochs": 30}
-# On only 1,797 images, a slower discriminator does not win at once, and a shorter average suits the short runs.
+# With only 1,797 images, a slower discriminator does not win at once; a shorter average suits the short runs.
 _DCGAN_DIGITS: dict[str, Any] = {
     "lr": 4e-4,
     "discriminator_lr": 1e-4,

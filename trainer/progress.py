@@ -18,7 +18,7 @@ class SizedIterable(Sized, Iterable[T], Protocol[T]):  # type: ignore[misc]  # T
 
 
 class Progress:
-    """Writes bars and lines to one console, so that they do not break each other."""
+    """Writes bars and lines to one console, so that they do not overwrite each other."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)

@@ -1,4 +1,4 @@
-"""A table of named variants, from which command lines, error messages and tests read the choices."""
+"""A table of named variants: the choices in command lines, error messages and tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Maps names to entries, in the order in which they are added; `kind` is the flag that chooses one."""
+    """Maps names to entries, in insertion order; `kind` is the flag that chooses one."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind

@@ -1,1 +1,1 @@
-"""The claims that are made of GANs, C1 to C13: what each needs trained, how it is measured, and what came out."""
+"""Tests of common claims about GANs, C1 to C13: the runs that each needs, its measurements and its verdict."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["EXIT_USER_ERROR", "main"]
 
 _MOST_SEEDS = 100
-_INTERRUPTED = "interrupted; the runs are kept: the same command continues"
+_INTERRUPTED = "interrupted; the runs are kept, and the same command continues"
 
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
@@ -34,17 +34,17 @@ _INTERRUPTED = "interrupted; the runs are kept: the same command continues"
     "--scale",
     type=click.Choice(["quick", "full"]),
     default="quick",
-    help="Short runs of narrow networks, or as the sources.",
+    help="Short runs of narrow networks, or the settings of the sources.",
 )
 @click.option("--seeds", type=click.IntRange(1, _MOST_SEEDS), default=3, help="Runs per recipe, with seeds 0, 1, ...")
 @click.option("--data-root", default="data", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
-@click.option("--anime", help="Images of faces for C2 to C5, C10 and C12: zip:PATH or folder:PATH.", metavar="DATA")
+@click.option("--anime", help="Images of faces, for C2 to C5, C10 and C12: zip:PATH or folder:PATH.", metavar="DATA")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("claims.html"),
-    help="FILE.html; FILE.json is written, too.",
+    help="Page to write; the JSON file goes next to it.",
 )
 @click.option("--list", "list_claims", is_flag=True, help="Print the claims and exit.")
 def main(*, list_claims: bool, **flags: Any) -> None:
@@ -106,9 +106,9 @@ def _run(
     replace_file(out.with_suffix(".json"), to_json(outcomes, evidence, setting))
     write_page(claims_page(outcomes, evidence, setting), out.with_suffix(".html"))
     _print(outcomes, LABELS[scale], progress)
-    progress.say(f"every effect and seed: {out.with_suffix('.html')} and {out.with_suffix('.json')}")
+    progress.say(f"effects and values per seed: {out.with_suffix('.html')} and {out.with_suffix('.json')}")
     if collector.missing and not train:
-        progress.say("to train missing runs, add --train to the command")
+        progress.say("add --train to train missing runs")
 
 
 def _print(outcomes: Sequence[Outcome], label: str, progress: Progress) -> None:

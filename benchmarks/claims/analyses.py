@@ -1,4 +1,4 @@
-"""Turns measurements into the effects that each claim is about: pure functions of `Evidence`, one per claim."""
+"""The effects that decide each claim: pure functions of `Evidence`, one per claim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.claims.statistics import Effect, Group, Side, difference, locati
 from benchmarks.claims.subjects import SUBJECTS
 
 BALANCE = 0.1  # D(x) or D(G(z)) within this distance of 1/2 counts as balanced
-LITTLE = 0.1  # a gain below this share of the Frechet distance counts as little
+LITTLE = 0.1  # a gain below this share of the Frechet distance counts as small
 HALF = 0.5  # share of samples: above it, most are digits
 EQUAL_GENERATOR_STEPS = {"quick": 4, "full": 30}  # epochs of the run with one D step per G step
 
@@ -88,7 +88,7 @@ def wgan_catches_up(evidence: Evidence) -> list[Effect]:
     return [
         _compare(evidence, text, "laplacian_ratio", "wgan-faces", "dcgan-faces", 10, "below"),
         location(
-            f"{text}: what WGAN gains on DCGAN from {_at(evidence, 10)} to {_at(evidence, 50)}",
+            f"{text}: gain of WGAN on DCGAN from {_at(evidence, 10)} to {_at(evidence, 50)}",
             ("gain", closing),
             "above",
         ),
@@ -110,10 +110,10 @@ def losses(evidence: Evidence) -> list[Effect]:
         location("FC: change of D's loss", rise(fc, "d_loss"), "above"),
         location("FC: change of G's loss", rise(fc, "g_loss"), "below"),
         location("DCGAN: change of G's loss", rise(dcgan, "g_loss"), "above"),
-        difference("D's loss in the end, DCGAN less FC", end(dcgan, "d_loss"), end(fc, "d_loss"), "below"),
+        difference("D's loss at the end, DCGAN less FC", end(dcgan, "d_loss"), end(fc, "d_loss"), "below"),
         location("DCGAN: change of D's loss", rise(dcgan, "d_loss")),
-        location("FC: D's accuracy in the end", end(fc, "d_accuracy")),
-        location("DCGAN: D's accuracy in the end", end(dcgan, "d_accuracy")),
+        location("FC: D's accuracy at the end", end(fc, "d_accuracy")),
+        location("DCGAN: D's accuracy at the end", end(dcgan, "d_accuracy")),
     ]
 
 
@@ -146,7 +146,7 @@ def first_digits(evidence: Evidence) -> list[Effect]:
     titles = {name: SUBJECTS[name].title for name in (fc, dcgan)}
     return [
         rank_difference(
-            "first epoch at which it is sure of half of the samples, FC against DCGAN",
+            "first epoch at which a classifier is sure of half of the samples, FC against DCGAN",
             evidence.each(fc, titles[fc], first),
             evidence.each(dcgan, titles[dcgan], first),
             "above",
@@ -164,7 +164,7 @@ def first_digits(evidence: Evidence) -> list[Effect]:
             reference=HALF,
         ),
         _compare(evidence, sure, "sure_share", dcgan, fc, evidence.epochs(fc)[-1]),
-        # A classifier may be sure of noise: precision tells whether samples resemble digits at all.
+        # A classifier may be sure of noise; precision shows whether samples resemble digits.
         _compare(evidence, "precision", "precision", dcgan, fc, evidence.epochs(fc)[-1]),
     ]
 
@@ -175,11 +175,11 @@ def balance(evidence: Evidence) -> list[Effect]:
     for subject in ("dcgan-mnist", "fc-mnist", "cell-128-2"):
         for curve, text in (("d_real", "D(x)"), ("d_fake", "D(G(z))")):
             values = evidence.each(subject, SUBJECTS[subject].title, partial(_off_balance, curve))
-            title = f"{SUBJECTS[subject].title}: distance of {text} from 1/2 in the end"
+            title = f"{SUBJECTS[subject].title}: distance of {text} from 1/2 at the end"
             claimed: Side | None = "below" if subject == "dcgan-mnist" else None
             effects.append(location(title, values, claimed, reference=BALANCE))
         told_apart = evidence.each(subject, SUBJECTS[subject].title, partial(_end, "d_accuracy"))
-        effects.append(location(f"{SUBJECTS[subject].title}: D's accuracy in the end", told_apart))
+        effects.append(location(f"{SUBJECTS[subject].title}: D's accuracy at the end", told_apart))
     return effects
 
 
@@ -260,8 +260,8 @@ def _at(evidence: Evidence, epoch: int) -> str:
 
 def _gain(name: str, alone: Group, several: Group) -> Effect:
     """The share by which several D steps reduce the distance; the claim says that it is small."""
-    whole = float(np.mean(alone[1]))
-    shares = [(label, [value / whole for value in values]) for label, values in (alone, several)]
+    unit = float(np.mean(alone[1]))
+    shares = [(label, [value / unit for value in values]) for label, values in (alone, several)]
     return difference(name, shares[0], shares[1], "below", reference=LITTLE)
 
 

@@ -14,7 +14,7 @@ from trainer.errors import UserError
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence that can be tested."""
+    """A testable sentence."""
 
     id: str
     sentence: str
@@ -42,7 +42,7 @@ _TABLE = (
         ("pixels", "features"),
         analyses.sharpness,
         "After equal epochs DCGAN's variance of the Laplacian over that of reals is larger than FC's, and its Frechet"
-        " distance smaller, on both data sets. Noise is sharp too: read the distance from reals beside it.",
+        " distance smaller, on both data sets. Noise is sharp too: compare the distance from reals.",
         "Widely reported.",
     ),
     Claim(
@@ -120,7 +120,7 @@ _TABLE = (
         analyses.first_digits,
         "The first epoch at which a classifier is more than 0.9 sure of half of the samples is later for FC. At full"
         " scale also: less than half at epoch 50 for FC, more than half at epoch 2 for DCGAN.",
-        "Widely reported. A classifier may be sure of noise: read the precision beside it.",
+        "Widely reported. A classifier may be sure of noise: compare the precision.",
     ),
     Claim(
         "C9",
@@ -130,8 +130,7 @@ _TABLE = (
         (),
         analyses.balance,
         f"Mean distance from 1/2 over the last 20 % of the steps is under {analyses.BALANCE} for D(x) and for D(G(z))"
-        " of this write-up's DCGAN. A D that cannot tell reals from fakes is in balance too: read its accuracy beside"
-        " it.",
+        " of this write-up's DCGAN. A D that cannot tell reals from fakes is in balance too: compare its accuracy.",
         "The theory of the game (Goodfellow et al. 2014); plain DCGANs are not expected to reach it.",
         curves=("dcgan-mnist", "fc-mnist", "cell-128-2"),
     ),

@@ -17,8 +17,8 @@ from trainer.runs import charts
 from trainer.runs.charts import INK, Curve
 
 _NOTE = (
-    "Intervals are 95 % expanded percentile bootstraps over seeds; with three seeds they span from one extreme to the"
-    " other. A claim is supported if all effects that decide it lie on the claimed side of their reference."
+    "Intervals are 95 % expanded percentile bootstraps over seeds; with three seeds they span all values."
+    " A claim is supported if all effects that decide it are on the claimed side of their reference."
 )
 _OVER_EPOCHS = {"frechet_distance": "Frechet distance", "laplacian_ratio": "Laplacian variance over that of reals"}
 _PER_STEP = {"Losses": ("d_loss", "g_loss"), "Scores of D": ("d_real", "d_fake")}
@@ -26,7 +26,7 @@ _NAMES = {"d_loss": "D", "g_loss": "G", "d_real": "D(x)", "d_fake": "D(G(z))"}
 
 
 def claims_page(outcomes: Sequence[Outcome], evidence: Evidence, setting: Setting) -> Page:
-    """The page of these outcomes."""
+    """Builds the page."""
     rows = [
         [TableCell(text) for text in (outcome.claim.id, outcome.claim.sentence, outcome.verdict, outcome.why)]
         for outcome in outcomes
@@ -34,7 +34,7 @@ def claims_page(outcomes: Sequence[Outcome], evidence: Evidence, setting: Settin
     return Page(
         title="Claims about GANs",
         label=LABELS[setting.scale],
-        lead=["Each claim about these GANs is tested by training, measuring and comparing over seeds."],
+        lead=["Each claim is tested by training GANs with several seeds and measuring them."],
         tables=[Table("Verdicts", ("claim", "sentence", "verdict", "reason"), rows, _NOTE)],
         details=[_detail(outcome, evidence) for outcome in outcomes],
     )
@@ -67,7 +67,7 @@ def _row(effect: Effect) -> list[TableCell]:
         TableCell(shown(effect.estimate), is_number=True),
         TableCell(interval(effect), is_number=True),
         TableCell(shown(effect.standardised), is_number=True),
-        TableCell(claimed + ("" if effect.decides or effect.claimed is None else ", does not decide")),
+        TableCell(claimed),
         TableCell(effect.verdict if effect.claimed is not None else "-"),
         TableCell(seeds),
     ]
@@ -118,7 +118,7 @@ def _effect_picture(effect: Effect) -> Picture:
 
 
 def _maps_picture(maps: Mapping[str, Floats]) -> Picture:
-    """Where images change, side by side on one scale from 0."""
+    """Maps of where images change, side by side, on one scale from 0."""
     figure = charts.new_figure(6.4, 3.0)
     axes = list(np.atleast_1d(figure.subplots(1, len(maps))))
     highest = max(float(each.max()) for each in maps.values())

@@ -15,7 +15,7 @@ from benchmarks.claims.measures import Group, Reals, measure
 from benchmarks.claims.runs import OWN_FOLDER, Found, find_runs, finished_run, train_run
 from benchmarks.claims.snapshots import load_snapshot
 from benchmarks.claims.subjects import FACES, SUBJECTS, Setting, Subject
-from trainer.config import GanConfig, override
+from trainer.config import AnyConfig, override
 from trainer.data.datasets import ImageData, load_images, load_labels, sha256_of, stream_indices
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.metrics.classifier import FeatureNetwork, feature_network
@@ -29,10 +29,10 @@ _DATA_KEPT = 2  # data sets in memory
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """The user asked to stop. The runs so far are kept."""
+    """The user stopped the command. Completed runs are kept."""
 
 
-class Unseen(Progress):
+class BarsOnly(Progress):
     """Shows bars but no log lines: there are dozens of runs, each with its own log."""
 
     def say(self, line: str) -> None:
@@ -48,7 +48,7 @@ class Collector:
         setting: scale and data.
         seeds: to train per subject.
         train: whether to train missing runs.
-        progress: what the user sees.
+        progress: output for the user.
         stop_requested: polled after every step.
     """
 
@@ -58,7 +58,7 @@ class Collector:
     train: bool
     progress: Progress
     stop_requested: Callable[[], bool] = lambda: False
-    missing: dict[str, str] = field(default_factory=dict)  # by subject, why not all of its seeds are there
+    missing: dict[str, str] = field(default_factory=dict)  # by subject, why some seeds are not available
     _found: list[Found] = field(default_factory=list)
     _data: dict[tuple[str, int], ImageData] = field(default_factory=dict)
     _hashes: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -66,10 +66,10 @@ class Collector:
     _networks: dict[str, FeatureNetwork] = field(default_factory=dict)
 
     def collect(self, claims: Sequence[Claim]) -> Evidence:
-        """The evidence for all of these claims; what could not be had is in `missing`.
+        """The evidence for these claims; `missing` explains what is not available.
 
         Raises:
-            Interrupted: the user asked to stop.
+            Interrupted: the user stopped the command.
         """
         self._found = find_runs(self.runs, self.progress)
         groups: dict[str, set[Group]] = {}
@@ -93,7 +93,7 @@ class Collector:
                     reasons.append(f"seed {seed}: {error}")
                 except UserError as error:
                     reasons.append(str(error))
-                    break  # other seeds would fail as well
+                    break  # the other seeds would fail too
             if untrained:
                 reasons.append(f"seed {', '.join(untrained)} is not trained")
             if reasons:
@@ -114,9 +114,9 @@ class Collector:
         self.progress.say(
             f"[{position}] training {name}: {max(steps)} batches of {wanted.batch_size} ({wanted.dataset})"
         )
-        unseen = Unseen(self.progress.console)
+        bars_only = BarsOnly(self.progress.console)
         wanted = override(wanted, {"network.channels": data.channels})
-        run, summary = train_run(self.runs, self._found, wanted, steps, data, unseen, self.stop_requested)
+        run, summary = train_run(self.runs, self._found, wanted, steps, data, bars_only, self.stop_requested)
         if summary.interrupted:
             raise Interrupted
         for notice in summary.notices:
@@ -146,18 +146,18 @@ class Collector:
         }
         return Course(metrics, steps, seconds, curves)
 
-    def _steps(self, subject: Subject, config: GanConfig, data: ImageData) -> list[int]:
+    def _steps(self, subject: Subject, config: AnyConfig, data: ImageData) -> list[int]:
         epochs = subject.epochs(self.setting.scale)
         return [self.setting.step_of(subject, epoch, config, len(data)) for epoch in epochs]
 
     def _same_data(self, found: Found) -> bool:
-        """Whether the run was trained on the images that its config names today."""
+        """Whether the data set of the run still has the images that it was trained on."""
         if not found.run.checkpoint_path("last").is_file():
             return False
         key = (found.config.dataset, found.config.network.image_size)
         return key in self._hashes and found.run.read_metadata().data_sha256 == self._hashes[key]
 
-    def _load(self, config: GanConfig) -> ImageData:
+    def _load(self, config: AnyConfig) -> ImageData:
         key = (config.dataset, config.network.image_size)
         if key not in self._data:
             while len(self._data) >= _DATA_KEPT:
@@ -175,7 +175,7 @@ class Collector:
             progress=self.progress,
         )
 
-    def _reals_of(self, config: GanConfig, data: ImageData) -> Reals:
+    def _reals_of(self, config: AnyConfig, data: ImageData) -> Reals:
         key = (config.dataset, config.network.image_size)
         if key not in self._reals:
             count = min(SAMPLES[self.setting.scale], len(data))

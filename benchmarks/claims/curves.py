@@ -43,7 +43,7 @@ def loss_follows_quality(losses: Floats, steps: Sequence[int], distances: Sequen
         distances: smaller is better.
 
     Raises:
-        ValueError: fewer than three steps, or one that the losses do not reach.
+        ValueError: fewer than three steps, or a step after the last loss.
     """
     if len(steps) < 3 or max(steps) > len(losses):
         raise ValueError(f"{len(steps)} checkpoints up to step {max(steps, default=0)} of {len(losses)}")
@@ -63,7 +63,7 @@ def at_time(seconds: Sequence[float], values: Sequence[float], when: float) -> f
     """A value at a time, by linear interpolation between its measurements.
 
     Raises:
-        ValueError: the time lies outside the measurements.
+        ValueError: the time is outside the measurements.
     """
     if not seconds[0] <= when <= seconds[-1] * (1 + 1e-9):
         raise ValueError(f"{when} s lies outside {seconds[0]} to {seconds[-1]} s")

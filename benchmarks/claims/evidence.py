@@ -1,4 +1,4 @@
-"""The measurements of the runs that a claim needs, by subject, seed and epoch. Made from runs, or by hand."""
+"""The measurements of the runs that a claim needs, by subject, seed and epoch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Course:
     """One run.
 
     Attributes:
-        metrics: by epoch, in rising order, the metrics of the generator.
+        metrics: by epoch, ascending, the metrics of the generator.
         steps: by epoch, the step at its end.
         seconds: by epoch, the training time so far.
-        curves: by the name in metrics.jsonl, the value at every step from the first on. A step without a value has
-            that of the last step before it (or the first after it).
+        curves: by the name in metrics.jsonl, the value at every step from the first. A step without a value repeats
+            the previous one (or, at the start, the next).
     """
 
     metrics: Mapping[int, Metrics]
@@ -41,7 +41,7 @@ class Evidence:
     courses: Mapping[str, Mapping[int, Course]]
 
     def seeds(self, *subjects: str) -> list[int]:
-        """The seeds that all these subjects have a run of."""
+        """The seeds with a run of each of these subjects."""
         return sorted(set.intersection(*(set(self.courses[subject]) for subject in subjects)))
 
     def epochs(self, subject: str) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ class Evidence:
         return self.each(subject, SUBJECTS[subject].title, lambda course: float(course.metrics[epoch][name]))
 
     def mean_array(self, subject: str, name: str, epoch: int) -> Floats:
-        """The mean over seeds of a metric that is an array."""
+        """The mean over seeds of an array metric."""
         mean: Floats = np.mean([course.metrics[epoch][name] for course in self.courses[subject].values()], axis=0)
         return mean
 

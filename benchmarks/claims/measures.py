@@ -1,6 +1,6 @@
-"""Groups of metrics of a generator at a snapshot, each a function of its samples, and a cache of them.
+"""Groups of metrics of a generator at a snapshot, each a function of its samples, and their cache.
 
-Images are compared as they would be stored: rounded to 8 bits, then scaled back to [-1, 1].
+Images are rounded to 8 bits, as in a file, then scaled back to [-1, 1].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.claims import spectra
 from benchmarks.claims.evidence import Metrics
-from benchmarks.claims.traversal import latent_effects, where_it_sits
+from benchmarks.claims.traversal import change_by_region, latent_effects
 from ganserve.files import replace_file
 from ganserve.latents import latents_from_seed
 from trainer.data.datasets import to_unit_range
@@ -36,17 +36,17 @@ SURE = 0.9  # a classifier is sure of an image if it gives one class a higher pr
 _TRAVERSED = 64  # latents whose coordinates are moved
 _PAIRED = 2_000  # features in the mean pairwise distance
 _CHUNK = 256  # images per forward pass
-_VERSION = 2  # of these measures: caches of other versions are ignored
+_VERSION = 2  # of these measures; caches of other versions are ignored
 
 
 @dataclass
 class Reals:
-    """The real images that generators of one data set and size are compared with.
+    """The real images to compare generators of one data set and size with.
 
     Attributes:
         images: uint8 (N, C, H, W).
         find_network: returns the classifier of the data set; called when features are needed.
-        identity: which images these are, for the cache key.
+        identity: identifies the images in the cache key.
     """
 
     images: Tensor
@@ -129,7 +129,7 @@ def _features(fakes: Tensor, reals: Reals, _generate: Callable[[Tensor], Tensor]
 def _latents(fakes: Tensor, _reals: Reals, generate: Callable[[Tensor], Tensor], latent_dim: int) -> Metrics:
     start = torch.from_numpy(latents_from_seed(LATENT_SEED + 1, _TRAVERSED, latent_dim))
     effects = latent_effects(lambda latents: to_unit_range(generate(latents)), start)
-    regions = {f"change_{name}": value for name, value in where_it_sits(effects.map).items()}
+    regions = {f"change_{name}": value for name, value in change_by_region(effects.map).items()}
     half = len(fakes) // 2
     apart = float((fakes[:half].float() - fakes[half : 2 * half].float()).abs().mean()) / 255
     return {
@@ -155,7 +155,7 @@ def measure(
     Args:
         generator: latents (N, latent_dim) -> images (N, C, H, W) in about [-1, 1], in eval mode.
         latent_dim: size of its latents.
-        reals: to compare with; the generator makes as many fakes.
+        reals: to compare with; the generator makes the same number of fakes.
         groups: of metrics.
         cache: a folder of JSON files, named after weights and protocol; a damaged file is replaced.
         device: to generate on.

@@ -34,7 +34,7 @@ class Outcome:
 
 
 def outcome_of(claim: Claim, evidence: Evidence, missing: Mapping[str, str], setting: Setting) -> Outcome:
-    """Judges a claim by the seeds that have all the runs it needs."""
+    """Judges a claim on the seeds that have all the runs it needs."""
     lacking = [f"{SUBJECTS[name].title}: {missing[name]}" for name in claim.subjects if name in missing]
     seeds = evidence.seeds(*claim.subjects)
     if not seeds:
@@ -58,7 +58,7 @@ def to_json(outcomes: Sequence[Outcome], evidence: Evidence, setting: Setting) -
         "protocol": {
             "samples": SAMPLES[setting.scale],
             "latent_seed": LATENT_SEED,
-            "weights": "of the generator itself, not of its average; running statistics, no dropout",
+            "weights": "of the generator itself, not its average; running statistics, no dropout",
             "split": "train",
             "confidence": CONFIDENCE,
             "interval": "expanded percentile bootstrap over seeds",

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.claims.snapshots import keep_snapshots, kept_steps, last_step
-from trainer.config import GanConfig, override, with_precision
+from trainer.config import AnyConfig, override, with_precision
 from trainer.data.datasets import ImageData
 from trainer.parallel import choose_device
 from trainer.progress import Progress
@@ -20,7 +20,7 @@ from trainer.training.session import Summary
 
 OWN_FOLDER = "claims"  # under --runs; other runs are only read
 
-# These fields say how long, where and how closely monitored a run is, not what it trains.
+# Fields that do not change a step: the length, the device, the data folder and the monitoring of a run.
 _IMMATERIAL = {
     "preset",
     "model",
@@ -48,8 +48,8 @@ class Found:
     """A run of a GAN under --runs."""
 
     run: RunFolder
-    config: GanConfig
-    own: bool  # trained by this command, so it may resume
+    config: AnyConfig
+    own: bool  # trained by this command, which may resume it
 
     def steps(self) -> set[int]:
         """The steps whose generator is available.
@@ -59,12 +59,12 @@ class Found:
         """
         return kept_steps(self.run)
 
-    def fits(self, wanted: GanConfig) -> bool:
+    def fits(self, wanted: AnyConfig) -> bool:
         """Whether the run has these settings, at any length."""
         return identity(self.config) == identity(wanted)
 
 
-def identity(config: GanConfig) -> dict[str, Any]:
+def identity(config: AnyConfig) -> dict[str, Any]:
     """The settings that decide every step of a run."""
     raw: dict[str, Any] = msgspec.to_builtins(config)
     del raw["network"]["channels"]  # follows from the data set
@@ -72,7 +72,7 @@ def identity(config: GanConfig) -> dict[str, Any]:
 
 
 def find_runs(folder: Path, progress: Progress) -> list[Found]:
-    """All GAN runs under a folder, in the order of their paths. Unreadable runs are reported and skipped."""
+    """All GAN runs under a folder, sorted by path. Unreadable runs are reported and skipped."""
     found = []
     patterns = ("*/" * depth + "config.json" for depth in range(1, _DEPTH + 1))
     for path in sorted(each.parent for pattern in patterns for each in folder.glob(pattern)):
@@ -81,7 +81,7 @@ def find_runs(folder: Path, progress: Progress) -> list[Found]:
         try:
             run = RunFolder.open(path)
             config = run.read_config()
-            if isinstance(config, GanConfig):
+            if config.takes_latents:
                 own = path.parent == folder / OWN_FOLDER
                 found.append(Found(run, config, own))
         except RunFolderError as error:
@@ -89,8 +89,8 @@ def find_runs(folder: Path, progress: Progress) -> list[Found]:
     return found
 
 
-def finished_run(found: Sequence[Found], wanted: GanConfig, steps: Sequence[int]) -> Found | None:
-    """A fitting run that reached the last of the steps and has a generator for each; None if there is none."""
+def finished_run(found: Sequence[Found], wanted: AnyConfig, steps: Sequence[int]) -> Found | None:
+    """A fitting run that reached the last of the steps and has a generator for each of them, or None."""
     fitting = (each for each in found if each.fits(wanted) and each.steps() >= set(steps))
     return next((each for each in fitting if last_step(each.run) >= max(steps)), None)
 
@@ -98,7 +98,7 @@ def finished_run(found: Sequence[Found], wanted: GanConfig, steps: Sequence[int]
 def train_run(
     folder: Path,
     found: Sequence[Found],
-    wanted: GanConfig,
+    wanted: AnyConfig,
     steps: Sequence[int],
     data: ImageData,
     progress: Progress,
@@ -129,6 +129,6 @@ def train_run(
 
 
 def _can_resume(found: Found, steps: Sequence[int]) -> bool:
-    """Whether every missing snapshot lies after the last checkpoint."""
+    """Whether every missing snapshot comes after the last checkpoint."""
     kept, last = found.steps(), last_step(found.run)
     return all(step in kept or step > last for step in steps)

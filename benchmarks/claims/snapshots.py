@@ -1,8 +1,8 @@
-"""Snapshots: the generator of a run as it was at some steps, beside the run's checkpoints.
+"""Snapshots: the generator of a run at chosen steps, in addition to its checkpoints.
 
-    <run>/snapshots/step-00000100.safetensors    weights and buffers of the generator itself, not of its average
+    <run>/snapshots/step-00000100.safetensors    weights and buffers of the generator itself, not its average
 
-The sources sampled the generator as it was trained, so claims are about it and not about its average.
+The sources sample the generator itself, so the claims are not about its average.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ganserve.files import replace_file
-from trainer.config import GanConfig
-from trainer.models import build_generator
+from trainer.config import AnyConfig
 from trainer.runs.run_folder import RunFolder, RunFolderError
 from trainer.runs.state import section
 from trainer.training.base import Training
 from trainer.training.gan_step import GanState
 
-_GENERATOR = "generator"  # as checkpoints call it
+_GENERATOR = "generator"  # its name in checkpoints
 _FOLDERS = ("snapshots", "looks")  # runs of older versions have "looks"
 _NAME = re.compile(r"step-([0-9]{8,12})\.safetensors")
 
 
 def keep_snapshots(run: RunFolder, steps: Collection[int]) -> Callable[[Training], None]:
-    """A callback for the training loop that keeps the generator at some steps."""
+    """A callback for the training loop that saves the generator at these steps."""
     folder = run.path / _FOLDERS[0]
     folder.mkdir(exist_ok=True)
     wanted = frozenset(steps)
@@ -61,7 +60,7 @@ def last_step(run: RunFolder) -> int:
     return run.read_metadata().step if run.checkpoint_path("last").is_file() else 0
 
 
-def load_snapshot(run: RunFolder, config: GanConfig, step: int) -> nn.Module:
+def load_snapshot(run: RunFolder, config: AnyConfig, step: int) -> nn.Module:
     """The generator at a step of `kept_steps`, on the CPU in eval mode: running statistics, no dropout.
 
     Raises:
@@ -73,7 +72,7 @@ def load_snapshot(run: RunFolder, config: GanConfig, step: int) -> nn.Module:
         tensors = _read(path)
         if path == run.checkpoint_path("last"):
             tensors = section(tensors, _GENERATOR)
-        generator = build_generator(config.network)
+        generator = config.build_generator()
         generator.load_state_dict(tensors)
     except (SafetensorError, OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]

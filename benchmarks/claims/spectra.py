@@ -1,7 +1,7 @@
-"""Sharpness and stripes, from pixels and spectra: pure functions on arrays.
+"""Sharpness and stripes from pixels and spectra: pure functions of arrays.
 
 Images are (N, C, H, W) in [-1, 1]; channels are averaged to gray. Frequencies are in cycles per pixel, so 1/2 is the
-finest pattern that pixels can show.
+finest possible pattern.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from benchmarks.claims.statistics import Floats
 
 HIGH_FREQUENCY = 0.25  # cycles per pixel and above: details smaller than four pixels
-_WEDGE_DEGREES = 10.0  # distance from a diagonal that still counts as on it
+_WEDGE_DEGREES = 10.0  # directions this close to a diagonal count as diagonal
 _STRIDES = (0.25, 0.5)  # frequencies at which transposed convolutions of stride 2 and 4 repeat
 # Power per pixel that rounding to 8 bits adds at every frequency: steps of 2/255, uniform error.
 _ROUNDING_POWER = (2 / 255) ** 2 / 12
@@ -23,7 +23,7 @@ _ROUNDING_POWER = (2 / 255) ** 2 / 12
 
 @dataclass(frozen=True)
 class Stripes:
-    """How much stronger regular patterns are in fakes than in reals, in decibels above their surroundings."""
+    """The excess of regular patterns in fakes over reals, in decibels above the surrounding spectrum."""
 
     diagonal_db: float  # peaks within 10 degrees of a diagonal, the stronger of the two, over those elsewhere
     stride_db: float  # the points off the axes whose frequencies are 1/4 and 1/2, over the bins around them
@@ -68,8 +68,8 @@ def stripes(fakes: NDArray[np.float32], reals: NDArray[np.float32]) -> Stripes:
 def stripes_of(excess_db: Floats) -> Stripes:
     """`stripes` of a difference of two log spectra (H, W), zero frequency first.
 
-    Each bin is compared with all others off the axes at the same radius, so that fakes that are equally blurred or
-    noisy in all directions have no stripes.
+    Each bin is compared with all others off the axes at the same radius, so that blur or noise that is equal in all
+    directions does not count as stripes.
     """
     across, down, radius = _frequencies(excess_db.shape)
     off_axis = (np.abs(across) > 0.04) & (np.abs(down) > 0.04) & (radius > 0.1) & (radius <= 0.71)

@@ -1,8 +1,8 @@
 """Turns one number per seed into an effect, its interval and a verdict. No distribution is assumed.
 
 Seeds are few, so the interval is the expanded percentile bootstrap (Hesterberg 2015, "What Teachers Should Know About
-the Bootstrap", section 5.3): the plain percentile interval is too narrow by the factor sqrt((n-1)/n) and by taking
-normal for t quantiles. At 3 seeds it spans from one extreme to the other, so two groups must not overlap at all.
+the Bootstrap", section 5.3): the plain percentile interval is too narrow, by the factor sqrt((n-1)/n) and because
+it uses normal instead of t quantiles. With 3 seeds it spans all values, so only groups without overlap differ.
 """
 
 from __future__ import annotations
@@ -33,12 +33,16 @@ class Effect:
     estimate: float
     low: float  # of the 95 % interval; NaN for a single seed
     high: float
-    standardised: float | None  # Hedges' g; None where `estimate` has no unit itself, or nothing varies
+    standardised: float | None  # Hedges' g; None if `estimate` has no unit or nothing varies
     measure: str  # what `estimate` is: "difference of means", "mean", "rank-biserial"
     groups: tuple[tuple[str, tuple[float, ...]], ...]  # label, and one value per seed
     claimed: Side | None = None  # the side of `reference` that the claim names; None: reported only
     reference: float = 0.0
-    decides: bool = True  # whether the verdict on the claim depends on it
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict on the claim depends on this effect."""
+        return self.claimed is not None
 
     @property
     def seeds(self) -> int:
@@ -47,7 +51,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says of the claimed side."""
+        """Whether the interval is on the claimed side."""
         if self.claimed is None or self.seeds < 2 or not (np.isfinite(self.low) and np.isfinite(self.high)):
             return "unclear"
         above, below = self.low > self.reference, self.high < self.reference
@@ -63,7 +67,6 @@ def difference(
     claimed: Side | None = None,
     *,
     reference: float = 0.0,
-    decides: bool | None = None,
 ) -> Effect:
     """Mean of the first group less mean of the second, and Hedges' g (Hedges 1981) of the two."""
     a, b = _floats(first), _floats(second)
@@ -78,14 +81,11 @@ def difference(
         (_named(first), _named(second)),
         claimed,
         reference,
-        decides=claimed is not None if decides is None else decides,
     )
 
 
-def location(
-    name: str, group: Group, claimed: Side | None = None, *, reference: float = 0.0, decides: bool | None = None
-) -> Effect:
-    """Mean of one group beside a reference; standardised by the group's own spread, with Hedges' correction."""
+def location(name: str, group: Group, claimed: Side | None = None, *, reference: float = 0.0) -> Effect:
+    """Mean of one group against a reference; standardised by the group's own spread, with Hedges' correction."""
     values = _floats(group)
     low, high = bootstrap_interval([values], lambda drawn: drawn.mean(-1))
     spread = float(values.std(ddof=1)) if len(values) > 1 else 0.0
@@ -101,14 +101,11 @@ def location(
         (_named(group),),
         claimed,
         reference,
-        decides=claimed is not None if decides is None else decides,
     )
 
 
-def rank_difference(
-    name: str, first: Group, second: Group, claimed: Side | None = None, *, decides: bool | None = None
-) -> Effect:
-    """Rank-biserial correlation (Cliff's delta): how much more often the first is larger than smaller, in -1..1.
+def rank_difference(name: str, first: Group, second: Group, claimed: Side | None = None) -> Effect:
+    """Rank-biserial correlation (Cliff's delta): how much more often the first is larger than smaller, -1 to 1.
 
     Infinite values are allowed: "never" is later than any epoch.
     """
@@ -123,7 +120,6 @@ def rank_difference(
         "rank-biserial",
         (_named(first), _named(second)),
         claimed,
-        decides=claimed is not None if decides is None else decides,
     )
 
 
@@ -160,19 +156,19 @@ def bootstrap_interval(
 
 
 def judge(effects: Sequence[Effect]) -> tuple[Verdict, str]:
-    """The verdict on a claim, which is the conjunction of its deciding effects, and the reason in a few words."""
+    """The verdict on a claim, the conjunction of its deciding effects; and a short reason."""
     deciding = [effect for effect in effects if effect.decides]
     if not deciding:
         return "unclear", "no effect decides it"
     if min(effect.seeds for effect in deciding) < 2:
-        return "unclear", "one seed shows no spread, so it decides nothing"
+        return "unclear", "a single seed has no spread, so it decides nothing"
     counts = {word: sum(effect.verdict == word for effect in deciding) for word in ("supported", "contradicted")}
-    told = f"{counts['supported']} of {len(deciding)} effects are on the claimed side"
+    supporting = f"{counts['supported']} of {len(deciding)} effects are on the claimed side"
     if counts["supported"] == len(deciding):
-        return "supported", told
+        return "supported", supporting
     if counts["contradicted"] and not counts["supported"]:
         return "contradicted", f"{counts['contradicted']} of {len(deciding)} effects are on the other side"
-    return "unclear", f"{told}, {counts['contradicted']} on the other"
+    return "unclear", f"{supporting}, {counts['contradicted']} on the other"
 
 
 def shown(value: float | None) -> str:

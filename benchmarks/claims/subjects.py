@@ -1,7 +1,7 @@
 """The runs that test the claims: a table of recipes, each at the scale of its source and at a quick scale.
 
 At full scale an epoch is one pass over the data. At quick scale it is the number of images in the table, and the
-networks are narrower: a quick verdict holds for that setting only.
+networks are narrower, so a quick verdict holds for that setting only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.config import DeviceName, GanConfig, override
+from trainer.config import AnyConfig, DeviceName, override
 from trainer.errors import UserError
 from trainer.presets import PRESETS
 
@@ -58,7 +58,7 @@ class Setting:
             return subject.data
         return self.faces or (STAND_IN if self.scale == "quick" else None)
 
-    def config(self, subject: Subject, seed: int) -> GanConfig:
+    def config(self, subject: Subject, seed: int) -> AnyConfig:
         """The settings of one run, without its length, precision and channels.
 
         Raises:
@@ -67,11 +67,9 @@ class Setting:
         dataset = self.dataset(subject)
         if dataset is None:
             raise UserError(f"--anime: {subject.name} needs images of faces; give --anime zip:PATH or folder:PATH")
-        preset = PRESETS[subject.model, subject.preset].config
-        assert isinstance(preset, GanConfig)  # every subject is a GAN
         kind, colon, path = dataset.partition(":")
         config = override(
-            preset,
+            PRESETS[subject.model, subject.preset].config,
             subject.settings
             | (subject.quick if self.scale == "quick" else {})
             | {
@@ -82,7 +80,7 @@ class Setting:
                 "epochs": None,
                 "images": None,
                 "steps": 1,
-                # Claims measure snapshots, so the run itself measures nothing.
+                # Claims measure snapshots, so the run itself need not evaluate.
                 "evaluate_every_steps": 10**9,
                 "evaluation_images": 64,
                 "best_by": "",
@@ -92,8 +90,8 @@ class Setting:
         config.check()
         return config
 
-    def step_of(self, subject: Subject, epoch: float, config: GanConfig, data_images: int) -> int:
-        """The step that ends an epoch: the first by which the network has seen all its images."""
+    def step_of(self, subject: Subject, epoch: float, config: AnyConfig, data_images: int) -> int:
+        """The step that ends an epoch: the first after which the network has seen all its images."""
         images = subject.quick_epoch_images if self.scale == "quick" else data_images
         return max(1, ceil(epoch * images / config.batch_size))
 

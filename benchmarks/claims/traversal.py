@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.claims.statistics import Floats
 
-REACH = 3.0  # each coordinate is set to minus and plus this
+REACH = 3.0  # each coordinate is set to minus and plus this value
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def latent_effects(generate: Callable[[Tensor], Tensor], latents: Tensor) -> Lat
     return LatentEffects(np.array(changes), torch.stack(maps).mean(0).numpy())
 
 
-def where_it_sits(change_map: Floats) -> dict[str, float]:
-    """Mean change in the top third, the middle ninth and the outer sixth, over the mean change; 1: as everywhere."""
+def change_by_region(change_map: Floats) -> dict[str, float]:
+    """Mean change in the top third, the middle ninth and the outer sixth, over the mean change; 1: no different."""
     height, width = change_map.shape
     mean = change_map.mean()
     if not mean > 0:

@@ -1,1 +1,1 @@
-"""Compares other model servers with ours: same graphs, same load."""
+"""Compares our server with other model servers: same graphs, same load."""

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.peers.homes import MLSERVER, MOSEC, TRITON, Environment, triton_backends
-from benchmarks.peers.layout import Layout, all_cores_for_one, one_instance_a_core
+from benchmarks.peers.layout import Layout, one_instance_on_all_cores, one_instance_per_core
 from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.wire import OpenInference, Protocol, RawHttp
 
-MAX_BATCH_ROWS: Final = 64  # of every server
+MAX_BATCH_ROWS: Final = 64  # in every server
 _SERVERS = Path(__file__).parent / "servers"
 _READY = re.compile(r"^ready: .* on 127\.0\.0\.1:([0-9]+),", re.MULTILINE)
-_MLSERVER_WAIT_S = 0.002  # it batches nothing without a wait
+_MLSERVER_WAIT_S = 0.002  # without a wait it does not batch
 _FULL_PRECISION = "fp32"
-_EXACT = 1e-3  # how far images may be off
-_ROUGH = 0.1  # the same, in reduced precision
+_EXACT = 1e-3  # tolerance, see `Peer`
+_ROUGH = 0.1  # the same for reduced precision
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def find_port(self, log: str) -> int | None:
-        """The port it listens on; None until it is known."""
+        """The port that it listens on; None if not known yet."""
         if self.port is not None:
             return self.port
         match = _READY.search(log)
@@ -54,11 +54,11 @@ class Peer:
 
     Args:
         name: in tables.
-        prepare: writes what it needs into an empty folder, and says how to start it there.
-        environment: what must be set up; None: our own.
-        tolerance: how far an image may be off, as a share of the largest value; infinite for one that computes none.
+        prepare: writes its files into an empty folder, and returns how to start it there.
+        environment: its virtual environment; None: our own.
+        tolerance: largest error of an image, as a share of the largest value; infinite for a server without images.
         is_ours: whether the others are compared with it.
-        precision: that our bundle must have for it.
+        precision: a precision that our bundle must have.
     """
 
     name: str
@@ -73,7 +73,7 @@ def ours(name: str, flags: str) -> Peer:
     """Our server, with flags of `python -m server`.
 
     Raises:
-        ValueError: the flags have an open quote.
+        ValueError: a quote in the flags is not closed.
     """
     given = shlex.split(flags)
 
@@ -100,7 +100,7 @@ def floor() -> Peer:
 
 
 def triton(home: Path, layout: Layout) -> Peer:
-    """NVIDIA Triton itself, its binary out of PyTriton's wheel; that has no ONNX Runtime backend but the Python one."""
+    """NVIDIA Triton, from PyTriton's wheel, which has the Python backend but no ONNX Runtime backend."""
 
     def prepare(graph: ServedGraph, folder: Path) -> Launch:
         repository = folder / "repository"
@@ -123,7 +123,7 @@ def triton(home: Path, layout: Layout) -> Peer:
             "--exit-timeout-secs=5",
         ]
         environment = {
-            # The backend embeds a Python, which takes its modules from where the first python3 of the path has them.
+            # The backend embeds Python, which finds its modules through the first python3 on PATH.
             "PATH": f"{TRITON.python(home).parent}{os.pathsep}{os.environ['PATH']}",
             "LD_LIBRARY_PATH": str(site_packages / "nvidia_pytriton.libs"),
         }
@@ -149,7 +149,7 @@ def _triton_config(graph: ServedGraph, layout: Layout) -> str:
 
 
 def pytriton(home: Path, layout: Layout) -> Peer:
-    """NVIDIA PyTriton: Triton with callables of a Python program."""
+    """NVIDIA PyTriton: Triton with Python callables."""
 
     def prepare(graph: ServedGraph, folder: Path) -> Launch:
         port, *others = free_ports(3)
@@ -161,13 +161,13 @@ def pytriton(home: Path, layout: Layout) -> Peer:
 
 
 def mlserver(home: Path, layout: Layout) -> Peer:
-    """Seldon's MLServer, its model in the server's process.
+    """Seldon's MLServer, with the model in the server's process.
 
     Raises:
-        ValueError: the layout has several instances, for which MLServer wants processes of its own.
+        ValueError: the layout has several instances, which MLServer runs in other processes.
     """
     if layout.instances != 1:
-        raise ValueError(f"mlserver:{layout}: it is measured with one instance; write mlserver:1x{layout.threads}")
+        raise ValueError(f"mlserver:{layout}: MLServer runs one instance here; write mlserver:1x{layout.threads}")
 
     def prepare(graph: ServedGraph, folder: Path) -> Launch:
         port, http_port = free_ports(2)
@@ -197,7 +197,7 @@ def mlserver(home: Path, layout: Layout) -> Peer:
 
 
 def mosec(home: Path, layout: Layout) -> Peer:
-    """Mosec, a front end in Rust before Python workers; it speaks only HTTP."""
+    """Mosec: a Rust front end with Python workers; HTTP only."""
 
     def prepare(graph: ServedGraph, folder: Path) -> Launch:
         port = free_port()
@@ -214,12 +214,12 @@ def mosec(home: Path, layout: Layout) -> Peer:
     return Peer(f"mosec {layout}", prepare, MOSEC)
 
 
-# name -> how it is defined, and the layouts that are measured unless others are asked for
+# name -> its definition, and the default layouts
 RIVALS: Final[dict[str, tuple[Callable[[Path, Layout], Peer], tuple[Layout, ...]]]] = {
-    "triton": (triton, (one_instance_a_core(), all_cores_for_one())),
-    "pytriton": (pytriton, (one_instance_a_core(),)),
-    "mlserver": (mlserver, (all_cores_for_one(),)),
-    "mosec": (mosec, (one_instance_a_core(),)),
+    "triton": (triton, (one_instance_per_core(), one_instance_on_all_cores())),
+    "pytriton": (pytriton, (one_instance_per_core(),)),
+    "mlserver": (mlserver, (one_instance_on_all_cores(),)),
+    "mosec": (mosec, (one_instance_per_core(),)),
 }
 
 
@@ -229,7 +229,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Several different ones."""
+    """Several different free ports of 127.0.0.1."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports: list[int] = [server.getsockname()[1] for server in sockets]
     for server in sockets:

@@ -1,4 +1,4 @@
-"""Parses command-line values into servers, cells, models and rates. Raises ValueErrors that name invalid values."""
+"""Parses command-line values into servers, cells, models and rates. Invalid values raise a ValueError."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def choose_peers(text: str, variants: Sequence[str], home: Path) -> Choice:
             peers.append(floor())
         elif item != IN_PROCESS:
             raise ValueError(
-                f"{item!r} is none of {', '.join(PEER_NAMES)}; a rival may have a layout, as in triton:2x1"
+                f"{item!r}: choose from {', '.join(PEER_NAMES)}; a rival may have a layout, as in triton:2x1"
             )
     once = {peer.name: peer for peer in peers}
     return Choice(tuple(once.values()), IN_PROCESS in names)
@@ -53,7 +53,7 @@ def choose_models(text: str) -> list[str]:
     """Reads "gan28,dcgan64"."""
     for name in _split(text):
         if name not in MODELS:
-            raise ValueError(f"{name!r} is none of {', '.join(MODELS)}")
+            raise ValueError(f"{name!r}: choose from {', '.join(MODELS)}")
     return _split(text)
 
 
@@ -72,13 +72,13 @@ def choose_rates(text: str) -> dict[str, list[float]]:
     for item in _split(text) if text else []:
         name, _, rate = item.partition(":")
         if name not in MODELS:
-            raise ValueError(f"{item!r}: {name!r} is none of {', '.join(MODELS)}")
+            raise ValueError(f"{item!r}: choose the model from {', '.join(MODELS)}")
         try:
             number = float(rate)
         except ValueError:
             number = 0.0
         if not _MIN_RATE <= number <= _MAX_RATE:
-            raise ValueError(f"{item!r}: write MODEL:RATE, {_MIN_RATE:g} to {_MAX_RATE:g} requests a second")
+            raise ValueError(f"{item!r}: write MODEL:RATE, {_MIN_RATE:g} to {_MAX_RATE:g} requests per second")
         rates.setdefault(name, []).append(number)
     return rates
 

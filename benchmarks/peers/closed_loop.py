@@ -1,7 +1,7 @@
 """A constant number of concurrent requests: drives h2load, and parses its output.
 
-h2load is a C program that speaks HTTP/1.1 and gRPC alike and takes little of a core. It does not look at gRPC's own
-status, so answers are told from errors by their size.
+h2load is a C program that speaks HTTP/1.1 and gRPC and uses little of a core. It ignores gRPC's status, so this module
+tells answers from errors by their size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.peers.process_table import ServerProcess, busy_s
 from benchmarks.peers.wire import Protocol
 
 WARM_UP_S: Final = 1.0
-_TAIL_S = 1.0  # after the window, so that what is in flight at its end is still seen to end
+_TAIL_S = 1.0  # after the window, so that in-flight requests can finish
 _GRACE_S = 60.0
 _OK_STATUS = 200
 _SUMMARY = re.compile(
@@ -33,7 +33,7 @@ _SUMMARY = re.compile(
 
 
 class LoadError(Exception):
-    """A cell could not be measured; the message has the reason."""
+    """A cell could not be measured; the message says why."""
 
 
 class Cell(NamedTuple):
@@ -50,7 +50,7 @@ class Cell(NamedTuple):
         """Reads "64x4".
 
         Raises:
-            ValueError: it is no cell.
+            ValueError: the text is not a cell.
         """
         return cls(*parse_pair(text, "cell; write ROWSxCONCURRENCY, such as 64x4", most=9999))
 
@@ -66,14 +66,14 @@ class Summary(NamedTuple):
 class Window(NamedTuple):
     """Counts and latencies in the measured part of a run."""
 
-    requests: float  # those that lie in it partly count as that part
+    requests: float  # a request that is partly inside counts as that part
     p50_ms: float
     p99_ms: float
 
 
 @dataclass(frozen=True)
 class Load:
-    """The measurement of one cell of one server; cores are processor time over time."""
+    """The measurement of one cell of one server; cores are CPU time over elapsed time."""
 
     images_per_s: float
     p50_ms: float
@@ -87,7 +87,7 @@ def parse_summary(text: str) -> Summary:
     """Reads h2load's last lines.
 
     Raises:
-        LoadError: there are none.
+        LoadError: there is no summary.
     """
     match = _SUMMARY.search(text)
     if match is None:
@@ -98,7 +98,7 @@ def parse_summary(text: str) -> Summary:
 
 
 def read_log(path: Path) -> NDArray[np.int64]:
-    """h2load's log: one row per request: its start in us, its HTTP status, its duration in us.
+    """h2load's log, one row per request: start in us, HTTP status, duration in us.
 
     Raises:
         LoadError: no request was answered.
@@ -108,11 +108,11 @@ def read_log(path: Path) -> NDArray[np.int64]:
     return np.loadtxt(path, np.int64, delimiter="\t", usecols=(0, 1, 2), ndmin=2)
 
 
-def look_through(log: NDArray[np.int64], warm_up_s: float, seconds: float) -> Window:
-    """Counts and times the answered requests between `warm_up_s` after the first one's beginning and `seconds` later.
+def measure_window(log: NDArray[np.int64], warm_up_s: float, seconds: float) -> Window:
+    """Counts and times the answered requests in a window of `seconds` that opens `warm_up_s` after the first request.
 
     Raises:
-        LoadError: none was answered then.
+        LoadError: no request was answered in the window.
     """
     opens = log[:, 0].min() + round(warm_up_s * 1e6)
     closes = opens + round(seconds * 1e6)
@@ -127,14 +127,14 @@ def look_through(log: NDArray[np.int64], warm_up_s: float, seconds: float) -> Wi
 
 
 def check_answers(summary: Summary, answer_bytes: int) -> None:
-    """Checks that the answers were images: an error has status 200 in gRPC too, but hardly a body.
+    """Checks that the answers were images: in gRPC an error has status 200 too, but almost no body.
 
     Raises:
         LoadError: they were not.
     """
     images = summary.data_bytes / (max(1, summary.done) * answer_bytes)
     if summary.failed or images < 0.999:
-        raise LoadError(f"{summary.failed} of {summary.done} requests failed, and {images:.1%} of the bytes came")
+        raise LoadError(f"{summary.failed} of {summary.done} requests failed, and {images:.1%} of the bytes arrived")
 
 
 def h2load_path() -> str | None:
@@ -148,16 +148,16 @@ def drive(
     """Sends `message` to a server, `cell.concurrency` at a time.
 
     Args:
-        server: what is measured.
-        protocol: what it speaks.
-        port: where.
+        server: the server to measure.
+        protocol: its protocol.
+        port: its port on 127.0.0.1.
         message: a request of `cell.rows` rows.
-        answer_bytes: how long the body of its answer is.
-        cell: what to send.
-        seconds: how long to measure, after a warm-up.
+        answer_bytes: length of the body of its answer.
+        cell: rows and concurrency.
+        seconds: length of the measurement, after a warm-up.
 
     Raises:
-        LoadError: what came back was not images.
+        LoadError: the answers were not images.
     """
     h2load = h2load_path()
     assert h2load is not None
@@ -181,13 +181,13 @@ def drive(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise LoadError(f"h2load did not end within {_GRACE_S:g} s of its time") from error
+        raise LoadError(f"h2load did not stop within {_GRACE_S:g} s after its duration") from error
     wall_s = time.monotonic() - began
     server_s, client_s = server.cpu_s() - server_s, _children_s() - client_s
     other_s = max(0.0, busy_s() - machine_s - server_s - client_s)
 
     check_answers(parse_summary(finished.stdout), answer_bytes)
-    window = look_through(read_log(log), WARM_UP_S, seconds)
+    window = measure_window(read_log(log), WARM_UP_S, seconds)
     return Load(
         images_per_s=window.requests * cell.rows / seconds,
         p50_ms=window.p50_ms,
@@ -199,6 +199,6 @@ def drive(
 
 
 def _children_s() -> float:
-    """Processor time of the children that have ended."""
+    """CPU time of the children that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

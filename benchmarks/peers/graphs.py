@@ -1,7 +1,4 @@
-"""The models that every server serves: untrained weights with realistic activations, exported once for all servers.
-
-Owns what is in those files; knows no server.
-"""
+"""The models that every server serves: untrained weights with realistic activations, exported once for all servers."""
 
 from __future__ import annotations
 
@@ -20,8 +17,6 @@ from exporter.export import export, plan_export
 from exporter.onnx_graph import OPSET
 from exporter.source import Source
 from ganserve.bundle import INPUT_LATENTS, ONNX_FILE, OUTPUT_IMAGES, LatentInput
-from trainer.config import GanConfig
-from trainer.models import build_generator
 from trainer.presets import choose_preset
 
 # name here -> model and preset of the trainer
@@ -36,12 +31,12 @@ def make_graphs(
     """Makes the files of these models, keys of `MODELS`, under `folder`.
 
     Args:
-        folder: an empty one.
-        names: which.
-        variants: reduced precisions that our bundles are to have too.
-        plain_export: the rivals get what `torch.onnx.export(dynamo=False)` makes of the same weights, as someone
-            without our exporter has. Otherwise the graph of our bundle without its head for pixels: ONNX Runtime
-            computes every node of a graph, whichever outputs are asked for.
+        folder: an empty folder.
+        names: the models.
+        variants: reduced precisions to add to our bundles.
+        plain_export: give the rivals the graph of `torch.onnx.export(dynamo=False)` for the same weights, as users
+            without our exporter have it. Otherwise they get the graph of our bundle without the pixel output, because
+            ONNX Runtime computes every node of a graph, even for outputs that a request leaves out.
     """
     return [_make_graph(folder / name, name, variants, plain_export=plain_export) for name in names]
 
@@ -49,9 +44,8 @@ def make_graphs(
 def _make_graph(folder: Path, name: str, variants: Sequence[str], *, plain_export: bool) -> ServedGraph:
     model, preset = MODELS[name]
     config = choose_preset(model, preset, None)
-    assert isinstance(config, GanConfig)
     torch.manual_seed(0)
-    generator = build_generator(config.network)
+    generator = config.build_generator()
     latent_dim = config.network.latent_dim
     _calibrate(generator, latent_dim)
     source = Source(
@@ -75,7 +69,7 @@ def _make_graph(folder: Path, name: str, variants: Sequence[str], *, plain_expor
 
 
 def _calibrate(generator: nn.Module, latent_dim: int) -> None:
-    """Gives each BatchNorm the statistics of its input: with those of a new one, images fade to 0 layer by layer."""
+    """Sets each BatchNorm to the statistics of its input; with initial statistics, images fade to 0 layer by layer."""
     norms: Any = [module for module in generator.modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -92,7 +86,7 @@ def _calibrate(generator: nn.Module, latent_dim: int) -> None:
 
 def _export_plainly(generator: nn.Module, latent_dim: int, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this exporter is deprecated, and still what many use
+        warnings.simplefilter("ignore", DeprecationWarning)  # deprecated, but still common
         torch.onnx.export(
             generator,
             (torch.randn(2, latent_dim),),

@@ -14,8 +14,8 @@ _READY = "ready"
 class Environment:
     """A virtual environment of a rival: a folder of the peer home.
 
-    `packages` are installed with the ONNX Runtime of ours. `system_python`: with the Python of the operating system,
-    whose libpython is where Triton's backend looks for it.
+    `packages` are installed with our version of ONNX Runtime. `system_python` uses the Python of the operating system,
+    because Triton's backend needs its libpython.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Environment:
     system_python: bool = False
 
     def folder(self, home: Path) -> Path:
-        """Of this environment."""
+        """The folder of the environment."""
         return home / self.name
 
     def python(self, home: Path) -> Path:
@@ -31,7 +31,7 @@ class Environment:
         return self.folder(home) / "bin" / "python"
 
     def site_packages(self, home: Path) -> Path:
-        """Where its packages are.
+        """The folder of its packages.
 
         Raises:
             FileNotFoundError: there is no such environment.
@@ -57,11 +57,11 @@ ENVIRONMENTS: Final = {environment.name: environment for environment in (TRITON,
 
 
 def default_home() -> Path:
-    """A folder of the user's cache."""
+    """A folder in the user's cache."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "ganserve" / "peers"
 
 
 def triton_backends(home: Path) -> Path:
-    """Triton's backend folder: the wheel keeps the stub that goes with a Python apart from the backend."""
+    """The folder in which setup combines Triton's Python backend with its stub."""
     return TRITON.folder(home) / "backends"

@@ -1,4 +1,4 @@
-"""The limit: ONNX Runtime alone, no server around it, in a process of its own.
+"""The limit: ONNX Runtime without a server, in a separate process.
 
     python -m benchmarks.peers.in_process GRAPH LAYOUT ROWS SECONDS
 
@@ -34,7 +34,7 @@ class Limit(NamedTuple):
 
 
 def measure_apart(graph: Path, layout: Layout, rows: int, seconds: float) -> Limit:
-    """Runs a graph in another process.
+    """Calls `measure` in another process.
 
     Raises:
         LoadError: that process failed.

@@ -1,4 +1,4 @@
-"""How a server divides the cores: the number of instances, and of threads per instance."""
+"""How a server divides the cores: instances, and threads per instance."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Layout(NamedTuple):
         """Reads "2x1".
 
         Raises:
-            ValueError: it is no layout.
+            ValueError: the text is not a layout.
         """
         return cls(*parse_pair(text, "layout; write INSTANCESxTHREADS, such as 2x1", most=999))
 
 
-def one_instance_a_core() -> Layout:
+def one_instance_per_core() -> Layout:
     """The layout for throughput."""
     return Layout(cores(), 1)
 
 
-def all_cores_for_one() -> Layout:
+def one_instance_on_all_cores() -> Layout:
     """The layout for latency."""
     return Layout(1, cores())
 
@@ -45,9 +45,9 @@ def parse_pair(text: str, what: str, *, most: int) -> tuple[int, int]:
     """Reads two numbers, each from 1 to `most`, written as 2x1.
 
     Raises:
-        ValueError: it is no `what`.
+        ValueError: the text is not such a pair.
     """
     match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)", text, re.ASCII)
     if match is None or max(map(len, match.groups())) > len(str(most)):
-        raise ValueError(f"{text!r} is no {what}")
+        raise ValueError(f"{text!r} is not a {what}")
     return int(match[1]), int(match[2])

@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.open_loop PORT BODY_FILE RATE SECONDS
 
-Waits are counted from when a request was due, not from when this program got around to it: a client that is held up by
-a slow server would otherwise hide the very waits it is to show. Prints one JSON object. Runs in a process of its own.
+Latency counts from the time a request was due, not from when it was sent: otherwise a client that a slow server delays
+would hide that delay (coordinated omission). Prints one JSON object. Runs in a separate process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GRACE_S = 60.0
 
 
 class Stream(NamedTuple):
-    """Requests of one row that were sent at a rate; `late_p99_ms` is how late the client itself was to send them."""
+    """Requests of one row, sent at a rate; `late_p99_ms` is the delay of the client itself."""
 
     rate_per_s: float
     sent: int
@@ -41,7 +41,7 @@ class Stream(NamedTuple):
 
 
 def arrivals_s(rate_per_s: float, seconds: float) -> NDArray[np.float64]:
-    """The due times of requests, from 0 on; equal for equal rates, so that every server gets the same bursts."""
+    """The due times of requests, from 0; equal rates give equal times, so that every server gets the same bursts."""
     generator = np.random.default_rng(0)
     gaps = generator.exponential(1 / rate_per_s, round(2 * rate_per_s * seconds) + 100)
     due = gaps.cumsum()
@@ -66,7 +66,7 @@ def drive(folder: Path, port: int, message: bytes, rate_per_s: float, seconds: f
         raise LoadError(f"the open loop failed: {detail}") from error
     result = Stream(**json.loads(finished.stdout))
     if result.failed == result.sent:
-        raise LoadError(f"the open loop failed: none of {result.sent} requests was answered")
+        raise LoadError(f"the open loop failed: no answer to {result.sent} requests")
     return result
 
 
@@ -112,7 +112,7 @@ async def stream(port: int, message: bytes, rate_per_s: float, seconds: float) -
 
 if __name__ == "__main__":
     _, port_text, body_file, rate, length = sys.argv
-    # epoll, which asyncio would take, waits for whole milliseconds.
+    # epoll, the default of asyncio, has a resolution of 1 ms.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         result = runner.run(stream(int(port_text), Path(body_file).read_bytes(), float(rate), float(length)))
     print(json.dumps(result._asdict()))

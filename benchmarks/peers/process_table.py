@@ -1,4 +1,4 @@
-"""Which processes belong to a server, what they use, and how to end them. Linux: read from /proc."""
+"""The processes of a server: finds, measures and stops them. Reads /proc, so Linux only."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _TAG = "GANSERVE_PEER"
 _POLL_S = 0.05
 _STOP_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 5.0
-# What would make a server other than it is on a machine of its own.
+# Variables that would change how a server runs.
 _NOT_INHERITED = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_LIBRARY_PATH"}
 
 
 class Stat(NamedTuple):
-    """Of /proc/PID/stat."""
+    """Fields of /proc/PID/stat."""
 
     state: str
     parent: int
     session: int
     cpu_s: float
-    began: int  # in ticks since the machine's start; with the id, it tells a process from all others
+    began: int  # in ticks since boot; with the id, it identifies a process
 
 
 class Memory(NamedTuple):
-    """Of several processes together, in MiB; `pss` counts shared pages once."""
+    """Memory of several processes together, in MiB; `pss` counts shared pages once."""
 
     rss_mib: float
     pss_mib: float
 
 
 def parse_stat(text: str) -> Stat:
-    """Reads a line of /proc/PID/stat; the name in it may hold anything."""
+    """Reads a line of /proc/PID/stat; the process name may contain any character."""
     fields = text[text.rindex(")") + 2 :].split()
     cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
     return Stat(fields[0], parent=int(fields[1]), session=int(fields[3]), cpu_s=cpu_s, began=int(fields[19]))
@@ -55,7 +55,7 @@ def parse_smaps_rollup(text: str) -> Memory:
 
 
 def family(stats: Mapping[int, Stat], root: int, tagged: Iterable[int] = ()) -> set[int]:
-    """The processes of `root`'s session, those that are tagged, and all that these started."""
+    """The processes of `root`'s session, the tagged ones, and all that these started."""
     members = {pid for pid, stat in stats.items() if root in {pid, stat.session}} | set(tagged)
     found = members
     while found:
@@ -65,18 +65,18 @@ def family(stats: Mapping[int, Stat], root: int, tagged: Iterable[int] = ()) -> 
 
 
 def busy_s() -> float:
-    """How long the cores of this machine have worked, all together."""
+    """CPU time of all cores of this machine since boot."""
     user, nice, system, _idle, _waiting, *rest = map(int, (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9])
     return (user + nice + system + sum(rest)) / _TICKS_PER_S
 
 
 class ServerProcess:
-    """A server and all it starts, as a context; nothing of it is left afterwards.
+    """A context in which a server runs; at its end, the server and all processes that it started are stopped.
 
     Args:
         command: the program and its arguments.
-        environment: beside what it inherits.
-        folder: where it runs and may leave things; `log` is in it.
+        environment: variables in addition to the inherited ones.
+        folder: its working and temporary folder, which also gets `log`.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
@@ -104,25 +104,25 @@ class ServerProcess:
         self.stop()
 
     def ended(self) -> bool:
-        """Whether the program that was started has ended."""
+        """Whether the started program has ended."""
         return self._process.poll() is not None
 
     def cpu_s(self) -> float:
-        """Processor time of the processes that run now, since they began."""
+        """CPU time of the current processes, since each began."""
         return sum(stat.cpu_s for stat in self._members().values())
 
     def memory(self) -> Memory:
-        """Of the processes that run now."""
+        """Memory of the current processes."""
         each = [parse_smaps_rollup(_read(pid, "smaps_rollup").decode()) for pid in self._members()]
         return Memory(sum(memory.rss_mib for memory in each), sum(memory.pss_mib for memory in each))
 
     def count(self) -> int:
-        """How many processes run now."""
+        """The number of current processes."""
         return len(self._members())
 
     def stop(self) -> None:
-        """Asks the program to end, and ends what is left of it after a while."""
-        known = self._members()  # a child of a child that ends would be found no more
+        """Terminates the program, and kills the processes that are left after a timeout."""
+        known = self._members()  # a grandchild cannot be found once its parent has ended
         if not self.ended():
             self._process.terminate()
         for pid in self._wait(known, _STOP_TIMEOUT_S):
@@ -138,14 +138,14 @@ class ServerProcess:
         return {pid: alive[pid] for pid in members}
 
     def _wait(self, known: Mapping[int, Stat], timeout_s: float) -> set[int]:
-        """Waits until all have ended; returns those that have not in time."""
+        """Waits until all have ended; returns those that have not ended in time."""
         deadline = time.monotonic() + timeout_s
         while (left := self._left(known)) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         return left
 
     def _left(self, known: Mapping[int, Stat]) -> set[int]:
-        self._process.poll()  # else it would stay in the table
+        self._process.poll()  # otherwise it stays a zombie
         now = _read_stats()
         same = {pid for pid, stat in known.items() if pid in now and now[pid].began == stat.began}
         return {pid for pid in same if now[pid].state != "Z"} | self._members().keys()
@@ -162,7 +162,7 @@ def _read_stats_of(pid: int) -> Stat | None:
 
 
 def _read(pid: int, name: str) -> bytes:
-    """A file of a process; empty if it has ended, or is not ours to read."""
+    """A file of a process; empty if it has ended or is not readable."""
     try:
         return (_PROC / str(pid) / name).read_bytes()
     except OSError:

@@ -1,8 +1,8 @@
-"""Sets the rivals up, each in a virtual environment of its own, with uv.
+"""Installs the rivals, each in its own virtual environment, with uv.
 
     python -m benchmarks.peers.setup [--peer-home DIR] [--only triton,mlserver,mosec]
 
-What is written last into an environment says that it is whole; one that is not is made anew.
+The last file written marks an environment as complete; an incomplete one is created again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _USER_ERROR = 2
 
 
 class SetupError(Exception):
-    """A rival cannot be set up; one line that says what to do."""
+    """A rival cannot be set up; the message says what to do."""
 
 
 def create(environment: Environment, home: Path, uv: str, system_python: str) -> None:
-    """Makes an environment anew.
+    """Creates an environment, or replaces it.
 
     Raises:
         SetupError: uv or the interpreter failed.
@@ -41,14 +41,14 @@ def create(environment: Environment, home: Path, uv: str, system_python: str) ->
 
 
 def _lay_out_triton(home: Path) -> None:
-    """Puts the Python backend and the stub for this Python into one folder, as Triton wants them."""
+    """Copies the Python backend and the stub for this Python into one folder, as Triton requires."""
     site_packages = TRITON.site_packages(home)
     wheel = site_packages / "pytriton" / "tritonserver"
     version = site_packages.parent.name.removeprefix("python")
     stub = wheel / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         there = ", ".join(sorted(folder.name for folder in stub.parent.parent.iterdir()))
-        raise SetupError(f"--system-python is Python {version}; Triton's Python backend has stubs for {there} alone")
+        raise SetupError(f"--system-python is Python {version}; Triton's Python backend has stubs for {there} only")
     missing = [line.split()[0] for line in _run(["/usr/bin/ldd", str(stub)]).splitlines() if "not found" in line]
     if missing:
         raise SetupError(f"Triton's Python backend needs {', '.join(missing)}; install it (Debian: libpython{version})")
@@ -66,8 +66,8 @@ def _run(command: list[str]) -> str:
 
 
 def _find_uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.is_file() else shutil.which("uv")
+    own = Path(sys.executable).with_name("uv")
+    found = str(own) if own.is_file() else shutil.which("uv")
     if found is None:
         raise SetupError("uv is not installed; install it, for example with pip install uv")
     return found
@@ -76,23 +76,23 @@ def _find_uv() -> str:
 def _parse_names(_: click.Context, __: click.Parameter, value: str) -> list[Environment]:
     unknown = [name for name in value.split(",") if name not in ENVIRONMENTS]
     if unknown:
-        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(ENVIRONMENTS)}")
+        raise click.BadParameter(f"{unknown[0]!r}: choose from {', '.join(ENVIRONMENTS)}")
     return [ENVIRONMENTS[name] for name in value.split(",")]
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--peer-home", type=click.Path(file_okay=False, path_type=Path), default=default_home)
 @click.option("--only", callback=_parse_names, default=",".join(ENVIRONMENTS), help="Environments to set up.")
-@click.option("--system-python", default="/usr/bin/python3", help="A Python whose libpython the system's linker finds.")
-@click.option("--force", is_flag=True, help="Set up again what is already set up.")
+@click.option("--system-python", default="/usr/bin/python3", help="A Python whose libpython the linker finds.")
+@click.option("--force", is_flag=True, help="Recreate environments that are already set up.")
 def main(peer_home: Path, only: list[Environment], system_python: str, *, force: bool) -> None:
-    """Make the environments of the rivals."""
+    """Installs the rivals."""
     try:
         uv = _find_uv()
         peer_home.mkdir(parents=True, exist_ok=True)
         for environment in only:
             if environment.is_ready(peer_home) and not force:
-                click.echo(f"{environment.name}: is set up in {environment.folder(peer_home)}")
+                click.echo(f"{environment.name}: already set up in {environment.folder(peer_home)}")
                 continue
             click.echo(f"{environment.name}: installing {' '.join(environment.packages)}")
             create(environment, peer_home, uv, system_python)

@@ -1,4 +1,4 @@
-"""Visits and limits -> the rows of tables: medians over rounds, and how many times ours is of each rival."""
+"""The rows of tables, from visits and limits: medians over rounds, and ratios of our server to each rival."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from benchmarks.peers.in_process import Limit
 from benchmarks.peers.visit import Visit
 
 Row = dict[str, Any]
-# (model, "in-process 2x1", rows) -> one a round
+# (model, "in-process 2x1", rows) -> one per round
 Limits = Mapping[tuple[str, str, int], Sequence[Limit]]
 _NOTHING = "-"
 
 
 def median_load(visits: Iterable[Visit], peer: str, cell: Cell, value: Callable[[Load], float]) -> float:
-    """Over the rounds; NaN if the cell was never measured."""
+    """The median over the rounds; NaN if the cell was never measured."""
     values = [value(visit.loads[cell]) for visit in visits if visit.peer == peer and cell in visit.loads]
     return statistics.median(values) if values else math.nan
 
 
 def throughput_table(visits: Sequence[Visit]) -> list[Row]:
-    """Images a second: a row a peer, a column a cell."""
+    """Images per second: one row per peer, one column per cell."""
     return _table(visits, lambda peer, cell: _number(median_load(visits, peer, cell, lambda load: load.images_per_s)))
 
 
@@ -42,7 +42,7 @@ def spread_table(visits: Sequence[Visit]) -> list[Row]:
 
 
 def latency_table(visits: Sequence[Visit]) -> list[Row]:
-    """The median and the 99th percentile of the time a request takes, in ms."""
+    """Median and 99th percentile of the latency, in ms."""
 
     def text(peer: str, cell: Cell) -> str:
         p50 = median_load(visits, peer, cell, lambda load: load.p50_ms)
@@ -53,7 +53,7 @@ def latency_table(visits: Sequence[Visit]) -> list[Row]:
 
 
 def cores_table(visits: Sequence[Visit]) -> list[Row]:
-    """Cores used by the server, by the client, and by anything else on the machine."""
+    """Cores used by the server, the client, and other programs."""
 
     def text(peer: str, cell: Cell) -> str:
         used = [
@@ -66,7 +66,7 @@ def cores_table(visits: Sequence[Visit]) -> list[Row]:
 
 
 def ratio_table(visits: Sequence[Visit], ours: str) -> list[Row]:
-    """Images a second of `ours` over each other peer's: above 1, ours makes more."""
+    """Images per second of `ours` relative to each other peer; above 1, ours is faster."""
 
     def text(peer: str, cell: Cell) -> str:
         mine, theirs = (median_load(visits, name, cell, lambda load: load.images_per_s) for name in (ours, peer))
@@ -90,14 +90,14 @@ def start_table(visits: Sequence[Visit]) -> list[Row]:
             "PSS MiB idle": round(median(peer, lambda visit: visit.idle.pss_mib)),
             "PSS MiB loaded": round(median(peer, lambda visit: visit.loaded.pss_mib)),
             "processes": round(median(peer, lambda visit: visit.processes)),
-            "off by": f"{median(peer, lambda visit: visit.difference):.1e}",
+            "error": f"{median(peer, lambda visit: visit.difference):.1e}",
         }
         for peer in _peers(visits)
     ]
 
 
 def open_loop_table(visits: Sequence[Visit]) -> list[Row]:
-    """Waits from when a request was due; `client late` says how much of p99 may be the client's own."""
+    """Latency from the due time of a request; `client late` is the part of p99 that may be the client's own delay."""
     rates = dict.fromkeys(stream.rate_per_s for visit in visits for stream in visit.streams)
     rows = []
     for peer in _peers(visits):
@@ -124,7 +124,7 @@ def open_loop_table(visits: Sequence[Visit]) -> list[Row]:
 
 
 def limits_table(limits: Limits, model: str) -> list[Row]:
-    """Images a second of the runtime alone and the median time of a run, a column a batch size."""
+    """Images per second of the runtime alone and the median time of a run, one column per batch size."""
     sizes = sorted({rows for name, _, rows in limits if name == model})
     layouts = dict.fromkeys(layout for name, layout, _ in limits if name == model)
 

@@ -1,4 +1,4 @@
-"""One server, started once: wait for its first answer, check its images, drive every cell, check again, stop it."""
+"""Measures a server once: starts it, checks its images, runs every cell, checks again, and stops it."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _LOG_LINES = 5
 
 
 class VisitError(Exception):
-    """A server did not start or did not answer rightly; the message says how, and quotes its log."""
+    """A server did not start or gave a wrong answer; the message has the details and quotes its log."""
 
 
 @dataclass
 class Visit:
-    """What one start of a server showed."""
+    """The measurements of a server from one start to its stop."""
 
     peer: str
     model: str
     round_number: int
     cold_start_s: float
-    difference: float  # of its images from ONNX Runtime's, as a share of the largest value
+    difference: float  # from ONNX Runtime's images, as a share of the largest value
     idle: Memory
     loaded: Memory
     processes: int
@@ -51,7 +51,7 @@ class Visit:
     problems: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The measurements as plain values."""
         plain = {key: value for key, value in vars(self).items() if key not in {"loads", "streams", "idle", "loaded"}}
         return plain | {
             "idle": self.idle._asdict(),
@@ -63,12 +63,12 @@ class Visit:
 
 @dataclass(frozen=True)
 class Programme:
-    """What every server is put through.
+    """The measurements to take of every server.
 
     Args:
         cells: closed loops.
-        rates: open loops, of requests of one row, for servers that speak gRPC.
-        seconds: of each.
+        rates: open loops of one-row requests, for servers that speak gRPC.
+        seconds: length of each.
     """
 
     cells: Sequence[Cell]
@@ -88,14 +88,14 @@ def visit(
 
     Args:
         peer: the server.
-        graph: what it serves.
-        expected: number of rows -> the right images, for all rows of the cells, and others to check.
-        programme: what to measure.
+        graph: the model to serve.
+        expected: number of rows -> the right images, for all request sizes of the cells and others to check.
+        programme: the measurements to take.
         round_number: for the record.
-        folder: an empty one.
+        folder: an empty folder.
 
     Raises:
-        VisitError: there is nothing to record.
+        VisitError: the server could not be measured.
     """
     launch = peer.prepare(graph, folder)
     with ServerProcess(launch.command, launch.environment, folder) as server:
@@ -107,7 +107,7 @@ def visit(
             record = Visit(peer.name, graph.name, round_number, cold_start_s, difference, idle, idle, server.count())
             _measure(server, launch, port, graph, programme, sizes, record)
             record.loaded = server.memory()
-            # Once more: some of ours load a second engine while they serve.
+            # Again: some variants of ours load a second engine while they serve.
             record.difference = max(difference, _check(launch, port, graph, expected, peer.tolerance)[0])
         except (OSError, WrongAnswerError) as error:
             raise VisitError(f"{graph.name}: {error}; {_end_of(server.log)}") from error
@@ -148,12 +148,12 @@ def _measure(
 def _check(
     launch: Launch, port: int, graph: ServedGraph, expected: Mapping[int, NDArray[np.float32]], tolerance: float
 ) -> tuple[float, dict[int, int]]:
-    """Asks for all that is expected; returns the largest difference, and rows -> bytes of an answer's body."""
+    """Requests all expected images; returns the largest difference, and rows -> bytes of an answer's body."""
     protocol = launch.protocol
     sizes = {}
     largest = 0.0
     for rows, images in expected.items():
-        if tolerance == float("inf"):  # no images to look at
+        if tolerance == float("inf"):  # no images to compare
             sizes[rows] = len(protocol.send(port, protocol.message(graph, rows))) + protocol.overhead_bytes
             continue
         got, sizes[rows] = protocol.ask(port, graph, rows)
@@ -162,32 +162,32 @@ def _check(
 
 
 def _wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedGraph) -> tuple[int, float]:
-    """Returns the port, and the seconds from the server's start until it had answered.
+    """Returns the port, and the seconds from the server's start to its first answer.
 
     Raises:
-        VisitError: it did not.
+        VisitError: the server did not answer.
     """
     protocol = launch.protocol
     message = protocol.message(graph, 1)
-    last = "it said no port"
+    last = "no port in its log"
     while time.monotonic() - server.began < _START_TIMEOUT_S:
         if server.ended():
-            raise VisitError(f"{graph.name}: {launch.command[0]} ended by itself; {_end_of(server.log)}")
+            raise VisitError(f"{graph.name}: {launch.command[0]} exited; {_end_of(server.log)}")
         port = launch.find_port(server.log.read_text(errors="replace"))
         if port is not None:
             try:
-                # A TCP connection costs nothing; a gRPC channel that finds no server takes its time to try again.
+                # Try a cheap TCP connection first: a gRPC channel backs off when it finds no server.
                 socket.create_connection(("127.0.0.1", port), _CONNECT_TIMEOUT_S).close()
                 protocol.send(port, message)
                 return port, time.monotonic() - server.began
-            except (OSError, WrongAnswerError) as error:  # listening, and not ready
+            except (OSError, WrongAnswerError) as error:  # it may listen before it is ready
                 last = str(error)
         time.sleep(_POLL_S)
     raise VisitError(f"{graph.name}: no answer within {_START_TIMEOUT_S:g} s ({last}); {_end_of(server.log)}")
 
 
 def _wait_until_idle(server: ServerProcess) -> None:
-    """Waits for what a server still does after its first answer, such as loading more engines; not for ever."""
+    """Waits, with a timeout, until the server has finished work after its first answer, such as loading engines."""
     deadline = time.monotonic() + _IDLE_TIMEOUT_S
     idle_checks = 0
     while idle_checks < _IDLE_CHECKS and time.monotonic() < deadline:

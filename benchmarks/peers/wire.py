@@ -1,6 +1,6 @@
-"""Requests as bytes, answers as images. Knows protocols, not servers.
+"""Requests as bytes, answers as images.
 
-A load generator sends one prepared body again and again; `ask` is the real client that looks at the answer.
+A load generator repeats one prepared body; `ask` is a client that decodes the answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASK_TIMEOUT_S = 30.0
 _MAX_CONNECTIONS = 8
 _GRPC_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
-    ("grpc.use_local_subchannel_pool", 1),  # else a new channel inherits the backoff of an earlier one
+    ("grpc.use_local_subchannel_pool", 1),  # otherwise a new channel inherits the backoff of an earlier one
 ]
 
 
@@ -37,7 +37,7 @@ class Protocol(ABC):
     """A protocol for image requests."""
 
     path: str
-    overhead_bytes: int  # of an answer's body, beside the message
+    overhead_bytes: int  # bytes of an answer's body in addition to the message
 
     @abstractmethod
     def message(self, graph: ServedGraph, rows: int) -> bytes:
@@ -53,7 +53,7 @@ class Protocol(ABC):
 
         Raises:
             OSError: there is no answer.
-            WrongAnswerError: there is an error for one.
+            WrongAnswerError: the answer is an error.
         """
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Protocol(ABC):
         """The images of an answer's message.
 
         Raises:
-            WrongAnswerError: there are none.
+            WrongAnswerError: the answer holds no images.
         """
 
     @abstractmethod
@@ -75,7 +75,7 @@ class Protocol(ABC):
 
 
 class OpenInference(Protocol):
-    """ModelInfer of the Open Inference Protocol, tensors as raw bytes."""
+    """ModelInfer of the Open Inference Protocol, with tensors as raw bytes."""
 
     path = MODEL_INFER
     overhead_bytes = 5  # gRPC's frame: a flag and the length
@@ -115,7 +115,7 @@ class OpenInference(Protocol):
             raise WrongAnswerError("not a ModelInferResponse") from error
         outputs = [(output.name, output.datatype) for output in response.outputs]
         if outputs != [(OUTPUT_IMAGES, "FP32")] or len(response.raw_output_contents) != 1:
-            raise WrongAnswerError(f"not {OUTPUT_IMAGES} as raw FP32 alone, but {outputs}")
+            raise WrongAnswerError(f"expected only {OUTPUT_IMAGES} as raw FP32, got {outputs}")
         return np.frombuffer(response.raw_output_contents[0], np.float32)
 
     def load_flags(self, concurrency: int) -> list[str]:
@@ -126,7 +126,7 @@ class OpenInference(Protocol):
 
 
 class RawHttp(Protocol):
-    """HTTP/1.1, bodies of bare float32."""
+    """HTTP/1.1 with bodies of raw float32."""
 
     overhead_bytes = 0
 
@@ -159,7 +159,7 @@ class RawHttp(Protocol):
     def images(self, answer: bytes) -> NDArray[np.float32]:
         """See `Protocol`."""
         if len(answer) % 4:
-            raise WrongAnswerError(f"{len(answer)} bytes are no float32")
+            raise WrongAnswerError(f"{len(answer)} bytes are not float32")
         return np.frombuffer(answer, np.float32)
 
     def load_flags(self, concurrency: int) -> list[str]:
@@ -176,13 +176,13 @@ def check_images(got: NDArray[np.float32], expected: NDArray[np.float32], tolera
     """Returns the largest difference, as a share of the largest expected value.
 
     Raises:
-        WrongAnswerError: it is above `tolerance`, or there are more or fewer values.
+        WrongAnswerError: it is above `tolerance`, or the number of values differs.
     """
     expected = expected.ravel()
     if got.shape != expected.shape:
-        raise WrongAnswerError(f"{got.size} values came, {expected.size} were expected")
+        raise WrongAnswerError(f"got {got.size} values, expected {expected.size}")
     difference = float(np.abs(got - expected).max() / np.abs(expected).max())
-    if not difference <= tolerance:  # NaN is wrong too
+    if not difference <= tolerance:  # also true for NaN
         raise WrongAnswerError(f"the images differ from ONNX Runtime's by {difference:.2g} of their largest value")
     return difference
 

@@ -12,7 +12,7 @@ from trainer.config import GanConfig
 from trainer.presets import choose_preset
 
 
-def test_the_spread_of_seeds_is_the_unit_of_what_bf16_changes() -> None:
+def test_distances_are_in_standard_deviations_over_seeds() -> None:
     exact = np.array([[0.0, 10.0], [2.0, 14.0]])  # standard deviations: sqrt 2, and sqrt 8
     apart = precision_spread.compare(exact, exact + np.array([1.0, 4.0]))
     assert (apart.median, apart.largest, apart.window) == pytest.approx(((0.5**0.5 + 2**0.5) / 2, 2**0.5, 1))
@@ -29,7 +29,7 @@ def test_curves_are_compared_over_seeds(tmp_path: Path) -> None:
     assert all(spreads[name] > 0 for name in ("d_loss", "g_loss", "d_real", "d_fake", "sliced_wasserstein_distance"))
 
 
-def test_a_network_that_grows_spends_equal_shares_of_the_steps_on_each_phase() -> None:
+def test_a_growing_network_spends_equal_shares_of_the_steps_on_each_phase() -> None:
     config = precision_spread.with_growth_in(choose_preset("pggan", None, None), 700)
     assert isinstance(config, GanConfig)
     assert config.growth is not None

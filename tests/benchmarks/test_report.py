@@ -37,7 +37,7 @@ def test_a_benchmark_prints_a_table_and_writes_the_same_as_json(
     assert written["title"] in " ".join(result.output.split())
 
 
-def test_a_preset_that_does_not_exist_is_an_error() -> None:
+def test_an_unknown_preset_is_an_error() -> None:
     result = CliRunner().invoke(training.main, ["--preset", "nonsense"])
     assert result.exit_code == 2
     assert "no preset fits --model, --preset and --max-size" in result.output

@@ -79,7 +79,7 @@ def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(
     assert not list(tmp_path.rglob("config.json"))
 
 
-def test_resuming_what_is_no_run_is_an_error(tmp_path: Path) -> None:
+def test_resuming_a_folder_that_is_not_a_run_is_an_error(tmp_path: Path) -> None:
     assert "not a run folder" in the_error(run("--resume", str(tmp_path)))
 
 
@@ -88,7 +88,7 @@ def test_an_out_folder_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> 
     assert "--out" in the_error(run("--model", "dcgan", *TINY, "--out", str(tmp_path / "file")))
 
 
-def test_a_dry_run_prints_the_resolved_config_and_makes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(tmp_path: Path) -> None:
     result = run(
         "--model", "wgan-gp", "--lr", "0.001", "--gp-weight", "5", "--dry-run", "--out", str(tmp_path / "runs")
     )
@@ -124,7 +124,7 @@ def test_a_dry_run_of_all_models_prints_each(tmp_path: Path) -> None:
     assert [line for line in output.splitlines() if '"model"' in line] == [f'  "model": "{name}",' for name in MODELS]
 
 
-def test_training_ends_with_the_run_folder_and_what_to_do_next(tmp_path: Path) -> None:
+def test_training_ends_with_the_next_command_and_the_run_folder(tmp_path: Path) -> None:
     result = run("--model", "dcgan", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
     folder = Path(result.stdout.splitlines()[-1])
@@ -134,18 +134,18 @@ def test_training_ends_with_the_run_folder_and_what_to_do_next(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_all_models_are_trained_in_turn_and_summed_up(tmp_path: Path) -> None:
+def test_all_models_are_trained_in_turn_and_summarised(tmp_path: Path) -> None:
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
     folders = sorted((tmp_path / "runs").iterdir())
     assert [folder.name for folder in folders] == [f"{n:04d}-{name}-digits" for n, name in enumerate(MODELS, 1)]
     assert result.stdout.splitlines()[-1] == str(folders[-1])
-    table = result.stdout[result.stdout.index("What was trained") :]
+    table = result.stdout[result.stdout.index("Trained runs") :]
     assert all(name in table for name in MODELS)
 
 
 @pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed", "--out"])
-def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
+def test_resuming_refuses_flags_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
     assert f"{flag}: does not go with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
 
 
@@ -158,7 +158,9 @@ def test_resuming_takes_no_flag_that_would_change_the_run(flag: str, tmp_path: P
     ],
 )
 @pytest.mark.usefixtures("no_figures")
-def test_resuming_goes_on_to_more(model: str, length: list[str], more: list[str], tmp_path: Path) -> None:
+def test_resuming_with_a_greater_length_continues_the_run(
+    model: str, length: list[str], more: list[str], tmp_path: Path
+) -> None:
     first = run("--model", model, *length, *TINY, "--out", str(tmp_path))
     folder = first.stdout.splitlines()[-1]
     second = run("--resume", folder, *more)
@@ -172,9 +174,7 @@ def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_model_that_diverges_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing, models = "dcgan", ("gan", "dcgan", "cyclegan")
 
     def fail_for_one(config: AnyConfig, *arguments: object, **options: object) -> Summary:
@@ -191,9 +191,7 @@ def test_one_model_that_diverges_does_not_keep_the_others_from_their_turn(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_all_models_interrupted_is_an_interruption_that_names_the_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupting_all_models_names_the_untrained_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: object, **options: object) -> Summary:
         summary = train(*arguments, **options)  # type: ignore[arg-type]
         signal.raise_signal(signal.SIGINT)
@@ -243,7 +241,7 @@ def test_ctrl_c_saves_and_says_how_to_resume(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(3 * LIMIT_S + 100)
 @pytest.mark.slow
-def test_a_run_killed_with_9_resumes_to_the_same_weights_as_one_that_was_not(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights_as_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = start_training(tmp_path / "whole", 64)
     killed = start_training(tmp_path / "killed", 64)
     read_until(killed, "[step 57/")  # printed just before the checkpoint of step 57 is written

@@ -12,27 +12,27 @@ from trainer.presets import MODELS, PRESETS, choose_preset
 
 
 @pytest.mark.parametrize(("model", "preset"), PRESETS)
-def test_every_preset_is_valid_once_it_has_a_data_set_and_survives_json(model: str, preset: str) -> None:
+def test_every_preset_with_a_data_set_is_valid_and_survives_json(model: str, preset: str) -> None:
     config = choose_preset(model, preset, PRESETS[model, preset].config.dataset or "folder:faces")
     config.check()
     assert from_json(to_json(config).encode()) == config
 
 
 @pytest.mark.parametrize(("model", "preset"), PRESETS)
-def test_replacing_nothing_changes_no_preset(model: str, preset: str) -> None:
+def test_an_empty_override_changes_nothing(model: str, preset: str) -> None:
     config = PRESETS[model, preset].config
     assert override(config, {}) == config
 
 
 @pytest.mark.parametrize("settings", [{"kind": "vae"}, {"kind": None}, {"surprise": 1}, {"schema_version": 1}])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_config_of_no_known_kind_or_version_is_not_decoded(model: str, settings: dict[str, Any]) -> None:
+def test_a_config_of_unknown_kind_or_version_is_refused(model: str, settings: dict[str, Any]) -> None:
     raw = msgspec.to_builtins(choose_preset(model, None, None)) | settings
     with pytest.raises(msgspec.ValidationError):
         from_json(msgspec.json.encode(raw))
 
 
-def test_a_config_of_one_kind_is_not_read_as_the_other() -> None:
+def test_a_config_of_one_kind_is_not_decoded_as_the_other() -> None:
     raw = msgspec.to_builtins(choose_preset("cyclegan", None, None)) | {"kind": "gan"}
     with pytest.raises(msgspec.ValidationError):
         from_json(msgspec.json.encode(raw))

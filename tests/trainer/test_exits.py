@@ -28,19 +28,19 @@ def test_an_error_ends_the_command_with_one_line_and_its_code(
     assert capsys.readouterr() == ("", f"{line}\n")
 
 
-def test_a_fault_of_the_program_keeps_its_traceback() -> None:
+def test_an_unexpected_exception_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), mistakes_in_one_line("interrupted"):
         _ = 1 // 0
 
 
-def test_fail_exits_with_the_code_that_it_is_given() -> None:
+def test_fail_exits_with_the_given_code() -> None:
     with pytest.raises(SystemExit) as exit_:
         fail("no", 3)
     assert exit_.value.code == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_sets_the_flag_and_the_next_one_has_its_usual_effect(number: signal.Signals) -> None:
+def test_a_signal_sets_the_flag_and_the_next_one_has_its_default_effect(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopOnSignal() as stop:
         assert not stop()

@@ -22,7 +22,7 @@ def test_every_flag_is_in_exactly_one_group_and_explained() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_a_flag_that_sets_a_field_exists_and_some_preset_has_the_field(name: str) -> None:
+def test_each_flag_in_fields_exists_and_some_preset_has_its_field(name: str) -> None:
     assert name in OPTIONS
     table, _, field = FIELDS[name].rpartition(".")
     configs = [msgspec.to_builtins(preset.config) for preset in PRESETS.values()]
@@ -38,6 +38,6 @@ def test_the_models_in_the_help_are_those_of_the_presets() -> None:
     assert all(model in str(OPTIONS["model"].help) for model in MODELS)
 
 
-def test_no_flag_has_a_value_unless_it_is_given() -> None:
+def test_flags_that_are_not_given_have_no_value() -> None:
     values = main.make_context("trainer", []).params
     assert {name for name in OPTIONS if values[name] is not None} == set()

@@ -24,14 +24,14 @@ def test_help_fits_80_columns_and_lists_the_groups_in_order() -> None:
     assert headings == [f"{group}:" for group in (*GROUPS, "Help")]
 
 
-def test_help_is_plain_text_when_it_is_piped() -> None:
+def test_piped_help_is_plain_text() -> None:
     page = help_page(80)
     assert page.isascii()
     assert "\x1b" not in page
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--no-such-flag"], 2)])
-def test_help_and_mistyped_flags_do_not_wait_for_torch(arguments: list[str], code: int) -> None:
+def test_help_and_usage_errors_do_not_import_torch(arguments: list[str], code: int) -> None:
     program = (
         "import sys\nfrom trainer.__main__ import main\n"
         f"try: main({arguments})\nexcept SystemExit as error: assert error.code == {code}\n"

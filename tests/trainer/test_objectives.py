@@ -76,13 +76,13 @@ def test_the_gradient_norm_is_taken_over_all_pixels_of_a_sample() -> None:
     torch.testing.assert_close(norms, weight.norm().expand(SHAPE[0]))
 
 
-def test_the_gradient_penalty_of_a_summing_critic_has_its_closed_form(pair: tuple[Tensor, Tensor]) -> None:
+def test_the_gradient_penalty_of_a_summing_critic_matches_the_closed_form(pair: tuple[Tensor, Tensor]) -> None:
     assert gradient_penalty(total, *pair).item() == pytest.approx((math.sqrt(PIXELS) - 1) ** 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("points", ["interpolates", "real-and-fake"])
 @pytest.mark.parametrize("power", [2.0, 6.0])
-def test_the_divergence_penalty_of_a_summing_critic_has_its_closed_form(
+def test_the_divergence_penalty_of_a_summing_critic_matches_the_closed_form(
     pair: tuple[Tensor, Tensor], power: float, points: str
 ) -> None:
     penalty = divergence_penalty(total, *pair, power, points)  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_penalties_do_not_depend_on_the_sign_of_the_critic(pair: tuple[Tensor, T
         torch.testing.assert_close(penalty(flipped, *pair), plain)
 
 
-def test_each_sample_is_interpolated_with_one_weight_of_its_own() -> None:
+def test_each_sample_is_interpolated_with_its_own_weight() -> None:
     points = interpolate(torch.ones(64, 3, 4, 4), torch.zeros(64, 3, 4, 4))
     weights = points.flatten(1)
     assert (weights == weights[:, :1]).all()
@@ -134,7 +134,7 @@ def test_a_critic_without_a_gradient_gives_a_finite_penalty_and_finite_weight_gr
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_scores_are_read_as_probabilities_for_gans_and_as_they_are_for_critics(name: str) -> None:
+def test_scores_are_probabilities_for_gans_and_raw_for_critics(name: str) -> None:
     logits = torch.tensor([-5.0, 3.0, 20.0])
     score = read_scores(OBJECTIVES[name], logits).item()
     gan = name in {"nonsaturating", "saturating"}

@@ -33,16 +33,14 @@ def cpuinfo(monkeypatch: pytest.MonkeyPatch, path: Path, text: str) -> None:
         ("", False),
     ],
 )
-def test_a_processor_has_bf16_if_it_says_so(
+def test_a_processor_has_bf16_if_its_flags_list_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, *, expected: bool
 ) -> None:
     cpuinfo(monkeypatch, tmp_path / "cpuinfo", text)
     assert has_bf16(CPU) is expected
 
 
-def test_where_nothing_is_told_of_the_processor_there_is_no_bf16(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_processor_flags_there_is_no_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(precision, "_CPU_INFO", tmp_path / "none")
     assert not has_bf16(CPU)
 
@@ -57,19 +55,19 @@ def test_where_nothing_is_told_of_the_processor_there_is_no_bf16(
         ("bf16", False, False, "bf16"),
     ],
 )
-def test_bf16_is_chosen_where_it_helps_or_is_asked_for(
+def test_bf16_is_chosen_where_it_helps_or_is_requested(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, expected: str, *, gains: bool, there: bool
 ) -> None:
     cpuinfo(monkeypatch, tmp_path / "cpuinfo", BF16_FLAGS if there else "")
     assert choose_precision(name, CPU, gains=gains) == expected
 
 
-def test_another_precision_is_refused() -> None:
+def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(UserError, match=r"--precision 'fp16': choose one of auto, fp32, bf16"):
         choose_precision("fp16", CPU, gains=True)
 
 
-def test_layers_within_compute_as_they_are_told() -> None:
+def test_layers_compute_in_the_chosen_precision() -> None:
     layer, inputs = nn.Linear(3, 2), torch.ones(1, 3)
     with autocast("bf16", CPU):
         assert layer(inputs).dtype == torch.bfloat16
@@ -78,13 +76,13 @@ def test_layers_within_compute_as_they_are_told() -> None:
 
 
 def test_convolutional_networks_gain_and_fully_connected_ones_do_not() -> None:
-    gaining = {preset.config.preset for preset in PRESETS.values() if preset.config.gains_by_bf16}
+    gaining = {preset.config.preset for preset in PRESETS.values() if preset.config.gains_from_bf16}
     assert gaining >= {"dcgan64-k4", "dcgan-fmnist32", "wgan-gp-digits", "pggan-small", "cyclegan-digits"}
     assert not gaining & {"mlp-mnist", "gan-digits", "mlp-wgan28"}
 
 
 @pytest.mark.parametrize("key", PRESETS, ids="-".join)
-def test_what_a_step_keeps_is_fp32_in_either_precision(key: tuple[str, str]) -> None:
+def test_weights_moments_and_results_are_fp32_in_either_precision(key: tuple[str, str]) -> None:
     config = small_config(*key, precision="bf16")
     training = new_training(config, made_up_images(config), CPU)
     for _ in range(getattr(config, "n_critic", 1)):

@@ -36,7 +36,7 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
         ("cyclegan", "folder:horse2zebra", "cyclegan-small"),
     ],
 )
-def test_the_data_set_picks_the_preset_made_for_it(model: str, dataset: str, preset: str) -> None:
+def test_the_data_set_chooses_the_preset(model: str, dataset: str, preset: str) -> None:
     assert choose_preset(model, None, dataset).preset == preset
 
 

@@ -22,17 +22,17 @@ def test_names_that_are_not_unicode_are_printed(quiet: Progress) -> None:
     assert printed(quiet) == "skipped \\udcff.png\n"
 
 
-def test_brackets_are_no_markup(quiet: Progress) -> None:
+def test_brackets_are_printed_not_read_as_markup(quiet: Progress) -> None:
     quiet.say("[step 1] [bold]")
     assert printed(quiet) == "[step 1] [bold]\n"
 
 
-def test_without_a_terminal_items_pass_without_a_bar(quiet: Progress) -> None:
+def test_without_a_terminal_track_yields_all_items_without_a_bar(quiet: Progress) -> None:
     assert list(quiet.track([1, 2, 3], "decoding")) == [1, 2, 3]
     assert printed(quiet) == ""
 
 
-def test_on_a_terminal_items_pass_under_a_bar() -> None:
+def test_on_a_terminal_track_yields_all_items_under_a_bar() -> None:
     progress = Progress(Console(file=io.StringIO(), width=80, force_terminal=True))
     assert list(progress.track([1, 2, 3], "decoding")) == [1, 2, 3]
     assert "decoding" in printed(progress)

@@ -20,7 +20,7 @@ from trainer.models.progressive import plain
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("resolution", "alpha"), [(4, 1.0), (16, 1.0), (16, 0.3), (32, 1.0)])
-def test_the_plain_generator_makes_the_same_images_from_less(name: str, resolution: int, alpha: float) -> None:
+def test_the_plain_generator_makes_the_same_images_with_fewer_layers(name: str, resolution: int, alpha: float) -> None:
     generator = build_generator(network_config(name))
     with_random_biases(generator)
     generator.set_growth(resolution, alpha)

@@ -6,7 +6,7 @@ from trainer.errors import UserError
 from trainer.registry import Registry
 
 
-def test_entries_are_found_by_name_in_the_order_of_adding() -> None:
+def test_entries_are_found_by_name_in_insertion_order() -> None:
     registry: Registry[int] = Registry("thing")
     registry.add("two", 2)
     registry.add("one", 1)
@@ -15,7 +15,7 @@ def test_entries_are_found_by_name_in_the_order_of_adding() -> None:
     assert "three" not in registry
 
 
-def test_a_name_is_taken_once() -> None:
+def test_a_name_cannot_be_added_twice() -> None:
     registry: Registry[int] = Registry("thing")
     registry.add("one", 1)
     with pytest.raises(ValueError, match="'one' is registered twice"):

@@ -50,7 +50,7 @@ def test_the_examples_train(command: str) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_run_that_is_resumed_is_made_longer_bit_for_bit() -> None:
+def test_the_resumed_run_equals_a_longer_run_bit_for_bit() -> None:
     (resume,) = (command for command in COMMANDS if "--resume" in command)
     begun = train(COMMANDS[COMMANDS.index(resume) - 1], 2)
     assert train(resume, 4) == begun
@@ -60,7 +60,7 @@ def test_the_run_that_is_resumed_is_made_longer_bit_for_bit() -> None:
     assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
 
 
-def test_the_table_of_files_is_what_runs_leave(tmp_path: Path) -> None:
+def test_the_table_of_files_matches_a_run_folder(tmp_path: Path) -> None:
     for folder in ("trainA", "trainB"):
         (tmp_path / "domains" / folder).mkdir(parents=True)
         for index in range(8):
@@ -75,7 +75,7 @@ def test_the_table_of_files_is_what_runs_leave(tmp_path: Path) -> None:
     assert {name.rstrip("/") for name in told} == (left - {"checkpoints"}) | {"evaluations.jsonl"}
 
 
-def test_the_table_of_warnings_is_the_watchs() -> None:
+def test_the_table_of_warnings_matches_the_watch() -> None:
     assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == set(NOTICES)
 
 

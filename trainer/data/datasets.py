@@ -1,4 +1,4 @@
-"""Data sets by name: decoded to one uint8 tensor of images, which are shown in an endless, seeded order.
+"""Data sets by name, decoded to one uint8 tensor of images and shown in an endless, seeded order.
 
 `digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
 arbitrary image files (image_files.py). Knows no networks and no training.
@@ -32,7 +32,7 @@ _RESIZE_CHUNK = 2048
 
 @dataclass(frozen=True)
 class ImageData:
-    """A whole data set at the training size."""
+    """A data set at the training size."""
 
     name: str
     images: Tensor  # uint8, (N, C, H, W)
@@ -72,7 +72,7 @@ def sha256_of(*parts: Tensor) -> str:
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
-    """The data set on the device if it fits there; otherwise where it is, to be moved batch by batch."""
+    """Moves the data set to the device if it fits; otherwise returns it unchanged, to be moved batch by batch."""
     try:
         return images.to(device)
     except torch.OutOfMemoryError:
@@ -135,7 +135,7 @@ def load_images(
         decoded, skipped = image_files.decode_each(source, image_size, max_corrupt_images, progress)
     readable = [image for image in decoded if image is not None]
     if not readable:
-        raise UserError(f"{source.flag}: it holds no readable image")
+        raise UserError(f"{source.flag}: holds no readable image")
     channels = max(image.shape[2] for image in readable)  # 1 if every image is gray
     return ImageData(name, image_files.stack_images(readable, channels), tuple(skipped))
 

@@ -1,6 +1,6 @@
 """Two styles in which gray strokes are drawn in colour, so that a translator can train on the built-in data sets.
 
-Integer arithmetic and a table of colours give the same pixels on every machine. Knows no data set by name.
+Integer arithmetic and a table of colours give the same pixels on every machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a stroke."""
+    """How strokes are drawn."""
 
     background: Colour
     stroke: Colour

@@ -1,6 +1,6 @@
 """Decodes the images of a folder or zip file; every file is untrusted.
 
-Sizes and modes may be mixed; ganserve/pictures.py defines what a file means. Unreadable files are skipped and named, up
+Sizes and modes may be mixed; ganserve/pictures.py decodes them. Unreadable files are skipped and named, up
 to a limit.
 """
 
@@ -66,7 +66,7 @@ def open_source(kind: str, path: Path) -> Iterator[ImageSource]:
         raise UserError(f"{flag}: no such file")
     try:
         archive = zipfile.ZipFile(path)
-    except Exception as error:  # hostile archives raise several kinds
+    except Exception as error:  # hostile archives raise many exception types
         raise UserError(f"{flag}: not a readable zip file ({error})") from error
     with archive:
         entries = sorted(
@@ -90,7 +90,7 @@ def decode_each(
     skipped: list[str] = []
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        with warnings.catch_warnings():  # about odd metadata, which is no reason to skip a file; sizes are checked
+        with warnings.catch_warnings():  # odd metadata is no reason to skip a file; sizes are checked
             warnings.filterwarnings("ignore", module="PIL")
             results = pool.map(lambda file: _decode(file, image_size), source.files)
             for file in progress.track(source.files, "decoding"):
@@ -163,7 +163,7 @@ def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(entry) as member:
             data = member.read(MAX_FILE_BYTES + 1)  # the header's size is untrusted, so the read is bounded
-    except Exception as error:  # zipfile and zlib raise several kinds on hostile archives
+    except Exception as error:  # hostile archives raise many exception types
         raise UnreadablePictureError(str(error) or type(error).__name__) from error
     if len(data) > MAX_FILE_BYTES:
         raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")

@@ -1,4 +1,4 @@
-"""Unpaired data: images of two domains, A and B, that translators learn to turn into each other.
+"""Unpaired data: images of two domains, A and B, that translators learn to convert into each other.
 
 `folder:PATH` and `zip:PATH` hold the folders trainA and trainB, and optionally testA and testB. The built-in data sets
 of gray images (datasets.py) are drawn in two styles (drawn_domains.py). Knows no networks and no training.
@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data import drawn_domains as styles
 from trainer.data import image_files
 from trainer.data.datasets import BUILT_IN, batch_indices, check_dataset_name, load_images, sha256_of
+from trainer.data.drawn_domains import CHALK, INK, draw
 from trainer.data.image_files import ImageFile, ImageSource
 from trainer.errors import UserError
 from trainer.progress import Progress
@@ -140,16 +140,16 @@ def _drawn(name: str, gray: Tensor, progress: Progress) -> UnpairedData:
     ink, chalk = rest.tensor_split(2)
     return UnpairedData(
         name,
-        train_a=styles.draw(gray, ink, styles.INK, progress),
-        train_b=styles.draw(gray, chalk, styles.CHALK, progress),
-        test_a=styles.draw(gray, held_out, styles.INK, progress),
-        test_b=styles.draw(gray, held_out, styles.CHALK, progress),
+        train_a=draw(gray, ink, INK, progress),
+        train_b=draw(gray, chalk, CHALK, progress),
+        test_a=draw(gray, held_out, INK, progress),
+        test_b=draw(gray, held_out, CHALK, progress),
         test_is_paired=test_count > 0,
     )
 
 
 def _split(source: ImageSource) -> _Parts:
-    """Sorts the files into parts, whose folders lie at the top or below one single folder."""
+    """Sorts the files into parts, whose folders are at the top level or inside one folder."""
     roots = {
         path.parts[:depth]
         for path in (file.path for file in source.files)
@@ -169,7 +169,7 @@ def _split(source: ImageSource) -> _Parts:
     if missing:
         raise UserError(
             f"{source.flag}: no image in {' and '.join(missing)}; unpaired training takes images from the folders"
-            " trainA and trainB, and optionally testA and testB, at the top or below one single folder"
+            " trainA and trainB, and optionally testA and testB, at the top level or inside one folder"
         )
     return parts
 

@@ -1,1 +1,1 @@
-"""`python -m trainer.evaluate`: scores what a run, a bundle, a file or a server makes, all in one way."""
+"""`python -m trainer.evaluate`: scores the images of a run, a bundle, a file or a server, all in the same way."""

@@ -28,7 +28,7 @@ _DEFAULT_CORRUPT_IMAGES = 50
 
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("source", required=False, type=click.Path(path_type=Path))
-@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Weights of a run.")
+@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Checkpoint of a run.")
 @click.option("--runtime", type=click.Choice(["onnx", "torchscript"]), help="Runtime for a bundle. [default: onnx]")
 @click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size of a TorchScript file.")
 @click.option("--address", metavar="HOST:PORT", help="A running server, instead of SOURCE.")
@@ -39,9 +39,7 @@ _DEFAULT_CORRUPT_IMAGES = 50
     "--data-root", type=click.Path(path_type=Path), help="Folder of mnist and fashion-mnist.", metavar="FOLDER"
 )
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Split of the real images.")
-@click.option(
-    "--images", type=click.IntRange(2, 1 << 20), help=f"Images of each kind; default: all, at most {MOST_IMAGES}."
-)
+@click.option("--images", type=click.IntRange(2, 1 << 20), help=f"Images per set; default: all, at most {MOST_IMAGES}.")
 @click.option(
     "--measures", metavar="A,B|all", help=f"Some of {', '.join(MEASURES)}. [default: {','.join(DEFAULT_MEASURES)}]"
 )
@@ -51,7 +49,7 @@ _DEFAULT_CORRUPT_IMAGES = 50
     metavar="FILE",
     help="Weights for FID and KID.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Seed of all random draws.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, help="Seed for all random draws.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Device to compute on.")
 @click.option("--real-floor", is_flag=True, help="Also score real images against other real images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
@@ -179,7 +177,7 @@ def _check_translators(flags: _Flags) -> None:
     }
     for name, value in refused.items():
         if value is not None:
-            raise UserError(f"{name}: not for a CycleGAN, which is scored on its test images as in training")
+            raise UserError(f"{name}: does not apply to a CycleGAN, which is scored on its test images as in training")
 
 
 def _plain(result: Result) -> dict[str, Any]:
@@ -203,7 +201,7 @@ def _print(result: Result, progress: Progress) -> None:
     progress.say(f"protocol: {', '.join(parts)}")
     if result.floor is not None and result.floor.protocol["real_images"] != result.scores.protocol["real_images"]:
         progress.say(
-            f"the floor compares {result.floor.protocol['real_images']} real images with as many others; fewer images"
+            f"the floor compares {result.floor.protocol['real_images']} real images with as many others. Fewer images"
             " make every distance larger, so give --images of at most half the data to compare"
         )
 

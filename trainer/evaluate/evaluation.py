@@ -38,7 +38,7 @@ class Request:
         data_root: folder of mnist and fashion-mnist.
         max_corrupt_images: unreadable images to skip at most.
         split: of the reals: train or test.
-        images: number of fakes, and of reals at most; None: as many as there are reals, at most 10,000.
+        images: number of fakes, and largest number of reals; None: the number of reals, at most 10,000.
         measures: names of `scorer.MEASURES`.
         seed: of the latents, the choice of reals, and the random draws of the measures.
         device: to compute on.
@@ -91,8 +91,8 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
     )
     progress.say(f"comparing {len(fakes)} images of {source.facts.name} with {len(chosen)} of {request.dataset}")
     scores = score(images, request.measures)
-    said = {"source": source.facts.name, "computed_by": source.facts.kind, "dataset": data.train.name.partition(":")[0]}
-    scores = replace(scores, protocol=said | scores.protocol)
+    about = {"source": source.facts.name, "computed_by": source.facts.kind}
+    scores = replace(scores, protocol=about | {"dataset": request.dataset.partition(":")[0]} | scores.protocol)
     if not request.real_floor:
         return Result(scores)
     progress.say("comparing real images with real images")
@@ -171,7 +171,7 @@ def evaluate_translators(
 
 
 def keep(folder: RunFolder, checkpoint: str, result: Result) -> None:
-    """Appends the scores to the run's evaluations.jsonl, and drops a line that a kill cut short."""
+    """Appends the scores to the run's evaluations.jsonl; drops a last line that a kill cut short."""
     step = folder.read_metadata(checkpoint).step
     rows: list[dict[str, Any]] = [_row("evaluation", step, checkpoint, result.scores)]
     if result.floor is not None:

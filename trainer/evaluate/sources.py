@@ -1,7 +1,7 @@
 """Sources of images to score: a run, a bundle, a file or a server, behind one interface.
 
 `ganserve.latents` draws all latents, so a seed means the same images everywhere, and every source returns 8-bit pixels.
-Files on disk are untrusted. A TorchScript file contains code, so score only files of people you trust, or use ONNX.
+Files on disk are untrusted. A TorchScript file contains code, so score only files from people you trust, or use ONNX.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> So
         latent_dim: of a TorchScript file outside a bundle, which does not contain it.
 
     Raises:
-        UserError: the path is neither, or damaged.
+        UserError: the path is none of these, or is damaged.
     """
     path = path.resolve()
     try:
@@ -197,7 +197,7 @@ def _open_file(path: Path, runtime: Runtime | None, latent_dim: int | None) -> S
     if actual == "onnx":
         return _open_onnx(path, Facts(str(path), "onnx"), None)
     if latent_dim is None:
-        raise UserError(f"--latent-dim: no card.json beside {path.name} gives it; give --latent-dim N")
+        raise UserError(f"--latent-dim: there is no card.json next to {path.name} to read it from; give --latent-dim N")
     return _open_torchscript(path, Facts(str(path), "torchscript"), latent_dim)
 
 

@@ -9,7 +9,7 @@ from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, METRICS, Metric
 from trainer.errors import UserError
 
 _NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
-_BASELINE: Final = "_unchanged"  # the score of unchanged images depends on the data alone, so no run is the best at it
+_BASELINE: Final = "_unchanged"  # metrics of unchanged images depend on the data alone, so no run is best at them
 
 
 def choosing_metrics(*, latents: bool) -> dict[str, Metric]:

@@ -1,6 +1,6 @@
 """Features of a small classifier that is trained on the data set itself.
 
-Inception's features come from photographs and suit digits or drawings badly; a classifier of the data set's own classes
+Inception's features come from photographs and do not suit digits or drawings; a classifier of the data set's classes
 learns what matters in its images. Without labels, it classifies quarter turns of the images (Gidaris et al. 2018,
 "Unsupervised Representation Learning by Predicting Image Rotations").
 
@@ -37,7 +37,7 @@ _WIDTHS: Final = (32, 64, FEATURES)
 _BATCH: Final = 64
 _MOST_SHOWN: Final = 60_000  # training images over all passes, about a minute on one core
 _MOST_PASSES: Final = 20
-_HELD_OUT: Final = 10  # one image in this many is held out
+_HELD_OUT: Final = 10  # hold out one image in this many
 _PEAK_LR: Final = 3e-3
 _SEED: Final = 20
 _CHUNK: Final = 512
@@ -87,7 +87,7 @@ class FeatureNetwork:
 
 
 class Classifier(nn.Module):
-    """Three convolutions, then the mean over places; (N, C, H, W) -> features (N, 64) -> logits (N, classes)."""
+    """Three convolutions, then global average pooling; (N, C, H, W) -> features (N, 64) -> logits (N, classes)."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()

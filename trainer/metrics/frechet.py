@@ -2,7 +2,7 @@
 
 Dowson & Landau 1982, "The Fréchet distance between multivariate normal distributions"; Heusel et al. 2017, "GANs
 Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", section 3, in features of a network.
-It falls with the number of samples, so compare only equal numbers.
+It decreases with the number of samples, so compare only equal numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def frechet_distance(reals: Tensor, fakes: Tensor) -> float:
-    """The squared distance, as usual, of features (N, D) and (M, D); smaller is better, 0 for equal moments.
+    """The (squared) distance of features (N, D) and (M, D); smaller is better, 0 for equal moments.
 
     Computed in float64, with unbiased covariances (N - 1).
 

@@ -43,7 +43,7 @@ def load_inception(weights: Path, device: torch.device) -> tuple[nn.Module, str]
     try:
         from torchmetrics.image.fid import NoTrainInceptionV3
 
-        # torch-fidelity unpickles whatever it gets, so it gets a file of ours with the checked weights.
+        # torch-fidelity unpickles any file, so pass it our own file with the checked weights.
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             copy = Path(folder) / "weights.pth"
             torch.save(state, copy)
@@ -98,7 +98,7 @@ def kernel_distance(reals: Tensor, fakes: Tensor, seed: int = 0) -> float:
 
 
 class _GivenFeatures(nn.Module):
-    """Stands in for the network in torchmetrics: both distances use features that are already computed."""
+    """Replaces the network in torchmetrics: both distances use precomputed features."""
 
     def __init__(self, features: int) -> None:
         super().__init__()

@@ -34,14 +34,14 @@ from trainer.metrics.neighbours import (
     density_coverage,
     precision_recall,
 )
-from trainer.metrics.sliced_wasserstein import DIRECTIONS, PATCHES_AN_IMAGE, Pyramid, sliced_wasserstein_distance
+from trainer.metrics.sliced_wasserstein import DIRECTIONS, PATCHES_PER_IMAGE, Pyramid, sliced_wasserstein_distance
 from trainer.progress import Progress
 
 FEWEST_IMAGES: Final = DENSITY_COVERAGE_NEIGHBOURS + 1
 CPU: Final = torch.device("cpu")
 
 Metrics = dict[str, float]
-Protocol = dict[str, Any]  # flat, as lines of JSON are
+Protocol = dict[str, Any]  # flat, for lines of JSON
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Comparison:
         device: to compute on.
         classifier: returns the classifier of the data set; called only if a measure needs it.
         inception_weights: a file, for FID and KID.
-        progress: what the user sees.
+        progress: output for the user.
     """
 
     fakes: Tensor
@@ -136,7 +136,7 @@ def _levels(images: Comparison, pyramid: Pyramid) -> tuple[list[float], Protocol
     count = min(len(images.reals), len(images.fakes))  # equal numbers, because sorted patches are paired
     reals, fakes = (each[:count].to(images.device) for each in (images.reals, images.fakes))
     levels = sliced_wasserstein_distance(reals, fakes, images.seed, pyramid=pyramid)
-    return levels, {"swd_images": count, "swd_patches": PATCHES_AN_IMAGE, "swd_directions": DIRECTIONS}
+    return levels, {"swd_images": count, "swd_patches": PATCHES_PER_IMAGE, "swd_directions": DIRECTIONS}
 
 
 def _ms_ssim(images: Comparison) -> Measurement:
@@ -232,7 +232,7 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
 
 
 def unmeasurable(measures: Sequence[str]) -> Metrics:
-    """NaN for every metric, for images that are not finite."""
+    """NaN for every metric: the result for images that are not finite."""
     return {metric: math.nan for name in measures for metric in MEASURES[name].metrics}
 
 
@@ -242,7 +242,7 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def shown(value: float) -> str:
-    """A metric as text, with its significant digits."""
+    """A metric as text, with four significant digits or two decimals."""
     if not math.isfinite(value):
         return "-"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PATCH_PIXELS = 7
-PATCHES_AN_IMAGE = 128
+PATCHES_PER_IMAGE = 128
 DIRECTIONS = 4 * 128
 SMALLEST_LEVEL_PIXELS = 16
 SCALE = 1000.0  # the usual unit
 
-# Padding at the image border, and upsampling of a level: mirrored pixels and zeros in between, as in the paper's code;
-# or gray and doubled pixels, as in MMGeneration, whose published values use this kind.
+# Padding at the image border, and upsampling of a level: mirrored pixels and interleaved zeros, as in the paper's code;
+# or gray and repeated pixels, as in MMGeneration and its published values.
 Pyramid = Literal["pggan", "mmgeneration"]
 
 _CHUNK_PIXELS = 1 << 20  # pyramids in memory at once
@@ -45,7 +45,7 @@ def sliced_wasserstein_distance(
 
     Args:
         reals: (N, C, H, W), uint8, or float in [-1, 1].
-        fakes: as many of the same shape.
+        fakes: the same shape.
         seed: of the patches and directions.
         pyramid: the kind; do not compare metrics of the two kinds.
 
@@ -89,8 +89,8 @@ class _Patches:
         height, width = -(-height >> level), -(-width >> level)  # halves are rounded up
         self._size = min(PATCH_PIXELS, height, width)
         self.values = self.channels * self._size**2  # of one patch
-        self.count = count * PATCHES_AN_IMAGE
-        shape = (count, PATCHES_AN_IMAGE)
+        self.count = count * PATCHES_PER_IMAGE
+        shape = (count, PATCHES_PER_IMAGE)
         self._tops = torch.from_numpy(generator.integers(height - self._size + 1, size=shape))
         self._lefts = torch.from_numpy(generator.integers(width - self._size + 1, size=shape))
         self._kept: list[Tensor] | None = None
@@ -115,7 +115,7 @@ class _Patches:
     def projections(self, directions: Tensor, offsets: Tensor) -> Iterator[Tensor]:
         """Groups of rows (directions, patches): each patch along each of the directions (values, D), plus offset.
 
-        The next group overwrites a group.
+        Each group overwrites the previous one.
         """
         group = min(directions.shape[1], max(1, _PROJECTED_BYTES // (4 * self.count)))
         memory = torch.empty(group, self.count, device=directions.device)  # reused by every group
@@ -182,12 +182,12 @@ def _sorted(rows: Tensor) -> Tensor | NDArray[np.float32]:
 
 
 def _halved(images: Tensor, pyramid: Pyramid) -> Tensor:
-    """Blurred, and every other row and column, (N, C, ceil(H / 2), ceil(W / 2))."""
+    """Blurs and keeps every other row and column, (N, C, ceil(H / 2), ceil(W / 2))."""
     return _blurred(_blurred(images, 2, pyramid)[:, :, ::2], 3, pyramid)[:, :, :, ::2]
 
 
 def _doubled(images: Tensor, shape: tuple[int, ...] | torch.Size, pyramid: Pyramid) -> Tensor:
-    """Upsampled to (N, C, *shape), and blurred."""
+    """Upsamples to (N, C, *shape) and blurs."""
     if pyramid == "mmgeneration":
         larger = images.repeat_interleave(2, 2).repeat_interleave(2, 3)[:, :, : shape[0], : shape[1]]
     else:

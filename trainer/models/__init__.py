@@ -1,8 +1,8 @@
 """The networks: a registry of architectures, each a generator and its discriminator or critic.
 
-Networks own no training step. A generator maps latents (N, latent_dim) to images (N, channels, size, size); a
-discriminator maps such images to logits (N,), without a sigmoid. Image-to-image networks take images and so are not in
-the registry; cyclegan.py has them.
+A generator maps latents (N, latent_dim) to images (N, channels, size, size); a
+discriminator maps such images to logits (N,), without a sigmoid. Image-to-image networks, in cyclegan.py, take images
+and so are not in the registry.
 """
 
 from __future__ import annotations

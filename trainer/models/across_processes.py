@@ -1,7 +1,7 @@
 """Replacements for layers whose output for one row depends on the other rows, when several processes share a batch.
 
-Each computes what the layer that it replaces computes on the whole batch, with the same parameters, buffers and names.
-They exchange tensors in training mode only, where all processes must run them; in evaluation mode, each process can run
+Each computes its rows of what the replaced layer computes on the full batch, with the same parameters, buffers and
+names. In training mode they exchange tensors, so all processes must run them; in evaluation mode, each process can run
 them alone.
 """
 
@@ -29,7 +29,7 @@ def across_processes(network: nn.Module) -> nn.Module:
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch normalisation by the statistics of the whole batch, which can be differentiated twice.
+    """Batch normalisation with the statistics of the full batch; can be differentiated twice.
 
     nn.SyncBatchNorm refuses tensors on the CPU, and its gradient is not differentiable.
     """
@@ -82,9 +82,9 @@ class SharedMinibatchStd(MinibatchStd):
 
 
 class SharedDropout(nn.Module):
-    """Dropout that draws for the whole batch, so that masks differ between processes and random states do not.
+    """Dropout that draws masks for the full batch, so that masks differ between processes but random states do not.
 
-    On a CPU the masks are those that one process would draw.
+    On a CPU, the masks equal those of a single process.
 
     Args:
         share: of the values that are dropped.

@@ -38,7 +38,7 @@ class Architecture:
     sizes_text: str  # for the user, such as "powers of two from 8 to 128"
     reads_critic_norm: bool = False
     grows: bool = False  # both networks are `ProgressiveNetwork`s
-    gains_by_bf16: bool = False  # a step is faster in bf16 on a device that has instructions for it
+    gains_from_bf16: bool = False  # a step is faster in bf16 on a device that has instructions for it
 
 
 def norm_layer(kind: CriticNorm, features: int, eps: float = 1e-5) -> list[nn.Module]:

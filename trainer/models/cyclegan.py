@@ -2,7 +2,7 @@
 
 Zhu et al. 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", section 4 and
 appendix 7.2. Instance normalisation has no scale and shift and keeps no running statistics, so a network computes the
-same in training and in evaluation, and for each image independently of the batch. Owns no training step.
+same in training and evaluation mode, and each image independently of its batch.
 """
 
 from __future__ import annotations

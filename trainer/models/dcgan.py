@@ -123,8 +123,8 @@ def _discriminator_32(config: NetworkConfig) -> nn.Module:
 _SIZES = (is_power_of_two_in(8, 128), "powers of two from 8 to 128")
 
 ARCHITECTURES = (
-    Architecture("dcgan-k4", _generator_k4, _discriminator_k4, *_SIZES, reads_critic_norm=True, gains_by_bf16=True),
-    Architecture("dcgan-k5", _generator_k5, _discriminator_k5, *_SIZES, reads_critic_norm=True, gains_by_bf16=True),
+    Architecture("dcgan-k4", _generator_k4, _discriminator_k4, *_SIZES, reads_critic_norm=True, gains_from_bf16=True),
+    Architecture("dcgan-k5", _generator_k5, _discriminator_k5, *_SIZES, reads_critic_norm=True, gains_from_bf16=True),
     Architecture(
         "dcgan-32",
         _generator_32,
@@ -132,6 +132,6 @@ ARCHITECTURES = (
         lambda size: size == 32,
         "only 32",
         reads_critic_norm=True,
-        gains_by_bf16=True,
+        gains_from_bf16=True,
     ),
 )

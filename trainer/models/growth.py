@@ -1,7 +1,7 @@
 """The schedule of a progressively grown GAN, as pure functions of the number of real images seen.
 
-Owns the phases, their batch sizes, and how real images look in them. Knows no networks, optimisers or loop. Nothing
-here has state, so a resumed run needs none.
+Owns the phases, their batch sizes, and how real images are scaled and blended in them. Nothing here has state, so a
+resumed run needs none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GrowthConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 @dataclass(frozen=True)
 class GrowthState:
-    """Where a run is in its growth."""
+    """The position of a run in its growth."""
 
     resolution: int  # pixels, height and width
     alpha: float  # weight of the newest stage; 1 outside fades
@@ -68,14 +68,14 @@ def check_growth(growth: GrowthConfig, final_resolution: int) -> None:
 
 
 def growth_at(growth: GrowthConfig, final_resolution: int, images_seen: int) -> GrowthState:
-    """Where a run is after `images_seen` real images.
+    """The position of a run after `images_seen` real images.
 
     The start resolution only stabilises. Each doubling then fades in, with alpha rising linearly from 0 (images into
     the fade / fade_images), and stabilises. The final resolution lasts until the end of the run.
 
     Evaluate it once at the start of each batch, which keeps its resolution and alpha even if a phase ends within it.
-    The first batch of a fade may have alpha 0, with which the new stage learns nothing; the next batch has a larger
-    alpha. A batch that is larger than a phase may skip it.
+    In the first batch of a fade, alpha may be 0 and the new stage learns nothing; the next batch has a larger alpha.
+    A batch that is larger than a phase may skip it.
 
     Args:
         growth: checked by `check_growth`.
@@ -138,7 +138,7 @@ def downscale(images: Tensor, resolution: int) -> Tensor:
 
 
 def blend(images: Tensor, alpha: float) -> Tensor:
-    """Real images (N, C, R, R), R even, as sharp as those of a fading generator: x * alpha + up(down(x)) * (1 - alpha).
+    """Makes real images (N, C, R, R), R even, as sharp as a fading generator: x * alpha + up(down(x)) * (1 - alpha).
 
     `down` is the mean of 2x2 pixels, `up` repeats pixels (Karras et al. 2018, figure 2: real images are interpolated
     between two resolutions as the generator's are).

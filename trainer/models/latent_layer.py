@@ -25,7 +25,7 @@ def latent_maps(latents: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class LatentLayer(nn.ConvTranspose2d):
-    """A transposed convolution of maps of one pixel, without padding; same parameters and results as the base class."""
+    """A transposed convolution of one-pixel maps, without padding; same parameters and results as the base class."""
 
     def __init__(self, latent_dim: int, outputs: int, kernel: int = 4, *, bias: bool = True) -> None:
         super().__init__(latent_dim, outputs, kernel, bias=bias)

@@ -1,4 +1,4 @@
-"""Fully connected GANs: Goodfellow et al. 2014 in three forms that courses and tutorials train."""
+"""Fully connected GANs (Goodfellow et al. 2014), in three forms from courses and tutorials."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _FEATURES: Final = (512, 512, 512, 512, 256, 128, 64, 32, 16)  # per map at 4x4,
 
 
 class ProgressiveNetwork(nn.Module):
-    """Holds the layers of every resolution and runs those that its growth (`resolution`, `alpha`) selects.
+    """Holds the layers of every resolution and runs those that `resolution` and `alpha` select.
 
     A new network is fully grown. Growth is not part of the state dict: it follows from the images seen, and the caller
     sets it after loading a state. Unused parameters get no gradient (None, not 0).
@@ -216,7 +216,7 @@ _ANIME: Final = _Variant(
 def _architecture(name: str, variant: _Variant, largest: int) -> Architecture:
     sizes_text = f"powers of two from 8 to {largest}"
     builders = (partial(_generator, variant), partial(_discriminator, variant))
-    return Architecture(name, *builders, is_power_of_two_in(8, largest), sizes_text, grows=True, gains_by_bf16=True)
+    return Architecture(name, *builders, is_power_of_two_in(8, largest), sizes_text, grows=True, gains_from_bf16=True)
 
 
 ARCHITECTURES = (_architecture("pggan", _PAPER, 1024), _architecture("pggan-anime128", _ANIME, 128))

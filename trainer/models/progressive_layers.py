@@ -1,6 +1,6 @@
 """Layers of progressively grown networks (Karras et al. 2018, "Progressive Growing of GANs", "the paper" here).
 
-Owns normalisation, the minibatch statistic and the equalised learning rate. Knows no stages and no growth.
+Owns normalisation, the minibatch statistic and the equalised learning rate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MinibatchStd(nn.Module):
     does not divide N, of nearly equal sizes from 4 to 7, larger ones first. Fewer than 4 rows are one group.
 
     Args:
-        group_rows: the 4 above; None makes the whole batch one group.
+        group_rows: the 4 above; None: the full batch is one group.
     """
 
     def __init__(self, group_rows: int | None = 4) -> None:

@@ -55,6 +55,6 @@ ARCHITECTURES = (
         lambda size: 16 <= size <= 256 and size % 16 == 0,
         "multiples of 16 from 16 to 256",
         reads_critic_norm=True,
-        gains_by_bf16=True,
+        gains_from_bf16=True,
     ),
 )

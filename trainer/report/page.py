@@ -17,7 +17,7 @@ from ganserve.pictures import UnreadablePictureError, decode_picture
 MAX_PICTURE_BYTES = 64 << 20
 MAX_PICTURE_PIXELS = 1 << 26
 SHOWN_PIXELS = 560  # largest width and height; larger pictures are shrunk
-WIDE_PIXELS = 1100  # the same for a picture that stands alone
+WIDE_PIXELS = 1100  # the same for charts and figures
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """A complete report."""
 
     title: str
     lead: Sequence[str]
@@ -105,12 +105,12 @@ def picture_of_file(path: Path | None, caption: str, *, side: int = SHOWN_PIXELS
 
 
 def picture_of_svg(svg: bytes, caption: str) -> Picture:
-    """A chart of ours."""
+    """A chart as a picture."""
     return Picture(caption, _data_uri("image/svg+xml", svg))
 
 
 def render(page: Page) -> str:
-    """The page as HTML that loads nothing."""
+    """The page as HTML without external resources."""
     environment = Environment(
         loader=PackageLoader("trainer.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -49,7 +49,7 @@ def heading_of(name: str) -> str:
 
 
 def shown_metric(name: str, value: float) -> str:
-    """A value with as many decimals as its metric deserves."""
+    """A value, rounded to the decimals of its metric."""
     return f"{value:.{_DECIMALS.get(name, 4)}f}"
 
 
@@ -69,12 +69,12 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
 
 
 def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
-    """The pictures that a run draws at its end, besides curves; `which` ends their captions."""
+    """The figures, other than curves, that a run draws at its end; `which` ends their captions."""
     figures = record.path / "figures"
     return [
         picture_of_file(figures / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
         for name, caption in record.config.FIGURES.items()
-        if name != "traversal.png" or (figures / name).is_file()  # runs of older versions do not have it
+        if name != "traversal.png" or (figures / name).is_file()  # runs of older versions lack it
     ]
 
 
@@ -126,7 +126,7 @@ def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
 
 
 def command_of(config: AnyConfig) -> tuple[str, str]:
-    """The command that trains such a run, and a note on settings that have no flag."""
+    """The command that trains a run with these settings, and a note on settings without a flag."""
     words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
     try:
         preset = dict(_flat(msgspec.to_builtins(choose_preset(config.model, config.preset, config.dataset))))
@@ -135,7 +135,7 @@ def command_of(config: AnyConfig) -> tuple[str, str]:
     flags = {field: f"--{flag.replace('_', '-')}" for flag, field in FIELDS.items()}
     flags |= {"evaluate_every_steps": "--eval-every", "evaluation_images": "--eval-images", "precision": "--precision"}
     flags |= {name: f"--{name}" for name in _LENGTHS}
-    unsaid = []
+    without_flag = []
     for name, value in _flat(msgspec.to_builtins(config)):
         # Without the flag, the trainer picks a precision for its device.
         if name in _NEVER_SHOWN or (preset.get(name) == value and name != "precision"):
@@ -143,8 +143,8 @@ def command_of(config: AnyConfig) -> tuple[str, str]:
         if name in flags and value is not None:
             words += _flag_words(flags[name], value)
         elif name not in _LENGTHS:
-            unsaid.append(f"{name} = {msgspec.json.encode(value).decode()}")
-    note = f"no flag sets {', '.join(unsaid)}; see config.json" if unsaid else ""
+            without_flag.append(f"{name} = {msgspec.json.encode(value).decode()}")
+    note = f"no flag sets {', '.join(without_flag)}; see config.json" if without_flag else ""
     return shlex.join(words), note
 
 

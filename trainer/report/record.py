@@ -53,7 +53,7 @@ class RunRecord:
     evaluations: list[EvaluationRow]
     warnings: list[tuple[int, str]]  # (step, text)
     more_warnings: int
-    samples: dict[int, Path]  # by step, in rising order
+    samples: dict[int, Path]  # by step, ascending
 
     @property
     def last(self) -> EvaluationRow | None:
@@ -85,7 +85,7 @@ class RunRecord:
         end = self.epoch_ends.get(epoch)
         if end is None:
             return None
-        # The step that shows the last image of an epoch may already count to the next epoch.
+        # The step with the last image of an epoch may already count as part of the next epoch.
         return next((step for step in (end, end + 1) if step in self.samples), None)
 
     def sample_at_step(self, wanted: int) -> int | None:
@@ -177,7 +177,7 @@ class _Reader:
 
 
 def number(value: object) -> float | None:
-    """The value as a finite float; None if it is anything else."""
+    """The value as a finite float, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

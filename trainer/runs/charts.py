@@ -1,6 +1,6 @@
-"""Every chart of a run, a report, a sweep or a claim, as SVG for pages or PNG for run folders. Knows numbers and names.
+"""Every chart of a run, a report, a sweep or a claim, as SVG for pages or PNG for run folders.
 
-One style fits all: gray ink and transparent backgrounds read well on light and dark pages.
+All share one style: gray ink on a transparent background, legible on light and dark pages.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def metric_chart(series: Series, *, y_label: str, x_label: str = "steps") -> Fig
 
 
 def new_chart(width: float = 6.4, height: float = 3.6, *, x_label: str = "", y_label: str = "") -> tuple[Figure, Axes]:
-    """An empty chart; its size in inches."""
+    """An empty chart; sizes are in inches."""
     figure = new_figure(width, height)
     axes = figure.subplots()
     axes.set_xlabel(x_label)
@@ -111,7 +111,7 @@ def new_chart(width: float = 6.4, height: float = 3.6, *, x_label: str = "", y_l
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure without axes; its size in inches."""
+    """A figure without axes; sizes are in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

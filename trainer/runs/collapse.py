@@ -3,7 +3,7 @@
 A watch is a fold over the rows of metrics.jsonl, so a resumed run reads its own rows again and continues as before. It
 finds the warnings; the loop decides what to do about them. NaN and infinity end a run at once (session.py).
 
-The thresholds are chosen to be silent while a run still learns, because frequent false alarms are ignored. Background:
+The thresholds are chosen to be silent while a run still learns, because users ignore frequent false alarms. Background:
 Arjovsky and Bottou 2017, "Towards Principled Methods for Training Generative Adversarial Networks", section 2 (a
 discriminator that is certain gives no gradient), and Goodfellow 2016, "NIPS 2016 Tutorial: Generative Adversarial
 Networks", section 5.1 (mode collapse).
@@ -18,10 +18,10 @@ from typing import Any, Final
 
 from torch import Tensor
 
-LONG_STEPS: Final = 500  # steps that a state must last before it is a warning
+LONG_STEPS: Final = 500  # steps that a state must last to cause a warning
 
 # Above this accuracy the discriminator is certain of nearly every image. Accuracy is averaged over about
-# 1 / (1 - decay) steps first, because that of one batch of 64 changes in steps of 1/128.
+# 1 / (1 - decay) steps first, because the accuracy of one batch of 64 has a resolution of 1/128.
 CERTAIN_ACCURACY: Final = 0.99
 ACCURACY_DECAY: Final = 0.98
 DOUBTING_ACCURACY: Final = 0.95  # below this the episode is over, and the next one is a new warning
@@ -81,7 +81,7 @@ NOTICES: Final = {
 
 @dataclass
 class _Certainty:
-    """Whether the discriminator has been right about nearly all images for long."""
+    """Whether the discriminator has been right about nearly all images for a long time."""
 
     mean: float | None = None
     steps: int = 0
@@ -124,7 +124,7 @@ class _Alikeness:
 
 @dataclass
 class _Stillness:
-    """Whether all losses stand still."""
+    """Whether all losses have stopped changing."""
 
     at: dict[str, float] = field(default_factory=dict)
     steps: int = 0
@@ -143,10 +143,10 @@ class _Stillness:
 
 @dataclass
 class Watch:
-    """What has been seen of a run so far.
+    """Watches one run, row by row.
 
     Args:
-        images_per_epoch: real images in one pass over the data; a state must last that long before it is a warning.
+        images_per_epoch: real images in one pass over the data; a state must last that long to cause a warning.
     """
 
     images_per_epoch: int

@@ -12,7 +12,7 @@ import msgspec
 from ganserve.files import replace_file
 from trainer.errors import RunFolderError
 
-_Row = dict[str, int | float | str | list[float | None] | None]  # null stands for a number that is not finite
+_Row = dict[str, int | float | str | list[float | None] | None]  # null: a number that is not finite
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MetricsLog:
             RunFolderError: another line is not a row.
         """
         lines = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
-        for number, line in enumerate(lines[:-1], 1):  # after the last newline there is nothing, or a torn line
+        for number, line in enumerate(lines[:-1], 1):  # nothing follows the last newline, or a torn line
             try:
                 row: dict[str, Any] = msgspec.json.decode(line, type=_Row)
                 if not isinstance(row.get("step"), int) or not isinstance(row.get("kind"), str):

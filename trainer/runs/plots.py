@@ -1,4 +1,4 @@
-"""Figures of a run: sample grids, curves, real beside fake, the progress animation. Knows tensors and rows only."""
+"""Figures of a run, from tensors and rows: sample grids, curves, real next to fake images, the progress animation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
 
 def grid_image(images: Tensor, columns: int = GRID_COLUMNS) -> Image.Image:
     """A grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
-    from torchvision.utils import make_grid  # takes seconds to import, which a wrong flag need not wait for
+    from torchvision.utils import make_grid  # slow to import, so not at start-up
 
     grid = make_grid(images.cpu(), nrow=columns, padding=PADDING, normalize=True, value_range=(-1, 1))
     pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
@@ -90,8 +90,8 @@ def _frame(path: Path, size: tuple[int, int]) -> Image.Image:
     with Image.open(path) as image:
         enlarge = image.width < size[0]
         resampling = Image.Resampling.NEAREST if enlarge else Image.Resampling.BOX
-        whole = image if image.size == size else image.resize(size, resampling)
-        return whole.convert("P", palette=Image.Palette.ADAPTIVE)
+        resized = image if image.size == size else image.resize(size, resampling)
+        return resized.convert("P", palette=Image.Palette.ADAPTIVE)
 
 
 def _save_chart(rows: Sequence[dict[str, Any]], chart: charts.StepChart, path: Path) -> None:

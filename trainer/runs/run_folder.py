@@ -11,8 +11,8 @@
     tensorboard/                         the same curves, scores and samples as events
 
 A file is replaced by one rename. The exceptions are metrics.jsonl, which --resume cuts back to the checkpoint, and the
-events, whose readers ignore what lies beyond it. So a run that is killed at any instant resumes as if it had not been.
-Nothing is pickled.
+events, whose readers ignore later ones. So a run that is killed at any time resumes as if it had never stopped. Nothing
+is pickled.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
 class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The metadata of a checkpoint: everything besides tensors."""
+    """The metadata of a checkpoint: everything except tensors."""
 
     schema_version: Literal[2] = 2
     step: Count
@@ -59,7 +59,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
     output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make
     fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a growing network, else 1
-    # Of this checkpoint; empty if it was not evaluated. None stands for a number that is not finite.
+    # Of this checkpoint; empty if it was not evaluated. None: a number that is not finite.
     metrics: dict[str, float | None] = msgspec.field(name="figures")
     best_score: float | None  # so far, among checkpoints with the largest images
     best_size: Count
@@ -145,7 +145,7 @@ class RunFolder:
         return run
 
     def clean_up(self) -> None:
-        """Recreates empty folders, which a copy may have lost, and removes temporary files of a killed process."""
+        """Recreates empty folders that a copy may lack, and removes temporary files of a killed process."""
         self._make_folders()
         for leftover in self.path.rglob(".*.tmp"):
             leftover.unlink()
@@ -185,7 +185,7 @@ class RunFolder:
         replace_file(self.checkpoint_path("last"), content)
 
     def keep_networks(self, state: TrainingState, metadata: CheckpointMetadata, epoch: int) -> None:
-        """Writes the networks of an epoch to a file of their own, without the rest of the state."""
+        """Writes the networks of an epoch to a separate file, without the rest of the state."""
         content = save(network_tensors(state), {_METADATA_KEY: msgspec.json.encode(metadata).decode()})
         replace_file(self.checkpoint_path(f"epoch-{epoch:04d}"), content)
 
@@ -224,7 +224,7 @@ class RunFolder:
 def load_generators(run: Path, which: str) -> list[ExportedRun]:
     """Loads the networks that a checkpoint (best, last or epoch-0007) exports: one generator, or both translators.
 
-    A growing generator keeps the size that it had reached and loses its unused stages.
+    A growing generator keeps its size at the checkpoint and loses its unused stages.
 
     Raises:
         RunFolderError: this is not a run folder, or it has no such checkpoint.
@@ -234,7 +234,7 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
     path = folder.checkpoint_path(which)
     metadata, tensors = _read(path)
     if metadata.output_size != config.network.image_size and config.growth is None:
-        raise RunFolderError(f"{path}: its images have another size than config.json says")
+        raise RunFolderError(f"{path}: the size of its images differs from config.json")
     networks: dict[str, nn.Module] = {}
     try:
         for suffix, name in config.exports.items():

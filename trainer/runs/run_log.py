@@ -1,6 +1,6 @@
-"""The interface of logs beside the run folder: TensorBoard, Weights & Biases.
+"""The interface of logs in addition to the run folder: TensorBoard, Weights & Biases.
 
-A log never changes the training, and never holds anything that the run folder does not.
+A log never changes the training and holds nothing that the run folder lacks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Converts the state of a training to named tensors and back.
+"""Converts a training state to named tensors and back.
 
 Tensors are checked when they are restored, because a checkpoint is untrusted. Knows no files and no steps.
 """
@@ -34,7 +34,7 @@ class ImageHistory(Protocol):
 
 @dataclass(kw_only=True)
 class TrainingState(ABC):
-    """Everything that a checkpoint holds besides torch's random state."""
+    """Everything in a checkpoint except torch's random state."""
 
     device: torch.device
     step: int = 0  # steps taken, each on one batch of real images
@@ -59,7 +59,7 @@ class TrainingState(ABC):
 
     @property
     def grows(self) -> bool:
-        """Whether some parameters begin to train later than others."""
+        """Whether some parameters start training later than others."""
         return False
 
     @property
@@ -118,7 +118,7 @@ def section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], *, may_lack: bool) -> None:
     """Checks and sets the moments: a fused optimiser does not check them, so a wrong shape would corrupt memory.
 
-    Untrained parameters have no moments. Unless `may_lack`, either all parameters have them or none has.
+    Untrained parameters have no moments. Unless `may_lack`, either all parameters have moments or none do.
     """
     moments: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

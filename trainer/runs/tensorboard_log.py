@@ -1,7 +1,7 @@
 """TensorBoard event files in a run folder: `tensorboard --logdir RUN`, or a folder of runs.
 
-The package writes events in a thread of its own. After a resume, events that a killed process wrote beyond the
-checkpoint are purged: readers ignore events of earlier files from the step on where a new file begins.
+The package writes events in its own thread. A resume purges the events that a killed process wrote after the
+checkpoint: readers ignore events in earlier files from the first step of a newer file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainer.runs.run_log import RunLog
 
-_FLUSH_S = 30  # the longest that readers lag behind
+_FLUSH_S = 30  # the longest delay for readers
 
 
 class TensorBoardLog(RunLog):
@@ -26,10 +26,9 @@ class TensorBoardLog(RunLog):
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        # Takes half a second to import.
-        from torch.utils.tensorboard.writer import SummaryWriter
+        from torch.utils.tensorboard.writer import SummaryWriter  # takes half a second to import
 
-        # Also for a new run: readers take the first such mark in a folder for the start, and only later ones purge.
+        # Also for a new run: the first purge mark in a folder is only the start; readers purge at later ones.
         self._writer = SummaryWriter(folder, purge_step=step + 1, flush_secs=_FLUSH_S)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,7 +1,7 @@
 """Logs a run to Weights & Biases (--wandb PROJECT). The package is an optional dependency.
 
-Sends measurements, metrics, warnings, sample grids, and the settings without their paths. The package decides where
-they go; WANDB_MODE=offline keeps them on this machine.
+Sends measurements, metrics, warnings, sample grids, and the settings without their paths. The package decides
+where to send them; WANDB_MODE=offline keeps them on this machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_wandb(project: str) -> None:
 
 @contextmanager
 def wandb_logs(project: str | None, run: Path, config: AnyConfig) -> Iterator[Sequence[RunLog]]:
-    """Logs a run folder while it is entered; yields no log without a project.
+    """Logs a run folder while entered; without a project, yields no log.
 
     Raises:
         UserError: the package refuses, for example without a login.
@@ -55,7 +55,7 @@ def wandb_logs(project: str | None, run: Path, config: AnyConfig) -> Iterator[Se
 
 
 class WandbLog(RunLog):
-    """Passes everything to the package, which sends it from a process of its own.
+    """Passes everything to the package, which sends it from its own process.
 
     Args:
         project: in the user's account.
@@ -72,7 +72,7 @@ class WandbLog(RunLog):
             self._run = self._wandb.init(
                 project=project, id=run_id, resume="allow", name=run.name, dir=str(run), config=settings
             )
-        except (Exception, SystemExit) as error:  # of its own, or a missing package; some versions exit
+        except (Exception, SystemExit) as error:  # the package raises any error, and some versions exit
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"--wandb {project}: cannot start ({reason}); try WANDB_MODE=offline") from error
 

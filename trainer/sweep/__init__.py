@@ -1,1 +1,1 @@
-"""Sweeps: a grid of runs under several seeds, trained one after another and compared in one report."""
+"""Sweeps: a grid of runs with several seeds, trained one after another and compared in one report."""

@@ -28,7 +28,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 @click.command(context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep.  [default: runs/sweeps/SPEC]")
-@click.option("--quick", is_flag=True, help="Run the spec's quick form: minutes on a CPU, for a trial run only.")
+@click.option("--quick", is_flag=True, help="Run the spec's quick form, for a first try: minutes on a CPU.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for all cells; repeatable.")
 @click.option("--data-root", metavar="FOLDER", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train only the first N cells.")
@@ -36,7 +36,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 @click.option("--dry-run", is_flag=True, help="Check the spec without data, print the grid, and exit.")
 @click.option("--report-only", is_flag=True, help="Train nothing; write the report of the existing runs.")
 def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
-    """Trains every cell of SPEC under every seed and writes one report.
+    """Trains every cell of SPEC with every seed and writes one report.
 
     After a stop or a kill, the same command continues.
     """
@@ -94,7 +94,7 @@ def _run(
         folder.claim(spec)
         if not report_only:
             data = SharedData(progress)
-            for cell in wanted:  # before the first trial, so that an error does not come hours later
+            for cell in wanted:  # before the first trial, so that an error does not appear hours later
                 try:
                     data.of(cell.config)
                 except UserError as error:
@@ -134,12 +134,12 @@ def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
 
 
 def estimated_images(config: AnyConfig) -> int | None:
-    """Real images that a run trains on; None if that depends on data that is not loaded."""
+    """Real images that a run trains on; None if that depends on the data set."""
     if config.images is not None:
         return config.images
     if config.steps is not None:
         return config.steps * config.batch_size
-    known = KNOWN_IMAGES.get(config.dataset) if config.model != "cyclegan" else None
+    known = KNOWN_IMAGES.get(config.dataset) if config.takes_latents else None
     return None if known is None else (config.epochs or 0) * known
 
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves on disk, and how a later command continues it.
+"""The files of a sweep, and how a later command continues it.
 
     sweep.json                            the resolved spec
     trials.jsonl                          one line per trial that has ended: cell, seed, outcome
@@ -6,8 +6,8 @@
     report.html, trials.csv, cells.csv    see results.py
 
 One process works on a sweep at a time. It holds a lock that the kernel releases when the process ends, however it ends.
-Every file is replaced by one rename, so a kill leaves whole files. A trial that was killed before its line was written
-resumes from its run folder.
+Every file is replaced by one rename, so a kill leaves complete files. A trial that was killed before its line was
+written resumes from its run folder.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from trainer.sweep.spec import Spec
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock: there the user keeps two processes apart
+except ImportError:  # Windows has no flock: the user must not start two processes
     fcntl = None  # type: ignore[assignment]
 
 Outcome = Literal["finished", "diverged", "given up"]
-# These settings may change while a sweep is under way: they say where it computes and where its data are.
+# Settings that may change while a sweep runs: its device and the location of its data.
 _MAY_DIFFER = ("device", "data_root")
 
 

@@ -60,7 +60,7 @@ def cells_of(spec: Spec) -> list[Cell]:
             if twice:
                 raise UserError(f"axes.{axis_name}: another axis sets {twice[0]} as well")
             settings |= group
-        # A plain value needs the name of its axis; a group has a name.
+        # A plain value needs the name of its axis; a group has its own name.
         name = ", ".join(
             f"{axis_name} {value}" if isinstance(spec.axes[axis_name], list) else value for axis_name, value in varied
         )
@@ -79,7 +79,7 @@ def cells_of(spec: Spec) -> list[Cell]:
 
 
 def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
-    """The config of a cell with a seed, checked as far as that needs no data.
+    """The config of a cell with a seed, checked as far as possible without data.
 
     Raises:
         UserError: a setting is invalid; the message names the flag.
@@ -135,7 +135,7 @@ def _points(axis: str, values: list[Setting] | dict[str, Settings]) -> Iterator[
     for value in values:
         label = str(value) if isinstance(values, dict) else _shown(value)
         if not _CELL_NAME.fullmatch(label):
-            raise UserError(f"axes.{axis}: {label[:100]!r} no valid cell name; use 1 to 80 printable characters")
+            raise UserError(f"axes.{axis}: {label[:100]!r} is not a valid cell name; use 1 to 80 printable characters")
         yield axis, label, values[str(value)] if isinstance(values, dict) else {axis: value}
 
 

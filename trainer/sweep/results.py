@@ -1,6 +1,6 @@
 """The results of a sweep: its trials read back from disk, summarised over seeds, and written as CSV.
 
-trials.csv has a row per trial, cells.csv a row per cell and metric, both in full precision.
+trials.csv has one row per trial, cells.csv one row per cell and metric, both in full precision.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command
 
 
 def trials_csv(results: Results) -> str:
-    """A row per trial: axes, outcome, speed, and every metric at the end and at the best evaluation."""
+    """One row per trial: axes, outcome, speed, and every metric at the end and at the best evaluation."""
     axes = list(results.spec.axes)
     names = [f"{when}_{name}" for when in WHENS for name in ("step", *results.metrics)]
     rows: list[list[object]] = [
@@ -145,7 +145,7 @@ def trials_csv(results: Results) -> str:
 
 
 def cells_csv(results: Results) -> str:
-    """A row per cell and metric: number of seeds, mean, sample standard deviation, whether the cell is best."""
+    """One row per cell and metric: number of seeds, mean, sample standard deviation, whether the cell is best."""
     rows: list[list[object]] = [["cell", "metric", "better", "when", "seeds", "mean", "standard_deviation", "best"]]
     for cell in results.cells:
         for name in results.metrics:
@@ -196,7 +196,7 @@ def _metrics_row(found: EvaluationRow, names: Sequence[str]) -> list[object]:
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
-    """CSV with floats as repr, which loses nothing."""
+    """CSV with floats as repr, which is exact."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:

@@ -1,8 +1,8 @@
 """The spec of a sweep: a TOML file, decoded strictly, and its quick form that a CPU runs in minutes.
 
 `base` names a preset and settings, by the names of the trainer's flags. `axes` lists what varies: an axis is a list of
-values of one setting, or a table of named groups of settings. Every combination of the axes is a cell, and is trained
-under every seed. docs/experiments.md has an example.
+values of one setting, or a table of named groups of settings. Every combination of the axes is a cell, trained with
+every seed. docs/experiments.md has an example.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     seeds: Seeds
     base: Settings
     axes: dict[str, Axis] = {}
-    show_at_epochs: Moments = []  # moments of the sample grids in the report, besides the end
+    show_at_epochs: Moments = []  # moments of the sample grids in the report, in addition to the end
     show_at_steps: Moments = []
     measures: Annotated[list[str], msgspec.Meta(max_length=50)] = []  # metrics in the report; empty: all
     quick: Quick | None = None

@@ -25,7 +25,7 @@ from trainer.sweep.grid import Cell
 from trainer.sweep.results import Results, TrialResult, cells_csv, read_results, shown_summary, speed_of, trials_csv
 from trainer.sweep.spec import Spec
 
-_QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works, and proves nothing else."
+_QUICK = "Quick form: scaled down to run in minutes. It shows that the sweep works and nothing more."
 _READING = (
     "Mean \N{PLUS-MINUS SIGN} sample standard deviation over seeds (n trials). The best mean of a column is marked."
     " With few seeds, a better mean does not prove a difference."
@@ -54,7 +54,7 @@ def sweep_page(results: Results) -> Page:
         lead=[
             *([spec.reproduces] if spec.reproduces else []),
             f"{len(results.cells)} cells, {seeds}, trained on {_data(results)}.",
-            f"To run or continue it: {results.command}",
+            f"To run or continue the sweep: {results.command}",
         ],
         tables=[*_metrics_tables(results), _trials_table(results)],
         charts=charts,

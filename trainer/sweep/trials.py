@@ -54,7 +54,7 @@ class Trials:
     stop: Callable[[], bool]
 
     def run(self, wanted: Sequence[Cell]) -> bool:
-        """Runs the trials of some cells that have not ended, the first seed of every cell first.
+        """Runs the trials of these cells that have not ended, the first seed of every cell first.
 
         Returns whether all have ended; False means that the user stopped the sweep.
 
@@ -78,7 +78,7 @@ class Trials:
         return True
 
     def _run_trial(self, cell: Cell, seed: int) -> Ending | None:
-        """Trains one trial to its end; None if the user stopped it, which leaves it saved."""
+        """Trains one trial to its end; None if the user stopped it. A stopped trial is saved."""
         try:
             summary = self._train(cell, seed)
         except TrainingDivergedError as error:
@@ -104,5 +104,5 @@ class Trials:
 
 
 def _comparable(config: AnyConfig) -> AnyConfig:
-    """The config without what may change while a sweep is under way: the device and the place of the data."""
+    """The config without settings that may change while a sweep runs: the device and the location of the data."""
     return override(config, {"device": "auto", "precision": "fp32", "data_root": ""})

@@ -26,13 +26,13 @@ class Evaluation:
 
     score: float | None  # value of the metric that chooses the best checkpoint; None if it does not apply to the data
     metrics: Mapping[str, float]  # everything measured, by name
-    protocol: Row  # how it was measured: numbers of images, split; recorded beside the metrics
+    protocol: Row  # how it was measured: numbers of images, split; recorded with the metrics
     text: str  # for the user
     larger_is_better: bool = False  # of the score
 
 
 class Training(ABC):
-    """Networks, optimisers and data, and how they meet in a step.
+    """The networks, optimisers and data of a run, and its training step.
 
     Attributes:
         state: what a checkpoint holds.
@@ -42,8 +42,8 @@ class Training(ABC):
         images_per_epoch: real images in one pass over the data.
         output_size: height and width in pixels of the images that the networks make now.
         fade: weight of the newest stage of a growing network; 1 otherwise.
-        keep_epochs: keep the networks in a file of their own after every N-th epoch; None: never.
-        depends_on_length: whether a step depends on the length of the whole run.
+        keep_epochs: save the networks to a separate file after every N-th epoch; None: never.
+        depends_on_length: whether a step depends on the length of the run.
         score_name: short name of `Evaluation.score`, for the user.
         score_explanation: one line about it, for the user.
     """
@@ -76,11 +76,11 @@ class Training(ABC):
 
     @abstractmethod
     def train_step(self, progress: float) -> Measurements:
-        """Takes one step on `batch_size` images; `progress` is the share of the run that is done, 0..1."""
+        """Takes one step on `batch_size` images; `progress` is the completed share of the run, 0..1."""
 
     @abstractmethod
     def describe(self, row: Row) -> str:
-        """The measurements of a step, for the user."""
+        """The measurements of a step as text, for the user."""
 
     @abstractmethod
     def sample(self) -> Image.Image:
@@ -88,7 +88,7 @@ class Training(ABC):
 
     @abstractmethod
     def sample_spread(self) -> float | None:
-        """How much those images differ, relative to real ones; see runs/collapse.py. None if that is not defined."""
+        """How much those images differ, relative to real ones; see runs/collapse.py. None if undefined."""
 
     @abstractmethod
     def evaluate(self) -> Evaluation:

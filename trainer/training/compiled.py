@@ -22,7 +22,7 @@ _DIFFERENTIATED_TWICE = ("gradient-penalty", "divergence")
 
 
 def check_compiler(device: torch.device) -> None:
-    """Checks before a run begins that networks can be compiled.
+    """Checks that networks can be compiled, before the run begins.
 
     Raises:
         UserError: there are several processes, or PyTorch's compiler does not work here.

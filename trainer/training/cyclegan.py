@@ -99,9 +99,9 @@ class CycleTraining(Training):
         return min((share for share in shares if share is not None), default=None)
 
     def evaluate(self) -> Evaluation:
-        """See `Training`: cycle and identity errors on test images and, where those are pairs, errors to the partners.
+        """See `Training`: cycle and identity errors on test images, and errors against paired images if there are any.
 
-        The baseline beside the errors to the partners is that of leaving every image unchanged.
+        The baseline of the paired errors is to leave every image unchanged.
         """
         real_a, real_b, split = self._evaluation_images()
         ab, ba = self.state.generator_ab, self.state.generator_ba
@@ -130,7 +130,7 @@ class CycleTraining(Training):
             similarity = _mean(measured["paired_ms_ssim_ab"], measured["paired_ms_ssim_ba"])
             measured["paired_ms_ssim"] = similarity
             text += (
-                f"; to the partners L1 {error:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
+                f"; paired L1 {error:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
                 f" MS-SSIM {similarity:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
         protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
@@ -148,7 +148,7 @@ class CycleTraining(Training):
         plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
     def _batch(self) -> tuple[Tensor, Tensor]:
-        """This process's rows of the next batches of A and B, (N, C, H, W) in [-1, 1]; each domain has an own order."""
+        """This process's rows of the next batches of A and B, (N, C, H, W) in [-1, 1]; each domain has its order."""
         state, config = self.state, self._config
         batches = []
         for domain, images in enumerate(self._domains):

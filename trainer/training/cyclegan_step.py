@@ -107,7 +107,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
         state: changed in place.
         config: the weights of the losses, and the learning rates.
         real_a: of domain A.
-        real_b: of domain B, as many.
+        real_b: of domain B, the same number.
         lr_factor: factor on both learning rates.
     """
     _set_lr(state.generator_optimizer, config.generator_lr * lr_factor)
@@ -116,10 +116,10 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
 
     for discriminator in discriminators:
         discriminator.requires_grad_(False)  # their weight gradients are not needed
-    to_b, to_a = _exactly(state.generator_ab), _exactly(state.generator_ba)
+    to_b, to_a = _in_input_dtype(state.generator_ab), _in_input_dtype(state.generator_ba)
     fake_b, fake_a = to_b(real_a), to_a(real_b)
     scores_a, scores_b = (
-        _exactly(network)(fake) for network, fake in zip(discriminators, (fake_a, fake_b), strict=True)
+        _in_input_dtype(network)(fake) for network, fake in zip(discriminators, (fake_a, fake_b), strict=True)
     )
     adversarial = _least_squares(scores_a, 1.0) + _least_squares(scores_b, 1.0)
     cycle = F.l1_loss(to_a(fake_b), real_a) + F.l1_loss(to_b(fake_a), real_b)
@@ -136,7 +136,7 @@ def cycle_step(state: CycleState, config: CycleConfig, real_a: Tensor, real_b: T
     discriminator_loss = torch.zeros((), device=state.device)
     pairs = ((real_a, _remembered(state.pool_a, fake_a)), (real_b, _remembered(state.pool_b, fake_b)))
     for discriminator, (reals, fakes) in zip(discriminators, pairs, strict=True):
-        real_scores, fake_scores = _exactly(discriminator)(reals), _exactly(discriminator)(fakes)
+        real_scores, fake_scores = _in_input_dtype(discriminator)(reals), _in_input_dtype(discriminator)(fakes)
         scores.append((real_scores.detach().mean(), fake_scores.detach().mean()))
         # Halved, so that a discriminator learns slowly relative to its translator (section 7.1).
         discriminator_loss = discriminator_loss + 0.5 * (
@@ -168,13 +168,13 @@ def _least_squares(scores: Tensor, target: float) -> Tensor:
     return (scores - target).square().mean()
 
 
-def _exactly(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def _in_input_dtype(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """The network with its output converted to the dtype of its input: layers may compute in bf16."""
     return lambda images: network(images).to(images.dtype)
 
 
 def _remembered(pool: ImagePool, fakes: Tensor) -> Tensor:
-    """This process's rows of the pool's answer to the whole batch of fakes; all processes hold the same pool."""
+    """This process's rows of what the pool, which is equal in all processes, returns for the full batch of fakes."""
     return own_rows(pool.query(all_rows(fakes.detach())))
 
 

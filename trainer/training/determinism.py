@@ -13,7 +13,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @contextmanager
 def deterministic(device: torch.device, *, wanted: bool) -> Iterator[None]:
-    """Restricts PyTorch to deterministic algorithms, if wanted and the device is CUDA; on a CPU all are.
+    """Restricts PyTorch to deterministic algorithms, if wanted and the device is CUDA; on a CPU, all are.
 
     Enter it before anything is computed on the device: cuBLAS reads its environment variable when it starts. A layer
     without a deterministic algorithm raises a RuntimeError that names it.

@@ -137,7 +137,7 @@ class GanTraining(Training):
         return sample_spread(self._sample(self._fixed_latents()), reals)
 
     def evaluate(self) -> Evaluation:
-        """See `Training`: the averaged generator against real images, by cheap metrics and the one that chooses."""
+        """See `Training`: the averaged generator against real images, by cheap metrics and the choosing one."""
         config, size = self._config, self.output_size
         count = min(config.evaluation_images, self.images_per_epoch, max(16, _EVALUATION_PIXELS // size**2))
         latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
@@ -159,7 +159,7 @@ class GanTraining(Training):
         )
 
     def classifier(self) -> FeatureNetwork:
-        """The classifier of the data set in whose features some metrics are measured; trained if it is not cached."""
+        """The classifier of the data set, whose features some metrics use; trained if it is not cached."""
         if self._classifier is None:
             labels = load_labels(self._data.name, Path(self._config.data_root))
             self._classifier = feature_network(self._data.images, labels, self.state.device, Progress())
@@ -187,7 +187,7 @@ class GanTraining(Training):
         plots.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
 
     def _growth(self) -> GrowthState:
-        """Where the next step is in the growth."""
+        """The growth at the next step."""
         config = self._config
         if config.growth is None:
             return GrowthState(config.network.image_size, 1.0, 0)

@@ -70,7 +70,7 @@ class StepResult:
     fake_score: Tensor  # D(G(z)) before the generator's update
     accuracy: Tensor | None  # share of images whose logit has the right sign; None for a critic
     generator_loss: Tensor | None  # None if the generator was not updated
-    fake_score_after: Tensor | None  # D(G(z)) in the generator's update; None likewise
+    fake_score_after: Tensor | None  # D(G(z)) in the generator's update; None if there was none
 
 
 def new_state(config: GanConfig, device: torch.device) -> GanState:
@@ -100,7 +100,7 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     reals = reals.contiguous(memory_format=torch.channels_last)
     count = len(reals)
     wanted = config.n_critic
-    # Arjovsky's published code trains the critic longer at the start and now and then, to keep it near its optimum.
+    # Arjovsky's published code trains the critic longer at the start and periodically, to keep it near its optimum.
     if config.warm_start and (state.generator_steps < 25 or state.generator_steps % 500 == 0):
         wanted = 100
     generator_loss: Tensor | None = None
@@ -188,8 +188,8 @@ def _update_generator(
 def _update_ema(state: GanState, decay: float) -> None:
     """Moves the average towards the generator, weights and batch norm statistics alike.
 
-    The decay grows to its full value over the first steps, so that the average of a short run forgets its first
-    weights.
+    The decay grows to its full value over the first steps, so that the average of a short run forgets the
+    initial weights.
     """
     decay = min(decay, (1 + state.generator_steps) / (10 + state.generator_steps))
     for average, current in zip(

@@ -1,7 +1,7 @@
-"""CycleGAN's pool of earlier fakes, which a discriminator sees beside the newest ones.
+"""CycleGAN's pool of earlier fakes, which a discriminator sees mixed with new ones.
 
 Zhu et al. 2017, section 4, after Shrivastava et al. 2017, "Learning from Simulated and Unsupervised Images through
-Adversarial Training", section 2.3: it keeps the discriminator from forgetting what the translator used to make. Knows
+Adversarial Training", section 2.3: it keeps the discriminator from forgetting earlier outputs of the translator. Knows
 no networks, training steps or files.
 """
 

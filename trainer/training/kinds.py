@@ -1,6 +1,6 @@
-"""The kinds of training, a table: what loads the data of a config, and what trains on them.
+"""The table of the kinds of training: how each loads its data, and the class that trains on it.
 
-What needs neither data nor networks is on the config classes themselves (config.py).
+Facts that need neither data nor networks are on the config classes (config.py).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Data: TypeAlias = ImageData | UnpairedData
 
 @dataclass(frozen=True)
 class Kind:
-    """What configs of one class load and train."""
+    """How configs of one class load their data and train."""
 
     data: type[Data]
     load: Callable[..., Data]
@@ -46,7 +46,7 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
     """Decodes the data set of a config.
 
     Raises:
-        UserError: it does not exist, is corrupt, or is not available for download.
+        UserError: it does not exist, is corrupt, or cannot be downloaded.
     """
     return KINDS[type(config)].load(
         config.dataset,
@@ -64,7 +64,7 @@ def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, 
         UserError: as `load_data`.
     """
     config = with_absolute_paths(config)
-    with first_before_others(config.dataset in BUILT_IN):  # which may have to be downloaded
+    with first_before_others(config.dataset in BUILT_IN):  # a download may be needed
         data = load_data(config, progress)
     return override(config, {"network.channels": data.channels}), data
 
@@ -80,8 +80,8 @@ def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None
     """Checks that a run can begin with this data on this device.
 
     Raises:
-        UserError: the data set is smaller than a batch, the processes cannot share a batch evenly, or networks are to
-            be compiled and PyTorch's compiler does not work.
+        UserError: the data set is smaller than a batch, the processes cannot share a batch evenly, or --compile is set
+            and PyTorch's compiler does not work.
     """
     if config.compile_networks:
         check_compiler(device)
@@ -93,7 +93,7 @@ def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None
 
 
 def growth_warning(config: AnyConfig, data: Data) -> str | None:
-    """A warning that a growing run is too short to reach its final size; None if it is not."""
+    """A warning if a growing run is too short to reach its final size; otherwise None."""
     if config.growth is None:
         return None
     final = config.network.image_size

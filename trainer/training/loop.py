@@ -1,6 +1,6 @@
 """The training loop: when to step, log, save and stop; the same for every kind of training.
 
-A step is in gan_step.py and cyclegan_step.py, what is written when is in session.py.
+The steps are in gan_step.py and cyclegan_step.py; session.py writes the output.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def train(
         data: at the size of the config.
         progress: for the user.
         resume: continue from the run's last checkpoint.
-        stop_requested: asked after every step.
-        logs: that get a copy of what is written; the caller closes them. TensorBoard's log is always written.
-        after_step: called after every step, and again for steps that a resumed run repeats; must change nothing.
+        stop_requested: polled after every step.
+        logs: receive a copy of the output; the caller closes them. TensorBoard's log is always written.
+        after_step: called after every step, and again for steps that a resumed run repeats; must not change any state.
 
     Raises:
         TrainingDivergedError: a loss or weight became NaN or infinite; the last good checkpoint is kept.

@@ -1,6 +1,6 @@
-"""One process's work on a run: its position, its measurements, and everything that it writes.
+"""The state of a run in one process: its position, its measurements, and all output.
 
-Measurements stay on the training device until a line is due, so that a GPU need not wait for every step.
+Measurements stay on the training device until a line is due, so that a GPU does not wait after every step.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Summary:
 
 @dataclass
 class Session:
-    """One process's work on a run."""
+    """The state of a run in one process."""
 
     config: AnyConfig
     run: RunFolder
@@ -61,7 +61,7 @@ class Session:
     best_score: float | None = None
     best_size: int = 0  # pixels; output size of the best checkpoint
     pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # unread: step, images seen, values
-    logs: Sequence[RunLog] = ()  # that get a copy of what the run folder gets
+    logs: Sequence[RunLog] = ()  # receive a copy of what the run folder receives
     notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
     state: TrainingState = field(init=False)
@@ -73,12 +73,12 @@ class Session:
 
     @property
     def epoch(self) -> int:
-        """Whole passes over the data."""
+        """Complete passes over the data."""
         return self.state.images_seen // self.training.images_per_epoch
 
     @property
     def length(self) -> tuple[int, int]:
-        """How much is done and how much there is to do, both in steps or both in real images."""
+        """The completed and the total length, both in steps or both in real images."""
         if self.config.steps is not None:
             return self.state.step, self.config.steps
         total = self.config.images or (self.config.epochs or 0) * self.training.images_per_epoch
@@ -97,7 +97,7 @@ class Session:
 
     @property
     def seconds_left(self) -> float:
-        """An estimate from the training time so far."""
+        """Estimated from the training time so far."""
         done, total = self.length
         left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
         seen = self.state.images_seen
@@ -105,10 +105,10 @@ class Session:
         return (self.training.work(seen + left) - worked) * self.train_seconds / max(worked, 1.0)
 
     def restore(self) -> int:
-        """Goes back to the last checkpoint, or to the start if there is none yet; returns its step.
+        """Restores the last checkpoint if there is one; returns its step, or 0.
 
         Raises:
-            UserError: the data has changed, or the run is longer than the config already.
+            UserError: the data has changed, or the run is already longer than the config.
             RunFolderError: the checkpoint is damaged, or belongs to another config.
         """
         with together():
@@ -158,7 +158,7 @@ class Session:
             return
         started = time.perf_counter()
         rows = self._read_pending()
-        self.train_seconds += time.perf_counter() - started  # on a GPU, this is where the steps are waited for
+        self.train_seconds += time.perf_counter() - started  # on a GPU, reading waits for the steps
         finite = list(
             itertools.takewhile(
                 lambda row: all(math.isfinite(value) for value in row.values() if isinstance(value, float)), rows
@@ -172,7 +172,7 @@ class Session:
         if len(finite) < len(rows):
             raise TrainingDivergedError(self._diverged(rows[len(finite)]["step"], "a loss"))
         newest = dict(rows[-1])
-        for row in reversed(rows):  # a value that is not measured at every step is shown as last measured
+        for row in reversed(rows):  # show the last value of what is not measured at every step
             newest |= {key: value for key, value in row.items() if newest[key] is None}
         digits = 0 if self.images_per_s >= 10 else 1
         of_steps = f"/{self.config.steps}" if self.config.steps else ""
@@ -217,7 +217,7 @@ class Session:
                 log.text(notice.step, f"warning/{notice.name}", notice.text)
 
     def save(self, *, epoch_ended: bool, scheduled: bool) -> None:
-        """Samples, evaluates if it is time, and writes a checkpoint.
+        """Samples, evaluates if an evaluation is due, and writes a checkpoint.
 
         Evaluations depend on the step alone, so that an interruption does not change which checkpoint is best. A run
         that is extended past its end has one more. For the same reason, the watch sees scheduled samples only.
@@ -245,7 +245,7 @@ class Session:
     def _evaluate(self) -> bool:
         """Scores the networks; returns whether they are the best so far.
 
-        Networks that make larger images than before always are, and without a score the newest are.
+        Networks that make larger images than before always count as the best. So do the newest if there is no score.
         """
         training, step = self.training, self.state.step
         self.evaluation = evaluation = training.evaluate()
@@ -286,14 +286,14 @@ class Session:
         )
         if epoch_ended and training.keep_epochs is not None and self.epoch % training.keep_epochs == 0:
             self.run.keep_networks(state, metadata, self.epoch)
-        self.run.save_checkpoint(state, metadata, best=best)  # last: after an earlier kill, all of it is repeated
+        self.run.save_checkpoint(state, metadata, best=best)  # last, so that a kill before it repeats everything
 
     def finish(self, *, interrupted: bool) -> Summary:
-        """Draws the figures and sums up."""
+        """Draws the figures; returns the summary."""
         run, training, state = self.run, self.training, self.state
         with together():
             if is_first() and self.finished and state.step and not run.checkpoint_path("best").is_file():
-                # It was interrupted at the step that is the last one now, and so never evaluated.
+                # The run was interrupted at what is now its last step, so it was never evaluated.
                 self.save(epoch_ended=False, scheduled=True)
             if is_first():
                 training.draw_figures(run)

@@ -1,1 +1,1 @@
-"""Programs that the rivals run. Each starts as a file in the rival's own environment, and imports no other."""
+"""Programs that the rivals run: standalone files, each started in the rival's own environment."""

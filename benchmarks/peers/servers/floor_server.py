@@ -1,8 +1,8 @@
-"""The floor: a grpc.aio server that answers with as many bytes as images have, and computes nothing.
+"""The floor: a grpc.aio server that answers with zeros of the right size and computes nothing.
 
     python floor_server.py PORT LATENT_BYTES IMAGE_BYTES
 
-What Python's gRPC can do on this machine, and no Python server that computes will pass. Runs in our own environment.
+The upper bound of any Python gRPC server on this machine. Runs in our own environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc
 
 
 def handlers(latent_bytes: int, image_bytes: int) -> grpc.GenericRpcHandler:
-    """The method ModelInfer, bytes in, bytes out; `latent_bytes` and `image_bytes` are of one row."""
+    """The method ModelInfer on raw bytes; `latent_bytes` and `image_bytes` are per row."""
 
     @cache
     def answer_to(rows: int) -> bytes:

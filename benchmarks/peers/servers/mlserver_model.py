@@ -1,4 +1,4 @@
-"""A runtime of MLServer around ONNX Runtime.
+"""An MLServer runtime for ONNX Runtime.
 
 Extra parameters of model-settings.json: `graph` (path of the ONNX file) and `threads`.
 """
@@ -15,7 +15,7 @@ from mlserver.types import InferenceResponse  # type: ignore[import-not-found]
 
 
 class Generator(MLModel):  # type: ignore[misc]
-    """The methods are MLServer's, which merges requests before `predict`."""
+    """Implements MLServer's interface; MLServer merges requests before `predict`."""
 
     async def load(self) -> bool:
         """Loads the graph."""

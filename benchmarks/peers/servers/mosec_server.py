@@ -1,7 +1,7 @@
-"""Mosec: raw float32 latents over HTTP in, raw float32 images out.
+"""Mosec over HTTP: raw float32 latents in, raw float32 images out.
 
-Mosec reads the command line itself, so these settings are in the environment: PEER_GRAPH, PEER_INSTANCES, PEER_THREADS,
-PEER_MAX_BATCH (requests, not rows: Mosec knows no rows).
+Mosec parses the command line itself, so these settings come from the environment: PEER_GRAPH, PEER_INSTANCES,
+PEER_THREADS, PEER_MAX_BATCH (in requests: Mosec does not count rows).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TIMEOUT_S = 30
 
 
 class Generator(Worker):  # type: ignore[misc]
-    """The methods are Mosec's."""
+    """Implements Mosec's interface."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
     python pytriton_server.py GRAPH MODEL INSTANCES THREADS MAX_BATCH_ROWS GRPC_PORT HTTP_PORT METRICS_PORT
 
-PyTriton opens the ports beside gRPC's too, used or not.
+PyTriton always opens the HTTP and metrics ports too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def new_session(graph: str, threads: int) -> Any:
 
 
 def callable_of(session: Any) -> Callable[..., Any]:
-    """What PyTriton calls with a dynamic batch."""
+    """The callable that PyTriton calls with a dynamic batch."""
 
     def infer(latents: Any) -> dict[str, Any]:
         return {"images": session.run(["images"], {"latents": latents})[0]}

@@ -1,4 +1,4 @@
-"""NVIDIA Triton's Python backend, with ONNX Runtime in it: becomes model.py of a version in Triton's repository.
+"""A model of NVIDIA Triton's Python backend that runs ONNX Runtime: model.py of a version in Triton's repository.
 
 Parameters of config.pbtxt: `graph` (path of the ONNX file) and `threads` (of one session).
 """
@@ -15,7 +15,7 @@ import triton_python_backend_utils as triton  # type: ignore[import-not-found]  
 
 
 class TritonPythonModel:
-    """The name and the methods are Triton's."""
+    """Implements Triton's interface, which also fixes the name."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Loads the graph."""

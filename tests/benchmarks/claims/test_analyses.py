@@ -134,21 +134,21 @@ def test_no_claim_is_decided_by_one_seed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_what_is_alike_supports_no_claim_but_that_of_little_gain(name: str) -> None:
+def test_equal_runs_support_only_the_claim_of_little_gain(name: str) -> None:
     claim = CLAIMS[name]
     verdict, _ = judge(claim.analyse(made_up("quick", claim.subjects, lambda *_: 1.0)))
     assert (verdict == "supported") == (name == "C11")
 
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
-def test_generator_steps_are_equal_where_they_are_said_to_be(scale: Scale) -> None:
+def test_runs_have_snapshots_at_equal_generator_steps(scale: Scale) -> None:
     epoch = EQUAL_GENERATOR_STEPS[scale]
     for count, subject in ((1, "dcgan-mnist"), (2, "dcgan-mnist-2"), (5, "dcgan-mnist-5")):
         assert epoch * count in SUBJECTS[subject].epochs(scale)
         assert SUBJECTS[subject].settings.get("n_critic", 1) == count
 
 
-def test_times_that_do_not_overlap_are_said() -> None:
+def test_times_that_do_not_overlap_are_an_error() -> None:
     claim = CLAIMS["C11"]
     evidence = made_up("quick", claim.subjects, helps(0.5))
     slow = made_up("quick", claim.subjects, helps(0.5), step_s=1000.0)

@@ -16,7 +16,7 @@ def test_the_claims_are_c1_to_c13() -> None:
 
 
 @pytest.mark.parametrize("name", CLAIMS)
-def test_every_claim_needs_known_trainings_and_the_guide_says_how_it_is_tested(name: str) -> None:
+def test_every_claim_has_known_subjects_and_is_in_the_guide(name: str) -> None:
     claim = CLAIMS[name]
     assert set(claim.subjects) <= set(SUBJECTS)
     assert set(claim.curves) <= set(claim.subjects)
@@ -24,7 +24,7 @@ def test_every_claim_needs_known_trainings_and_the_guide_says_how_it_is_tested(n
     assert row in DOCS.read_text().splitlines()
 
 
-def test_every_training_serves_a_claim_and_is_in_the_guide() -> None:
+def test_every_subject_belongs_to_a_claim_and_is_in_the_guide() -> None:
     assert set(SUBJECTS) == {name for claim in CLAIMS.values() for name in claim.subjects}
     text = DOCS.read_text()
     for subject in SUBJECTS.values():
@@ -33,7 +33,7 @@ def test_every_training_serves_a_claim_and_is_in_the_guide() -> None:
 
 @pytest.mark.parametrize("scale", ["quick", "full"])
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_every_training_has_a_valid_config_and_rising_snapshots(name: str, scale: Scale) -> None:
+def test_every_subject_has_a_valid_config_and_rising_snapshots(name: str, scale: Scale) -> None:
     subject = SUBJECTS[name]
     setting = Setting(scale, "zip:/faces.zip", "data")
     config = setting.config(subject, seed=4)
@@ -48,7 +48,7 @@ def test_every_training_has_a_valid_config_and_rising_snapshots(name: str, scale
         assert (step - 1) * config.batch_size < images <= step * config.batch_size
 
 
-def test_without_faces_something_stands_in_for_them_at_quick_scale_alone() -> None:
+def test_a_stand_in_replaces_missing_faces_only_at_quick_scale() -> None:
     subject = SUBJECTS["wgan-faces"]
     assert Setting("quick", None, "data").config(subject, 0).dataset == "fashion-mnist"
     with pytest.raises(UserError, match="--anime"):
@@ -63,6 +63,6 @@ def test_claims_are_chosen_by_name_in_any_case_and_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["faces.zip", "zip:", "zip:/not/there.zip", "folder:/not/there", ""])
-def test_faces_that_are_not_there_are_refused(name: str) -> None:
+def test_a_missing_set_of_faces_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="--anime"):
         check_images_name(name)

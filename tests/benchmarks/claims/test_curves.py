@@ -31,7 +31,7 @@ def test_the_end_is_the_last_fifth() -> None:
     assert tail_mean(np.array([7.0])) == 7.0
 
 
-def test_distance_from_half_does_not_cancel() -> None:
+def test_distances_on_both_sides_of_half_do_not_cancel() -> None:
     assert distance_from_half(np.array([0.2, 0.8] * 50)) == pytest.approx(0.3)
 
 
@@ -57,12 +57,12 @@ def test_too_few_checkpoints_or_losses_are_refused(steps: list[int]) -> None:
         loss_follows_quality(np.zeros(10), steps, [1.0] * len(steps))
 
 
-def test_first_past_is_the_first() -> None:
+def test_first_past_returns_the_first_epoch_above_the_threshold() -> None:
     assert first_past([1, 2, 5], [0.5, 0.6, 0.9], 0.5) == 2
     assert first_past([1, 2], [0.1, 0.2], 0.5) == math.inf
 
 
-def test_between_measurements_time_runs_straight() -> None:
+def test_values_are_interpolated_linearly_in_time() -> None:
     assert at_time([1.0, 3.0], [10.0, 20.0], 2.0) == pytest.approx(15.0)
     with pytest.raises(ValueError, match="outside"):
         at_time([1.0, 3.0], [10.0, 20.0], 4.0)

@@ -37,7 +37,7 @@ def test_a_claim_is_trained_measured_judged_and_written(tiny_claim: Claim, tmp_p
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_what_is_not_trained_is_not_run_and_says_so(tiny_claim: Claim, tmp_path: Path) -> None:
+def test_without_its_runs_a_claim_is_not_run_with_the_reason(tiny_claim: Claim, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     result = run("--claims", tiny_claim.id, "--runs", str(tmp_path / "none"), "--out", str(out))
     assert result.exit_code == 0, result.output
@@ -47,7 +47,7 @@ def test_what_is_not_trained_is_not_run_and_says_so(tiny_claim: Claim, tmp_path:
     assert "--train" in result.output
 
 
-def test_full_scale_without_faces_does_not_run_what_is_about_them(tmp_path: Path) -> None:
+def test_full_scale_without_faces_skips_claims_about_faces(tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     result = run("--claims", "C3", "--scale", "full", "--train", "--runs", str(tmp_path), "--out", str(out))
     assert result.exit_code == 0, result.output
@@ -71,7 +71,7 @@ def test_the_claims_are_listed() -> None:
         (("--claims", "C1", "--out", "/not/there/claims.html"), "--out /not/there/claims.html"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_a_mistake_is_a_one_line_error(arguments: tuple[str, ...], message: str) -> None:
     result = run(*arguments)
     assert result.exit_code == EXIT_USER_ERROR
     assert result.output.startswith("Error: ")

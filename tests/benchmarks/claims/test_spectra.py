@@ -24,7 +24,7 @@ def noise(count: int = 64, seed: int = 0, smooth: float = 0.0) -> NDArray[np.flo
     return images.clip(-1, 1).astype(np.float32)
 
 
-def test_the_laplacian_of_a_wave_has_its_closed_form() -> None:
+def test_the_laplacian_of_a_wave_matches_the_closed_form() -> None:
     # The stencil multiplies a wave along x by 2 cos(2 pi f) - 2; whole periods inside give the variance of a cosine.
     across = 0.125
     image = wave(across, 0, size=34)  # 32 inner pixels: four periods
@@ -32,7 +32,7 @@ def test_the_laplacian_of_a_wave_has_its_closed_form() -> None:
     assert laplacian_variance(image)[0] == pytest.approx(gain**2 / 2, rel=1e-4)
 
 
-def test_the_laplacian_is_that_of_scipy() -> None:
+def test_the_laplacian_equals_scipys() -> None:
     images = noise(3)
     expected = [ndimage.laplace(image[0].astype(float))[1:-1, 1:-1].var() for image in images]
     np.testing.assert_allclose(laplacian_variance(images), expected, rtol=1e-9)
@@ -46,7 +46,7 @@ def test_blurring_lowers_sharpness_and_a_ramp_has_none() -> None:
 
 
 @pytest.mark.parametrize(("frequency", "share"), [(0.125, 0.0), (0.25, 1.0), (0.375, 1.0), (0.5, 1.0)])
-def test_a_wave_is_all_above_or_all_below_the_limit(frequency: float, share: float) -> None:
+def test_all_power_of_a_wave_is_on_one_side_of_the_limit(frequency: float, share: float) -> None:
     assert high_frequency_share(wave(frequency, 0) + 0.5) == pytest.approx(share, abs=1e-6)
 
 
@@ -55,7 +55,7 @@ def test_waves_share_their_power() -> None:
     assert high_frequency_share(both) == pytest.approx(0.25, abs=1e-5)
 
 
-def test_white_noise_fills_all_frequencies_alike() -> None:
+def test_white_noise_has_equal_power_at_all_frequencies() -> None:
     down, across = np.meshgrid(np.fft.fftfreq(SIZE), np.fft.fftfreq(SIZE))
     expected = (np.hypot(down, across) >= 0.25).sum() / (SIZE**2 - 1)
     assert high_frequency_share(noise(200)) == pytest.approx(expected, abs=0.02)
@@ -74,7 +74,7 @@ def test_color_is_averaged_to_gray() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("frequency", [0.125, 0.25, 0.40625])
-def test_diagonal_stripes_are_seen_in_both_directions(sign: int, frequency: float) -> None:
+def test_diagonal_stripes_are_found_in_both_directions(sign: int, frequency: float) -> None:
     reals, fakes = noise(seed=1, smooth=1.0), noise(seed=2, smooth=1.0)
     clean = stripes(fakes, reals).diagonal_db
     striped = stripes(fakes + 0.2 * wave(frequency, sign * frequency), reals).diagonal_db
@@ -83,14 +83,14 @@ def test_diagonal_stripes_are_seen_in_both_directions(sign: int, frequency: floa
 
 
 @pytest.mark.parametrize("across_down", [(0.25, 0.0), (0.0, 0.25), (0.5, 0.0)])
-def test_upright_stripes_are_not_diagonal(across_down: tuple[float, float]) -> None:
+def test_vertical_stripes_are_not_diagonal(across_down: tuple[float, float]) -> None:
     reals, fakes = noise(seed=1, smooth=1.0), noise(seed=2, smooth=1.0)
     assert stripes(fakes + 0.2 * wave(*across_down), reals).diagonal_db == pytest.approx(
         stripes(fakes, reals).diagonal_db, abs=0.3
     )
 
 
-def test_neither_noise_nor_blur_is_taken_for_stripes() -> None:
+def test_noise_and_blur_do_not_count_as_stripes() -> None:
     reals = noise(200, seed=1, smooth=1.0)
     for fakes in (noise(200, seed=2), noise(200, seed=3, smooth=2.0)):
         found = stripes(fakes, reals)
@@ -105,13 +105,13 @@ def test_checkerboards_of_transposed_convolutions_are_peaks(across_down: tuple[f
     assert stripes(fakes + 0.1 * wave(*across_down), reals).stride_db > clean + 2
 
 
-def test_a_peak_elsewhere_is_none_of_stride() -> None:
+def test_a_peak_at_another_frequency_is_not_a_stride_peak() -> None:
     excess = np.zeros((SIZE, SIZE))
     excess[5, 9] = 40.0
     assert stripes_of(excess).stride_db == pytest.approx(0.0)
 
 
-def test_the_height_of_one_peak_is_shared_among_the_eight_looked_at() -> None:
+def test_the_height_of_one_peak_is_averaged_over_the_eight_points() -> None:
     excess = np.zeros((SIZE, SIZE))
     excess[8, 8] = 8.0  # 1/4 across, 1/4 down; one of (1/4, 1/2) x (1/4, 1/2) x both diagonals
     assert stripes_of(excess).stride_db == pytest.approx(1.0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.claims.statistics import (
     Effect,
+    Side,
     bootstrap_interval,
     difference,
     hedges_g,
@@ -22,22 +23,22 @@ from benchmarks.claims.statistics import (
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6)
 
 
-def test_hedges_g_is_that_of_the_textbook() -> None:
+def test_hedges_g_matches_a_worked_example() -> None:
     # Means 5 and 2, both deviations 1, 4 degrees of freedom: d = 3, corrected by 1 - 3 / 15.
     assert hedges_g(np.array([4.0, 5.0, 6.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(3 * 0.8)
 
 
-def test_what_does_not_vary_has_no_standardised_effect() -> None:
+def test_constant_values_have_no_standardised_effect() -> None:
     assert hedges_g(np.array([1.0, 1.0]), np.array([2.0, 2.0])) is None
     assert location("constant", ("a", [1.0, 1.0, 1.0])).standardised is None
 
 
-def test_with_three_seeds_the_interval_reaches_from_extreme_to_extreme() -> None:
+def test_with_three_seeds_the_interval_spans_all_values() -> None:
     low, high = bootstrap_interval([np.array([1.0, 2.0, 6.0])], lambda drawn: drawn.mean(-1))
     assert (low, high) == (1.0, 6.0)
 
 
-def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_mean_about_95_percent_of_the_time() -> None:
     generator = np.random.default_rng(3)
     covered = 0
     for _ in range(300):
@@ -47,7 +48,7 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
 
 
 @given(VALUES, VALUES)
-def test_a_difference_turns_round_with_its_groups(first: list[float], second: list[float]) -> None:
+def test_a_difference_changes_sign_when_its_groups_are_swapped(first: list[float], second: list[float]) -> None:
     one = difference("d", ("a", first), ("b", second), "above")
     other = difference("d", ("b", second), ("a", first), "below")
     assert one.estimate == pytest.approx(-other.estimate)
@@ -57,7 +58,7 @@ def test_a_difference_turns_round_with_its_groups(first: list[float], second: li
 
 
 @given(VALUES)
-def test_values_that_straddle_the_reference_decide_nothing(values: list[float]) -> None:
+def test_values_on_both_sides_of_the_reference_decide_nothing(values: list[float]) -> None:
     effect = location("l", ("a", [*values, *(-value for value in values)]), "above")
     assert effect.verdict == "unclear"
 
@@ -94,14 +95,14 @@ def test_rank_biserial_counts_pairs() -> None:
 
 
 @pytest.mark.parametrize("values", [[math.nan, 1.0, 2.0], [math.inf, 1.0, 2.0]])
-def test_what_is_not_finite_decides_nothing(values: list[float]) -> None:
+def test_values_that_are_not_finite_decide_nothing(values: list[float]) -> None:
     with np.errstate(invalid="ignore"):
         assert difference("d", ("a", values), ("b", [0.0, 0.1, 0.2]), "above").verdict == "unclear"
 
 
-def effect_that(word: str, *, decides: bool = True) -> Effect:
+def effect_that(word: str, claimed: Side | None = "above") -> Effect:
     values = {"supported": [1.0, 2.0, 3.0], "contradicted": [-1.0, -2.0, -3.0], "unclear": [-1.0, 0.0, 1.0]}
-    return location(word, ("a", values[word]), "above", decides=decides)
+    return location(word, ("a", values[word]), claimed)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +115,8 @@ def effect_that(word: str, *, decides: bool = True) -> Effect:
         (("unclear",), "unclear"),
     ],
 )
-def test_a_claim_is_all_of_its_deciding_effects(words: tuple[str, ...], verdict: str) -> None:
-    reported = effect_that("contradicted", decides=False)
+def test_a_claim_is_the_conjunction_of_its_deciding_effects(words: tuple[str, ...], verdict: str) -> None:
+    reported = effect_that("contradicted", None)
     assert judge([*map(effect_that, words), reported])[0] == verdict
 
 
@@ -124,5 +125,5 @@ def test_a_group_without_values_is_refused() -> None:
         location("l", ("empty", []))
 
 
-def test_numbers_are_shown_short() -> None:
+def test_numbers_are_shown_with_three_digits() -> None:
     assert (shown(None), shown(math.nan), shown(math.inf), shown(0.123456)) == ("-", "-", "inf", "0.123")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.claims.traversal import latent_effects, where_it_sits
+from benchmarks.claims.traversal import change_by_region, latent_effects
 
 
 def test_a_linear_generator_changes_by_its_weights() -> None:
@@ -20,16 +20,16 @@ def test_a_linear_generator_changes_by_its_weights() -> None:
     np.testing.assert_allclose(effects.map, 3 * weights.mean(0).numpy(), rtol=1e-4)
 
 
-def test_a_coordinate_that_is_not_read_changes_nothing_and_latents_stay_as_they_are() -> None:
+def test_an_unused_coordinate_changes_nothing_and_latents_stay_unchanged() -> None:
     start = torch.ones(3, 2)
     effects = latent_effects(lambda latents: latents[:, :1, None, None].expand(-1, 1, 4, 4) / 3, start)
     np.testing.assert_allclose(effects.change, [1.0, 0.0])
     assert torch.equal(start, torch.ones(3, 2))
 
 
-def test_an_even_change_sits_everywhere_alike() -> None:
-    assert where_it_sits(np.full((30, 30), 0.2)) == pytest.approx({"top": 1.0, "centre": 1.0, "border": 1.0})
-    assert where_it_sits(np.zeros((6, 6))) == {"top": 1.0, "centre": 1.0, "border": 1.0}
+def test_a_uniform_change_is_equal_in_all_regions() -> None:
+    assert change_by_region(np.full((30, 30), 0.2)) == pytest.approx({"top": 1.0, "centre": 1.0, "border": 1.0})
+    assert change_by_region(np.zeros((6, 6))) == {"top": 1.0, "centre": 1.0, "border": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_an_even_change_sits_everywhere_alike() -> None:
         ("centre", slice(10, 20), slice(10, 20), {"top": 0.0, "border": 0.0}),
     ],
 )
-def test_a_change_in_one_place_is_found_there(
+def test_a_change_in_one_region_is_found_there(
     place: str, rows: slice, columns: slice, others: dict[str, float]
 ) -> None:
     change = np.zeros((30, 30))
     change[rows, columns] = 1.0
-    found = where_it_sits(change)
+    found = change_by_region(change)
     assert found[place] == pytest.approx(900 / change.sum())
     assert {name: found[name] for name in others} == others

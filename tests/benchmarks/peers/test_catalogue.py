@@ -21,7 +21,7 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("rival", RIVALS)
-def test_a_rival_is_told_the_graph_the_layout_and_the_largest_batch(
+def test_a_rival_gets_the_graph_the_layout_and_the_largest_batch(
     rival: str, tiny_graph: ServedGraph, home: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
@@ -36,7 +36,7 @@ def test_a_rival_is_told_the_graph_the_layout_and_the_largest_batch(
     assert str(home) in launch.command[0]
 
 
-def test_triton_is_told_its_instances_and_shapes(tiny_graph: ServedGraph, home: Path, tmp_path: Path) -> None:
+def test_tritons_config_has_instances_and_shapes(tiny_graph: ServedGraph, home: Path, tmp_path: Path) -> None:
     RIVALS["triton"][0](home, Layout(5, 1)).prepare(tiny_graph, tmp_path)
     config = (tmp_path / "repository" / "tiny" / "config.pbtxt").read_text()
     assert "KIND_CPU count: 5" in config
@@ -44,13 +44,13 @@ def test_triton_is_told_its_instances_and_shapes(tiny_graph: ServedGraph, home: 
     assert 'name: "images" data_type: TYPE_FP32 dims: [1, 2, 3]' in config
 
 
-def test_mlserver_is_told_the_model(tiny_graph: ServedGraph, home: Path, tmp_path: Path) -> None:
+def test_mlservers_settings_name_the_model(tiny_graph: ServedGraph, home: Path, tmp_path: Path) -> None:
     RIVALS["mlserver"][0](home, LAYOUT).prepare(tiny_graph, tmp_path)
     settings = json.loads((tmp_path / "tiny" / "model-settings.json").read_text())
     assert settings["parameters"]["extra"] == {"graph": str(tiny_graph.graph), "threads": 3}
 
 
-def test_ours_takes_its_own_ports_and_the_given_flags(tiny_graph: ServedGraph, tmp_path: Path) -> None:
+def test_our_server_picks_its_ports_and_gets_the_given_flags(tiny_graph: ServedGraph, tmp_path: Path) -> None:
     launch = ours("ours two", "--engines 2 --log-level warning").prepare(tiny_graph, tmp_path)
     assert launch.port is None
     assert list(launch.command[-4:]) == ["--engines", "2", "--log-level", "warning"]
@@ -60,7 +60,7 @@ def test_ours_takes_its_own_ports_and_the_given_flags(tiny_graph: ServedGraph, t
 @pytest.mark.parametrize(
     ("flags", "precision"), [("", "fp32"), ("--precision=bf16", "bf16"), ("--precision fp16", "fp16")]
 )
-def test_reduced_precision_may_be_further_off(flags: str, precision: str) -> None:
+def test_reduced_precision_has_a_larger_tolerance(flags: str, precision: str) -> None:
     peer = ours("x", flags)
     assert peer.precision == precision
     assert (peer.tolerance > ours("y", "").tolerance) == (precision != "fp32")
@@ -79,6 +79,6 @@ def test_an_environment_is_ready_once_it_is_marked_and_until_its_packages_change
     assert not replace(environment, packages=("some==1.1",)).is_ready(tmp_path)
 
 
-def test_packages_that_are_not_there_are_missed(tmp_path: Path) -> None:
+def test_a_missing_environment_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         TRITON.site_packages(tmp_path)

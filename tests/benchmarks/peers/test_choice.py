@@ -15,7 +15,7 @@ def names(text: str, *variants: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rival", RIVALS)
-def test_a_rival_is_measured_in_its_layouts(rival: str) -> None:
+def test_a_rival_has_default_layouts(rival: str) -> None:
     assert names(rival) == [f"{rival} {layout}" for layout in RIVALS[rival][1]]
 
 
@@ -24,7 +24,7 @@ def test_a_rival_takes_another_layout(rival: str) -> None:
     assert names(f"{rival}:1x7") == [f"{rival} 1x7"]
 
 
-def test_the_order_is_kept_and_nobody_comes_twice() -> None:
+def test_the_order_is_kept_and_repeats_are_dropped() -> None:
     assert names("floor,triton:2x1,ours,triton:2x1") == ["floor", "triton 2x1", "ours"]
 
 
@@ -38,7 +38,7 @@ def test_variants_of_ours_follow_ours() -> None:
     ]
 
 
-def test_the_runtime_alone_is_no_server() -> None:
+def test_in_process_is_not_a_server() -> None:
     assert choose_peers("in-process,floor", [], HOME).in_process
     assert names("in-process,floor") == ["floor"]
     assert not choose_peers("floor", [], HOME).in_process
@@ -57,7 +57,7 @@ def test_the_runtime_alone_is_no_server() -> None:
         ("ours", ["bf16:--models 'x"], "quot"),
     ],
 )
-def test_a_mistake_is_named(text: str, variants: list[str], named: str) -> None:
+def test_an_error_names_the_invalid_value(text: str, variants: list[str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         choose_peers(text, variants, HOME)
 
@@ -68,7 +68,7 @@ def test_rates_are_kept_by_model() -> None:
 
 
 @pytest.mark.parametrize("text", ["gan28", "gan28:", "gan28:x", "gan28:0", "gan28:nan", "gan28:inf", "vae:5"])
-def test_what_is_no_rate_is_named(text: str) -> None:
+def test_an_error_names_the_invalid_rate(text: str) -> None:
     with pytest.raises(ValueError, match=text.partition(":")[0]):
         choose_rates(text)
 

@@ -23,7 +23,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> list[ServedGraph]:
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_rivals_get_images_alone(graphs: list[ServedGraph], *, plain: bool) -> None:
+def test_the_graph_of_the_rivals_outputs_only_images(graphs: list[ServedGraph], *, plain: bool) -> None:
     graph = graphs[plain]
     model = onnx.load(graph.graph)
     assert [value.name for value in model.graph.output] == ["images"]
@@ -32,7 +32,7 @@ def test_rivals_get_images_alone(graphs: list[ServedGraph], *, plain: bool) -> N
 
 
 @pytest.mark.parametrize("plain", [False, True])
-def test_everyone_serves_the_same_weights(graphs: list[ServedGraph], *, plain: bool) -> None:
+def test_all_servers_serve_the_same_weights(graphs: list[ServedGraph], *, plain: bool) -> None:
     ours = onnxruntime.InferenceSession(
         graphs[0].repository / "gan28" / "1" / ONNX_FILE, providers=["CPUExecutionProvider"]
     )

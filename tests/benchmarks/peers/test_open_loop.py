@@ -10,7 +10,7 @@ from benchmarks.peers.open_loop import arrivals_s, stream
 from benchmarks.peers.servers.floor_server import handlers
 
 
-def test_arrivals_are_poisson_and_the_same_for_everyone() -> None:
+def test_arrivals_are_poisson_and_equal_for_every_server() -> None:
     due = arrivals_s(1000, 20)
     assert len(due) == pytest.approx(20_000, rel=0.03)
     assert due[-1] < 20

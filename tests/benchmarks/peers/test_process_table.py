@@ -23,7 +23,7 @@ def stat(parent: int, session: int) -> Stat:
     return Stat("S", parent, session, 0.0, 1)
 
 
-def test_a_name_may_look_like_the_rest_of_the_line() -> None:
+def test_a_process_name_may_look_like_other_fields() -> None:
     line = "17 (a) S 1) (b) R 5 17 9 0 -1 0 0 0 0 0 " + f"{os.sysconf('SC_CLK_TCK')} 0 0 0 20 0 1 0 4242 0"
     assert parse_stat(line) == Stat("R", parent=5, session=9, cpu_s=1.0, began=4242)
 
@@ -33,11 +33,11 @@ def test_memory_is_in_mib() -> None:
     assert parse_smaps_rollup(text) == (2.0, 1.0)
 
 
-def test_a_process_that_shows_nothing_has_no_memory() -> None:
+def test_an_empty_rollup_has_no_memory() -> None:
     assert parse_smaps_rollup("") == (0.0, 0.0)
 
 
-def test_a_family_is_a_session_and_what_it_started_and_what_is_tagged() -> None:
+def test_a_family_is_a_session_the_tagged_processes_and_their_children() -> None:
     stats = {
         1: stat(0, 1),
         10: stat(1, 10),
@@ -51,16 +51,18 @@ def test_a_family_is_a_session_and_what_it_started_and_what_is_tagged() -> None:
     assert family(stats, 10, tagged=[20]) == {10, 11, 12, 13, 20, 21}
 
 
-def test_the_family_of_an_ended_process_is_what_is_left_of_its_session() -> None:
+def test_the_family_of_an_ended_process_is_the_rest_of_its_session() -> None:
     assert family({1: stat(0, 1), 13: stat(1, 10)}, 10) == {13}
 
 
-def test_the_machine_has_worked() -> None:
+def test_the_machine_has_used_cpu_time() -> None:
     assert busy_s() > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_of_a_server_is_left_even_if_it_will_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_processes_of_a_server_are_stopped_even_if_one_ignores_sigterm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("benchmarks.peers.process_table._STOP_TIMEOUT_S", 0.2)
     with ServerProcess([sys.executable, "-c", PARENT_AND_STUBBORN_CHILD], {}, tmp_path) as server:
         while not (printed := server.log.read_text()).endswith("\n"):

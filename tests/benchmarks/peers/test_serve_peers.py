@@ -22,20 +22,20 @@ from benchmarks.peers.homes import ENVIRONMENTS
         (["--rounds", "0"], "--rounds"),
     ],
 )
-def test_a_mistake_is_one_line_and_code_2(arguments: list[str], named: str) -> None:
+def test_a_mistake_is_a_one_line_error_with_exit_code_2(arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(serve_peers.main, arguments)
     assert result.exit_code == 2
     assert named in result.stderr.splitlines()[-1]
 
 
-def test_without_a_load_generator_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_load_generator_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve_peers, "h2load_path", lambda: None)
     result = CliRunner().invoke(serve_peers.main, ["--peers", "floor"])
     assert result.exit_code == 2
     assert "nghttp2-client" in result.stderr
 
 
-def test_a_rival_that_is_not_set_up_is_skipped_loudly_and_the_runtime_measured(
+def test_a_rival_that_is_not_set_up_is_skipped_and_the_runtime_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve_peers, "h2load_path", lambda: "h2load")
@@ -66,7 +66,7 @@ def test_a_rival_that_is_not_set_up_is_skipped_loudly_and_the_runtime_measured(
     assert "in-process 1x1" in result.stdout
 
 
-def test_setup_knows_its_environments() -> None:
+def test_setup_refuses_unknown_environments() -> None:
     result = CliRunner().invoke(setup.main, ["--only", "tritn"])
     assert result.exit_code == 2
     assert all(name in result.stderr for name in ENVIRONMENTS)
@@ -80,7 +80,7 @@ def test_setup_without_uv_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest
     assert "pip install uv" in result.stderr
 
 
-def test_setup_leaves_alone_what_is_there(tmp_path: Path) -> None:
+def test_setup_skips_environments_that_are_ready(tmp_path: Path) -> None:
     for environment in ENVIRONMENTS.values():
         environment.folder(tmp_path).mkdir()
         environment.mark_ready(tmp_path)

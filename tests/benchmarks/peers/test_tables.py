@@ -27,14 +27,14 @@ VISITS = [
 ]
 
 
-def test_throughput_is_the_median_of_the_rounds_that_there_are() -> None:
+def test_throughput_is_the_median_over_the_rounds() -> None:
     assert tables.throughput_table(VISITS) == [
         {"peer": "ours", "1x1": "120", "64x4": "4,000"},
         {"peer": "triton 2x1", "1x1": "60", "64x4": "4,000"},
     ]
 
 
-def test_ratios_are_ours_over_each_other() -> None:
+def test_ratios_divide_ours_by_each_other_peer() -> None:
     assert tables.ratio_table(VISITS, "ours") == [{"peer": "triton 2x1", "1x1": "2.00", "64x4": "1.00"}]
 
 
@@ -47,7 +47,7 @@ def test_a_cell_that_was_never_measured_is_a_dash() -> None:
     assert tables.ratio_table(visits, "ours") == [{"peer": "floor", "1x1": "-", "64x4": "-"}]
 
 
-def test_the_spread_is_of_the_median() -> None:
+def test_the_spread_is_relative_to_the_median() -> None:
     assert tables.spread_table(VISITS)[0] == {"peer": "ours", "1x1": "0.83-2.50", "64x4": "0.75-1.25"}
 
 
@@ -56,13 +56,13 @@ def test_latency_and_cores_are_medians_too() -> None:
     assert tables.cores_table(VISITS)[0]["1x1"] == "1.50 / 0.25 / 0.00"
 
 
-def test_a_start_is_a_row_a_peer() -> None:
+def test_the_start_table_has_one_row_per_peer() -> None:
     first, second = tables.start_table(VISITS)
     assert (first["peer"], first["cold start s"], first["RSS MiB loaded"]) == ("ours", "1.50", 100)
     assert (second["peer"], second["processes"]) == ("triton 2x1", 3)
 
 
-def test_an_open_loop_adds_up_what_failed() -> None:
+def test_the_open_loop_table_adds_up_failures() -> None:
     (row,) = tables.open_loop_table(VISITS)
     assert row == {
         "peer": "ours",
@@ -74,7 +74,7 @@ def test_an_open_loop_adds_up_what_failed() -> None:
     }
 
 
-def test_limits_are_of_one_model() -> None:
+def test_the_limits_table_covers_one_model() -> None:
     limits = {
         ("gan28", "in-process 1x1", 64): [Limit(900.0, 0.5), Limit(1100.0, 0.7), Limit(1000.0, 0.6)],
         ("gan28", "in-process 2x1", 1): [Limit(200.0, 0.1)],
@@ -86,5 +86,5 @@ def test_limits_are_of_one_model() -> None:
     ]
 
 
-def test_of_nothing_there_are_no_rows() -> None:
+def test_without_visits_tables_are_empty() -> None:
     assert tables.throughput_table([]) == tables.start_table([]) == tables.open_loop_table([]) == []

@@ -36,21 +36,21 @@ def test_a_server_is_driven_in_closed_and_open_loop(tiny_graph: ServedGraph, tmp
     assert record.to_json()["loads"]["2x2"]["images_per_s"] == load.images_per_s
 
 
-def test_a_server_that_answers_with_something_else_is_not_measured(tiny_graph: ServedGraph, tmp_path: Path) -> None:
+def test_a_server_with_wrong_answers_is_not_measured(tiny_graph: ServedGraph, tmp_path: Path) -> None:
     strict = Peer("floor that must compute", floor().prepare)
     with pytest.raises(VisitError, match="tiny"):
         visit(strict, tiny_graph, {1: tiny_graph.images(1)}, NOTHING, 0, tmp_path)
 
 
-def test_a_server_that_ends_at_once_is_quoted(tiny_graph: ServedGraph, tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_exits_quotes_its_log(tiny_graph: ServedGraph, tmp_path: Path) -> None:
     def prepare(_: ServedGraph, __: Path) -> Launch:
         return Launch([sys.executable, "-c", "import sys; sys.exit('no such luck')"], OpenInference(), 1)
 
-    with pytest.raises(VisitError, match=r"ended by itself.*no such luck"):
+    with pytest.raises(VisitError, match=r"exited.*no such luck"):
         visit(Peer("broken", prepare), tiny_graph, {}, NOTHING, 0, tmp_path)
 
 
-def test_a_port_is_read_from_the_log_if_the_server_takes_it_itself() -> None:
+def test_a_port_that_the_server_picks_is_read_from_its_log() -> None:
     launch = Launch([], OpenInference())
     assert launch.find_port("model dcgan\n") is None
     ready = "ready: serving dcgan version 1 on 127.0.0.1:40123, metrics on http://127.0.0.1:9/metrics\n"

@@ -46,7 +46,7 @@ def answer(name: str = "images", datatype: str = "FP32", contents: int = 1) -> b
     return serialized
 
 
-def test_images_are_read_out_of_an_answer() -> None:
+def test_images_are_decoded_from_an_answer() -> None:
     assert OpenInference().images(answer()).tolist() == [1.0, 2.0]
 
 
@@ -58,7 +58,7 @@ def test_an_answer_without_images_is_wrong(wrong: bytes) -> None:
         OpenInference().images(wrong)
 
 
-def test_http_bytes_that_are_no_floats_are_wrong() -> None:
+def test_http_bytes_that_are_not_floats_are_wrong() -> None:
     with pytest.raises(WrongAnswerError):
         RawHttp("/inference").images(b"12345")
 

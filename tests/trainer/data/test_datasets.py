@@ -61,12 +61,12 @@ def test_digits_are_the_1797_of_scikit_learn_at_any_size(quiet: Progress, size: 
     assert data.images.min() == 0
 
 
-def test_the_range_of_pixels_becomes_that_of_a_tanh() -> None:
+def test_pixels_are_scaled_to_the_range_of_a_tanh() -> None:
     pixels = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
     assert to_unit_range(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
-def test_given_mnist_archives_are_used_and_their_folder_is_left_as_it_was(quiet: Progress, mnist_root: Path) -> None:
+def test_mnist_archives_are_used_and_their_folder_stays_unchanged(quiet: Progress, mnist_root: Path) -> None:
     before = sorted(mnist_root.rglob("*"))
     data = load("mnist", quiet, mnist_root, size=28)
     assert data.images.shape == (6, 1, 28, 28)
@@ -80,7 +80,7 @@ def test_a_damaged_mnist_archive_is_refused_with_a_remedy(quiet: Progress, mnist
         load("mnist", quiet, mnist_root)
 
 
-def test_mnist_that_is_neither_there_nor_to_be_had_is_one_clear_error(
+def test_mnist_that_is_missing_and_cannot_be_downloaded_is_a_clear_error(
     quiet: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
@@ -89,7 +89,7 @@ def test_mnist_that_is_neither_there_nor_to_be_had_is_one_clear_error(
     assert "\n" not in str(caught.value)
 
 
-def test_mnist_has_labels_and_images_to_test_on(quiet: Progress, mnist_root: Path) -> None:
+def test_mnist_has_labels_and_test_images(quiet: Progress, mnist_root: Path) -> None:
     labels = load_labels("mnist", mnist_root)
     assert labels is not None
     assert labels.tolist() == list(range(6))
@@ -104,7 +104,7 @@ def test_an_unknown_data_set_is_refused_with_the_valid_ones(name: str) -> None:
         check_dataset_name(name)
 
 
-def test_an_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_shows_every_image_once_in_a_new_order() -> None:
     first, second = batch_indices(3, 0, 100), batch_indices(3, 1, 100)
     assert sorted(first.tolist()) == list(range(100))
     assert first.tolist() != second.tolist()
@@ -118,9 +118,7 @@ def test_an_epoch_visits_every_image_once_in_an_order_of_its_own() -> None:
     lengths=st.lists(st.integers(1, 30)),
     count=st.integers(1, 40),
 )
-def test_however_the_stream_is_cut_it_is_one_pass_after_another(
-    seed: int, start: int, lengths: list[int], count: int
-) -> None:
+def test_slices_of_any_length_join_to_complete_passes(seed: int, start: int, lengths: list[int], count: int) -> None:
     passes = torch.cat([batch_indices(seed, epoch, count) for epoch in range((start + sum(lengths)) // count + 1)])
     position = start
     for length in lengths:
@@ -129,7 +127,7 @@ def test_however_the_stream_is_cut_it_is_one_pass_after_another(
         position += length
 
 
-def test_a_batch_may_belong_to_two_passes_and_no_image_is_left_out() -> None:
+def test_a_batch_may_span_two_passes_without_losing_an_image() -> None:
     batches = [stream_indices(3, 4 * step, 4, 6).tolist() for step in range(3)]
     shown = [index for batch in batches for index in batch]
     assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))

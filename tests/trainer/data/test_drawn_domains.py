@@ -29,7 +29,7 @@ def test_black_is_the_background_and_white_the_stroke(style: Style, quiet: Progr
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_brighter_gray_is_nearer_to_the_stroke_in_every_channel(style: Style, quiet: Progress) -> None:
+def test_a_brighter_gray_is_closer_to_the_stroke_colour_in_every_channel(style: Style, quiet: Progress) -> None:
     gray = torch.arange(256, dtype=torch.uint8)[:, None, None, None]
     drawn = draw(gray, torch.arange(256), style, quiet)[:, :, 0, 0].int()
     direction = (drawn[-1] - drawn[0]).sign()
@@ -37,7 +37,7 @@ def test_a_brighter_gray_is_nearer_to_the_stroke_in_every_channel(style: Style, 
     assert len(set(map(tuple, drawn.tolist()))) > 50  # edges stay soft
 
 
-def test_ink_is_thinner_and_chalk_thicker_than_the_stroke_that_is_drawn(quiet: Progress) -> None:
+def test_ink_is_thinner_and_chalk_thicker_than_the_original_stroke(quiet: Progress) -> None:
     thickness = [
         int((draw(bars(1), torch.tensor([0]), style, quiet)[0, 0, :, 32] == style.stroke[0]).sum()) for style in STYLES
     ]
@@ -45,7 +45,7 @@ def test_ink_is_thinner_and_chalk_thicker_than_the_stroke_that_is_drawn(quiet: P
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_images_are_drawn_by_themselves_in_the_order_of_the_index(
+def test_images_are_drawn_independently_in_the_order_of_the_index(
     style: Style, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gray, index = bars(7), torch.tensor([5, 0, 5, 2, 6])

@@ -35,7 +35,7 @@ def test_an_image_of_any_size_becomes_a_square_with_its_channels_last(shape: tup
     assert pixels.dtype == np.uint8
 
 
-def test_a_format_that_starts_other_programs_is_refused() -> None:
+def test_a_format_that_runs_other_programs_is_refused() -> None:
     with pytest.raises(UnreadablePictureError, match="not a picture"):
         decode_image(encoded(Image.new("RGB", (16, 16)), "EPS"), 16)
 
@@ -47,7 +47,7 @@ def test_names_with_control_characters_or_lone_surrogates_are_shown_escaped(quie
     assert "red" in shown
 
 
-def test_two_zip_members_of_one_name_are_both_read(tmp_path: Path, load: Load) -> None:
+def test_two_zip_members_with_the_same_name_are_both_read(tmp_path: Path, load: Load) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a.png", encoded(Image.new("L", (8, 8), 10)))
         with pytest.warns(UserWarning, match="Duplicate name"):
@@ -60,7 +60,7 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
         decode_image(encoded(Image.new("1", (9000, 9000))), 16)
 
 
-def test_a_folder_is_searched_to_any_depth_and_other_files_are_left_alone(tmp_path: Path, load: Load) -> None:
+def test_a_folder_is_searched_to_any_depth_and_other_files_are_ignored(tmp_path: Path, load: Load) -> None:
     (tmp_path / "set" / "deep").mkdir(parents=True)
     Image.new("L", (8, 8), 10).save(tmp_path / "set" / "a.png")
     Image.new("L", (40, 20), 20).save(tmp_path / "set" / "deep" / "b.JPG")
@@ -71,7 +71,7 @@ def test_a_folder_is_searched_to_any_depth_and_other_files_are_left_alone(tmp_pa
     assert data.images.float().mean(dim=(1, 2, 3)).round().tolist() == [10, 20]
 
 
-def test_one_colour_image_makes_the_whole_set_rgb(tmp_path: Path, load: Load) -> None:
+def test_one_colour_image_makes_all_images_rgb(tmp_path: Path, load: Load) -> None:
     Image.new("L", (8, 8), 10).save(tmp_path / "a.png")
     Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "b.png")
     images = load(f"folder:{tmp_path}").images
@@ -125,7 +125,7 @@ def test_a_file_too_large_to_be_an_image_is_not_read(
         ("folder:{}/corrupt", "no readable image"),
     ],
 )
-def test_a_source_without_images_is_one_clear_error(tmp_path: Path, load: Load, name: str, message: str) -> None:
+def test_a_source_without_images_is_a_clear_error(tmp_path: Path, load: Load, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "not.zip").write_text("hello")
     (tmp_path / "corrupt").mkdir()

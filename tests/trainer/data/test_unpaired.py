@@ -71,7 +71,7 @@ TRAINING = {"trainA": ["a.png", "b.png"], "trainB": ["c.png", "d.png", "e.png"]}
 
 
 @pytest.mark.parametrize("below", ["", "horse2zebra/"])
-def test_the_parts_are_found_at_the_top_or_below_a_single_folder(load: Load, write: Write, below: str) -> None:
+def test_the_parts_are_found_at_the_top_level_or_inside_one_folder(load: Load, write: Write, below: str) -> None:
     others = {"preview.png": gray(200), "extra/trainA": b"no folder", ".hidden/trainA/x.png": gray(9)}
     data = load(write(files(below, **TRAINING, testA=["f.png"], testB=["g.png"]) | others))
     assert {part: levels(images) for part, images in data.parts.items()} == {
@@ -101,13 +101,13 @@ def test_without_test_folders_there_are_no_test_images_and_samples_are_of_the_tr
     assert [levels(images) for images in data.samples(2)] == [[1, 2], [3, 5]]
 
 
-def test_one_test_folder_alone_is_taken_and_the_other_is_empty(load: Load, write: Write) -> None:
+def test_with_one_test_folder_the_other_test_part_is_empty(load: Load, write: Write) -> None:
     data = load(write(files(**TRAINING, testB=["x.png"])))
     assert (len(data.test_a), levels(data.test_b), data.test_is_paired) == (0, [6], False)
     assert [levels(images) for images in data.samples(9)] == [[1, 2], [6]]
 
 
-def test_test_files_of_the_same_names_are_pairs_whatever_their_suffix_and_order(load: Load, write: Write) -> None:
+def test_test_files_with_equal_names_are_pairs_in_any_suffix_and_order(load: Load, write: Write) -> None:
     names_a, names_b = ["a-1.png", "a.png", "deep/b.png"], ["a.PNG", "a-1.png", "deep/b.bmp"]
     data = load(write(files(**TRAINING, testA=names_a, testB=names_b)))
     assert data.test_is_paired
@@ -125,7 +125,7 @@ def test_test_files_of_the_same_names_are_pairs_whatever_their_suffix_and_order(
         (["x/a.png"], ["y/a.png"]),
     ],
 )
-def test_test_files_of_other_names_are_no_pairs(
+def test_test_files_with_different_names_are_not_pairs(
     load: Load, write: Write, names_a: list[str], names_b: list[str]
 ) -> None:
     data = load(write(files(**TRAINING, testA=names_a, testB=names_b)))
@@ -133,7 +133,7 @@ def test_test_files_of_other_names_are_no_pairs(
     assert (len(data.test_a), len(data.test_b)) == (len(names_a), len(names_b))
 
 
-def test_an_unreadable_test_image_takes_its_partner_along(load: Load, write: Write) -> None:
+def test_an_unreadable_test_image_drops_its_partner(load: Load, write: Write) -> None:
     names = ["a.png", "b.png", "c.png"]
     content = files(**TRAINING, testA=names, testB=names) | {"testA/a.png": b"junk", "testB/c.png": b""}
     data = load(write(content), max_corrupt=2)
@@ -141,7 +141,7 @@ def test_an_unreadable_test_image_takes_its_partner_along(load: Load, write: Wri
     assert [line.split(":")[0] for line in data.skipped] == ["testA/a.png", "testB/c.png", "testA/c.png", "testB/a.png"]
 
 
-def test_pairs_of_which_none_is_readable_are_no_test_set(load: Load, write: Write) -> None:
+def test_without_a_readable_pair_there_is_no_test_set(load: Load, write: Write) -> None:
     content = files(**TRAINING, testA=["a.png"], testB=["a.png"]) | {"testA/a.png": b"junk"}
     data = load(write(content), max_corrupt=1)
     assert (len(data.test_a), len(data.test_b), data.test_is_paired) == (0, 0, False)
@@ -156,7 +156,7 @@ def test_one_colour_image_in_any_part_makes_all_of_them_rgb(load: Load, write: W
     assert data.train_a[0, :, 0, 0].tolist() == [1, 1, 1]
 
 
-def test_the_limit_of_corrupt_files_counts_all_parts_together(load: Load, write: Write) -> None:
+def test_the_limit_of_corrupt_files_covers_all_parts_together(load: Load, write: Write) -> None:
     name = write(files(**TRAINING) | {"trainA/x.png": b"junk", "trainB/x.png": b"junk"})
     assert len(load(name, max_corrupt=2).skipped) == 2
     with pytest.raises(UserError, match=r"more than 1 unreadable images.*--max-corrupt"):
@@ -175,7 +175,7 @@ def test_the_limit_of_corrupt_files_counts_all_parts_together(load: Load, write:
         (files(**TRAINING) | {"trainA/a.png": b"junk", "trainA/b.png": b""}, "no readable image in trainA"),
     ],
 )
-def test_a_set_without_two_domains_is_one_clear_error(
+def test_a_set_without_two_domains_is_a_clear_error(
     load: Load, write: Write, content: dict[str, bytes], message: str
 ) -> None:
     with pytest.raises(UserError, match=f"--dataset .*{message}") as caught:
@@ -191,7 +191,7 @@ def test_names_of_folders_are_shown_escaped(load: Load, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "celeba", "folder:", "folder:/absent", "zip:/absent.zip"])
-def test_a_set_that_is_not_there_is_refused(load: Load, name: str) -> None:
+def test_a_missing_set_is_refused(load: Load, name: str) -> None:
     with pytest.raises(UserError, match="--dataset"):
         load(name)
 
@@ -201,7 +201,7 @@ def with_parts(parts: dict[str, torch.Tensor], *, test_is_paired: bool = True) -
     return UnpairedData("any", train_a, train_b, test_a, test_b, test_is_paired=test_is_paired)
 
 
-def test_the_hash_tells_parts_pixels_shapes_and_pairing_apart(load: Load, write: Write) -> None:
+def test_the_hash_depends_on_parts_pixels_shapes_and_pairing(load: Load, write: Write) -> None:
     data = load(write(files(**TRAINING, testA=["x.png"], testB=["x.png"])))
     brighter = data.train_a.clone()
     brighter[0, 0, 0, 0] += 1

@@ -49,7 +49,7 @@ def test_the_best_checkpoint_is_the_one_with_the_best_score(
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_run_that_is_chosen_by_features_resumes_exactly(
+def test_a_run_that_chooses_by_a_feature_metric_resumes_exactly(
     tmp_path: Path, quiet: Progress, stop_after: StopAfter, classifier_cache: Path
 ) -> None:
     # The first evaluation trains the classifier, a resumed run finds it cached: neither may touch the training.
@@ -71,7 +71,7 @@ def test_a_run_that_is_chosen_by_features_resumes_exactly(
     ("best_by", "larger_is_better"),
     [("", False), ("paired_l1", False), ("paired_ms_ssim", True), ("cycle_l1", False), ("identity_l1", False)],
 )
-def test_a_cyclegan_can_be_chosen_by_any_of_its_own(best_by: str, larger_is_better: bool) -> None:
+def test_a_cyclegan_can_choose_by_each_of_its_metrics(best_by: str, larger_is_better: bool) -> None:
     training = CycleTraining(cycle_config(best_by=best_by), noise_domains(paired=True), CPU)
     evaluation = training.evaluate()
     assert evaluation.score == evaluation.metrics[best_by or "paired_l1"]
@@ -79,6 +79,6 @@ def test_a_cyclegan_can_be_chosen_by_any_of_its_own(best_by: str, larger_is_bett
     assert training.score_name in training.score_explanation
 
 
-def test_pairs_that_are_not_there_cannot_choose() -> None:
+def test_a_paired_metric_is_refused_without_test_pairs() -> None:
     with pytest.raises(UserError, match=r"--best-by paired_l1: noise has no test pairs.*cycle_l1"):
         CycleTraining(cycle_config(best_by="paired_l1"), noise_domains(paired=False), CPU)

@@ -48,7 +48,7 @@ def scored(*arguments: str | Path) -> dict[str, Any]:
     return content
 
 
-def test_the_metrics_of_a_run_are_those_of_the_images_of_its_seed(trained_run: Path, quiet: Progress) -> None:
+def test_a_run_is_scored_on_the_images_of_its_seed(trained_run: Path, quiet: Progress) -> None:
     found = scored(trained_run, "--seed", "3", "--measures", "swd")
     (exported,) = load_generators(trained_run, "best")
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def test_the_metrics_of_a_run_are_those_of_the_images_of_its_seed(trained_run: P
 
 
 @pytest.mark.timeout(240)
-def test_what_is_served_scores_as_what_was_trained(
+def test_a_bundle_and_a_served_model_score_like_their_run(
     trained_run: Path, models: Path, address: str, tmp_path: Path
 ) -> None:
     expected = scored(trained_run)
@@ -89,7 +89,7 @@ def test_what_is_served_scores_as_what_was_trained(
     assert "dcgan/1" in unknown.stderr
 
 
-def test_a_run_keeps_what_was_measured_of_it(trained_run: Path) -> None:
+def test_metrics_of_a_run_are_appended_to_its_evaluations(trained_run: Path) -> None:
     run = RunFolder.open(trained_run)
     with run.evaluations.path.open("ab") as file:
         file.write(b'{"kind": "evaluation", "st')  # of a kill
@@ -112,12 +112,12 @@ def test_the_table_says_what_each_metric_is_and_how_it_was_measured(trained_run:
     assert re.search(r"protocol: .*real_images 40.*feature_accuracy 0\.\d+", done.output)
 
 
-def test_the_json_goes_to_a_file_too(trained_run: Path, tmp_path: Path) -> None:
+def test_out_also_writes_the_json_to_a_file(trained_run: Path, tmp_path: Path) -> None:
     content = scored(trained_run, "--measures", "ms-ssim", "--out", tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text()) == content
 
 
-def test_real_images_are_measured_against_others_of_their_own(trained_run: Path) -> None:
+def test_the_real_floor_compares_disjoint_real_images(trained_run: Path) -> None:
     # Half of the 1,797 digits is less than was asked for.
     done = call(trained_run, "--images", "1000", "--measures", "ms-ssim", "--real-floor", "--device", "cpu")
     assert done.exit_code == 0, done.output
@@ -136,7 +136,7 @@ def with_test_images(monkeypatch: pytest.MonkeyPatch, quiet: Progress) -> None:
 
 
 @pytest.mark.usefixtures("with_test_images")
-def test_test_images_can_be_what_is_compared_with(trained_run: Path) -> None:
+def test_split_test_compares_with_test_images(trained_run: Path) -> None:
     test = scored(trained_run, "--split", "test", "--measures", "swd,frechet", "--real-floor")
     train = scored(trained_run, "--measures", "swd,frechet")
     assert (test["protocol"]["split"], train["protocol"]["split"]) == ("test", "train")
@@ -145,7 +145,7 @@ def test_test_images_can_be_what_is_compared_with(trained_run: Path) -> None:
     assert test["floor"]["metrics"]["frechet_distance"] < test["metrics"]["frechet_distance"]
 
 
-def test_a_folder_of_images_is_told_by_turns(models: Path, tmp_path: Path) -> None:
+def test_a_folder_of_images_uses_a_classifier_of_rotations(models: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for index in range(30):
         pixels = generator.integers(0, 256, (32, 32), dtype=np.uint8)
@@ -155,7 +155,7 @@ def test_a_folder_of_images_is_told_by_turns(models: Path, tmp_path: Path) -> No
     assert (found["protocol"]["dataset"], found["protocol"]["real_images"]) == ("folder", 30)
 
 
-def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
+def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
     done = call(cycle_run, "--json", "--device", "cpu")
     assert done.exit_code == 0, done.output
     metrics = json.loads(done.stdout)["metrics"]
@@ -184,8 +184,8 @@ def test_a_cyclegan_has_the_metrics_of_its_training(cycle_run: Path) -> None:
         (("run", "--dataset", "celeba"), "--dataset 'celeba'"),
         (("run", "--images", "4"), "--images: 4 images are too few"),
         (("run", "--model", "a"), "--model and --version need --address"),
-        (("cycle", "--measures", "swd"), "--measures: not for a CycleGAN"),
-        (("cycle", "--real-floor"), "--real-floor: not for a CycleGAN"),
+        (("cycle", "--measures", "swd"), "--measures: does not apply to a CycleGAN"),
+        (("cycle", "--real-floor"), "--real-floor: does not apply to a CycleGAN"),
         (("bundle/model.pt", "--runtime", "onnx"), "--runtime onnx"),
         (("alone.pt", "--dataset", "digits"), "--latent-dim"),
         (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "cannot make images from latents"),
@@ -217,7 +217,7 @@ def test_a_mistake_is_one_line_with_its_flag(
     assert "Traceback" not in done.output
 
 
-def test_a_bundle_that_was_changed_is_not_scored(models: Path, tmp_path: Path) -> None:
+def test_a_modified_bundle_is_refused(models: Path, tmp_path: Path) -> None:
     folder = tmp_path / "dcgan" / "1"
     shutil.copytree(models / "dcgan" / "1", folder)
     with (folder / "model.onnx").open("ab") as file:
@@ -234,7 +234,7 @@ def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
     assert "only square images" in done.stderr
 
 
-def test_data_sets_without_test_images_say_so(quiet: Progress) -> None:
+def test_split_test_is_refused_for_data_sets_without_test_images(quiet: Progress) -> None:
     for name in ("digits", "folder:somewhere"):
         assert data.load_labels("folder:somewhere", Path()) is None
         with pytest.raises(UserError, match="--split test"):

@@ -47,7 +47,7 @@ def test_flags_in_examples_exist(command: str) -> None:
     assert set(re.findall(r"--[a-z-]+", command)) <= known
 
 
-def test_the_table_of_metrics_is_the_catalogues() -> None:
+def test_the_table_of_metrics_matches_the_catalogue() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", PAGE, re.MULTILINE)
     assert rows == [(name, metric.label, metric.better) for name, metric in GAN_METRICS.items()]
 

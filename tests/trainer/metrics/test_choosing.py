@@ -40,7 +40,7 @@ def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str)
 
 
 @pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
-def test_what_cannot_choose_is_refused_with_what_can(best_by: str) -> None:
+def test_a_metric_that_cannot_choose_is_refused_with_the_valid_ones(best_by: str) -> None:
     with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
         fixed_config(best_by=best_by).check()
 

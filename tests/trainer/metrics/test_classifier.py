@@ -37,7 +37,7 @@ def progress(said: io.StringIO) -> Progress:
     return Progress(Console(file=said, width=300))
 
 
-def test_classes_are_learnt_and_the_accuracy_is_of_images_that_were_held_out(progress: Progress) -> None:
+def test_classes_are_learnt_and_accuracy_is_measured_on_held_out_images(progress: Progress) -> None:
     images, labels = bars()
     network = feature_network(images, labels, CPU, progress)
     assert (network.metadata.task, network.metadata.classes) == ("labels", 2)
@@ -46,7 +46,7 @@ def test_classes_are_learnt_and_the_accuracy_is_of_images_that_were_held_out(pro
     assert right.double().mean() > 0.9
 
 
-def test_without_labels_quarter_turns_are_told_apart(progress: Progress) -> None:
+def test_without_labels_quarter_turns_are_classified(progress: Progress) -> None:
     images, labels = bars(400)
     network = feature_network(images[labels == 0], None, CPU, progress)
     assert (network.metadata.task, network.metadata.classes) == ("rotations", 4)
@@ -77,7 +77,7 @@ def test_a_network_is_trained_once_and_is_the_same_each_time(
         assert torch.equal(other.features(images), first.features(images))
 
 
-def test_other_images_or_labels_have_a_network_of_their_own(progress: Progress, classifier_cache: Path) -> None:
+def test_other_images_or_labels_get_another_network(progress: Progress, classifier_cache: Path) -> None:
     images, labels = bars()
     sets: list[tuple[Tensor, Tensor | None]] = [(images, labels), (images, 1 - labels), (images, None)]
     for shown, told in [*sets, (255 - images, labels)]:
@@ -86,7 +86,7 @@ def test_other_images_or_labels_have_a_network_of_their_own(progress: Progress, 
 
 
 @pytest.mark.parametrize("damage", [b"", b"no safetensors", None])
-def test_a_damaged_network_is_trained_again_and_said_so(
+def test_a_damaged_network_is_reported_and_trained_again(
     damage: bytes | None, progress: Progress, said: io.StringIO, classifier_cache: Path
 ) -> None:
     first = feature_network(*bars(), CPU, progress)
@@ -101,7 +101,7 @@ def test_a_damaged_network_is_trained_again_and_said_so(
     assert said.getvalue().count("damaged") == 1
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_done_without(
+def test_a_cache_that_cannot_be_written_is_reported_and_skipped(
     progress: Progress, said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -111,13 +111,13 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(
     assert features.CACHE_VARIABLE in said.getvalue()
 
 
-def test_the_global_random_state_is_left_as_it_is(progress: Progress) -> None:
+def test_the_global_random_state_is_unchanged(progress: Progress) -> None:
     state = torch.get_rng_state()
     feature_network(*bars(), CPU, progress)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_without_a_variable_the_cache_lies_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_by_default_the_cache_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(features.CACHE_VARIABLE)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert features.cache_folder() == tmp_path / ".cache" / "ganserve"

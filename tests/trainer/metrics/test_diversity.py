@@ -46,7 +46,7 @@ def scipy_ms_ssim(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 @pytest.mark.parametrize("size", [4, 16, 32, 64])
-def test_it_is_what_another_implementation_finds(size: int) -> None:
+def test_it_equals_another_implementation(size: int) -> None:
     images = pixels(6, size)
     planes = images[:, 0].double().numpy()
     expected = np.mean([scipy_ms_ssim(planes[index], planes[index + 1]) for index in (0, 2, 4)])
@@ -54,7 +54,7 @@ def test_it_is_what_another_implementation_finds(size: int) -> None:
     assert ms_ssim_between(images) == pytest.approx(expected, abs=2e-4)
 
 
-def test_the_contrast_at_one_scale_is_torchmetrics() -> None:
+def test_the_contrast_at_one_scale_equals_that_of_torchmetrics() -> None:
     images = pixels(8, 64, channels=3).float()
     _, contrast = structural_similarity_index_measure(
         images[0::2], images[1::2], data_range=255.0, reduction="none", return_contrast_sensitivity=True
@@ -63,25 +63,25 @@ def test_the_contrast_at_one_scale_is_torchmetrics() -> None:
 
 
 @pytest.mark.parametrize(("size", "scales"), [(1, 1), (4, 3), (8, 4), (15, 4), (16, 5), (28, 5), (64, 5), (1024, 5)])
-def test_there_are_as_many_scales_as_can_be_halved(size: int, scales: int) -> None:
+def test_there_is_one_scale_per_halving_up_to_five(size: int, scales: int) -> None:
     assert scale_count(size) == scales
 
 
 @pytest.mark.parametrize("size", [4, 7, 28, 64])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_equal_images_are_wholly_alike_at_any_size(size: int, channels: int) -> None:
+def test_equal_images_have_similarity_1_at_any_size(size: int, channels: int) -> None:
     images = pixels(3, size, channels).float()
     torch.testing.assert_close(multiscale_similarity(images, images), torch.ones(3))
 
 
-def test_a_collapsed_generator_is_found() -> None:
+def test_collapsed_samples_are_more_similar_than_real_images() -> None:
     various = pixels(64, 32)
     nearly_one = (various[:1].float() + 4 * torch.randn(64, 1, 32, 32)).clamp(0, 255).byte()
     assert ms_ssim_between(nearly_one) > 0.8
     assert ms_ssim_between(various) < 0.5
 
 
-def test_an_odd_image_is_left_out_and_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_image_without_partner_is_ignored_and_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pixels(9, 16)
     whole = ms_ssim_between(images)
     assert ms_ssim_between(images[:8]) == pytest.approx(whole, rel=1e-6)
@@ -89,11 +89,11 @@ def test_an_odd_image_is_left_out_and_chunks_make_no_difference(monkeypatch: pyt
     assert ms_ssim_between(images) == pytest.approx(whole, rel=1e-6)
 
 
-def test_pixels_and_their_values_are_the_same_images() -> None:
+def test_uint8_and_float_images_score_the_same() -> None:
     images = pixels(4, 16)
     assert ms_ssim_between(images.float() / 127.5 - 1) == pytest.approx(ms_ssim_between(images), abs=1e-5)
 
 
-def test_one_image_has_no_partner() -> None:
+def test_a_single_image_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two"):
         ms_ssim_between(pixels(1, 16))

@@ -16,7 +16,7 @@ def features(count: int, dim: int, seed: int) -> torch.Tensor:
     return torch.randn(count, dim, generator=generator) @ torch.randn(dim, dim, generator=generator)
 
 
-def test_independent_gaussians_have_their_closed_form() -> None:
+def test_independent_gaussians_match_the_closed_form() -> None:
     mean_1, mean_2 = torch.tensor([0.0, 1.0, 2.0]).double(), torch.tensor([3.0, 1.0, 0.0]).double()
     variances_1, variances_2 = torch.tensor([1.0, 4.0, 9.0]).double(), torch.tensor([4.0, 4.0, 0.0]).double()
     expected = (mean_1 - mean_2).square().sum() + (variances_1.sqrt() - variances_2.sqrt()).square().sum()
@@ -25,7 +25,7 @@ def test_independent_gaussians_have_their_closed_form() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 8))
-def test_it_is_scipys_root_of_a_matrix(seed: int, dim: int) -> None:
+def test_it_equals_a_computation_with_scipys_matrix_root(seed: int, dim: int) -> None:
     one, other = features(50, dim, seed).double().numpy(), features(40, dim, seed + 1).double().numpy()
     covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (one, other)]
     root = linalg.sqrtm(covariances[0] @ covariances[1])
@@ -36,23 +36,23 @@ def test_it_is_scipys_root_of_a_matrix(seed: int, dim: int) -> None:
     )
 
 
-def test_it_is_torchmetrics() -> None:
+def test_it_equals_torchmetrics() -> None:
     one, other = features(200, 12, 0), features(150, 12, 1) + 1
     assert frechet_distance(one, other) == pytest.approx(inception_distance(one, other), rel=1e-4)
 
 
-def test_equal_sets_are_no_distance_apart_even_if_they_are_few() -> None:
+def test_equal_sets_have_distance_0_even_if_small() -> None:
     one = features(5, 20, 3)  # a singular covariance
     assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(one, one + 2) == pytest.approx(20 * 4, rel=1e-6)
 
 
-def test_it_does_not_matter_which_set_is_which() -> None:
+def test_the_distance_is_symmetric() -> None:
     one, other = features(30, 6, 0), features(40, 6, 1)
     assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
 
 
 @pytest.mark.parametrize("shapes", [((5, 3), (5, 4)), ((1, 3), (5, 3)), ((5,), (5,))])
-def test_what_has_no_distance_is_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+def test_sets_without_a_distance_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="at least two features"):
         frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))

@@ -33,7 +33,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.timeout(240)
-def test_images_of_any_size_and_colour_have_2048_features_and_the_file_its_hash(weights: Path, quiet: Progress) -> None:
+def test_inception_returns_2048_features_and_the_hash_of_its_weights(weights: Path, quiet: Progress) -> None:
     random_state = torch.get_rng_state()
     network, sha256 = load_inception(weights, CPU)
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -51,7 +51,7 @@ class _Harm:
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04", pickle.dumps({"a": 1})])
-def test_a_file_that_holds_no_weights_is_one_clear_line(content: bytes, tmp_path: Path) -> None:
+def test_a_file_without_weights_is_a_one_line_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     with pytest.raises(UserError, match="--inception-weights") as caught:
@@ -79,7 +79,7 @@ def features(count: int, seed: int, shift: float = 0.0) -> Tensor:
     return torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)) + shift
 
 
-def test_kernel_distance_is_the_unbiased_estimate_of_its_definition() -> None:
+def test_kernel_distance_equals_the_unbiased_estimate() -> None:
     # All of both sets in every subset, so that chance has no part: Gretton et al. 2012, the polynomial kernel.
     one, other = features(40, 0).double(), features(40, 1, 0.5).double()
     within = [((each @ each.T / 8 + 1) ** 3) for each in (one, other)]
@@ -88,7 +88,7 @@ def test_kernel_distance_is_the_unbiased_estimate_of_its_definition() -> None:
     assert kernel_distance(one.float(), other.float()) == pytest.approx(float(expected), rel=1e-3)
 
 
-def test_both_distances_grow_with_a_shift_and_leave_the_global_random_state() -> None:
+def test_both_distances_grow_with_a_shift_and_keep_the_global_random_state() -> None:
     state = torch.get_rng_state()
     for distance in (inception_distance, kernel_distance):
         near, far = (distance(features(60, 0), features(60, 1, shift)) for shift in (0.0, 1.0))

@@ -15,13 +15,13 @@ def cloud(count: int, seed: int, dim: int = 3, centre: float = 0.0) -> torch.Ten
     return centre + torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
 
-def test_two_clouds_with_nothing_in_common_score_nothing() -> None:
+def test_two_distant_sets_score_0() -> None:
     reals, fakes = cloud(40, 0), cloud(40, 1, centre=1000)
     assert precision_recall(reals, fakes) == (0, 0)
     assert density_coverage(reals, fakes) == (0, 0)
 
 
-def test_a_generator_that_remembers_the_reals_scores_everything() -> None:
+def test_copies_of_the_reals_score_1() -> None:
     reals = cloud(40, 0)
     assert precision_recall(reals, reals) == (1, 1)
     density, coverage = density_coverage(reals, reals, k=5)
@@ -29,7 +29,7 @@ def test_a_generator_that_remembers_the_reals_scores_everything() -> None:
     assert density == pytest.approx(1)  # each ball holds its centre and four others
 
 
-def test_one_real_image_again_and_again_is_precise_and_covers_little() -> None:
+def test_one_repeated_real_image_has_precision_1_and_little_coverage() -> None:
     reals = torch.cat([cloud(50, 0), cloud(50, 1, centre=1000)])
     fakes = reals[:1].expand(100, -1) + 1e-4 * cloud(100, 2)
     precision, recall = precision_recall(reals, fakes)
@@ -40,14 +40,14 @@ def test_one_real_image_again_and_again_is_precise_and_covers_little() -> None:
     assert coverage < 0.25
 
 
-def test_half_of_the_data_is_half_of_the_recall_and_coverage() -> None:
+def test_half_of_the_data_has_half_the_recall_and_coverage() -> None:
     reals = torch.cat([cloud(50, 0), cloud(50, 1, centre=1000)])
     precision, recall = precision_recall(reals, reals[:50])
     assert (precision, recall) == (1, 0.5)
     assert density_coverage(reals, reals[:50])[1] == 0.5
 
 
-def test_points_on_a_line_have_the_balls_that_they_must() -> None:
+def test_points_on_a_line_have_the_expected_balls() -> None:
     reals = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # balls for k=1: 1, 1, 2, 4
     fakes = torch.tensor([[-0.5], [5.5], [20.0]])  # balls for k=1: 6, 6, 14.5
     # -0.5 lies in the ball of 0; 5.5 in that of 7; 20 in none. Reals: all within 6 of -0.5 or 5.5.
@@ -57,7 +57,7 @@ def test_points_on_a_line_have_the_balls_that_they_must() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 5))
-def test_it_is_what_scikit_learns_neighbours_say(seed: int, k: int) -> None:
+def test_it_equals_a_computation_with_scikit_learn(seed: int, k: int) -> None:
     reals, fakes = cloud(30, seed), cloud(20, seed + 1, centre=0.7)
     radii = NearestNeighbors(n_neighbors=k + 1).fit(reals.numpy()).kneighbors(reals.numpy())[0][:, -1]
     distances = np.linalg.norm(fakes.numpy()[:, None] - reals.numpy()[None], axis=-1)

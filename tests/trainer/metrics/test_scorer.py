@@ -41,7 +41,7 @@ def compared(fakes: Tensor, reals: Tensor, quiet: Progress, **more: Any) -> Comp
     )
 
 
-def test_every_metric_of_a_measure_is_in_the_catalogue_and_comes_out(quiet: Progress) -> None:
+def test_each_measure_returns_its_metrics_all_in_the_catalogue(quiet: Progress) -> None:
     assert [metric for measure in MEASURES.values() for metric in measure.metrics] == list(GAN_METRICS)
     for name in WEIGHTLESS:
         metrics = score(compared(shapes(30, 0), shapes(30, 1), quiet), [name]).metrics
@@ -83,14 +83,14 @@ def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
     assert len(protocol["levels"]) == 1
 
 
-def test_what_costs_little_needs_no_classifier(quiet: Progress) -> None:
+def test_cheap_measures_need_no_classifier(quiet: Progress) -> None:
     def refuse() -> FeatureNetwork:
         raise AssertionError
 
     score(Comparison(shapes(9, 0), shapes(9, 1), classifier=refuse, progress=quiet), CHEAP_MEASURES)
 
 
-def test_the_global_random_state_is_left_as_it_is(quiet: Progress) -> None:
+def test_the_global_random_state_is_unchanged(quiet: Progress) -> None:
     state = torch.get_rng_state()
     one, other = (score(compared(shapes(30, 0), shapes(30, 1), quiet), WEIGHTLESS) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -121,17 +121,17 @@ def test_inception_without_weights_is_refused(quiet: Progress) -> None:
 @pytest.mark.parametrize(
     ("fakes", "flag"), [(torch.zeros(30, 3, 16, 16), "--dataset"), (torch.zeros(3, 1, 16, 16), "--images")]
 )
-def test_what_cannot_be_compared_is_refused_with_the_flag(fakes: Tensor, flag: str, quiet: Progress) -> None:
+def test_images_that_cannot_be_compared_are_refused_with_the_flag(fakes: Tensor, flag: str, quiet: Progress) -> None:
     with pytest.raises(UserError, match=flag):
         score(compared(fakes.byte(), shapes(30, 0), quiet), ["density-coverage"])
 
 
-def test_pixels_are_those_that_are_served() -> None:
+def test_pixels_equal_those_that_a_server_sends() -> None:
     images = torch.cat([torch.linspace(-1.2, 1.2, 997), torch.arange(256) / 127.5 - 1]).view(1, 1, 1, -1)
     graph = ServedGraph(torch.nn.Identity(), LatentInput(latent_dim=1))
     assert torch.equal(to_pixels(images), graph(images)[1].permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0")])
-def test_a_metric_is_shown_with_as_many_digits_as_say_something(value: float, text: str) -> None:
+def test_a_metric_is_shown_with_its_significant_digits(value: float, text: str) -> None:
     assert shown(value) == text

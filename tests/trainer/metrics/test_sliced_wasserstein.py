@@ -48,7 +48,7 @@ def scipy_pyramid(image: NDArray[Any], levels: int, pyramid: Pyramid) -> list[ND
 
 @pytest.mark.parametrize("pyramid", ["pggan", "mmgeneration"])
 @pytest.mark.parametrize("size", [16, 32, 64])
-def test_the_pyramid_is_that_of_another_implementation(size: int, pyramid: Pyramid) -> None:
+def test_the_pyramid_equals_another_implementation(size: int, pyramid: Pyramid) -> None:
     images = noise(3, size, channels=3, count=2)
     for row in range(2):
         for channel in range(3):
@@ -59,7 +59,7 @@ def test_the_pyramid_is_that_of_another_implementation(size: int, pyramid: Pyram
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_distance_along_given_directions_is_scipys(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_distance_along_given_directions_equals_scipys(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Images of 7x7 are their own and only patches.
     directions = np.random.default_rng(5).standard_normal((channels * 49, 6))
     monkeypatch.setattr(sliced_wasserstein, "_directions", lambda *_: torch.from_numpy(directions))
@@ -101,20 +101,20 @@ def test_patches_are_windows_of_their_images(monkeypatch: pytest.MonkeyPatch) ->
     assert corners == set(range(10))  # every place where a patch fits is taken by some of 640
 
 
-def test_equal_patches_are_no_distance_apart() -> None:
+def test_equal_patches_have_distance_0() -> None:
     images = noise(0, 7)
     assert sliced_wasserstein_distance(images, images) == [0.0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_of_one_distribution_are_nearer_than_samples_of_two(channels: int) -> None:
+def test_samples_of_one_distribution_are_closer_than_samples_of_two(channels: int) -> None:
     smooth = torch.nn.functional.avg_pool2d(noise(2, channels=channels), 5, 1, 2)
     same = average(sliced_wasserstein_distance(noise(0, channels=channels), noise(1, channels=channels)))
     other = average(sliced_wasserstein_distance(noise(0, channels=channels), smooth))
     assert other > 1.5 * same
 
 
-def test_it_grows_with_noise() -> None:
+def test_the_distance_grows_with_noise() -> None:
     smooth = torch.nn.functional.avg_pool2d(noise(2), 5, 1, 2)
     distances = [
         average(sliced_wasserstein_distance(smooth, smooth + noise(3, spread=spread))) for spread in (0, 0.1, 1)
@@ -123,7 +123,7 @@ def test_it_grows_with_noise() -> None:
     assert distances[2] > 3 * distances[0]
 
 
-def test_the_metric_depends_on_nothing_but_images_and_seed() -> None:
+def test_the_metric_depends_only_on_images_and_seed() -> None:
     torch.manual_seed(1)
     first = sliced_wasserstein_distance(noise(0), noise(1))
     state = torch.get_rng_state()
@@ -135,7 +135,7 @@ def test_the_metric_depends_on_nothing_but_images_and_seed() -> None:
     assert sliced_wasserstein_distance(noise(0), noise(1), seed=1) != first
 
 
-def test_it_is_the_same_however_little_memory_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_limit_does_not_change_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sliced_wasserstein_distance(noise(0, channels=3), noise(1, channels=3))
     monkeypatch.setattr(sliced_wasserstein, "_KEPT_BYTES", 0)
     monkeypatch.setattr(sliced_wasserstein, "_PROJECTED_BYTES", 4 * 64 * 128 * 100)
@@ -150,7 +150,7 @@ def test_brightness_and_contrast_of_all_images_make_no_difference() -> None:
 
 
 @pytest.mark.parametrize("pyramid", ["pggan", "mmgeneration"])
-def test_pixels_and_their_values_are_the_same_images(pyramid: Pyramid) -> None:
+def test_uint8_and_float_images_score_the_same(pyramid: Pyramid) -> None:
     one, other = (torch.randint(0, 256, (16, 1, 32, 32), dtype=torch.uint8) for _ in range(2))
     of_values = sliced_wasserstein_distance(one / 127.5 - 1, other / 127.5 - 1, pyramid=pyramid)
     assert sliced_wasserstein_distance(one, other, pyramid=pyramid) == pytest.approx(of_values, rel=1e-5)

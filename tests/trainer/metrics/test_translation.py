@@ -36,7 +36,7 @@ def test_the_order_of_a_pair_makes_no_difference(metric: Metric) -> None:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_more_noise_is_less_similar_and_further_off(size: int) -> None:
+def test_more_noise_lowers_similarity_and_raises_the_error(size: int) -> None:
     images, noise = 0.5 * blobs(size=size), torch.randn(6, 3, size, size)
     noisy = [images + spread * noise for spread in (0.0, 0.02, 0.05, 0.1, 0.2)]
     similarities = [ms_ssim(images, each) for each in noisy]
@@ -53,9 +53,7 @@ def test_black_against_white_is_an_error_of_1() -> None:
 
 @pytest.mark.parametrize(("size", "scales"), [(32, 2), (64, 3), (128, 4), (176, 5)])
 @pytest.mark.parametrize(("first", "second"), [(-1.0, 1.0), (-0.2, 0.6), (0.0, 0.1)])
-def test_flat_images_have_the_closed_form_of_their_brightness(
-    size: int, scales: int, first: float, second: float
-) -> None:
+def test_flat_images_match_the_closed_form(size: int, scales: int, first: float, second: float) -> None:
     # Contrast and structure of two flat images are alike, so only the coarsest scale's luminance term is left.
     x, y, c1 = (first + 1) / 2, (second + 1) / 2, 0.01**2
     luminance = (2 * x * y + c1) / (x**2 + y**2 + c1)
@@ -74,7 +72,7 @@ def test_a_set_has_the_mean_of_its_pairs(metric: Metric) -> None:
 @pytest.mark.parametrize(
     ("size", "scales"), [(22, 2), (43, 2), (44, 3), (98, 3), (99, 4), (175, 4), (176, 5), (1024, 5)]
 )
-def test_there_are_as_many_scales_as_fit(size: int, scales: int) -> None:
+def test_the_number_of_scales_depends_on_the_image_size(size: int, scales: int) -> None:
     weights = scale_weights(size)
     assert len(weights) == scales
     assert sum(weights) == pytest.approx(1)
@@ -97,6 +95,6 @@ def test_images_too_small_for_two_scales_are_refused() -> None:
 @pytest.mark.parametrize(
     ("first", "second"), [((2, 3, 32, 32), (2, 1, 32, 32)), ((0, 3, 32, 32),) * 2, ((3, 32, 32),) * 2]
 )
-def test_what_are_no_pairs_is_refused(metric: Metric, first: tuple[int, ...], second: tuple[int, ...]) -> None:
+def test_sets_that_are_not_pairs_are_refused(metric: Metric, first: tuple[int, ...], second: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="pairs of images"):
         metric(torch.zeros(first), torch.zeros(second))

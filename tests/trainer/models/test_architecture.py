@@ -20,11 +20,11 @@ def test_width_scales_features_and_leaves_at_least_one() -> None:
 
 
 @pytest.mark.parametrize(("size", "steps"), [(4, 0), (8, 1), (64, 4), (1024, 8)])
-def test_doublings_lead_from_4_to_the_size(size: int, steps: int) -> None:
+def test_upsampling_steps_count_the_doublings_from_4(size: int, steps: int) -> None:
     assert upsampling_steps(size) == steps
 
 
-def test_powers_of_two_are_told_from_other_sizes() -> None:
+def test_only_powers_of_two_in_range_are_accepted() -> None:
     assert [size for size in range(1, 70) if is_power_of_two_in(8, 64)(size)] == [8, 16, 32, 64]
 
 
@@ -32,7 +32,7 @@ def test_powers_of_two_are_told_from_other_sizes() -> None:
     ("norm", "kinds"),
     [("batch", [nn.BatchNorm2d]), ("instance", [nn.InstanceNorm2d]), ("layer", [nn.GroupNorm]), ("none", [])],
 )
-def test_a_norm_is_the_layer_of_its_name(norm: CriticNorm, kinds: list[type[nn.Module]]) -> None:
+def test_each_norm_name_builds_its_layer(norm: CriticNorm, kinds: list[type[nn.Module]]) -> None:
     assert [type(layer) for layer in norm_layer(norm, 4)] == kinds
 
 
@@ -44,7 +44,7 @@ def test_layer_norm_covers_channels_and_pixels_of_one_sample() -> None:
     torch.testing.assert_close(normalised.std(1, correction=0), torch.ones(3), atol=1e-2, rtol=0)
 
 
-def test_dcgan_initialisation_leaves_linear_layers_alone() -> None:
+def test_dcgan_initialisation_keeps_linear_layers() -> None:
     linear, norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
     before = linear.weight.detach().clone()
     initialise_dcgan(nn.Sequential(linear, norm))

@@ -57,7 +57,7 @@ def test_a_translated_image_keeps_its_shape_and_its_range(size: int, upsampling:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("field", "strides"), [(70, 3), (94, 4)])
-def test_the_map_of_scores_has_one_score_a_patch(size: int, field: PatchField, strides: int) -> None:
+def test_the_map_of_scores_has_one_score_per_patch(size: int, field: PatchField, strides: int) -> None:
     scores = build_patch_discriminator(tiny(size, field=field))(torch.randn(2, 3, size, size))
     side = size // 2**strides - (2 if field == 70 else 0)
     assert scores.shape == (2, 1, side, side)
@@ -81,14 +81,14 @@ def test_a_score_sees_exactly_its_patch(field: PatchField) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_translation_of_an_image_does_not_depend_on_its_neighbours(training: bool) -> None:
+def test_the_translation_of_an_image_does_not_depend_on_its_batch(training: bool) -> None:
     translator = build_translator(tiny()).double().train(training)
     images = torch.rand(4, 3, 32, 32, dtype=torch.float64) * 2 - 1
     alone = torch.cat([translator(image[None]) for image in images])
     torch.testing.assert_close(translator(images), alone)
 
 
-def test_training_and_evaluation_translate_alike() -> None:
+def test_training_and_evaluation_mode_translate_the_same() -> None:
     translator = build_translator(tiny())
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     trained = translator.train()(images)
@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_weights(build: Callable[[TranslatorConfig]
     assert not torch.equal(states[0], states[2])
 
 
-def test_initialisation_has_the_papers_spread_and_no_bias() -> None:
+def test_initial_weights_have_the_papers_spread_and_biases_are_0() -> None:
     translator = build_translator(TranslatorConfig(image_size=64, width=0.25))
     weights = [parameter for name, parameter in translator.named_parameters() if name.endswith("weight")]
     biases = [parameter for name, parameter in translator.named_parameters() if name.endswith("bias")]
@@ -135,7 +135,7 @@ def test_any_number_of_channels_is_translated(channels: int) -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 6, 12])
-def test_residual_blocks_are_as_many_as_asked_for(blocks: int) -> None:
+def test_the_number_of_residual_blocks_is_the_configured_one(blocks: int) -> None:
     few = build_translator(TranslatorConfig(image_size=32, width=0.03, residual_blocks=blocks))
     one = 2 * (9 * 8 * 8 + 8)  # 256 features at width 0.03 are 8
     rest = count(build_translator(tiny())) - one
@@ -144,7 +144,7 @@ def test_residual_blocks_are_as_many_as_asked_for(blocks: int) -> None:
 
 @pytest.mark.parametrize("size", [4, 28, 33, 62, 260, 512])
 @pytest.mark.parametrize("use", [check_translator, build_translator, build_patch_discriminator])
-def test_a_size_that_cannot_be_translated_is_refused_with_those_that_can(
+def test_an_unsupported_size_is_refused_with_the_valid_ones(
     use: Callable[[TranslatorConfig], object], size: int
 ) -> None:
     with pytest.raises(UserError, match=rf"--image-size {size}: .*multiples of 4 from 32 to 256") as caught:

@@ -17,7 +17,7 @@ def network_of(model: str, preset: str) -> NetworkConfig:
 
 
 @pytest.mark.parametrize("norm", ["instance", "layer", "none"])
-def test_a_critic_without_batch_norm_scores_each_image_by_itself(norm: CriticNorm) -> None:
+def test_a_critic_without_batch_norm_scores_each_image_independently(norm: CriticNorm) -> None:
     network = NetworkConfig(architecture="dcgan-k4", image_size=32, width=0.125, critic_norm=norm)
     critic = build_discriminator(network)
     images = torch.randn(4, 1, 32, 32)

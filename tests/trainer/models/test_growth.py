@@ -115,14 +115,14 @@ def test_a_start_at_the_final_resolution_never_fades() -> None:
     assert {growth_at(growth, 32, images) for images in range(100)} == {GrowthState(32, 1.0, 0)}
 
 
-def test_without_fades_a_new_stage_is_at_once_at_full_weight() -> None:
+def test_without_fades_a_new_stage_has_full_weight_immediately() -> None:
     growth = GrowthConfig(stabilise_images=10, fade_images=0)
     states = [growth_at(growth, 16, images) for images in (0, 9, 10, 19, 20, 1000)]
     assert [(state.resolution, state.phase) for state in states] == [(4, 0), (4, 0), (8, 2), (8, 2), (16, 4), (16, 4)]
     assert all(state.alpha == 1 for state in states)
 
 
-def test_the_run_sets_the_batch_size_where_it_is_the_smaller() -> None:
+def test_the_smaller_of_the_two_batch_sizes_is_used() -> None:
     growth = GrowthConfig(stabilise_images=1, fade_images=0, batch_sizes={4: 64})
     assert batch_size_at(growth, 8, 0, 16) == 16
     assert batch_size_at(growth, 8, 0, 128) == 64
@@ -151,7 +151,7 @@ def test_growth_never_falls_and_never_jumps(growth: GrowthConfig, final: int, fi
 
 
 @given(growths(), FINAL)
-def test_the_last_phase_begins_where_its_length_says(growth: GrowthConfig, final: int) -> None:
+def test_the_last_phase_begins_after_all_earlier_phases(growth: GrowthConfig, final: int) -> None:
     end = total_images(growth, final)
     state = growth_at(growth, final, end - growth.stabilise_images)
     assert (state.resolution, state.alpha) == (final, 1.0)
@@ -182,7 +182,7 @@ def test_a_batch_never_exceeds_a_bound(growth: GrowthConfig, final: int, images:
         (ONE_GPU, 2048, "--image-size 2048"),
     ],
 )
-def test_growth_that_leads_nowhere_is_refused_by_name(growth: GrowthConfig, final: int, field: str) -> None:
+def test_an_invalid_growth_is_refused_with_its_field(growth: GrowthConfig, final: int, field: str) -> None:
     with pytest.raises(UserError, match=f"^{field}"):
         check_growth(growth, final)
 
@@ -220,7 +220,7 @@ def test_downscaled_pixels_are_means_of_boxes(resolution: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "resolution"), [(16, 16, 5), (16, 16, 32), (16, 8, 8)])
-def test_images_that_boxes_do_not_cover_are_refused(height: int, width: int, resolution: int) -> None:
+def test_a_resolution_that_does_not_divide_the_image_is_refused(height: int, width: int, resolution: int) -> None:
     with pytest.raises(ValueError, match=f"{height}x{width}"):
         downscale(torch.zeros(1, 1, height, width), resolution)
 
@@ -234,14 +234,14 @@ def test_a_blend_weighs_images_and_their_coarse_copies(alpha: float) -> None:
     np.testing.assert_allclose(blend(images, alpha).numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_blend_keeps_what_the_stage_before_sees() -> None:
+def test_a_blend_keeps_the_means_of_2x2_pixels() -> None:
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(downscale(blend(images, 0.3), 8), downscale(images, 8))
     assert blend(images, 1.0) is images
 
 
 @given(st.integers(1, 9), st.integers(0, 9), FINAL, st.integers(0, 150))
-def test_pixels_shown_are_those_of_every_image_at_its_resolution(
+def test_pixels_shown_count_every_image_at_its_resolution(
     stabilise_images: int, fade_images: int, final_resolution: int, images: int
 ) -> None:
     growth = GrowthConfig(stabilise_images=stabilise_images, fade_images=fade_images)

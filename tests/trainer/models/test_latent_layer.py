@@ -10,7 +10,7 @@ from trainer.models.latent_layer import LatentLayer, latent_maps, with_plain_lay
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("kernel", [1, 3, 4])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["rows", "channels-last"])
-def test_a_latent_layer_is_a_transposed_convolution_of_one_pixel(
+def test_a_latent_layer_equals_a_transposed_convolution_of_one_pixel(
     kernel: int, bias: bool, memory_format: torch.memory_format
 ) -> None:
     layer = LatentLayer(7, 5, kernel, bias=bias).double().to(memory_format=memory_format)
@@ -39,7 +39,7 @@ def test_maps_are_bfloat16_under_autocast() -> None:
         assert latent_maps(torch.randn(2, 7, 1, 1), layer.weight, None).dtype == torch.bfloat16
 
 
-def test_a_network_with_plain_layers_has_none_of_ours_and_makes_the_same() -> None:
+def test_a_network_with_plain_layers_makes_the_same_images() -> None:
     network = nn.Sequential(LatentLayer(7, 5, bias=False), nn.Sequential(nn.ReLU(), nn.Conv2d(5, 1, 4)))
     latents = torch.randn(2, 7, 1, 1)
     expected, names = network(latents), list(network.state_dict())

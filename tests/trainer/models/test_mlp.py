@@ -18,7 +18,7 @@ from trainer.models import NetworkConfig, build_discriminator, build_generator
         ),
     ],
 )
-def test_hidden_layers_are_those_of_the_family(
+def test_each_architecture_has_its_hidden_layers(
     architecture: str, generator: list[str], discriminator: list[str]
 ) -> None:
     config = NetworkConfig(architecture=architecture, image_size=8, width=0.05)

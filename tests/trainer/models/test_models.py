@@ -75,7 +75,7 @@ def unused(network: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize(("architecture", "size", "channels", "generator", "discriminator"), PARAMETERS)
-def test_parameter_counts_are_those_of_the_published_networks(
+def test_parameter_counts_match_the_published_networks(
     architecture: str, size: int, channels: int, generator: int, discriminator: int
 ) -> None:
     config = NetworkConfig(architecture=architecture, image_size=size, channels=channels)
@@ -124,7 +124,7 @@ def test_every_translating_preset_maps_images_to_images_to_scores_with_a_gradien
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_size_an_architecture_claims_is_made_and_every_other_refused(architecture: str) -> None:
+def test_an_architecture_makes_the_sizes_it_claims_and_refuses_others(architecture: str) -> None:
     claimed = ARCHITECTURES[architecture].makes_size
     for size in (4, 8, 16, 28, 32, 48, 64, 96, 100):
         config = NetworkConfig(architecture=architecture, image_size=size, width=0.05)

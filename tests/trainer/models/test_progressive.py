@@ -79,7 +79,7 @@ def inputs_of(network: ProgressiveNetwork) -> Tensor:
 
 
 @pytest.mark.parametrize("resolution", STAGE_PARAMETERS)
-def test_the_parameters_in_use_at_each_resolution_are_those_of_the_paper(resolution: int) -> None:
+def test_the_parameters_in_use_at_each_resolution_match_the_paper(resolution: int) -> None:
     config = NetworkConfig(architecture="pggan", image_size=1024, channels=3, latent_dim=512)
     with torch.device("meta"):  # shapes only
         generator, discriminator = build_generator(config), build_discriminator(config)
@@ -98,7 +98,7 @@ def test_the_papers_networks_have_23_1_million_parameters_each() -> None:
     assert [round(count / 1e6, 1) for count in STAGE_PARAMETERS[1024]] == [23.1, 23.1]
 
 
-def test_the_anime_networks_have_the_parameters_of_the_write_up_less_its_label() -> None:
+def test_the_anime_networks_have_the_parameters_of_the_write_up_without_its_label() -> None:
     config = NetworkConfig(architecture="pggan-anime128", image_size=128, channels=3, latent_dim=512)
     with torch.device("meta"):
         networks = build_generator(config), build_discriminator(config)
@@ -107,7 +107,7 @@ def test_the_anime_networks_have_the_parameters_of_the_write_up_less_its_label()
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_new_network_is_fully_grown_and_uses_all_blocks_but_only_the_last_way_to_an_image(
+def test_a_new_network_is_fully_grown_and_uses_all_blocks_but_only_the_last_image_layer(
     name: str, channels: int
 ) -> None:
     generator = build_generator(network_config(name, channels=channels))
@@ -185,7 +185,7 @@ def test_a_fade_weighs_the_old_and_the_new_image(name: str) -> None:
 @pytest.mark.parametrize(
     ("resolution", "alpha"), [(2, 1), (12, 1), (64, 1), (8, -0.1), (8, 1.1), (8, math.nan), (4, 0)]
 )
-def test_growth_that_a_network_does_not_have_is_refused(resolution: int, alpha: float) -> None:
+def test_an_invalid_growth_is_refused(resolution: int, alpha: float) -> None:
     generator = build_generator(network_config())
     with pytest.raises(ValueError, match=r"resolution|alpha"):
         generator.set_growth(resolution, alpha)
@@ -199,7 +199,7 @@ def test_images_of_another_resolution_are_refused() -> None:
         discriminator(torch.zeros(1, 3, 32, 32))
 
 
-def test_growth_is_no_part_of_the_state() -> None:
+def test_the_state_does_not_contain_the_growth() -> None:
     generator = build_generator(network_config())
     before = generator.state_dict().keys()
     generator.set_growth(8, 0.5)
@@ -207,7 +207,7 @@ def test_growth_is_no_part_of_the_state() -> None:
 
 
 @pytest.mark.parametrize("resolution", [4, 8, 16, 32, 64, 128, 256, 512, 1024])
-def test_images_of_the_papers_generator_vary_by_about_1_at_first(resolution: int) -> None:
+def test_initial_images_of_the_papers_generator_have_a_deviation_of_about_1(resolution: int) -> None:
     # Pixel-normed features times N(0, 1) weights over their root: the expected square is exactly 1, whatever the stage.
     # 32 images of 3 colours are 96 draws: their mean square varies by sqrt(2 / 96) = 14%, its root by 7%.
     squares = []
@@ -228,7 +228,7 @@ def test_equalised_weights_are_standard_normal_and_biases_0() -> None:
         assert not any(layer.bias.any() for layer in layers)
 
 
-def test_equalised_layers_keep_the_spread_that_their_gain_says() -> None:
+def test_the_output_spread_of_equalised_layers_is_their_gain() -> None:
     ones = torch.ones(4, 256, 3, 3)
     for gain in (1.0, math.sqrt(2)):
         outputs = EqualisedConv2d(256, 512, 3, gain=gain)(ones)  # each a sum of 256 * 9 weights
@@ -281,9 +281,7 @@ def test_the_gradient_of_a_gradient_penalty_is_right(name: str, alpha: float) ->
 @pytest.mark.parametrize(
     ("name", "end", "group_rows"), [("pggan", EqualisedConv2d, 4), ("pggan-anime128", nn.Conv2d, None)]
 )
-def test_the_layers_in_which_the_two_architectures_differ(
-    name: str, end: type[nn.Module], group_rows: int | None
-) -> None:
+def test_the_two_architectures_differ_in_these_layers(name: str, end: type[nn.Module], group_rows: int | None) -> None:
     generator, discriminator = build_generator(network_config(name)), build_discriminator(network_config(name))
     assert all(type(layer) is end for layer in generator.to_rgb)
     for way in discriminator.from_rgb:

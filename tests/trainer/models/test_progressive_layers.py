@@ -13,7 +13,7 @@ GROUPS = {1: [1], 2: [2], 3: [3], 4: [4], 5: [5], 6: [6], 7: [7], 8: [4, 4], 9: 
 
 
 @pytest.mark.parametrize("rows", GROUPS)
-def test_the_minibatch_statistic_is_that_of_its_groups(rows: int) -> None:
+def test_the_minibatch_statistic_is_computed_per_group(rows: int) -> None:
     features = torch.randn(rows, 3, 2, 2, dtype=torch.float64)
     outputs = MinibatchStd()(features).numpy()
     np.testing.assert_array_equal(outputs[:, :3], features.numpy())
@@ -27,7 +27,7 @@ def test_the_minibatch_statistic_is_that_of_its_groups(rows: int) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 5, 8])
-def test_without_a_group_size_the_statistic_is_that_of_the_whole_batch(rows: int) -> None:
+def test_without_a_group_size_the_batch_is_one_group(rows: int) -> None:
     features = torch.randn(rows, 3, 2, 2, dtype=torch.float64)
     expected = np.sqrt(features.numpy().var(axis=0) + 1e-8).mean()
     outputs = MinibatchStd(group_rows=None)(features)

@@ -124,7 +124,7 @@ def test_missing_pictures_leave_a_note(own_run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_a_run_that_was_just_begun_has_a_page(own_run: Path, tmp_path: Path) -> None:
+def test_a_run_without_output_has_a_page(own_run: Path, tmp_path: Path) -> None:
     (own_run / "metrics.jsonl").unlink()
     for folder in ("samples", "figures", "checkpoints"):
         for file in (own_run / folder).iterdir():
@@ -144,7 +144,7 @@ def test_warnings_of_a_run_are_shown_and_bounded(own_run: Path, tmp_path: Path) 
     assert "3 more warnings" in page.text
 
 
-def test_hostile_text_stays_text(own_run: Path, tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(own_run: Path, tmp_path: Path) -> None:
     escaped = EVIL.replace('"', '\\"')
     config = own_run / "config.json"
     config.write_text(config.read_text().replace('"dcgan-digits"', f'"{escaped}"'))
@@ -178,7 +178,7 @@ def test_a_damaged_run_is_an_error_in_one_line(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_mistakes_are_one_line(kinds_of_runs: dict[str, Path], tmp_path: Path) -> None:
+def test_mistakes_are_one_line_errors(kinds_of_runs: dict[str, Path], tmp_path: Path) -> None:
     some = kinds_of_runs["dcgan"]
     for arguments, message in (
         ((), "RUN is missing"),
@@ -193,9 +193,7 @@ def test_mistakes_are_one_line(kinds_of_runs: dict[str, Path], tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_command_of_a_run_is_one_that_the_trainer_takes(
-    kind: str, kinds_of_runs: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_trainer_accepts_the_command_of_a_run(kind: str, kinds_of_runs: dict[str, Path], tmp_path: Path) -> None:
     from click.testing import CliRunner
 
     from trainer.__main__ import main as train_main

@@ -22,7 +22,7 @@ def bare(own_run: Path) -> Path:
     return own_run
 
 
-def test_curves_metrics_and_protocol_are_told_apart(bare: Path) -> None:
+def test_curves_metrics_and_protocol_are_separated(bare: Path) -> None:
     add(bare, kind="step", step=1, epoch=1, images=4, d_loss=0.5, g_loss=None)
     add(bare, kind="step", step=2, epoch=1, images=8, d_loss=0.25, g_loss=2, flag="x")
     add(bare, kind="evaluation", step=2, ms_ssim=0.25, real_images=16, levels=[1.0, None], split="train")
@@ -38,7 +38,7 @@ def test_curves_metrics_and_protocol_are_told_apart(bare: Path) -> None:
 
 
 @pytest.mark.parametrize(("best_by", "best_step"), [("sliced_wasserstein_distance", 3), ("recall", 2)])
-def test_the_best_evaluation_is_that_of_the_metric_that_chooses(bare: Path, best_by: str, best_step: int) -> None:
+def test_the_best_evaluation_is_by_the_choosing_metric(bare: Path, best_by: str, best_step: int) -> None:
     config = bare / "config.json"
     config.write_text(config.read_text().replace('"best_by": ""', f'"best_by": "{best_by}"'))
     add(bare, kind="evaluation", step=1, sliced_wasserstein_distance=1.0, recall=0.9, image_size=8)  # smaller images
@@ -51,7 +51,7 @@ def test_the_best_evaluation_is_that_of_the_metric_that_chooses(bare: Path, best
     assert (record.best.step, record.last.step) == (best_step, 4)
 
 
-def test_the_sample_at_an_epochs_end_is_found_though_its_last_image_counts_to_the_next(bare: Path) -> None:
+def test_the_sample_at_the_end_of_an_epoch_is_found_if_its_step_belongs_to_the_next(bare: Path) -> None:
     # Epochs of 10 images in batches of 4: the first ends within step 3, the second with step 5.
     for step in range(1, 7):
         add(bare, kind="step", step=step, epoch=(step * 4 - 1) // 10 + 1, images=step * 4)
@@ -68,5 +68,5 @@ def test_the_sample_at_an_epochs_end_is_found_though_its_last_image_counts_to_th
     ("value", "wanted"),
     [(1, 1.0), (0.5, 0.5), (True, None), (None, None), ("1", None), ([1.0], None), (10**400, None), (1e999, None)],
 )
-def test_a_number_of_a_row_is_finite_or_none(value: object, wanted: float | None) -> None:
+def test_numbers_in_rows_are_finite_or_none(value: object, wanted: float | None) -> None:
     assert number(value) == wanted

@@ -32,7 +32,7 @@ def test_the_running_mean_covers_a_share_of_the_points() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"), [("a$b", r"a\$b"), ("_hidden", "hidden"), ("\\frac", "/frac"), ("a\nb", "a?b"), ("", "-")]
 )
-def test_text_is_shown_as_it_is(text: str, shown: str) -> None:
+def test_text_is_shown_literally(text: str, shown: str) -> None:
     assert plain(text) == shown
 
 

@@ -60,25 +60,25 @@ def said(rows: Iterable[dict[str, Any]], images_per_epoch: int = 1000) -> list[t
     return [(notice.name, notice.step) for row in rows for notice in watch.see(row)]
 
 
-def test_a_discriminator_that_is_always_right_is_told_once_after_a_long_time() -> None:
+def test_a_discriminator_that_is_always_right_causes_one_warning_after_a_long_time() -> None:
     assert said(steps(LONG_STEPS - 1, d_accuracy=1.0)) == []
     assert said(steps(4 * LONG_STEPS, d_accuracy=1.0)) == [("discriminator-wins", LONG_STEPS)]
 
 
-def test_a_discriminator_is_given_a_whole_epoch() -> None:
+def test_a_winning_discriminator_causes_no_warning_within_the_first_epoch() -> None:
     epoch = 2 * LONG_STEPS * BATCH
     assert said(steps(2 * LONG_STEPS, d_accuracy=1.0), epoch) == []
     assert said(steps(3 * LONG_STEPS, d_accuracy=1.0), epoch) == [("discriminator-wins", 2 * LONG_STEPS + 1)]
 
 
-def test_a_discriminator_that_doubts_now_and_then_has_not_won() -> None:
+def test_a_discriminator_that_is_sometimes_wrong_has_not_won() -> None:
     rows = steps(6 * LONG_STEPS, d_accuracy=1.0)
     for row in rows[:: LONG_STEPS // 2]:
         row["d_accuracy"] = 0.4
     assert said(rows) == []
 
 
-def test_a_second_victory_is_told_again_but_a_short_doubt_begins_no_new_episode() -> None:
+def test_a_new_episode_causes_a_new_warning_but_a_short_doubt_does_not() -> None:
     def then(doubt: float, doubting_steps: int) -> list[tuple[str, int]]:
         win = steps(2 * LONG_STEPS, d_accuracy=1.0)
         doubts = steps(doubting_steps, start=2 * LONG_STEPS + 1, d_accuracy=doubt)
@@ -102,7 +102,7 @@ def trained(*shares: float | None, generator_steps: int = LONG_STEPS) -> list[tu
     return said(rows)
 
 
-def test_samples_that_stay_alike_are_told_once() -> None:
+def test_samples_that_stay_alike_cause_one_warning() -> None:
     collapsed = ALIKE_SPREAD / 2
     assert trained(*[collapsed] * (ALIKE_MEASUREMENTS - 1), 0.9, collapsed) == []
     told = [("samples-alike", LONG_STEPS + 10 * ALIKE_MEASUREMENTS)]
@@ -111,11 +111,11 @@ def test_samples_that_stay_alike_are_told_once() -> None:
     assert len(trained(0.9, *[collapsed] * 3, 0.9, *[collapsed] * 3)) == 2
 
 
-def test_samples_that_cannot_be_compared_say_nothing() -> None:
+def test_samples_that_cannot_be_compared_cause_no_warning() -> None:
     assert trained(0.9, *[None] * 9) == []
 
 
-def test_a_generator_that_has_never_made_different_images_is_given_time_to_learn_to() -> None:
+def test_a_generator_without_diverse_samples_yet_has_more_time() -> None:
     assert trained(*[0.001] * 9, generator_steps=LEARNING_STEPS - 100) == []
     told = [("samples-alike", LEARNING_STEPS + 10 * (ALIKE_MEASUREMENTS - 1))]
     assert trained(*[0.001] * 9, generator_steps=LEARNING_STEPS) == told
@@ -123,7 +123,7 @@ def test_a_generator_that_has_never_made_different_images_is_given_time_to_learn
     assert said([*rows, *[samples(2 * LEARNING_STEPS, 0.001)] * 9]) == []
 
 
-def test_losses_that_stand_still_are_told_once_and_again_after_they_have_moved() -> None:
+def test_constant_losses_cause_one_warning_and_another_after_they_have_moved() -> None:
     still: dict[str, Any] = {"d_loss": 1.3862944, "g_loss": 0.6931472}
     name = "losses-stand-still"
     assert said(steps(LONG_STEPS - 1, **still)) == []
@@ -134,14 +134,14 @@ def test_losses_that_stand_still_are_told_once_and_again_after_they_have_moved()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6])  # a clipped critic's losses are tiny
-def test_a_slow_drift_of_one_loss_is_a_movement(scale: float) -> None:
+def test_a_slow_drift_of_one_loss_counts_as_a_change(scale: float) -> None:
     rows = steps(3 * LONG_STEPS, g_loss=0.5)
     for row in rows:
         row["d_loss"] = scale * (1 + 1e-7 * row["step"])
     assert said(rows) == []
 
 
-def test_a_generator_that_is_updated_now_and_then_stands_still_all_the_same() -> None:
+def test_constant_losses_are_found_if_the_generator_is_updated_only_sometimes() -> None:
     rows = steps(LONG_STEPS, d_loss=10.0, g_loss=0.0)
     for row in rows:
         if row["step"] % 5:
@@ -171,7 +171,7 @@ def rows_of(
 
 
 @given(stretches, st.integers(1, 10**5), st.data())
-def test_a_watch_that_reads_its_rows_again_says_the_same_from_there_on(
+def test_a_watch_that_reads_its_rows_again_gives_the_same_warnings_afterwards(
     parts: list[Part],
     images_per_epoch: int,
     data: st.DataObject,
@@ -189,9 +189,7 @@ def test_a_watch_that_reads_its_rows_again_says_the_same_from_there_on(
 
 
 @given(stretches, st.integers(1, 10**5))
-def test_nothing_is_told_twice_within_a_long_time_and_all_of_it_is_one_line(
-    parts: list[Part], images_per_epoch: int
-) -> None:
+def test_no_warning_repeats_within_a_long_time_and_each_is_one_line(parts: list[Part], images_per_epoch: int) -> None:
     watch = Watch(images_per_epoch)
     told = [notice for row in rows_of(parts) for notice in watch.see(row)]
     for name in ("discriminator-wins", "losses-stand-still"):
@@ -201,7 +199,7 @@ def test_nothing_is_told_twice_within_a_long_time_and_all_of_it_is_one_line(
 
 
 @pytest.mark.parametrize("odd", ["many", None, True, [1.0], float("inf")])
-def test_what_a_damaged_row_holds_is_no_number(odd: object) -> None:
+def test_values_of_a_damaged_row_are_ignored(odd: object) -> None:
     rows = [row | {"d_accuracy": odd, "d_loss": odd, "images": odd} for row in steps(LONG_STEPS + 5, d_accuracy=1.0)]
     assert all(isinstance(notice, Notice) for row in rows for notice in Watch(10).see(row))
 
@@ -211,7 +209,7 @@ def test_the_spread_is_the_mean_deviation_of_the_pixels() -> None:
     assert spread(images) == pytest.approx((2.0 + 0.0 + 0.0) / 3)
 
 
-def test_the_spread_of_samples_is_a_share_of_that_of_real_images() -> None:
+def test_the_sample_spread_is_relative_to_real_images() -> None:
     reals = torch.randn(64, 3, 8, 8)
     assert sample_spread(reals, reals) == pytest.approx(1.0)
     assert sample_spread(0.25 * reals + 3, reals) == pytest.approx(0.25)
@@ -219,11 +217,11 @@ def test_the_spread_of_samples_is_a_share_of_that_of_real_images() -> None:
 
 
 @pytest.mark.parametrize(("fakes", "reals"), [(2, 1), (1, 2), (0, 2)])
-def test_one_image_differs_from_nothing(fakes: int, reals: int) -> None:
+def test_a_single_image_has_no_spread(fakes: int, reals: int) -> None:
     assert sample_spread(torch.randn(fakes, 1, 4, 4), torch.randn(reals, 1, 4, 4)) is None
 
 
-def test_without_variety_among_the_real_images_there_is_nothing_to_compare() -> None:
+def test_equal_real_images_give_no_sample_spread() -> None:
     assert sample_spread(torch.randn(4, 1, 4, 4), torch.ones(4, 1, 4, 4)) is None
     assert sample_spread(torch.full((4, 1, 4, 4), torch.nan), torch.randn(4, 1, 4, 4)) is None
 
@@ -241,7 +239,7 @@ def real_rows(training: Training, steps: int, measured_every: int) -> Iterator[d
 
 
 @pytest.mark.parametrize(("model", "preset"), PRESETS)
-def test_the_losses_of_no_preset_stand_still_even_for_five_steps(
+def test_the_losses_of_every_preset_change_within_five_steps(
     model: str, preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.runs.collapse.LONG_STEPS", 5)
@@ -250,7 +248,7 @@ def test_the_losses_of_no_preset_stand_still_even_for_five_steps(
     assert "losses-stand-still" not in [name for name, _ in said(real_rows(training, 8, 4), 10**9)]
 
 
-def test_a_healthy_training_is_told_nothing_long_after_each_alarm_could_have_been_given(quiet: Progress) -> None:
+def test_a_healthy_run_causes_no_warning(quiet: Progress) -> None:
     preset = override(PRESETS["gan", "gan-digits"].config, {"network.width": 0.1, "device": "cpu"})
     config, data = load_with_config(preset, quiet)
     training = new_training(config, data, CPU)
@@ -262,7 +260,7 @@ def test_a_healthy_training_is_told_nothing_long_after_each_alarm_could_have_bee
 
 
 @pytest.mark.parametrize("model", ["dcgan", "pggan", "cyclegan"])
-def test_a_generator_that_ignores_its_input_has_no_spread_and_another_has_some(model: str) -> None:
+def test_only_a_generator_that_ignores_its_input_has_no_spread(model: str) -> None:
     config = small_config(model, next(preset for owner, preset in PRESETS if owner == model))
     training = new_training(config, made_up_images(config), CPU)
     with torch.no_grad():

@@ -17,7 +17,7 @@ from trainer.training.gan import GanTraining
 
 
 @pytest.mark.parametrize("model", ["dcgan", "pggan"])
-def test_the_exporter_gets_the_averaged_generator_as_it_is_now(model: str, tmp_path: Path) -> None:
+def test_the_exporter_gets_the_averaged_generator_at_its_current_size(model: str, tmp_path: Path) -> None:
     config = ONE_OF_EACH_KIND[model]
     trained = after_steps(config)
     run = RunFolder.create(tmp_path, config)
@@ -48,7 +48,7 @@ def test_the_exporter_gets_both_translators(tmp_path: Path) -> None:
         assert (each.latent_dim, each.channels, each.image_size) == (0, 3, 32)
 
 
-def test_the_networks_of_an_epoch_are_kept_and_exported_and_nothing_else_of_it(tmp_path: Path) -> None:
+def test_an_epoch_keeps_only_its_networks_and_they_can_be_exported(tmp_path: Path) -> None:
     config = small_cycle()
     trained = after_steps(config)
     assert isinstance(trained, CycleTraining)
@@ -62,23 +62,21 @@ def test_the_networks_of_an_epoch_are_kept_and_exported_and_nothing_else_of_it(t
 
 
 @pytest.mark.parametrize("change", [{"output_size": 7}, {"output_size": 4}, {"output_size": 32}])
-def test_a_generator_is_not_exported_at_a_size_or_fade_that_it_does_not_have(
-    tmp_path: Path, change: dict[str, object]
-) -> None:
+def test_a_checkpoint_with_an_impossible_size_or_fade_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     run = RunFolder.create(tmp_path, ONE_OF_EACH_KIND["pggan"])
     save(run, after_steps(ONE_OF_EACH_KIND["pggan"]), best=True, **change)
     with pytest.raises(RunFolderError, match=r"does not fit config\.json"):
         load_generators(run.path, "best")
 
 
-def test_no_local_path_leaves_with_an_export(tmp_path: Path) -> None:
+def test_an_export_contains_no_local_path(tmp_path: Path) -> None:
     config = small_config("dcgan", "dcgan-digits", dataset="folder:/home/somebody/secret")
     run = RunFolder.create(tmp_path, config)
     save(run, new(config), best=True)
     assert load_generators(run.path, "best")[0].dataset == "folder"
 
 
-def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, ONE_OF_EACH_KIND["dcgan"])
     with pytest.raises(RunFolderError, match="has no best checkpoint yet"):
         load_generators(run.path, "best")

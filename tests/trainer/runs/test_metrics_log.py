@@ -42,7 +42,7 @@ def test_metrics_are_cut_back_to_the_checkpoint_and_a_torn_last_line_is_dropped(
 
 
 @pytest.mark.parametrize("line", ["{}", "[1]", '{"kind":"step"}', '{"kind":"step","step":"1"}', "[" * 9999, "\xff"])
-def test_a_line_that_no_run_writes_is_refused_with_its_number(log: MetricsLog, line: str) -> None:
+def test_an_invalid_line_is_refused_with_its_number(log: MetricsLog, line: str) -> None:
     log.append([{"kind": "step", "step": 1}])
     append_raw(log, line.encode("latin-1") + b"\n")
     with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):

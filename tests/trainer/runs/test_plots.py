@@ -28,7 +28,7 @@ def test_the_animation_ends_with_the_last_sample_and_is_thinned(tmp_path: Path) 
         assert animation.convert("L").getpixel((0, 0)) == pytest.approx(149, abs=2)
 
 
-def test_no_sample_means_no_animation(tmp_path: Path) -> None:
+def test_without_samples_there_is_no_animation(tmp_path: Path) -> None:
     figures.save_progress_gif([], tmp_path / "progress.gif")
     assert list(tmp_path.iterdir()) == []
 
@@ -91,7 +91,7 @@ def test_four_rows_are_two_pixels_apart_right_of_their_names(count: int, channel
         assert (darkest < 64, lightest) == (True, 255)  # type: ignore[operator]
 
 
-def test_four_rows_have_names_of_their_own() -> None:
+def test_the_four_rows_have_different_labels() -> None:
     figure = figures.four_row_image(*(gray_images(2, 0.0, size=64) for _ in range(4)))
     labels = [figure.crop((0, 2 + row * 66, figures.ROW_LABEL_PIXELS, 66 + row * 66)).tobytes() for row in range(4)]
     assert len(set(labels)) == 4

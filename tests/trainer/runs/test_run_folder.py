@@ -78,7 +78,7 @@ def test_a_checkpoint_restores_everything_the_next_steps_depend_on(
     assert trained.state.counters == restored.state.counters
 
 
-def test_a_checkpoint_in_mid_fade_holds_no_moments_of_stages_that_are_still_unused() -> None:
+def test_a_checkpoint_in_a_fade_has_no_moments_of_unused_stages() -> None:
     trained = after_steps(ONE_OF_EACH_KIND["pggan"])
     assert isinstance(trained, GanTraining)
     assert (trained.output_size, trained.fade) == (8, 0.5)
@@ -108,12 +108,12 @@ def test_the_best_checkpoint_stays_when_a_worse_one_is_saved(run: RunFolder, tra
 
 
 @pytest.mark.parametrize("which", ["worst", "epoch-1", "../last", "epoch-0001/../../last", ""])
-def test_a_checkpoint_that_no_run_has_is_refused_with_the_valid_names(run: RunFolder, which: str) -> None:
+def test_an_unknown_checkpoint_name_is_refused_with_the_valid_ones(run: RunFolder, which: str) -> None:
     with pytest.raises(RunFolderError, match="choose best, last or, for runs that keep epochs, epoch-0001"):
         run.checkpoint_path(which)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="not a run folder"):
         RunFolder.open(tmp_path)
 
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_refused(run: RunFolder, config: AnyConfig, trai
         ("cyclegan", "pool_b.images", torch.full((1, 3, 32, 32), torch.nan)),
     ],
 )
-def test_a_checkpoint_with_a_wrong_tensor_is_refused_before_it_can_do_harm(
+def test_a_checkpoint_with_a_wrong_tensor_is_refused(
     tmp_path: Path, model: str, name: str, replacement: Tensor | None
 ) -> None:
     config = ONE_OF_EACH_KIND[model]
@@ -176,7 +176,7 @@ def test_a_checkpoint_with_a_wrong_tensor_is_refused_before_it_can_do_harm(
 
 
 @pytest.mark.parametrize("counters", [{}, {"generator_steps": 1}, {"step": 1}])
-def test_a_checkpoint_that_counts_something_else_is_refused(
+def test_a_checkpoint_with_other_counters_is_refused(
     run: RunFolder, config: AnyConfig, trained: Training, counters: dict[str, int]
 ) -> None:
     save(run, trained, counters=counters)
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_counts_something_else_is_refused(
         {"figures": {"some_distance": "small"}},
     ],
 )
-def test_nonsense_in_a_checkpoints_metadata_is_refused(
+def test_invalid_checkpoint_metadata_is_refused(
     run: RunFolder, config: AnyConfig, trained: Training, change: dict[str, object]
 ) -> None:
     metadata = msgspec.json.encode(msgspec.to_builtins(metadata_of(trained)) | change).decode()
@@ -217,7 +217,7 @@ def test_a_checkpoint_of_other_networks_is_refused(run: RunFolder, trained: Trai
         load_generators(run.path, "best")
 
 
-def test_run_numbers_go_on_past_9999(tmp_path: Path, config: AnyConfig) -> None:
+def test_run_numbers_continue_past_9999(tmp_path: Path, config: AnyConfig) -> None:
     for number in ("9999", "10000"):
         (tmp_path / f"{number}-dcgan-digits").mkdir()
     assert RunFolder.create(tmp_path, config).path.name == "10001-dcgan-digits"
@@ -235,7 +235,7 @@ def test_a_run_folder_appears_complete_or_not_at_all(
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
-def test_what_a_kill_or_a_copy_left_is_mended(run: RunFolder) -> None:
+def test_clean_up_repairs_a_folder_after_a_kill_or_a_copy(run: RunFolder) -> None:
     (run.path / "checkpoints" / ".best.safetensors.tmp").write_bytes(b"half")
     run.samples.rmdir()
     run.clean_up()

@@ -5,7 +5,7 @@ import math
 from trainer.runs.run_log import curves_of_evaluation, curves_of_steps
 
 
-def test_a_point_is_the_mean_of_what_was_measured() -> None:
+def test_a_point_is_the_mean_of_the_measured_values() -> None:
     rows = [
         {"kind": "step", "step": 1, "epoch": 1, "images": 4, "d_loss": 1.0, "g_loss": None, "d_accuracy": None},
         {"kind": "step", "step": 2, "epoch": 1, "images": 8, "d_loss": 2.0, "g_loss": 5.0, "d_accuracy": None},
@@ -26,9 +26,9 @@ def test_each_measurement_has_its_chart() -> None:
     ]
 
 
-def test_no_rows_are_no_points() -> None:
+def test_without_rows_there_are_no_points() -> None:
     assert curves_of_steps([]) == {}
 
 
-def test_a_figure_that_is_not_finite_is_no_point() -> None:
+def test_a_metric_that_is_not_finite_has_no_point() -> None:
     assert curves_of_evaluation({"a": 1, "b": math.inf, "c": None, "d": math.nan}) == {"evaluation/a": 1.0}

@@ -29,7 +29,7 @@ def moments(state: TrainingState) -> list[tuple[Tensor, str, Tensor]]:
 
 
 @pytest.mark.parametrize("config", WITH_OTHER_OPTIMISERS.values(), ids=WITH_OTHER_OPTIMISERS)
-def test_what_is_stored_lies_in_plain_order(config: AnyConfig) -> None:
+def test_stored_tensors_are_contiguous(config: AnyConfig) -> None:
     trained = after_steps(config)
     assert any(
         not parameter.is_contiguous()
@@ -40,7 +40,7 @@ def test_what_is_stored_lies_in_plain_order(config: AnyConfig) -> None:
 
 
 @pytest.mark.parametrize("config", WITH_OTHER_OPTIMISERS.values(), ids=WITH_OTHER_OPTIMISERS)
-def test_what_is_restored_lies_as_its_parameter_does(config: AnyConfig) -> None:
+def test_restored_moments_have_the_memory_layout_of_their_parameter(config: AnyConfig) -> None:
     trained, restored = after_steps(config), new(config)
     tensors = state_to_tensors(trained.state)
     layouts = {

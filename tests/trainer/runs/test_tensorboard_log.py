@@ -73,9 +73,7 @@ def test_a_run_has_curves_figures_and_samples(model: str, preset: str, tmp_path:
         assert logged.convert("RGB").tobytes() == saved.convert("RGB").tobytes()
 
 
-def test_resuming_leaves_nothing_of_what_a_killed_process_wrote_beyond_its_checkpoint(
-    tmp_path: Path, quiet: Progress, stop_after: StopAfter
-) -> None:
+def test_resuming_purges_events_after_the_checkpoint(tmp_path: Path, quiet: Progress, stop_after: StopAfter) -> None:
     config = small_config("dcgan", "dcgan-digits", log_every_steps=1, steps=6)
     run = RunFolder.create(tmp_path, config)
     train(config, run, made_up_images(config), quiet, stop_requested=stop_after(3))
@@ -97,7 +95,7 @@ def test_resuming_leaves_nothing_of_what_a_killed_process_wrote_beyond_its_check
 
 
 @pytest.mark.parametrize("cut", [1, 7, 30])
-def test_an_event_that_a_kill_cut_short_spoils_nothing_after_it(
+def test_a_truncated_event_does_not_damage_later_ones(
     cut: int, tmp_path: Path, quiet: Progress, stop_after: StopAfter
 ) -> None:
     config = small_config("dcgan", "dcgan-digits", log_every_steps=1, steps=6)
@@ -109,9 +107,7 @@ def test_an_event_that_a_kill_cut_short_spoils_nothing_after_it(
     assert set(curve(read(run.tensorboard), "loss/d_loss")) >= {1, 2, 4, 5, 6}
 
 
-def test_a_run_that_is_killed_before_its_first_checkpoint_begins_its_curves_again(
-    tmp_path: Path, quiet: Progress
-) -> None:
+def test_a_run_killed_before_its_first_checkpoint_restarts_its_curves(tmp_path: Path, quiet: Progress) -> None:
     config = small_config("dcgan", "dcgan-digits", log_every_steps=1)
     run = RunFolder.create(tmp_path, config)
     before = TensorBoardLog(run.tensorboard, 0)
@@ -122,7 +118,7 @@ def test_a_run_that_is_killed_before_its_first_checkpoint_begins_its_curves_agai
     assert max(events.values()) < 1e6
 
 
-def test_the_files_are_whole_and_their_threads_gone_when_a_training_fails(
+def test_after_a_failed_run_the_files_are_complete_and_the_threads_stopped(
     tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:

@@ -71,7 +71,7 @@ def run_cli(*arguments: str) -> Result:
 
 
 @pytest.mark.usefixtures("missing")
-def test_without_the_package_one_line_says_so_before_anything_is_made(tmp_path: Path) -> None:
+def test_a_missing_package_is_a_one_line_error_before_a_run_is_created(tmp_path: Path) -> None:
     result = run_cli(*TINY, "--wandb", "faces", "--out", str(tmp_path / "runs"))
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: --wandb faces: the package wandb is not installed;")
@@ -80,7 +80,7 @@ def test_without_the_package_one_line_says_so_before_anything_is_made(tmp_path: 
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_run_is_logged_and_goes_on_as_the_same_one(runs: list[FakeRun], tmp_path: Path) -> None:
+def test_a_run_is_logged_and_resumes_in_the_same_log(runs: list[FakeRun], tmp_path: Path) -> None:
     first = run_cli(*TINY, "--wandb", "faces", "--out", str(tmp_path))
     assert first.exit_code == 0, first.output
     folder = Path(first.stdout.splitlines()[-1])
@@ -103,14 +103,14 @@ def test_a_run_is_logged_and_goes_on_as_the_same_one(runs: list[FakeRun], tmp_pa
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_two_runs_are_two(runs: list[FakeRun], tmp_path: Path) -> None:
+def test_two_runs_have_two_logs(runs: list[FakeRun], tmp_path: Path) -> None:
     for _ in range(2):
         run_cli(*TINY, "--wandb", "faces", "--out", str(tmp_path))
     assert runs[0].settings["id"] != runs[1].settings["id"]
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_without_the_flag_nothing_is_asked_of_the_package(runs: list[FakeRun], tmp_path: Path) -> None:
+def test_without_the_flag_the_package_is_not_used(runs: list[FakeRun], tmp_path: Path) -> None:
     assert run_cli(*TINY, "--out", str(tmp_path)).exit_code == 0
     assert runs == []
 
@@ -131,7 +131,7 @@ def test_a_warning_is_an_alert(runs: list[FakeRun], tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_training_that_fails_is_marked_as_failed(
+def test_a_failed_run_is_marked_as_failed(
     runs: list[FakeRun], tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -146,7 +146,7 @@ def test_a_training_that_fails_is_marked_as_failed(
 
 
 @pytest.mark.parametrize("refusal", [RuntimeError("api_key not configured\nlog in"), SystemExit(1)])
-def test_a_refusal_of_the_package_is_one_line(
+def test_an_error_of_the_package_is_one_line(
     refusal: BaseException, runs: list[FakeRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(**_: object) -> None:
@@ -160,7 +160,7 @@ def test_a_refusal_of_the_package_is_one_line(
 
 
 @pytest.mark.usefixtures("runs")
-def test_a_package_that_is_not_whole_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_package_is_a_one_line_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise ModuleNotFoundError("No module named 'xxhash'")
 

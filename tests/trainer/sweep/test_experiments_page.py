@@ -47,7 +47,7 @@ def test_its_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "digits at 32x32" in page
 
 
-def test_its_spec_is_one(tmp_path: Path) -> None:
+def test_its_spec_is_valid(tmp_path: Path) -> None:
     (text,) = SPEC
     (tmp_path / "own.toml").write_text(text)
     assert [cell.name for cell in cells_of(read_spec(tmp_path / "own.toml"))] == [
@@ -58,7 +58,7 @@ def test_its_spec_is_one(tmp_path: Path) -> None:
     ]
 
 
-def test_its_table_is_that_of_the_specs() -> None:
+def test_its_table_matches_the_specs() -> None:
     table = re.findall(r"^\| `(e\d\d[ab]?-[a-z-]+)` \| ([^|]+) \| (\d+) \| ([^|]+) \|", PAGE, re.MULTILINE)
     assert [name for name, *_ in table] == sorted(path.stem for path in (ROOT / "sweeps").glob("*.toml"))
     for name, data, count, length in table:

@@ -19,7 +19,7 @@ def spec(spec_file: WriteSpec) -> Spec:
     return read_spec(spec_file())
 
 
-def test_two_processes_do_not_work_on_one_sweep(spec_file: WriteSpec, tmp_path: Path) -> None:
+def test_a_second_process_is_refused(spec_file: WriteSpec, tmp_path: Path) -> None:
     with SweepFolder(tmp_path / "out").locked():
         assert "another sweep is running in it" in the_error(run(spec_file(), "--out", tmp_path / "out"))
 
@@ -31,7 +31,7 @@ def test_a_sweep_runs_on_a_system_without_file_locks(tmp_path: Path, monkeypatch
         assert folder.path.is_dir()
 
 
-def test_the_lock_holder_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".0123456789abcdef.tmp").touch()
     with SweepFolder(tmp_path).locked():
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
@@ -48,7 +48,7 @@ def test_a_folder_holds_one_sweep_whose_seeds_and_device_may_change(spec: Spec, 
     assert folder.read_spec() == more
 
 
-def test_endings_come_back_as_they_were_recorded(tmp_path: Path) -> None:
+def test_endings_are_read_back_as_recorded(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     assert folder.endings() == {}
     first = Ending(cell="lr 0.1", seed=0, outcome="finished")

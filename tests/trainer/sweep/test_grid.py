@@ -74,7 +74,7 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({"lr": []}, {}, "axes.lr: no values"),
         ({"lr": [0.1, 0.1]}, {}, "have equal settings"),
         ({"m": {"a b": {"lr": 0.1}, "A-B": {"lr": 0.2}}}, {}, "have the same folder name"),
-        ({"m": {"<b>": {}}}, {}, "no valid cell name"),
+        ({"m": {"<b>": {}}}, {}, "not a valid cell name"),
         ({"lr": [1e-3 + i * 1e-9 for i in range(1001)]}, {}, "1001 cells"),
     ],
 )
@@ -86,13 +86,13 @@ def test_a_mistake_is_found_before_anything_is_trained(
     assert message in str(caught.value)
 
 
-def test_a_seed_occurs_once() -> None:
+def test_repeated_seeds_are_refused() -> None:
     with pytest.raises(UserError, match="seeds: a seed occurs twice"):
         cells_of(spec(seeds=(1, 1)))
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "C:\\x", "\N{SNOWMAN}"])
-def test_a_cell_never_leaves_the_sweeps_folder(name: str) -> None:
+def test_cell_folders_stay_inside_the_sweep_folder(name: str) -> None:
     (cell,) = cells_of(spec({"m": {name: {}}}))
     assert "/" not in cell.folder
     assert "\\" not in cell.folder

@@ -32,7 +32,7 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     assert not list(tmp_path.rglob("config.json"))
 
 
-def test_a_sweep_is_not_started_by_many_processes(spec_file: WriteSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_is_refused_under_torchrun(spec_file: WriteSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "start it without torchrun" in the_error(run(spec_file(), "--dry-run"))
 
@@ -42,7 +42,7 @@ def test_an_out_folder_that_cannot_be_written_to_is_an_error(spec_file: WriteSpe
     assert "--out" in the_error(run(spec_file(), "--out", tmp_path / "file"))
 
 
-def test_a_dry_run_prints_the_grid_with_an_estimate_and_makes_nothing(spec_file: WriteSpec, tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_grid_with_an_estimate_and_writes_nothing(spec_file: WriteSpec, tmp_path: Path) -> None:
     result = run(spec_file(), "--dry-run", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "lr 0.001" in result.output
@@ -59,14 +59,14 @@ def test_an_estimate_counts_steps_images_and_epochs_of_known_data() -> None:
     assert known["cyclegan", "cyclegan-64"] is None
 
 
-def test_the_known_numbers_of_images_are_those_of_the_data() -> None:
+def test_the_known_numbers_of_images_match_the_data() -> None:
     from sklearn.datasets import load_digits
 
     assert len(load_digits().images) == KNOWN_IMAGES["digits"]
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_report_says_how_the_cells_compare_and_how_to_run_it_again(spec_file: WriteSpec, tmp_path: Path) -> None:
+def test_the_report_compares_the_cells_and_has_the_command(spec_file: WriteSpec, tmp_path: Path) -> None:
     path, out = spec_file(), tmp_path / "out"
     first = run(path, "--out", out, "--set", "seed_unused=1")
     assert first.exit_code == 2  # a setting that no model has
@@ -86,7 +86,7 @@ def test_the_report_says_how_the_cells_compare_and_how_to_run_it_again(spec_file
 
 
 @pytest.mark.usefixtures("no_figures", "no_charts")
-def test_a_cyclegan_is_swept_like_the_others(spec_file: WriteSpec, tmp_path: Path) -> None:
+def test_a_cyclegan_can_be_swept(spec_file: WriteSpec, tmp_path: Path) -> None:
     text = TINY.replace('model = "gan"', 'model = "cyclegan"').replace('preset = "gan-digits"', "residual_blocks = 1")
     text = (
         text.replace("image_size = 16", "image_size = 32")

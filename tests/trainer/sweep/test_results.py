@@ -74,7 +74,7 @@ def test_the_best_cell_is_by_the_direction_of_the_metric(results: Results) -> No
     assert results.summary(low, "nonsense", "end") is None
 
 
-def test_a_moment_is_the_newest_evaluation_until_then(results: Results) -> None:
+def test_a_moment_shows_the_newest_evaluation_up_to_it(results: Results) -> None:
     low, _ = results.cells
     found = results.summary(low, "sliced_wasserstein_distance", "epoch 1")
     assert found is not None
@@ -98,7 +98,7 @@ def test_the_csv_files_have_full_precision(results: Results) -> None:
     assert float(cells[0]["standard_deviation"]) == pytest.approx(math.sqrt(4.5))
 
 
-def test_a_summary_reads_well(results: Results) -> None:
+def test_a_summary_is_shown_as_mean_deviation_and_count(results: Results) -> None:
     low, high = results.cells
     name = "sliced_wasserstein_distance"
     assert shown_summary(name, results.summary(low, name, "end")) == "11.50 \N{PLUS-MINUS SIGN} 2.12 (n 2)"

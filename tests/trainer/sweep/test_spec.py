@@ -35,7 +35,7 @@ axes = { lr = [0.5] }
         ("x = " + "[" * 5000, ""),
     ],
 )
-def test_a_file_that_is_no_spec_is_refused_in_one_line(text: str, message: str, spec_file: WriteSpec) -> None:
+def test_an_invalid_file_is_refused_in_one_line(text: str, message: str, spec_file: WriteSpec) -> None:
     path = spec_file(text)
     with pytest.raises(UserError) as caught:
         read_spec(path)
@@ -62,14 +62,14 @@ def test_the_quick_form_replaces_seeds_moments_axes_and_the_length_in_another_un
     assert not spec.is_quick
 
 
-def test_a_quick_form_must_be_there_and_know_the_axes(spec_file: WriteSpec) -> None:
+def test_a_missing_quick_form_or_unknown_axis_is_refused(spec_file: WriteSpec) -> None:
     with pytest.raises(UserError, match="--quick"):
         quick_form(read_spec(spec_file()))
     with pytest.raises(UserError, match=r"quick\.axes\.size"):
         quick_form(read_spec(spec_file(TINY + "[quick]\naxes = { size = [1] }\n")))
 
 
-def test_a_setting_for_all_cells_must_not_be_one_that_an_axis_varies(spec_file: WriteSpec) -> None:
+def test_a_setting_that_an_axis_varies_is_refused(spec_file: WriteSpec) -> None:
     spec = read_spec(spec_file(TINY + "[axes.size]\nsmall = { image_size = 32 }\n"))
     assert with_settings(spec, {"epochs": 3}).base["epochs"] == 3
     for name in ("lr", "image_size"):
@@ -93,7 +93,7 @@ def test_a_setting_for_all_cells_must_not_be_one_that_an_axis_varies(spec_file: 
         ("start=2020-01-01", "start", "2020-01-01"),
     ],
 )
-def test_settings_are_read_as_toml_or_as_the_text_itself(text: str, name: str, value: object) -> None:
+def test_settings_are_read_as_toml_or_as_plain_text(text: str, name: str, value: object) -> None:
     assert parse_setting(text) == (name, value)
 
 

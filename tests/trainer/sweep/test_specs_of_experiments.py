@@ -37,13 +37,13 @@ def number_of(path: Path) -> str:
     return path.stem.partition("-")[0]
 
 
-def test_every_experiment_has_its_spec() -> None:
+def test_every_experiment_has_a_spec() -> None:
     assert {re.sub("[ab]$", "", number_of(path)) for path in SPECS} == {f"e{number:02d}" for number in range(1, 15)}
 
 
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_every_cell_of_every_spec_is_one_that_would_be_trained(path: Path, quick: bool) -> None:
+def test_every_cell_of_every_spec_is_valid(path: Path, quick: bool) -> None:
     spec = read_spec(path)
     spec = quick_form(spec) if quick else spec
     needs_images = number_of(path) in NEED_IMAGES
@@ -62,7 +62,7 @@ def test_every_cell_of_every_spec_is_one_that_would_be_trained(path: Path, quick
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_a_quick_form_is_quick_and_needs_no_files(path: Path) -> None:
+def test_a_quick_form_shows_few_images_and_needs_no_files(path: Path) -> None:
     spec = quick_form(read_spec(path))
     total = 0
     for cell in cells_of(spec):
@@ -76,7 +76,7 @@ def test_a_quick_form_is_quick_and_needs_no_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_a_spec_varies_and_shows_what_the_experiment_did(path: Path) -> None:
+def test_a_spec_varies_and_shows_the_same_as_its_source(path: Path) -> None:
     spec, number = read_spec(path), number_of(path)
     assert spec.title.startswith(f"E{int(number[1:3])}: ")
     assert spec.reproduces
@@ -102,7 +102,7 @@ def test_a_sweep_on_the_users_images_asks_for_them_in_one_line(number: str) -> N
     ],
 )
 @pytest.mark.parametrize("half", ["e08a", "e08b"])
-def test_the_three_critics_are_trained_as_the_source_says(half: str, model: str, recipe: tuple[object, ...]) -> None:
+def test_the_three_critics_have_the_settings_of_the_source(half: str, model: str, recipe: tuple[object, ...]) -> None:
     (path,) = FOLDER.glob(f"{half}-*.toml")
     spec = read_spec(path)
     cells = cells_of(with_settings(spec, {"dataset": "zip:faces.zip"}) if half == "e08b" else spec)

@@ -64,7 +64,7 @@ def unkilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def test_every_cell_is_trained_under_every_seed_as_an_ordinary_run(unkilled: Path) -> None:
+def test_every_cell_is_trained_with_every_seed_as_an_ordinary_run(unkilled: Path) -> None:
     found = rows(unkilled)
     assert [(row["lr"], row["seed"], row["outcome"], row["steps"]) for row in found] == [
         (lr, seed, "finished", "4") for lr in ("0.0001", "0.001") for seed in ("0", "1")
@@ -102,9 +102,7 @@ program.main(sys.argv[2:])
 """
 
 
-def test_a_killed_sweep_that_continues_ends_as_one_that_was_not(
-    unkilled: Path, spec_file: WriteSpec, tmp_path: Path
-) -> None:
+def test_a_killed_sweep_continues_to_the_same_result(unkilled: Path, spec_file: WriteSpec, tmp_path: Path) -> None:
     out = tmp_path / "out"
     # A trial polls once before it begins and after each of its 4 steps: the 9th time is after step 3 of the second
     # trial, which has saved step 2.
@@ -137,7 +135,7 @@ def test_a_trial_that_was_killed_before_its_end_was_recorded_is_not_trained_agai
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(out).items())
 
 
-def test_a_stop_saves_says_how_to_go_on_and_going_on_ends_the_same(
+def test_a_stopped_sweep_is_saved_and_continues_to_the_same_result(
     unkilled: Path, spec_file: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([False] * 7 + [True])  # in the second trial, after its second step
@@ -151,7 +149,7 @@ def test_a_stop_saves_says_how_to_go_on_and_going_on_ends_the_same(
     assert_same(tmp_path / "out", unkilled)
 
 
-def test_a_limit_trains_the_first_cells_and_the_others_and_more_seeds_come_later(
+def test_a_limit_trains_the_first_cells_and_later_runs_add_cells_and_seeds(
     unkilled: Path, spec_file: WriteSpec, tmp_path: Path
 ) -> None:
     one_seed = spec_file(TINY.replace("seeds = [0, 1]", "seeds = [0]"))
@@ -177,7 +175,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
 
 
 @pytest.mark.parametrize(("how", "text"), [("diverged", "a loss is NaN"), ("given up", "they are all alike")])
-def test_a_training_that_fails_is_recorded_and_the_sweep_goes_on(
+def test_a_failed_trial_is_recorded_and_the_sweep_continues(
     how: str, text: str, spec_file: WriteSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(monkeypatch, how)
