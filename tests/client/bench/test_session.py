@@ -8,7 +8,7 @@ import pytest
 
 from client.bench import session
 from client.bench.loads import ClosedLoad, Load, OpenLoad
-from client.bench.loops import ServerLost
+from client.bench.loops import Call, ServerLost
 from client.bench.results import OK, Results
 from client.bench.session import Measurement, Plan
 from client.errors import GanClientError
@@ -32,11 +32,11 @@ def three_requests(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def measure(
         _load: Load,
-        send: Callable[[int], Awaitable[str]],
+        send: Call,
         *,
         warmup_s: float,
         seconds: float,
-        tick: Callable[..., bool],
+        tick: Callable[[float], bool],
     ) -> tuple[Results | None, bool]:
         assert (warmup_s, seconds) == (0.5, 4.0)
         statuses = [await send(0)]
