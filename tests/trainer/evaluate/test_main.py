@@ -15,9 +15,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ganserve.latents import latents_from_seed
-from tests.server.tiny_bundles import publish_tiny_bundle
 from trainer.data import datasets as data
-from trainer.data.datasets import ImageData, load_images, load_test_images, stream_indices
+from trainer.data.datasets import load_images, load_test_images, stream_indices
 from trainer.errors import UserError
 from trainer.evaluate.__main__ import main
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
@@ -124,27 +123,6 @@ def test_the_real_floor_compares_disjoint_real_images(trained_run: Path) -> None
     assert "the floor compares 898" in done.output
 
 
-@pytest.fixture
-def with_test_images(monkeypatch: pytest.MonkeyPatch, quiet: Progress) -> None:
-    """Makes digits a data set whose last 797 images are to test on."""
-    digits = load_images("digits", data_root=Path(), image_size=32, max_corrupt_images=0, progress=quiet).images
-    monkeypatch.setattr("trainer.evaluate.evaluation.load_images", lambda *_, **__: ImageData("digits", digits[:1000]))
-    monkeypatch.setattr(
-        "trainer.evaluate.evaluation.load_test_images", lambda *_, **__: ImageData("digits", digits[1000:])
-    )
-    monkeypatch.setattr("trainer.evaluate.evaluation.load_labels", lambda *_: None)
-
-
-@pytest.mark.usefixtures("with_test_images")
-def test_split_test_compares_with_test_images(trained_run: Path) -> None:
-    test = scored(trained_run, "--split", "test", "--measures", "swd,frechet", "--real-floor")
-    train = scored(trained_run, "--measures", "swd,frechet")
-    assert (test["protocol"]["split"], train["protocol"]["split"]) == ("test", "train")
-    assert test["metrics"] != train["metrics"]
-    assert test["protocol"]["feature_sha256"] == train["protocol"]["feature_sha256"]
-    assert test["floor"]["metrics"]["frechet_distance"] < test["metrics"]["frechet_distance"]
-
-
 def test_a_folder_of_images_uses_a_classifier_of_rotations(models: Path, tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for index in range(30):
@@ -186,12 +164,7 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
         (("run", "--model", "a"), "--model and --version need --address"),
         (("cycle", "--measures", "swd"), "--measures: does not apply to a CycleGAN"),
         (("cycle", "--real-floor"), "--real-floor: does not apply to a CycleGAN"),
-        (("bundle/model.pt", "--runtime", "onnx"), "--runtime onnx"),
-        (("alone.pt", "--dataset", "digits"), "--latent-dim"),
-        (("alone.pt", "--dataset", "digits", "--latent-dim", "7"), "cannot make images from latents"),
         (("alone.onnx",), "--dataset: the source does not name"),
-        (("broken.onnx", "--dataset", "digits"), "not a valid graph"),
-        (("broken.pt", "--dataset", "digits", "--latent-dim", "7"), "not TorchScript"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_flag(
@@ -206,32 +179,12 @@ def test_a_mistake_is_one_line_with_its_flag(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").symlink_to(trained_run)
     (tmp_path / "cycle").symlink_to(cycle_run)
-    (tmp_path / "bundle").symlink_to(models / "dcgan" / "1")
-    for suffix in ("onnx", "pt"):
-        (tmp_path / f"broken.{suffix}").write_bytes(b"no graph")
-        shutil.copy(models / "dcgan" / "1" / f"model.{suffix}", tmp_path / f"alone.{suffix}")
+    shutil.copy(models / "dcgan" / "1" / "model.onnx", tmp_path / "alone.onnx")
     done = call(*flags)
     assert done.exit_code == 2
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.output
-
-
-def test_a_modified_bundle_is_refused(models: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "dcgan" / "1"
-    shutil.copytree(models / "dcgan" / "1", folder)
-    with (folder / "model.onnx").open("ab") as file:
-        file.write(b"\0")
-    done = call(folder, *SMALL)
-    assert done.exit_code == 2
-    assert "sha256" in done.stderr
-
-
-def test_images_that_are_not_square_are_refused(tmp_path: Path) -> None:
-    publish_tiny_bundle(tmp_path, "tiny")
-    done = call(tmp_path / "tiny", *SMALL)
-    assert done.exit_code == 2
-    assert "only square images" in done.stderr
 
 
 def test_split_test_is_refused_for_data_sets_without_test_images(quiet: Progress) -> None:

@@ -14,6 +14,7 @@ from trainer.models.growth import (
     GrowthConfig,
     GrowthState,
     batch_size_at,
+    batch_sizes,
     blend,
     check_growth,
     downscale,
@@ -247,3 +248,9 @@ def test_pixels_shown_count_every_image_at_its_resolution(
     growth = GrowthConfig(stabilise_images=stabilise_images, fade_images=fade_images)
     each = [growth_at(growth, final_resolution, image).resolution ** 2 for image in range(images)]
     assert pixels_shown(growth, final_resolution, images) == sum(each)
+
+
+def test_the_batch_sizes_of_a_growing_run_are_those_of_its_steps() -> None:
+    growth = GrowthConfig(stabilise_images=4, fade_images=4, batch_sizes={8: 6, 32: 2, 64: 1})
+    met = {batch_size_at(growth, 32, images, 7) for images in range(40)}
+    assert met == set(batch_sizes(growth, 32, 7)) == {7, 6, 2}

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.trainer.report.made_up import CONFIG, record, row
 from trainer.sweep.__main__ import main
+from trainer.sweep.grid import Cell
+from trainer.sweep.results import Results, TrialResult
+from trainer.sweep.spec import Spec
 
 TINY = """
 title = "Tiny"
@@ -44,6 +48,20 @@ def spec_file(tmp_path: Path) -> WriteSpec:
         return path
 
     return write
+
+
+@pytest.fixture
+def results() -> Results:
+    """Two cells of two seeds; a trial of the second diverged."""
+    spec = Spec(title="t", seeds=[0, 1], base={"model": "dcgan"}, axes={"lr": [1.0, 2.0]}, show_at_epochs=[1])
+    low, high = (Cell(name, name, (("lr", name),), {}, CONFIG) for name in ("low", "high"))
+    trials = [
+        TrialResult(low, 0, "finished", "", record(row(4, 1.0, 0.5), row(8, 10.0, 0.25))),
+        TrialResult(low, 1, "finished", "", record(row(4, 20.0, 0.5), row(8, 13.0, 0.75))),
+        TrialResult(high, 0, "finished", "", record(row(4, 9.0, 0.1), row(8, 11.0, 0.9))),
+        TrialResult(high, 1, "diverged", "NaN", record(row(4, 5.0, 0.1))),
+    ]
+    return Results(spec, [low, high], trials, Path("out"), "again", ["sliced_wasserstein_distance", "recall"])
 
 
 def run(*arguments: object) -> Result:

@@ -5,52 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from pathlib import Path
 
 import pytest
 
-from trainer.presets import PRESETS
-from trainer.report.record import EvaluationRow, RunRecord
-from trainer.sweep.grid import Cell
-from trainer.sweep.results import Results, TrialResult, cells_csv, shown_summary, trials_csv
-from trainer.sweep.spec import Spec
-
-CONFIG = PRESETS["dcgan", "dcgan-digits"].config
-
-
-def record(*evaluations: EvaluationRow) -> RunRecord:
-    return RunRecord(
-        name="r",
-        path=Path("out/runs/r"),
-        config=CONFIG,
-        steps=8,
-        images=512,
-        images_per_s=0.1 + 0.2,
-        train_seconds=3.0,
-        curves={},
-        epoch_ends={1: 4, 2: 8},
-        evaluations=list(evaluations),
-        warnings=[],
-        more_warnings=0,
-        samples={4: Path("4.png"), 8: Path("8.png")},
-    )
-
-
-def row(step: int, swd: float, recall: float) -> EvaluationRow:
-    return EvaluationRow(step, {"sliced_wasserstein_distance": swd, "recall": recall}, {})
-
-
-@pytest.fixture
-def results() -> Results:
-    spec = Spec(title="t", seeds=[0, 1], base={"model": "dcgan"}, axes={"lr": [1.0, 2.0]}, show_at_epochs=[1])
-    low, high = (Cell(name, name, (("lr", name),), {}, CONFIG) for name in ("low", "high"))
-    trials = [
-        TrialResult(low, 0, "finished", "", record(row(4, 1.0, 0.5), row(8, 10.0, 0.25))),
-        TrialResult(low, 1, "finished", "", record(row(4, 20.0, 0.5), row(8, 13.0, 0.75))),
-        TrialResult(high, 0, "finished", "", record(row(4, 9.0, 0.1), row(8, 11.0, 0.9))),
-        TrialResult(high, 1, "diverged", "NaN", record(row(4, 5.0, 0.1))),
-    ]
-    return Results(spec, [low, high], trials, Path("out"), "again", ["sliced_wasserstein_distance", "recall"])
+from trainer.sweep.results import Results, cells_csv, shown_summary, trials_csv
 
 
 def test_means_and_sample_deviations_are_over_the_seeds_that_finished(results: Results) -> None:

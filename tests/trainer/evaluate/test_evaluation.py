@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ganserve.latents import latents_from_seed
+from tests.trainer.conftest import small_config
+from trainer.data.datasets import ImageData
+from trainer.errors import UserError
+from trainer.evaluate import evaluation
+from trainer.evaluate.evaluation import Request, Result, evaluate, keep
+from trainer.evaluate.sources import Facts, LocalSource
+from trainer.metrics.scorer import Comparison, Scores
+from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
+
+TRAIN = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1).expand(20, 1, 8, 8)  # each image has a value of its own
+TEST = TRAIN[:10] + 100
+REQUEST = Request("folder:photos", Path(), 0, "train", None, ("swd",), 3, torch.device("cpu"))
+
+
+def bright(latents: NDArray[np.float32]) -> Tensor:
+    """Images (n, 1, 8, 8) whose brightness is 200 and a little more for a larger latent."""
+    return torch.from_numpy(200 + 10 * latents[:, :1, None, None]).expand(-1, 1, 8, 8).to(torch.uint8)
+
+
+SOURCE = LocalSource(Facts("a source", "onnx", image_size=8), 2, bright)
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
+    """What was to be scored; the data sets are TRAIN and TEST, at the size that they are asked for in."""
+    found: list[Comparison] = []
+
+    def score(images: Comparison, _measures: Sequence[str]) -> Scores:
+        found.append(images)
+        return Scores({"sliced_wasserstein_distance": float(len(found))}, {"split": images.split})
+
+    def loaded(images: Tensor) -> Any:
+        return lambda name, *, image_size, **_: ImageData(name, images[..., :image_size, :image_size])
+
+    monkeypatch.setattr(evaluation, "score", score)
+    monkeypatch.setattr(evaluation, "load_images", loaded(TRAIN))
+    monkeypatch.setattr(evaluation, "load_test_images", loaded(TEST))
+    return found
+
+
+def values(images: Tensor) -> set[int]:
+    return set(images[:, 0, 0, 0].tolist())
+
+
+def test_the_images_of_a_seed_are_compared_with_as_many_real_ones(compared: list[Comparison], quiet: Progress) -> None:
+    result = evaluate(SOURCE, dataclasses.replace(REQUEST, images=6), quiet)
+    [images] = compared
+    assert torch.equal(images.fakes, bright(latents_from_seed(3, 6, 2)))
+    assert len(values(images.reals)) == 6
+    assert values(images.reals) <= set(range(20))
+    other = dataclasses.replace(REQUEST, images=6, seed=4)
+    evaluate(SOURCE, other, quiet)
+    assert values(compared[1].reals) != values(images.reals)
+    assert result.scores.metrics == {"sliced_wasserstein_distance": 1}
+    # The path of a folder of images is private.
+    origin = {"source": "a source", "computed_by": "onnx", "dataset": "folder"}
+    assert result.scores.protocol == origin | {"split": "train"}
+
+
+def test_all_real_images_are_used_unless_a_number_is_given(
+    compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(SOURCE, REQUEST, quiet)
+    assert (len(compared[0].fakes), len(compared[0].reals)) == (20, 20)
+    evaluate(SOURCE, dataclasses.replace(REQUEST, images=30), quiet)
+    assert (len(compared[1].fakes), len(compared[1].reals)) == (30, 20)
+    monkeypatch.setattr(evaluation, "MOST_IMAGES", 7)
+    evaluate(SOURCE, REQUEST, quiet)
+    assert (len(compared[2].fakes), len(compared[2].reals)) == (7, 7)
+
+
+def test_a_source_of_unknown_size_is_asked_for_an_image_first(compared: list[Comparison], quiet: Progress) -> None:
+    unknown = LocalSource(Facts("a file", "torchscript"), 2, lambda latents: bright(latents)[..., :4, :4])
+    evaluate(unknown, REQUEST, quiet)
+    assert compared[0].reals.shape == (20, 1, 4, 4)
+
+
+def test_test_images_are_compared_with_the_classifier_of_the_training_images(
+    compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Tensor] = []
+    monkeypatch.setattr(evaluation, "load_labels", lambda *_: None)
+    monkeypatch.setattr(evaluation, "feature_network", lambda images, *_: shown.append(images))
+    for split, reals in (("test", TEST), ("train", TRAIN)):
+        evaluate(SOURCE, dataclasses.replace(REQUEST, split=split), quiet)
+        assert compared[-1].split == split
+        assert values(compared[-1].reals) == values(reals)
+        assert compared[-1].classifier is not None
+        compared[-1].classifier()
+        assert torch.equal(shown[-1], TRAIN)
+
+
+@pytest.mark.parametrize(("split", "wanted", "counts"), [("train", 6, 6), ("train", 30, 10), ("test", None, 10)])
+def test_the_floor_compares_real_images_with_others(
+    split: str, wanted: int | None, counts: int, compared: list[Comparison], quiet: Progress
+) -> None:
+    request = dataclasses.replace(REQUEST, split=split, images=wanted, real_floor=True)
+    result = evaluate(SOURCE, request, quiet)
+    floor = compared[1]
+    assert (len(values(floor.fakes)), len(values(floor.reals))) == (counts, counts)
+    assert not values(floor.fakes) & values(floor.reals)
+    assert values(floor.fakes) <= values(TRAIN)
+    assert values(floor.reals) <= values(TEST if split == "test" else TRAIN)
+    assert result.floor is not None
+    assert result.floor.metrics == {"sliced_wasserstein_distance": 2}
+
+
+def test_an_unknown_data_set_is_refused_before_any_image_is_made(quiet: Progress) -> None:
+    unused = LocalSource(Facts("a source", "onnx", image_size=8), 2, lambda _: pytest.fail("it was used"))
+    with pytest.raises(UserError, match="--dataset 'celeba'"):
+        evaluate(unused, dataclasses.replace(REQUEST, dataset="celeba"), quiet)
+
+
+def test_what_was_measured_is_kept_with_its_checkpoint_and_a_torn_line_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder.create(tmp_path, small_config("dcgan", "dcgan-digits"))
+    monkeypatch.setattr(RunFolder, "read_metadata", lambda _run, which: SimpleNamespace(step={"last": 7}[which]))
+    scores, floor = Scores({"recall": 0.5}, {"split": "train"}), Scores({"recall": 0.75}, {"split": "train"})
+    keep(run, "last", Result(scores))
+    with run.evaluations.path.open("ab") as file:
+        file.write(b'{"kind": "evaluation", "st')  # of a kill
+    keep(run, "last", Result(scores, floor))
+    row = {"kind": "evaluation", "step": 7, "checkpoint": "last", "recall": 0.5, "split": "train"}
+    assert list(run.evaluations.read()) == [row, row, row | {"kind": "floor", "recall": 0.75}]
