@@ -6,7 +6,7 @@ ARG EXTRAS=serve
 ENV UV_LINK_MODE=copy
 RUN pip install --no-cache-dir uv==0.13.9 && uv venv /venv
 WORKDIR /src
-# Dependencies first: they change less often than the code, so their layer is kept.
+# Dependencies first: they change less often than the code, so Docker can reuse their layer.
 COPY pyproject.toml requirements.lock README.md LICENSE ./
 RUN VIRTUAL_ENV=/venv uv pip install --no-cache --constraint requirements.lock --requirement pyproject.toml \
     $(printf -- '--extra %s ' $(echo "$EXTRAS" | tr , ' '))

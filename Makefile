@@ -25,9 +25,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: $(INSTALLED) ## Train, export, serve and fetch a grid of digits, all under demo/
 	$(BIN)/python scripts/demo.py
 
-test: lint types unit ## Lint, types and the test suite
+test: lint types unit ## Check style and types, and run the tests
 
-test-all: lint types ## The same with the slow tests: more processes that are started and killed
+test-all: lint types ## The same plus the slow tests, which start and kill many processes
 	$(BIN)/python -m pytest -m "slow or not slow"
 
 lint: $(INSTALLED) ## Check style
@@ -37,18 +37,18 @@ lint: $(INSTALLED) ## Check style
 types: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
-unit: $(INSTALLED) ## Run the tests
+unit: $(INSTALLED) ## Run only the tests
 	$(BIN)/python -m pytest
 
 proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 		proto/ganserve/v1/generator.proto
 
-pages: $(INSTALLED) ## Write what is generated in README.md and docs/
+pages: $(INSTALLED) ## Regenerate the generated parts of README.md and docs/
 	$(BIN)/python -m scripts.presets_table
 	$(BIN)/python -m scripts.ganclient_page
 
-lock: $(INSTALLED) ## Choose the newest versions that pyproject.toml allows
+lock: $(INSTALLED) ## Update requirements.lock to the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
 		pyproject.toml --output-file requirements.lock
 
@@ -56,5 +56,5 @@ format: $(INSTALLED) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean: ## Remove what the commands above make
+clean: ## Remove everything that the commands above create
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
