@@ -245,6 +245,6 @@ def test_help_and_invalid_flags_do_not_import_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; from exporter.__main__ import main; main()"
     for flags, exit_code in ((["--help"], 0), (["run", "--latent-dim", "3"], 2)):
         command = [sys.executable, "-c", code, *flags]
-        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
         assert result.returncode == exit_code, result.stderr
         assert "Traceback" not in result.stderr

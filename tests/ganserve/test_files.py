@@ -65,7 +65,7 @@ with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"new")
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    result = subprocess.run([sys.executable, "-c", code, path], check=False, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code, path], check=False, timeout=200)
     assert result.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     replace_file(path, b"new")

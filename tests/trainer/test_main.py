@@ -37,7 +37,7 @@ def test_help_and_usage_errors_do_not_import_torch(arguments: list[str], code: i
         f"try: main({arguments})\nexcept SystemExit as error: assert error.code == {code}\n"
         "assert not {'torch', 'numpy', 'matplotlib'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=200)
 
 
 @pytest.mark.parametrize(

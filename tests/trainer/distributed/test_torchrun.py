@@ -67,7 +67,7 @@ def test_the_example_of_the_guide_trains_and_sigterm_stops_it_with_a_checkpoint(
     finally:
         watchdog.cancel()
         process.terminate()  # torchrun ends its processes before itself
-        process.wait(timeout=60)
+        process.wait(timeout=200)
     assert any("][step 50/" in line for line in lines), lines
     said = "".join(lines)
     run = RunFolder(next(tmp_path.iterdir()))

@@ -110,7 +110,7 @@ def test_a_killed_sweep_continues_to_the_same_result(unkilled: Path, spec_file: 
         [sys.executable, "-c", textwrap.dedent(KILLED), "9", str(spec_file()), "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
