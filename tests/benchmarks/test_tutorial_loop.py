@@ -18,5 +18,5 @@ def test_the_tutorials_loop_trains_both_networks_on_picture_files(tmp_path: Path
     torch.testing.assert_close((batch + 1) * 127.5, pixels.float(), atol=1e-3, rtol=0)
     loop = TutorialLoop(config, torch.device("cpu"))
     losses = [loop.iterate(batch) for _ in range(12)]
-    assert losses[-1][0] < losses[0][0]  # on eight pictures, the discriminator learns at once
+    assert losses[-1][0] < losses[0][0]  # the discriminator learns eight pictures at once
     assert losses[-1][2] > losses[-1][3]

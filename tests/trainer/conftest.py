@@ -1,4 +1,4 @@
-"""Small trainings that run in a second or two."""
+"""Small runs that train in a second or two."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CYCLE_PRESETS = [key for key, preset in PRESETS.items() if isinstance(preset.con
 
 @pytest.fixture(autouse=True)
 def _torch_as_it_was() -> Iterator[None]:
-    """Each test begins with the same random state, and leaves none of its own behind."""
+    """Each test begins with the same random state, which is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
@@ -67,7 +67,7 @@ def quiet() -> Progress:
 
 @pytest.fixture
 def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of classifiers, and little training for those that go there."""
+    """An empty cache of classifiers, which train only briefly."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv(classifier.CACHE_VARIABLE, str(folder))
     monkeypatch.setattr(classifier, "_MOST_SHOWN", 512)
@@ -76,10 +76,7 @@ def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 
 @pytest.fixture
 def only_captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Stops torch.compile short of its C++ compiler, which takes many seconds and is the same for every network.
-
-    The graphs, and those of their gradients, are made as ever.
-    """
+    """Makes torch.compile capture all graphs, gradients included, but skip the slow C++ compiler."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     compiled._trouble.cache_clear()
     yield
@@ -88,13 +85,13 @@ def only_captured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing is slow, and not what most trainings here are for."""
+    """Skips the figures, which are slow to draw."""
     for training in (GanTraining, CycleTraining):
         monkeypatch.setattr(training, "draw_figures", lambda *_: None)
 
 
 def small_config(model: str, preset: str, **settings: object) -> AnyConfig:
-    """A preset with narrow networks, few steps and a made-up data set; one that grows does so every few steps."""
+    """A preset with narrow networks and few steps; a growing network grows every few steps."""
     config = PRESETS[model, preset].config
     small = SMALL | {"dataset": config.dataset or "digits"}
     if isinstance(config, CycleConfig):
@@ -103,14 +100,14 @@ def small_config(model: str, preset: str, **settings: object) -> AnyConfig:
 
 
 def small_gan(model: str, preset: str, **settings: object) -> GanConfig:
-    """`small_config` of a preset that is known to make images from latents."""
+    """`small_config` of a GAN preset."""
     config = small_config(model, preset, **settings)
     assert isinstance(config, GanConfig)
     return config
 
 
 def small_cycle(preset: str = "cyclegan-digits", **settings: object) -> CycleConfig:
-    """`small_config` of a preset that is known to translate."""
+    """`small_config` of a CycleGAN preset."""
     config = small_config("cyclegan", preset, **settings)
     assert isinstance(config, CycleConfig)
     return config
@@ -125,7 +122,7 @@ def made_up_images(config: AnyConfig, count: int = 18) -> Data: ...
 def made_up_images(config: AnyConfig, count: int = 18) -> Data:
     """Blocks of random brightness: cheap, and enough to learn from.
 
-    Two domains have `count` and `count` - 1 images, and four test pairs, B the negative of A.
+    Two domains have `count` and `count` - 1 images, and four test pairs in which B is the negative of A.
     """
     generator = torch.Generator().manual_seed(7)
     size = config.network.image_size
@@ -155,7 +152,7 @@ StopAfter = Callable[[int], Callable[[], bool]]
 
 @pytest.fixture
 def stop_after() -> StopAfter:
-    """Makes a `stop_requested` that says yes at its n-th question."""
+    """Makes a `stop_requested` that returns True from its n-th call."""
 
     def make(steps: int) -> Callable[[], bool]:
         answers = iter([False] * (steps - 1))

@@ -1,4 +1,4 @@
-"""The command line: what a user types, and what comes back."""
+"""The command line: flags, output and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainer.training.loop import train
 from trainer.training.session import Summary
 
 TINY = ["--width", "0.05", "--batch-size", "8", "--eval-images", "16", "--device", "cpu"]
-LIMIT_S = 200  # for a process to get somewhere: far more than it needs even where a CPU is slow and shared
+LIMIT_S = 200  # generous even on a slow, shared CPU
 
 
 def run(*arguments: str) -> Result:

@@ -1,4 +1,4 @@
-"""The entry point: help, and mistakes that are found before torch is imported."""
+"""The entry point: help, and usage errors that need no torch."""
 
 from __future__ import annotations
 

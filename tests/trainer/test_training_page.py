@@ -1,4 +1,4 @@
-"""docs/training.md tells the truth: its commands run, and its tables are what the code makes."""
+"""docs/training.md: its commands run, and its tables match the code."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_the_table_of_files_matches_a_run_folder(tmp_path: Path) -> None:
         for run in runs
         for path in [*run.iterdir(), *(run / "checkpoints").iterdir()]
     }
-    told = re.findall(r"^\| `([a-z0-9/.-]*[/.][a-z0-9/.-]*)` \|", PAGE, re.MULTILINE)
-    assert {name.rstrip("/") for name in told} == (left - {"checkpoints"}) | {"evaluations.jsonl"}
+    documented = re.findall(r"^\| `([a-z0-9/.-]*[/.][a-z0-9/.-]*)` \|", PAGE, re.MULTILINE)
+    assert {name.rstrip("/") for name in documented} == (left - {"checkpoints"}) | {"evaluations.jsonl"}
 
 
 def test_the_table_of_warnings_matches_the_watch() -> None:

@@ -1,4 +1,4 @@
-"""A growing GAN and a CycleGAN with networks as small as they can be, and noise for them to learn from."""
+"""A growing GAN and a CycleGAN with the smallest possible networks, and noise as data."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def growing_config(**fields: Any) -> GanConfig:
 
 
 def cycle_config(**fields: Any) -> CycleConfig:
-    """A CycleGAN of gray images of 32x32."""
+    """A CycleGAN for gray images of 32x32."""
     return replace(_CYCLE, **fields)
 
 
@@ -79,7 +79,7 @@ def noise_images(config: GanConfig, count: int = 18) -> ImageData:
 
 
 def noise_domains(counts: tuple[int, int] = (8, 6), tests: tuple[int, int] = (5, 5), *, paired: bool) -> UnpairedData:
-    """Images of two domains of 32x32; numbers of A and of B."""
+    """Images (32x32) of two domains; `counts` and `tests` are numbers of A and of B."""
     train_a, train_b, test_a, test_b = (noise(count, 32, seed) for seed, count in enumerate((*counts, *tests), 1))
     return UnpairedData("noise", train_a, train_b, test_a, test_b, test_is_paired=paired)
 
@@ -92,7 +92,7 @@ def box_means(images: NDArray[np.float32], size: int) -> NDArray[np.float32]:
 
 
 class Batches(NamedTuple):
-    """What a step of a CycleGAN is given; pixels 0..255."""
+    """The input of a CycleGAN step; pixels 0..255."""
 
     real_a: Tensor
     real_b: Tensor
@@ -100,7 +100,7 @@ class Batches(NamedTuple):
 
 
 def record_batches(monkeypatch: pytest.MonkeyPatch) -> list[Batches]:
-    """Makes steps of a CycleGAN train nothing, and returns the list of what they are given."""
+    """Makes CycleGAN steps train nothing, and returns the list of their inputs."""
     batches: list[Batches] = []
 
     def only_count(state: CycleState, _config: CycleConfig, a: Tensor, b: Tensor, lr_factor: float) -> CycleResult:
@@ -116,7 +116,7 @@ def record_batches(monkeypatch: pytest.MonkeyPatch) -> list[Batches]:
 def train_run(
     config: AnyConfig, data: Data, run: RunFolder, progress: Progress, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> Training:
-    """Trains in a run folder, without the curves, which take longer than all the rest; returns what was trained."""
+    """Trains in a run folder without drawing figures, which is slow; returns the trained object."""
     made: list[Training] = []
 
     def remember(*arguments: Any) -> Training:

@@ -1,4 +1,4 @@
-"""Two tiny trainings of digits, and a claim about them."""
+"""Two tiny runs on digits, and a claim about them."""
 
 from __future__ import annotations
 

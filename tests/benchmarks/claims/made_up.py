@@ -1,4 +1,4 @@
-"""Evidence made by hand, for claims to be judged by."""
+"""Made-up evidence for claims."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ METRICS = (
     "change_border",
 )
 CURVES = ("d_loss", "g_loss", "d_real", "d_fake", "d_accuracy")
-STEPS_AN_EPOCH = 10
+STEPS_PER_EPOCH = 10
 
 Metric = Callable[[str, int, str], float]  # subject, epoch, name
 Curve = Callable[[str, str, int], Floats]  # subject, name, steps
@@ -42,14 +42,14 @@ def flat(_subject: str, _name: str, steps: int) -> Floats:
 def made_up(
     scale: Scale, subjects: Iterable[str], metric: Metric, curve: Curve = flat, seeds: int = 3, step_s: float = 1.0
 ) -> Evidence:
-    """Evidence whose seeds differ by a percent or so; every step takes as long."""
+    """Evidence whose seeds differ by about 1 %; every step takes `step_s`."""
     courses: dict[str, dict[int, Course]] = {}
     for subject in subjects:
         epochs = SUBJECTS[subject].epochs(scale)
         courses[subject] = {}
         for seed in range(seeds):
             shift = 1 + 0.01 * seed
-            steps = {epoch: epoch * STEPS_AN_EPOCH for epoch in epochs}
+            steps = {epoch: epoch * STEPS_PER_EPOCH for epoch in epochs}
             metrics = {
                 epoch: {name: metric(subject, epoch, name) * shift for name in METRICS}
                 | {"latent_map": [[0.1, 0.2], [0.3, 0.4]], "latent_changes": [0.1, 0.2, 0.3]}

@@ -14,7 +14,7 @@ from tests.benchmarks.claims.made_up import Curve, Metric, flat, made_up
 
 @dataclass(frozen=True)
 class World:
-    """What one would measure if a claim were true, and if the opposite were."""
+    """Measurements for which a claim is true, and for which its opposite is."""
 
     true: Metric = lambda *_: 1.0
     false: Metric = lambda *_: 1.0
@@ -23,7 +23,7 @@ class World:
 
 
 def ranked(*order: str, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) -> Metric:
-    """Metrics in `up` grow along subjects whose names begin so, those in `down` shrink."""
+    """Along subjects whose names begin with each of `order`, metrics in `up` grow and those in `down` shrink."""
 
     def metric(subject: str, _epoch: int, name: str) -> float:
         place = next(index for index, start in enumerate(order, 1) if subject.startswith(start))
@@ -33,7 +33,7 @@ def ranked(*order: str, up: tuple[str, ...] = (), down: tuple[str, ...] = ()) ->
 
 
 def rising(rises: dict[tuple[str, str], float], level: dict[str, float] | None = None) -> Curve:
-    """Curves of (subject, name) that rise by so much; others are flat."""
+    """Curves of (subject, name) that rise by the given amounts; others are flat."""
 
     def curve(subject: str, name: str, steps: int) -> Floats:
         start = (level or {}).get(subject, 5.0) if name == "d_loss" else 5.0

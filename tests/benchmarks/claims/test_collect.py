@@ -49,7 +49,7 @@ def own_runs(runs: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
-    """A folder with a run of each recipe, and what was measured; not to be changed."""
+    """A folder with a run of each recipe, and its metrics; do not change it."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         claim = add_tiny_claim(patch, folder)
@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Evidence]:
 
 @pytest.fixture
 def own(trained: tuple[Path, Evidence], tmp_path: Path) -> Path:
-    """A copy of these runs that a test may spoil."""
+    """A copy of these runs that a test may change."""
     return Path(shutil.copytree(trained[0], tmp_path / "runs"))
 
 

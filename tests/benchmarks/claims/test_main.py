@@ -33,7 +33,7 @@ def test_a_claim_is_trained_measured_judged_and_written(tiny_claim: Claim, tmp_p
     page = out.read_text()
     assert "quick scale" in page
     assert tiny_claim.sentence in page
-    assert page.count("data:image/svg+xml") >= 7  # an effect each, metrics over epochs, curves, the map, coordinates
+    assert page.count("data:image/svg+xml") >= 7  # one per effect, metrics over epochs, curves, the map, coordinates
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -11,7 +11,7 @@ SIZE = 32
 
 
 def wave(across: float, down: float, size: int = SIZE) -> NDArray[np.float32]:
-    """One gray image of a wave; frequencies in cycles a pixel."""
+    """One gray image of a wave; frequencies in cycles per pixel."""
     y, x = np.mgrid[:size, :size]
     image: NDArray[np.float32] = np.cos(2 * np.pi * (across * x + down * y)).astype(np.float32)
     return image[None, None]
@@ -25,7 +25,7 @@ def noise(count: int = 64, seed: int = 0, smooth: float = 0.0) -> NDArray[np.flo
 
 
 def test_the_laplacian_of_a_wave_matches_the_closed_form() -> None:
-    # The stencil multiplies a wave along x by 2 cos(2 pi f) - 2; whole periods inside give the variance of a cosine.
+    # The stencil multiplies a wave along x by 2 cos(2 pi f) - 2; complete periods give the variance of a cosine.
     across = 0.125
     image = wave(across, 0, size=34)  # 32 inner pixels: four periods
     gain = 2 * np.cos(2 * np.pi * across) - 2

@@ -80,7 +80,7 @@ def test_one_seed_decides_nothing() -> None:
     assert math.isnan(effect.low)
     assert effect.verdict == "unclear"
     assert interval(effect) == "-"
-    assert judge([effect]) == ("unclear", "one seed shows no spread, so it decides nothing")
+    assert judge([effect]) == ("unclear", "a single seed has no spread, so it decides nothing")
 
 
 def test_never_is_later_than_any_epoch() -> None:

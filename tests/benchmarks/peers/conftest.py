@@ -1,4 +1,4 @@
-"""A tiny graph, so that nothing here waits for an export."""
+"""A tiny graph, which needs no export."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ def test_a_rival_gets_the_graph_the_layout_and_the_largest_batch(
     folder.mkdir()
     launch = RIVALS[rival][0](home, LAYOUT).prepare(tiny_graph, folder)
     written = "\n".join(path.read_text() for path in folder.rglob("*") if path.is_file())
-    told = " ".join([*launch.command, *launch.environment.values(), written])
-    assert str(tiny_graph.graph) in told
-    assert str(LAYOUT.threads) in told
-    assert str(MAX_BATCH_ROWS) in told
-    assert str(launch.port) in told
+    passed = " ".join([*launch.command, *launch.environment.values(), written])
+    assert str(tiny_graph.graph) in passed
+    assert str(LAYOUT.threads) in passed
+    assert str(MAX_BATCH_ROWS) in passed
+    assert str(launch.port) in passed
     assert str(home) in launch.command[0]
 
 

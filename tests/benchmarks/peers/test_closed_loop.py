@@ -27,7 +27,7 @@ traffic: 62.52MB (65559271) total, 60.63KB (62088) headers (space savings 96.26%
 
 
 def log_of(*requests: tuple[float, float, int]) -> NDArray[np.int64]:
-    """Requests as (beginning in s, duration in s, status), at some time of day."""
+    """A log of requests (start in s, duration in s, status), from an arbitrary start time."""
     return np.array(
         [
             (1_795_000_000_000_000 + round(began * 1e6), status, round(lasted * 1e6))

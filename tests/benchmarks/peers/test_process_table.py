@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.peers.process_table import ServerProcess, Stat, busy_s, family, parse_smaps_rollup, parse_stat
 
-# A parent that waits for ever, and a child in a session of its own that does not end when it is asked to.
+# A parent that waits for ever, and a child in its own session that ignores SIGTERM.
 PARENT_AND_STUBBORN_CHILD = """
 import signal, subprocess, sys, time
 child = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
@@ -43,7 +43,7 @@ def test_a_family_is_a_session_the_tagged_processes_and_their_children() -> None
         10: stat(1, 10),
         11: stat(10, 10),
         12: stat(11, 12),  # in another session, but started by 11
-        13: stat(1, 10),  # given away by its parent, still in the session
+        13: stat(1, 10),  # orphaned, still in the session
         20: stat(1, 20),  # tagged
         21: stat(20, 20),
         30: stat(1, 30),
@@ -87,7 +87,7 @@ def test_a_server_does_not_inherit_what_would_change_it(tmp_path: Path, monkeypa
 
 
 def _check_runs(pid: int) -> None:
-    """Raises ProcessLookupError unless it runs; a zombie does not."""
+    """Raises ProcessLookupError unless the process runs; a zombie does not run."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError as error:

@@ -86,4 +86,4 @@ def test_setup_skips_environments_that_are_ready(tmp_path: Path) -> None:
         environment.mark_ready(tmp_path)
     result = CliRunner().invoke(setup.main, ["--peer-home", str(tmp_path)])
     assert result.exit_code == 0
-    assert result.stdout.count("is set up") == len(ENVIRONMENTS)
+    assert result.stdout.count("already set up") == len(ENVIRONMENTS)

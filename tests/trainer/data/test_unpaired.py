@@ -45,7 +45,7 @@ def write_zip(path: Path, files: dict[str, bytes]) -> str:
 
 @pytest.fixture(params=[write_folder, write_zip])
 def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
-    """Makes a data set of files and returns its name."""
+    """Writes a data set of files and returns its name."""
     return lambda files: request.param(tmp_path, files)
 
 
@@ -58,7 +58,7 @@ def red(level: int) -> bytes:
 
 
 def files(below: str = "", /, **parts: Iterable[str]) -> dict[str, bytes]:
-    """Gray files by name, each of a level of its own: 1 for the first, and so on."""
+    """Gray files by name, each with its own level: 1 for the first, and so on."""
     names = [f"{below}{part}/{name}" for part, each in parts.items() for name in each]
     return {name: gray(level) for level, name in enumerate(names, start=1)}
 
@@ -121,7 +121,7 @@ def test_test_files_with_equal_names_are_pairs_in_any_suffix_and_order(load: Loa
     [
         (["a.png", "b.png"], ["a.png", "c.png"]),
         (["a.png"], ["a.png", "b.png"]),
-        (["a.png", "a.bmp"], ["a.png", "a.bmp"]),  # which is whose partner?
+        (["a.png", "a.bmp"], ["a.png", "a.bmp"]),  # ambiguous partners
         (["x/a.png"], ["y/a.png"]),
     ],
 )
@@ -275,7 +275,7 @@ def test_the_digits_are_the_same_every_time(load: Load) -> None:
     assert not torch.equal(first.train_a[:64], first.test_a)
 
 
-@pytest.mark.skipif(not EMOJI.is_file(), reason="shared/data/noto2twemoji-128.zip is not beside the project")
+@pytest.mark.skipif(not EMOJI.is_file(), reason="shared/data/noto2twemoji-128.zip is not in the shared folder")
 def test_the_emoji_set_has_its_published_parts_and_pairs(load: Load) -> None:
     data = load(f"zip:{EMOJI}", size=32)
     assert [len(images) for images in data.parts.values()] == [639, 639, 100, 100]

@@ -1,4 +1,4 @@
-"""A small run on digits, what was exported of it, and a classifier that is trained in a moment."""
+"""A small run on digits, its bundle, and a classifier that trains quickly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cycle_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def models(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model repository that the DCGAN was exported to."""
+    """A model repository with the exported DCGAN."""
     folder = tmp_path_factory.mktemp("models")
     sources = from_run(trained_run, "best")
     export_all(list(zip(sources, plan_exports(folder, ["dcgan"], None), strict=True)))
@@ -63,6 +63,6 @@ def models(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(models: Path) -> Iterator[str]:
-    """A server of these models."""
+    """The address of a server of these models."""
     with running_server(models) as server:
         yield server.address

@@ -1,4 +1,4 @@
-"""The metric that chooses the best checkpoint, whichever way it is better."""
+"""The metric that chooses the best checkpoint, whether smaller or larger is better."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_best_checkpoint_is_the_one_with_the_best_score(
 def test_a_run_that_chooses_by_a_feature_metric_resumes_exactly(
     tmp_path: Path, quiet: Progress, stop_after: StopAfter, classifier_cache: Path
 ) -> None:
-    # The first evaluation trains the classifier, a resumed run finds it cached: neither may touch the training.
+    # The first evaluation trains the classifier, a resumed run finds it in the cache; neither may change the training.
     config = config_by("coverage", steps=10)
     straight, stopped = (RunFolder.create(tmp_path, config) for _ in range(2))
     train(config, straight, made_up_images(config), quiet)

@@ -1,4 +1,4 @@
-"""`python -m trainer.evaluate`: one way to score a run, what was exported of it, and what is served."""
+"""`python -m trainer.evaluate` scores a run, its bundle and a served model in the same way."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_bundle_and_a_served_model_score_like_their_run(
 def test_metrics_of_a_run_are_appended_to_its_evaluations(trained_run: Path) -> None:
     run = RunFolder.open(trained_run)
     with run.evaluations.path.open("ab") as file:
-        file.write(b'{"kind": "evaluation", "st')  # of a kill
+        file.write(b'{"kind": "evaluation", "st')  # as a kill leaves it
     done = call(trained_run, *SMALL, "--checkpoint", "last", "--real-floor", "--measures", "swd,ms-ssim")
     assert done.exit_code == 0, done.output
     row, floor = list(run.evaluations.read())[-2:]
@@ -117,7 +117,7 @@ def test_out_also_writes_the_json_to_a_file(trained_run: Path, tmp_path: Path) -
 
 
 def test_the_real_floor_compares_disjoint_real_images(trained_run: Path) -> None:
-    # Half of the 1,797 digits is less than was asked for.
+    # Half of the 1,797 digits is fewer than requested.
     done = call(trained_run, "--images", "1000", "--measures", "ms-ssim", "--real-floor", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "the floor compares 898" in done.output

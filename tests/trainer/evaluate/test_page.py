@@ -1,4 +1,4 @@
-"""docs/evaluation.md tells the truth: its examples run, and its table is the catalogue's."""
+"""docs/evaluation.md: its examples run, and its table matches the catalogue."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def bars(count: int = 200, size: int = 16) -> tuple[Tensor, Tensor]:
-    """Bright images with a dark half, above or on the left: two classes, and four turns to tell."""
+    """Bright images with a dark half, at the top or left: two classes, and four distinct turns."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(180, 256, (count, 1, size, size), generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % 2
@@ -69,10 +69,10 @@ def test_a_network_is_trained_once_and_is_the_same_each_time(
     again = feature_network(*bars(), CPU, progress)
     assert said.getvalue().count("training a classifier") == 1
     kept.unlink()
-    anew = feature_network(*bars(), CPU, progress)
+    retrained = feature_network(*bars(), CPU, progress)
     assert said.getvalue().count("training a classifier") == 2
     images = bars()[0]
-    for other in (again, anew):
+    for other in (again, retrained):
         assert other.metadata == first.metadata
         assert torch.equal(other.features(images), first.features(images))
 
@@ -80,8 +80,8 @@ def test_a_network_is_trained_once_and_is_the_same_each_time(
 def test_other_images_or_labels_get_another_network(progress: Progress, classifier_cache: Path) -> None:
     images, labels = bars()
     sets: list[tuple[Tensor, Tensor | None]] = [(images, labels), (images, 1 - labels), (images, None)]
-    for shown, told in [*sets, (255 - images, labels)]:
-        feature_network(shown, told, CPU, progress)
+    for images_of_set, labels_of_set in [*sets, (255 - images, labels)]:
+        feature_network(images_of_set, labels_of_set, CPU, progress)
     assert len(list(classifier_cache.rglob("*.safetensors"))) == 4
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_network_is_reported_and_trained_again(
     first = feature_network(*bars(), CPU, progress)
     (kept,) = classifier_cache.rglob("*.safetensors")
     content = bytearray(kept.read_bytes())
-    content[-3] ^= 64  # of a weight
+    content[-3] ^= 64  # in a weight
     kept.write_bytes(bytes(content) if damage is None else damage)
     again = feature_network(*bars(), CPU, progress)
     assert "damaged" in said.getvalue()

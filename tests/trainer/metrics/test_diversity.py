@@ -22,7 +22,7 @@ def pixels(count: int, size: int, channels: int = 1, seed: int = 0) -> torch.Ten
 
 
 def scipy_ms_ssim(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Wang's measure of two planes with values 0..255, with SciPy's convolution; the window shrinks with the image."""
+    """Wang's measure for two planes with values 0..255, with SciPy's convolution; the window shrinks with the image."""
     result = 1.0
     scales = min(5, int(np.log2(len(one))) + 1)
     for scale in range(scales):

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights in the form of the published ones, which cannot be had here."""
+    """Random weights in the format of the published ones, which are not available here."""
     from torch_fidelity import feature_extractor_inceptionv3 as published  # type: ignore[import-untyped]
 
     extractor: Any = published.FeatureExtractorInceptionV3
@@ -80,7 +80,7 @@ def features(count: int, seed: int, shift: float = 0.0) -> Tensor:
 
 
 def test_kernel_distance_equals_the_unbiased_estimate() -> None:
-    # All of both sets in every subset, so that chance has no part: Gretton et al. 2012, the polynomial kernel.
+    # Every subset holds both sets completely, so nothing is random: Gretton et al. 2012, the polynomial kernel.
     one, other = features(40, 0).double(), features(40, 1, 0.5).double()
     within = [((each @ each.T / 8 + 1) ** 3) for each in (one, other)]
     expected = sum((kernel.sum() - kernel.trace()) / (40 * 39) for kernel in within)

@@ -50,9 +50,9 @@ def test_half_of_the_data_has_half_the_recall_and_coverage() -> None:
 def test_points_on_a_line_have_the_expected_balls() -> None:
     reals = torch.tensor([[0.0], [1.0], [3.0], [7.0]])  # balls for k=1: 1, 1, 2, 4
     fakes = torch.tensor([[-0.5], [5.5], [20.0]])  # balls for k=1: 6, 6, 14.5
-    # -0.5 lies in the ball of 0; 5.5 in that of 7; 20 in none. Reals: all within 6 of -0.5 or 5.5.
+    # -0.5 is in the ball of 0, 5.5 in that of 7, 20 in no ball. Reals: all within 6 of -0.5 or 5.5.
     assert precision_recall(reals, fakes, k=1) == pytest.approx((2 / 3, 1))
-    # The balls with a fake: 0's and 7's. In all, two fakes in a ball.
+    # The balls with a fake are those of 0 and 7; two fakes are in a ball.
     assert density_coverage(reals, fakes, k=1) == pytest.approx((2 / 3, 0.5))
 
 

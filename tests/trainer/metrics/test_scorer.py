@@ -98,7 +98,7 @@ def test_the_global_random_state_is_unchanged(quiet: Progress) -> None:
 
 
 def test_inceptions_metrics_come_with_the_hash_of_its_weights(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A stand-in for Inception, which takes minutes here: the mean of each eighth of the pixels.
+    # Replaces Inception, which is slow: the mean of each eighth of the pixels.
     def network(images: Tensor) -> Tensor:
         return images.float().flatten(1).view(len(images), 8, -1).mean(2)
 

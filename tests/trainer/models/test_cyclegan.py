@@ -68,7 +68,7 @@ def test_a_score_sees_exactly_its_patch(field: PatchField) -> None:
     discriminator = build_patch_discriminator(tiny(256, field=field)).double()
     for module in discriminator.modules():
         for name, child in module.named_children():
-            if isinstance(child, nn.InstanceNorm2d):  # its statistics see the whole image
+            if isinstance(child, nn.InstanceNorm2d):  # its statistics depend on the complete image
                 setattr(module, name, nn.Identity())
     images = torch.randn(1, 3, 256, 256, dtype=torch.float64, requires_grad=True)
     scores = discriminator(images)

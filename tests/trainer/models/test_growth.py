@@ -29,7 +29,7 @@ ONE_GPU = GrowthConfig(
     fade_images=600_000,
     batch_sizes={32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4},
 )
-# The paper's own (appendix A.1): twice 800,000 images a resolution, and a batch of 16 up to 128x128.
+# The paper's own (appendix A.1): twice 800,000 images per resolution, and a batch of 16 up to 128x128.
 PAPER = GrowthConfig(stabilise_images=800_000, fade_images=800_000, batch_sizes={256: 14, 512: 6, 1024: 3})
 
 # Images seen (thousands): resolution, alpha, phase, batch size.
@@ -190,7 +190,7 @@ def test_an_invalid_growth_is_refused_with_its_field(growth: GrowthConfig, final
 
 @pytest.mark.parametrize("final", [8, 64, 1024])
 def test_growth_to_any_final_resolution_is_accepted(final: int) -> None:
-    check_growth(ONE_GPU, final)  # bounds for resolutions above the final one do no harm
+    check_growth(ONE_GPU, final)  # bounds for resolutions above the final one are ignored
 
 
 def test_growth_survives_json() -> None:

@@ -32,7 +32,7 @@ PARAMETERS = [
     ("dcgan-k4", 64, 1, 3_574_656, 2_763_520),
 ]
 
-# What each preset must build, whatever data set it is trained on by default.
+# What each preset must build, for any default data set.
 PRESET_PARAMETERS = {
     ("gan", "mlp-mnist"): (114_800, 110_849),
     ("gan", "mlp-fmnist"): (114_064, 100_609),
@@ -67,7 +67,7 @@ def without_gradient(network: nn.Module) -> set[str]:
 
 
 def unused(network: nn.Module) -> set[str]:
-    """The parameters that do nothing: of a fully grown network, the ways to and from smaller images."""
+    """The unused parameters: in a fully grown network, the layers to and from smaller images."""
     if not isinstance(network, ProgressiveNetwork):
         return set()
     ways = tuple(f"{way}.{stage}." for way in ("to_rgb", "from_rgb") for stage in range(network.stage))
@@ -99,7 +99,7 @@ def test_every_gan_preset_maps_latents_to_images_to_logits_with_a_gradient_every
     generator, discriminator = build_generator(network), build_discriminator(network)
     images = generator(torch.randn(3, network.latent_dim))
     assert images.shape == (3, channels, network.image_size, network.image_size)
-    assert isinstance(generator, ProgressiveNetwork) or images.abs().max() <= 1  # a tanh, or nothing that bounds
+    assert isinstance(generator, ProgressiveNetwork) or images.abs().max() <= 1  # others end in a tanh
     logits = discriminator(images)
     assert logits.shape == (3,)
     logits.sum().backward()

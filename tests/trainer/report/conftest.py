@@ -1,4 +1,4 @@
-"""Runs to report on: one small training of each kind, and what hostile hands make of it."""
+"""Runs to report on: a small one of each kind, and damaged copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
 
 @pytest.fixture(scope="session")
 def kinds_of_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of each kind, made once and not to be changed."""
+    """A run of each kind, shared by all tests; do not change it."""
     progress = Progress(Console(file=io.StringIO(), width=200))
     runs = {}
     for kind, (model, preset) in KINDS.items():
@@ -36,7 +36,7 @@ def kinds_of_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def own_run(kinds_of_runs: dict[str, Path], tmp_path: Path) -> Path:
-    """A run that a test may spoil."""
+    """A copy of a run that a test may change."""
     return Path(shutil.copytree(kinds_of_runs["dcgan"], tmp_path / "0001-dcgan-digits"))
 
 

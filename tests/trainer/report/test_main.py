@@ -1,4 +1,4 @@
-"""`python -m trainer.report`: one page of any run, self-contained, whatever the run's files hold."""
+"""`python -m trainer.report`: one self-contained page about any run, even with hostile files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVIL = '"><script>alert(1)</script>'
 
 
 class Page(html.parser.HTMLParser):
-    """What a browser would see of it."""
+    """The parts of a page that a browser would show."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -204,8 +204,8 @@ def test_the_trainer_accepts_the_command_of_a_run(kind: str, kinds_of_runs: dict
     command, note = command_of(config)
     result = CliRunner().invoke(train_main, [*shlex.split(command)[3:], "--dry-run"])
     assert result.exit_code == 0, result.output
-    told = from_json(result.stdout.encode())
-    # What no flag can say is in the note: the moments of checkpoints.
+    resolved = from_json(result.stdout.encode())
+    # Settings without a flag are in the note: the moments of checkpoints.
     assert "checkpoint_every_steps = 2" in note
-    same = override(told, {"checkpoint_every_steps": 2, "network.channels": config.network.channels})
+    same = override(resolved, {"checkpoint_every_steps": 2, "network.channels": config.network.channels})
     assert same == config

@@ -52,7 +52,7 @@ def test_the_best_evaluation_is_by_the_choosing_metric(bare: Path, best_by: str,
 
 
 def test_the_sample_at_the_end_of_an_epoch_is_found_if_its_step_belongs_to_the_next(bare: Path) -> None:
-    # Epochs of 10 images in batches of 4: the first ends within step 3, the second with step 5.
+    # Epochs of 10 images in batches of 4: the first ends during step 3, the second at the end of step 5.
     for step in range(1, 7):
         add(bare, kind="step", step=step, epoch=(step * 4 - 1) // 10 + 1, images=step * 4)
     for path in (bare / "samples").iterdir():

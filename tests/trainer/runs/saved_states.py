@@ -1,4 +1,4 @@
-"""Trainings of each kind after a few steps, and their checkpoints."""
+"""Training states of each kind after a few steps, and their checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def new(config: AnyConfig) -> Training:
 
 
 def after_steps(config: AnyConfig, steps: int = 3) -> Training:
-    """By default in mid-fade if it grows, and with full pools and fakes exchanged if it has such."""
+    """By default during a fade if the network grows, and with full, used pools if there are pools."""
     training = new(config)
     for _ in range(steps):
         training.train_step(0.0)

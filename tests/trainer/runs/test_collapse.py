@@ -1,4 +1,4 @@
-"""What the watch says of rows: made-up ones of every kind of failure, and real ones of healthy trainings."""
+"""Warnings of the watch for made-up rows of every kind of failure, and for rows of healthy runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Rows = list[dict[str, Any]]
 
 
 def steps(count: int, *, start: int = 1, **values: float | None) -> Rows:
-    """Rows of steps that measure the same at each, but for losses that move."""
+    """Step rows with equal values, except for moving losses."""
     return [
         {
             "kind": "step",
@@ -94,7 +94,7 @@ def test_a_critic_has_no_accuracy_and_never_wins() -> None:
 
 
 def trained(*shares: float | None, generator_steps: int = LONG_STEPS) -> list[tuple[str, int]]:
-    """What is said of sample grids that are measured every ten steps, after so many steps of the generator."""
+    """The warnings for sample grids measured every ten steps, after `generator_steps` generator updates."""
     rows = steps(generator_steps)
     for index, share in enumerate(shares):  # the first of them comes after the last of these steps
         start = generator_steps + 10 * index
@@ -150,7 +150,7 @@ def test_constant_losses_are_found_if_the_generator_is_updated_only_sometimes() 
 
 
 number = st.one_of(st.none(), st.floats(-1e3, 1e3), st.sampled_from([0.0, 0.5, 0.991, 1.0]))
-# Stretches of the same row, so that something is long enough to be told.
+# Long stretches of equal rows, so that some cause warnings.
 stretches = st.lists(
     st.tuples(st.integers(1, 700), number, number, number, st.one_of(st.none(), st.floats(0, 2))), max_size=8
 )
@@ -227,7 +227,7 @@ def test_equal_real_images_give_no_sample_spread() -> None:
 
 
 def real_rows(training: Training, steps: int, measured_every: int) -> Iterator[dict[str, Any]]:
-    """The rows that a training writes, without a loop."""
+    """The step rows of a run, without the loop."""
     for _ in range(steps):
         measured = training.train_step(0.0)
         at = {"step": training.state.step, "images": training.state.images_seen}
@@ -256,7 +256,7 @@ def test_a_healthy_run_causes_no_warning(quiet: Progress) -> None:
     for row in real_rows(training, LONG_STEPS + 100, 100):
         assert watch.see(row) == []
         shares += [row["sample_spread"]] if row["kind"] == "samples" else []
-    assert max(shares) > DIVERSE_SPREAD  # so that samples that become alike would be told
+    assert max(shares) > DIVERSE_SPREAD  # so that alike samples would cause a warning
 
 
 @pytest.mark.parametrize("model", ["dcgan", "pggan", "cyclegan"])

@@ -1,4 +1,4 @@
-"""What the exporter gets of a run."""
+"""The networks that the exporter gets from a run."""
 
 from __future__ import annotations
 

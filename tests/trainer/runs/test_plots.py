@@ -41,7 +41,7 @@ def test_grids_of_smaller_images_are_enlarged_to_the_last_one_without_blurring(t
         image.save(path)
     figures.save_progress_gif(paths, tmp_path / "progress.gif")
     with Image.open(tmp_path / "progress.gif") as animation:
-        # Frames alike are written as one: all three enlarged are the same picture.
+        # Equal frames are merged: all three are the same picture when enlarged.
         assert animation.size == (8, 8)
         assert animation.n_frames == 1  # type: ignore[attr-defined]
         frame = animation.convert("L")

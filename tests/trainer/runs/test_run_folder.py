@@ -22,7 +22,7 @@ from trainer.training.gan import GanTraining
 
 
 def change_tensors(path: Path, changes: dict[str, Tensor | None]) -> None:
-    """Replaces tensors of a checkpoint; None takes one out."""
+    """Replaces tensors of a checkpoint; None removes one."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     tensors = load_file(path) | changes

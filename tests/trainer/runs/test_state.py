@@ -1,4 +1,4 @@
-"""How a training state lies in memory and on disk."""
+"""The memory layout of a training state, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_stored_tensors_are_contiguous(config: AnyConfig) -> None:
         not parameter.is_contiguous()
         for network in trained.state.networks.values()
         for parameter in network.parameters()
-    )  # or the next line would say nothing
+    )  # otherwise the next assertion is trivial
     assert all(tensor.is_contiguous() for tensor in state_to_tensors(trained.state).values())
 
 

@@ -1,4 +1,4 @@
-"""What TensorBoard's own reader finds in a run."""
+"""A run as TensorBoard's own reader sees it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ EVERY_KIND = [("dcgan", "dcgan-digits"), ("pggan", "pggan-small"), ("cyclegan", 
 
 @pytest.fixture(autouse=True)
 def _files_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader sorts files by name, where the second comes first, and last how many files the process had made: as
-    text, so the tenth would come before the ninth if both were made within a second, as they are here alone."""
+    """Starts the counter in file names at 100: readers sort names as text, so file 10 would come before file 9 of the
+    same second."""
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
 
 
@@ -89,7 +89,7 @@ def test_resuming_purges_events_after_the_checkpoint(tmp_path: Path, quiet: Prog
     assert [point.step for point in points] == [1, 2, 3, 4, 5, 6]
     assert max(point.value for point in points) < 1e6
     assert [picture.step for picture in events.Images("samples")] == [3, 5, 6]
-    texts = PluginEventAccumulator(str(run.tensorboard)).Reload()  # what TensorBoard itself reads texts with
+    texts = PluginEventAccumulator(str(run.tensorboard)).Reload()  # TensorBoard's own reader of texts
     assert texts.Tensors("warning/samples-alike/text_summary") == []
     assert len(texts.Tensors("loss/d_loss")) == 6
 

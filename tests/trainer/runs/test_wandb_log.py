@@ -1,4 +1,4 @@
-"""What reaches Weights & Biases, told by a stand-in for its package."""
+"""The data that reaches Weights & Biases, recorded by a fake of its package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TINY = ["--model", "dcgan", "--width", "0.1", "--batch-size", "8", "--device", "
 
 
 class FakeRun:
-    """One run of the stand-in, which refuses to go back in steps, as the package does."""
+    """One run of the fake, which refuses decreasing steps, as the package does."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
@@ -46,7 +46,7 @@ class FakeRun:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
-    """A stand-in is installed; the runs that it was asked for."""
+    """Installs the fake; the runs that were started."""
     begun: list[FakeRun] = []
 
     def init(**settings: Any) -> FakeRun:

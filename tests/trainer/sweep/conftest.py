@@ -1,4 +1,4 @@
-"""A sweep so small that it runs in seconds."""
+"""A small sweep that runs in seconds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def the_error(result: Result) -> str:
 
 
 def without_charts(patch: pytest.MonkeyPatch) -> None:
-    """Leaves the charts out of pages: they are slow to draw, and test_main.py looks at them."""
+    """Leaves the charts, which are slow to draw, out of pages; test_main.py tests them."""
     for page in ("trainer.sweep.sweep_page", "trainer.report.runs"):
         for name in ("training_charts", "metric_charts"):
             patch.setattr(f"{page}.{name}", lambda *_: [])

@@ -1,4 +1,4 @@
-"""docs/experiments.md tells the truth: its commands run, its spec is one, its table is that of sweeps/."""
+"""docs/experiments.md: its commands run, its spec is valid, its table matches sweeps/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a sweep: one process at a time, one sweep per folder, damaged files end in one line."""
+"""The folder of a sweep: one process at a time, one sweep per folder, one-line errors for damaged files."""
 
 from __future__ import annotations
 

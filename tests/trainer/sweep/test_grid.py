@@ -1,4 +1,4 @@
-"""The cells of a sweep: all combinations, each checked as the trainer's flags are."""
+"""The cells of a sweep: all combinations, each checked like the trainer's flags."""
 
 from __future__ import annotations
 

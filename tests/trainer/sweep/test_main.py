@@ -1,4 +1,4 @@
-"""`python -m trainer.sweep`: what a user types, and what comes back."""
+"""`python -m trainer.sweep`: flags, output and errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_an_estimate_counts_steps_images_and_epochs_of_known_data() -> None:
     assert known["dcgan", "dcgan-digits"] == 1000 * 64
     assert known["pggan", "pggan-small"] == 60_000
     assert known["gan", "mlp-mnist"] == 200 * 60_000
-    assert known["dcgan", "dcgan64-k4"] is None  # anyone's images
+    assert known["dcgan", "dcgan64-k4"] is None  # depends on the user's images
     assert known["cyclegan", "cyclegan-64"] is None
 
 

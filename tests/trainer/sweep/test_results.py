@@ -1,4 +1,4 @@
-"""Means, spreads and best cells, against values worked out by hand."""
+"""Means, deviations and best cells against hand-computed values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sweeps that come with the project: all of them, in both forms, are ones that would run."""
+"""The specs in sweeps/: all are valid, in full and in quick form."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from trainer.sweep.spec import quick_form, read_spec, with_settings
 FOLDER = Path(__file__).parents[3] / "sweeps"
 SPECS = sorted(FOLDER.glob("*.toml"))
 NEED_IMAGES = {"e04", "e05", "e06", "e07", "e08b", "e09", "e12", "e13"}
-QUICK_IMAGES = 500_000  # real images in all, of which a CPU shows some thousand a second to such networks
+QUICK_IMAGES = 500_000  # real images in total; a CPU trains such networks on thousands per second
 
-# What varies, from the sources' own descriptions: axis values by experiment.
+# What each source varies: axis values by experiment.
 VARIED = {
     "e02": {"lr": [0.002, 0.0002], "batch_size": [128, 512, 1024]},
     "e03": {"lr": [1e-4, 2e-4, 3e-4]},

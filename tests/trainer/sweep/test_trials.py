@@ -104,8 +104,8 @@ program.main(sys.argv[2:])
 
 def test_a_killed_sweep_continues_to_the_same_result(unkilled: Path, spec_file: WriteSpec, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    # A trial polls once before it begins and after each of its 4 steps: the 9th time is after step 3 of the second
-    # trial, which has saved step 2.
+    # A trial polls before it begins and after each of its 4 steps: the 9th poll is after step 3 of the second trial,
+    # which has saved step 2.
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), "9", str(spec_file()), "--out", str(out)],
         capture_output=True,
@@ -115,7 +115,7 @@ def test_a_killed_sweep_continues_to_the_same_result(unkilled: Path, spec_file: 
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (out / "report.html").exists()
-    (out / ".0123456789abcdef.tmp").write_bytes(b'{"cell":"lr')  # as a kill within a write leaves it
+    (out / ".0123456789abcdef.tmp").write_bytes(b'{"cell":"lr')  # as a kill during a write leaves it
     assert list(SweepFolder(out).endings()) == [("lr 0.0001", 0)]
     result = run(spec_file(), "--out", out)
     assert result.exit_code == 0, result.output
@@ -127,7 +127,7 @@ def test_a_trial_that_was_killed_before_its_end_was_recorded_is_not_trained_agai
     unkilled: Path, spec_file: WriteSpec, tmp_path: Path
 ) -> None:
     out = Path(shutil.copytree(unkilled, tmp_path / "out"))
-    SweepFolder(out).trials_path.unlink()  # so a sweep folder of an older version looks, too
+    SweepFolder(out).trials_path.unlink()  # older versions did not write it
     (out / "study.journal").write_bytes(b'{"op_code": 0}\n')
     before = weights(out)
     assert run(spec_file(), "--out", out).exit_code == 0
@@ -160,7 +160,7 @@ def test_a_limit_trains_the_first_cells_and_later_runs_add_cells_and_seeds(
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    """Makes the training at the larger rate end badly."""
+    """Makes the trial with the larger rate fail."""
     train = loop.train
 
     def fail(config: AnyConfig, *arguments: Any, **options: Any) -> Summary:
