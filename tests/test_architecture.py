@@ -47,6 +47,32 @@ NOT_LOADED = {
     "client": {"torch", "onnxruntime", "onnx", "msgspec"},
 }
 MAX_LINES = 500
+# Modules without a test file at the mirrored path: they only declare, and are tested with what uses them.
+DECLARATIONS = {
+    "exporter.errors": "exceptions and their exit codes",
+    "server.request": "the fields of a request",
+    "trainer.errors": "exceptions",
+    "trainer.training.base": "the interface of a training",
+}
+# Test files of no single module: scenarios, and pages of docs/ that are tried. test_x_y.py is a part of test_x.py.
+SCENARIOS = {
+    "tests/client/commands/test_against_the_server.py",
+    "tests/client/sdk/test_against_the_server.py",
+    "tests/server/engines/test_cuda_parity.py",
+    "tests/server/test_overload.py",
+    "tests/server/test_storm.py",
+    "tests/trainer/distributed/test_torchrun.py",
+    "tests/trainer/distributed/test_two_processes.py",
+    "tests/trainer/evaluate/test_best_by.py",
+    "tests/trainer/evaluate/test_page.py",
+    "tests/trainer/runs/test_load_generators.py",
+    "tests/trainer/sweep/test_experiments_page.py",
+    "tests/trainer/sweep/test_specs_of_experiments.py",
+    "tests/trainer/test_progressive_export.py",
+    "tests/trainer/test_training_page.py",
+    "tests/trainer/training/test_every_size.py",
+    "tests/trainer/training/test_partial_batches.py",
+}
 
 
 def modules(stage: str) -> Iterator[tuple[str, Path]]:
@@ -166,6 +192,34 @@ def test_a_rule_is_about_something_that_exists(scope: str) -> None:
 def test_a_file_can_be_read_in_one_sitting(name: str) -> None:
     lines = PATHS[name].read_text().count("\n")
     assert lines <= MAX_LINES, f"{name} has {lines} lines"
+
+
+def mirrored(name: str) -> Path:
+    """Where the tests of a module are; those of a package's __init__.py are in the file of the package's name."""
+    path = PATHS[name]
+    stem = {"__init__": path.parent.name, "__main__": "main"}.get(path.stem, path.stem)
+    return Path("tests") / path.parent.relative_to(ROOT) / f"test_{stem}.py"
+
+
+def has_logic(name: str) -> bool:
+    """Whether a module defines anything; an __init__.py often does not."""
+    defines = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    is_package = PATHS[name].name == "__init__.py"
+    return not is_package or any(isinstance(node, defines) for node in ast.parse(PATHS[name].read_text()).body)
+
+
+MIRRORED = {name: mirrored(name) for name in PATHS if name.partition(".")[0] in PRODUCT and has_logic(name)}
+
+
+def test_every_module_with_logic_has_its_test_file_at_the_mirrored_path() -> None:
+    missing = {name: str(path) for name, path in MIRRORED.items() if not (ROOT / path).is_file()}
+    assert missing.keys() == DECLARATIONS.keys(), missing  # without those that have one by now, or are gone
+
+
+def test_every_test_file_of_a_stage_mirrors_a_module_or_is_a_known_scenario() -> None:
+    begins = tuple(str(path).removesuffix(".py") + end for path in MIRRORED.values() for end in "._")
+    files = {str(path.relative_to(ROOT)) for stage in PRODUCT for path in (ROOT / "tests" / stage).rglob("test_*.py")}
+    assert {file for file in files if not file.startswith(begins)} == SCENARIOS
 
 
 def test_there_is_no_drawer_for_everything() -> None:

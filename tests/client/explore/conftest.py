@@ -49,23 +49,35 @@ class PanelPage:
             values: of the event's inputs.
             extra: what Gradio adds to them, such as its EventData.
         """
-        [found] = [
-            function
-            for function in self._blocks.fns.values()
-            for target, name in function.targets
-            if name == event and target is not None and self._blocks.blocks[target].elem_id == element
-        ]
+        found = self._event(element, event)
         assert len(values) == len(found.inputs)
         result: Any = found.fn(*values, *extra)
         if not isinstance(result, dict):
             result = dict(zip(found.outputs, result if isinstance(result, tuple) else (result,), strict=True))
-        return {component.elem_id or type(component).__name__: value for component, value in result.items()}
+        return {_name_of(component): value for component, value in result.items()}
+
+    def inputs(self, element: str, event: str) -> list[str]:
+        """The elements whose values an event's handler is called with, in their order."""
+        return [_name_of(component) for component in self._event(element, event).inputs]
 
     def complaint(self, element: str, event: str, *values: Any, extra: Any = ()) -> str:
         """The banner of an event that fails, and so changes nothing else."""
         changed = self.trigger(element, event, *values, extra=extra)
         assert list(changed) == ["banner"]
         return str(changed["banner"])
+
+    def _event(self, element: str, event: str) -> Any:
+        [found] = [
+            function
+            for function in self._blocks.fns.values()
+            for target, name in function.targets
+            if name == event and target is not None and self._blocks.blocks[target].elem_id == element
+        ]
+        return found
+
+
+def _name_of(component: Any) -> str:
+    return component.elem_id or type(component).__name__
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ def panel(page: PanelPage, server: FakeServer) -> PanelPage:
 
 
 def test_two_models_are_shown_side_by_side_with_samples_of_one_seed(panel: PanelPage) -> None:
+    assert panel.inputs("compare", "click") == ["model", "other-model", "compare-seed", "compare-count"]
     shown = panel.trigger("compare", "click", "dcgan:3", "wgan:1", "7", 4)["pair"]
     first, second = pictures_of(shown)
     np.testing.assert_array_equal(first, np.asarray(image_grid(pixels_of(latents_from_seed(7, 4, 6), 4, 3, 1), 2)))

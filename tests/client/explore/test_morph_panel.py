@@ -36,6 +36,7 @@ def test_a_latent_is_kept_as_a_or_b(panel: PanelPage) -> None:
 @pytest.mark.parametrize("way", ["spherical", "linear"])
 def test_the_picture_lies_between_a_and_b(panel: PanelPage, way: str) -> None:
     between = walks.spherical if way == "spherical" else walks.linear
+    assert panel.inputs("fraction", "input") == ["State", "way", "fraction"]
     for fraction in (0, 0.25, 1):
         shown = panel.trigger("fraction", "input", TAB, way, fraction)["morph"]
         expected = pixels_of(between(ENDS[0], ENDS[1], [fraction]), 4, 3, 1)[..., 0]
@@ -44,6 +45,7 @@ def test_the_picture_lies_between_a_and_b(panel: PanelPage, way: str) -> None:
 
 @pytest.mark.parametrize(("way", "flags"), [("spherical", ""), ("linear", " --linear")])
 def test_a_strip_leads_from_a_to_b(panel: PanelPage, way: walks.Method, flags: str) -> None:
+    assert panel.inputs("make-strip", "click") == ["State", "way", "steps"]
     shown = panel.trigger("make-strip", "click", TAB, way, 5)["strip"]
     images = pixels_of(walks.walk(ENDS, 5, way), 4, 3, 1)
     [strip] = pictures_of(shown)

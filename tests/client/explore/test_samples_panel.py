@@ -37,6 +37,7 @@ def labels_of(shown: dict[str, Any], name: str) -> list[str]:
 
 
 def test_samples_are_those_of_the_seed_and_the_first_is_the_anchor(panel: PanelPage) -> None:
+    assert panel.inputs("sample", "click") == ["model", "seed", "count", "dimensions"]
     shown = sampled(panel)
     np.testing.assert_array_equal(pictures_of(shown["samples"]), IMAGES)
     np.testing.assert_array_equal(pictures_of(shown["picture"]), IMAGES[:1])
@@ -61,6 +62,11 @@ def test_a_sample_that_is_clicked_becomes_the_anchor(panel: PanelPage) -> None:
 
 def test_the_sliders_move_the_anchor_and_can_be_reset(panel: PanelPage) -> None:
     tab = sampled(panel, "5")["State"]
+    dimensions, directions = (
+        [f"{name}-{index + 1}" for index in range(count)]
+        for name, count in (("dimension", MAX_DIMENSIONS), ("direction", MAX_DIRECTIONS))
+    )
+    assert panel.inputs("dimension-1", "input") == ["State", *dimensions, *directions]
     latent = LATENTS[:1].copy()
     latent[0, 5] = 2.5
     shown = panel.trigger("dimension-1", "input", tab, 2.5, *AT_REST[1:])

@@ -20,6 +20,8 @@ def panel(page: PanelPage) -> PanelPage:
 
 
 def test_the_sheet_is_that_of_the_command_beside_it(panel: PanelPage) -> None:
+    inputs = ["model", "sheet-dimensions", "sheet-values", "sheet-seed", "sheet-count"]
+    assert panel.inputs("make-sheet", "click") == inputs
     shown = panel.trigger("make-sheet", "click", "dcgan:3", "5, 3", "-3, 0.25", "7", 2)["sheet"]
     latents = walks.traversal(latents_from_seed(7, 2, 6), [5, 3], [-3, 0.25])
     sheet = labelled_lines(image_grid(pixels_of(latents, 4, 3, 1), 2), line_labels([5, 3], [-3, 0.25]))

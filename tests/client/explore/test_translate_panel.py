@@ -28,6 +28,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_a_picture_is_shown_as_the_model_sees_it_beside_its_translation(panel: PanelPage, picture: Path) -> None:
+    assert panel.inputs("picture-file", "upload") == ["model", "picture-file"]
     shown = panel.trigger("picture-file", "upload", "a2b:5", str(picture))["translation"]
     seen, made = pictures_of(shown)
     np.testing.assert_array_equal(seen, np.asarray(fit_picture(Image.open(picture), 3, 4)))

@@ -111,19 +111,6 @@ def test_the_same_run_gives_the_same_page(
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_missing_pictures_leave_a_note(own_run: Path, tmp_path: Path) -> None:
-    (own_run / "figures" / "real_beside_fake.png").unlink()
-    for sample in (own_run / "samples").iterdir():
-        sample.write_bytes(b"\x89PNG\r\n\x1a\nnot really")
-    page = page_of(own_run, out=tmp_path)
-    assert "real_beside_fake.png is missing" in page.text
-    assert "step-00000006.png is unreadable" in page.text
-    for sample in (own_run / "samples").iterdir():
-        sample.unlink()
-    assert "no samples yet" in page_of(own_run, out=tmp_path).text
-
-
-@pytest.mark.usefixtures("no_charts")
 def test_a_run_without_output_has_a_page(own_run: Path, tmp_path: Path) -> None:
     (own_run / "metrics.jsonl").unlink()
     for folder in ("samples", "figures", "checkpoints"):
