@@ -125,7 +125,7 @@ def test_no_server_is_one_line(here: Path) -> None:
         (["--format", "gif"], "'--format': 'gif' is not one of"),
         (["--connections", "0"], "'--connections': must be a whole number in 1 .. 64"),
         (["--json", "."], "'--json': .: is a folder; name a file in it"),
-        (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
         (["--model", "pix"], "no model 'pix' is served"),
         (["--rows", ",".join(map(str, range(1, 60)))], "--rows, --concurrency, --rate: give at most 100 loads"),
     ],

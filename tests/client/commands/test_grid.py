@@ -100,7 +100,7 @@ def test_a_grid_that_no_memory_holds_is_a_user_mistake_before_any_image_is_asked
 def test_an_unknown_model_is_a_user_mistake_and_the_served_ones_are_named(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "nope", address=server.address)
     assert result.exit_code == 2
-    assert error_of(result) == "Error: no model 'nope' is served; served are: a2b, dcgan"
+    assert error_of(result) == "Error: no model 'nope' is served; served models: a2b, dcgan"
     assert list(here.iterdir()) == []
 
 

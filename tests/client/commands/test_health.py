@@ -56,7 +56,7 @@ def test_an_older_server_is_asked_for_its_list(server: FakeServer) -> None:
     server.describe_failures.extend([(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")] * 2)
     assert run("health", "--model", "dcgan", address=server.address).exit_code == 0
     result = run("health", "--model", "nope", address=server.address)
-    assert (result.exit_code, result.stdout) == (1, "not serving: no model 'nope' is served; served are: dcgan\n")
+    assert (result.exit_code, result.stdout) == (1, "not serving: no model 'nope' is served; served models: dcgan\n")
 
 
 def test_a_refused_token_is_a_users_mistake(server: FakeServer) -> None:

@@ -119,7 +119,7 @@ def test_a_card_that_cannot_be_is_a_fault_of_the_server(described: FakeServer) -
     described.description.card = '{"name": "\x1b[2J"}'
     result = run("info", "dcgan", address=described.address)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the server's answer is wrong" in error_of(result)
+    assert "the server's response is invalid" in error_of(result)
 
 
 def test_a_terminal_sees_sections_that_fit_and_no_markup_of_the_servers(described: FakeServer, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_the_first_latents_of_a_file_or_all_of_them(here: Path) -> None:
     np.save("a.npy", values)
     np.testing.assert_array_equal(latents_of_file(SERVED, "a.npy"), values)
     np.testing.assert_array_equal(latents_of_file(SERVED, "a.npy", 2), values[:2])
-    with pytest.raises(InvalidRequest, match=r"^--n: a\.npy has only 3 of the 4 latents"):
+    with pytest.raises(InvalidRequest, match=r"^--n: at most 3 for a\.npy, not 4"):
         latents_of_file(SERVED, "a.npy", 4, "--n")
 
 

@@ -41,7 +41,7 @@ def test_tls_flags_reach_a_server_with_tls(certificates: Certificates) -> None:
         assert implied.exit_code == 0, implied.output
         untrusted = run("models", "--tls", "--timeout-s", "3", *pair, address=server.address)
     assert untrusted.exit_code == 1
-    assert "not from a trusted authority: give that with --tls-roots" in error_of(untrusted)
+    assert "not from a trusted authority: set --tls-roots" in error_of(untrusted)
 
 
 def test_a_token_comes_from_a_file_or_the_environment(
@@ -64,9 +64,9 @@ def test_a_token_comes_from_a_file_or_the_environment(
         (["--address", "a:1,b:1"], "'--address' (env var: 'GANSERVE_ADDRESS'): address 'a:1': among several"),
         (["--tls-roots", "none.pem"], "'--tls-roots': none.pem cannot be read (No such file or directory); name a P"),
         (["--tls-roots", "."], "'--tls-roots': . cannot be read (Is a directory)"),
-        (["--tls-roots", "client_key"], "'--tls-roots': client_key is no PEM file"),
-        (["--tls-key", "client_key"], "'--tls-key': goes with --tls-certificate; give both, or none"),
-        (["--tls-certificate", "client_key"], "'--tls-key': goes with --tls-certificate"),
+        (["--tls-roots", "client_key"], "'--tls-roots': client_key is not a PEM file"),
+        (["--tls-key", "client_key"], "'--tls-key': requires --tls-certificate; give both or neither"),
+        (["--tls-certificate", "client_key"], "'--tls-key': requires --tls-certificate"),
         (["--tls-key", "x", "--tls-certificate", "y"], "'--tls-key': x cannot be read"),
         (["--tls-server-name", "a b"], "'--tls-server-name': must be a host name, not 'a b'"),
         (["--tls", "--address", "10.0.0.1:1,10.0.0.2:1"], "'--tls-server-name': give the name in the servers' cert"),
@@ -93,8 +93,8 @@ def test_a_token_in_the_environment_does_not_leave_this_machine_without_tls(monk
     result = run("models", address="gan:1")
     assert result.exit_code == 2
     assert error_of(result) == (
-        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, because it could"
-        " be read on the way: give --tls"
+        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, because others"
+        " could read it: give --tls"
     )
 
 
@@ -102,7 +102,7 @@ def test_a_refused_token_is_the_users_mistake(server: FakeServer, here: Path) ->
     server.failures.append((grpc.StatusCode.PERMISSION_DENIED, "not you"))
     result = run("grid", "--model", "dcgan", address=server.address)
     assert result.exit_code == 2
-    assert "denies access (not you); give a token that it accepts" in error_of(result)
+    assert "denies access (not you); give a valid token" in error_of(result)
 
 
 def test_grpcs_own_log_does_not_stand_beside_the_error(server: FakeServer) -> None:
@@ -111,7 +111,7 @@ def test_grpcs_own_log_does_not_stand_beside_the_error(server: FakeServer) -> No
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert line.endswith("it speaks no TLS: turn TLS off, or name another address")
+    assert line.endswith("it does not use TLS: turn TLS off, or name another address")
 
 
 def outcome(parse: Callable[[str], float], text: str) -> float | str:

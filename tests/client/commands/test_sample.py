@@ -177,9 +177,9 @@ def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, her
         (["--out", "a", "--n", "0"], "'--n': must be a whole number in 1 .. 100000000, not '0'"),
         (["--out", "a", "--n", "1e5"], "'--n': must be a whole number"),
         (["--out", "a", "--seed", "-1"], "'--seed': must be a whole number in 0 .. 18446744073709551615"),
-        (["--out", "a", "--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--out", "a", "--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
         (["--out", "a", "--in-flight", "65"], "'--in-flight': must be a whole number in 1 .. 64"),
-        (["--out", "a", "--model", "pix"], "no model 'pix' is served; served are: a2b, dcgan"),
+        (["--out", "a", "--model", "pix"], "no model 'pix' is served; served models: a2b, dcgan"),
         (["--out", "a", "--model", "a2b"], "turns images into other images; use GanClient.translate"),
     ],
 )

@@ -202,7 +202,7 @@ def test_an_answer_that_holds_no_files_is_the_servers_fault(server: FakeServer, 
         (["in", "--grid", "a.gan"], "'--grid': a.gan: has no known image extension"),
         (["in", "--format", "gif"], "'--format'"),
         (["in", "--version", "0"], "'--version': must be a whole number"),
-        ([], "FILES_OR_FOLDERS"),
+        ([], "PATH..."),
     ],
 )
 def test_a_mistake_is_one_line_before_any_work(
@@ -223,7 +223,7 @@ def test_a_generator_and_an_unknown_model_are_one_line(translate: Translate) -> 
     generator, unknown = translate("a.png", model="dcgan"), translate("a.png", model="b2a")
     assert (generator.exit_code, unknown.exit_code) == (2, 2)
     assert "model: 'dcgan' makes images from latents; use GanClient.generate, or ganclient grid" in error_of(generator)
-    assert "no model 'b2a' is served; served are: a2b, dcgan" in error_of(unknown)
+    assert "no model 'b2a' is served; served models: a2b, dcgan" in error_of(unknown)
     assert (generator.stdout, unknown.stdout) == ("", "")
 
 
@@ -271,7 +271,7 @@ def test_an_original_that_a_link_leads_to_is_kept(here: Path, translate: Transla
     (here / "sel" / "a.png").symlink_to("../photos/a.png")
     result = translate("sel", out="photos")
     assert result.exit_code == 2
-    assert "photos/a.png is what the link sel/a.png leads to and would be replaced; name another --out" in error_of(
+    assert "photos/a.png is the target of the link sel/a.png and would be replaced; name another --out" in error_of(
         result
     )
     np.testing.assert_array_equal(pixels_of("photos/a.png"), picture(0))

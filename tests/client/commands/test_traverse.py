@@ -43,7 +43,7 @@ def test_the_default_sheet_has_15_lines_of_8_images(server: FakeServer, here: Pa
 def test_a_small_latent_gets_dimensions_that_it_has_and_the_user_is_told(server: FakeServer, here: Path) -> None:
     result = run("traverse", "--model", "dcgan", "--seed", "7", address=server.address)
     assert result.exit_code == 0
-    assert "dcgan:3 has latents of 6 numbers; showing dimensions 0, 1, 3, 4, 5, evenly spread" in result.stderr
+    assert "dcgan:3 has latents of 6 numbers; showing dimensions 0, 1, 3, 4, 5, evenly spaced" in result.stderr
     assert "dimensions 0, 1, 3, 4, 5 at -3, 0, 3" in result.stdout
 
 
@@ -120,7 +120,7 @@ def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeSer
         (["--seed", "1", "--latents", "mine.npy"], "--seed and --latents: give only one of them"),
         (["--latents", "no.npy"], "no.npy: cannot be read (No such file or directory); name another file"),
         (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, but dcgan:3 takes 6; name"),
-        (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3 latents; ask for fewer"),
+        (["--latents", "mine.npy", "--n", "3"], "--n: at most 2 for mine.npy, not 3"),
         (["--out", "a.gif"], "'--out': a.gif: has no known image extension; use one of .png"),
         (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; use that extension"),
         (
@@ -131,8 +131,8 @@ def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeSer
             ["--model", "a2b"],
             "--model: 'a2b' does not generate images from latents; name a model that does",
         ),
-        (["--model", "nope"], "no model 'nope' is served; served are: a2b, dcgan"),
-        (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--model", "nope"], "no model 'nope' is served; served models: a2b, dcgan"),
+        (["--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(

@@ -28,6 +28,6 @@ def test_directions_are_kept_for_a_model_and_not_for_another_of_its_name_and_ver
         found = explorer.find_directions(before, lambda _: None)
         assert explorer.known_directions(before) is found
         server.models = [model(latent_dim=4)]
-        [after] = explorer.watch.look(now=True).models
+        [after] = explorer.watch.snapshot(now=True).models
         assert explorer.known_directions(after) is None
         assert explorer.find_directions(after, lambda _: None).vectors.shape == (2, 4)

@@ -11,7 +11,7 @@ guards = pytest.importorskip("client.explore.guard", reason="NO GRADIO: the page
 
 
 class FakeWatch:
-    def look(self) -> Served:
+    def snapshot(self) -> Served:
         return Served()
 
     def failed(self, error: GanClientError) -> Served:

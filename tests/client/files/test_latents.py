@@ -112,7 +112,7 @@ WITHOUT_LATENTS: list[tuple[str, bytes | str, str]] = [
     ("a.npy", npy(np.zeros((2, 2, 2))), r"must hold latents of shape \(rows, dim\), not \(2, 2, 2\)"),
     ("a.npy", npy(np.array([["1"]])), "must hold plain numbers, not <U1"),
     ("a.npy", npy(np.array([[1j]])), "must hold plain numbers, not complex128"),
-    ("a.npy", npy(np.zeros((1_000_001, 1), np.int8)), "has 1000001 rows, and 1000000 is the most"),
+    ("a.npy", npy(np.zeros((1_000_001, 1), np.int8)), "has 1000001 rows; the limit is 1000000"),
     ("a.npy", npy(np.array([[0, 0], [0, np.nan]])), r"row 1 \(counted from 0\) holds nan in column 1, which is not a"),
     ("a.npy", npy(np.array([[0, 1e39]])), r"row 0 \(counted from 0\) holds 1e\+39 in column 1"),
     ("a.npz", b"PK", r"is not a valid \.npz file"),

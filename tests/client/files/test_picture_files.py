@@ -131,7 +131,7 @@ def test_links_to_folders_are_not_followed_and_links_to_files_are(here: Path) ->
     [
         ("nowhere", "nowhere: neither a file nor a folder; check the name"),
         ("", "neither a file nor a folder"),
-        ("empty", r"empty: no picture in it \(looked for \.png"),
+        ("empty", r"empty: holds no picture \(looked for \.png"),
     ],
 )
 def test_inputs_without_a_picture_are_named(here: Path, path: str, message: str) -> None:
@@ -174,7 +174,7 @@ def test_an_original_is_not_replaced_through_a_link_that_leads_to_it(here: Path)
     touch("photos/a.png", "sel/b.png")
     (here / "sel" / "a.png").symlink_to("../photos/a.png")
     with pytest.raises(
-        InvalidRequest, match=r"photos/a\.png is what the link sel/a\.png leads to and would be replaced"
+        InvalidRequest, match=r"photos/a\.png is the target of the link sel/a\.png and would be replaced"
     ):
         planned("sel", out="photos")
     assert is_among("photos/a.png", plan_translation(["sel"], "out", ".png").files)
@@ -209,7 +209,7 @@ def test_an_empty_folder_is_named_also_beside_one_that_cannot_be_searched_whole(
 ) -> None:
     touch("in/a.png", "in/secret/b.png", "empty/notes.txt")
     refuse_to_scan("secret", monkeypatch)
-    with pytest.raises(InvalidRequest, match=r"empty: no picture in it"):
+    with pytest.raises(InvalidRequest, match=r"empty: holds no picture"):
         plan_translation(["in", "empty"], "out", ".png")
     plan = plan_translation(["in/secret", "in"], "out", ".png")
     assert [file.source for file in plan.files] == ["in/a.png"]
@@ -271,7 +271,7 @@ def test_a_file_too_large_for_a_request_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(picture_files, "MAX_REQUEST_IMAGE_BYTES", path.stat().st_size)
     assert len(read_picture(str(path))) == path.stat().st_size
     monkeypatch.setattr(picture_files, "MAX_REQUEST_IMAGE_BYTES", path.stat().st_size - 1)
-    with pytest.raises(UnreadablePictureError, match=r"is too large to send: .* MiB is the most; make it smaller"):
+    with pytest.raises(UnreadablePictureError, match=r"is too large to send: .* MiB; make it smaller"):
         read_picture(str(path))
 
 

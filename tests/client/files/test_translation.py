@@ -96,7 +96,7 @@ def test_every_failure_has_a_line_once_something_has_succeeded() -> None:
     failures.any_succeeded = True
     for index in range(40):
         failures.add(f"{index}.png", "is empty")
-    failures.say_rest()
+    failures.report_rest()
     assert lines == [f"{index}.png: is empty" for index in range(40)]
     assert len(failures) == 40
 
@@ -106,7 +106,7 @@ def test_when_all_fail_alike_the_first_few_and_a_count_are_said() -> None:
     failures = Failures(lines.append)
     for index in range(100_000):
         failures.add(f"{index}.png", f"is {index}x7, not 3x4")
-    failures.say_rest()
+    failures.report_rest()
     assert lines[0] == "0.png: is 0x7, not 3x4"
     assert lines[5:] == ["... and 99995 more like this: is 0x7, not 3x4"]
     assert len(failures) == 100_000
@@ -130,7 +130,7 @@ def test_lines_are_bounded_and_counts_are_right(events: list[tuple[bool, int, in
     assert len(failures) == added
     said = len(lines)
     assert said <= 1000
-    failures.say_rest()
+    failures.report_rest()
     rest = lines[said:]
     assert len(rest) <= 51
     assert said + sum(int(line.split()[2]) for line in rest) == added

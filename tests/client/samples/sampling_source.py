@@ -57,7 +57,7 @@ class Source:
 
     def find(self, model: str, version: int | None) -> ModelInfo:
         if model != "dcgan" or version not in (None, self.version):
-            raise UnknownModel(f"version {version} of {model!r} is not served; served are: {self.version}")
+            raise UnknownModel(f"version {version} of {model!r} is not served; served versions: {self.version}")
         return models_from(
             pb.ListModelsResponse(
                 models=[

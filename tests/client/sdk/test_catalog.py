@@ -32,7 +32,7 @@ def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient
 
 
 def test_an_unknown_models_error_names_the_served_ones(client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'nope' is served; served are: a2b, dcgan"):
+    with pytest.raises(UnknownModel, match="no model 'nope' is served; served models: a2b, dcgan"):
         client.generate("nope", count=2000)
 
 
@@ -54,7 +54,7 @@ def test_info_is_what_the_server_says_now(server: FakeServer, client: GanClient)
     assert client.info("dcgan", 1).device == "cpu"
     server.models = [model(version=1, device="cuda:1")]
     assert client.info("dcgan").device == "cuda:1"
-    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served are: 1"):
+    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served versions: 1"):
         client.info("dcgan", 2)
     with pytest.raises(InvalidRequest, match="model: must be a name"):
         client.info("")
@@ -85,12 +85,12 @@ def test_each_call_refuses_models_of_the_other_and_names_it(server: FakeServer, 
 
 
 def test_unknown_models_and_versions_name_the_served_ones(server: FakeServer, client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'b2a' is served; served are: a2b, dcgan"):
+    with pytest.raises(UnknownModel, match="no model 'b2a' is served; served models: a2b, dcgan"):
         client.translate("b2a", random_images(1))
-    with pytest.raises(UnknownModel, match="version 9 of 'a2b' is not served; served are: 5"):
+    with pytest.raises(UnknownModel, match="version 9 of 'a2b' is not served; served versions: 5"):
         client.translate("a2b", random_images(1), version=9)
     server.models = []
-    with pytest.raises(UnknownModel, match=rf"is served at {server.address}, and no other model either"):
+    with pytest.raises(UnknownModel, match=rf"is served at {server.address}, which serves no models"):
         client.translate("b2a", random_images(1))
 
 

@@ -51,8 +51,8 @@ def test_arrays_of_other_numbers_become_float32(latents: object) -> None:
 @pytest.mark.parametrize(
     ("latents", "seed", "count", "message"),
     [
-        ([[1.0]], 0, None, "latents: give either these or a seed and a count"),
-        ([[1.0]], None, 1, "either these or a seed"),
+        ([[1.0]], 0, None, "latents: give either latents, or a seed and a count"),
+        ([[1.0]], None, 1, "either latents, or a seed"),
         ([1.0, 2.0], None, None, r"latents: must have shape \(rows, latent_dim\), not \(2,\)"),
         (np.zeros((0, 4)), None, None, r"not \(0, 4\)"),
         ([[1.0], [1.0, 2.0]], None, None, r"latents: must be an array of shape \(rows, latent_dim\)"),

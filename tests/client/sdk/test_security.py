@@ -62,13 +62,13 @@ def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
 def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
     secure: FakeServer, server: FakeServer, certificates: Certificates
 ) -> None:
-    with pytest.raises(ServerUnreachable, match=r"a trusted authority: give that with --tls-roots, TlsOptions"):
+    with pytest.raises(ServerUnreachable, match=r"a trusted authority: set --tls-roots or TlsOptions"):
         models(secure, TlsOptions(certificates.other_roots))
-    with pytest.raises(ServerUnreachable, match=r"for another name: give that with --tls-server-name"):
+    with pytest.raises(ServerUnreachable, match=r"for another name: set --tls-server-name"):
         models(secure, TlsOptions(certificates.roots, server_name="other.example.org"))
-    with pytest.raises(ServerUnreachable, match=r"it speaks no TLS: turn TLS off"):
+    with pytest.raises(ServerUnreachable, match=r"it does not use TLS: turn TLS off"):
         models(server, TlsOptions(certificates.roots))
-    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or need TLS"):
+    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or require TLS"):
         models(secure, None)
 
 
@@ -92,12 +92,12 @@ def test_files_that_cannot_be_used_are_refused_before_any_connection(
     cases = [
         (TlsOptions(tmp_path / "none.pem"), r"root_certificates: .*none\.pem cannot be read \(No such file"),
         (TlsOptions(tmp_path), r"root_certificates: .* cannot be read \(Is a directory\)"),
-        (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is no PEM file"),
-        (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is no PEM file"),
+        (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is not a PEM file"),
+        (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is not a PEM file"),
         (TlsOptions(tmp_path / "bad.pem"), r"root_certificates: .*bad\.pem holds no usable certificate"),
         (TlsOptions(key), r"root_certificates: .*user\.key holds no usable certificate"),
-        (TlsOptions(client_key=key), "client_key: goes with client_certificate; give both, or none"),
-        (TlsOptions(client_certificate=chain), "client_key: goes with client_certificate"),
+        (TlsOptions(client_key=key), "client_key: requires client_certificate; give both or neither"),
+        (TlsOptions(client_certificate=chain), "client_key: requires client_certificate"),
         (TlsOptions(client_key=tmp_path / "none.key", client_certificate=chain), r"client_key: .*cannot be read"),
         (TlsOptions(client_key=certificates.server_key, client_certificate=chain), "do not belong together"),
         (TlsOptions(client_key=chain, client_certificate=key), "do not belong together"),
@@ -140,14 +140,14 @@ def test_a_server_that_refuses_the_token_is_an_error_of_its_own(server: FakeServ
     server.failures.append((grpc.StatusCode.UNAUTHENTICATED, "who are you?"))
     with (
         GanClient(server.address, token="a") as client,
-        pytest.raises(AccessDenied, match=r"denies access \(who are you\?\); give a token that it accepts"),
+        pytest.raises(AccessDenied, match=r"denies access \(who are you\?\); give a valid token"),
     ):
         client.generate("dcgan")
 
 
 @pytest.mark.parametrize("address", ["gan:1", "10.0.0.1:1", "127.0.0.1:1,10.0.0.1:1", "dns:///gan:1"])
 def test_a_token_never_leaves_this_machine_without_tls(address: str, certificates: Certificates) -> None:
-    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, because it could be re"):
+    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, because others could re"):
         GanClient(address, token="secret")
     GanClient(address, token="secret", tls=TlsOptions(certificates.roots, server_name=NAME)).close()
 

@@ -148,8 +148,8 @@ def test_the_callers_latents_stay_as_they_are() -> None:
     [
         (lambda: spherical([1, 2], [1, 2, 3], [0]), "start and end: must have the same size, not 2 and 3"),
         (lambda: linear([], [], [0]), "start and end: must have the same size"),
-        (lambda: spherical([1], [2], [1.01]), r"fractions: must lie in 0 \.\. 1"),
-        (lambda: spherical([1], [2], [-0.01]), r"fractions: must lie in 0 \.\. 1"),
+        (lambda: spherical([1], [2], [1.01]), r"fractions: must be in 0 \.\. 1"),
+        (lambda: spherical([1], [2], [-0.01]), r"fractions: must be in 0 \.\. 1"),
         (lambda: linear([1], [2], [math.nan]), "fractions: must be finite"),
         (lambda: linear([math.inf], [2], [0]), "start: must be finite"),
         (lambda: linear([1], [1e39], [0]), "end: must be finite as float32"),
