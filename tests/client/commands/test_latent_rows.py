@@ -40,7 +40,7 @@ def test_a_model_for_another_task_is_refused(server: FakeServer) -> None:
             served_generator(client, "a2b", None)
 
 
-def test_latents_of_a_seed_are_those_of_every_client() -> None:
+def test_latents_of_a_seed_are_those_of_the_shared_function() -> None:
     np.testing.assert_array_equal(latents_of_seed(SERVED, 7, 3), latents_from_seed(7, 3, 6))
 
 
@@ -58,7 +58,7 @@ def test_the_first_latents_of_a_file_or_all_of_them(here: Path) -> None:
         latents_of_file(SERVED, "a.npy", 4, "--n")
 
 
-def test_images_come_in_the_order_of_the_latents_over_several_requests(server: FakeServer) -> None:
+def test_images_keep_the_order_of_the_latents_over_several_requests(server: FakeServer) -> None:
     server.models = [model(max_request_rows=2)]
     latents = latents_from_seed(0, 5, 6)
     with GanClient(server.address) as client:

@@ -14,7 +14,7 @@ from client.explore.watch import Watch
 from tests.client.fake_server import FakeServer, model
 
 
-def test_directions_are_kept_for_a_model_and_not_for_another_of_its_name_and_version(
+def test_directions_are_cached_per_model_not_per_name_and_version(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def first_axes(_generate: object, latent_dim: int, *, progress: Callable[[float], object]) -> Directions:

@@ -18,7 +18,7 @@ def watch(server: FakeServer) -> Iterator[Watch]:
         yield Watch(client, max_age_s=1000)
 
 
-def test_one_answer_is_good_for_many_looks(server: FakeServer, watch: Watch) -> None:
+def test_one_response_serves_many_snapshots(server: FakeServer, watch: Watch) -> None:
     keys = [[key_of(found) for found in watch.snapshot().models] for _ in range(5)]
     assert keys == [["a2b:5", "dcgan:3"]] * 5
     assert server.list_calls == 1
@@ -31,7 +31,7 @@ def test_one_answer_is_good_for_many_looks(server: FakeServer, watch: Watch) -> 
     assert server.list_calls == 3
 
 
-def test_whoever_comes_first_waits_for_an_answer_and_others_take_the_last_one(
+def test_one_thread_waits_for_the_server_while_others_use_the_last_snapshot(
     server: FakeServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking, may_answer = threading.Event(), threading.Event()
@@ -53,7 +53,7 @@ def test_whoever_comes_first_waits_for_an_answer_and_others_take_the_last_one(
         patient = pool.submit(watch.snapshot)
         may_answer.set()
         assert (first.result(10).trouble, patient.result(10).trouble) == ("", "")
-    assert server.list_calls == 3  # the answer that was on its way will not do for who forgot it
+    assert server.list_calls == 3  # the response in flight does not count after `forget`
 
 
 def test_models_for_newer_clients_are_left_out(server: FakeServer, watch: Watch) -> None:
@@ -61,13 +61,13 @@ def test_models_for_newer_clients_are_left_out(server: FakeServer, watch: Watch)
     assert [key_of(found) for found in watch.snapshot().models] == ["dcgan:3"]
 
 
-def test_a_model_that_came_since_is_found(server: FakeServer, watch: Watch) -> None:
+def test_a_newly_loaded_model_is_found(server: FakeServer, watch: Watch) -> None:
     watch.snapshot()
     server.models.append(model("new", 1))
     assert watch.find("new:1").name == "new"
 
 
-def test_a_model_that_went_is_named_with_those_that_are_there(server: FakeServer, watch: Watch) -> None:
+def test_the_error_for_a_removed_model_lists_the_served_ones(server: FakeServer, watch: Watch) -> None:
     with pytest.raises(UnknownModel, match=r"^dcgan:1 is no longer served; pick another model: dcgan:3$"):
         watch.find("dcgan:1")
     server.models = []
@@ -78,9 +78,7 @@ def test_a_model_that_went_is_named_with_those_that_are_there(server: FakeServer
     assert gone("x:1", watch.snapshot().models).startswith("x:1 is no longer served")
 
 
-def test_a_server_that_is_gone_and_comes_back_was_in_trouble_once(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outage_is_counted_once(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone_models(_client: GanClient) -> object:
         raise ServerUnreachable("no server is ready")
 
@@ -100,13 +98,13 @@ def test_a_server_that_is_gone_and_comes_back_was_in_trouble_once(
         assert (watch.snapshot().trouble, watch.snapshot().troubles) == ("", 1)
 
 
-def test_a_failure_that_somebody_else_saw_counts_and_is_looked_into(server: FakeServer, watch: Watch) -> None:
+def test_a_reported_failure_counts_and_triggers_a_new_snapshot(server: FakeServer, watch: Watch) -> None:
     watch.snapshot()
     assert watch.failed(ServerUnreachable("no server")).trouble.startswith("The server is gone: no server")
     assert (watch.snapshot().trouble, watch.snapshot().troubles) == ("", 1)
     assert server.list_calls == 2
 
 
-def test_an_answer_that_cannot_be_is_no_server_that_is_gone(server: FakeServer, watch: Watch) -> None:
+def test_an_invalid_response_is_not_reported_as_an_outage(server: FakeServer, watch: Watch) -> None:
     server.models = [model(), translator(latent_dim=-4)]
     assert watch.snapshot().trouble.startswith("The server does not list its models: ")

@@ -54,7 +54,7 @@ def text(delimiter: str, *, names: bool) -> str:
     ],
     ids=range(11),
 )
-def test_every_kind_of_file_gives_the_same_latents(tmp_path: Path, name: str, content: bytes | str) -> None:
+def test_every_file_format_gives_the_same_latents(tmp_path: Path, name: str, content: bytes | str) -> None:
     read = read_latents(written(tmp_path / name, content))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, LATENTS)
@@ -97,7 +97,7 @@ def test_an_array_of_an_archive_is_named_after_a_colon(tmp_path: Path) -> None:
         read_latents(f"{tmp_path}/a.npz:third")
 
 
-def test_a_file_whose_own_name_has_the_colon_is_read(tmp_path: Path) -> None:
+def test_a_file_with_a_colon_in_its_name_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_latents(written(tmp_path / "a.npz:b.json", "[[1.0]]")), [[1]])
 
 

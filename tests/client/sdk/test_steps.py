@@ -6,7 +6,7 @@ from client.errors import ServerFault
 from client.sdk.steps import Emit, Send, Wait, emitted, unary
 
 
-def test_asking_sends_waits_and_returns_the_response() -> None:
+def test_unary_sends_waits_and_returns_the_response() -> None:
     steps = unary("ListModels", "request")
     assert next(steps) == Send("ListModels", "request")
     assert steps.send("handle") == Wait("handle")
