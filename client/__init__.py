@@ -1,4 +1,4 @@
-"""The client of ganserve servers: the ganclient command and Python classes.
+"""The client for ganserve servers: the ganclient command, and Python classes.
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ __all__ = [
     "UnwritableOutput",
 ]
 
-# Imported at first use: gRPC reads its settings when it is imported, and the command line sets some before.
+# Imported on first use: gRPC reads its settings on import, and the command line sets some first.
 _MODULES = {
     "AsyncGanClient": "client.sdk.aio_client",
     "Chunk": "client.sdk.chunking",
@@ -77,7 +77,7 @@ _MODULES = {
 if not TYPE_CHECKING:  # type checkers see the imports above
 
     def __getattr__(name):
-        """The public name `name`."""
+        """Imports a public name on first use."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = globals()[name] = getattr(import_module(_MODULES.get(name, "client.errors")), name)

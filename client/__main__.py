@@ -1,6 +1,6 @@
-"""The ganclient command: collects the subcommands, and turns errors into one line and an exit code.
+"""The ganclient command: registers the subcommands, and turns errors into one line and an exit code.
 
-Exit codes: 0 success; 1 the server is unreachable, busy or failing; 2 the user made a mistake; 130 interrupted.
+Exit codes: 0 success; 1 the server is unreachable, busy or failing; 2 invalid input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ class _ErrorsAsExitCodes(click.Group):
 
 @click.group(cls=_ErrorsAsExitCodes, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Gets images from a ganserve server."""
+    """Generate, translate and explore images with a ganserve server.
+
+    The environment variable GANSERVE_ADDRESS sets the default of --address for all commands. Run 'ganclient COMMAND
+    --help' for the options of a command.
+    """
 
 
 _COMMANDS = [bench, completion, explore, grid, health, info, interpolate, latents, models, sample, translate, traverse]
@@ -64,7 +68,7 @@ for _command in _COMMANDS:
 
 
 def _quit(_number: int, _frame: FrameType | None) -> None:
-    """Exits at once, because gRPC swallows a KeyboardInterrupt that is raised inside one of its callbacks."""
+    """Exits immediately: gRPC swallows a KeyboardInterrupt raised inside one of its callbacks."""
     remove_unfinished()
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor

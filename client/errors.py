@@ -1,6 +1,6 @@
-"""The client's errors, and the one place that turns gRPC statuses into them. Knows no command line.
+"""The client's exceptions, and their mapping from gRPC status codes.
 
-Each message is one printable line: the texts of servers are untrusted and end up on terminals.
+Each message is one printable line, because text from servers is untrusted and ends up on terminals.
 """
 # ruff: noqa: N818  (the names say what happened without a suffix Error)
 
@@ -12,11 +12,11 @@ import grpc
 
 
 class GanClientError(Exception):
-    """The base class: a call failed; the message says what to do."""
+    """The base class of all client errors; the message says what to do."""
 
 
 class ServerUnreachable(GanClientError):
-    """No server answers at the address, or it was starting or draining during all retries."""
+    """No server answers at the address, or it was starting or draining throughout all retries."""
 
 
 class UnknownModel(GanClientError):
@@ -28,11 +28,11 @@ class InvalidRequest(GanClientError):
 
 
 class AccessDenied(GanClientError):
-    """The server, or a proxy in front of it, requires a token or a different one."""
+    """The server, or a proxy in front of it, requires a token, or rejects the one sent."""
 
 
 class ServerBusy(GanClientError):
-    """The server's queue is full; translations have already waited for about 30 s. Try again later."""
+    """The server's queue is full. Try again later; translations have already waited for about 30 s."""
 
 
 class DeadlineExceeded(GanClientError):
@@ -44,29 +44,29 @@ class ServerFault(GanClientError):
 
 
 class UnsupportedByServer(ServerFault):
-    """The server does not know this call: it is older than this client, or not a ganserve server."""
+    """The server does not implement this call: it is older than this client, or not a ganserve server."""
 
 
 class UnwritableOutput(GanClientError):
     """A file cannot be written at this path or in this format."""
 
 
-_TOO_LARGE: Final = "message larger than max"  # in gRPC's own message, which has the status of a full queue
+_TOO_LARGE: Final = "message larger than max"  # part of gRPC's own message, which has the same status as a full queue
 
 # Part of gRPC's message about a failed connection -> remedy.
 _UNREACHABLE: Final = (
     (
         "CERTIFICATE_VERIFY_FAILED",
-        "its certificate is not from a trusted authority: give that with --tls-roots, TlsOptions.root_certificates",
+        "its certificate is not from a trusted authority: set --tls-roots or TlsOptions.root_certificates",
     ),
     (
         "Hostname Verification Check failed",
-        "its certificate is for another name: give that with --tls-server-name, TlsOptions.server_name",
+        "its certificate is for another name: set --tls-server-name or TlsOptions.server_name",
     ),
-    ("WRONG_VERSION_NUMBER", "it speaks no TLS: turn TLS off, or name another address"),
+    ("WRONG_VERSION_NUMBER", "it does not use TLS: turn TLS off, or name another address"),
     (
         "Socket closed",
-        "it hangs up: it may be stopping, or need TLS (--tls, TlsOptions) or a client certificate",
+        "it closed the connection: it may be stopping, or require TLS (--tls, TlsOptions) or a client certificate",
     ),
 )
 
@@ -96,23 +96,23 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
         remedy = next((hint for sign, hint in _UNREACHABLE if sign in text), "start one, or name another address")
         text = f"no server is ready at {address} ({text}); {remedy}"
     elif kind is DeadlineExceeded:
-        text = f"no answer from {address} within {timeout_s:g} s ({text}); allow more time, or ask for fewer images"
+        text = f"no response from {address} within {timeout_s:g} s ({text}); raise the timeout, or request fewer images"
     elif kind is ServerBusy:
-        text = f"{text} (the server at {address} is busy; try again after a pause)"
+        text = f"{text} (the server at {address} is busy; try again later)"
     elif kind is AccessDenied:
-        text = f"{address} denies access ({text}); give a token that it accepts"
+        text = f"{address} denies access ({text}); give a valid token"
     elif kind is UnsupportedByServer:
-        text = f"{address} is not a ganserve server, or an older one ({text}); name another address"
+        text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"
     elif kind is ServerFault:
         text = f"the server at {address} failed: {status.name}: {text}"
     return kind(text)
 
 
-def wrong_answer(reason: str) -> ServerFault:
+def invalid_response(reason: str) -> ServerFault:
     """The error for a response that violates the contract."""
-    return ServerFault(f"the server's answer is wrong: {one_line(reason)}; use a server and a client of one version")
+    return ServerFault(f"the server's response is invalid: {one_line(reason)}; use equal versions of server and client")
 
 
 def one_line(text: str) -> str:
-    """`text` on one line, without control characters that a terminal would obey."""
+    """`text` on one line, with control characters, which a terminal would obey, replaced."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Settings and fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Several workers run side by side, and torch's threads wait for each other: one each is several times as fast. Set
-# before torch is imported, and for the processes that tests start: sums depend on how they are shared by threads, and
-# tests compare what two processes have trained.
+# One thread per worker: with several workers, torch's threads slow each other down. Set before torch is imported, and
+# inherited by the processes that tests start: float sums depend on the number of threads, and tests compare models
+# trained by two processes.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-# Other tests run beside these, so how long an example takes says nothing.
+# Tests run in parallel, so the duration of an example means nothing.
 settings.register_profile("ganserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ganserve")
 
 
 @pytest.fixture(autouse=True)
-def _no_cache_of_the_users(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What tests train is neither found in the user's cache nor left there."""
+def _no_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps tests from reading or writing the user's cache."""
     if not os.environ.get("GANSERVE_CACHE"):
         monkeypatch.setenv("GANSERVE_CACHE", str(_cache_folder(tmp_path_factory)))
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_of_torch() -> Iterator[None]:
-    """The next test finds one thread again: a TorchScript engine sets the number for the thread that calls it."""
+def _one_torch_thread() -> Iterator[None]:
+    """Restores one torch thread after each test: a TorchScript engine changes the number for its calling thread."""
     yield
-    torch = sys.modules.get("torch")  # not imported for tests that have no use for it
+    torch = sys.modules.get("torch")  # not imported for tests that do not use it
     if torch is not None:
         torch.set_num_threads(1)
 

@@ -1,4 +1,4 @@
-"""Guards the structure: imports point one way, between stages, folders and files, and files stay readable."""
+"""Guards the structure: imports between stages, folders and files have no cycles, and files stay short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 STAGES = ("benchmarks", "client", "exporter", "ganserve", "server", "trainer")
 PRODUCT = tuple(stage for stage in STAGES if stage != "benchmarks")
 
-# What each stage may import of the others. Data flows right, so imports point left, and only at contracts.
+# What each stage may import from the others.
 ALLOWED = {
     "ganserve": set[str](),
     "trainer": {"ganserve"},
@@ -25,7 +25,7 @@ ALLOWED = {
 }
 # trainer.evaluate scores what a server serves, through the client's SDK (docs/decisions/0013).
 ALLOWED_TO_PACKAGES = {"trainer.evaluate": {"client"}}
-# Folders that must not know each other, although both belong to one stage.
+# What folders must not import, although both are in one stage.
 APART = {
     "server.generator": {"server.open_inference"},
     "server.open_inference": {"server.generator"},
@@ -37,7 +37,7 @@ APART = {
     "trainer.runs": {"trainer.training"},
     "client.sdk": {"client.commands", "client.explore", "client.files", "client.samples", "client.bench"},
 }
-# Packages that a stage does not load with its own modules; imports inside functions are free to.
+# Packages that a stage must not import at module level; imports inside functions are allowed.
 NOT_LOADED = {
     "ganserve": {"torch", "onnx", "onnxruntime"},
     "server": {"torch", "torchvision", "onnx"},
@@ -117,13 +117,13 @@ def cycle_in(imported_by: Mapping[str, Iterable[str]]) -> list[str]:
 
 
 def imported_files(name: str) -> set[str]:
-    """The project's files that a module imports; of a folder only its __init__.py, and not the module's parents."""
+    """The project's files that a module imports, without its parent packages."""
     found = imports(name) & PATHS.keys()
     return {other for other in found if other != name and not is_within(name, other)}
 
 
 def children(folder: str) -> dict[str, set[str]]:
-    """The files and folders directly in a folder, and which of the others each one imports."""
+    """The direct children of a folder, and the siblings that each one imports."""
     depth = folder.count(".") + 1 if folder else 0
 
     def child_of(name: str) -> str | None:
@@ -141,22 +141,22 @@ def children(folder: str) -> dict[str, set[str]]:
 FOLDERS = ["", *sorted({name.rpartition(".")[0] for name in PATHS if "." in name})]
 
 
-def test_no_file_imports_itself_by_way_of_others() -> None:
+def test_no_import_cycle_between_files() -> None:
     assert not cycle_in({name: imported_files(name) for name in PATHS})
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder or "root")
-def test_the_folders_and_files_of_a_folder_import_each_other_one_way(folder: str) -> None:
+def test_no_import_cycle_within_a_folder(folder: str) -> None:
     assert not cycle_in(children(folder))
 
 
-def test_a_cycle_is_found() -> None:
+def test_the_cycle_search_finds_cycles() -> None:
     assert cycle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
     assert not cycle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()})
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_imports_between_stages_follow_the_arrows(name: str) -> None:
+def test_stages_import_only_what_they_may(name: str) -> None:
     stage = name.partition(".")[0]
     targets = ALLOWED[stage].union(*(more for package, more in ALLOWED_TO_PACKAGES.items() if is_within(name, package)))
     for imported in imports(name):
@@ -168,7 +168,7 @@ def test_imports_between_stages_follow_the_arrows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_folders_that_must_not_know_each_other_do_not(name: str) -> None:
+def test_separate_folders_do_not_import_each_other(name: str) -> None:
     for scope, others in APART.items():
         if is_within(name, scope):
             known = {imported for imported in imports(name) for other in others if is_within(imported, other)}
@@ -176,7 +176,7 @@ def test_folders_that_must_not_know_each_other_do_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_heavy_packages_stay_out_of_stages_that_do_without(name: str) -> None:
+def test_stages_do_not_load_heavy_packages(name: str) -> None:
     loaded = {imported.partition(".")[0] for imported in imports(name, top_level_only=True)}
     for scope, packages in NOT_LOADED.items():
         if is_within(name, scope):
@@ -184,12 +184,12 @@ def test_heavy_packages_stay_out_of_stages_that_do_without(name: str) -> None:
 
 
 @pytest.mark.parametrize("scope", [*APART, *ALLOWED_TO_PACKAGES, *NOT_LOADED])
-def test_a_rule_is_about_something_that_exists(scope: str) -> None:
+def test_every_rule_names_an_existing_module(scope: str) -> None:
     assert any(is_within(name, scope) for name in PATHS)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_file_can_be_read_in_one_sitting(name: str) -> None:
+def test_files_have_at_most_500_lines(name: str) -> None:
     lines = PATHS[name].read_text().count("\n")
     assert lines <= MAX_LINES, f"{name} has {lines} lines"
 
@@ -222,7 +222,7 @@ def test_every_test_file_of_a_stage_mirrors_a_module_or_is_a_known_scenario() ->
     assert {file for file in files if not file.startswith(begins)} == SCENARIOS
 
 
-def test_there_is_no_drawer_for_everything() -> None:
+def test_no_file_is_named_utils_helpers_or_common() -> None:
     assert not [name for name in PATHS if name.rpartition(".")[2] in {"utils", "helpers", "common"}]
 
 

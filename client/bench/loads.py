@@ -1,4 +1,4 @@
-"""The loads to apply to a server: a number of concurrent requests, or a number of requests per second."""
+"""The loads to apply to a server: a fixed number of concurrent requests, or a fixed request rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Arrivals: TypeAlias = Literal["poisson", "constant"]
 
 @dataclass(frozen=True)
 class ClosedLoad:
-    """`concurrency` callers; each sends its next request when the last one is answered."""
+    """A closed loop: `concurrency` callers, each sending its next request when the last one is answered."""
 
     rows: int
     concurrency: int
@@ -23,7 +23,7 @@ class ClosedLoad:
 
 @dataclass(frozen=True)
 class OpenLoad:
-    """`rate_per_s` requests per second, however slow the answers."""
+    """An open loop: `rate_per_s` requests per second, however slow the responses."""
 
     rows: int
     rate_per_s: float
@@ -37,7 +37,7 @@ Load: TypeAlias = ClosedLoad | OpenLoad
 
 
 def due_times_s(load: OpenLoad, seconds: float) -> Iterator[float]:
-    """Yields the times, in 0 .. `seconds`, at which requests are due: always the same, so all servers see equal bursts.
+    """Yields the times in 0 .. `seconds` at which requests are due; deterministic, so all servers see the same bursts.
 
     Poisson arrivals model independent users: the gaps between requests are exponentially distributed.
     """

@@ -1,4 +1,4 @@
-"""Applies a load to a callable on one event loop, and records the outcome of each request. Knows no gRPC."""
+"""Applies a load to a callable on one event loop, and records the outcome of each request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from client.bench.results import NOT_SENT, UNAVAILABLE, Outcome, Results
 
 Call: TypeAlias = Callable[[int], Awaitable[str]]  # sends the request with this number; returns its status
 
-MAX_WAITING: Final = 10_000  # requests of an open loop without an answer; each takes memory
-LOST_AFTER_S: Final = 3.0  # after this long without a server, the measurement ends
+MAX_WAITING: Final = 10_000  # unanswered requests of an open loop; each takes memory
+LOST_AFTER_S: Final = 3.0  # the measurement ends after this long without a server
 
 _TICK_S: Final = 0.125
 _LOST_PAUSE_S: Final = 0.125  # before a caller that found no server tries again
 
 
-class ServerLost(Exception):  # noqa: N818  (it says what happened)
+class ServerLost(Exception):  # noqa: N818  (the name says what happened)
     """No request has reached a server for LOST_AFTER_S."""
 
 
@@ -33,21 +33,21 @@ async def measure(
     tick: Callable[[float], bool],
     max_waiting: int = MAX_WAITING,
 ) -> tuple[Results | None, bool]:
-    """Applies a load to the server, and waits for the answers.
+    """Applies a load to the server, and waits for the responses.
 
     Args:
-        load: the load.
-        call: sends a request and returns its status; must not raise.
-        warmup_s: how long the load runs before it is measured.
-        seconds: how long it is measured.
-        tick: called regularly with the number of seconds that have passed; if it returns True, the load ends.
-        max_waiting: for an open loop: while this many requests wait for an answer, no more are sent.
+        load: The load to apply.
+        call: Sends a request and returns its status; must not raise.
+        warmup_s: How long the load runs before the measurement.
+        seconds: The duration of the measurement.
+        tick: Called regularly with the seconds that have passed; if it returns True, the load ends.
+        max_waiting: For an open loop, the most unanswered requests; beyond it, requests are counted as NOT_SENT.
 
     Returns:
-        The results, or None if the load ended before the measurement began; and whether it ran to its end.
+        The results, or None if the load ended before the measurement began; and whether the load ran to its end.
 
     Raises:
-        ServerLost: there is no server any more.
+        ServerLost: The server is gone.
     """
     clock = asyncio.get_running_loop()
     began_s, used_s = clock.time(), time.thread_time()
@@ -107,7 +107,7 @@ async def _open(load: OpenLoad, call: Call, outcome: Outcome, began_s: float, se
     async with asyncio.TaskGroup() as requests:
         for number, offset_s in enumerate(due_times_s(load, seconds)):
             due_s = began_s + offset_s
-            # Sleep even if late, at least once per request, so that answers are read.
+            # Sleep at least once per request, even when late, so that responses are processed.
             await asyncio.sleep(max(0.0, due_s - clock.time()))
             if waiting >= max_waiting:
                 outcome.add(NOT_SENT, due_s, clock.time(), clock.time())

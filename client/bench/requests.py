@@ -1,4 +1,4 @@
-"""The requests of a measurement, sent without retries so that every error is counted. Knows no clock."""
+"""Builds and sends the requests of a measurement, without retries so that every error is counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 from client.bench.results import OK, WRONG_ANSWER
-from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error
+from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error, invalid_response
 from client.sdk.channel import Endpoint, Stubs
 from client.sdk.chunking import max_input_bytes
 from client.sdk.messages import AnyFormat, Request, Response, check_response, generate_request, translate_request
@@ -19,7 +19,7 @@ from ganserve.v1 import generator_pb2
 
 _VARIANTS: Final = 16  # different requests, sent in turn
 _MAX_HELD_BYTES: Final = 64 << 20  # of all variants
-_MAX_ROWS_UNTOLD: Final = 65_536  # if the server does not list a limit
+_DEFAULT_MAX_ROWS: Final = 65_536  # if the server does not list a limit
 _LATENT_BYTES: Final = 4
 
 
@@ -27,9 +27,9 @@ def check_rows(served: ModelInfo, rows: int) -> None:
     """Checks that a request may have this number of rows.
 
     Raises:
-        InvalidRequest: it exceeds the server's limit.
+        InvalidRequest: It exceeds the server's limit.
     """
-    largest = served.max_request_rows or _MAX_ROWS_UNTOLD
+    largest = served.max_request_rows or _DEFAULT_MAX_ROWS
     if served.max_request_bytes:
         largest = min(largest, max(1, max_input_bytes(served) // _row_bytes(served)))
     if rows > largest:
@@ -51,9 +51,9 @@ class Sender:
     """Sends requests over its own connections; belongs to the running event loop.
 
     Args:
-        endpoint: the server; must not retry.
-        requests: sent in turn.
-        rows: the number of rows per request.
+        endpoint: The server, with retries disabled.
+        requests: The requests to send, in turn.
+        rows: The number of rows per request.
     """
 
     def __init__(self, endpoint: Endpoint, requests: Sequence[Request], rows: int) -> None:
@@ -65,7 +65,7 @@ class Sender:
         self._rows = rows
 
     async def send(self, number: int) -> str:
-        """Sends a request and waits for its answer; returns the name of its gRPC status, or WRONG_ANSWER."""
+        """Sends a request and waits for its response; returns the name of its gRPC status, or WRONG_ANSWER."""
         request = self._requests[number % len(self._requests)]
         method = self._stubs.next("Generate" if isinstance(request, generator_pb2.GenerateRequest) else "Translate")
         try:
@@ -93,7 +93,7 @@ class Sender:
         is_tensor = response.WhichOneof("output") == "images"
         there = [*response.images.shape, 0][0] if is_tensor else len(response.encoded.data)
         if there != self._rows:
-            raise ServerFault(f"the server's answer is wrong: it holds {there} images for {self._rows} rows")
+            raise invalid_response(f"it holds {there} images for {self._rows} rows")
 
 
 def _row_bytes(served: ModelInfo) -> int:

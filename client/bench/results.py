@@ -1,4 +1,4 @@
-"""Records the outcomes of the requests of one load, and computes its results. Knows no event loop and no gRPC."""
+"""Records the outcomes of the requests of one load, and computes its results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MAX_SAMPLES: Final = 1_000_000
 
 
 class Samples:
-    """A sample of numbers: all of them up to `limit`, then a uniform sample of that size.
+    """Keeps all numbers up to `limit`, then a uniform random sample of that size.
 
     Vitter, "Random sampling with a reservoir", 1985, algorithm R.
 
     Args:
-        limit: the size of the reservoir.
+        limit: The size of the reservoir.
     """
 
     def __init__(self, limit: int = MAX_SAMPLES) -> None:
@@ -56,7 +56,7 @@ class Results:
     """The results of one load.
 
     The counts and latencies cover the requests that were due in the measured time, even if answered later. The rates
-    cover the answers that arrived within that time.
+    cover the responses that arrived within that time.
     """
 
     seconds: float
@@ -70,19 +70,19 @@ class Results:
     p99_ms: float | None
     max_ms: float | None
     client_late_p99_ms: float | None  # how late the client sent requests
-    client_cores: float  # processor cores that the client used
+    client_cores: float  # CPU cores that the client used
 
 
 class Outcome:
     """Records the outcomes of requests. All times are in seconds of the same clock.
 
     Args:
-        opens_s: the beginning of the measured time.
-        closes_s: its end.
+        opens_s: The beginning of the measured time.
+        closes_s: Its end.
     """
 
     def __init__(self, opens_s: float, closes_s: float) -> None:
-        self.lost_since_s: float | None = None  # since when no request has reached a server
+        self.lost_since_s: float | None = None  # when requests stopped reaching a server; None: they reach it
         self._opens_s = opens_s
         self._closes_s = closes_s
         self._latencies_s = Samples()

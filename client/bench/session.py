@@ -1,4 +1,4 @@
-"""Measures loads one after the other, and stops if every request fails."""
+"""Measures loads one after another, and stops if every request of one fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from client.sdk.channel import Endpoint
 from client.sdk.messages import AnyFormat
 from client.sdk.model_info import ModelInfo
 
-# Statuses of an overloaded server, which are a result. If all requests fail with another one, something is wrong.
+# Statuses of an overloaded server are a result. If all requests of a load fail with other statuses, the run stops.
 _OVERLOAD: Final = frozenset({"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", NOT_SENT})
 
 
@@ -46,18 +46,18 @@ def run(
     """Measures all loads on a new event loop.
 
     Args:
-        plan: the loads.
-        endpoint: the server; must not retry.
-        tick: called regularly with the current load and its seconds so far; if it returns True, the run ends.
-        done: called with each measurement, including one that was stopped.
+        plan: The loads.
+        endpoint: The server, with retries disabled.
+        tick: Called regularly with the current load and its seconds so far; if it returns True, the run ends.
+        done: Called with each measurement, including one that was stopped.
 
     Returns:
         Whether all loads ran to their end.
 
     Raises:
-        GanClientError: the server is gone, or every request of a load fails for another reason than overload.
+        GanClientError: The server is gone, or every request of a load fails for a reason other than overload.
     """
-    # select instead of epoll, whose timeouts are whole milliseconds: too coarse to send requests when they are due.
+    # select, because epoll's timeouts are whole milliseconds, too coarse to send requests on time.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(_run(plan, endpoint, tick, done))
 

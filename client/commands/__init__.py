@@ -1,8 +1,8 @@
-"""The subcommands of ganclient, one file each; `client.__main__` combines them."""
+"""The subcommands of ganclient, one file each; `client.__main__` registers them."""
 
 from __future__ import annotations
 
 import os
 
-# gRPC reads this when it is imported. Its log would clutter the one-line errors.
+# Silences gRPC, whose log would clutter the one-line errors; gRPC reads this on import.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,4 +1,4 @@
-"""`ganclient bench`: measures throughput and latency of the server under chosen loads."""
+"""`ganclient bench`: measures the throughput and latency of the server under chosen loads."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ _STDOUT: Final = Path("-")
 
 
 @click.command()
-@model_options("generate")
+@model_options()
 @click.option(
     "--concurrency",
     type=listed(whole_number(1, _MAX_CONCURRENCY)),
     metavar="LIST",
-    help="Closed loop: number of concurrent requests.  [default: 1,8,32; none with --rate]",
+    help="Closed loop: numbers of concurrent requests.  [default: 1,8,32; none with --rate]",
 )
 @click.option(
     "--rate",
     "rates_per_s",
     type=listed(number_of("requests per second", 0.01, _MAX_RATE_PER_S)),
     metavar="LIST",
-    help="Open loop: requests per second, however slow the answers. Latency counts from when a request is due.",
+    help="Open loop: requests per second, however slow the responses. Latency counts from the scheduled time.",
 )
 @click.option(
     "--arrivals",
     type=click.Choice(get_args(Arrivals)),
     default="poisson",
     show_default=True,
-    help="Arrival times of an open loop: random as from independent users, or evenly spaced.",
+    help="Arrivals of an open loop: random, as from independent users, or evenly spaced.",
 )
 @click.option(
     "--rows",
@@ -64,7 +64,7 @@ _STDOUT: Final = Path("-")
     metavar="LIST",
     default="1",
     show_default=True,
-    help="Images per request.",
+    help="Numbers of images per request.",
 )
 @click.option(
     "--seconds",
@@ -72,7 +72,7 @@ _STDOUT: Final = Path("-")
     metavar="SECONDS",
     default=10.0,
     show_default=True,
-    help="How long to measure each load.",
+    help="Duration of each measurement.",
 )
 @click.option(
     "--warmup-s",
@@ -80,7 +80,7 @@ _STDOUT: Final = Path("-")
     metavar="SECONDS",
     default=2.0,
     show_default=True,
-    help="How long each load runs before it is measured.",
+    help="Warm-up before each measurement.",
 )
 @click.option(
     "--format",
@@ -88,7 +88,7 @@ _STDOUT: Final = Path("-")
     type=click.Choice([*get_args(PixelFormat), *get_args(FileFormat)]),
     default="pixels",
     show_default=True,
-    help="Format of the images.",
+    help="Image format to request.",
 )
 @click.option(
     "--connections",
@@ -96,7 +96,7 @@ _STDOUT: Final = Path("-")
     metavar="INTEGER",
     default=_CONNECTIONS,
     show_default=True,
-    help="Number of connections to spread the requests over.",
+    help="Number of connections to the server.",
 )
 @click.option(
     "--json",
@@ -104,7 +104,7 @@ _STDOUT: Final = Path("-")
     type=click.Path(path_type=Path),
     metavar="FILE",
     callback=writable(lambda path: None if path == _STDOUT else check_output_file(path)),
-    help="Also write JSON to this file; - prints it instead of the table.",
+    help="Also write the results to FILE as JSON; - prints JSON instead of the table.",
 )
 @server_options
 def bench(
@@ -121,11 +121,11 @@ def bench(
     json_file: Path | None,
     connect: ConnectOptions,
 ) -> None:
-    """Measures images per second and latency of the server.
+    """Measure the throughput and latency of the server.
 
-    Each value of --rows is measured under each load. Failed requests are not retried, but counted by gRPC status.
-    Latencies are of all answered requests that were due in the measured time. If the server runs on this machine, it
-    shares the processor with this client.
+    Each value of --rows is measured under each load; a LIST is separated by commas. Failed requests are counted by gRPC
+    status and not retried. Latencies cover all answered requests that were due during the measurement. A server on this
+    machine shares the processor with the client.
     """
     loads = _loads(concurrency, rates_per_s, arrivals, rows)
     with connect.open(GanClient) as client:

@@ -64,7 +64,7 @@ def rows_of(load: Load) -> str:
 
 
 def remarks(measurements: Sequence[Measurement]) -> Iterator[str]:
-    """Warnings about measurements, one line each: stopped ones, and those that the client itself limited."""
+    """Warnings about measurements that were stopped or that the client itself limited, one line each."""
     partial = [str(measurement.load) for measurement in measurements if not measurement.is_complete]
     if partial:
         yield f"stopped early: {', '.join(partial)}"

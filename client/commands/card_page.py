@@ -1,6 +1,6 @@
-"""Turns the description of a model into titled sections of short texts. Knows no terminal and no server.
+"""Turns the description of a model into titled sections of short texts.
 
-Cards come from outside: a field with an unexpected form is shown as it is, and never raises.
+Cards are untrusted: a field of unexpected form is shown as it is, and never raises.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from client.sdk.model_info import ModelDescription, ModelInfo
 from ganserve.metrics import METRICS
 
 _NONE: Final = "-"
-_MAX_TEXT: Final = 200  # characters of a value of unknown form
+_MAX_TEXT: Final = 200  # characters shown of a value
 _SHOWN_ELSEWHERE: Final = (
     *("schema_version", "name", "version", "kind", "architecture", "dataset", "input"),
     *("channels", "height", "width", "value_min", "value_max"),
 )
 _TRAINING: Final = {"step": "steps", "images_seen": "images seen"}
-_GRAPHS: Final = {"ONNX": "onnx", "TorchScript": "torchscript"}  # the prefixes of parity's fields
+_GRAPHS: Final = {"ONNX": "onnx", "TorchScript": "torchscript"}  # prefixes of the fields of `parity`
 
 _Kind = TypeVar("_Kind", dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True)
 class Section:
-    """Lines under a title; the first text of a line labels the others."""
+    """A title and its lines; the first text of each line is its label."""
 
     title: str
     lines: list[tuple[str, ...]]

@@ -15,13 +15,14 @@ _SHELLS: Final = {
 }
 
 
-@click.command(epilog="\b\n" + "\n".join(f"{shell:<6}{use}" for shell, use in _SHELLS.items()))
+@click.command(epilog="\b\nSetup:\n" + "\n".join(f"  {shell:<6}{use}" for shell, use in _SHELLS.items()))
 @click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Prints a script that makes a shell complete commands, flags and model names.
+    """Print a shell completion script.
 
-    Model names come from the server at --address if that is already typed, or else at GANSERVE_ADDRESS.
+    The script completes commands, options and the names of served models. It asks the server at --address if that is
+    already typed, and otherwise at GANSERVE_ADDRESS.
     """
     kind = get_completion_class(shell)
     assert kind is not None  # click knows these three

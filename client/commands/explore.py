@@ -24,14 +24,15 @@ _OTHER_FLAGS = ("tls_roots", "tls_key", "tls_certificate", "tls_server_name", "t
     metavar="INTEGER",
     default=7860,
     show_default=True,
-    help="Port of the page on this machine; 0 picks a free one.",
+    help="Port of the page; 0 picks a free port.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @server_options
 def explore(port: int, open_page: bool, connect: ConnectOptions) -> None:
-    """Serves a web page to explore models: samples, sliders, morphs, traversals, comparisons and translations.
+    """Explore models on a web page.
 
-    The page is reachable from this machine only, and loads nothing from other hosts. Ctrl-C stops it.
+    The page shows samples, sliders, morphs, traversals, comparisons and translations. It is reachable from this machine
+    only, and loads nothing from other hosts. Press Ctrl-C to stop.
     """
     checks = dataclasses.replace(connect, timeout_s=min(connect.timeout_s, _CHECK_TIMEOUT_S))
     commands = Commands(connection_flags(connect))
@@ -39,7 +40,7 @@ def explore(port: int, open_page: bool, connect: ConnectOptions) -> None:
         page = f"http://{HOST}:{sock.getsockname()[1]}/"
 
         def ready() -> None:
-            click.echo(f"exploring {connect.address} at {page} (Ctrl-C stops it)")
+            click.echo(f"exploring {connect.address} at {page} (press Ctrl-C to stop)")
             if open_page:
                 click.launch(page)
 
@@ -47,7 +48,7 @@ def explore(port: int, open_page: bool, connect: ConnectOptions) -> None:
 
 
 def connection_flags(connect: ConnectOptions) -> list[str]:
-    """The flags with which another command reaches the same server: the file of a token, but never the token itself."""
+    """The flags that connect another command to the same server; they may name a token file, but never hold a token."""
     flags = ["--address", connect.address]
     flags += ["--tls"] if connect.tls else []
     for name in _OTHER_FLAGS:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from client.commands.latent_rows import MAX_IMAGES, check_picture_size, served_generator
+from client.commands.latent_rows import MAX_IMAGES, check_picture_size, random_seed, served_generator
 from client.commands.model_options import model_options, seed_option
 from client.commands.options import ConnectOptions, server_options, whole_number, writable
 from client.commands.picture_options import Output, output_options
@@ -56,8 +55,8 @@ def grid(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates images and saves them as a grid in one picture."""
-    seed = secrets.randbits(32) if seed is None else seed  # short enough to type
+    """Generate images and save them as a grid in one picture."""
+    seed = random_seed() if seed is None else seed
     chunks: list[NDArray[np.uint8]] = []
     with connect.open(GanClient) as client, ImageProgress(model, n) as progress:
         served = served_generator(client, model, version)

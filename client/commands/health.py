@@ -19,16 +19,17 @@ _STARTING: Final = "the server answers, but is starting or draining"
 @click.command(context_settings={"default_map": {"timeout_s": _TIMEOUT_S}})
 @click.option(
     "--model",
-    help="Check whether this model is served and ready, instead of the server.",
+    metavar="NAME",
+    help="Check this model instead of the server.",
     shell_complete=served_names(),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_options
 def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
-    """Checks whether the server is ready, and prints one line.
+    """Check whether the server, or one of its models, is ready.
 
-    Exits with 0 if it is, with 1 if it is not or cannot be reached, and with 2 for an invalid flag. Uses the standard
-    health protocol, grpc.health.v1.
+    Prints one line. Exits with 0 if ready, with 1 if not ready or unreachable, and with 2 for an invalid flag. Uses the
+    gRPC health checking protocol, grpc.health.v1.
     """
     with connect.open(GanClient) as client:
         try:
@@ -53,7 +54,7 @@ def _server_reason(client: GanClient) -> str:
 
 
 def _model_reason(client: GanClient, model: str) -> str:
-    """Why a model is not ready; empty if it is. Only one request, so that a probe takes at most one deadline."""
+    """Why a model is not ready; empty if it is. Sends a single request, so that a probe takes at most one deadline."""
     try:
         return "" if client.describe(model).ready else f"an engine of {model!r} is being rebuilt"
     except UnsupportedByServer:  # an older server cannot describe models

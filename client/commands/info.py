@@ -26,14 +26,14 @@ _TOO_OLD = "the server is older than this client and does not send the model's c
     "--json",
     "as_json",
     is_flag=True,
-    help="Print JSON: the listed fields, the card and the files.",
+    help="Print JSON, with the complete model card.",
 )
 @server_options
 def info(model: str, version: int | None, as_json: bool, connect: ConnectOptions) -> None:
-    """Describes a served model.
+    """Describe a served model.
 
-    Prints its input and output, the data set, the training and its metrics, how closely the exported files match the
-    trained network, and the files. 'ganclient models' lists the models.
+    Prints its inputs and outputs, data set, training and metrics, how closely the exported files match the trained
+    network, and the files. 'ganclient models' lists the models.
     """
     description: ModelDescription | None = None
     with connect.open(GanClient) as client:

@@ -49,7 +49,7 @@ _PREVIEWED: Final = 8  # images in the preview of an animation
 
 
 def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
-    """The callback of a flag that names a picture or an animation to write."""
+    """Callback of a flag that names a picture or an animation to write."""
     try:
         if is_animation_name(path):
             check_animation(path)
@@ -65,30 +65,30 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 @click.command()
 @model_options("generate")
 @seed_options
-@click.option("--from-seed", type=_SEED, metavar="INTEGER", help="Begin at the first image of this seed.")
+@click.option("--from-seed", type=_SEED, metavar="INTEGER", help="Start at the first image of this seed.")
 @click.option("--to-seed", type=_SEED, metavar="INTEGER", help="End at the first image of this seed.")
 @click.option(
     "--anchors",
     type=whole_number(2, 1000),
     metavar="INTEGER",
-    help="Number of latents to pass through, from the seed or the file.  [default: 2, or all in the file]",
+    help="Number of anchors from --seed or --latents.  [default: 2, or all in the file]",
 )
 @click.option(
     "--steps",
     type=whole_number(2, 1000),
     metavar="INTEGER",
     help="Number of images from one anchor to the next, including both."
-    f"  [default: {_STRIP_STEPS}, and {_ANIMATION_STEPS} for a GIF or MP4]",
+    f"  [default: {_STRIP_STEPS}, or {_ANIMATION_STEPS} for a GIF or MP4]",
 )
-@click.option("--linear", is_flag=True, help="Interpolate linearly instead of spherically.")
-@click.option("--loop", is_flag=True, help="Return to the first anchor at the end, for a seamless animation.")
+@click.option("--linear", is_flag=True, help="Use linear instead of spherical interpolation.")
+@click.option("--loop", is_flag=True, help="Return to the first anchor, for a seamless loop.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="interpolation.png",
     show_default=True,
     callback=_picture_or_animation,
-    help="File to write: a picture, with one row of images per pair of anchors, or a .gif or .mp4.",
+    help="File to write: a picture with one row of images per pair of anchors, or a .gif or .mp4 animation.",
 )
 @click.option(
     "--fps",
@@ -96,7 +96,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
     metavar="INTEGER",
     help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_PER_SECOND}]",
 )
-@scale_option(f"1; a GIF or MP4 gets at least {_ANIMATION_SIDE} pixels")
+@scale_option(f"1, or enough for {_ANIMATION_SIDE} pixels in a GIF or MP4")
 @save_latents_option
 @output_options
 @server_options
@@ -119,14 +119,14 @@ def interpolate(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates the images between two latents, or along a path through several.
+    """Generate the images on a path between latents.
 
-    The path passes through latents of one seed, goes from one seed to another, or passes through the latents in a file.
+    The path passes through anchors: latents of one seed, the first latents of two seeds, or the latents in a file.
     """
     check_one_source({"--seed": seed, "--latents": latents, "--from-seed": from_seed})
-    moves = is_animation_name(out)
-    _check_flags(out, moves, from_seed, to_seed, anchors, fps)
-    steps = steps or (_ANIMATION_STEPS if moves else _STRIP_STEPS)
+    is_animation = is_animation_name(out)
+    _check_flags(out, is_animation, from_seed, to_seed, anchors, fps)
+    steps = steps or (_ANIMATION_STEPS if is_animation else _STRIP_STEPS)
     fps = fps or _FRAMES_PER_SECOND
     with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
@@ -142,12 +142,12 @@ def interpolate(
             seed = random_seed() if seed is None else seed
             stops = latents_of_seed(served, seed, anchors or 2)
             source = f"seed {seed}"
-        scale = scale or (_animation_scale(served) if moves else 1)
+        scale = scale or (_animation_scale(served) if is_animation else 1)
         legs = len(stops) if loop else len(stops) - 1
-        _check_size(served, legs * steps, scale, moves)
+        _check_size(served, legs * steps, scale, is_animation)
         rows = walk(stops, steps, "linear" if linear else "spherical", loop=loop)
         with closing(images_of(client, served, rows)) as images:
-            if moves:
+            if is_animation:
                 kept: list[NDArray[np.uint8]] = []
                 save_animation(_frames(images, len(rows), scale, kept), out, fps)
                 picture = image_grid(np.stack(kept), len(kept))
@@ -155,7 +155,7 @@ def interpolate(
                 picture = _strip([magnified(image, scale) for image in images], legs, steps)
     if latents_out is not None:
         save_latents(rows, latents_out)
-    if not moves:
+    if not is_animation:
         save_image(picture, out)
     facts: dict[str, object] = {
         "model": served.name,
@@ -169,20 +169,20 @@ def interpolate(
         "from_seed": from_seed,
         "to_seed": to_seed,
         "latents": latents,
-        "fps": fps if moves else None,
+        "fps": fps if is_animation else None,
     }
-    seconds = f", {len(rows) / fps:.3g} s" if moves else ""
+    seconds = f", {len(rows) / fps:.3g} s" if is_animation else ""
     summary = f"{len(rows)} images of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
     output.report(out, facts, summary, picture)
 
 
 def _check_flags(
-    out: Path, moves: bool, from_seed: int | None, to_seed: int | None, anchors: int | None, fps: int | None
+    out: Path, is_animation: bool, from_seed: int | None, to_seed: int | None, anchors: int | None, fps: int | None
 ) -> None:
     """Checks the combination of flags.
 
     Raises:
-        click.UsageError: they contradict each other.
+        click.UsageError: The flags contradict each other.
     """
     if (from_seed is None) != (to_seed is None):
         raise click.UsageError("--from-seed and --to-seed: give both, or --seed alone")
@@ -190,7 +190,7 @@ def _check_flags(
         raise click.UsageError("--anchors: does not apply to --from-seed and --to-seed; leave it out")
     if fps is None:
         return
-    if not moves:
+    if not is_animation:
         raise click.UsageError(f"--fps: applies to a GIF or MP4, not to {click.format_filename(out)}; leave it out")
     most = MAX_FRAMES_PER_SECOND[out.suffix.lower()]
     if fps > most:
@@ -202,8 +202,8 @@ def _animation_scale(served: ModelInfo) -> int:
     return -(-_ANIMATION_SIDE // max(served.width, served.height))
 
 
-def _check_size(served: ModelInfo, count: int, scale: int, moves: bool) -> None:
-    if not moves:
+def _check_size(served: ModelInfo, count: int, scale: int, is_animation: bool) -> None:
+    if not is_animation:
         check_picture_size(served, count, scale)
     elif count > MAX_IMAGES or count * served.width * served.height * scale**2 > _MAX_ANIMATION_BYTES:
         raise InvalidRequest(
@@ -215,7 +215,7 @@ def _check_size(served: ModelInfo, count: int, scale: int, moves: bool) -> None:
 def _frames(
     images: Iterator[NDArray[np.uint8]], count: int, scale: int, kept: list[NDArray[np.uint8]]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Yields all images, magnified; also adds some of them, evenly spread and not magnified, to `kept`."""
+    """Yields all images, magnified; adds some evenly spaced ones, not magnified, to `kept`."""
     wanted = set(np.linspace(0, count - 1, min(count, _PREVIEWED)).round().astype(int).tolist())
     for index, image in enumerate(images):
         if index in wanted:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 
 class Interrupts:
-    """While open, the first Ctrl-C only sets `asked`; the second one does what Ctrl-C did before."""
+    """In its block, the first Ctrl-C only sets `asked`; the second one has its previous effect."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -32,4 +32,4 @@ class Interrupts:
         self.asked = True
         signal.signal(signal.SIGINT, self._before or signal.SIG_DFL)
         if sys.stderr.isatty():  # not through rich, which may hold its lock here
-            os.write(sys.stderr.fileno(), b"\r\nstopping; press Ctrl-C again to stop at once\r\n")
+            os.write(sys.stderr.fileno(), b"\r\nstopping; press Ctrl-C again to quit immediately\r\n")

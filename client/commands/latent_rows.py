@@ -1,4 +1,4 @@
-"""Shared by the commands that send latents: flags for the source of the latents, reading them, fetching images."""
+"""Shared by the commands that send latents: flags that name the latents, reading them, and fetching their images."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def scale_option(default: str = "1") -> Callable[[_Command], _Command]:
-    """Adds --scale; its value is None if not given, which `default` describes for the help."""
+    """Adds --scale, which is None if not given; `default` describes that case in the help."""
     return click.option(
         "--scale",
         type=whole_number(1, MAX_SCALE),
         metavar="INTEGER",
-        help=f"Factor by which to magnify each image, without smoothing.  [default: {default}]",
+        help=f"Magnify each image by this factor, without smoothing.  [default: {default}]",
     )
 
 
@@ -43,7 +43,7 @@ def seed_options(command: _Command) -> _Command:
     latents = click.option(
         "--latents",
         metavar="FILE",
-        help="Read the latents from this .npy, .npz, .json, .csv or .txt file, instead of --seed.",
+        help="Read the latents from a .npy, .npz, .json, .csv or .txt file instead of drawing them from --seed.",
     )
     return seed_option(latents(command))
 
@@ -52,7 +52,7 @@ def check_one_source(sources: dict[str, object]) -> None:
     """Checks that at most one of these flags is given.
 
     Raises:
-        click.UsageError: more than one is given.
+        click.UsageError: More than one is given.
     """
     given = [flag for flag, value in sources.items() if value is not None]
     if len(given) > 1:
@@ -65,7 +65,7 @@ save_latents_option = click.option(
     type=click.Path(path_type=Path),
     metavar="FILE",
     callback=writable(check_latents_output),
-    help="Also save the latents of all images to a .npy file, from which 'ganclient latents' makes the same images.",
+    help="Also save the latents of all images to a .npy file, for 'ganclient latents'.",
 )
 
 
@@ -75,11 +75,11 @@ def random_seed() -> int:
 
 
 def served_generator(client: GanClient, model: str, version: int | None) -> ModelInfo:
-    """The served model with this name, which generates images from latents; version None is the newest.
+    """The served model with this name, which must generate images from latents; version None is the newest.
 
     Raises:
-        InvalidRequest: the model is for another task.
-        GanClientError: the model is not served, or the server does not answer.
+        InvalidRequest: The model is for another task.
+        GanClientError: The model is not served, or the server does not answer.
     """
     served = client.info(model, version)
     if served.task != "generate":
@@ -94,7 +94,7 @@ def latents_of_seed(served: ModelInfo, seed: int, count: int) -> NDArray[np.floa
     """The first `count` latents of a seed, (count, latent_dim).
 
     Raises:
-        InvalidRequest: the client does not know the model's latent distribution, or the count is too large.
+        InvalidRequest: The client does not know the model's latent distribution, or the count is too large.
     """
     if served.latent_distribution not in ("normal", ""):
         raise InvalidRequest(
@@ -107,10 +107,10 @@ def latents_of_seed(served: ModelInfo, seed: int, count: int) -> NDArray[np.floa
 
 
 def latents_of_file(served: ModelInfo, name: str, count: int | None = None, flag: str = "") -> NDArray[np.float32]:
-    """The latents in a file, (count, latent_dim): all of them, or the first `count`, which is the value of `flag`.
+    """The latents in a file, (count, latent_dim): all of them, or the first `count`, the value of `flag`.
 
     Raises:
-        InvalidRequest: the file cannot be read, its latents do not fit the model, or there are fewer than `count`.
+        InvalidRequest: The file cannot be read, its latents do not fit the model, or there are fewer than `count`.
     """
     latents = read_latents(name)
     if latents.shape[1] != served.latent_dim:
@@ -119,7 +119,7 @@ def latents_of_file(served: ModelInfo, name: str, count: int | None = None, flag
             f" {served.latent_dim}; name another file, or the model that the latents belong to"
         )
     if count is not None and count > len(latents):
-        raise InvalidRequest(f"{flag}: {name} has only {len(latents)} of the {count} latents; ask for fewer")
+        raise InvalidRequest(f"{flag}: at most {len(latents)} for {name}, not {count}")
     return latents[:count]
 
 
@@ -129,7 +129,7 @@ def images_of(
     """Yields the image of each latent in order, uint8 (height, width, channels); shows a progress bar.
 
     Raises:
-        GanClientError: the server fails or refuses the request.
+        GanClientError: The server fails or refuses the request.
     """
     with ImageProgress(served.name, len(latents)) as progress:
         for chunk in client.generate_chunks(served.name, latents=latents, version=served.version):
@@ -146,7 +146,7 @@ def check_picture_size(served: ModelInfo, count: int, scale: int = 1) -> None:
     """Checks that one picture can hold `count` images, before any is requested.
 
     Raises:
-        InvalidRequest: the picture would be too large.
+        InvalidRequest: The picture would be too large.
     """
     pixels = count * served.height * served.width * scale**2
     if count > MAX_IMAGES or pixels > _MAX_PICTURE_PIXELS:

@@ -28,7 +28,7 @@ from ganserve.grids import image_grid, to_pil
 
 
 def _picture_or_folder(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
-    """The callback of --out: a picture if it has an extension, a folder if it has none, ends in / or is a folder."""
+    """Callback of --out: a folder if the name has no extension, ends in / or is a folder; otherwise a picture."""
     path = Path(name)
     try:
         if _is_folder(name):
@@ -54,7 +54,7 @@ def _is_folder(name: str) -> bool:
     show_default=True,
     callback=_picture_or_folder,
     metavar="PATH",
-    help="A picture, for a grid of all images; or a folder, for one PNG file per image.",
+    help="Picture for a grid of all images, or folder for one PNG file per image.",
 )
 @click.option(
     "--columns",
@@ -74,12 +74,14 @@ def latents(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates the images of the latents in a .npy, .npz, .json, .csv or .txt file, one image per row.
+    """Generate the images of the latents in a file.
 
-    A .npy file holds an array (rows, latent size). In a .npz file it is the only array, or the one named "latents", or
-    the one given as FILE.npz:NAME. A .json file holds a list of rows, or an object with that list as "latents". A .csv
-    file holds one row per line; a header line is skipped.
-    """
+    \b
+    .npy        an array (rows, latent size)
+    .npz        the only array, the one named "latents", or FILE.npz:NAME
+    .json       a list of rows, or an object with that list as "latents"
+    .csv, .txt  one row per line; a header line is skipped
+    """  # noqa: D301  (click's mark of a block that is not wrapped)
     as_picture = is_picture_name(out) and not out.is_dir()
     if columns is not None and not as_picture:
         raise click.BadParameter("applies to a grid, not to a folder; leave it out", param_hint="--columns")

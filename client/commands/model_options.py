@@ -17,7 +17,7 @@ from client.sdk.model_info import Task
 _COMPLETION_TIMEOUT_S: Final = 1.0  # completion must feel instant
 _NOUNS: Final[dict[Task | None, str]] = {
     None: "served model",
-    "generate": "served model that generates images from latents",
+    "generate": "served generator",
     "translate": "served image-to-image model",
 }
 
@@ -29,6 +29,7 @@ def model_options(task: Task | None = None) -> Callable[[_Command], _Command]:
     model = click.option(
         "--model",
         required=True,
+        metavar="NAME",
         help=f"Name of a {_NOUNS[task]}; 'ganclient models' lists them.",
         shell_complete=served_names(task),
     )
@@ -41,7 +42,7 @@ def version_option(command: _Command) -> _Command:
         "--version",
         type=whole_number(1, 2**63 - 1),
         metavar="INTEGER",
-        help="Version of the model.  [default: the newest served]",
+        help="Version of the model.  [default: newest]",
     )(command)
 
 
@@ -58,9 +59,9 @@ def seed_option(command: _Command) -> _Command:
 def served_names(
     task: Task | None = None,
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """A shell completion for model names: the names that the server lists, or nothing if it does not answer in time.
+    """Shell completion of model names: those that the server lists, or none if it does not respond in time.
 
-    Names that the shell would not read as one plain word are left out, because the completed line is about to be run.
+    Names that need quoting are left out, because the user is about to run the completed line.
     """
 
     def complete(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:

@@ -19,10 +19,10 @@ _HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "ba
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields that the server sends.")
 @server_options
 def models(as_json: bool, connect: ConnectOptions) -> None:
-    """Lists the models that the server is ready to serve.
+    """List the models that the server is ready to serve.
 
-    The input column holds the size of the latent, or of the input image of an image-to-image model. Images are width x
-    height x channels. A dash means that this client is too old for the model's task. 'ganclient info MODEL' describes
+    The input column shows the size of a latent, or of the input image of an image-to-image model. Image sizes are width
+    x height x channels; a dash means that this client does not know the model's task. 'ganclient info MODEL' describes
     one model in detail.
     """
     with connect.open(GanClient) as client:
@@ -36,7 +36,7 @@ def models(as_json: bool, connect: ConnectOptions) -> None:
 
 
 def _cells(model: ModelInfo) -> tuple[str, ...]:
-    """A model's line of the table; an empty cell is a dash, so that every line has the same number of words."""
+    """A model's row of the table; an empty cell becomes a dash, so that every row has the same number of words."""
     cells = (
         model.name,
         str(model.version),

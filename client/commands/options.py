@@ -1,4 +1,4 @@
-"""The flags that name the server, and the types and callbacks that the flags of several subcommands share."""
+"""The connection flags, and the types and callbacks that flags of several subcommands share."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def listed(parse: Callable[[str], _Number], at_most: int = 100) -> Callable[[str
 
 
 def writable(check: Callable[[Path], None]) -> Callable[[click.Context, click.Parameter, Path | None], Path | None]:
-    """The callback of a flag that names a file or folder to write; `check` raises UnwritableOutput."""
+    """Callback of a flag that names a file or folder to write; `check` raises UnwritableOutput."""
 
     def checked(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
         try:
@@ -96,7 +96,7 @@ class ConnectOptions:
         """Returns `kind(address, timeout_s=..., channels=..., tls=..., token=...)`; `kind` is GanClient, for example.
 
         Raises:
-            click.BadParameter: a flag has an invalid value, or a file cannot be read.
+            click.BadParameter: A flag has an invalid value, or a file cannot be read.
         """
         tls = TlsOptions(self.tls_roots, self.tls_key, self.tls_certificate, self.tls_server_name)
         token = os.environ.get(_TOKEN_VARIABLE) or None if self.token_file is None else _token_in(self.token_file)
@@ -117,7 +117,7 @@ class ConnectOptions:
 
 
 def server_options(command: _Command) -> _Command:
-    """Adds the flags that name the server; the command gets their values as `connect`, a ConnectOptions."""
+    """Adds the connection flags; the command gets their values as `connect`, a ConnectOptions."""
 
     @functools.wraps(command)
     def with_connect(*args: Any, **flags: Any) -> Any:
@@ -142,7 +142,7 @@ CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
         show_default=True,
         show_envvar=True,
         metavar="HOST:PORT",
-        help="Address of the server. Requests are balanced over several IP:PORT, separated by commas.",
+        help="Address of the server; requests are balanced over several IP:PORT, separated by commas.",
     ),
     "timeout_s": click.option(
         "--timeout-s",
@@ -152,21 +152,19 @@ CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
         show_default=True,
         help="Deadline of each request.",
     ),
-    "tls": click.option("--tls", is_flag=True, help="Use TLS. Any other --tls flag turns it on, too."),
-    "tls_roots": _file("--tls-roots", "Certificates of the authorities to trust, PEM.  [default: the public ones]"),
-    "tls_key": _file("--tls-key", "Private key of this client, PEM. Requires --tls-certificate."),
-    "tls_certificate": _file("--tls-certificate", "Certificate of this client, PEM. Requires --tls-key."),
+    "tls": click.option("--tls", is_flag=True, help="Use TLS; implied by any other --tls flag."),
+    "tls_roots": _file("--tls-roots", "PEM file with the CA certificates to trust.  [default: public CAs]"),
+    "tls_key": _file("--tls-key", "PEM file with the client's private key; requires --tls-certificate."),
+    "tls_certificate": _file("--tls-certificate", "PEM file with the client's certificate; requires --tls-key."),
     "tls_server_name": click.option(
         "--tls-server-name",
         metavar="NAME",
-        help="Name in the server's certificate.  [default: the host of --address]",
+        help="Host name in the server's certificate.  [default: the host of --address]",
     ),
-    "token_file": _file(
-        "--token-file", f"File with the bearer token to send.  [env var: {_TOKEN_VARIABLE}, the token itself]"
-    ),
+    "token_file": _file("--token-file", f"File with the bearer token.  [env var: {_TOKEN_VARIABLE}, the token itself]"),
 }
 
-# The SDK's name of an argument, at the beginning of its error messages -> the flag, as click names it.
+# The argument that begins an error message of the SDK -> the flag, as click names it.
 _FLAG_OF: Final = {
     "address": "'--address' (env var: 'GANSERVE_ADDRESS')",
     "root_certificates": "'--tls-roots'",
@@ -180,7 +178,7 @@ _FLAG_OF: Final = {
 def _token_in(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_TOKEN_CHARACTERS + 2)  # longer tokens are invalid; 2 for the end of the line
+            content = file.read(MAX_TOKEN_CHARACTERS + 2)  # longer tokens are invalid; 2 for a line ending
         return content.decode("ascii").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not ASCII text"

@@ -26,9 +26,9 @@ class Output:
     """How to report what was written.
 
     Attributes:
-        as_json: print one JSON object instead of a line.
-        preview: show the picture in the terminal; None: only if the terminal can display images.
-        open_file: open the file in the desktop's viewer.
+        as_json: Print one JSON object instead of a line.
+        preview: Show the picture in the terminal; None: only if the terminal can display images.
+        open_file: Open the file in the desktop's viewer.
     """
 
     as_json: bool
@@ -39,10 +39,10 @@ class Output:
         """Reports a written file or folder, and shows it if the flags say so.
 
         Args:
-            path: the file or folder.
-            facts: the fields of the JSON object.
-            summary: the text that follows the path on the line.
-            picture: for the preview; None: no preview.
+            path: The file or folder.
+            facts: The fields of the JSON object.
+            summary: The text that follows the path on the line.
+            picture: For the preview; None: no preview.
         """
         preview = self.preview
         if preview is None:
@@ -60,21 +60,21 @@ class Output:
 def output_options(command: _Command) -> _Command:
     """Adds --json, --preview and --open; the command gets them as `output`."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @click.option(
         "--preview/--no-preview",
         default=None,
-        help="Show the picture in the terminal; as coloured blocks if the terminal cannot display images."
-        "  [default: only if it can display images]",
+        help="Show the picture in the terminal, as coloured blocks if it cannot display images."
+        "  [default: if the terminal displays images]",
     )
-    @click.option("--open", "open_file", is_flag=True, help="Open the result in the desktop's viewer.")
+    @click.option("--open", "open_file", is_flag=True, help="Open the result in the default viewer.")
     @functools.wraps(command)
     def with_output(*arguments: Any, as_json: bool, preview: bool | None, open_file: bool, **named: Any) -> Any:
         if as_json and preview:
             raise click.UsageError("--preview and --json: both print to stdout; give one of them")
         return command(*arguments, output=Output(as_json, preview, open_file), **named)
 
-    return with_output  # type: ignore[return-value]  # the same but for these flags
+    return with_output  # type: ignore[return-value]  # the same command with these flags
 
 
 def _shown(path: Path) -> str:

@@ -18,7 +18,7 @@ Protocol = Literal["kitty", "iterm2"]
 
 _KITTY_TERMS: Final = ("xterm-kitty", "xterm-ghostty")
 _PROGRAMS: Final[dict[str, Protocol]] = {"ghostty": "kitty", "iTerm.app": "iterm2", "WezTerm": "iterm2"}
-_MULTIPLEXERS: Final = ("screen", "tmux")  # these do not pass images on
+_MULTIPLEXERS: Final = ("screen", "tmux")  # these do not forward images
 
 _PIXELS_PER_COLUMN: Final = 4  # limits the magnification of small pictures
 _MAX_SENT_SIDE: Final = 1600  # pixels; larger than a window
@@ -39,8 +39,8 @@ def show_picture(picture: Image.Image, console: Console, protocol: Protocol | No
     """Prints a picture to `console`, scaled to fit its window.
 
     Args:
-        picture: of any mode; transparent parts become black.
-        console: receives the escape codes.
+        picture: Of any mode; transparent parts become black.
+        console: Receives the escape codes.
         protocol: None: coloured half blocks.
     """
     shown = _on_black(picture)

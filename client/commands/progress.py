@@ -19,7 +19,7 @@ class _ImagesPerSecond(ProgressColumn):
 
 
 class _Bar(Progress):
-    """A bar on stderr, which disappears at the end; invisible if stderr is not a terminal. Use it with `with`."""
+    """A context manager: a bar on stderr that disappears at the end; hidden if stderr is not a terminal."""
 
     def __init__(self, *columns: ProgressColumn) -> None:
         super().__init__(
@@ -34,12 +34,12 @@ class _Bar(Progress):
 
 
 class ImageProgress(_Bar):
-    """Counts images; invisible if they all arrive at once.
+    """Counts images; hidden if they all arrive at once.
 
     Args:
-        label: the text in front of the bar.
-        total: the number of images.
-        done: how many of them exist already.
+        label: The text in front of the bar.
+        total: The number of images.
+        done: How many of them exist already.
     """
 
     def __init__(self, label: str, total: int, done: int = 0) -> None:
@@ -57,11 +57,11 @@ class ImageProgress(_Bar):
 
 
 class TimeProgress(_Bar):
-    """Shows how much of a known time has passed.
+    """Shows how much of a known duration has passed.
 
     Args:
-        label: the text in front of the bar at first.
-        total_s: the whole time, in seconds.
+        label: The text in front of the bar at first.
+        total_s: The total time, in seconds.
     """
 
     def __init__(self, label: str, total_s: float) -> None:

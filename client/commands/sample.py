@@ -25,7 +25,7 @@ from client.samples.sampling import Sampling, Wanted
 from client.sdk.client import GanClient
 
 _INTERRUPTED: Final = 130
-_IN_FLIGHT: Final = 2  # the server computes one request while the client writes the other
+_IN_FLIGHT: Final = 2  # the server computes one request while the client writes another
 _OUTPUTS: Final[dict[str, Callable[[Path], SampleOutput]]] = {".zip": ZipOutput, ".npz": NpzOutput}
 _OTHER_FILES: Final = frozenset({".npy", ".tar", ".gz", ".tgz", ".gif", ".mp4", ".csv", ".json"})
 
@@ -43,7 +43,7 @@ def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     type=click.Path(path_type=Path),
     required=True,
     callback=_out,
-    help="A folder, FILE.zip or FILE.npz. Missing folders are created.",
+    help="Folder, FILE.zip or FILE.npz to write; missing folders are created.",
 )
 @click.option(
     "--n", type=whole_number(1, MAX_COUNT), metavar="INTEGER", default=64, show_default=True, help="Number of images."
@@ -53,9 +53,9 @@ def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     "--format",
     "sample_format",
     type=click.Choice(["png", "jpeg", "pixels"]),
-    help="Format of the images: png or jpeg in a folder or zip, pixels in an npz.  [default: png, or pixels]",
+    help="Image format: png or jpeg in a folder or zip, pixels in an npz.  [default: png, or pixels in an npz]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace other samples at the same place.")
+@click.option("--overwrite", is_flag=True, help="Replace other samples at --out.")
 @click.option(
     "--in-flight",
     type=whole_number(1, 64),
@@ -64,7 +64,7 @@ def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     show_default=True,
     help="Number of concurrent requests.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @server_options
 def sample(
     model: str,
@@ -78,13 +78,17 @@ def sample(
     as_json: bool,
     connect: ConnectOptions,
 ) -> None:
-    """Generates images and saves each as a separate file, in a folder or an archive.
+    """Generate images and save them in a folder or an archive.
 
-    After an interruption, the same command resumes; the result is the same. A folder gets the files 00000.png,
-    00001.png and so on, in sub-folders of 1000 if there are more than 10000, and sample.json, which describes them. A
-    zip holds the same files. An npz holds `images`, uint8 (n, height, width, channels), `model`, `version` and `seed`.
-    While it is incomplete, an archive is called NAME.partial.
-    """
+    After an interruption, the same command resumes and gives the same result. Archives are named NAME.partial until
+    they are complete.
+
+    \b
+    folder  00000.png, 00001.png and so on, in sub-folders of 1000 if there
+            are more than 10000, and sample.json, which describes them
+    .zip    the same files
+    .npz    images, uint8 (n, height, width, channels); model, version, seed
+    """  # noqa: D301  (click's mark of a block that is not wrapped)
     wanted = Wanted(model, version, seed, n, _format(out, sample_format))
     begun_s = time.monotonic()
     with (
@@ -98,7 +102,7 @@ def sample(
             with ImageProgress(model, record.count, done=sampling.rows_done) as progress:
                 is_complete = sampling.run(record, progress.add, lambda: interrupts.asked)
         except GanClientError as error:
-            _say_how_to_go_on(error, sampling, record, out)
+            _raise_with_remedy(error, sampling, record, out)
     if as_json:
         click.echo(json.dumps(_facts(sampling, record, out, time.monotonic() - begun_s)))
     else:
@@ -127,7 +131,7 @@ def _fetch(client: GanClient, record: SampleRecord, first_row: int) -> Iterator[
         yield files.files
 
 
-def _say_how_to_go_on(error: GanClientError, sampling: Sampling, record: SampleRecord, out: Path) -> NoReturn:
+def _raise_with_remedy(error: GanClientError, sampling: Sampling, record: SampleRecord, out: Path) -> NoReturn:
     if sampling.rows_done:
         done = f"{sampling.rows_done} of {record.count} images are kept"
         raise type(error)(f"{error}; {done} for {out}; run the same command to resume") from error

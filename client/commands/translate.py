@@ -28,26 +28,26 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 
 
 @click.command()
-@click.argument("files_or_folders", nargs=-1, required=True, type=click.Path())
+@click.argument("files_or_folders", nargs=-1, required=True, type=click.Path(), metavar="PATH...")
 @model_options("translate")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
     callback=writable(check_output_folder),
-    help="Folder to write to. It is created if it is missing; existing files are replaced.",
+    help="Output folder, created if missing; existing files are replaced.",
 )
 @click.option(
     "--resize",
     is_flag=True,
-    help="Resize and centre-crop images of other sizes to fit the model. Without it, they are refused.",
+    help="Resize and centre-crop images of other sizes, which are refused otherwise.",
 )
 @click.option(
     "--grid",
     type=click.Path(path_type=Path),
     metavar="FILE",
     callback=writable(check_output),
-    help=f"Also save one picture of the first {MAX_PAIRS} pairs, input beside output.",
+    help=f"Also save the first {MAX_PAIRS} inputs and outputs, side by side in one picture.",
 )
 @click.option(
     "--format",
@@ -55,9 +55,9 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     type=click.Choice(list(_EXTENSIONS)),
     default="png",
     show_default=True,
-    help="Format of the files.",
+    help="Format of the output files.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @server_options
 def translate(
     files_or_folders: tuple[str, ...],
@@ -70,16 +70,17 @@ def translate(
     as_json: bool,
     connect: ConnectOptions,
 ) -> None:
-    """Translates image files, and all image files in folders, into another domain.
+    """Translate image files into another domain.
 
-    Each result has the name of its input and goes to the --out folder; sub-folders are kept. Hidden files and links to
-    folders are skipped. A file that cannot be translated is reported and skipped, and the exit code is then 2.
+    Each PATH is an image file, or a folder to search for image files. Outputs keep the names and sub-folders of their
+    inputs. Hidden files and links to folders are skipped. A file that cannot be translated is reported and skipped; the
+    exit code is then 2.
     """
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
         raise click.BadParameter(f"{grid} is one of the files to read or write; name another file", param_hint="--grid")
     with connect.open(Connection) as connection, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")  # about odd metadata
+        warnings.filterwarnings("ignore", module="PIL")  # warns about odd metadata
         translator = Translator(connection, model, version, resize=resize, image_format=file_format)
         pairs = None if grid is None else PairPicture(translator.served)
         done, stopped = _run(plan, translator, file_format, pairs)
@@ -89,7 +90,7 @@ def translate(
         click.echo(_summary(done, out))
     if stopped is not None:
         if grid is not None and pairs:
-            _save_what_there_is(pairs, grid, quiet=as_json)
+            _save_partial(pairs, grid, quiet=as_json)
         raise stopped
     if grid is not None and pairs is not None:
         _save_pairs(pairs, grid, quiet=as_json)
@@ -99,7 +100,7 @@ def translate(
 
 @dataclass(frozen=True)
 class _Done:
-    """The result, in numbers of images."""
+    """The result; counts are numbers of images."""
 
     model: str
     version: int
@@ -122,7 +123,7 @@ def _run(
             translation.run(plan.files)
         except GanClientError as error:
             stopped = error
-        failures.say_rest()
+        failures.report_rest()
     tried = translation.written + len(failures) - len(plan.unreadable)
     return _Done(
         model=translator.served.name,
@@ -152,8 +153,8 @@ def _save_pairs(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
         click.echo(f"{name}: {_counted(len(pairs), 'pair')} of input and output")
 
 
-def _save_what_there_is(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
-    """Saves the pairs made before an error ended the run; if that fails too, the first error stays the exit reason."""
+def _save_partial(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
+    """Saves the pairs made before an error ended the run; a second error is only printed."""
     try:
         _save_pairs(pairs, grid, quiet=quiet)
     except UnwritableOutput as error:

@@ -46,14 +46,14 @@ _MAX_VALUE: Final = 1e30
     "--n",
     type=whole_number(1, 1000),
     metavar="INTEGER",
-    help=f"Number of latents, one column each.  [default: {USUAL_LATENTS}, or all in the file]",
+    help=f"Number of latents, one per column.  [default: {USUAL_LATENTS}, or all in the file]",
 )
 @click.option(
     "--dims",
     type=listed(whole_number(0, _MAX_DIMENSION)),
     metavar="LIST",
     help="Dimensions to vary, counted from 0."
-    f"  [default: {','.join(map(str, USUAL_DIMENSIONS))}, or evenly spread ones of a smaller latent]",
+    f"  [default: {','.join(map(str, USUAL_DIMENSIONS))}; evenly spaced for smaller latents]",
 )
 @click.option(
     "--values",
@@ -61,7 +61,7 @@ _MAX_VALUE: Final = 1e30
     metavar="LIST",
     default=",".join(f"{value:g}" for value in USUAL_VALUES),
     show_default=True,
-    help="Values to set each dimension to.",
+    help="Values of each dimension.",
 )
 @click.option(
     "--out",
@@ -94,10 +94,10 @@ def traverse(
     output: Output,
     connect: ConnectOptions,
 ) -> None:
-    """Generates a grid of images that shows the effect of single latent dimensions.
+    """Generate a grid that shows the effect of single dimensions.
 
     The grid has one column per latent, and one row per dimension and value: the images of all latents with that
-    dimension set to that value.
+    dimension set to that value. A LIST is separated by commas.
     """
     check_one_source({"--seed": seed, "--latents": latents})
     with connect.open(GanClient) as client:
@@ -138,17 +138,17 @@ def traverse(
 
 
 def _fitting(served: ModelInfo, dimensions: Sequence[int] | None) -> Sequence[int]:
-    """The dimensions to vary: those that the user gives, or a default that fits the model.
+    """The dimensions to vary: the given ones, or a default that fits the model.
 
     Raises:
-        click.BadParameter: the model does not have one of them.
+        click.BadParameter: The model does not have one of them.
     """
     if dimensions is None:
         dimensions = usual_dimensions(served.latent_dim)
         if dimensions != USUAL_DIMENSIONS:
             click.echo(
                 f"{served.name}:{served.version} has latents of {served.latent_dim} numbers;"
-                f" showing dimensions {', '.join(map(str, dimensions))}, evenly spread",
+                f" showing dimensions {', '.join(map(str, dimensions))}, evenly spaced",
                 err=True,
             )
         return dimensions

@@ -16,7 +16,7 @@ from client.explore.html import line_of_error, line_of_text
 from client.explore.morph_panel import MorphPanel
 from client.explore.samples_panel import SamplesPanel
 from client.explore.sheet_panel import SheetPanel
-from client.explore.sliders import nothing_to_move
+from client.explore.sliders import all_hidden
 from client.explore.tab import Tab
 from client.explore.translate_panel import TranslatePanel
 from client.explore.watch import Served, gone, key_of
@@ -48,7 +48,7 @@ class Page:
 
     def _build(self) -> None:
         tab, seen = gr.State(Tab()), gr.State(Seen())
-        returns = gr.Number(0, visible="hidden")  # counts returns of the server; a State has no change event
+        returns = gr.Number(0, visible="hidden")  # how often the server has returned; a State has no change event
         with gr.Row():
             pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
             refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=110)
@@ -69,11 +69,11 @@ class Page:
             with panels[4]:
                 translate = TranslatePanel(self._explorer, guard, pick)
         asked = gr.Number(0, visible="hidden")  # counts clicks on Refresh
-        refresh.click(self._ask_again, asked, asked, queue=False, show_progress="hidden", trigger_mode="multiple")
+        refresh.click(self._refresh_now, asked, asked, queue=False, show_progress="hidden", trigger_mode="multiple")
         # One event, so that Gradio never runs it twice at once: two simultaneous results leave the picker empty.
         gr.on(
             [self.blocks.load, asked.change, gr.Timer(_CHECK_EVERY_S).tick],
-            self._look,
+            self._refresh,
             [pick, compare.other, seen, returns],
             [pick, compare.other, seen, returns, server_banner],
             queue=False,
@@ -90,10 +90,10 @@ class Page:
             show_progress="hidden",
         )
         panels[1].select(**morph.ends_event)
-        moved = {"fn": guard(self._again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
+        moved = {"fn": guard(self._move_again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
         returns.change(**samples.move_event | moved)
         filled = returns.change(
-            guard(self._picked_meanwhile(samples)),
+            guard(self._picked_while_gone(samples)),
             [pick, samples.seed, samples.count, tab],
             guard.outputs([*fields, *made]),
             show_progress="hidden",
@@ -103,12 +103,12 @@ class Page:
             trigger_mode="multiple",
         )
 
-    def _ask_again(self, asked: float) -> float:
+    def _refresh_now(self, asked: float) -> float:
         self._explorer.watch.forget()
         return asked + 1
 
-    def _look(self, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
-        return lists_of(self._explorer.watch.look(), picked, other_key, seen, returns)
+    def _refresh(self, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
+        return lists_of(self._explorer.watch.snapshot(), picked, other_key, seen, returns)
 
     def _picked(self, samples: SamplesPanel) -> Handler:
         """Fills the page for another model in one event, because Gradio loses parts of a chain of events."""
@@ -120,30 +120,30 @@ class Page:
             translates = model.task == "translate"
             dimensions = "" if translates else ", ".join(map(str, usual_dimensions(model.latent_dim)))
             fields = gr.update(selected="translate" if translates else "explore"), line_of_text(_about(model))
-            sampled: tuple[Any, ...] = (Tab(key), "", "", "", *nothing_to_move())
+            sampled: tuple[Any, ...] = (Tab(key), "", "", "", *all_hidden())
             trouble = ""
             if not translates:
                 try:
                     sampled = samples.sample(key, seed, count, dimensions)
-                except InvalidRequest as error:  # a field is invalid; still clear what the other model showed
+                except InvalidRequest as error:  # a field is invalid; still clear the output of the previous model
                     trouble = str(error)
             return WithBanner((*fields, dimensions, dimensions, *sampled, "", "", "", ""), trouble)
 
         return picked
 
-    def _picked_meanwhile(self, samples: SamplesPanel) -> Handler:
+    def _picked_while_gone(self, samples: SamplesPanel) -> Handler:
         """Fills the page for the picked model if it was picked while the server was gone."""
         picked = self._picked(samples)
 
-        def picked_meanwhile(key: str | None, seed: str, count: object, tab: Tab) -> tuple[Any, ...]:
-            is_missed = key and key != tab.key and _is_there(key, self._explorer.watch.look())
+        def picked_while_gone(key: str | None, seed: str, count: object, tab: Tab) -> tuple[Any, ...]:
+            is_missed = key and key != tab.key and _is_there(key, self._explorer.watch.snapshot())
             return picked(key, seed, count) if is_missed else ()
 
-        return picked_meanwhile
+        return picked_while_gone
 
-    def _again(self, samples: SamplesPanel) -> Handler:
+    def _move_again(self, samples: SamplesPanel) -> Handler:
         def move(key: str | None, tab: Tab, *positions: Any) -> tuple[Any, ...]:
-            is_there = key == tab.key and _is_there(tab.key, self._explorer.watch.look())
+            is_there = key == tab.key and _is_there(tab.key, self._explorer.watch.snapshot())
             return samples.move(tab, *positions) if is_there and tab.anchor is not None else ()
 
         return move
@@ -160,14 +160,14 @@ def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Se
     """Updates the model lists; a selected model stays selected even if it is no longer served.
 
     Args:
-        served: the last answer of the server.
-        picked: the selected model.
-        other_key: the selected model of the Compare tab.
-        seen: what the browser tab knew.
-        returns: how often the server has come back.
+        served: The latest snapshot.
+        picked: The selected model.
+        other_key: The selected model of the Compare tab.
+        seen: What the browser tab last knew.
+        returns: How often the server has come back.
 
     Returns:
-        Updates of the last four, and the server banner.
+        Updates of the last four arguments, and the server banner.
     """
     keys = tuple(map(key_of, served.models))
     if served.trouble:
@@ -176,9 +176,9 @@ def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Se
     key = picked or next(iter([*generators, *keys]), None)
     listed = gr.skip() if keys == seen.keys and key == picked else _choices(keys, key)
     other_key = other_key or next((other for other in generators if other != key), key)
-    beside = gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
+    others = gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
     returned = returns + (seen.troubles not in (None, served.troubles))
-    return listed, beside, Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
+    return listed, others, Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
 
 
 def _choices(keys: Sequence[str], value: str | None) -> Any:

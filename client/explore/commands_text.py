@@ -24,7 +24,7 @@ class Commands:
     """Writes commands for one server.
 
     Args:
-        connection_flags: such as ("--address", "127.0.0.1:50051"); never a secret.
+        connection_flags: Such as ("--address", "127.0.0.1:50051"); never a secret.
     """
 
     connection_flags: Sequence[str] = ()

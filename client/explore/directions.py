@@ -36,8 +36,8 @@ class Directions:
 
     Attributes:
         vectors: float32 (directions, latent_dim), unit vectors, strongest first; images get brighter along each.
-        shares: the share of each direction in the total linear response, 0 .. 1.
-        linear: the share of the images' odd variance that is linear in the latent, 0 .. 1, adjusted for the fit.
+        shares: The share of each direction in the total linear response, 0 .. 1.
+        linear: The share of the images' odd variance that is linear in the latent, 0 .. 1, adjusted for the fit.
     """
 
     vectors: NDArray[np.float32]
@@ -56,13 +56,13 @@ def strongest_directions(
     """Samples a generator and finds its strongest directions, in constant memory.
 
     Args:
-        generate: takes latents (rows, latent_dim), and yields their images in order, in parts: uint8 (rows, height,
+        generate: Takes latents (rows, latent_dim), and yields their images in order, in parts: uint8 (rows, height,
             width, channels).
-        latent_dim: the size of a latent.
-        progress: called with the fraction done, 0 .. 1.
+        latent_dim: The size of a latent.
+        progress: Called with the fraction done, 0 .. 1.
 
     Raises:
-        InvalidRequest: the latents are too large, or the images do not depend on them.
+        InvalidRequest: The latents are too large, or the images do not depend on them.
     """
     if latent_dim > MAX_LATENT_DIM:
         raise InvalidRequest(f"directions: latents of {latent_dim} are too large; the limit is {MAX_LATENT_DIM}")

@@ -1,4 +1,4 @@
-"""Makes what the page shows, with the SDK. One for all tabs; knows no Gradio."""
+"""Fetches what the page shows through the SDK. All tabs share one explorer; independent of Gradio."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MAX_KEPT_DIRECTIONS: Final = 16  # models
 
 
 class Explorer:
-    """What the page needs of the SDK; safe to share between threads."""
+    """The SDK calls that the page makes; safe to share between threads."""
 
     def __init__(self, client: GanClient, watch: Watch, commands: Commands) -> None:
         self.watch = watch
         self.commands = commands
         self._client = client
-        # Keyed by the whole ModelInfo: another server may use the same name and version for another model.
+        # Keyed by the complete ModelInfo: another server may use the same name and version for another model.
         self._directions: OrderedDict[ModelInfo, Directions] = OrderedDict()
         self._finding = threading.Lock()
 
@@ -39,7 +39,7 @@ class Explorer:
         """The served model with a key, NAME:VERSION.
 
         Raises:
-            GanClientError: the model is not served, or is for another task.
+            GanClientError: The model is not served, or is for another task.
         """
         model = self.watch.find(key)
         if model.task != task:
@@ -51,7 +51,7 @@ class Explorer:
         """The first latents of a seed, (count, latent_dim).
 
         Raises:
-            InvalidRequest: there are too many, or the latent distribution is unknown.
+            InvalidRequest: There are too many, or the latent distribution is unknown.
         """
         self.check_size(model, count)
         if model.latent_distribution != "normal":
@@ -65,7 +65,7 @@ class Explorer:
         """Checks that the page can show `count` images of a model at once.
 
         Raises:
-            InvalidRequest: there are too many.
+            InvalidRequest: There are too many.
         """
         most = min(MAX_PICTURE_PIXELS // (model.height * model.width), _MAX_LATENT_VALUES // max(1, model.latent_dim))
         if count > most:
@@ -80,7 +80,7 @@ class Explorer:
         """The images of latents, uint8 (rows, height, width, channels).
 
         Raises:
-            GanClientError: the request failed.
+            GanClientError: The request failed.
         """
         self.check_size(model, len(latents))
         images: NDArray[np.uint8] = self._client.generate(model.name, latents=latents, version=model.version)
@@ -90,7 +90,7 @@ class Explorer:
         """The images of latents as PNG files.
 
         Raises:
-            GanClientError: the request failed.
+            GanClientError: The request failed.
         """
         self.check_size(model, len(latents))
         return self._client.generate_encoded(model.name, latents=latents, version=model.version)
@@ -99,7 +99,7 @@ class Explorer:
         """The translation of a PNG or JPEG file, as a PNG file.
 
         Raises:
-            GanClientError: the request failed.
+            GanClientError: The request failed.
         """
         self.check_size(model, 1)
         [file] = self._client.translate_encoded(model.name, [picture], version=model.version, resize=True)
@@ -113,7 +113,7 @@ class Explorer:
         """The directions of a model; samples the generator unless they are known. Handles one model at a time.
 
         Raises:
-            GanClientError: a request failed, or the model has no directions.
+            GanClientError: A request failed, or the model has no directions.
         """
         self.check_size(model, 1)
         with self._finding:

@@ -28,7 +28,7 @@ def dimensions_from(text: str, latent_dim: int, most: int) -> list[int]:
     """Parses dimensions of a latent, such as "5, 25", in their order and without duplicates.
 
     Raises:
-        InvalidRequest: there are none or more than `most`, or one is outside 0 .. latent_dim - 1.
+        InvalidRequest: There are none or more than `most`, or one is outside 0 .. latent_dim - 1.
     """
     pieces = _pieces("dimensions", text, most)
     return list(dict.fromkeys(_whole("dimensions", piece, 0, latent_dim - 1) for piece in pieces))
@@ -38,7 +38,7 @@ def values_from(text: str, most: int) -> list[float]:
     """Parses values of a coordinate, such as "-3, 0, 3".
 
     Raises:
-        InvalidRequest: there are none or more than `most`, or one is not a number or exceeds MAX_VALUE.
+        InvalidRequest: There are none or more than `most`, or one is not a number or exceeds MAX_VALUE.
     """
     return [value_from("values", piece) for piece in _pieces("values", text, most)]
 
@@ -47,7 +47,7 @@ def value_from(name: str, value: object) -> float:
     """Parses a number in -MAX_VALUE .. MAX_VALUE, from text or from a slider.
 
     Raises:
-        InvalidRequest: it is not such a number; the message begins with `name`.
+        InvalidRequest: It is not such a number; the message begins with `name`.
     """
     try:
         number = float(value)  # type: ignore[arg-type]  # TypeError is handled
@@ -62,7 +62,7 @@ def whole_number_from(name: str, value: object, smallest: int, largest: int) -> 
     """Parses a whole number from a number field, which may be empty.
 
     Raises:
-        InvalidRequest: it is not in `smallest` .. `largest`; the message begins with `name`.
+        InvalidRequest: It is not in `smallest` .. `largest`; the message begins with `name`.
     """
     text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else "" if value is None else str(value)
     return _whole(name, text, smallest, largest)

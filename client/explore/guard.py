@@ -19,8 +19,8 @@ class WithBanner(tuple[Any, ...]):
     """The result of a handler that filled its outputs but also has an error to show.
 
     Args:
-        values: the values of the outputs.
-        trouble: the text of the banner; empty for none.
+        values: The values of the outputs.
+        trouble: The text of the banner; empty for none.
     """
 
     trouble: str
@@ -36,9 +36,9 @@ class Guard:
     """Wraps event handlers.
 
     Args:
-        watch: notified when the server is gone.
-        banner: shows the error of the user's last action.
-        server_banner: shows that the server is gone.
+        watch: Notified when the server is gone.
+        banner: Shows the error of the user's last action.
+        server_banner: Shows that the server is gone.
     """
 
     def __init__(self, watch: Watch, banner: gr.HTML, server_banner: gr.HTML) -> None:
@@ -61,7 +61,7 @@ class Guard:
             try:
                 result = handler(*arguments)
             except ServerUnreachable as error:
-                known = self._watch.look()
+                known = self._watch.snapshot()
                 trouble = known.trouble or self._watch.failed(error).trouble
                 return {self._banner: "", self._server_banner: line_of_error(trouble)}
             except GanClientError as error:

@@ -33,11 +33,11 @@ def figure(png: bytes, stem: str, alt: str, command: str, latents: NDArray[np.fl
     """A picture with download buttons and the command that reproduces it.
 
     Args:
-        png: the picture.
-        stem: the name of the downloaded files, without extension.
-        alt: the alternative text of the picture.
-        command: reproduces the picture; reads STEM.npy if there are latents.
-        latents: the latents of the picture, if the command needs them.
+        png: The picture.
+        stem: The name of the downloaded files, without extension.
+        alt: The alternative text of the picture.
+        command: Reproduces the picture; reads STEM.npy if there are latents.
+        latents: The latents of the picture, if the command needs them.
     """
     shown = f'<img src="{_png_uri(png)}" alt="{escape(alt)}">'
     return f'<figure class="made">{shown}{_caption(stem, command, latents)}</figure>'
@@ -46,16 +46,16 @@ def figure(png: bytes, stem: str, alt: str, command: str, latents: NDArray[np.fl
 def samples(
     files: Sequence[bytes], columns: int, chosen: int, stem: str, command: str, latents: NDArray[np.float32], png: bytes
 ) -> str:
-    """A grid of samples that can be clicked, with buttons and command as in `figure`.
+    """A clickable grid of samples, with buttons and command as in `figure`.
 
     Args:
-        files: one PNG file per sample.
-        columns: the number of columns.
-        chosen: the row of the selected sample.
-        stem: the name of the downloaded files, without extension.
-        command: reproduces the grid as one picture.
-        latents: the latents of the samples.
-        png: the grid as one picture.
+        files: One PNG file per sample.
+        columns: The number of columns.
+        chosen: The row of the selected sample.
+        stem: The name of the downloaded files, without extension.
+        command: Reproduces the grid as one picture.
+        latents: The latents of the samples.
+        png: The grid as one picture.
     """
     cells = "".join(
         f'<button type="button" data-row="{row}" aria-label="sample {row}"'

@@ -27,7 +27,7 @@ _POLICY: Final = (
 
 
 class _OwnHostOnly:
-    """Forbids the browser to fetch from other hosts, and refuses requests from pages of other hosts.
+    """Stops the browser from fetching from other hosts, and refuses requests from pages of other hosts.
 
     Gradio itself only hides its responses from such pages; it would accept their requests, including uploads.
     """
@@ -58,10 +58,10 @@ def _is_foreign(scope: Scope) -> bool:
 
 
 def listening_socket(port: int) -> socket.socket:
-    """A socket that is bound to the loopback address; port 0 picks a free one.
+    """A socket bound to the loopback address; port 0 picks a free one.
 
     Raises:
-        InvalidRequest: the port is in use, or not permitted.
+        InvalidRequest: The port is in use, or not permitted.
     """
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -79,8 +79,8 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
     """The server of the page; start it with `run(sockets=[...])`.
 
     Args:
-        explorer: passed to the page.
-        ready: called when the page can be opened.
+        explorer: Passed to the page.
+        ready: Called when the page can be opened.
 
     Raises:
         InvalidRequest: Gradio is not installed.
@@ -96,7 +96,7 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
         ) from error
     from client.explore.app import Page
 
-    # Gradio computes statistics of its queue after this number of events; never, because they are not used.
+    # Turns off Gradio's queue statistics, which it would compute after this number of events.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(2**62))
 
     class Server(uvicorn.Server):
@@ -106,7 +106,6 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
                 ready()
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
     app.add_middleware(_OwnHostOnly)
     # Against DNS rebinding: another site that resolves to this machine still sends its own Host header.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)

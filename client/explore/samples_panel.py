@@ -24,7 +24,7 @@ from ganserve.grids import grid_columns, image_grid
 
 MAX_SAMPLES: Final = 144
 
-_PROGRESS: Final = gr.Progress()  # as a default argument, makes Gradio pass a live one
+_PROGRESS: Final = gr.Progress()  # as a default argument, makes Gradio pass a live tracker
 _CHOOSE: Final = """
 element.addEventListener('click', (event) => {
   const chosen = event.target.closest('button[data-row]');
@@ -102,7 +102,7 @@ class SamplesPanel:
         """The model, and the latent of the picture, (latent_dim,).
 
         Raises:
-            GanClientError: there are no samples, the model is not served, or a position is invalid.
+            GanClientError: There are no samples, the model is not served, or a position is invalid.
         """
         return self._anchored(tab)[0], moved(tab, positions)
 
@@ -159,7 +159,7 @@ class SamplesPanel:
 
     def _note_of(self, tab: Tab) -> str:
         if tab.directions is None:
-            return line_of_text("Finding them samples the generator once, which takes some seconds.")
+            return line_of_text("Finding directions samples the generator once, which takes a few seconds.")
         share = f"{tab.directions.linear:.0%}"
         return line_of_text(
             f"Percentages are shares of the linear response, which explains {share} of the images' odd variance."

@@ -52,6 +52,6 @@ def directions_at_rest(directions: Directions | None) -> list[Any]:
     return updates + [gr.update(visible=False, value=0)] * (MAX_DIRECTIONS - len(updates))
 
 
-def nothing_to_move() -> list[Any]:
+def all_hidden() -> list[Any]:
     """Updates that hide all sliders, dimensions first."""
     return [gr.update(visible=False)] * (MAX_DIMENSIONS + MAX_DIRECTIONS)

@@ -1,4 +1,4 @@
-"""The state of one browser tab: a few latents, and how the sliders move them. Knows no server and no Gradio."""
+"""The state of one browser tab: a few latents, and how the sliders move them. Independent of Gradio."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SLIDER_STEP: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Tab:
-    """Immutable, so that concurrent events of one tab never see a half-made change.
+    """Immutable, so that concurrent events of one tab never see a partial update.
 
     Attributes:
-        key: the model, NAME:VERSION; empty if none is picked.
-        seed: the seed of the samples.
-        count: the number of samples.
+        key: The model, NAME:VERSION; empty if none is picked.
+        seed: The seed of the samples.
+        count: The number of samples.
         anchor: float32 (latent_dim,), the latent that the sliders start from.
-        row: the sample that is the anchor.
-        dimensions: the dimensions of the dimension sliders.
-        directions: the directions of the direction sliders, once known.
+        row: The sample that is the anchor.
+        dimensions: The dimensions of the dimension sliders.
+        directions: The directions of the direction sliders, once known.
         ends: float32 (2, latent_dim), the latents A and B of the morph.
     """
 
@@ -46,13 +46,13 @@ def moved(tab: Tab, positions: Sequence[Any]) -> NDArray[np.float32]:
     """The anchor, moved by the sliders, float32 (latent_dim,).
 
     Args:
-        tab: has an anchor.
-        positions: of all dimension sliders, then of all direction sliders; hidden sliders are ignored. A dimension
+        tab: Has an anchor.
+        positions: Of all dimension sliders, then of all direction sliders; hidden sliders are ignored. A dimension
             slider is the value of that coordinate; a direction slider is the distance along the direction, in standard
             deviations of a random latent.
 
     Raises:
-        InvalidRequest: a position is not a number, or is too large.
+        InvalidRequest: A position is not a number, or is too large.
     """
     assert tab.anchor is not None
     latent = tab.anchor.astype(np.float64)

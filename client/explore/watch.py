@@ -1,4 +1,4 @@
-"""Polls whether the server answers and what it serves, at a limited rate for any number of open pages."""
+"""Polls what the server serves, at a limited rate for any number of open pages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MAX_AGE_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Served:
-    """The last answer of the server.
+    """A snapshot of the server.
 
     Attributes:
-        models: the models that can be explored, sorted; while the server is gone, the last ones known.
-        trouble: why the server does not answer, as one line; empty if it does.
-        troubles: how often the server has stopped answering.
+        models: The models that can be explored, sorted; while the server is gone, the last ones known.
+        trouble: Why the server does not answer, as one line; empty if it does.
+        troubles: How often the server has stopped answering.
     """
 
     models: tuple[ModelInfo, ...] = ()
@@ -30,25 +30,25 @@ class Served:
 
 
 class Watch:
-    """Asks for the list of models; safe to share between threads.
+    """Polls the list of models; safe to share between threads.
 
     Args:
-        client: has a short deadline.
-        max_age_s: how long an answer stays valid.
+        client: Has a short deadline.
+        max_age_s: How long a snapshot stays valid.
     """
 
     def __init__(self, client: GanClient, max_age_s: float = _MAX_AGE_S) -> None:
         self._client = client
         self._max_age_s = max_age_s
         self._asking = threading.Lock()
-        self._asked_s = -float("inf")  # when the last answer was requested
-        self._is_forgotten = True  # whether that answer is invalid
+        self._asked_s = -float("inf")  # when the last snapshot was requested
+        self._is_forgotten = True  # whether that snapshot is invalid
         self._served = Served()
 
-    def look(self, *, now: bool = False) -> Served:
-        """What is served; asks the server if the last answer is too old, or always with `now`.
+    def snapshot(self, *, now: bool = False) -> Served:
+        """Returns the last snapshot, or a new one if that is too old, or always with `now`.
 
-        While one thread asks, the others use the last answer, except with `now`.
+        While one thread asks the server, the others get the last snapshot, except with `now`.
         """
         if now or self._is_due():
             if not self._asking.acquire(blocking=now or self._is_forgotten):
@@ -61,11 +61,11 @@ class Watch:
         return self._served
 
     def forget(self) -> None:
-        """Invalidates the last answer: the next look asks the server and waits."""
+        """Invalidates the last snapshot: the next call asks the server and waits."""
         self._is_forgotten = True
 
     def failed(self, error: GanClientError) -> Served:
-        """Records that a request just failed; the next look asks the server."""
+        """Records that a request just failed; the next snapshot is a new one."""
         self._note(error)
         self._asked_s = -float("inf")
         return self._served
@@ -74,11 +74,11 @@ class Watch:
         """The model with a key, NAME:VERSION.
 
         Raises:
-            UnknownModel: the model is not served, or the key is empty.
-            ServerUnreachable: the server does not answer.
+            UnknownModel: The model is not served, or the key is empty.
+            ServerUnreachable: The server does not answer.
         """
         for now in (False, True):
-            served = self.look(now=now)
+            served = self.snapshot(now=now)
             if served.trouble:
                 raise ServerUnreachable(served.trouble)
             for model in served.models:

@@ -1,4 +1,4 @@
-"""Writes animations, GIF and MP4, frame by frame. Knows no server."""
+"""Writes animations, GIF and MP4, frame by frame."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from client.errors import UnwritableOutput
-from client.files.images import check_output_file, write_whole
+from client.files.images import check_output_file, write_atomically
 from ganserve.grids import to_pil
 
 SUFFIXES: Final = (".gif", ".mp4")
-MAX_FRAMES_PER_SECOND: Final = {".gif": 50, ".mp4": 60}  # players slow a GIF down below 2/100 s per frame
+MAX_FRAMES_PER_SECOND: Final = {".gif": 50, ".mp4": 60}  # players slow down a GIF below 2/100 s per frame
 
 Frames: TypeAlias = Iterable[NDArray[np.uint8]]
 
@@ -47,12 +47,12 @@ def save_animation(frames: Frames, path: Path, frames_per_second: int) -> None:
     """Writes an animation in the format of its extension; a GIF loops forever.
 
     Each GIF frame has its own palette of the 256 best colours; gray frames are exact. An MP4 is H.264 with yuv420p
-    colours, which browsers play; frames with odd sides grow by one pixel. Transparent frames are laid on black.
+    colours, which browsers play; frames with odd sides grow by one pixel. Transparent pixels are blended with black.
 
     Args:
         frames: At least one, each uint8 (height, width, channels) with 1 to 4 channels, all of one shape. They are
             consumed as they are written; a GIF keeps them in memory with one byte per pixel.
-        path: The output; appears complete, by one rename. Its folder is created if needed.
+        path: The output, replaced atomically. Its folder is created if needed.
         frames_per_second: At least 1; a GIF rounds the end of each frame to hundredths of a second.
 
     Raises:
@@ -60,7 +60,7 @@ def save_animation(frames: Frames, path: Path, frames_per_second: int) -> None:
     """
     check_animation(path)
     write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
-    write_whole(path, lambda temporary: write(frames, temporary, frames_per_second))
+    write_atomically(path, lambda temporary: write(frames, temporary, frames_per_second))
 
 
 def _write_gif(frames: Frames, path: Path, frames_per_second: int) -> None:
@@ -80,7 +80,7 @@ def _for_gif(frame: NDArray[np.uint8], duration_ms: int) -> Image.Image:
 
 
 def _hundredths(index: int, frames_per_second: int) -> int:
-    """How long a frame is shown. Its end is rounded, not its length, so that errors do not add up."""
+    """How long a frame is shown. Rounds its end, not its length, so that errors do not accumulate."""
     return round(100 * (index + 1) / frames_per_second) - round(100 * index / frames_per_second)
 
 
@@ -111,7 +111,7 @@ def _with_even_sides(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _opaque(frame: NDArray[np.uint8]) -> Image.Image:
-    """The frame in mode L or RGB, laid on black."""
+    """The frame in mode L or RGB, blended with black."""
     picture = to_pil(frame)
     if picture.mode in ("L", "RGB"):
         return picture

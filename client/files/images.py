@@ -1,4 +1,4 @@
-"""Writes image files completely or not at all. Knows no server."""
+"""Writes image files atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ _FILE_FORMATS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ".tif": ("TIFF", {}),
     ".tiff": ("TIFF", {}),
 }
-
 
 _unfinished: Final[set[Path]] = set()  # temporary files of writes in progress
 
@@ -72,13 +71,13 @@ def check_output_folder(path: Path) -> None:
 def save_image(image: Image.Image, path: Path) -> None:
     """Writes an image in the format of its extension; creates the folder if needed.
 
-    The file appears by one rename: at every moment it is the old one or the new one, complete.
+    The file is replaced atomically: it is the old one until the new one is complete.
 
     Raises:
         UnwritableOutput: The file cannot be written; nothing is left behind.
     """
     file_format, options = _file_format(path)
-    write_whole(path, lambda temporary: image.save(temporary, format=file_format, **options))
+    write_atomically(path, lambda temporary: image.save(temporary, format=file_format, **options))
 
 
 def save_file(data: bytes, path: Path) -> None:
@@ -87,7 +86,7 @@ def save_file(data: bytes, path: Path) -> None:
     Raises:
         UnwritableOutput: The file cannot be written; nothing is left behind.
     """
-    write_whole(path, lambda temporary: temporary.write_bytes(data))
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 def remove_unfinished() -> None:
@@ -97,12 +96,12 @@ def remove_unfinished() -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` make a temporary file, then renames it to `path`; creates the folder if needed.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary path, then renames that file to `path`; creates the folder if needed.
 
     Args:
         path: The output.
-        write: Makes the file at the path it is given; raises OSError or ValueError if it cannot.
+        write: Writes the file at the given path; raises OSError or ValueError on failure.
 
     Raises:
         UnwritableOutput: The file cannot be written; nothing is left behind.

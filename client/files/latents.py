@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.errors import InvalidRequest, UnwritableOutput, one_line
-from client.files.images import check_output_file, write_whole
+from client.files.images import check_output_file, write_atomically
 from client.sdk.latents import MAX_ROWS
 
 SUFFIXES: Final = (".npy", ".npz", ".json", ".csv", ".txt")
@@ -54,7 +54,7 @@ def read_latents(name: str | Path) -> NDArray[np.float32]:
     except OSError as error:
         raise InvalidRequest(f"{name}: cannot be read ({error.strerror or error}); name another file") from error
     except Exception as error:  # NumPy, zipfile and json each raise errors of their own
-        # NumPy also takes a file that it does not recognize for a pickle, and advises to load it unsafely.
+        # NumPy takes any file that it does not recognize for a pickle, and suggests loading it unsafely.
         reason = "pickled Python objects are never loaded" if "pickle" in str(error) else one_line(str(error))
         raise InvalidRequest(f"{name}: is not a valid {suffix} file of numbers ({reason}); save it again") from error
 
@@ -82,7 +82,7 @@ def save_latents(latents: NDArray[np.float32], path: Path) -> None:
         with temporary.open("wb") as file:  # given a path, NumPy would append .npy to its name
             np.save(file, np.ascontiguousarray(latents, dtype="<f4"), allow_pickle=False)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def _path_and_array(name: str) -> tuple[Path, str | None]:
@@ -147,7 +147,7 @@ def _checked(found: ArrayLike) -> NDArray[np.float32]:
         raise InvalidRequest(f"must hold plain numbers, not {values.dtype!s:.60}; save them as float32")
     rows = np.atleast_2d(values)
     if len(rows) > MAX_ROWS:
-        raise InvalidRequest(f"has {len(rows)} rows, and {MAX_ROWS} is the most; split it")
+        raise InvalidRequest(f"has {len(rows)} rows; the limit is {MAX_ROWS}; split it")
     with np.errstate(over="ignore", invalid="ignore"):  # too large for float32 becomes infinite, and is refused below
         latents = rows.astype(np.float32)
     bad = np.argwhere(~np.isfinite(latents))

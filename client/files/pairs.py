@@ -1,4 +1,4 @@
-"""A picture of images before and after translation, side by side. Knows no server and no files."""
+"""A picture of images before and after translation, side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from client.errors import InvalidRequest, wrong_answer
+from client.errors import InvalidRequest, invalid_response
 from client.files.picture_files import MAX_PIXELS
 from client.sdk.model_info import ModelInfo
 from ganserve.grids import image_grid
@@ -15,7 +15,7 @@ from ganserve.pictures import UnreadablePictureError, decode_picture, fit_pictur
 
 MAX_PAIRS: Final = 64
 
-_MAX_PICTURE_PIXELS: Final = 32 << 20  # pairs are kept in memory, so fewer of large images
+_MAX_PICTURE_PIXELS: Final = 32 << 20  # pairs are kept in memory, so large images get fewer
 
 
 class PairPicture:
@@ -25,7 +25,7 @@ class PairPicture:
         model: The translator. Its sizes come from the server and may be huge.
 
     Raises:
-        InvalidRequest: Not even one pair of the model's images fits into a picture.
+        InvalidRequest: A picture cannot hold a single pair of the model's images.
     """
 
     def __init__(self, model: ModelInfo) -> None:
@@ -47,25 +47,25 @@ class PairPicture:
 
         Args:
             before: The PNG or JPEG file that was sent; shown as the model saw it.
-            after: The server's answer, a PNG or JPEG file.
+            after: The server's translation, a PNG or JPEG file.
 
         Raises:
-            ServerFault: The answer is not an image of the model's size.
+            ServerFault: `after` is not an image of the model's size.
         """
         if len(self) >= self._max_pairs:
             return
         try:
             sent = decode_picture(before, formats=("PNG", "JPEG"), max_pixels=MAX_PIXELS)
         except UnreadablePictureError:
-            return  # the server could read it, so its translation is fine; only this picture lacks it
+            return  # the server could read it, so its translation is fine; leave out the pair
         model = self._model
         seen = fit_picture(sent, model.input_width, model.input_height)
         try:
             made = decode_picture(after, formats=("PNG", "JPEG"), max_pixels=model.width * model.height)
         except UnreadablePictureError as error:
-            raise wrong_answer(f"it holds a file that cannot be decoded ({error})") from error
+            raise invalid_response(f"it holds a file that cannot be decoded ({error})") from error
         if made.size != (model.width, model.height):
-            raise wrong_answer(f"it holds an image of {made.width}x{made.height}, not {model.width}x{model.height}")
+            raise invalid_response(f"it holds an image of {made.width}x{made.height}, not {model.width}x{model.height}")
         self._images += [self._in_cell(seen.convert("L" if model.input_channels == 1 else "RGB")), self._in_cell(made)]
 
     def picture(self) -> Image.Image:

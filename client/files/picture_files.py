@@ -1,6 +1,6 @@
 """Finds the pictures to translate, decides where each output goes before any work starts, and reads them.
 
-Knows no server. Names are plain strings, so that a folder of 100,000 files takes a few dozen megabytes.
+Paths are plain strings, so that a folder of 100,000 files takes a few dozen megabytes.
 """
 # ruff: noqa: PTH112, PTH113, PTH114, PTH118, PTH119, PTH122  (os.path, for these strings)
 
@@ -45,7 +45,7 @@ class Plan:
 
 
 def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
-    """Finds the pictures, and gives each its output: a file's lies directly in `out`, a folder's keeps its subfolders.
+    """Finds the pictures and assigns outputs: files go directly into `out`, files of a folder keep its sub-folders.
 
     Folders are searched to any depth, except for links to folders, hidden names, and `out` itself.
 
@@ -73,13 +73,13 @@ def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
                     " them in two calls into different --out folders"
                 )
         if not found and len(unreadable) == unreadable_before:
-            raise InvalidRequest(f"{path}: no picture in it (looked for {', '.join(SUFFIXES)}); name another folder")
+            raise InvalidRequest(f"{path}: holds no picture (looked for {', '.join(SUFFIXES)}); name another folder")
     files = list(by_output.values())
     sources = {place(path): file.source for file in files for path in (file.source, _target(file.source))}
     for file in files:
         if (output := place(file.output)) in sources:
             source = sources[output]
-            what = "an input" if output == place(source) else f"what the link {source} leads to"
+            what = "an input" if output == place(source) else f"the target of the link {source}"
             raise InvalidRequest(f"{file.output} is {what} and would be replaced; name another --out folder")
     return Plan(files, unreadable)
 
@@ -108,14 +108,14 @@ def read_picture(path: str) -> bytes:
         data = _as_png(data)
     if len(data) > MAX_REQUEST_IMAGE_BYTES:
         raise UnreadablePictureError(
-            f"is too large to send: {len(data) / (1 << 20):.1f} MiB, and {MAX_REQUEST_IMAGE_BYTES >> 20} MiB is the"
-            " most; make it smaller"
+            f"is too large to send: {len(data) / (1 << 20):.1f} MiB, and the limit is"
+            f" {MAX_REQUEST_IMAGE_BYTES >> 20} MiB; make it smaller"
         )
     return data
 
 
 def _places() -> Callable[[str], str]:
-    """A function that gives the same text for all names of one file; it resolves each folder once."""
+    """A function that maps all names of one file to the same text; it resolves each folder once."""
     real_folder = cache(os.path.realpath)
 
     def place(path: str) -> str:
@@ -129,7 +129,7 @@ def _places() -> Callable[[str], str]:
 
 
 def _target(path: str) -> str:
-    """The file that reading `path` reads."""
+    """The file that `path` names, with links resolved."""
     return os.path.realpath(path) if os.path.islink(path) else path
 
 

@@ -1,7 +1,6 @@
 """Translates picture files into picture files; a file that fails does not stop the others.
 
-Memory holds the files of one request and its answer, and the pairs of the picture if one is wanted. Knows no terminal,
-and of the command line only the flags that error messages name.
+Memory holds the files of one request and of its response, and the pairs of the picture if there is one.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _RESIZE_FIELD: Final = "set resize"  # the end of a server's error about an imag
 _RESIZE_FLAG: Final = "give --resize"
 _FATAL_ERRNOS: Final = frozenset({ENOSPC, EDQUOT, EROFS})
 
-_FIRST_LINES: Final = 5  # per kind of reason while nothing has succeeded: most likely all files fail alike
+_FIRST_LINES: Final = 5  # per kind of reason while nothing has succeeded: probably all files fail alike
 _MAX_LINES: Final = 1000
 
 
 class Failures:
-    """Counts failed files, and reports each in one line as long as that helps.
+    """Counts failed files, and reports the first ones of each kind in one line each.
 
     Args:
         say: Prints one line.
@@ -40,28 +39,28 @@ class Failures:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._said: Counter[str] = Counter()  # lines printed, by kind
-        self._unsaid: Counter[str] = Counter()  # failures without a line of their own, by kind
+        self._reported: Counter[str] = Counter()  # lines printed, by kind
+        self._unreported: Counter[str] = Counter()  # failures without a line of their own, by kind
         self._examples: dict[str, str] = {}  # kind -> the first reason of that kind
         self.any_succeeded = False
 
     def __len__(self) -> int:
         """The number of failures."""
-        return self._said.total() + self._unsaid.total()
+        return self._reported.total() + self._unreported.total()
 
     def add(self, name: str, reason: str) -> None:
         """Notes that the file `name` failed. Reasons that differ only in numbers are of one kind."""
         kind = re.sub(r"\d+", "0", reason)
         self._examples.setdefault(kind, reason)
-        if self._said.total() < _MAX_LINES and (self.any_succeeded or self._said[kind] < _FIRST_LINES):
-            self._said[kind] += 1
+        if self._reported.total() < _MAX_LINES and (self.any_succeeded or self._reported[kind] < _FIRST_LINES):
+            self._reported[kind] += 1
             self._say(f"{name}: {reason}")
         else:
-            self._unsaid[kind] += 1
+            self._unreported[kind] += 1
 
-    def say_rest(self) -> None:
+    def report_rest(self) -> None:
         """Reports, in one line per kind, how many failures had no line of their own."""
-        for kind, count in self._unsaid.items():
+        for kind, count in self._unreported.items():
             self._say(f"... and {count} more like this: {self._examples[kind]}")
 
 
@@ -75,7 +74,7 @@ class FileTranslation:
     """One run over many files.
 
     Args:
-        translator: Its answers are files of `file_format`.
+        translator: Its responses hold files of `file_format`.
         file_format: "png" or "jpeg".
         failures: Collects the files that fail.
         pairs: Collects files before and after translation; None if no picture is wanted.
@@ -127,7 +126,7 @@ class FileTranslation:
             if len(chunk) == 1:
                 self._fail(chunk[0].file, _reason(str(error)))
                 return
-            for picture in chunk[done:]:  # one bad row fails the whole request: find out which
+            for picture in chunk[done:]:  # one bad row fails the entire request: send each row alone
                 self._translate([picture])
 
     def _write(self, picture: _Picture, made: bytes) -> None:
@@ -150,6 +149,6 @@ class FileTranslation:
 
 
 def _reason(refusal: str) -> str:
-    """The reason a server gives for refusing a single file, in the words of the command line."""
+    """A server's reason for refusing a single file, with flags instead of field names."""
     reason = refusal.removeprefix(_SINGLE_FILE)
     return reason.removesuffix(_RESIZE_FIELD) + _RESIZE_FLAG if reason.endswith(_RESIZE_FIELD) else reason

@@ -64,7 +64,7 @@ class _Archive(SampleOutput):
             begin(self._taken, _frame(record.to_json()))
 
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
-        """Keeps the whole requests in the partial file, and cuts off what follows."""
+        """Keeps the complete requests in the partial file, and truncates the rest."""
         self._take(self._partial, create=False)
         self._record = record
         with writing(self.path):
@@ -98,7 +98,7 @@ class _Archive(SampleOutput):
                 built.replace(self.path)
             finally:
                 built.unlink(missing_ok=True)
-            if sys.platform == "win32":  # Windows removes no open file; elsewhere it stays locked until it is gone
+            if sys.platform == "win32":  # Windows cannot remove an open file; elsewhere it stays locked until removed
                 self.close()
             self._partial.unlink()
         self.close()
@@ -125,7 +125,7 @@ class _Archive(SampleOutput):
         """The JSON of the record in a complete archive.
 
         Raises:
-            ValueError, KeyError: there is none.
+            ValueError, KeyError: The archive holds no record.
         """
 
     @staticmethod
@@ -188,11 +188,11 @@ def _frame(data: bytes) -> bytes:
 
 
 def _frames(file: BinaryIO) -> Iterator[bytes]:
-    """The bytes of each frame from the current position on, up to the first that is cut off or damaged."""
+    """Yields the bytes of each frame from the current position, up to the first truncated or damaged one."""
     file_bytes = os.fstat(file.fileno()).st_size
     while len(header := file.read(_FRAME.size)) == _FRAME.size:
         size_bytes, crc = _FRAME.unpack(header)
-        if not 0 < size_bytes <= file_bytes:  # 0: a crash of the machine can leave zeros
+        if not 0 < size_bytes <= file_bytes:  # 0: a system crash can leave zeros
             return
         data = file.read(size_bytes)
         if len(data) < size_bytes or zlib.crc32(data) != crc:

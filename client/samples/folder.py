@@ -1,6 +1,6 @@
 """A folder with one image file per row, and sample.json, which records what they are.
 
-Each file appears by one rename, in row order, so the first missing file is where to resume.
+Files are written atomically and in row order, so a run resumes at the first missing file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{16}\.tmp|\.ganclient-[0-9a-f]{16}")
 
 
 class FolderOutput(SampleOutput):
-    """A folder of image files; it is created if there is none."""
+    """A folder of image files; created if missing."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -66,7 +66,7 @@ class FolderOutput(SampleOutput):
             for file in rows:
                 path = self.path / self._record.file_name(self._next_row)
                 path.parent.mkdir(exist_ok=True)
-                with replacing(path, flush=False) as temporary:  # `_whole_files` finds what a crash leaves empty
+                with replacing(path, flush=False) as temporary:  # `_complete_files` skips files left empty
                     temporary.write_bytes(file)
                 self._next_row += 1
 
@@ -107,27 +107,27 @@ class FolderOutput(SampleOutput):
     def _first_missing(self, record: SampleRecord, *, clean: bool = False) -> int:
         """The first row without a file, or the number of rows; `clean` removes temporary files of killed processes."""
         if clean:
-            self._whole_files(self.path, clean=True)
+            self._complete_files(self.path, clean=True)
         for folder, rows in record.folders():
-            whole = self._whole_files(self.path / folder, clean=clean)
+            complete = self._complete_files(self.path / folder, clean=clean)
             for row in rows:
-                if Path(record.file_name(row)).name not in whole:
+                if Path(record.file_name(row)).name not in complete:
                     return row
         return record.count
 
-    def _whole_files(self, folder: Path, *, clean: bool) -> set[str]:
-        """The names of the files in a folder, except empty ones: a crash of the machine can leave those."""
-        whole = set()
+    def _complete_files(self, folder: Path, *, clean: bool) -> set[str]:
+        """The names of the files in a folder, except empty ones, which a system crash can leave."""
+        complete = set()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if clean and _UNFINISHED.fullmatch(entry.name):
                         Path(entry.path).unlink(missing_ok=True)
                     elif entry.is_file() and entry.stat().st_size:
-                        whole.add(entry.name)
+                        complete.add(entry.name)
         except FileNotFoundError:  # a sub-folder whose rows are still missing
             return set()
-        return whole
+        return complete
 
     def _remove(self, record: SampleRecord) -> None:
         for folder, rows in record.folders():

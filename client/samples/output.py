@@ -1,4 +1,4 @@
-"""The base class of folders and archives of samples: finding what is there, locking it, and resuming."""
+"""The base class of folders and archives of samples: finding earlier runs, locking and resuming."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ class Found:
 
 
 class SampleOutput(ABC):
-    """A folder or an archive of samples. Call `find`, then `start` or `resume`, then `append` often, then `finish`.
+    """A folder or archive of samples. Call `find`, then `start` or `resume`, then `append` repeatedly, then `finish`.
 
     Every method raises UnwritableOutput if a file cannot be read or written, or belongs to something else.
 
     Args:
-        path: the final path of the folder or archive.
+        path: The final path of the folder or archive.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None  # open and locked from `start` or `resume` to `close`
-        self._found_nothing = False  # by `find`; whatever `start` finds then is another process's
+        self._found_nothing = False  # by `find`; anything that `start` then finds is another process's
 
     @abstractmethod
     def find(self, *, overwrite: bool) -> Found | None:
-        """Returns what an earlier run left at the path, or None. With `overwrite`, what will be replaced is ignored."""
+        """Returns what an earlier run left at the path, or None. With `overwrite`, ignores what will be replaced."""
 
     @abstractmethod
     def start(self, record: SampleRecord) -> None:
-        """Starts over: deletes what an earlier run left."""
+        """Starts over, and deletes what an earlier run left."""
 
     @abstractmethod
     def resume(self, record: SampleRecord, chunk_rows: int) -> int:
         """Prepares to continue an incomplete output.
 
         Args:
-            record: the record that `find` returned.
-            chunk_rows: rows per request.
+            record: The record that `find` returned.
+            chunk_rows: Rows per request.
 
         Returns:
             The first row to append: a multiple of `chunk_rows`, so that the remaining requests are the same as without
-            the interruption; or the number of all rows.
+            the interruption; or the total number of rows.
         """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class SampleOutput(ABC):
         """Releases the lock; an incomplete output stays as it is."""
         file, self._file = self._file, None
         if file is not None:
-            with writing(self.path):  # closing writes what the buffer still holds, and the disk may be full
+            with writing(self.path):  # closing flushes the buffer, and the disk may be full
                 file.close()
 
     def _take(self, path: Path, *, create: bool) -> None:
@@ -111,16 +111,16 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def take(path: Path, output: Path, *, create: bool) -> BinaryIO:
-    """Opens and locks a file. Windows and some network file systems have no such lock; there it is only opened.
+    """Opens and locks a file; on Windows and on file systems without locks, only opens it.
 
     Args:
-        path: of the file.
-        output: the sample it belongs to, for the error message.
-        create: create an empty file if there is none.
+        path: Of the file.
+        output: The sample it belongs to, for the error message.
+        create: Create an empty file if there is none.
 
     Raises:
-        OSError: the file cannot be opened.
-        UnwritableOutput: another process holds the lock, or has just finished.
+        OSError: The file cannot be opened.
+        UnwritableOutput: Another process holds the lock, or has just finished.
     """
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def begin(file: BinaryIO, data: bytes) -> None:
     """Replaces the content of a file. If that fails, the file is left empty, which counts as no file.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     file.seek(0)
     file.truncate()
@@ -164,7 +164,7 @@ def begin(file: BinaryIO, data: bytes) -> None:
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
     """Whether the file is still at `path`: another process may have finished with it before it was locked here."""
-    if sys.platform == "win32":  # Windows renames and removes no open file
+    if sys.platform == "win32":  # Windows cannot rename or remove an open file
         return True
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

@@ -1,4 +1,4 @@
-"""The record in a folder or an archive of samples, which makes resuming possible; and the names of the image files."""
+"""The record that makes a folder or an archive of samples resumable, and the names of the image files."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Fetch = Callable[[SampleRecord, int], Iterator[SampleRows]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asks for. None: as in the interrupted output, or else the newest version and a random seed."""
+    """The user's request. None: as in the interrupted output, otherwise the newest version and a random seed."""
 
     model: str
     version: int | None
@@ -32,10 +32,10 @@ class Sampling:
     """One run of the command: call `prepare`, then `run`.
 
     Args:
-        output: the folder or archive to write.
-        wanted: the request.
-        find: returns the served model with a name and a version (None: the newest), or raises UnknownModel.
-        fetch: yields the images of a record in row order, starting at a given row.
+        output: The folder or archive to write.
+        wanted: The request.
+        find: Returns the served model with a name and a version (None: the newest), or raises UnknownModel.
+        fetch: Yields the images of a record in row order, starting at a given row.
     """
 
     def __init__(self, output: SampleOutput, wanted: Wanted, find: Find, fetch: Fetch) -> None:
@@ -56,8 +56,8 @@ class Sampling:
             The record of the finished output; if `rows_done` equals its count, the output is already complete.
 
         Raises:
-            InvalidRequest: the output holds other samples, and `overwrite` is not given.
-            GanClientError: the model is not served, or the output cannot be written.
+            InvalidRequest: The output holds other samples, and `overwrite` is not given.
+            GanClientError: The model is not served, or the output cannot be written.
         """
         found = self._found(overwrite=overwrite)
         if found is not None and found.complete:
@@ -74,15 +74,15 @@ class Sampling:
         """Fetches and writes the missing images.
 
         Args:
-            record: the result of `prepare`.
-            advance: called with the number of images after each request.
-            stop: polled after each request; if it returns True, the run ends and keeps what it has written.
+            record: The result of `prepare`.
+            advance: Called with the number of images after each request.
+            stop: Polled after each request; if it returns True, the run ends and keeps what it has written.
 
         Returns:
             Whether the output is complete.
 
         Raises:
-            GanClientError: the server or the disk failed; `rows_done` images are kept, and the next run resumes.
+            GanClientError: The server or the disk failed; `rows_done` images are kept, and the next run resumes.
         """
         if self._is_complete:
             return True
@@ -101,7 +101,7 @@ class Sampling:
         return True
 
     def _found(self, *, overwrite: bool) -> Found | None:
-        """The output to resume, or a complete one; None if there is none, or it is to be replaced."""
+        """The output of an earlier run; None if there is none, or it will be replaced."""
         found = self._output.find(overwrite=overwrite)
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""Checks the addresses of servers and turns them into names for gRPC. Opens nothing."""
+"""Validates server addresses and turns them into gRPC target names."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Target:
     """Where to connect to.
 
     Attributes:
-        text: For messages.
-        grpc_name: For gRPC.
-        is_balanced: Whether requests go to all servers behind it in turn.
-        is_local: Whether nothing that is sent leaves this machine.
-        is_list: Whether it is several addresses, which have no host name in common.
+        text: The address, for messages.
+        grpc_name: The target name for gRPC.
+        is_balanced: Whether requests are balanced over all servers behind it.
+        is_local: Whether all traffic stays on this machine.
+        is_list: Whether it is several addresses, which have no common host name.
     """
 
     text: str
@@ -44,14 +44,14 @@ def target_of(addresses: Addresses) -> Target:
     """The target of one address, HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH, or of several IP:PORT.
 
     Args:
-        addresses: One, a list, or several in one text with commas between them.
+        addresses: One address, a list, or several separated by commas.
 
     Raises:
         InvalidRequest: An address is malformed, or gRPC cannot connect to all of them together.
     """
     several = addresses.split(",") if isinstance(addresses, str) else list(addresses)
     if len(several) > _MAX_ADDRESSES:
-        raise InvalidRequest(f"address: give at most {_MAX_ADDRESSES}, not {len(several)}; or one DNS name of them all")
+        raise InvalidRequest(f"address: give at most {_MAX_ADDRESSES}, not {len(several)}; or one DNS name for all")
     places = [_place(address) for address in dict.fromkeys(address.strip(" ") for address in several)]
     if not places:
         raise InvalidRequest(f"address: is missing; give HOST:PORT, {_EXAMPLES}")
@@ -64,13 +64,13 @@ def target_of(addresses: Addresses) -> Target:
     for place in places:  # gRPC takes one name, or a list of IP addresses of one family
         if place.ip is None or place.text.startswith(_DNS):
             raise InvalidRequest(
-                f"address {place.text!r}: among several, each must be IP:PORT; give IP addresses, or one DNS name that"
-                f" stands for all servers, as {_DNS}HOST:PORT"
+                f"address {place.text!r}: among several, each must be IP:PORT; give IP addresses, or one DNS name"
+                f" for all servers, as {_DNS}HOST:PORT"
             )
         families.add(place.ip.version)
         sockets.append(f"[{place.ip}]:{place.port}" if place.ip.version == 6 else f"{place.ip}:{place.port}")
     if len(families) > 1:
-        raise InvalidRequest("address: some are IPv4 and some IPv6, which gRPC does not mix; give all as one kind")
+        raise InvalidRequest("address: some are IPv4 and some IPv6, which gRPC does not mix; give one kind")
     return Target(
         text=",".join(place.text for place in places),
         grpc_name=f"ipv{families.pop()}:{','.join(sockets)}",

@@ -1,4 +1,4 @@
-"""The Python client for event loops: the calls of `GanClient` as coroutines and async iterators."""
+"""The asyncio client: the calls of `GanClient` as coroutines and async iterators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
-from client.sdk.client import check_columns, pictures_of, renamed_argument, some, traversed
+from client.sdk.client import check_columns, non_empty, pictures_of, renamed_argument, traversed
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
@@ -31,9 +31,9 @@ _Chunk = TypeVar("_Chunk")
 class AsyncGanClient:
     """Calls a ganserve server from an event loop; arguments, results and errors are those of `GanClient`.
 
-    Each client belongs to one event loop. Cancelling a call cancels its requests. Closing an async iterator does, too:
-    use `contextlib.aclosing` to leave a loop over one early. Latents are drawn on the event loop, which is blocked
-    meanwhile: with `first_row`, for as long as it takes to draw all rows before it.
+    Each client belongs to one event loop. Cancelling a call cancels its requests. So does closing an async
+    iterator: use `contextlib.aclosing` to leave a loop early. Drawing latents blocks the event loop; with `first_row`,
+    that includes all rows before it.
 
     Args:
         address: See `GanClient`.
@@ -184,7 +184,7 @@ class AsyncGanClient:
     ) -> NDArray[Any]:
         """Translates each image into another domain; see `GanClient.translate`."""
         chunks = self.translate_chunks(model, images, version=version, resize=resize, format=format)
-        return np.concatenate(some([chunk.images async for chunk in chunks]))
+        return np.concatenate(non_empty([chunk.images async for chunk in chunks]))
 
     @renamed_argument("image_format", "format")
     def translate_chunks(
@@ -210,7 +210,7 @@ class AsyncGanClient:
     ) -> list[bytes]:
         """Returns one image file per row; see `GanClient.translate_encoded`."""
         chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, format=format)
-        return some([file async for chunk in chunks for file in chunk.files])
+        return non_empty([file async for chunk in chunks for file in chunk.files])
 
     @renamed_argument("file_format", "format")
     def translate_encoded_chunks(

@@ -1,6 +1,6 @@
-"""Decides which requests fetch all images of a call, in fitting sizes, all from one model version.
+"""Plans the requests of a call: their sizes and order, and one model version for all of them.
 
-Sends nothing itself: see `steps.py`. Knows no files on disk.
+Sends nothing itself; see `steps.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from client.sdk.transport import Connection
 from client.sdk.walks import Method, walk
 from ganserve.v1 import generator_pb2
 
-BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)  # about 30 s in all; more would look like a hang
+BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)  # about 30 s in total; more would look like a hang
 
 Anchor: TypeAlias = int | ArrayLike  # a seed, which stands for its first latent, or a latent
 
@@ -52,15 +52,15 @@ _Chunk = TypeVar("_Chunk")
 def generated(
     catalog: Catalog, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk], ahead: int
 ) -> Steps[_Chunk, None]:
-    """Generates all rows; emits what `reader` makes of each response, in order.
+    """Generates all rows; emits the result of `reader` for each response, in order.
 
     Args:
         catalog: The models of the server.
         model: The name of the model.
         rows: Checked rows.
-        version: None: the newest that is served, the same for all requests.
-        reader: Of the responses.
-        ahead: How many requests may be in flight; with 1, each is sent when its response is wanted.
+        version: None: the newest, the same for all requests.
+        reader: Reads each response.
+        ahead: How many requests may be in flight; with 1, each is sent when its response is needed.
 
     Raises:
         GanClientError: The generator is unknown, or the server does not answer.
@@ -71,7 +71,7 @@ def generated(
     is_first = True
 
     def send_more() -> Steps[_Chunk, None]:
-        room = (1 if version is None else ahead) - len(waiting)  # the first response tells the version
+        room = (1 if version is None else ahead) - len(waiting)  # the first response sets the version
         for chunk in itertools.islice(chunks, room):
             request = generate_request(model, version, chunk, reader.format)
             waiting.append((len(chunk), request, (yield Send("Generate", request))))
@@ -79,11 +79,11 @@ def generated(
     yield from send_more()
     while waiting:
         count, request, handle = waiting.popleft()
-        pauses_s = () if is_first else BUSY_PAUSES_S  # do not lose the images so far to a moment of load
-        response, _ = yield from _patiently(catalog, "Generate", request, pauses_s, handle)
+        pauses_s = () if is_first else BUSY_PAUSES_S  # do not lose the images so far to a brief overload
+        response, _ = yield from _retry_busy(catalog, "Generate", request, pauses_s, handle)
         is_first = False
-        version = response.version  # pinned: images of a newer version would not fit to these
-        if ahead > 1:  # the server works while the caller does
+        version = response.version  # pinned: images of a newer version would not match these
+        if ahead > 1:  # the server computes while the caller uses these images
             yield from send_more()
         yield Emit(reader(count, response))
         yield from send_more()
@@ -130,7 +130,7 @@ def translated(
     resize: bool,
     timeout_s: float,
 ) -> Steps[_Chunk, None]:
-    """Translates all rows; emits what `reader` makes of each response, in order, one request at a time.
+    """Translates all rows, one request at a time; emits the result of `reader` for each response, in order.
 
     Raises:
         GanClientError: The translator is unknown, or the server does not answer.
@@ -144,14 +144,14 @@ def translated(
 
 
 class Translation:
-    """The requests to one image-to-image model; copes with a busy and with a slow server.
+    """The requests to one image-to-image model; adapts to a busy or slow server.
 
     Args:
         catalog: The models of the server.
         served: The model.
-        version: None: the newest that is served, the same for all requests.
-        resize: Whether to fit images to the model's size.
-        image_format: Of the responses.
+        version: None: the newest, the same for all requests.
+        resize: Whether to resize and crop images to the model's size.
+        image_format: The format of the responses.
         timeout_s: The deadline of a request, in seconds.
     """
 
@@ -173,7 +173,7 @@ class Translation:
         self._pace = Pace(max_chunk_rows(served, image_format), timeout_s)
 
     def chunks_of(self, items: Iterable[_Item], item_bytes: Callable[[_Item], int]) -> Iterator[list[_Item]]:
-        """Cuts `items`, one per row, into what the next request should hold; consumes one chunk at a time."""
+        """Splits `items`, one per row, into the chunks of single requests; consumes one chunk at a time."""
         return chunks_of(items, item_bytes, lambda: self._pace.rows, max_input_bytes(self._served))
 
     def send(
@@ -184,19 +184,19 @@ class Translation:
         Args:
             rows: At least one.
             first_row: The position of the first row among all rows of the caller, for error messages.
-            read: What to make of a response.
+            read: Reads a response.
 
         Raises:
             InvalidRequest: The server refuses the first unanswered row, or one sent together with it.
             GanClientError: The server does not answer.
         """
-        unsent = [rows]  # the next one last
+        unsent = [rows]  # a stack: the next part is the last one
         while unsent:
             part = unsent.pop()
             request = translate_request(self._served.name, self.version, part, self._resize, self._format)
             try:
                 handle = yield Send("Translate", request)
-                response, took_s = yield from _patiently(self._catalog, "Translate", request, BUSY_PAUSES_S, handle)
+                response, took_s = yield from _retry_busy(self._catalog, "Translate", request, BUSY_PAUSES_S, handle)
             except DeadlineExceeded:
                 self._pace.missed(len(part))
                 if len(part) == 1:
@@ -206,9 +206,9 @@ class Translation:
                 continue
             except InvalidRequest as error:
                 self._pace.refused()
-                raise InvalidRequest(_with_rows_named_from(first_row, str(error))) from error
+                raise InvalidRequest(_with_caller_rows(first_row, str(error))) from error
             self._pace.answered(len(part), took_s)
-            self.version = response.version  # pinned: images of a newer version would not fit to these
+            self.version = response.version  # pinned: images of a newer version would not match these
             yield Emit(read(len(part), response))
             first_row += len(part)
 
@@ -219,10 +219,10 @@ class Translator:
     Args:
         connection: To the server.
         model: The name of a served model.
-        version: None: the newest that is served, the same for all requests.
-        resize: Whether to fit images to the model's size.
-        image_format: Of the responses.
-        sleep: Waits for that many seconds.
+        version: None: the newest, the same for all requests.
+        resize: Whether to resize and crop images to the model's size.
+        image_format: The format of the responses.
+        sleep: Sleeps for a number of seconds.
 
     Raises:
         GanClientError: The translator is unknown, or the server does not answer.
@@ -253,7 +253,7 @@ class Translator:
 
     @property
     def version(self) -> int | None:
-        """The version that answers; before the first response, the one that was asked for."""
+        """The version that answers; before the first response, the requested one."""
         return self._translation.version
 
     def send(self, rows: Sequence[InputRow], first_row: int = 0) -> Iterator[tuple[int, Response]]:
@@ -263,16 +263,16 @@ class Translator:
         )
 
 
-def _patiently(
+def _retry_busy(
     catalog: Catalog, method: RpcMethod, request: Request, pauses_s: Sequence[float], handle: Any
 ) -> Steps[Any, tuple[Any, float]]:
-    """Waits for the response to a request, and sends it again after pauses while the server is busy.
+    """Waits for the response to a request; resends it after pauses while the server is busy.
 
     Returns:
         The response, and how many seconds the last wait for it took.
 
     Raises:
-        GanClientError: The server does not answer, or another model does.
+        GanClientError: The server does not answer, or another model answers.
     """
     for pause_s in (*pauses_s, None):
         started_s = time.monotonic()
@@ -284,14 +284,14 @@ def _patiently(
                 raise
         else:
             break
-        yield Pause(pause_s * random.uniform(0.75, 1.25))  # clients refused together do not return together
+        yield Pause(pause_s * random.uniform(0.75, 1.25))  # jitter: clients must not retry together
         handle = yield Send(method, request)
     check_response(request, response)
     return response, time.monotonic() - started_s
 
 
-def _with_rows_named_from(first_row: int, text: str) -> str:
-    """A server's text about the rows of one request, with the positions that they have for the caller."""
+def _with_caller_rows(first_row: int, text: str) -> str:
+    """Replaces row numbers of one request in a server's message by the caller's row numbers."""
     return _ROW_OF_REQUEST.sub(lambda match: f"images[{first_row + int(match[1])}]", text)
 
 
@@ -302,8 +302,8 @@ def _chunks_of_rows(served: ModelInfo, rows: Rows, image_format: AnyFormat) -> I
             return iter((rows,))
         if served.latent_distribution != "normal":
             raise InvalidRequest(
-                f"count: at most {max_rows} for {served.name!r}, from row 0: more needs latents drawn by this client,"
-                f" which cannot draw {served.latent_distribution!r} ones; update it, or give latents"
+                f"count: at most {max_rows} for {served.name!r}, from row 0: the server draws no more, and this client"
+                f" cannot draw {served.latent_distribution!r} latents; update it, or give latents"
             )
     max_sent_rows = max(1, max_input_bytes(served) // (_LATENT_VALUE_BYTES * served.latent_dim))
     return split(rows, min(max_rows, max_sent_rows), served.latent_dim)

@@ -1,4 +1,4 @@
-"""Remembers which models a server serves, and asks again when that may have changed. No channel."""
+"""Caches the list of served models, and refreshes it when it may have changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 from client.errors import InvalidRequest, UnknownModel
 from client.sdk.messages import check_model
 from client.sdk.model_info import ModelDescription, ModelInfo, Task, description_from, models_from, newest
-from client.sdk.steps import Steps, asked
+from client.sdk.steps import Steps, unary
 from ganserve.v1 import generator_pb2
 
 _MAX_LISTED: Final = 20  # names in a message
@@ -28,7 +28,7 @@ class Catalog:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._listed: list[ModelInfo] = []  # the last ListModels
+        self._listed: list[ModelInfo] = []  # from the last ListModels
 
     def models(self) -> Steps[Any, list[ModelInfo]]:
         """Asks for the models that are ready to serve.
@@ -36,7 +36,7 @@ class Catalog:
         Raises:
             GanClientError: The server does not answer, or its response is invalid.
         """
-        response = yield from asked("ListModels", generator_pb2.ListModelsRequest())
+        response = yield from unary("ListModels", generator_pb2.ListModelsRequest())
         self._listed = models_from(response)
         return list(self._listed)
 
@@ -55,7 +55,7 @@ class Catalog:
         return served
 
     def find(self, model: str, version: int | None, task: Task) -> Steps[Any, ModelInfo]:
-        """Like `info`, for a model of this task; asks only if the last list lacks the model.
+        """Like `info`, for a model of this task; asks the server only if the cached list lacks the model.
 
         Raises:
             InvalidRequest: An argument is invalid, or the model has another task.
@@ -76,12 +76,12 @@ class Catalog:
 
         Raises:
             UnknownModel: The model is not served.
-            UnsupportedByServer: The server is older than this call.
+            UnsupportedByServer: The server is too old for this call.
             GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
         request = generator_pb2.DescribeModelRequest(model=model, version=version or 0)
-        return description_from(request, (yield from asked("DescribeModel", request)))
+        return description_from(request, (yield from unary("DescribeModel", request)))
 
     def healthy(self, model: str | None) -> Steps[Any, bool]:
         """Asks whether the server is ready, and whether it serves `model` if one is named.
@@ -93,7 +93,7 @@ class Catalog:
 
         if model is not None:
             check_model(model, None)
-        response = yield from asked("Check", health_pb2.HealthCheckRequest())
+        response = yield from unary("Check", health_pb2.HealthCheckRequest())
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             return False
         return model is None or newest((yield from self.models()), model, None) is not None
@@ -107,8 +107,8 @@ class Catalog:
         names = sorted({served.name for served in self._listed})
         if versions:
             listed = ", ".join(map(str, versions[-_MAX_LISTED:]))
-            return UnknownModel(f"version {version} of {model!r} is not served; served are: {listed}")
+            return UnknownModel(f"version {version} of {model!r} is not served; served versions: {listed}")
         if names:
             listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
-            return UnknownModel(f"no model {model!r:.80} is served; served are: {listed}")
-        return UnknownModel(f"no model {model!r:.80} is served at {self.address}, and no other model either")
+            return UnknownModel(f"no model {model!r:.80} is served; served models: {listed}")
+        return UnknownModel(f"no model {model!r:.80} is served at {self.address}, which serves no models")

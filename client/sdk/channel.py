@@ -1,4 +1,4 @@
-"""Opens gRPC channels: message sizes, retries, balancing, TLS. Knows no models and no images."""
+"""Opens gRPC channels, and sets their message sizes, retries, load balancing and TLS."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Everything that is needed to open channels, checked.
+    """The validated settings for opening channels.
 
     Attributes:
         target: Where to connect to.
         timeout_s: The deadline of each request, retries included, in seconds.
         channels: The number of connections to each server.
         credentials: For TLS; None for no TLS.
-        server_name: The name that the server's certificate must be for; None for the host of the address.
+        server_name: The name expected in the server's certificate; None for the host of the address.
         metadata: The gRPC metadata of each request; holds the token.
-        retries: Whether to retry requests that find no server.
+        retries: Whether to retry requests while the server is unavailable.
     """
 
     target: Target
@@ -89,13 +89,13 @@ class Endpoint:
             config["loadBalancingConfig"] = [{"round_robin": {}}]
         options = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
         if self.target.is_local or self.target.is_list:
-            # No proxy can reach this machine, whatever http_proxy says, and no proxy takes a list of addresses.
+            # Ignore http_proxy: no proxy can reach this machine, or accepts a list of addresses.
             options.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.server_name))
         if self.channels == 1:
             return [options]
-        # Channels that share a pool share connections too; a connection limits its requests, and one core reads it.
+        # Channels of one pool share a connection, which limits concurrent requests and is read by a single core.
         return [[*options, ("grpc.use_local_subchannel_pool", 1)] for _ in range(self.channels)]
 
 
@@ -107,7 +107,7 @@ def endpoint_of(
     tls: TlsOptions | None = None,
     token: str | None = None,
 ) -> Endpoint:
-    """Checks the options of a connection, and reads the files that they name.
+    """Validates the options of a connection, and reads the files that they name.
 
     Raises:
         InvalidRequest: An argument is out of range; the message names it.
@@ -129,7 +129,7 @@ def endpoint_of(
 
 
 class Stubs:
-    """The methods of several channels, which take turns.
+    """The RPC methods of several channels, used in turn.
 
     Args:
         channels: At least one, of grpc or grpc.aio, all to the same servers.

@@ -1,4 +1,4 @@
-"""Cuts a call into requests: by rows, by bytes, and by the speed of the server. No protobuf, no channel."""
+"""Splits a call into requests by rows, by bytes, and by the server's speed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_CHUNK_ROWS: Final = 256
 MAX_CHUNK_BYTES: Final = 64 << 20  # of images in one response; servers have a limit, too
 
 _FIRST_ROWS: Final = 4
-_FRAMING_PART: Final = 32  # 1/32 of a request is left for the names and lengths around its rows
-_COMFORTABLE_S: Final = 2.0  # of one request: progress is visible, and deadlines are far away
+_FRAMING_PART: Final = 32  # 1/32 of a request is reserved for the framing of its rows
+_COMFORTABLE_S: Final = 2.0  # per request: progress is visible, and deadlines are far away
 
 _Item = TypeVar("_Item")
 
@@ -40,7 +40,7 @@ class EncodedChunk:
 
 
 class Pace:
-    """Adapts the rows of the next request to the duration of the last ones.
+    """Adapts the number of rows per request to the duration of recent requests.
 
     Image-to-image models are up to a thousand times faster on a GPU than on a CPU: one fixed size would miss the
     deadline on the CPU or leave the GPU idle.
@@ -67,17 +67,17 @@ class Pace:
         self.rows = max(1, min(self.rows, rows // 2))
 
     def refused(self) -> None:
-        """Notes that a request was refused: more bad rows may follow, and each costs its whole chunk."""
+        """Notes that a request was refused: more bad rows may follow, and each fails its entire chunk."""
         self.rows = max(1, self.rows // 2)
 
 
 def chunks_of(
     items: Iterable[_Item], item_bytes: Callable[[_Item], int], max_rows: Callable[[], int], max_bytes: int
 ) -> Iterator[list[_Item]]:
-    """Cuts `items` into lists, in order; holds at most one list and one item at a time.
+    """Splits `items` into lists, in order; holds at most one list and one item at a time.
 
     Args:
-        items: What to cut; may be endless.
+        items: The items to split; may be endless.
         item_bytes: The size of one item.
         max_rows: The most items of a list; called again for each item.
         max_bytes: The most bytes of a list; a larger item is a list of its own.

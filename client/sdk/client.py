@@ -1,4 +1,4 @@
-"""The blocking Python client. Knows no command line and no files."""
+"""The blocking Python client."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ def renamed_argument(old: str, new: str) -> Callable[[Callable[_Arguments, _Resu
 class GanClient:
     """Calls a ganserve server, from a notebook or a program; safe to share between threads.
 
-    A large count is fetched in several requests, all of the same model version and in order. Requests that find the
-    server unavailable are retried, on another server if there are several. Translations, and a large count whose first
+    A large count is fetched in several requests, all of the same model version and in order. Requests are retried while
+    the server is unavailable, on another server if there are several. Translations, and a large count whose first
     images have arrived, also wait for a busy server, for about 30 s; translations continue with smaller requests when
     one misses its deadline. A call that fails raises a `GanClientError`.
 
     Args:
-        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Several IP:PORT, as a list or separated by
-            commas, and all addresses behind a dns:///HOST:PORT, share the requests and replace one that fails.
+        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Requests are balanced over
+            several IP:PORT, as a list or separated by commas, and over all addresses behind a dns:///HOST:PORT.
         timeout_s: The deadline of each request, retries included, in seconds.
-        channels: The number of connections to each server, and of requests in flight during a large count of generated
-            images; their responses are kept in memory. One is enough for a server with few cores.
-        tls: How to verify the server, `TlsOptions()` for the public authorities. None: no TLS.
+        channels: The number of connections per server, and of requests in flight while a large count of images is
+            generated; their responses are kept in memory. One is enough for a server with few cores.
+        tls: How to verify the server; `TlsOptions()` trusts the public authorities. None: no TLS.
         token: Sent with each request as "authorization: Bearer ...". Refused without TLS, except to this machine.
 
     Raises:
@@ -99,7 +99,7 @@ class GanClient:
             latents: (rows, latent_dim); or give a seed and a count instead.
             seed: 0 .. 2**64 - 1; the same seed gives the same images. None: a random one.
             count: How many rows to draw from the seed, at most 1,000,000. None: one.
-            version: None: the newest that is served.
+            version: None: the newest.
             format: "pixels" or "float32".
 
         Returns:
@@ -107,7 +107,7 @@ class GanClient:
             (rows, channels, height, width) in the generator's own range, normally -1..1.
 
         Raises:
-            GanClientError: The images are not available; the subclass says why.
+            GanClientError: The call failed; the subclass says why.
         """
         rows = checked_rows(latents, seed, count)
         return np.concatenate([chunk.images for chunk in self._generated(model, rows, version, Arrays(format))])
@@ -126,9 +126,8 @@ class GanClient:
     ) -> Generator[Chunk, None, None]:
         """Like `generate`, but yields the images of each request when they arrive, in the order of the rows.
 
-        Memory holds a few requests, whatever the count, which may be up to 1,000,000,000. `first_row` starts at that
-        row of the seed's stream and leaves out the images before it; drawing past their latents takes about 1 s per
-        100 million numbers.
+        Memory use is constant; `count` may be up to 1,000,000,000. `first_row` skips the rows before it in the seed's
+        stream, which takes about 1 s per 100 million latent values.
         """
         rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
         return self._generated(model, rows, version, Arrays(format))
@@ -184,7 +183,7 @@ class GanClient:
         columns: int | None = None,
         version: int | None = None,
     ) -> Image:
-        """Returns one picture of `count` images, side by side in `columns`, by default a square."""
+        """Returns `count` images as a grid in one picture, by default a square."""
         from ganserve.grids import image_grid
 
         check_columns(columns)
@@ -206,17 +205,17 @@ class GanClient:
         Args:
             model: The name of a served model.
             start: A latent (latent_dim,), or a seed, which stands for its first latent.
-            end: The other end, likewise.
-            steps: How many images, both ends included; at least 2.
+            end: The other end, in either form.
+            steps: The number of images, including both ends; at least 2.
             method: "spherical" preserves the typical length of Gaussian latents; "linear" is a straight line.
-            version: None: the newest that is served.
-            loop: Whether to return to the start, which is not repeated: played in a loop, the images never jump.
+            version: None: the newest.
+            loop: Whether to return to the start, without repeating it, for a seamless loop.
 
         Returns:
             uint8 (steps, height, width, channels), or (2 * steps - 2, ...) with `loop`.
 
         Raises:
-            GanClientError: The images are not available; the subclass says why.
+            GanClientError: The call failed; the subclass says why.
         """
         catalog, ahead = self._connection.catalog, self._connection.endpoint.channels
         path = interpolated(catalog, model, (start, end), steps, method, version, ahead, loop=loop)
@@ -236,16 +235,16 @@ class GanClient:
         Args:
             model: The name of a served model.
             latents: (rows, latent_dim).
-            dimensions: Which to set, each in 0 .. latent_dim - 1.
-            values: What to set them to.
-            version: None: the newest that is served.
+            dimensions: The dimensions to set, each in 0 .. latent_dim - 1.
+            values: The values to set them to.
+            version: None: the newest.
 
         Returns:
             uint8 (len(dimensions) * len(values), rows, height, width, channels): one line per dimension and value, all
             values of the first dimension first, with one image per latent.
 
         Raises:
-            GanClientError: The images are not available; the subclass says why.
+            GanClientError: The call failed; the subclass says why.
         """
         images = self.generate(model, latents=traversed(latents, dimensions, values), version=version)
         return images.reshape(len(dimensions) * len(values), -1, *images.shape[1:])
@@ -265,9 +264,8 @@ class GanClient:
             model: The name of a served model whose task is "translate".
             images: uint8 (rows, height, width, channels), or an iterable of PNG or JPEG files (bytes) or PIL images,
                 which is consumed as the requests are sent.
-            version: None: the newest that is served.
-            resize: Whether to fit images to the model's size: resize the short side, crop the centre. Without it,
-                other sizes are refused.
+            version: None: the newest.
+            resize: Whether to resize and centre-crop images to the model's size. Without it, other sizes are refused.
             format: "pixels" or "float32".
 
         Returns:
@@ -275,10 +273,10 @@ class GanClient:
             (rows, channels, height, width) in the model's own range, normally -1..1.
 
         Raises:
-            GanClientError: The images are not available; the subclass says why.
+            GanClientError: The call failed; the subclass says why.
         """
         chunks = self.translate_chunks(model, images, version=version, resize=resize, format=format)
-        return np.concatenate(some([chunk.images for chunk in chunks]))
+        return np.concatenate(non_empty([chunk.images for chunk in chunks]))
 
     @renamed_argument("image_format", "format")
     def translate_chunks(
@@ -304,7 +302,7 @@ class GanClient:
     ) -> list[bytes]:
         """Like `translate`, but returns one image file per row, "png" or "jpeg", made by the server."""
         chunks = self.translate_encoded_chunks(model, images, version=version, resize=resize, format=format)
-        return some([file for chunk in chunks for file in chunk.files])
+        return non_empty([file for chunk in chunks for file in chunk.files])
 
     @renamed_argument("file_format", "format")
     def translate_encoded_chunks(
@@ -328,11 +326,11 @@ class GanClient:
         return self._connection.call(self._connection.catalog.models())
 
     def info(self, model: str, version: int | None = None) -> ModelInfo:
-        """Returns the entry of one model in the list of models, whatever its task.
+        """Returns one model's entry in the list of models.
 
         Args:
             model: The name of a served model.
-            version: None: the newest that is served.
+            version: None: the newest.
 
         Raises:
             UnknownModel: The model is not served.
@@ -345,11 +343,11 @@ class GanClient:
 
         Args:
             model: The name of a served model.
-            version: None: the newest that is served.
+            version: None: the newest.
 
         Raises:
             UnknownModel: The model is not served.
-            UnsupportedByServer: The server is older than this call.
+            UnsupportedByServer: The server is too old for this call.
             GanClientError: The server does not answer, or its response is invalid.
         """
         return self._connection.call(self._connection.catalog.describe(model, version))
@@ -426,7 +424,7 @@ def check_columns(columns: object) -> None:
         whole_number("columns", columns, 1, MAX_ROWS)
 
 
-def some(results: list[_Result]) -> list[_Result]:
+def non_empty(results: list[_Result]) -> list[_Result]:
     """Returns `results` unless they are empty.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks images to translate, one row at a time: an array of pixels, files, or PIL images. No protobuf."""
+"""Validates images to translate, one row at a time: an array of pixels, files, or PIL images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ganserve.picture_headers import JPEG_SIGNATURE, PNG_SIGNATURE
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Of the images in one request, which stays below 32 MiB with the names and lengths around them. Servers have a limit,
-# too, and gRPC retries only requests that fit the buffer of `channel.py`.
+# Keeps a request below 32 MiB, framing included. Servers have a limit, too, and gRPC retries only requests that fit the
+# buffer set in `channel.py`.
 MAX_REQUEST_IMAGE_BYTES: Final = 31 << 20
 
 InputImages: TypeAlias = "NDArray[np.uint8] | Iterable[bytes | Image]"
@@ -34,7 +34,7 @@ def checked_images(images: InputImages) -> Iterable[InputRow]:
         images: uint8 (rows, height, width, channels), or PNG or JPEG files, or PIL images.
 
     Raises:
-        InvalidRequest: `images` is something else, or a row is, when it is reached; the message names the row.
+        InvalidRequest: `images` or a row of it is something else; rows are checked when they are reached.
     """
     if isinstance(images, np.ndarray):
         return _checked_array(images)
@@ -79,7 +79,7 @@ def _checked_rows(images: Iterable[object]) -> Iterator[bytes]:
 def _check_size(name: str, size_bytes: int) -> None:
     if size_bytes > MAX_REQUEST_IMAGE_BYTES:
         raise InvalidRequest(
-            f"{name}: an image of {size_bytes} bytes is too large to send, {MAX_REQUEST_IMAGE_BYTES} is the most;"
+            f"{name}: an image of {size_bytes} bytes is too large to send, the limit is {MAX_REQUEST_IMAGE_BYTES};"
             " make it smaller"
         )
 

@@ -1,4 +1,4 @@
-"""Checks the latents of a call, or its seed and count, and cuts them into chunks. No protobuf."""
+"""Validates the latents of a call, or its seed and count, and splits them into chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from client.errors import InvalidRequest
 from ganserve.latents import latents_from_seed, latents_in_pieces
 
-MAX_ROWS: Final = 1_000_000  # kept in memory; catches typing errors
+MAX_ROWS: Final = 1_000_000  # kept in memory; catches typos
 MAX_STREAM_ROWS: Final = 1_000_000_000  # fetched in chunks
 
 
@@ -59,7 +59,7 @@ def checked_rows(
         raise InvalidRequest("first_row: is a position in the stream of a seed; give the seed, too")
     if latents is not None:
         if seed is not None or count is not None:
-            raise InvalidRequest("latents: give either these or a seed and a count")
+            raise InvalidRequest("latents: give either latents, or a seed and a count")
         return _checked_latents(latents)
     return SeededRows(
         seed=secrets.randbits(32) if seed is None else whole_number("seed", seed, 0, 2**64 - 1),
@@ -69,7 +69,7 @@ def checked_rows(
 
 
 def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """The latent, float32 (latent_dim,), that `anchor` is, or the first one of `anchor` as a seed.
+    """`anchor` as a latent, float32 (latent_dim,); a seed stands for its first latent.
 
     Raises:
         InvalidRequest: `anchor` is neither; the message begins with `name`.
@@ -90,7 +90,7 @@ def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArr
 
 
 def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
-    """Cuts `rows` into chunks of at most `max_chunk_rows`, in order; a single chunk if they fit.
+    """Splits `rows` into chunks of at most `max_chunk_rows`, in order; a single chunk if they fit.
 
     Servers draw only the first rows of a seed's stream. The latents of several chunks, and of later rows, are therefore
     drawn here, each chunk when it is needed; the images are the same.

@@ -1,7 +1,7 @@
-"""Turns plain values into protobuf messages, and responses into checked plain values. No channel, no retries.
+"""Builds protobuf requests, and parses and validates responses.
 
-Responses are untrusted: an inconsistent one is a ServerFault, never a crash later on. `model_info.py` checks what a
-server says about its models.
+Responses are untrusted: an inconsistent one is a ServerFault, never a crash later on. `model_info.py` parses what a
+server reports about its models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import InvalidRequest, ServerFault, wrong_answer
+from client.errors import InvalidRequest, invalid_response
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.input_images import InputRow
 from client.sdk.latents import Rows, SeededRows, whole_number
@@ -77,7 +77,7 @@ def translate_request(
         version: None: the newest.
         rows: At least one: files, or uint8 arrays (height, width, channels) of one shape.
         resize: Whether to fit images to the model's size.
-        image_format: Of the response.
+        image_format: The format of the response.
     """
     request = generator_pb2.TranslateRequest(
         model=model, version=version or 0, resize=resize, format=_FORMATS[image_format]
@@ -100,9 +100,9 @@ def check_response(request: Request, response: Response) -> None:
         ServerFault: It does not.
     """
     if response.model != request.model:
-        raise wrong_answer(f"it is from the model {response.model!r:.80}, not {request.model!r:.80}")
+        raise invalid_response(f"it is from the model {response.model!r:.80}, not {request.model!r:.80}")
     if response.version < 1 or (request.version and response.version != request.version):
-        raise wrong_answer(f"it is from version {response.version}, not {request.version or 'a positive one'}")
+        raise invalid_response(f"it is from version {response.version}, not {request.version or 'a positive one'}")
 
 
 def images_from(response: Response, rows: int, image_format: PixelFormat) -> NDArray[Any]:
@@ -115,20 +115,20 @@ def images_from(response: Response, rows: int, image_format: PixelFormat) -> NDA
         ServerFault: The response holds anything else.
     """
     if response.WhichOneof("output") != "images":
-        raise wrong_answer("it holds no tensor of images")
+        raise invalid_response("it holds no tensor of images")
     tensor = response.images
     data_type, dtype = _DTYPES[image_format]
     if tensor.dtype != data_type:
-        raise wrong_answer(f"its images are of data type {tensor.dtype}, not {data_type} ({dtype.name})")
+        raise invalid_response(f"its images are of data type {tensor.dtype}, not {data_type} ({dtype.name})")
     shape = tuple(tensor.shape)
     if len(shape) != 4 or shape[0] != rows or not all(1 <= size <= MAX_SIDE for size in shape[1:]):
-        raise wrong_answer(f"its images have shape {shape!s:.80} for {rows} rows")
+        raise invalid_response(f"its images have shape {shape!s:.80} for {rows} rows")
     channels = shape[3] if image_format == "pixels" else shape[1]
     if channels > 4:
-        raise wrong_answer(f"its images have {channels} channels, and 4 is the most")
+        raise invalid_response(f"its images have {channels} channels; the limit is 4")
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected_bytes:
-        raise wrong_answer(f"its images of shape {shape} have {len(tensor.data)} bytes instead of {expected_bytes}")
+        raise invalid_response(f"its images of shape {shape} have {len(tensor.data)} bytes instead of {expected_bytes}")
     # A copy, because an array over `bytes` is read-only; in native byte order, which callers expect.
     return np.frombuffer(tensor.data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
 
@@ -141,12 +141,12 @@ def files_from(response: Response, rows: int, file_format: FileFormat) -> list[b
     """
     name = file_format.upper()
     if response.WhichOneof("output") != "encoded":
-        raise wrong_answer(f"it holds no {name} files")
+        raise invalid_response(f"it holds no {name} files")
     files = list(response.encoded.data)
     if len(files) != rows:
-        raise wrong_answer(f"it holds {len(files)} {name} files for {rows} rows")
+        raise invalid_response(f"it holds {len(files)} {name} files for {rows} rows")
     if not all(file.startswith(_SIGNATURES[file_format]) for file in files):
-        raise wrong_answer(f"it holds a file that is not a {name} file")
+        raise invalid_response(f"it holds a file that is not a {name} file")
     return files
 
 
@@ -158,7 +158,7 @@ _Read = TypeVar("_Read", covariant=True)  # noqa: PLC0105  (shorter than a name 
 
 
 class Reader(Protocol[_Read]):
-    """Turns (rows, response) into what the caller wants."""
+    """Converts a response into what the caller wants."""
 
     @property
     def format(self) -> AnyFormat:
@@ -169,7 +169,7 @@ class Reader(Protocol[_Read]):
 
 
 class Arrays:
-    """Turns (rows, response) into arrays of one image shape.
+    """Converts responses to arrays, all of one image shape.
 
     Raises:
         InvalidRequest: The format is neither "pixels" nor "float32".
@@ -189,13 +189,13 @@ class Arrays:
         """
         images = images_from(response, count, self.format)
         if self._shape and images.shape[1:] != self._shape:
-            raise ServerFault(f"the server's answers disagree: images of shape {self._shape}, then {images.shape[1:]}")
+            raise invalid_response(f"its images have shape {images.shape[1:]}, earlier ones had {self._shape}")
         self._shape = images.shape[1:]
         return Chunk(response.model, response.version, images)
 
 
 class Files:
-    """Turns (rows, response) into image files.
+    """Converts responses to image files.
 
     Raises:
         InvalidRequest: The format is neither "png" nor "jpeg".

@@ -1,4 +1,4 @@
-"""Checks what a server says about its models. No channel, no requests."""
+"""Parses and validates what a server reports about its models."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
-from client.errors import wrong_answer
+from client.errors import invalid_response
 from ganserve.v1 import generator_pb2
 
 Task = Literal["generate", "translate", "unknown"]
 
-MAX_SIDE: Final = 1 << 20  # pixels; also of a latent
+MAX_SIDE: Final = 1 << 20  # pixels; also the limit of latent_dim
 
 _TASKS: Final[dict[int, Task]] = {
     generator_pb2.TASK_UNSPECIFIED: "generate",  # from servers that know no other task
@@ -67,11 +67,11 @@ def model_from(model: generator_pb2.Model) -> ModelInfo:
     """
     texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
     if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
-        raise wrong_answer(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
+        raise invalid_response(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
     task = _TASKS.get(model.task, "unknown")
     translates = task == "translate"
     if model.version < 1 or (task != "unknown" and not _has_sizes_of(task, model)):
-        raise wrong_answer(f"it lists the model {model.name!r:.80} with a size or version out of range")
+        raise invalid_response(f"it lists the model {model.name!r:.80} with a size or version out of range")
     return ModelInfo(
         name=model.name,
         version=model.version,
@@ -139,17 +139,17 @@ def description_from(
     """The description in a response.
 
     Raises:
-        ServerFault: It describes another model than the requested one, or is invalid.
+        ServerFault: It describes a model other than the requested one, or is invalid.
     """
     model = model_from(response.model)
     if model.name != request.model or (request.version and model.version != request.version):
         wanted = f"{request.model!r:.80}:{request.version}" if request.version else f"{request.model!r:.80}"
-        raise wrong_answer(f"it describes {model.name!r:.80}:{model.version}, not {wanted}")
+        raise invalid_response(f"it describes {model.name!r:.80}:{model.version}, not {wanted}")
     sizes = dict(response.file_bytes)
     if len(sizes) > _MAX_FILES or any(size < 0 or not name.isprintable() for name, size in sizes.items()):
-        raise wrong_answer(f"it describes {model.name!r:.80} with invalid files")
+        raise invalid_response(f"it describes {model.name!r:.80} with invalid files")
     if not response.precision.isprintable():
-        raise wrong_answer(f"it describes {model.name!r:.80} with unprintable text")
+        raise invalid_response(f"it describes {model.name!r:.80} with unprintable text")
     return ModelDescription(
         model=model,
         card=_card_from(response.card, model),
@@ -161,16 +161,16 @@ def description_from(
 
 def _card_from(text: str, model: ModelInfo) -> dict[str, Any]:
     if len(text) > MAX_CARD_BYTES:
-        raise wrong_answer(f"its card of {model.name!r:.80} has {len(text)} characters")
+        raise invalid_response(f"its card of {model.name!r:.80} has {len(text)} characters")
     try:
         card = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise wrong_answer(f"its card of {model.name!r:.80} is not JSON ({error!s:.80})") from error
+        raise invalid_response(f"its card of {model.name!r:.80} is not JSON ({error!s:.80})") from error
     if not isinstance(card, dict):
-        raise wrong_answer(f"its card of {model.name!r:.80} is not a JSON object")
+        raise invalid_response(f"its card of {model.name!r:.80} is not a JSON object")
     _check_values(card, model.name)
     if card.get("name") != model.name or card.get("version") != model.version:
-        raise wrong_answer(f"its card of {model.name!r:.80}:{model.version} is another model's")
+        raise invalid_response(f"its card of {model.name!r:.80}:{model.version} belongs to another model")
     return card
 
 
@@ -184,9 +184,9 @@ def _check_values(card: dict[str, Any], model: str) -> None:
         inner: list[Any] = []
         for value in level:
             if isinstance(value, str) and not value.isprintable():
-                raise wrong_answer(f"its card of {model!r:.80} holds unprintable text")
+                raise invalid_response(f"its card of {model!r:.80} holds unprintable text")
             if isinstance(value, float) and not math.isfinite(value):  # JSON can hold numbers too large for a float
-                raise wrong_answer(f"its card of {model!r:.80} holds a number that is too large")
+                raise invalid_response(f"its card of {model!r:.80} holds a number that is too large")
             if isinstance(value, dict):
                 inner += value.keys()
                 inner += value.values()
@@ -194,4 +194,4 @@ def _check_values(card: dict[str, Any], model: str) -> None:
                 inner += value
         level = inner
     if level:
-        raise wrong_answer(f"its card of {model!r:.80} is nested more than {_MAX_DEPTH} times")
+        raise invalid_response(f"its card of {model!r:.80} is nested more than {_MAX_DEPTH} levels deep")

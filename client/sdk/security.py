@@ -1,4 +1,4 @@
-"""Reads and checks TLS files and tokens, because gRPC's own errors about them are obscure. No channel."""
+"""Reads and checks TLS files and tokens, because gRPC's own errors about them are obscure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_TOKEN_CHARACTERS: Final = 8 << 10  # about the servers' limit for all header
 
 @dataclass(frozen=True)
 class TlsOptions:
-    """How to verify the server, and how to authenticate to it; by default, with the public authorities of gRPC.
+    """How to verify the server and authenticate to it; by default, gRPC's public authorities are trusted.
 
     Attributes:
         root_certificates: PEM file with the certificates of the authorities to trust. None: the public ones.
         client_key: PEM file with this client's private key, not encrypted; needs `client_certificate`.
         client_certificate: PEM file with this client's certificate and the chain above it.
-        server_name: The name that the server's certificate must be for. None: the host of the address.
+        server_name: The host name expected in the server's certificate. None: the host of the address.
     """
 
     root_certificates: Path | None = None
@@ -49,7 +49,7 @@ def channel_credentials(tls: TlsOptions, target: Target) -> grpc.ChannelCredenti
         _check_roots(tls.root_certificates, roots)
     if tls.client_key is None or tls.client_certificate is None:
         if tls.client_key is not None or tls.client_certificate is not None:
-            raise InvalidRequest("client_key: goes with client_certificate; give both, or none")
+            raise InvalidRequest("client_key: requires client_certificate; give both or neither")
         return grpc.ssl_channel_credentials(roots)
     key, chain = _read("client_key", tls.client_key), _read("client_certificate", tls.client_certificate)
     _check_pair(tls.client_key, tls.client_certificate)
@@ -60,13 +60,13 @@ def checked_token(token: str, target: Target, *, is_encrypted: bool) -> str:
     """Returns `token` if it is valid and may be sent to `target`.
 
     Raises:
-        InvalidRequest: It is malformed, or would be sent in clear text; the message never holds it.
+        InvalidRequest: It is malformed, or would be sent in clear text; the message never contains it.
     """
     if not token or len(token) > MAX_TOKEN_CHARACTERS or not all("!" <= character <= "~" for character in token):
         raise InvalidRequest(f"token: must be 1 .. {MAX_TOKEN_CHARACTERS} printable ASCII characters without spaces")
     if not is_encrypted and not target.is_local:
         raise InvalidRequest(
-            f"token: is not sent to {target.text} without TLS, because it could be read on the way: turn TLS on"
+            f"token: is not sent to {target.text} without TLS, because others could read it: turn TLS on"
         )
     return token
 
@@ -79,13 +79,13 @@ def _read(field: str, path: Path) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InvalidRequest(f"{field}: {path} cannot be read ({reason}); name a PEM file") from error
     if len(content) > _MAX_PEM_BYTES or b"-----BEGIN " not in content:
-        raise InvalidRequest(f"{field}: {path} is no PEM file; convert it, for example with 'openssl x509'")
+        raise InvalidRequest(f"{field}: {path} is not a PEM file; convert it, for example with 'openssl x509'")
     return content
 
 
 def _check_roots(path: Path | None, roots: bytes) -> None:
     try:
-        # Comments between the certificates may have other characters, which Python refuses.
+        # Comments may hold other characters, which Python refuses.
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii", "ignore"))
     except (ssl.SSLError, ValueError) as error:
         raise InvalidRequest(

@@ -1,6 +1,6 @@
 """A call as a generator of steps: the generator decides, and a driver sends, waits and sleeps.
 
-The logic of the calls is thus written once, for blocking callers and for event loops; `transport.py` has a driver for
+The logic of the calls is written once, for blocking callers and for event loops; `transport.py` has a driver for
 each. The driver performs a step and sends its result back into the generator, or throws its error there, where it can
 be caught. Requests still unanswered when the generator ends are cancelled.
 """
@@ -49,7 +49,7 @@ class Emit(Generic[_Value]):
 Steps: TypeAlias = Generator[Send | Wait | Pause | Emit[_Value], Any, _Result]
 
 
-def asked(method: Method, request: Any) -> Steps[Any, Any]:
+def unary(method: Method, request: Any) -> Steps[Any, Any]:
     """Sends a request and returns its response."""
     handle = yield Send(method, request)
     return (yield Wait(handle))

@@ -1,4 +1,4 @@
-"""Performs the steps of calls on gRPC channels: in the caller's thread, or on an event loop. Decides nothing."""
+"""Performs the steps of calls on gRPC channels: in the caller's thread or on an event loop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Run(Generic[_Value]):
     """Steps in progress: feeds back results and errors, and cancels the requests that the steps leave unanswered.
 
     Attributes:
-        result: Set by the driver to what the step that it performs gives.
+        result: The result of the current step, set by the driver.
     """
 
     def __init__(self, steps: Steps[_Value, Any]) -> None:
@@ -48,7 +48,7 @@ class _Run(Generic[_Value]):
 
     @contextmanager
     def performing(self, step: Send | Wait | Pause) -> Iterator[None]:
-        """Keeps an error of `step` for the steps, and notes which requests are in flight."""
+        """Passes an error of `step` on to the steps, and tracks which requests are in flight."""
         try:
             yield
         except GanClientError as error:
@@ -93,7 +93,7 @@ class _AnyConnection:
 
 @dataclass(frozen=True, eq=False)
 class _Unsent:
-    """A request that is sent when it is waited for: gRPC's blocking call needs no second thread."""
+    """A request that is sent when it is waited for, as a blocking call, which needs no second thread."""
 
     call: Callable[..., Any]
     request: Any
@@ -112,11 +112,11 @@ class Connection(_AnyConnection):
     def run(
         self, steps: Steps[_Value, Any], *, sleep: Callable[[float], object] = time.sleep
     ) -> Generator[_Value, None, None]:
-        """Performs steps and yields what they emit; cancels the requests that are left at the end.
+        """Performs steps and yields what they emit; cancels requests still in flight at the end.
 
         Args:
-            steps: What to do.
-            sleep: Waits for that many seconds.
+            steps: The steps of a call.
+            sleep: Sleeps for a number of seconds.
 
         Raises:
             GanClientError: A step failed, and the steps did not handle it.
@@ -136,7 +136,7 @@ class Connection(_AnyConnection):
             run.close()
 
     def call(self, steps: Steps[Any, _Value]) -> _Value:
-        """Performs steps to their end and returns their result.
+        """Performs all steps and returns their result.
 
         Raises:
             GanClientError: A step failed, and the steps did not handle it.
@@ -181,14 +181,14 @@ class Connection(_AnyConnection):
 
 
 class AsyncConnection(_AnyConnection):
-    """Like `Connection`, for the event loop of its first call, at which it connects."""
+    """Like `Connection`, but for an event loop: that of its first call, which connects."""
 
     def _prepare(self) -> None:
         self._channels: list[grpc.aio.Channel] = []
         self._stubs: Stubs | None = None
 
     async def run(self, steps: Steps[_Value, Any]) -> AsyncGenerator[_Value, None]:
-        """Performs steps and yields what they emit; cancels the requests that are left at the end.
+        """Performs steps and yields what they emit; cancels requests still in flight at the end.
 
         Raises:
             GanClientError: A step failed, and the steps did not handle it.
@@ -210,7 +210,7 @@ class AsyncConnection(_AnyConnection):
             run.close()
 
     async def call(self, steps: Steps[Any, _Value]) -> _Value:
-        """Performs steps to their end and returns their result.
+        """Performs all steps and returns their result.
 
         Raises:
             GanClientError: A step failed, and the steps did not handle it.

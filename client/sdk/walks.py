@@ -1,4 +1,4 @@
-"""Paths through latent space: between latents, and along single dimensions. Pure NumPy; knows no server."""
+"""Paths through latent space: between latents, and along single dimensions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganserve.traversal import sheet_latents
 Method = Literal["spherical", "linear"]
 
 _SMALLEST_ANGLE: Final = 1e-6  # radians; smaller angles are rounding errors of float32 latents
-_MAX_BYTES: Final = 1 << 30  # of the result of one call; catches typing errors
+_MAX_BYTES: Final = 1 << 30  # of the result of one call; catches typos
 
 
 def spherical(start: ArrayLike, end: ArrayLike, fractions: Sequence[float] | ArrayLike) -> NDArray[np.float32]:
@@ -104,7 +104,7 @@ def traversal(latents: ArrayLike, dimensions: Sequence[int], values: Sequence[fl
     Args:
         latents: (rows, dim).
         dimensions: Each in 0 .. dim - 1.
-        values: What to set each of these coordinates to.
+        values: The values to set each of these coordinates to.
 
     Returns:
         float32 (len(dimensions) * len(values) * rows, dim), in the order of a sheet with one line per dimension and
@@ -134,7 +134,7 @@ def _checked(
     if first.shape != last.shape or not len(first):
         raise InvalidRequest(f"start and end: must have the same size, not {len(first)} and {len(last)}")
     if ((at < 0) | (at > 1)).any():
-        raise InvalidRequest("fractions: must lie in 0 .. 1")
+        raise InvalidRequest("fractions: must be in 0 .. 1")
     _check_size("fractions", len(at), len(first))
     return first, last, at[:, np.newaxis]
 

@@ -1,4 +1,4 @@
-"""One headless Chromium for all tests here, the explorer in this process, and servers that it looks at."""
+"""A headless Chromium for all tests of this folder, and the explorer in this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OpenPage = Callable[[str], "Page"]
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[BrowserContext]:
-    """A window of 1280x800; what it has loaded once, it keeps for the next page."""
+    """A browser window of 1280x800, whose pages share a cache."""
     if CHROMIUM is None:
         message = "NO BROWSER: the explorer was not tried in one; apt-get install chromium"
         if os.environ.get("GANSERVE_REQUIRE_BROWSER"):
@@ -60,7 +60,7 @@ def browser() -> Iterator[BrowserContext]:
 def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
     """The explorer of a server, in a thread of this process; yields the page's address.
 
-    Close pages before the block ends: they say when the explorer itself is gone.
+    Close pages before the block ends: they show an error once the explorer is gone.
     """
     ready = threading.Event()
     with (
@@ -82,7 +82,7 @@ def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
 
 @pytest.fixture
 def open_page(browser: BrowserContext) -> Iterator[OpenPage]:
-    """Opens pages; at the end checks that none asked another host, raised, or showed a toast."""
+    """Opens pages; then checks that none contacted another host, raised or showed a toast."""
     requests: list[str] = []
     faults: list[str] = []
     pages: list[Page] = []

@@ -93,7 +93,7 @@ def field(page: Page, name: str) -> Locator:
 
 
 def fill(page: Page, name: str, text: str) -> None:
-    """Fills a field until it stays so; see `settle`."""
+    """Fills a field until the value stays; see `settle`."""
     for _ in range(WAIT_MS // 200):
         field(page, name).fill(text)
         settle(page)
@@ -112,12 +112,12 @@ def open_tab(page: Page, name: str) -> None:
 
 
 def settle(page: Page) -> None:
-    """Waits until the browser has little to do: soon after a tab is opened, Gradio sets its fields once more."""
+    """Waits until the browser is idle: shortly after a tab opens, Gradio sets its fields again."""
     page.evaluate("() => new Promise(done => requestIdleCallback(() => setTimeout(done, 100)))")
 
 
 def saved(page: Page, within: str, extension: str, folder: Path) -> Path:
-    """Downloads what is shown, under the name that the page gives it."""
+    """Downloads a shown file under the name that the page gives it."""
     with page.expect_download() as waiting:
         page.locator(f"{within} button[data-save$='{extension}']").first.click()
     download: Download = waiting.value
@@ -127,7 +127,7 @@ def saved(page: Page, within: str, extension: str, folder: Path) -> Path:
 
 
 def remade(page: Page, within: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> NDArray[np.uint8]:
-    """Downloads the latents and the picture, runs the command that is shown, and returns what it made."""
+    """Downloads the latents and the picture, runs the shown command, and returns its output."""
     monkeypatch.chdir(folder)
     if page.locator(f"{within} button[data-save$='.npy']").count():
         saved(page, within, ".npy", folder)
@@ -142,7 +142,9 @@ def remade(page: Page, within: str, monkeypatch: pytest.MonkeyPatch, folder: Pat
     return pixels
 
 
-def test_samples_sliders_and_their_commands(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_and_sliders_show_images_and_commands(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = latents_from_seed(0, 36, DIM)
     assert page.locator("#samples button[data-row]").count() == 36
     wait_for_picture(page, "#picture", tiny(samples)[0])
@@ -163,7 +165,7 @@ def test_samples_sliders_and_their_commands(page: Page, tmp_path: Path, monkeypa
     wait_for_picture(page, "#picture", tiny(samples)[5])
 
 
-def test_directions_are_found_and_go_their_way(page: Page) -> None:
+def test_directions_are_found_and_their_sliders_work(page: Page) -> None:
     page.click("#find-directions")
     page.locator("#direction-1 input[type=range]").wait_for()
     before = pixels_in(page.locator("#picture")).astype(int)
@@ -192,7 +194,7 @@ def test_a_morph_goes_from_a_to_b(page: Page, tmp_path: Path, monkeypatch: pytes
     np.testing.assert_array_equal(strip[2:18, -18:-2], tiny(samples)[3])
 
 
-def test_of_two_pictures_the_one_of_the_slider_stays(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_of_the_last_slider_position_stays(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = latents_from_seed(0, 2, DIM)
     middle = spherical(samples[0], samples[1], [0.5])
     asked, overtaken, may_answer = threading.Event(), threading.Event(), threading.Event()
@@ -210,14 +212,16 @@ def test_of_two_pictures_the_one_of_the_slider_stays(page: Page, monkeypatch: py
     open_tab(page, "Morph")
     assert asked.wait(20)
     set_slider(page, "fraction", 1)
-    overtaken.wait(1)  # it is not, but has the time to be
+    overtaken.wait(1)  # it is not overtaken, but has had the time
     may_answer.set()
     wait_for_picture(page, "#morph", tiny(samples)[1])
-    page.wait_for_timeout(300)  # for an older picture to come, if one does
+    page.wait_for_timeout(300)  # time for an older picture to arrive
     wait_for_picture(page, "#morph", tiny(samples)[1])
 
 
-def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traversal_sheet_equals_that_of_the_command(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_tab(page, "Traversal")
     for _ in range(WAIT_MS // 50):  # the model's own dimensions come first
         if field(page, "sheet-dimensions").input_value():
@@ -234,7 +238,7 @@ def test_a_traversal_sheet_is_that_of_the_command(page: Page, tmp_path: Path, mo
     np.testing.assert_array_equal(sheet[2:18, -18:-2], tiny(first)[0])
 
 
-def test_two_models_stand_side_by_side_at_one_seed(page: Page) -> None:
+def test_two_models_are_compared_at_one_seed(page: Page) -> None:
     open_tab(page, "Compare")
     fill(page, "compare-seed", "7")
     fill(page, "compare-count", "4")
@@ -245,7 +249,7 @@ def test_two_models_stand_side_by_side_at_one_seed(page: Page) -> None:
         wait_for_picture(page, f"#pair figure:nth-child({index})", np.asarray(expected))
 
 
-def test_a_picture_is_translated_and_what_is_none_is_a_banner(
+def test_a_picture_is_translated_and_another_file_shows_a_banner(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page.click("#model input")
@@ -262,7 +266,7 @@ def test_a_picture_is_translated_and_what_is_none_is_a_banner(
     assert banner(page).inner_text().startswith("no.png: cannot be read")
 
 
-def test_mistakes_are_banners_that_go(page: Page) -> None:
+def test_mistakes_show_banners_that_disappear(page: Page) -> None:
     for name, text, complaint in (
         ("seed", "x", "seed: must be a whole number in 0 .. 18446744073709551615, not 'x'"),
         ("seed", "-1", "seed: must be a whole number in 0 .. 18446744073709551615, not '-1'"),
@@ -277,7 +281,7 @@ def test_mistakes_are_banners_that_go(page: Page) -> None:
     banner(page).wait_for(state="detached")
     page.locator("#dimension-1 input[type=number]").fill("5000")
     page.locator("#banner .banner", has_text="must be a number in -1000 .. 1000").wait_for()
-    page.locator("#dimension-1 input[type=number]").fill("77")  # beyond the slider, and fine
+    page.locator("#dimension-1 input[type=number]").fill("77")  # beyond the slider, but valid
     banner(page).wait_for(state="detached")
 
 

@@ -1,4 +1,4 @@
-"""The explorer while the server goes, comes back, and serves other models."""
+"""The explorer while the server stops, returns and serves other models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def close(page: Page) -> None:
     page.close()
 
 
-def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(browser: object, open_page: OpenPage) -> None:
+def test_an_outage_shows_a_banner_until_the_server_returns(browser: object, open_page: OpenPage) -> None:
     fake = FakeServer()
     fake.models = [model("alpha", latent_dim=8)]
     address = f"127.0.0.1:{free_port()}"
@@ -51,14 +51,12 @@ def test_a_server_that_goes_and_comes_back_is_said_and_picked_up(browser: object
         assert page.locator("#picture img").get_attribute("src") == before
         with fake.serve(address):
             gone.wait_for(state="detached")
-            # The slider was moved meanwhile; the picture follows by itself.
+            # The slider was moved during the outage; the picture follows without a click.
             page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=before)
         close(page)
 
 
-def test_a_model_that_was_picked_while_the_server_was_gone_is_shown_once_it_is_back(
-    browser: object, open_page: OpenPage
-) -> None:
+def test_a_model_picked_during_an_outage_is_shown_after_it(browser: object, open_page: OpenPage) -> None:
     fake = FakeServer()
     fake.models = [model("alpha", version=1, latent_dim=8), model("beta", version=1, latent_dim=6)]
     address = f"127.0.0.1:{free_port()}"
@@ -77,7 +75,7 @@ def test_a_model_that_was_picked_while_the_server_was_gone_is_shown_once_it_is_b
         close(page)
 
 
-def test_a_model_that_is_unloaded_and_one_that_appears(browser: object, open_page: OpenPage) -> None:
+def test_unloaded_and_new_models_are_noticed(browser: object, open_page: OpenPage) -> None:
     fake = FakeServer()
     fake.models = [model(version=1, latent_dim=100)]
     with ExitStack() as stack:
@@ -101,7 +99,7 @@ def test_a_model_that_is_unloaded_and_one_that_appears(browser: object, open_pag
         close(page)
 
 
-def test_a_name_that_is_code_is_shown_as_text(browser: object, open_page: OpenPage) -> None:
+def test_a_model_name_with_markup_is_shown_as_text(browser: object, open_page: OpenPage) -> None:
     name = "<b onclick=x>${window.hacked=1}{{value}}"
     fake = FakeServer()
     fake.models = [model(name, version=1, latent_dim=100, dataset="<img src=x onerror=window.hacked=1>")]

@@ -1,4 +1,4 @@
-"""What pages of other hosts get of the explorer: nothing."""
+"""Pages of other hosts cannot reach the explorer."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def status_of(port: int, host: str, path: str = "/config", origin: str | None = 
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
-def test_pages_of_this_machine_are_answered(port: int, name: str) -> None:
+def test_requests_from_this_machine_are_answered(port: int, name: str) -> None:
     host = f"{name}:{port}"
     assert status_of(port, host) == 200
     assert status_of(port, host, "/gradio_api/upload", f"http://{host}", UPLOAD) == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/config", "/gradio_api/info"])
-def test_a_name_that_is_made_to_mean_this_machine_is_refused(port: int, path: str) -> None:
+def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(port: int, path: str) -> None:
     assert status_of(port, f"other.example:{port}", path) == 400
 
 
 @pytest.mark.parametrize("origin", ["http://other.example", "null", "http://127.0.0.1:1", "https://127.0.0.1.other"])
-def test_what_another_page_sends_is_refused(port: int, origin: str) -> None:
+def test_requests_from_other_sites_are_refused(port: int, origin: str) -> None:
     assert status_of(port, f"127.0.0.1:{port}", "/gradio_api/upload", origin, UPLOAD) == 403

@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests: a fake server, clients of it, and an empty folder."""
+"""Fixtures for the client's tests: a fake server, clients of it, and an empty folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def wide(server: FakeServer) -> Iterator[GanClient]:
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shortens the pauses between retries, for tests of what comes after them."""
+    """Shortens the pauses between retries, for tests of what follows them."""
     monkeypatch.setattr("client.sdk.channel.RETRY_PAUSE_S", 0.01)
 
 

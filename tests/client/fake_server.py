@@ -1,4 +1,4 @@
-"""A ganserve server in this process whose answers a test controls; its images are plain functions of the input."""
+"""A ganserve server in this process whose responses a test controls; images are simple functions of the input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ganserve.pictures import fit_picture
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorServicer, add_GeneratorServicer_to_server
 
-INPUT_SIZE = (4, 3)  # height and width of what the translator takes
+INPUT_SIZE = (4, 3)  # height and width of the translator's input
 
 Answer = Callable[[pb.GenerateRequest], pb.GenerateResponse]
 TranslateAnswer = Callable[[pb.TranslateRequest], pb.TranslateResponse]
@@ -63,14 +63,14 @@ def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
 
 
 def rows_of(request: pb.GenerateRequest | pb.TranslateRequest) -> int:
-    """How many images a request is for."""
+    """The number of images that a request asks for."""
     if isinstance(request, pb.GenerateRequest):
         return request.seeded.count if request.WhichOneof("input") == "seeded" else request.latents.shape[0]
     return request.pixels.shape[0] if request.WhichOneof("input") == "pixels" else len(request.encoded.data)
 
 
 def pixels_of(latents: NDArray[np.float32], height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """uint8 (rows, height, width, channels) that tell one latent from another."""
+    """Images that differ between latents, uint8 (rows, height, width, channels)."""
     values = np.resize(np.arange(1, 8, dtype=np.float32), height * width * channels)
     images: NDArray[np.float32] = np.abs(latents.sum(axis=1, keepdims=True) * 1000 * values) % 256
     return images.astype(np.uint8).reshape(len(latents), height, width, channels)
@@ -82,7 +82,7 @@ def tensor(array: NDArray[Any]) -> pb.Tensor:
 
 
 class FakeServer(GeneratorServicer):
-    """Records what it is sent; `failures` come first, then `answer` if set, then images."""
+    """Records requests. Responds with `failures` first, then with `answer` if set, then with images."""
 
     def __init__(self) -> None:
         self.models = [model(), translator()]
@@ -96,12 +96,12 @@ class FakeServer(GeneratorServicer):
         self.health = health.HealthServicer()  # serving, until a test sets it otherwise
         self.requests: list[pb.GenerateRequest] = []
         self.translations: list[pb.TranslateRequest] = []
-        self.rows_in_time = 1 << 20  # a Translate of more misses its deadline
+        self.rows_in_time = 1 << 20  # Translate requests with more rows miss their deadline
         self.list_calls = 0
-        self.authorizations: list[str | None] = []  # of each Generate and ListModels
-        self.peers: set[str] = set()  # the connections that Generates came on
-        self.received = threading.Event()  # a Generate has come in
-        self.released = threading.Event()  # let Generates go on; set from the start
+        self.authorizations: list[str | None] = []  # of each Generate and ListModels request
+        self.peers: set[str] = set()  # the connections of Generate requests
+        self.received = threading.Event()  # a Generate request has arrived
+        self.released = threading.Event()  # Generate requests wait for this; set from the start
         self.released.set()
         self.address = ""
 
@@ -145,7 +145,7 @@ class FakeServer(GeneratorServicer):
         return self.images_for(request)
 
     def images_for(self, request: pb.GenerateRequest) -> pb.GenerateResponse:
-        """The right answer."""
+        """The correct response."""
         served = max((entry for entry in self.models if entry.name == request.model), key=lambda entry: entry.version)
         if request.WhichOneof("input") == "seeded":
             latents = latents_from_seed(request.seeded.seed, request.seeded.count, served.latent_dim)
@@ -172,7 +172,7 @@ class FakeServer(GeneratorServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     def translation_for(self, request: pb.TranslateRequest) -> pb.TranslateResponse:
-        """The right answer: the negative of each image."""
+        """The correct response: the negative of each image."""
         served = max((entry for entry in self.models if entry.name == request.model), key=lambda entry: entry.version)
         if request.WhichOneof("input") == "pixels":
             pixels = np.frombuffer(request.pixels.data, np.uint8).reshape(tuple(request.pixels.shape))
@@ -236,7 +236,7 @@ def read(index: int, file: bytes, size: tuple[int, int], resize: bool) -> NDArra
 def fill(
     response: pb.GenerateResponse | pb.TranslateResponse, pixels: NDArray[np.uint8], image_format: pb.ImageFormat
 ) -> None:
-    """Puts pixels into an answer, in the format that was asked for."""
+    """Puts pixels into a response, in the requested format."""
     if image_format == pb.IMAGE_FORMAT_PNG:
         response.encoded.data.extend(encoded(image) for image in pixels)
     elif image_format == pb.IMAGE_FORMAT_JPEG:
@@ -255,7 +255,7 @@ def encoded(image: NDArray[np.uint8], file_format: str = "PNG") -> bytes:
 
 
 def waits_for_three(server: FakeServer) -> None:
-    """Answers requests with a pinned version only when three of them are there."""
+    """Answers requests with a pinned version only once three of them have arrived."""
     together = threading.Barrier(3)
 
     def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:

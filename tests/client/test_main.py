@@ -30,14 +30,14 @@ def error_of(result: Result) -> str:
     return lines[0]
 
 
-def test_a_missing_model_and_an_unknown_command_are_one_line(here: Path) -> None:
+def test_a_missing_model_and_an_unknown_command_print_a_one_line_error(here: Path) -> None:
     missing, unknown = run("grid"), run("paint")
     assert (missing.exit_code, unknown.exit_code) == (2, 2)
     assert "'--model'" in error_of(missing)
     assert "'paint'" in error_of(unknown)
 
 
-def test_a_bad_address_in_the_environment_is_one_line() -> None:
+def test_a_bad_address_in_the_environment_prints_a_one_line_error() -> None:
     result = run("models", address="http://localhost:50051")
     assert result.exit_code == 2
     assert "GANSERVE_ADDRESS" in error_of(result)
@@ -47,7 +47,9 @@ def test_a_bad_address_in_the_environment_is_one_line() -> None:
     ("status", "exit_code"),
     [(Code.INVALID_ARGUMENT, 2), (Code.INTERNAL, 1), (Code.RESOURCE_EXHAUSTED, 1), (Code.DEADLINE_EXCEEDED, 1)],
 )
-def test_a_servers_refusal_is_one_line(server: FakeServer, here: Path, status: grpc.StatusCode, exit_code: int) -> None:
+def test_an_error_from_the_server_prints_a_one_line_error(
+    server: FakeServer, here: Path, status: grpc.StatusCode, exit_code: int
+) -> None:
     server.failures.append((status, "because\nof this"))
     result = run("grid", "--model", "dcgan", address=server.address)
     assert result.exit_code == exit_code
@@ -56,7 +58,7 @@ def test_a_servers_refusal_is_one_line(server: FakeServer, here: Path, status: g
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_a_server_that_is_not_there_is_one_line(here: Path) -> None:
+def test_an_unreachable_server_prints_a_one_line_error(here: Path) -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
     result = run("models", address=address)
@@ -65,7 +67,7 @@ def test_a_server_that_is_not_there_is_one_line(here: Path) -> None:
 
 
 def on_a_terminal(arguments: list[str], folder: Path) -> tuple[int, str]:
-    """Runs the command with a terminal for stdout and stderr; returns the exit code and what the terminal shows."""
+    """Runs the command with a terminal for stdout and stderr; returns the exit code and the terminal output."""
     terminal, end = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-m", "client", *arguments]
@@ -75,14 +77,14 @@ def on_a_terminal(arguments: list[str], folder: Path) -> tuple[int, str]:
         try:
             while piece := os.read(terminal, 4096):
                 shown += piece
-        except OSError as error:  # how Linux says that the other end is closed
+        except OSError as error:  # on Linux: the other end is closed
             assert error.errno == 5  # noqa: PT017  (any other would be a fault of the test)
         finally:
             os.close(terminal)
         return process.wait(timeout=30), shown.decode()
 
 
-def test_an_interrupt_ends_quietly_with_130(server: FakeServer, tmp_path: Path) -> None:
+def test_an_interrupt_exits_quietly_with_130(server: FakeServer, tmp_path: Path) -> None:
     server.released.clear()
     command = [sys.executable, "-m", "client", "grid", "--model", "dcgan", "--address", server.address]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -93,7 +95,7 @@ def test_an_interrupt_ends_quietly_with_130(server: FakeServer, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_in_the_midst_of_writing_leaves_nothing_behind(server: FakeServer, tmp_path: Path) -> None:
+def test_an_interrupt_while_writing_leaves_no_files_behind(server: FakeServer, tmp_path: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/serving.md as data: its tables, each marked by a comment before it, and its blocks of code."""
+"""docs/serving.md as data: its tables, each marked by a comment, and its code blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPAN: Final = re.compile(r"`([^`]+)`")
 
 
 def table(name: str) -> list[list[str]]:
-    """The rows of a table, below its head, as the texts of their cells."""
+    """The rows of a table, without its header, as cell texts."""
     marker = f"<!-- table: {name} -->\n"
     assert TEXT.count(marker) == 1, f"docs/serving.md has no {marker.strip()}, or several"
     lines = []
@@ -27,25 +27,25 @@ def table(name: str) -> list[list[str]]:
 
 
 def names(name: str) -> list[str]:
-    """The first column of a table, each name in it once."""
+    """The first column of a table; its names are unique."""
     first = [code(row[0]) for row in table(name)]
-    assert len(set(first)) == len(first), f"{name} names one thing twice"
+    assert len(set(first)) == len(first), f"{name} names something twice"
     return first
 
 
 def spans(text: str) -> list[str]:
-    """What a text has as code."""
+    """The code spans of a text."""
     return _SPAN.findall(text)
 
 
 def code(text: str) -> str:
-    """The one thing that a cell has as code."""
+    """The only code span of a cell."""
     (only,) = spans(text)
     return only
 
 
 def blocks(language: str) -> list[str]:
-    """The blocks of code in a language."""
+    """The code blocks in a language."""
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -53,5 +53,5 @@ COMMANDS: Final = [line.removeprefix("$ ") for block in blocks("console") for li
 
 
 def prose() -> str:
-    """The page without its blocks of code."""
+    """The page without its code blocks."""
     return re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)

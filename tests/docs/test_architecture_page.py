@@ -1,4 +1,4 @@
-"""docs/architecture.md is a map of the code: it names every folder, and no file that does not exist."""
+"""docs/architecture.md is a map of the code: it names every folder, and only files that exist."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_every_folder_is_on_the_map(folder: Path) -> None:
     assert re.search(rf"`{folder}/?`", PAGE)
 
 
-def test_no_file_is_on_the_map_that_does_not_exist() -> None:
+def test_every_file_on_the_map_exists() -> None:
     named = re.findall(r"`([a-z0-9_/]+\.py)`", PAGE)
     assert named
     there = {path.relative_to(ROOT).as_posix() for stage in STAGES for path in (ROOT / stage).rglob("*.py")}
@@ -54,7 +54,7 @@ def test_every_function_on_the_map_exists(file: str, function: str) -> None:
         scope = found.body
 
 
-def test_both_lives_are_told() -> None:
+def test_the_map_covers_a_request_and_a_training_run() -> None:
     files = {file.split("/")[0] for file, _ in functions()}
     assert files == {"server", "trainer"}
     assert len(functions()) > 30

@@ -59,7 +59,7 @@ def test_the_commands_run_in_order_and_write_what_they_name(
         for flag in {"--out", "--grid", "--save-latents"} & set(words):
             assert (workplace / words[words.index(flag) + 1]).exists(), command
     with Image.open(workplace / "sheet.png") as sheet, Image.open(workplace / "again.png") as again:
-        assert sheet.height == again.height  # the same images; the sheet has labels beside them
+        assert sheet.height == again.height  # the same images; the sheet also has labels
         pixels = np.asarray(again)
         assert (np.asarray(sheet)[:, -pixels.shape[1] :] == pixels).mean() > 0.99
 
@@ -86,6 +86,6 @@ def test_every_error_of_the_client_is_explained() -> None:
         for name, value in vars(errors).items()
         if isinstance(value, type)
         and issubclass(value, errors.GanClientError)
-        and value not in (errors.GanClientError, errors.UnwritableOutput)  # the last is of files that commands write
+        and value not in (errors.GanClientError, errors.UnwritableOutput)  # the last one is for output files
     }
     assert set(re.findall(r"`(\w+)`", table)) == of_calls

@@ -6,12 +6,12 @@ from client.__main__ import cli
 from scripts.ganclient_page import PAGE, page
 
 
-def test_the_page_is_what_the_commands_say_of_themselves() -> None:
+def test_the_page_matches_the_help_of_the_commands() -> None:
     assert PAGE.read_text() == page(), "run make pages"
 
 
 @pytest.mark.parametrize("name", cli.commands)
-def test_the_page_has_every_command_and_each_of_its_flags(name: str) -> None:
+def test_the_page_has_every_command_and_flag(name: str) -> None:
     _, found, rest = page().partition(f"\n## ganclient {name}\n")
     assert found
     section = rest.partition("\n## ")[0]
@@ -20,7 +20,7 @@ def test_the_page_has_every_command_and_each_of_its_flags(name: str) -> None:
         assert parameter.param_type_name == "argument" or parameter.opts[0] in section
 
 
-def test_the_page_is_made_without_a_change_to_the_commands() -> None:
+def test_generating_the_page_does_not_change_the_commands() -> None:
     flags = {name: [*command.params] for name, command in cli.commands.items()}
     page()
     assert {name: set(command.params) for name, command in cli.commands.items()} == {

@@ -31,7 +31,7 @@ class Generator(nn.Sequential):
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a reader of the page."""
+    """A folder like that of a reader of the page."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "my_nets", raising=False)
@@ -43,7 +43,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_page_has_an_example_of_every_flag_in_its_table() -> None:
+def test_every_flag_in_the_table_has_an_example() -> None:
     flags = [shlex.split(command)[0] for command in COMMANDS]
     assert flags == ["--tutorial-netg", "--module", "--pickle"]
     assert set(flags) == set(re.findall(r"^\|.*\| `(--[a-z-]+)", PAGE, re.MULTILINE))
@@ -58,7 +58,7 @@ def test_the_commands_run(workplace: Path) -> None:
         assert bundle.read_card(workplace / "models" / name / "1").name == name
 
 
-def test_without_its_flag_a_whole_module_is_refused(workplace: Path) -> None:
+def test_a_pickled_module_is_refused_without_its_flag(workplace: Path) -> None:
     words = [word for word in shlex.split(COMMANDS[2]) if word != "--allow-pickle"]
     assert CliRunner().invoke(main, words).exit_code == 2
     assert not (workplace / "models").exists()

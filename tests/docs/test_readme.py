@@ -1,4 +1,4 @@
-"""README tells the truth: its commands run, its table is the registry's, its links lead somewhere."""
+"""README is correct: its commands run, its table matches the registry, and its links resolve."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Generator(nn.Sequential):
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as README's reader has it: some images, and a module of one's own with weights."""
+    """A folder like that of a reader of README: some images, and a module with weights."""
     folder = tmp_path_factory.mktemp("readme")
     for name, images in (("faces", 130), ("pictures", 3)):
         (folder / name).mkdir()
@@ -66,7 +66,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came back with."""
+    """The result of a command."""
 
     exit_code: int
     stdout: str
@@ -74,7 +74,7 @@ class Done:
 
 
 def run(command: str, folder: Path, address: str = "") -> Done:
-    """Runs one of README's commands, trainings cut short.
+    """Runs one of README's commands; shortens training runs.
 
     Runs its module as `python -m` does, but here: importing torch anew takes longer than any of the commands.
     """
@@ -95,10 +95,9 @@ def run(command: str, folder: Path, address: str = "") -> Done:
         patch.syspath_prepend(folder)
         patch.setenv("GANSERVE_ADDRESS", address)
         patch.setattr(sys, "argv", [module, *arguments])
-        patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # of other tests
-        patch.setattr(classifier, "_MOST_SHOWN", 512)  # training one is not what the commands are for
+        patch.setattr(classifier, "_MOST_SHOWN", 512)  # the commands do not test training
         try:
-            patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns of one that is imported
+            patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns about an imported module
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -115,8 +114,8 @@ def address(workplace: Path) -> Iterator[str]:
         yield server.address
 
 
-@pytest.mark.timeout(600)  # all commands; a guard against one that hangs
-def test_the_commands_up_to_the_server_run_in_order_and_their_models_are_served(address: str, workplace: Path) -> None:
+@pytest.mark.timeout(600)  # for all commands; guards against one that hangs
+def test_the_commands_before_the_server_run_and_their_models_are_served(address: str, workplace: Path) -> None:
     listed = run("ganclient models", workplace, address).stdout
     assert "dcgan" in listed
     assert "mine" in listed
@@ -138,7 +137,7 @@ def test_the_python_examples_run(block: str, address: str) -> None:
     assert getattr(namespace["images"], "shape", None) == (16, 32, 32, 1)
 
 
-def test_the_quickstart_is_made_of_commands_that_run() -> None:
+def test_the_quickstart_commands_are_among_those_that_run() -> None:
     (quickstart,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     install, *lines = (line.partition("#")[0].strip() for line in quickstart.splitlines())
     assert install == "make install && . .venv/bin/activate"
@@ -160,12 +159,12 @@ def test_every_program_has_an_example() -> None:
         assert any(command.startswith(program) for command in COMMANDS)
 
 
-def test_the_table_of_presets_is_the_registrys() -> None:
+def test_the_table_of_presets_matches_the_registry() -> None:
     assert with_table(README) == README, "run: python -m scripts.presets_table"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_between_pages_lead_somewhere(page: Path) -> None:
+def test_links_between_pages_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert (ROOT / page.parent / target).exists(), f"{page} links to {target}"
 

@@ -46,7 +46,7 @@ def settings() -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("name", "program"), [("flags", server), ("tune", TUNE)])
-def test_the_page_has_every_flag_and_default_and_no_other(name: str, program: click.Command) -> None:
+def test_the_page_lists_exactly_the_flags_and_defaults(name: str, program: click.Command) -> None:
     flags = flags_of(program)
     assert sorted(names(name)) == sorted(flags)
     defaults = program.make_context("it", []).params
@@ -60,21 +60,21 @@ def test_the_page_has_every_flag_and_default_and_no_other(name: str, program: cl
         assert all(texts)
 
 
-def test_the_page_has_every_setting_without_a_flag_and_no_other() -> None:
+def test_the_page_lists_exactly_the_settings_without_a_flag() -> None:
     assert sorted(names("settings")) == sorted(settings())
     for setting, default, _ in table("settings"):
         value = settings()[code(setting)]
         assert spans(default) == ([] if value is None else [str(value)]), setting
 
 
-def test_the_page_names_no_flag_that_does_not_exist() -> None:
+def test_every_flag_on_the_page_exists() -> None:
     known = {flag for program in PROGRAMS.values() for flag in flags_of(program)}
     named = {flag for span in spans(prose()) for flag in re.findall(r"--[a-z][a-z0-9-]*", span)}
     assert named <= known
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_are_ours_and_would_be_accepted(command: str) -> None:
+def test_commands_on_the_page_are_valid(command: str) -> None:
     words = shlex.split(command)
     if words[:2] != ["python", "-m"]:
         assert command.startswith(CHECKED_WITH_A_SERVER)
@@ -92,7 +92,7 @@ def errors(of: type[ServerError] = ServerError) -> Iterator[type[ServerError]]:
         yield from errors(error)
 
 
-def test_the_page_has_every_status_and_reason_and_no_other() -> None:
+def test_the_page_lists_exactly_the_statuses_and_reasons() -> None:
     listed = [(code(status), code(reason)) for status, reason, *_ in table("status codes")]
     assert sorted(listed) == sorted({(error.code.name, error.reason) for error in errors()})
 
@@ -105,7 +105,7 @@ def test_the_page_has_the_priorities_and_their_default() -> None:
 
 
 @pytest.mark.parametrize(("name", "example", "_"), table("parameters"))
-def test_every_parameter_takes_its_example(name: str, example: str, _: str) -> None:
+def test_every_parameter_accepts_its_example(name: str, example: str, _: str) -> None:
     read_options({code(name): json.loads(code(example))})
 
 
@@ -145,5 +145,5 @@ def test_the_page_has_every_phase_in_order() -> None:
         f"a PSNR of at least {variants.MIN_PSNR_DB:g} dB",
     ],
 )
-def test_numbers_in_the_text_are_those_of_the_code(phrase: str) -> None:
+def test_numbers_in_the_text_match_the_code(phrase: str) -> None:
     assert phrase in " ".join(prose().split())

@@ -45,7 +45,7 @@ STANDARD = ("process_", "python_")  # metrics of the Prometheus client
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server of the page's model whose callers may load models."""
+    """A server of the page's model, with model control enabled."""
     models = tmp_path_factory.mktemp("serving") / "models"
     publish_tiny_bundle(models, name="dcgan", latent_dim=100, shape=(1, 32, 32))
     with running_server(models, "--model-control", "explicit", "--device", "cpu") as server:
@@ -75,7 +75,7 @@ def test_the_python_examples_run(block: str, running: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("ganclient ")])
-def test_the_commands_of_the_client_run(command: str, running: RunningServer, tmp_path: Path) -> None:
+def test_the_client_commands_run(command: str, running: RunningServer, tmp_path: Path) -> None:
     words = shlex.split(command)[1:]
     environment = os.environ | {"GANSERVE_ADDRESS": running.address}
     done = subprocess.run(
@@ -103,14 +103,14 @@ def test_the_server_answers_what_grpcurl_sends(words: list[str], channel: grpc.C
     assert call(channel, f"/{service}/{name}", request.SerializeToString())
 
 
-def test_the_url_of_the_metrics_is_the_default() -> None:
+def test_the_metrics_url_is_the_default() -> None:
     assert f"http://{ServerConfig.metrics_address}/metrics" == METRICS_URL
     assert f"curl {METRICS_URL}" in COMMANDS
     assert str(ServerConfig.address) == ADDRESS
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS, ids=lambda value: getattr(value, "name", ""))
-def test_exactly_the_rpcs_on_the_page_are_implemented(service: str, method: Any, channel: grpc.Channel) -> None:
+def test_the_page_lists_exactly_the_implemented_rpcs(service: str, method: Any, channel: grpc.Channel) -> None:
     path = f"/{service}/{method.name}"
     status = grpc.StatusCode.OK
     try:
@@ -126,13 +126,13 @@ def test_exactly_the_rpcs_on_the_page_are_implemented(service: str, method: Any,
 
 
 @pytest.mark.parametrize(("table_name", "service"), [("generator", METHODS[0][0]), ("inference", METHODS[-1][0])])
-def test_the_page_names_no_rpc_that_does_not_exist(table_name: str, service: str) -> None:
+def test_every_rpc_on_the_page_exists(table_name: str, service: str) -> None:
     assert set(names(table_name)) <= set(SERVICES[service].methods_by_name)
 
 
 @pytest.fixture(scope="module")
 def families(running: RunningServer) -> dict[str, Any]:
-    """What a scrape gives, after an answered and a refused request; by the names on the page."""
+    """The metrics of a scrape after an answered and a refused request, by their names on the page."""
     good = generator_pb2.GenerateRequest(model="dcgan", seeded=generator_pb2.SeededLatents(seed=7, count=3))
     with grpc.insecure_channel(running.address) as channel:
         call(channel, "/ganserve.v1.Generator/Generate", good.SerializeToString())
@@ -145,7 +145,7 @@ def families(running: RunningServer) -> dict[str, Any]:
     return {family.name + ("_total" if family.type == "counter" else ""): family for family in found}
 
 
-def test_the_page_has_every_metric_of_a_scrape_and_no_other(families: dict[str, Any]) -> None:
+def test_the_page_lists_exactly_the_metrics_of_a_scrape(families: dict[str, Any]) -> None:
     assert set(names("metrics")) == {name for name in families if not name.startswith(STANDARD)}
 
 
@@ -162,7 +162,7 @@ def test_the_page_has_the_type_and_labels_of_each_metric(
     assert found == set(spans(labels))
 
 
-def test_queries_name_no_metric_that_does_not_exist(families: dict[str, Any]) -> None:
+def test_every_metric_in_the_queries_exists(families: dict[str, Any]) -> None:
     known = {
         name + suffix
         for name, family in families.items()

@@ -21,7 +21,7 @@ SERVICE_S = 0.125  # exact in binary, like all times here
 
 
 class JumpingSelector(selectors.SelectSelector):
-    """Passes the time that it is told to wait."""
+    """Advances its clock instead of waiting."""
 
     now_s = 0.0
 
@@ -54,7 +54,7 @@ def measured(
 
 
 def parallel_server() -> Call:
-    """Answers each request after SERVICE_S, whatever else it does."""
+    """Answers each request after SERVICE_S, in parallel."""
 
     async def call(_number: int) -> str:
         await asyncio.sleep(SERVICE_S)
@@ -64,7 +64,7 @@ def parallel_server() -> Call:
 
 
 def one_at_a_time() -> Call:
-    """Answers one request after the other, each in SERVICE_S."""
+    """Answers one request after another, each in SERVICE_S."""
     lock = asyncio.Lock()
 
     async def call(_number: int) -> str:
@@ -76,7 +76,7 @@ def one_at_a_time() -> Call:
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 32])
-def test_a_closed_loop_gives_what_littles_law_says(concurrency: int) -> None:
+def test_a_closed_loop_obeys_littles_law(concurrency: int) -> None:
     results, is_complete = measured(ClosedLoad(rows=16, concurrency=concurrency), parallel_server)
     assert is_complete
     assert results is not None
@@ -87,32 +87,32 @@ def test_a_closed_loop_gives_what_littles_law_says(concurrency: int) -> None:
     assert (results.errors, results.seconds, results.client_late_p99_ms) == ({}, 8, 0)
 
 
-def test_callers_of_a_closed_loop_wait_for_each_other_at_a_server_that_does_one_thing() -> None:
+def test_callers_of_a_closed_loop_queue_at_a_sequential_server() -> None:
     results, _ = measured(ClosedLoad(rows=1, concurrency=4), one_at_a_time)
     assert results is not None
     assert (results.requests_per_s, results.p50_ms, results.p99_ms) == (8, 500, 500)
 
 
-def test_an_open_loop_below_capacity_sends_what_it_is_told_to() -> None:
+def test_an_open_loop_below_capacity_sends_at_the_given_rate() -> None:
     results, is_complete = measured(OpenLoad(rows=1, rate_per_s=4, arrivals="constant"), one_at_a_time)
     assert is_complete
     assert results is not None
     assert (results.requests, results.requests_per_s, results.p99_ms) == (32, 4, 125)
 
 
-def test_an_open_loop_above_capacity_shows_how_waits_grow() -> None:
-    """Request i is due at i/16 s and answered at (i+1)/8 s: no answer holds the next request back."""
+def test_an_open_loop_above_capacity_shows_growing_latency() -> None:
+    """Request i is due at i/16 s and answered at (i+1)/8 s: responses do not delay requests."""
     results, _ = measured(
         OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, seconds=10.0
     )
     assert results is not None
     assert results.requests == 160
     assert results.max_ms == 1e3 * (160 / 8 - 159 / 16)
-    assert results.p50_ms == 1e3 * ((1 / 8) + 159 / 2 / 16)  # straight between the two in the middle
-    assert results.requests_per_s == pytest.approx(8, abs=0.11)  # in 10 s; one answer more or less
+    assert results.p50_ms == 1e3 * ((1 / 8) + 159 / 2 / 16)  # interpolated between the two middle ones
+    assert results.requests_per_s == pytest.approx(8, abs=0.11)  # in 10 s; one response more or less
 
 
-def test_an_open_loop_does_not_send_more_than_may_wait() -> None:
+def test_an_open_loop_limits_unanswered_requests() -> None:
     results, _ = measured(
         OpenLoad(rows=1, rate_per_s=16, arrivals="constant"), one_at_a_time, warmup_s=0.0, max_waiting=2
     )
@@ -142,7 +142,7 @@ def test_errors_are_counted_by_status(load: Load) -> None:
 
 
 @pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 16, "poisson")])
-def test_a_server_that_goes_away_ends_the_measurement_soon(load: Load) -> None:
+def test_an_outage_ends_the_measurement_soon(load: Load) -> None:
     ended_s = []
 
     def leaving() -> Call:
@@ -166,7 +166,7 @@ def test_a_server_that_goes_away_ends_the_measurement_soon(load: Load) -> None:
     assert 2 + LOST_AFTER_S - 0.5 < max(ended_s) < 2 + LOST_AFTER_S + 0.5
 
 
-def test_callers_without_a_server_do_not_ask_all_the_time() -> None:
+def test_callers_without_a_server_pause_between_requests() -> None:
     asked = []
 
     def gone() -> Call:
@@ -182,7 +182,7 @@ def test_callers_without_a_server_do_not_ask_all_the_time() -> None:
 
 
 @pytest.mark.parametrize("load", [ClosedLoad(1, 4), OpenLoad(1, 32, "constant")])
-def test_a_measurement_that_is_stopped_keeps_its_part_and_waits_for_nothing(load: Load) -> None:
+def test_a_stopped_measurement_keeps_its_results_and_ends_at_once(load: Load) -> None:
     results, is_complete = measured(load, parallel_server, stop_after_s=4.0)
     assert not is_complete
     assert results is not None
@@ -190,5 +190,5 @@ def test_a_measurement_that_is_stopped_keeps_its_part_and_waits_for_nothing(load
     assert results.requests_per_s == pytest.approx(32, rel=0.1)
 
 
-def test_a_measurement_that_is_stopped_in_its_warm_up_shows_nothing() -> None:
+def test_a_measurement_stopped_during_warm_up_has_no_results() -> None:
     assert measured(ClosedLoad(1, 4), parallel_server, stop_after_s=0.5) == (None, False)

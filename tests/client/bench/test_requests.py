@@ -17,7 +17,7 @@ from tests.client.fake_server import FakeServer, model, translator
 GENERATOR, TRANSLATOR = models_from(pb.ListModelsResponse(models=[model(max_request_rows=8), translator()]))
 
 
-def test_a_request_may_have_as_many_rows_as_the_server_takes() -> None:
+def test_rows_per_request_respect_the_servers_limit() -> None:
     check_rows(GENERATOR, 8)
     with pytest.raises(InvalidRequest, match=r"^--rows: at most 8 rows per request for 'dcgan', not 9"):
         check_rows(GENERATOR, 9)
@@ -25,7 +25,7 @@ def test_a_request_may_have_as_many_rows_as_the_server_takes() -> None:
         check_rows(dataclasses.replace(TRANSLATOR, max_request_bytes=1), 2)
 
 
-def test_requests_differ_from_each_other_and_are_the_same_on_every_run() -> None:
+def test_requests_differ_and_are_deterministic() -> None:
     for served in (GENERATOR, TRANSLATOR):
         requests = requests_of(served, 2, "pixels")
         assert len({request.SerializeToString() for request in requests}) == len(requests) == 16
@@ -47,7 +47,7 @@ def statuses(server: FakeServer, rows: int, count: int) -> tuple[list[str], dict
     return asyncio.run(work())
 
 
-def test_an_error_is_a_status_and_only_the_first_of_a_kind_is_kept(server: FakeServer) -> None:
+def test_an_error_is_a_status_and_the_first_of_each_kind_is_kept(server: FakeServer) -> None:
     server.failures.extend([(grpc.StatusCode.INTERNAL, "first"), (grpc.StatusCode.INTERNAL, "second")])
     found, errors = statuses(server, 2, 3)
     assert found == ["INTERNAL", "INTERNAL", OK]
@@ -55,7 +55,7 @@ def test_an_error_is_a_status_and_only_the_first_of_a_kind_is_kept(server: FakeS
     assert "first" in errors["INTERNAL"]
 
 
-def test_an_answer_with_another_number_of_images_is_wrong(server: FakeServer) -> None:
+def test_a_response_with_another_number_of_images_is_wrong(server: FakeServer) -> None:
     found, errors = statuses(server, 3, 1)
     assert found == [WRONG_ANSWER]
     assert "holds 2 images for 3 rows" in errors[WRONG_ANSWER]

@@ -18,7 +18,7 @@ def test_percentiles_are_exact_over_all_numbers(values: list[float]) -> None:
     np.testing.assert_allclose(samples.percentiles(50, 90, 99) or [], np.quantile(values, [0.5, 0.9, 0.99]))
 
 
-def test_among_too_many_numbers_an_even_choice_is_kept() -> None:
+def test_beyond_the_limit_a_uniform_sample_is_kept() -> None:
     samples = Samples(limit=2000)
     for value in range(100_000):
         samples.add(value)
@@ -33,7 +33,7 @@ def test_no_numbers_have_no_percentiles() -> None:
     assert Samples().percentiles(50) is None
 
 
-def test_latency_counts_from_when_a_request_was_due_not_from_when_it_was_sent() -> None:
+def test_latency_counts_from_when_a_request_was_due() -> None:
     outcome = Outcome(0, 10)
     outcome.add(OK, due_s=1.0, sent_s=3.0, ended_s=3.5)
     results = outcome.results(1, math.inf, 0.0)
@@ -42,11 +42,11 @@ def test_latency_counts_from_when_a_request_was_due_not_from_when_it_was_sent() 
     assert results.client_late_p99_ms == 2000
 
 
-def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> None:
+def test_requests_count_when_due_and_rates_count_when_answered() -> None:
     outcome = Outcome(10, 20)
     outcome.add(OK, 9, 9, 11)  # from the warm-up: answered in time, but no latency of the measured time
     outcome.add(OK, 10, 10, 12)
-    outcome.add(OK, 19, 19, 29)  # waited for beyond the end, so that slow requests are not left out
+    outcome.add(OK, 19, 19, 29)  # answered after the end, and counted, so that slow requests are included
     outcome.add("INTERNAL", 15, 15, 16)
     outcome.add(NOT_SENT, 15, 15, 15)
     outcome.add(OK, 20, 20, 21)
@@ -57,7 +57,7 @@ def test_requests_count_when_they_are_due_and_rates_when_they_are_answered() -> 
     assert (results.p50_ms, results.max_ms, results.seconds) == (6000, 10_000, 10)
 
 
-def test_results_of_a_part_are_of_the_time_that_was_measured() -> None:
+def test_partial_results_cover_the_measured_time() -> None:
     outcome = Outcome(10, 20)
     outcome.add(OK, 10, 10, 11)
     assert outcome.results(1, 10, 0.0) is None
@@ -66,7 +66,7 @@ def test_results_of_a_part_are_of_the_time_that_was_measured() -> None:
     assert (results.seconds, results.requests_per_s) == (2, 0.5)
 
 
-def test_without_an_answer_there_is_no_latency() -> None:
+def test_without_a_response_there_is_no_latency() -> None:
     outcome = Outcome(0, 1)
     outcome.add("INTERNAL", 0, 0, 0.5)
     results = outcome.results(1, math.inf, 0.0)
@@ -74,7 +74,7 @@ def test_without_an_answer_there_is_no_latency() -> None:
     assert (results.p50_ms, results.max_ms, results.requests_per_s) == (None, None, 0)
 
 
-def test_a_server_is_lost_since_its_last_other_answer() -> None:
+def test_an_outage_starts_after_the_last_response() -> None:
     outcome = Outcome(0, 10)
     outcome.add(UNAVAILABLE, 1, 1, 1)
     outcome.add(UNAVAILABLE, 2, 2, 2)

@@ -1,4 +1,4 @@
-"""`ganclient sample` and `ganclient bench` against ganserve's own server, in a process of its own."""
+"""`ganclient sample` and `ganclient bench` against ganserve's own server, in its own process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def generator(address: str) -> str:
         return name
 
 
-def test_folder_zip_and_npz_hold_the_images_that_the_sdk_gives(address: str, generator: str, here: Path) -> None:
+def test_folder_zip_and_npz_hold_the_images_of_the_sdk(address: str, generator: str, here: Path) -> None:
     for out in ("folder", "a.zip", "a.npz"):
         result = run("sample", "--model", generator, "--n", str(COUNT), "--seed", "4", "--out", out, address=address)
         assert (result.exit_code, result.stderr) == (0, ""), result.output
@@ -55,7 +55,7 @@ def test_folder_zip_and_npz_hold_the_images_that_the_sdk_gives(address: str, gen
 
 
 @pytest.mark.parametrize("flags", [["--concurrency", "2"], ["--rate", "50"]])
-def test_both_loops_are_answered(address: str, generator: str, flags: list[str]) -> None:
+def test_closed_and_open_loops_get_responses(address: str, generator: str, flags: list[str]) -> None:
     arguments = ["--seconds", "0.3", "--warmup-s", "0.1", "--rows", "2", "--json", "-", *flags]
     for model in (generator, "tiny-a2b"):
         result = run("bench", "--model", model, *arguments, address=address)

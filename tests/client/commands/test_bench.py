@@ -37,7 +37,7 @@ def test_every_load_is_measured_with_every_number_of_rows(server: FakeServer) ->
     assert {request.latents.shape[0] for request in server.requests} == {1, 3}
 
 
-def test_the_table_has_a_line_a_load(server: FakeServer, here: Path) -> None:
+def test_the_table_has_one_row_per_load(server: FakeServer, here: Path) -> None:
     result = bench(server, "--concurrency", "2", "--rate", "40", "--arrivals", "constant", "--json", "new/a.json")
     header, closed, opened, written = result.stdout.splitlines()
     assert header.split() == ["load", "rows", "images/s", "requests/s", "p50", "ms", "p90", "ms", "p99", "ms", "errors"]
@@ -55,12 +55,12 @@ def test_image_models_are_sent_images(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("image_format", ["pixels", "float32", "png", "jpeg"])
-def test_answers_are_asked_for_in_any_format(server: FakeServer, image_format: str) -> None:
+def test_responses_can_have_any_format(server: FakeServer, image_format: str) -> None:
     result = bench(server, "--concurrency", "1", "--format", image_format, "--json", "-")
     assert json.loads(result.stdout)["measurements"][0]["errors"] == {}
 
 
-def test_refusals_of_a_busy_server_are_counted_and_not_repeated(server: FakeServer) -> None:
+def test_requests_refused_by_a_busy_server_are_counted_and_not_retried(server: FakeServer) -> None:
     server.failures.extend([(grpc.StatusCode.RESOURCE_EXHAUSTED, "full"), (grpc.StatusCode.UNAVAILABLE, "starting")])
     result = bench(server, "--concurrency", "1", "--json", "-")
     assert result.exit_code == 0
@@ -69,7 +69,7 @@ def test_refusals_of_a_busy_server_are_counted_and_not_repeated(server: FakeServ
     assert item["requests"] == item["answered"] + 2 == len(server.requests)
 
 
-def test_a_server_that_refuses_every_request_is_one_line_and_no_table(server: FakeServer) -> None:
+def test_a_server_that_refuses_every_request_prints_a_one_line_error_without_a_table(server: FakeServer) -> None:
     def refuse(request: pb.GenerateRequest) -> pb.GenerateResponse:
         return pb.GenerateResponse(model="another", version=3)
 
@@ -79,14 +79,14 @@ def test_a_server_that_refuses_every_request_is_one_line_and_no_table(server: Fa
     assert "it is from the model 'another'" in error_of(result)
 
 
-def test_a_server_that_is_always_full_is_a_result(server: FakeServer) -> None:
+def test_an_overloaded_server_is_a_result(server: FakeServer) -> None:
     server.failures.extend([(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")] * 100_000)
     result = bench(server, "--concurrency", "1")
     assert result.exit_code == 0
     assert "RESOURCE_EXHAUSTED" in result.stdout.splitlines()[1]
 
 
-def test_ctrl_c_tells_what_was_measured(server: FakeServer, here: Path) -> None:
+def test_ctrl_c_reports_the_measurements_so_far(server: FakeServer, here: Path) -> None:
     def interrupt(request: pb.GenerateRequest) -> pb.GenerateResponse:
         if request.latents.shape[0] == 2:
             os.kill(os.getpid(), signal.SIGINT)
@@ -104,7 +104,7 @@ def test_ctrl_c_tells_what_was_measured(server: FakeServer, here: Path) -> None:
     assert report["complete"] is False
 
 
-def test_no_server_is_one_line(here: Path) -> None:
+def test_an_unreachable_server_prints_a_one_line_error(here: Path) -> None:
     result = run("bench", "--model", "dcgan", "--timeout-s", "0.5")
     assert result.exit_code == 1
     assert "127.0.0.1:1" in error_of(result)
@@ -125,12 +125,12 @@ def test_no_server_is_one_line(here: Path) -> None:
         (["--format", "gif"], "'--format': 'gif' is not one of"),
         (["--connections", "0"], "'--connections': must be a whole number in 1 .. 64"),
         (["--json", "."], "'--json': .: is a folder; name a file in it"),
-        (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
         (["--model", "pix"], "no model 'pix' is served"),
         (["--rows", ",".join(map(str, range(1, 60)))], "--rows, --concurrency, --rate: give at most 100 loads"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_flag(
+def test_a_mistake_prints_a_one_line_error_that_names_the_flag(
     server: FakeServer, here: Path, arguments: list[str], message: str
 ) -> None:
     result = bench(server, *arguments)

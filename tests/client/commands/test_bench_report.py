@@ -28,7 +28,7 @@ def measurement(*, is_complete: bool = True, **fields: Any) -> Measurement:
     return Measurement(ClosedLoad(8, 4), Results(**(defaults | fields)), is_complete)
 
 
-def test_a_measurement_that_can_be_trusted_has_no_remark() -> None:
+def test_a_reliable_measurement_has_no_remark() -> None:
     assert list(remarks([measurement()])) == []
 
 
@@ -47,7 +47,7 @@ def test_a_measurement_that_the_client_limited_has_a_remark(fields: dict[str, An
     assert list(remarks([measurement(), measurement(**fields)])) == [remark]
 
 
-def test_the_table_shows_errors_and_a_dash_for_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_errors_and_a_dash_for_missing_values(capsys: pytest.CaptureFixture[str]) -> None:
     show_table([measurement(p50_ms=None, p90_ms=None, p99_ms=None)])
     assert capsys.readouterr().out.splitlines()[1].split() == [
         *("closed", "4", "8", "1234", "3", "-", "-", "-", "INTERNAL", "1"),

@@ -47,7 +47,7 @@ def test_each_shell_has_a_script(shell: str) -> None:
     assert "_GANCLIENT_COMPLETE" in result.stdout
 
 
-def test_another_shell_is_refused() -> None:
+def test_an_unknown_shell_is_refused() -> None:
     result = run("completion", "tcsh")
     assert result.exit_code == 2
     assert "'tcsh' is not one of" in result.stderr

@@ -12,7 +12,7 @@ from client.explore.page_server import HOST
 from tests.client.test_main import error_of, run
 
 
-def test_a_port_that_is_taken_is_one_line() -> None:
+def test_a_port_in_use_prints_a_one_line_error() -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()
@@ -23,20 +23,20 @@ def test_a_port_that_is_taken_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "web"])
-def test_a_port_that_cannot_be_is_one_line(port: str) -> None:
+def test_an_invalid_port_prints_a_one_line_error(port: str) -> None:
     result = run("explore", "--port", port)
     assert result.exit_code == 2
     assert "must be a whole number in 0 .. 65535" in error_of(result)
 
 
-def test_without_gradio_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradio_a_one_line_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = run("explore", "--port", "0")
     assert result.exit_code == 2
     assert "pip install 'ganserve[explore]'" in error_of(result)
 
 
-def test_the_flags_that_lead_to_the_server_are_passed_on_and_no_token() -> None:
+def test_connection_flags_are_passed_on_without_the_token() -> None:
     connect = ConnectOptions("host:1", 3.0, True, Path("roots.pem"), None, None, "name", Path("token"))
     assert connection_flags(connect) == [
         *("--address", "host:1", "--tls", "--tls-roots", "roots.pem"),

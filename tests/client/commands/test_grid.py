@@ -14,7 +14,7 @@ from tests.client.fake_server import FakeServer, model, pixels_of
 from tests.client.test_main import error_of, run
 
 
-def test_grid_saves_the_images_of_the_seed_and_says_where(server: FakeServer, here: Path) -> None:
+def test_grid_saves_the_images_of_the_seed_and_prints_the_path(server: FakeServer, here: Path) -> None:
     server.models = [model(channels=3)]
     result = run("grid", "--model", "dcgan", "--n", "5", "--seed", "0", "--out", "new/a.png", address=server.address)
     assert result.exit_code == 0, result.output
@@ -25,7 +25,7 @@ def test_grid_saves_the_images_of_the_seed_and_says_where(server: FakeServer, he
         np.testing.assert_array_equal(np.asarray(saved), np.asarray(expected))
 
 
-def test_grid_needs_a_model_only(server: FakeServer, here: Path) -> None:
+def test_grid_needs_only_a_model(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "dcgan", address=server.address)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("grid.png: 64 images of dcgan:3 (seed ")
@@ -42,7 +42,7 @@ def test_the_printed_random_seed_makes_the_same_picture_again(server: FakeServer
     assert third.stdout.split("(seed ")[1].rstrip(")\n") != seed
 
 
-def test_grid_takes_version_columns_and_address_flags(server: FakeServer, here: Path) -> None:
+def test_grid_accepts_version_columns_and_address(server: FakeServer, here: Path) -> None:
     server.models = [model(version=1), model(version=2)]
     arguments = ["--n", "4", "--version", "1", "--columns", "4", "--address", server.address, "--timeout-s", "9.5"]
     result = run("grid", "--model", "dcgan", *arguments)
@@ -51,7 +51,7 @@ def test_grid_takes_version_columns_and_address_flags(server: FakeServer, here: 
         assert saved.size == (2 + 4 * (3 + 2), 2 + 4 + 2)
 
 
-def test_one_image_is_not_called_images(server: FakeServer, here: Path) -> None:
+def test_a_single_image_is_reported_in_the_singular(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "dcgan", "--n", "1", "--seed", "7", address=server.address)
     assert result.stdout == "grid.png: 1 image of dcgan:3 (seed 7)\n"
     assert [path.name for path in here.iterdir()] == ["grid.png"]
@@ -79,7 +79,9 @@ def test_one_image_is_not_called_images(server: FakeServer, here: Path) -> None:
         (["--bogus"], "No such option '--bogus'"),
     ],
 )
-def test_a_mistake_in_a_flag_is_one_line_that_names_it(here: Path, arguments: list[str], message: str) -> None:
+def test_a_mistake_in_a_flag_prints_a_one_line_error_that_names_it(
+    here: Path, arguments: list[str], message: str
+) -> None:
     (here / "file").touch()
     (here / "folder.png").mkdir()
     result = run("grid", "--model", "dcgan", *arguments)
@@ -87,9 +89,7 @@ def test_a_mistake_in_a_flag_is_one_line_that_names_it(here: Path, arguments: li
     assert message in error_of(result)
 
 
-def test_a_grid_that_no_memory_holds_is_a_user_mistake_before_any_image_is_asked_for(
-    server: FakeServer, here: Path
-) -> None:
+def test_a_grid_that_is_too_large_is_refused_before_any_request(server: FakeServer, here: Path) -> None:
     server.models = [model(height=2048, width=2048)]
     result = run("grid", "--model", "dcgan", "--n", "10000", address=server.address)
     assert result.exit_code == 2
@@ -97,14 +97,14 @@ def test_a_grid_that_no_memory_holds_is_a_user_mistake_before_any_image_is_asked
     assert (server.requests, list(here.iterdir())) == ([], [])
 
 
-def test_an_unknown_model_is_a_user_mistake_and_the_served_ones_are_named(server: FakeServer, here: Path) -> None:
+def test_an_unknown_model_exits_with_2_and_lists_the_served_ones(server: FakeServer, here: Path) -> None:
     result = run("grid", "--model", "nope", address=server.address)
     assert result.exit_code == 2
-    assert error_of(result) == "Error: no model 'nope' is served; served are: a2b, dcgan"
+    assert error_of(result) == "Error: no model 'nope' is served; served models: a2b, dcgan"
     assert list(here.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_saved_is_one_line(server: FakeServer, here: Path) -> None:
+def test_a_picture_that_cannot_be_saved_prints_a_one_line_error(server: FakeServer, here: Path) -> None:
     server.models = [model(channels=4)]
     result = run("grid", "--model", "dcgan", "--out", "a.jpg", address=server.address)
     assert result.exit_code == 2
@@ -118,7 +118,7 @@ def test_grid_as_json_names_the_file_the_model_and_the_seed(server: FakeServer, 
     assert (result.exit_code, json.loads(result.stdout)) == (0, facts)
 
 
-def test_grid_replaces_an_older_picture_only_once_it_has_the_new_one(server: FakeServer, here: Path) -> None:
+def test_grid_replaces_an_older_picture_only_when_the_new_one_is_complete(server: FakeServer, here: Path) -> None:
     (here / "grid.png").write_bytes(b"older")
     server.failures.append((grpc.StatusCode.INTERNAL, "broken"))
     assert run("grid", "--model", "dcgan", address=server.address).exit_code == 1
@@ -128,7 +128,7 @@ def test_grid_replaces_an_older_picture_only_once_it_has_the_new_one(server: Fak
         assert picture.format == "PNG"
 
 
-def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(here: Path) -> None:
+def test_an_unreachable_server_prints_a_one_line_error_and_exits_with_1(here: Path) -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
     result = run("grid", "--model", "dcgan", "--timeout-s", "0.2", address=address)

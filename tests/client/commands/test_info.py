@@ -28,7 +28,7 @@ def described(server: FakeServer) -> FakeServer:
     return server
 
 
-def test_a_model_is_told_in_sections(described: FakeServer) -> None:
+def test_a_model_is_described_in_sections(described: FakeServer) -> None:
     result = run("info", "dcgan", address=described.address)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
@@ -59,7 +59,7 @@ def test_a_model_is_told_in_sections(described: FakeServer) -> None:
     ]
 
 
-def test_json_is_one_object_with_the_card_as_it_is(described: FakeServer) -> None:
+def test_json_is_one_object_with_the_unchanged_card(described: FakeServer) -> None:
     result = run("info", "dcgan", "--json", address=described.address)
     told = json.loads(result.stdout)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -75,7 +75,7 @@ def test_a_version_can_be_named(server: FakeServer) -> None:
     assert run("info", "dcgan", address=server.address).stdout.startswith("dcgan, version 2\n")
 
 
-def test_an_older_server_is_said_to_be_one_and_what_it_lists_is_told(server: FakeServer) -> None:
+def test_an_older_server_gets_a_note_and_its_listed_fields_are_shown(server: FakeServer) -> None:
     server.models = [model(version=1), model(version=2)]
     server.describe_failures.extend([UNIMPLEMENTED] * 2)
     result = run("info", "dcgan", address=server.address)
@@ -91,7 +91,7 @@ def test_an_older_server_is_said_to_be_one_and_what_it_lists_is_told(server: Fak
 
 
 @pytest.mark.parametrize("failures", [[], [UNIMPLEMENTED]], ids=["", "older"])
-def test_an_unknown_model_is_a_users_mistake(server: FakeServer, failures: list[tuple[grpc.StatusCode, str]]) -> None:
+def test_an_unknown_model_exits_with_2(server: FakeServer, failures: list[tuple[grpc.StatusCode, str]]) -> None:
     server.describe_failures.extend(failures)
     result = run("info", "nope", address=server.address)
     assert (result.exit_code, result.stdout) == (2, "")
@@ -108,23 +108,23 @@ def test_an_unknown_model_is_a_users_mistake(server: FakeServer, failures: list[
         (["dcgan", "--version", "0"], "'--version': must be a whole number in 1 .."),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
+def test_a_mistake_prints_a_one_line_error(arguments: list[str], message: str) -> None:
     result = run("info", *arguments)
     assert result.exit_code == 2
     assert message in error_of(result)
 
 
-def test_a_card_that_cannot_be_is_a_fault_of_the_server(described: FakeServer) -> None:
+def test_an_invalid_card_is_a_server_fault(described: FakeServer) -> None:
     assert described.description is not None
     described.description.card = '{"name": "\x1b[2J"}'
     result = run("info", "dcgan", address=described.address)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the server's answer is wrong" in error_of(result)
+    assert "the server's response is invalid" in error_of(result)
 
 
-def test_a_terminal_sees_sections_that_fit_and_no_markup_of_the_servers(described: FakeServer, tmp_path: Path) -> None:
+def test_a_terminal_gets_fitting_sections_and_server_text_is_not_markup(described: FakeServer, tmp_path: Path) -> None:
     exit_code, shown = on_a_terminal(["info", "dcgan", "--address", described.address], tmp_path)
     assert exit_code == 0, shown
     assert "[red]CC0" in shown
     assert "ab" * 20 in shown
-    assert all(len(line) < 130 for line in shown.splitlines())  # the terminal's 100, and what makes text bold
+    assert all(len(line) < 130 for line in shown.splitlines())  # the terminal's 100, and the escape codes for bold text

@@ -20,7 +20,7 @@ needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="Py
 
 
 def arc(start: NDArray[np.float32], end: NDArray[np.float32], steps: int) -> NDArray[np.float64]:
-    """The formula of spherical interpolation, by the arc cosine."""
+    """Spherical interpolation by the arc-cosine formula."""
     a, b = start.astype(float), end.astype(float)
     angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     at = np.linspace(0, 1, steps)[:, np.newaxis]
@@ -48,7 +48,7 @@ def test_a_strip_from_one_image_of_a_seed_to_the_next(server: FakeServer, here: 
     np.testing.assert_array_equal(picture("interpolation.png"), image_grid(pixels_of(sent(server), 4, 3, 1), 10))
 
 
-def test_the_way_leads_from_one_seed_to_another_and_straight_if_asked_for(server: FakeServer, here: Path) -> None:
+def test_a_linear_path_leads_from_one_seed_to_another(server: FakeServer, here: Path) -> None:
     arguments = ["interpolate", "--model", "dcgan", "--from-seed", "1", "--to-seed", "2", "--steps", "5", "--linear"]
     result = run(*arguments, "--json", "--save-latents", "way.npy", address=server.address)
     assert result.exit_code == 0, result.output
@@ -72,7 +72,7 @@ def test_the_way_leads_from_one_seed_to_another_and_straight_if_asked_for(server
     np.testing.assert_array_equal(np.load("way.npy", allow_pickle=False), sent(server))
 
 
-def test_a_strip_through_several_latents_has_a_line_for_each_part_of_the_way(server: FakeServer, here: Path) -> None:
+def test_a_strip_through_several_latents_has_a_row_per_pair(server: FakeServer, here: Path) -> None:
     stops = np.random.default_rng(5).standard_normal((3, 6)).astype(np.float32)
     np.save("stops.npy", stops)
     arguments = ["interpolate", "--model", "dcgan", "--latents", "stops.npy", "--steps", "4", "--loop"]
@@ -84,7 +84,7 @@ def test_a_strip_through_several_latents_has_a_line_for_each_part_of_the_way(ser
     np.testing.assert_array_equal(picture("interpolation.png"), image_grid(shown, 4))
 
 
-def test_a_gif_shows_every_image_in_order_magnified(server: FakeServer, here: Path) -> None:
+def test_a_gif_shows_every_image_in_order_and_magnified(server: FakeServer, here: Path) -> None:
     arguments = ["interpolate", "--model", "dcgan", "--seed", "7", "--out", "walk.gif", "--steps", "6", "--loop"]
     result = run(*arguments, "--fps", "10", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -136,14 +136,14 @@ def test_a_preview_of_an_animation_shows_some_of_its_images(server: FakeServer, 
         (["--out", "a.avi"], "'--out': a.avi: has no known image extension; use one of .gif, .mp4, .png, .jpg"),
         (["--out", "folder.gif"], "'--out': folder.gif: is a folder"),
         (["--latents", "one.npy"], "one.npy: holds 1 latent, but at least 2 are needed; add one, or give --seed"),
-        (["--latents", "one.npy", "--anchors", "2"], "--anchors: one.npy has only 1 of the 2 latents; ask for fewer"),
+        (["--latents", "one.npy", "--anchors", "2"], "--anchors: at most 1 for one.npy, not 2"),
         (["--anchors", "1000", "--steps", "1000"], "--out: 999000 images of 3x4 are too many for one picture"),
         (["--anchors", "1000", "--steps", "1000", "--out", "a.gif"], "--steps: 999000 images of 192x256 are too many"),
         (["--scale", "65"], "'--scale': must be a whole number in 1 .. 64"),
         (["--model", "a2b"], "--model: 'a2b' does not generate images from latents"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(
+def test_a_mistake_prints_a_one_line_error_and_writes_nothing(
     server: FakeServer, here: Path, arguments: list[str], message: str
 ) -> None:
     np.save("one.npy", np.zeros((1, 6), np.float32))
@@ -155,7 +155,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert server.requests == []
 
 
-def test_without_pyav_an_mp4_is_refused_before_anything_is_asked_for(
+def test_without_pyav_an_mp4_is_refused_before_any_request(
     server: FakeServer, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -166,7 +166,7 @@ def test_without_pyav_an_mp4_is_refused_before_anything_is_asked_for(
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", pytest.param("a.mp4", marks=needs_av)])
-def test_a_server_that_fails_on_the_way_leaves_nothing_behind(server: FakeServer, here: Path, name: str) -> None:
+def test_a_server_error_during_a_run_leaves_no_files(server: FakeServer, here: Path, name: str) -> None:
     server.models = [model(max_request_rows=10)]
 
     def once(request: pb.GenerateRequest) -> pb.GenerateResponse:

@@ -11,13 +11,13 @@ from client.commands.interrupts import Interrupts
 
 @pytest.fixture(autouse=True)
 def _pythons_own_handler() -> Iterator[None]:
-    """A process that is started in the background may ignore Ctrl-C."""
+    """A process started in the background may ignore Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_first_ctrl_c_is_a_flag_and_the_second_one_interrupts() -> None:
+def test_the_first_ctrl_c_sets_a_flag_and_the_second_one_interrupts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interrupts() as interrupts:
         signal.raise_signal(signal.SIGINT)
@@ -27,7 +27,7 @@ def test_the_first_ctrl_c_is_a_flag_and_the_second_one_interrupts() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_another_thread_leaves_the_handler_as_it_is() -> None:
+def test_other_threads_leave_the_handler_unchanged() -> None:
     before = signal.getsignal(signal.SIGINT)
     seen = []
 

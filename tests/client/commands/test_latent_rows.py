@@ -40,7 +40,7 @@ def test_a_model_for_another_task_is_refused(server: FakeServer) -> None:
             served_generator(client, "a2b", None)
 
 
-def test_latents_of_a_seed_are_those_of_every_client() -> None:
+def test_latents_of_a_seed_are_those_of_the_shared_function() -> None:
     np.testing.assert_array_equal(latents_of_seed(SERVED, 7, 3), latents_from_seed(7, 3, 6))
 
 
@@ -54,11 +54,11 @@ def test_the_first_latents_of_a_file_or_all_of_them(here: Path) -> None:
     np.save("a.npy", values)
     np.testing.assert_array_equal(latents_of_file(SERVED, "a.npy"), values)
     np.testing.assert_array_equal(latents_of_file(SERVED, "a.npy", 2), values[:2])
-    with pytest.raises(InvalidRequest, match=r"^--n: a\.npy has only 3 of the 4 latents"):
+    with pytest.raises(InvalidRequest, match=r"^--n: at most 3 for a\.npy, not 4"):
         latents_of_file(SERVED, "a.npy", 4, "--n")
 
 
-def test_images_come_in_the_order_of_the_latents_over_several_requests(server: FakeServer) -> None:
+def test_images_keep_the_order_of_the_latents_over_several_requests(server: FakeServer) -> None:
     server.models = [model(max_request_rows=2)]
     latents = latents_from_seed(0, 5, 6)
     with GanClient(server.address) as client:

@@ -27,7 +27,7 @@ def files(here: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a.npy", "a.json", "a.csv"])
-def test_a_grid_of_the_latents_of_a_file(server: FakeServer, files: Path, name: str) -> None:
+def test_the_latents_of_a_file_become_a_grid(server: FakeServer, files: Path, name: str) -> None:
     result = run("latents", name, "--model", "dcgan", "--columns", "3", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"latents.png: 5 images of dcgan:3 (latents of {name})\n"
@@ -36,7 +36,7 @@ def test_a_grid_of_the_latents_of_a_file(server: FakeServer, files: Path, name: 
 
 
 @pytest.mark.parametrize("out", ["new/folder", "new/with.dot/", "there.png"])
-def test_a_folder_gets_one_file_a_row(server: FakeServer, files: Path, out: str) -> None:
+def test_a_folder_gets_one_file_per_row(server: FakeServer, files: Path, out: str) -> None:
     (files / "there.png").mkdir()
     result = run("latents", "a.npy", "--model", "dcgan", "--out", out, address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -48,7 +48,7 @@ def test_a_folder_gets_one_file_a_row(server: FakeServer, files: Path, out: str)
             np.testing.assert_array_equal(np.asarray(picture), image[..., 0])
 
 
-def test_one_array_of_an_archive_and_json(server: FakeServer, files: Path) -> None:
+def test_one_array_of_an_npz_is_used_and_reported_as_json(server: FakeServer, files: Path) -> None:
     result = run("latents", "a.npz:rest", "--model", "dcgan", "--out", "b.png", "--json", address=server.address)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == {
@@ -61,7 +61,7 @@ def test_one_array_of_an_archive_and_json(server: FakeServer, files: Path) -> No
     np.testing.assert_array_equal(np.frombuffer(server.requests[0].latents.data, "<f4").reshape(3, 6), LATENTS[2:])
 
 
-def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, here: Path) -> None:
+def test_many_latents_are_sent_in_several_requests_of_one_version(server: FakeServer, here: Path) -> None:
     server.models = [model(max_request_rows=10)]
     np.save("many.npy", np.random.default_rng(0).standard_normal((25, 6)))
     assert run("latents", "many.npy", "--model", "dcgan", "--out", "all", address=server.address).exit_code == 0
@@ -92,7 +92,7 @@ def test_many_latents_go_in_several_requests_of_one_version(server: FakeServer, 
         (["a\n\x1b[2J.npy"], "a ?[2J.npy: cannot be read"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(
+def test_a_mistake_prints_a_one_line_error_and_writes_nothing(
     server: FakeServer, files: Path, arguments: list[str], message: str
 ) -> None:
     np.save("wide.npy", np.zeros((2, 7), np.float32))
@@ -104,7 +104,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert sorted(files.iterdir()) == before
 
 
-def test_trouble_of_the_server_keeps_the_files_that_are_whole(server: FakeServer, here: Path) -> None:
+def test_a_server_error_keeps_the_complete_files(server: FakeServer, here: Path) -> None:
     server.models = [model(max_request_rows=3)]
     np.save("a.npy", LATENTS)
 

@@ -38,26 +38,26 @@ def test_models_for_the_task_are_offered(words: list[str], expected: list[str], 
     assert completions(command, "--address", served.address, *rest) == expected
 
 
-def test_only_what_begins_as_was_typed_is_offered(served: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_names_with_the_typed_prefix_are_offered(served: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSERVE_ADDRESS", served.address)
     assert completions("grid", "--model", typed="di") == ["digits"]
 
 
-def test_nothing_is_offered_where_no_server_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_nothing_is_offered_without_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GANSERVE_ADDRESS", f"unix:{tmp_path / 'nobody'}")
     assert completions("grid", "--model") == []
 
 
 @pytest.mark.parametrize("words", [["--address", "nonsense"], ["--address", ""], ["--address"]])
-def test_nothing_is_offered_for_an_address_that_is_none(words: list[str]) -> None:
+def test_nothing_is_offered_for_an_invalid_address(words: list[str]) -> None:
     assert completions("grid", *words, "--model") == []
 
 
 @pytest.mark.parametrize("name", ["a$(touch${IFS}b)", "a`b`", "a;b", "a b", "a>b", "~"])
-def test_no_name_is_offered_that_a_shell_would_run(name: str, served: FakeServer) -> None:
+def test_names_that_need_quoting_are_not_offered(name: str, served: FakeServer) -> None:
     served.models.append(model(name))
     assert completions("grid", "--address", served.address, "--model") == ["dcgan", "digits"]
 
 
-def test_a_token_file_that_is_not_there_breaks_no_completion(served: FakeServer) -> None:
+def test_a_missing_token_file_does_not_break_completion(served: FakeServer) -> None:
     assert completions("grid", "--address", served.address, "--token-file", "missing", "--model") == []

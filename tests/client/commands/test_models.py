@@ -8,7 +8,7 @@ from tests.client.fake_server import FakeServer, model, translator
 from tests.client.test_main import on_a_terminal, run
 
 
-def test_models_is_plain_when_piped(server: FakeServer) -> None:
+def test_models_are_plain_text_in_a_pipe(server: FakeServer) -> None:
     imported = model("imported", 12, kind="", dataset="", channels=3, width=128, device="cuda:0")
     of_the_future = model("sounds", 2, task=7, latent_dim=0, channels=0)
     gray = translator(input_image=pb.ImageShape(channels=1, height=8, width=9))
@@ -24,7 +24,7 @@ def test_models_is_plain_when_piped(server: FakeServer) -> None:
     ]
 
 
-def test_models_as_json_has_every_field(server: FakeServer) -> None:
+def test_models_as_json_have_every_field(server: FakeServer) -> None:
     server.models = [model()]
     result = run("models", "--json", address=server.address)
     assert json.loads(result.stdout) == [
@@ -51,7 +51,7 @@ def test_models_as_json_has_every_field(server: FakeServer) -> None:
     ]
 
 
-def test_no_models_are_said_so(server: FakeServer) -> None:
+def test_an_empty_server_gets_a_note(server: FakeServer) -> None:
     server.models = []
     table, as_json = run("models", address=server.address), run("models", "--json", address=server.address)
     assert (table.exit_code, table.stdout) == (0, "")
@@ -59,7 +59,7 @@ def test_no_models_are_said_so(server: FakeServer) -> None:
     assert json.loads(as_json.stdout) == []
 
 
-def test_a_terminal_sees_a_table_and_no_markup_of_the_servers(server: FakeServer, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_table_and_server_text_is_not_markup(server: FakeServer, tmp_path: Path) -> None:
     server.models = [model(dataset="[red]digits")]
     exit_code, shown = on_a_terminal(["models", "--address", server.address], tmp_path)
     assert exit_code == 0, shown

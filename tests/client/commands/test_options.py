@@ -1,4 +1,4 @@
-"""The flags that every command has for the server, and the types of flags."""
+"""The connection flags of every command, and the types of flags."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.client.test_main import error_of, run
 __all__ = ["certificates"]  # a fixture
 
 
-def test_several_addresses_are_taken_from_the_flag_and_the_environment(server: FakeServer) -> None:
+def test_several_addresses_may_come_from_the_flag_or_the_environment(server: FakeServer) -> None:
     both = f"127.0.0.1:1,{server.address}"
     assert run("models", "--address", both).stdout.count("dcgan") == 2  # its name and its kind
     assert run("models", address=both).exit_code == 0
@@ -41,7 +41,7 @@ def test_tls_flags_reach_a_server_with_tls(certificates: Certificates) -> None:
         assert implied.exit_code == 0, implied.output
         untrusted = run("models", "--tls", "--timeout-s", "3", *pair, address=server.address)
     assert untrusted.exit_code == 1
-    assert "not from a trusted authority: give that with --tls-roots" in error_of(untrusted)
+    assert "not from a trusted authority: set --tls-roots" in error_of(untrusted)
 
 
 def test_a_token_comes_from_a_file_or_the_environment(
@@ -64,9 +64,9 @@ def test_a_token_comes_from_a_file_or_the_environment(
         (["--address", "a:1,b:1"], "'--address' (env var: 'GANSERVE_ADDRESS'): address 'a:1': among several"),
         (["--tls-roots", "none.pem"], "'--tls-roots': none.pem cannot be read (No such file or directory); name a P"),
         (["--tls-roots", "."], "'--tls-roots': . cannot be read (Is a directory)"),
-        (["--tls-roots", "client_key"], "'--tls-roots': client_key is no PEM file"),
-        (["--tls-key", "client_key"], "'--tls-key': goes with --tls-certificate; give both, or none"),
-        (["--tls-certificate", "client_key"], "'--tls-key': goes with --tls-certificate"),
+        (["--tls-roots", "client_key"], "'--tls-roots': client_key is not a PEM file"),
+        (["--tls-key", "client_key"], "'--tls-key': requires --tls-certificate; give both or neither"),
+        (["--tls-certificate", "client_key"], "'--tls-key': requires --tls-certificate"),
         (["--tls-key", "x", "--tls-certificate", "y"], "'--tls-key': x cannot be read"),
         (["--tls-server-name", "a b"], "'--tls-server-name': must be a host name, not 'a b'"),
         (["--tls", "--address", "10.0.0.1:1,10.0.0.2:1"], "'--tls-server-name': give the name in the servers' cert"),
@@ -77,7 +77,9 @@ def test_a_token_comes_from_a_file_or_the_environment(
         (["--token-file", "client_key", "--address", "gan:1"], "'--token-file': is not sent to gan:1 without TLS,"),
     ],
 )
-def test_a_mistake_in_a_connection_flag_is_one_line_that_names_it(here: Path, flags: list[str], message: str) -> None:
+def test_a_mistake_in_a_connection_flag_prints_a_one_line_error_that_names_it(
+    here: Path, flags: list[str], message: str
+) -> None:
     (here / "client_key").write_text("word")
     (here / "empty").touch()
     (here / "binary").write_bytes(b"\xff\x00")
@@ -88,34 +90,34 @@ def test_a_mistake_in_a_connection_flag_is_one_line_that_names_it(here: Path, fl
     assert "word" not in result.output
 
 
-def test_a_token_in_the_environment_does_not_leave_this_machine_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_in_the_environment_never_leaves_this_machine_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GANSERVE_TOKEN", "secret-word")
     result = run("models", address="gan:1")
     assert result.exit_code == 2
     assert error_of(result) == (
-        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, because it could"
-        " be read on the way: give --tls"
+        "Error: Invalid value for 'GANSERVE_TOKEN': is not sent to gan:1 without TLS, because others"
+        " could read it: give --tls"
     )
 
 
-def test_a_refused_token_is_the_users_mistake(server: FakeServer, here: Path) -> None:
+def test_a_refused_token_exits_with_2(server: FakeServer, here: Path) -> None:
     server.failures.append((grpc.StatusCode.PERMISSION_DENIED, "not you"))
     result = run("grid", "--model", "dcgan", address=server.address)
     assert result.exit_code == 2
-    assert "denies access (not you); give a token that it accepts" in error_of(result)
+    assert "denies access (not you); give a valid token" in error_of(result)
 
 
-def test_grpcs_own_log_does_not_stand_beside_the_error(server: FakeServer) -> None:
+def test_grpcs_own_log_is_not_printed_with_the_error(server: FakeServer) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
     command = [sys.executable, "-m", "client", "models", "--tls", "--timeout-s", "5", "--address", server.address]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     [line] = done.stderr.splitlines()
-    assert line.endswith("it speaks no TLS: turn TLS off, or name another address")
+    assert line.endswith("it does not use TLS: turn TLS off, or name another address")
 
 
 def outcome(parse: Callable[[str], float], text: str) -> float | str:
-    """The number, or what is said instead."""
+    """The number, or the error message."""
     try:
         return parse(text)
     except click.BadParameter as error:
@@ -123,7 +125,7 @@ def outcome(parse: Callable[[str], float], text: str) -> float | str:
 
 
 @given(st.integers(-5, 5).map(str) | st.floats().map(str) | st.text(max_size=8))
-def test_a_whole_number_is_read_or_refused_in_one_line(text: str) -> None:
+def test_a_whole_number_is_parsed_or_refused_in_one_line(text: str) -> None:
     found = outcome(whole_number(-2, 3), text)
     if isinstance(found, str):
         assert found == f"must be a whole number in -2 .. 3, not {text!r}"
@@ -134,7 +136,7 @@ def test_a_whole_number_is_read_or_refused_in_one_line(text: str) -> None:
 
 
 @given(st.floats() | st.text(max_size=8))
-def test_a_number_is_in_its_range_or_refused_in_one_line(value: float | str) -> None:
+def test_a_number_is_parsed_or_refused_in_one_line(value: float | str) -> None:
     found = outcome(number_of("seconds", 0.5, 2), str(value))
     if isinstance(found, str):
         assert found.startswith("must be seconds in 0.5 .. 2, not ")
@@ -144,7 +146,7 @@ def test_a_number_is_in_its_range_or_refused_in_one_line(value: float | str) -> 
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=4))
-def test_a_list_has_its_numbers_in_order(numbers: list[int]) -> None:
+def test_a_list_keeps_the_order_of_its_numbers(numbers: list[int]) -> None:
     assert listed(whole_number(0, 9), at_most=4)(" , ".join(map(str, numbers))) == tuple(numbers)
 
 
@@ -157,7 +159,7 @@ def test_a_list_has_its_numbers_in_order(numbers: list[int]) -> None:
         ("1,2,3,4,5", "must be at most 4 numbers, separated by commas, not 5"),
     ],
 )
-def test_a_list_is_refused_by_its_first_fault(text: str, message: str) -> None:
+def test_a_list_is_refused_with_its_first_error(text: str, message: str) -> None:
     with pytest.raises(click.BadParameter) as caught:
         listed(whole_number(0, 9), at_most=4)(text)
     assert caught.value.message == message

@@ -14,7 +14,7 @@ from tests.client.test_main import run
 KITTY = re.compile(r"\x1b_G([^;]*);([A-Za-z0-9+/=]*)\x1b\\")
 
 
-def test_a_preview_is_shown_if_asked_for_and_spoils_no_pipe_else(server: FakeServer, here: Path) -> None:
+def test_a_preview_is_shown_on_request_and_otherwise_not_in_pipes(server: FakeServer, here: Path) -> None:
     arguments = ["grid", "--model", "dcgan", "--n", "4", "--seed", "7"]
     plain = run(*arguments, address=server.address)
     asked = run(*arguments, "--preview", address=server.address)
@@ -27,9 +27,7 @@ def test_a_preview_is_shown_if_asked_for_and_spoils_no_pipe_else(server: FakeSer
     assert "--preview and --json: both print to stdout" in both.stderr
 
 
-def test_the_written_file_is_opened_if_asked_for(
-    server: FakeServer, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_written_file_is_opened_on_request(server: FakeServer, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
     def launch(url: str) -> int:

@@ -41,11 +41,11 @@ def noise(height: int, width: int) -> Image.Image:
         ({"KITTY_WINDOW_ID": "1", "TMUX": "/tmp/tmux"}, None),
     ],
 )
-def test_only_a_terminal_that_says_so_is_sent_images(environment: dict[str, str], expected: str | None) -> None:
+def test_only_terminals_that_support_images_get_them(environment: dict[str, str], expected: str | None) -> None:
     assert inline_protocol(environment) == expected
 
 
-def test_kitty_gets_the_picture_in_pieces_of_the_allowed_size() -> None:
+def test_kitty_gets_the_picture_in_chunks_of_the_allowed_size() -> None:
     picture = noise(60, 80)
     codes = KITTY.findall(shown(picture, "kitty"))
     assert len(codes) > 2
@@ -56,7 +56,7 @@ def test_kitty_gets_the_picture_in_pieces_of_the_allowed_size() -> None:
     np.testing.assert_array_equal(np.asarray(sent), np.asarray(picture))
 
 
-def test_iterm2_gets_the_picture_in_one_code() -> None:
+def test_iterm2_gets_the_picture_in_one_escape_code() -> None:
     code = r"\x1b\]1337;File=inline=1;size=(\d+);width=2;preserveAspectRatio=1:(.*)\x07\n"
     found = re.fullmatch(code, shown(noise(8, 8), "iterm2"))
     assert found
@@ -65,7 +65,7 @@ def test_iterm2_gets_the_picture_in_one_code() -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(noise(8, 8)))
 
 
-def test_half_blocks_show_two_pixels_a_cell() -> None:
+def test_half_blocks_show_two_pixels_per_cell() -> None:
     pixels = np.zeros((16, 8, 3), np.uint8)
     pixels[:4] = [255, 0, 0]
     pixels[4:8] = [0, 255, 0]
@@ -74,7 +74,7 @@ def test_half_blocks_show_two_pixels_a_cell() -> None:
     upper = "".join([cell.format("255;0;0", "0;255;0")] * 2)
     lower = "".join([cell.format("1;2;3", "1;2;3")] * 2)
     text = shown(Image.fromarray(pixels), None)
-    # Neighbours of one colour may share their codes.
+    # Neighbours of the same colour may share their codes.
     apart = re.sub(r"(\x1b\[[0-9;]*m)(▀+)\x1b\[0m", lambda found: f"{found[1]}▀\x1b[0m" * len(found[2]), text)
     assert apart == f"{upper}\n{lower}\n"
 

@@ -6,7 +6,7 @@ from tests.client.fake_server import FakeServer
 from tests.client.test_main import on_a_terminal
 
 
-def test_a_terminal_sees_a_progress_bar_for_several_chunks_only(server: FakeServer, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar_only_for_several_chunks(server: FakeServer, tmp_path: Path) -> None:
     arguments = ["grid", "--model", "dcgan", "--address", server.address, "--n"]
     exit_code, shown = on_a_terminal([*arguments, "300"], tmp_path)
     assert exit_code == 0, shown

@@ -47,7 +47,7 @@ def test_an_npz_gets_the_same_images(server: FakeServer, here: Path) -> None:
         np.testing.assert_array_equal(arrays["images"], EXPECTED)
 
 
-def test_a_zip_gets_jpeg_files_if_asked_to(server: FakeServer, here: Path) -> None:
+def test_a_zip_gets_jpeg_files_on_request(server: FakeServer, here: Path) -> None:
     assert sample(server, "--out", "OUT.ZIP", "--format", "jpeg").exit_code == 0
     assert (here / "OUT.ZIP").read_bytes().count(b"PK\x01\x02") == 11
     assert {request.format for request in server.requests} == {pb.IMAGE_FORMAT_JPEG}
@@ -58,7 +58,7 @@ def test_all_requests_are_for_one_version(server: FakeServer, here: Path) -> Non
     assert {request.version for request in server.requests} == {3}
 
 
-def test_json_says_what_was_made(server: FakeServer, here: Path) -> None:
+def test_json_describes_the_result(server: FakeServer, here: Path) -> None:
     facts = json.loads(sample(server, "--out", "out.npz", "--json").stdout)
     assert facts.pop("seconds") > 0
     assert facts == {
@@ -78,7 +78,7 @@ def test_json_says_what_was_made(server: FakeServer, here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out.npz"])
-def test_a_server_that_fails_in_the_middle_is_one_line_that_says_how_to_go_on(
+def test_a_server_error_during_a_run_prints_a_one_line_error_that_says_how_to_resume(
     server: FakeServer, here: Path, name: str
 ) -> None:
     sample(server, "--out", f"whole-{name}")
@@ -95,7 +95,7 @@ def test_a_server_that_fails_in_the_middle_is_one_line_that_says_how_to_go_on(
 
 
 @pytest.mark.parametrize("name", ["out", "out.npz"])
-def test_ctrl_c_keeps_what_there_is_and_says_so(server: FakeServer, here: Path, name: str) -> None:
+def test_ctrl_c_keeps_the_images_so_far_and_says_so(server: FakeServer, here: Path, name: str) -> None:
     def interrupt(request: pb.GenerateRequest) -> pb.GenerateResponse:
         os.kill(os.getpid(), signal.SIGINT)
         return server.images_for(request)
@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(server: FakeServer, here: Path, 
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out.npz"])
-def test_a_killed_process_leaves_what_the_next_one_goes_on_with(server: FakeServer, here: Path, name: str) -> None:
+def test_a_killed_run_can_be_resumed(server: FakeServer, here: Path, name: str) -> None:
     sample(server, "--out", f"whole-{name}")
     third, go_on = threading.Event(), threading.Event()
     requests = itertools.count(1)
@@ -140,7 +140,7 @@ def test_a_killed_process_leaves_what_the_next_one_goes_on_with(server: FakeServ
     assert _contents(here / name) == _contents(here / f"whole-{name}")
 
 
-def test_what_is_complete_needs_no_server(server: FakeServer, here: Path) -> None:
+def test_a_complete_output_needs_no_server(server: FakeServer, here: Path) -> None:
     sample(server, "--out", "out")
     result = run("sample", "--model", "dcgan", "--n", "10", "--out", "out")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -155,8 +155,8 @@ def test_a_random_seed_is_printed_and_kept(server: FakeServer, here: Path) -> No
     assert _contents(here / "a") == _contents(here / "b")
 
 
-def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, here: Path) -> None:
-    server.failures.extend([(grpc.StatusCode.INTERNAL, "broken")] * 4)  # whichever request comes first
+def test_a_command_that_gets_no_image_leaves_no_files(server: FakeServer, here: Path) -> None:
+    server.failures.extend([(grpc.StatusCode.INTERNAL, "broken")] * 4)  # one of them hits the first request
     assert sample(server, "--out", "out").exit_code == 1
     assert run("sample", "--model", "a2b", "--out", "out.zip", address=server.address).exit_code == 2
     assert list(here.iterdir()) == []
@@ -177,13 +177,13 @@ def test_nothing_is_left_of_a_command_that_gets_no_image(server: FakeServer, her
         (["--out", "a", "--n", "0"], "'--n': must be a whole number in 1 .. 100000000, not '0'"),
         (["--out", "a", "--n", "1e5"], "'--n': must be a whole number"),
         (["--out", "a", "--seed", "-1"], "'--seed': must be a whole number in 0 .. 18446744073709551615"),
-        (["--out", "a", "--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--out", "a", "--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
         (["--out", "a", "--in-flight", "65"], "'--in-flight': must be a whole number in 1 .. 64"),
-        (["--out", "a", "--model", "pix"], "no model 'pix' is served; served are: a2b, dcgan"),
+        (["--out", "a", "--model", "pix"], "no model 'pix' is served; served models: a2b, dcgan"),
         (["--out", "a", "--model", "a2b"], "turns images into other images; use GanClient.translate"),
     ],
 )
-def test_a_mistake_is_one_line_that_names_the_remedy(
+def test_a_mistake_prints_a_one_line_error_with_the_remedy(
     server: FakeServer, here: Path, arguments: list[str], message: str
 ) -> None:
     (here / "file").touch()

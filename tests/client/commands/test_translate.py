@@ -105,7 +105,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(server: FakeServer, tran
     assert len(server.translations) < 40
 
 
-def test_when_all_fail_alike_few_lines_say_so(translate: Translate) -> None:
+def test_if_all_files_fail_alike_only_a_few_lines_are_printed(translate: Translate) -> None:
     for index in range(40):
         write(f"in/{index:02}.png", picture(index, 9, index + 4))
     result = translate("in")
@@ -126,7 +126,7 @@ def test_names_from_disk_are_printed_on_one_line(translate: Translate) -> None:
     assert result.stderr == "in/a ?[2J?.png: is empty\n"
 
 
-def test_old_files_are_replaced_and_links_in_their_place_are_not_followed(here: Path, translate: Translate) -> None:
+def test_existing_files_and_links_are_replaced(here: Path, translate: Translate) -> None:
     write("in/a.png", picture(0))
     write("in/b.png", picture(1))
     write("out/a.png", picture(5))
@@ -138,7 +138,7 @@ def test_old_files_are_replaced_and_links_in_their_place_are_not_followed(here: 
     assert files_below("out") == ["out/a.png", "out/b.png"]
 
 
-def test_an_output_that_cannot_be_written_is_one_failure(translate: Translate) -> None:
+def test_an_unwritable_output_is_one_failure(translate: Translate) -> None:
     write("in/a.png", picture(0))
     write("in/b.png", picture(1))
     Path("out/a.png").mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_an_output_that_cannot_be_written_is_one_failure(translate: Translate) -
     assert result.stderr.startswith("in/a.png: out/a.png: cannot be written (Is a directory)")
 
 
-def test_a_full_disk_ends_it_at_once(server: FakeServer, translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_the_run(server: FakeServer, translate: Translate, monkeypatch: pytest.MonkeyPatch) -> None:
     for index in range(20):
         write(f"in/{index:02}.png", picture(index))
     put, left = Path.write_bytes, iter((True, True))
@@ -168,7 +168,7 @@ def test_a_full_disk_ends_it_at_once(server: FakeServer, translate: Translate, m
     assert len(server.translations) == 1
 
 
-def test_a_server_that_goes_away_ends_it_and_what_was_made_is_said(server: FakeServer, translate: Translate) -> None:
+def test_an_outage_ends_the_run_and_reports_the_outputs_so_far(server: FakeServer, translate: Translate) -> None:
     for index in range(20):
         write(f"in/{index:02}.png", picture(index))
 
@@ -184,7 +184,7 @@ def test_a_server_that_goes_away_ends_it_and_what_was_made_is_said(server: FakeS
     assert len(files_below("out")) == 4
 
 
-def test_an_answer_that_holds_no_files_is_the_servers_fault(server: FakeServer, translate: Translate) -> None:
+def test_a_response_without_files_is_a_server_fault(server: FakeServer, translate: Translate) -> None:
     write("a.png", picture(0))
     server.translate_answer = lambda _: pb.TranslateResponse(model="a2b", version=5)
     result = translate("a.png")
@@ -202,10 +202,10 @@ def test_an_answer_that_holds_no_files_is_the_servers_fault(server: FakeServer, 
         (["in", "--grid", "a.gan"], "'--grid': a.gan: has no known image extension"),
         (["in", "--format", "gif"], "'--format'"),
         (["in", "--version", "0"], "'--version': must be a whole number"),
-        ([], "FILES_OR_FOLDERS"),
+        ([], "PATH..."),
     ],
 )
-def test_a_mistake_is_one_line_before_any_work(
+def test_a_mistake_prints_a_one_line_error_up_front(
     server: FakeServer, translate: Translate, arguments: list[str], message: str
 ) -> None:
     write("in/a.png", picture(0))
@@ -218,16 +218,16 @@ def test_a_mistake_is_one_line_before_any_work(
     assert files_below(".") == before
 
 
-def test_a_generator_and_an_unknown_model_are_one_line(translate: Translate) -> None:
+def test_a_generator_and_an_unknown_model_print_a_one_line_error(translate: Translate) -> None:
     write("a.png", picture(0))
     generator, unknown = translate("a.png", model="dcgan"), translate("a.png", model="b2a")
     assert (generator.exit_code, unknown.exit_code) == (2, 2)
     assert "model: 'dcgan' makes images from latents; use GanClient.generate, or ganclient grid" in error_of(generator)
-    assert "no model 'b2a' is served; served are: a2b, dcgan" in error_of(unknown)
+    assert "no model 'b2a' is served; served models: a2b, dcgan" in error_of(unknown)
     assert (generator.stdout, unknown.stdout) == ("", "")
 
 
-def test_no_more_files_are_read_than_one_request_takes(
+def test_no_more_files_are_read_than_one_request_holds(
     server: FakeServer, translate: Translate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for index in range(30):
@@ -252,7 +252,7 @@ def test_no_more_files_are_read_than_one_request_takes(
     assert max(held) <= 1
 
 
-def test_a_terminal_sees_progress_with_the_speed_and_failures_above_it(server: FakeServer, tmp_path: Path) -> None:
+def test_a_terminal_shows_progress_with_failures_above_it(server: FakeServer, tmp_path: Path) -> None:
     for index in range(30):
         write(str(tmp_path / "in" / f"{index:02}.png"), picture(index))
     (tmp_path / "in" / "empty.png").touch()
@@ -265,24 +265,24 @@ def test_a_terminal_sees_progress_with_the_speed_and_failures_above_it(server: F
     assert "30 images of a2b:5 -> out/, 1 failed" in shown
 
 
-def test_an_original_that_a_link_leads_to_is_kept(here: Path, translate: Translate) -> None:
+def test_the_target_of_an_input_link_is_kept(here: Path, translate: Translate) -> None:
     write("photos/a.png", picture(0))
     (here / "sel").mkdir()
     (here / "sel" / "a.png").symlink_to("../photos/a.png")
     result = translate("sel", out="photos")
     assert result.exit_code == 2
-    assert "photos/a.png is what the link sel/a.png leads to and would be replaced; name another --out" in error_of(
+    assert "photos/a.png is the target of the link sel/a.png and would be replaced; name another --out" in error_of(
         result
     )
     np.testing.assert_array_equal(pixels_of("photos/a.png"), picture(0))
 
 
-def test_help_says_what_is_left_out_of_a_folder() -> None:
+def test_help_says_which_files_of_a_folder_are_skipped() -> None:
     shown = " ".join(run("translate", "--help").stdout.split())
     assert "Hidden files and links to folders are skipped." in shown
 
 
-def test_json_says_what_came_of_it(translate: Translate) -> None:
+def test_json_has_the_counts(translate: Translate) -> None:
     write("in/a.png", picture(0))
     write("in/b.png", picture(1))
     Path("in/c.png").write_bytes(b"no picture")
@@ -300,7 +300,7 @@ def test_json_says_what_came_of_it(translate: Translate) -> None:
     assert "c.png" in result.stderr
 
 
-def test_grid_shows_before_beside_after(translate: Translate) -> None:
+def test_grid_shows_inputs_next_to_outputs(translate: Translate) -> None:
     for index in range(3):
         write(f"in/{index}.png", picture(index))
     Path("in/1.png").write_bytes(b"no picture")
@@ -314,7 +314,7 @@ def test_grid_shows_before_beside_after(translate: Translate) -> None:
     np.testing.assert_array_equal(pairs[8:12, 2:5], picture(2))
 
 
-def test_grid_of_nothing_is_not_written_and_said_so(translate: Translate) -> None:
+def test_an_empty_grid_is_not_written_and_reported(translate: Translate) -> None:
     Path("a.png").touch()
     result = translate("a.png", "--grid", "pairs.png")
     assert result.exit_code == 2
@@ -342,7 +342,7 @@ def test_grid_shows_the_pairs_made_before_an_error(server: FakeServer, translate
     assert Path("pairs.png").exists() == bool(made)
 
 
-def test_a_grid_that_cannot_be_written_does_not_hide_what_ended_it(server: FakeServer, translate: Translate) -> None:
+def test_an_unwritable_grid_does_not_hide_the_first_error(server: FakeServer, translate: Translate) -> None:
     for index in range(20):
         write(f"in/{index:02}.png", picture(index))
 

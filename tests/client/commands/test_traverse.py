@@ -24,7 +24,7 @@ def cells(path: str, lines: int, columns: int, height: int, width: int) -> NDArr
     return images[:, :height, :, :width].transpose(0, 2, 1, 3)
 
 
-def test_the_default_sheet_has_15_lines_of_8_images(server: FakeServer, here: Path) -> None:
+def test_the_default_sheet_has_15_rows_of_8_images(server: FakeServer, here: Path) -> None:
     server.models = [model(latent_dim=100)]
     result = run("traverse", "--model", "dcgan", "--seed", "7", "--no-labels", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -37,17 +37,17 @@ def test_the_default_sheet_has_15_lines_of_8_images(server: FakeServer, here: Pa
         changed = columns.copy()
         changed[:, (5, 25, 45, 65, 85)[line // 3]] = (-3, 0, 3)[line % 3]
         np.testing.assert_array_equal(made[line], pixels_of(changed, 4, 3, 1)[..., 0])
-    assert len(server.requests) == 1  # 120 rows at once
+    assert len(server.requests) == 1  # all 120 rows
 
 
-def test_a_small_latent_gets_dimensions_that_it_has_and_the_user_is_told(server: FakeServer, here: Path) -> None:
+def test_a_small_latent_gets_fitting_dimensions_and_a_note(server: FakeServer, here: Path) -> None:
     result = run("traverse", "--model", "dcgan", "--seed", "7", address=server.address)
     assert result.exit_code == 0
-    assert "dcgan:3 has latents of 6 numbers; showing dimensions 0, 1, 3, 4, 5, evenly spread" in result.stderr
+    assert "dcgan:3 has latents of 6 numbers; showing dimensions 0, 1, 3, 4, 5, evenly spaced" in result.stderr
     assert "dimensions 0, 1, 3, 4, 5 at -3, 0, 3" in result.stdout
 
 
-def test_dimensions_values_and_latents_are_the_users(server: FakeServer, here: Path) -> None:
+def test_dimensions_values_and_latents_come_from_the_flags(server: FakeServer, here: Path) -> None:
     mine = np.arange(18, dtype=np.float32).reshape(3, 6) / 10
     np.save("mine.npy", mine)
     arguments = [
@@ -83,7 +83,7 @@ def test_dimensions_values_and_latents_are_the_users(server: FakeServer, here: P
     np.testing.assert_array_equal(cells("traversal.png", 4, 2, 4, 3).reshape(8, 4, 3), pixels_of(sent, 4, 3, 1)[..., 0])
 
 
-def test_labels_stand_on_the_left_and_change_no_image(server: FakeServer, here: Path) -> None:
+def test_labels_are_on_the_left_and_change_no_image(server: FakeServer, here: Path) -> None:
     arguments = ["traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", "--scale", "4"]
     run(*arguments, "--no-labels", "--out", "plain.png", address=server.address)
     result = run(*arguments, "--out", "labelled.png", address=server.address)
@@ -95,10 +95,10 @@ def test_labels_stand_on_the_left_and_change_no_image(server: FakeServer, here: 
         letters = np.asarray(labelled)[:, :margin] > 128
     lines = np.array_split(letters[PADDING:], 3)
     assert all(line.any() for line in lines)
-    assert not np.array_equal(lines[0], lines[2])  # they say different things
+    assert not np.array_equal(lines[0], lines[2])  # the labels differ
 
 
-def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeServer, here: Path) -> None:
+def test_images_too_small_for_labels_get_none_and_a_note(server: FakeServer, here: Path) -> None:
     result = run("traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", address=server.address)
     assert result.exit_code == 0
     assert result.stderr == "the images are too small for labels; give --scale 2 or more, or --no-labels\n"
@@ -120,7 +120,7 @@ def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeSer
         (["--seed", "1", "--latents", "mine.npy"], "--seed and --latents: give only one of them"),
         (["--latents", "no.npy"], "no.npy: cannot be read (No such file or directory); name another file"),
         (["--latents", "wide.npy"], "wide.npy: its latents have 7 numbers each, but dcgan:3 takes 6; name"),
-        (["--latents", "mine.npy", "--n", "3"], "--n: mine.npy has only 2 of the 3 latents; ask for fewer"),
+        (["--latents", "mine.npy", "--n", "3"], "--n: at most 2 for mine.npy, not 3"),
         (["--out", "a.gif"], "'--out': a.gif: has no known image extension; use one of .png"),
         (["--save-latents", "a.csv"], "'--save-latents': a.csv: latents are saved as .npy; use that extension"),
         (
@@ -131,11 +131,11 @@ def test_images_too_low_for_labels_get_none_and_the_user_is_told(server: FakeSer
             ["--model", "a2b"],
             "--model: 'a2b' does not generate images from latents; name a model that does",
         ),
-        (["--model", "nope"], "no model 'nope' is served; served are: a2b, dcgan"),
-        (["--version", "9"], "version 9 of 'dcgan' is not served; served are: 3"),
+        (["--model", "nope"], "no model 'nope' is served; served models: a2b, dcgan"),
+        (["--version", "9"], "version 9 of 'dcgan' is not served; served versions: 3"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(
+def test_a_mistake_prints_a_one_line_error_and_writes_nothing(
     server: FakeServer, here: Path, arguments: list[str], message: str
 ) -> None:
     np.save("mine.npy", np.zeros((2, 6), np.float32))
@@ -146,14 +146,14 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert sorted(path.name for path in here.iterdir()) == ["mine.npy", "wide.npy"]
 
 
-def test_latents_of_a_distribution_that_the_client_cannot_draw_are_said_so(server: FakeServer, here: Path) -> None:
+def test_latents_of_an_unknown_distribution_are_refused(server: FakeServer, here: Path) -> None:
     server.models = [model(latent_distribution="uniform")]
     result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
     assert result.exit_code == 2
     assert "cannot draw the 'uniform' latents of 'dcgan'; update the client, or give --latents" in error_of(result)
 
 
-def test_trouble_of_the_server_is_one_line(server: FakeServer, here: Path) -> None:
+def test_a_server_error_prints_a_one_line_error(server: FakeServer, here: Path) -> None:
     server.failures.append((grpc.StatusCode.INTERNAL, "oh\nno"))
     result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
     assert result.exit_code == 1

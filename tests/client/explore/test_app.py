@@ -13,32 +13,32 @@ TWO = Served(tuple(models_from(pb.ListModelsResponse(models=[model("alpha", 2), 
 UNCHANGED = {"__type__": "update"}
 
 
-def test_the_first_look_picks_two_models() -> None:
+def test_the_first_snapshot_selects_two_models() -> None:
     pick, other, seen, returns, banner = app.lists_of(TWO, None, None, app.Seen(), 0)
     assert (pick["value"], other["value"]) == ("alpha:2", "beta:1")
     assert pick["choices"] == other["choices"] == ["alpha:2", "beta:1"]
     assert (seen, returns, banner) == (app.Seen(0, ("alpha:2", "beta:1")), 0, "")
 
 
-def test_nothing_changes_while_the_server_serves_the_same() -> None:
+def test_nothing_changes_while_the_served_models_stay_the_same() -> None:
     _, _, seen, *_ = app.lists_of(TWO, None, None, app.Seen(), 0)
     assert app.lists_of(TWO, "beta:1", "alpha:2", seen, 3) == (UNCHANGED, UNCHANGED, seen, 3, "")
 
 
-def test_a_page_that_has_lost_what_was_picked_picks_again() -> None:
+def test_a_page_without_a_selection_selects_again() -> None:
     _, _, seen, *_ = app.lists_of(TWO, None, None, app.Seen(), 0)
     pick, other, *_ = app.lists_of(TWO, None, "beta:1", seen, 0)
     assert (pick["value"], other) == ("alpha:2", UNCHANGED)
 
 
-def test_a_model_that_went_stays_selected_and_is_said() -> None:
+def test_a_removed_model_stays_selected_with_a_banner() -> None:
     seen = app.Seen(0, ("alpha:1", "alpha:2", "beta:1"))
     pick, _, _, _, banner = app.lists_of(TWO, "alpha:1", "beta:1", seen, 0)
     assert (pick["value"], pick["choices"][-1]) == ("alpha:1", "alpha:1")
     assert "alpha:1 is no longer served; pick another model: alpha:2" in banner
 
 
-def test_a_server_that_came_back_is_counted() -> None:
+def test_returns_of_the_server_are_counted() -> None:
     back = Served(TWO.models, "", 2)
     assert app.lists_of(back, "alpha:2", "beta:1", app.Seen(1, ("alpha:2", "beta:1")), 1)[3] == 2
     gone = Served(TWO.models, "The server is gone.", 2)

@@ -37,14 +37,14 @@ def parsed(text: str) -> dict[str, object]:
 
 
 @given(NAMES)
-def test_a_shell_and_the_command_line_read_them_as_meant(name: str) -> None:
+def test_commands_survive_the_shell_and_click(name: str) -> None:
     for text in texts(replace(DCGAN, name=name)):
         flags = parsed(text)
         assert flags["model"] == name
         assert (flags["version"], flags["address"]) == (3, "127.0.0.1:9")
 
 
-def test_numbers_and_files_arrive(tmp_path: object) -> None:
+def test_numbers_and_file_names_are_parsed_back(tmp_path: object) -> None:
     grid, latents, interpolate, traverse, translate = map(parsed, texts(DCGAN))
     assert (grid["n"], grid["seed"], grid["columns"]) == (9, 2**64 - 1, 3)
     assert latents["file"] == "./-a.npy"
@@ -55,7 +55,7 @@ def test_numbers_and_files_arrive(tmp_path: object) -> None:
 
 
 @given(NAMES)
-def test_file_names_are_safe_whatever_a_server_calls_its_models(name: str) -> None:
+def test_file_names_are_safe_for_any_model_name(name: str) -> None:
     stem = file_stem(replace(DCGAN, name=name), "picture")
     assert stem.endswith("-3-picture")
     assert stem == shlex.quote(stem)
@@ -63,6 +63,6 @@ def test_file_names_are_safe_whatever_a_server_calls_its_models(name: str) -> No
     assert "/" not in stem
 
 
-def test_a_command_that_click_would_refuse_is_noticed() -> None:
+def test_the_parser_of_these_tests_refuses_invalid_commands() -> None:
     with pytest.raises(click.UsageError):
         parsed("ganclient grid --model dcgan --n 0")

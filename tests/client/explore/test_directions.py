@@ -20,7 +20,7 @@ def linear_generator(strengths: list[float], seed: int = 0) -> tuple[NDArray[np.
     return directions.T, np.array(strengths)[:, np.newaxis] * patterns.T
 
 
-def test_the_directions_of_a_linear_generator_are_found_in_their_order() -> None:
+def test_the_directions_of_a_linear_generator_are_found_in_order() -> None:
     directions, patterns = linear_generator([40.0, 20.0, 10.0])
 
     def generate(latents: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
@@ -37,11 +37,11 @@ def test_the_directions_of_a_linear_generator_are_found_in_their_order() -> None
         assert (vector @ directions.T @ patterns).sum() > 0
 
 
-def test_what_is_even_in_the_latent_is_no_noise() -> None:
+def test_even_functions_of_the_latent_add_no_noise() -> None:
     directions, patterns = linear_generator([20.0])
 
     def generate(latents: NDArray[np.float32]) -> Iterator[NDArray[np.uint8]]:
-        even = 30 * np.abs(latents[:, :1])  # far stronger than what is looked for
+        even = 30 * np.abs(latents[:, :1])  # far stronger than the linear part
         pixels = 80 + even + latents @ directions.T @ patterns
         yield np.clip(np.round(pixels), 0, 255).astype(np.uint8).reshape(-1, 4, 4, 1)
 
@@ -49,7 +49,7 @@ def test_what_is_even_in_the_latent_is_no_noise() -> None:
     assert abs(found.vectors[0] @ directions[0]) > 0.98
 
 
-def test_noise_is_not_linear() -> None:
+def test_noise_lowers_the_linear_share() -> None:
     generator = np.random.default_rng(0)
     found = strongest_directions(
         lambda latents: [generator.integers(0, 256, (len(latents), 4, 4, 1), dtype=np.uint8)], DIM
@@ -57,7 +57,7 @@ def test_noise_is_not_linear() -> None:
     assert found.linear < 0.05
 
 
-def test_progress_goes_up_to_the_end() -> None:
+def test_progress_increases_to_1() -> None:
     directions, patterns = linear_generator([20.0])
     steps: list[float] = []
     strongest_directions(
@@ -74,18 +74,18 @@ def test_a_generator_that_ignores_its_latent_has_no_directions() -> None:
         strongest_directions(lambda latents: [np.full((len(latents), 4, 4, 1), 7, np.uint8)], DIM)
 
 
-def test_a_latent_too_large_for_the_regression_is_refused_before_anything_is_sent() -> None:
+def test_a_latent_too_large_for_the_regression_is_refused_before_any_request() -> None:
     with pytest.raises(InvalidRequest, match="1025 are too large; the limit is 1024"):
         strongest_directions(lambda latents: [], MAX_LATENT_DIM + 1)
 
 
 @pytest.mark.parametrize("dim", [1, 64, 100, 512, MAX_LATENT_DIM])
-def test_there_are_twice_as_many_pairs_as_dimensions(dim: int) -> None:
+def test_there_are_at_least_twice_as_many_pairs_as_dimensions(dim: int) -> None:
     assert pairs_for(dim) >= 2 * dim
 
 
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (16, 16), (7, 5), (33, 100)])
-def test_small_images_keep_the_mean_of_what_they_average(height: int, width: int) -> None:
+def test_averaged_images_keep_the_mean(height: int, width: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     made = small(images).reshape(2, min(height, 16), min(width, 16), 3)
     if height % 16 == width % 16 == 0:

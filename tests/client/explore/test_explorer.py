@@ -14,7 +14,7 @@ from client.explore.watch import Watch
 from tests.client.fake_server import FakeServer, model
 
 
-def test_directions_are_kept_for_a_model_and_not_for_another_of_its_name_and_version(
+def test_directions_are_cached_per_model_not_per_name_and_version(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def first_axes(_generate: object, latent_dim: int, *, progress: Callable[[float], object]) -> Directions:
@@ -28,6 +28,6 @@ def test_directions_are_kept_for_a_model_and_not_for_another_of_its_name_and_ver
         found = explorer.find_directions(before, lambda _: None)
         assert explorer.known_directions(before) is found
         server.models = [model(latent_dim=4)]
-        [after] = explorer.watch.look(now=True).models
+        [after] = explorer.watch.snapshot(now=True).models
         assert explorer.known_directions(after) is None
         assert explorer.find_directions(after, lambda _: None).vectors.shape == (2, 4)

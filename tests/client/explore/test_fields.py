@@ -17,16 +17,16 @@ def test_every_seed_is_read_without_loss(seed: int) -> None:
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=8, unique=True), st.sampled_from([",", ", ", " ", ";\n"]))
-def test_dimensions_are_read_in_their_order(dimensions: list[int], separator: str) -> None:
+def test_dimensions_keep_their_order(dimensions: list[int], separator: str) -> None:
     assert dimensions_from(separator.join(map(str, dimensions)), 100, 8) == dimensions
 
 
-def test_a_dimension_that_is_named_twice_is_one() -> None:
+def test_duplicate_dimensions_are_dropped() -> None:
     assert dimensions_from("5, 3, 5", 6, 8) == [5, 3]
 
 
 @given(st.lists(st.floats(-1000, 1000), min_size=1, max_size=16))
-def test_values_are_read_in_their_order(values: list[float]) -> None:
+def test_values_keep_their_order(values: list[float]) -> None:
     assert values_from(", ".join(map(repr, values)), 16) == values
 
 
@@ -39,7 +39,7 @@ def complaint_of(read: Callable[[str], object], text: str) -> str:
 
 
 @given(st.text(max_size=30))
-def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+def test_any_text_is_parsed_or_refused_in_one_line(text: str) -> None:
     for read in (seed_from, lambda text: dimensions_from(text, 9, 4), lambda text: values_from(text, 4)):
         assert complaint_of(read, text).isprintable()
 
@@ -69,5 +69,5 @@ def test_a_mistake_names_the_field(call: object, complaint: str) -> None:
         call()
 
 
-def test_a_number_field_gives_whole_numbers_as_floats_too() -> None:
+def test_a_number_field_may_give_whole_numbers_as_floats() -> None:
     assert whole_number_from("samples", 9.0, 1, 9) == 9

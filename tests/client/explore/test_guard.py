@@ -11,7 +11,7 @@ guards = pytest.importorskip("client.explore.guard", reason="NO GRADIO: the page
 
 
 class FakeWatch:
-    def look(self) -> Served:
+    def snapshot(self) -> Served:
         return Served()
 
     def failed(self, error: GanClientError) -> Served:
@@ -34,23 +34,23 @@ def test_a_success_clears_the_banner() -> None:
     assert guarded(("made",))[:2] == ("made", "")
 
 
-def test_an_error_changes_the_banner_and_nothing_else() -> None:
+def test_an_error_changes_only_the_banner() -> None:
     shown = guarded(InvalidRequest("seed: must be <small>"))
     assert list(shown) == ["banner"]
     assert "seed: must be &lt;small&gt;" in shown["banner"]
 
 
-def test_a_server_that_is_gone_has_a_banner_of_its_own() -> None:
+def test_an_unreachable_server_has_its_own_banner() -> None:
     shown = guarded(ServerUnreachable("no server"))
     assert shown["banner"] == ""
     assert "The server is gone: no server." in shown["server banner"]
 
 
-def test_outputs_can_be_filled_beside_an_error() -> None:
+def test_outputs_can_be_filled_together_with_an_error() -> None:
     values = guarded(guards.WithBanner(("made",), "seed: invalid"))
     assert values[0] == "made"
     assert "seed: invalid" in values[1]
 
 
-def test_nothing_to_do_changes_nothing() -> None:
+def test_an_empty_result_changes_nothing() -> None:
     assert list(guarded(())) == ["banner"]

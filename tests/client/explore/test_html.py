@@ -17,7 +17,7 @@ LATENTS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 class _Parts(HTMLParser):
-    """What a browser would see."""
+    """The elements as a browser would parse them."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def test_a_figure_holds_the_picture_the_latents_and_the_command() -> None:
     assert parts.text.endswith("ganclient latents x")
 
 
-def test_samples_are_buttons_and_one_is_chosen() -> None:
+def test_samples_are_buttons_and_one_is_selected() -> None:
     html = figures.samples([PNG, PNG, PNG], 2, 1, "stem", "command", LATENTS, PNG)
     buttons = [attributes for _, attributes in _Parts(html).tags if "data-row" in attributes]
     assert [button["data-row"] for button in buttons] == ["0", "1", "2"]
@@ -57,7 +57,7 @@ def test_samples_are_buttons_and_one_is_chosen() -> None:
 
 
 @given(st.text(max_size=40))
-def test_nothing_that_a_server_or_user_says_becomes_markup(text: str) -> None:
+def test_text_from_servers_and_users_is_escaped(text: str) -> None:
     plain = _Parts(figures.figure(PNG, "s", "a", "c"))
     for html in (figures.figure(PNG, "s", text, text), figures.figure(PNG, text, "a", "c")):
         assert [tag for tag, _ in _Parts(html).tags] == [tag for tag, _ in plain.tags]
@@ -65,6 +65,6 @@ def test_nothing_that_a_server_or_user_says_becomes_markup(text: str) -> None:
     assert [tag for tag, _ in _Parts(figures.plain_picture(PNG, text)).tags] == ["figure", "img", "figcaption"]
 
 
-def test_no_text_is_no_banner() -> None:
+def test_empty_text_gives_no_banner() -> None:
     assert figures.line_of_error("") == ""
     assert re.search(r'role="alert">gone<', figures.line_of_error("gone"))

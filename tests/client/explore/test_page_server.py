@@ -8,12 +8,12 @@ from client.errors import InvalidRequest
 from client.explore.page_server import HOST, _is_foreign, listening_socket
 
 
-def test_the_page_is_for_this_machine_alone() -> None:
+def test_the_page_listens_on_the_loopback_address_only() -> None:
     with listening_socket(0) as sock:
         assert sock.getsockname()[0] == "127.0.0.1"
 
 
-def test_a_port_in_use_is_named() -> None:
+def test_a_port_in_use_is_refused_by_number() -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()

@@ -14,32 +14,32 @@ ALONG = Directions(np.array([[0, 0.6, 0, 0.8]], np.float32), (1.0,), 1.0)
 
 
 def positions(*dimensions: float, directions: tuple[float, ...] = (0.0,) * 6) -> list[float]:
-    """What all sliders send; those that nobody sees are at 0."""
+    """The positions of all sliders; hidden ones are at 0."""
     return [*dimensions, *[0.0] * (MAX_DIMENSIONS - len(dimensions)), *directions]
 
 
 @given(st.permutations(range(4)), st.integers(0, 4))
-def test_sliders_that_nobody_moved_leave_the_anchor_as_it_is(order: list[int], count: int) -> None:
+def test_unmoved_sliders_leave_the_anchor_unchanged(order: list[int], count: int) -> None:
     tab = Tab("m:1", anchor=ANCHOR, dimensions=tuple(order[:count]), directions=ALONG)
     np.testing.assert_array_equal(moved(tab, positions(*slider_values(tab))), ANCHOR)
 
 
-def test_a_dimension_slider_sets_its_coordinate_alone() -> None:
+def test_a_dimension_slider_sets_only_its_coordinate() -> None:
     tab = Tab("m:1", anchor=ANCHOR, dimensions=(3, 0))
     np.testing.assert_array_equal(moved(tab, positions(-2.0, 0.12)), np.array([0.123456, -1.5, 5.25, -2], np.float32))
 
 
-def test_a_direction_slider_goes_along_its_direction() -> None:
+def test_a_direction_slider_moves_along_its_direction() -> None:
     tab = Tab("m:1", anchor=ANCHOR, directions=ALONG)
     latent = moved(tab, positions(directions=(2.0, 9, 9, 9, 9, 9)))
     np.testing.assert_allclose(latent, ANCHOR + np.array([0, 1.2, 0, 1.6], np.float32), rtol=1e-6)
 
 
-def test_a_slider_rests_at_its_end_if_the_anchor_lies_beyond() -> None:
+def test_a_slider_stops_at_its_end_if_the_anchor_is_beyond_it() -> None:
     assert slider_values(Tab("m:1", anchor=ANCHOR, dimensions=(2, 0))) == [SLIDER_END, 0.12]
 
 
-def test_what_is_no_number_is_refused_by_the_sliders_name() -> None:
+def test_a_position_that_is_not_a_number_is_refused_with_the_sliders_name() -> None:
     tab = Tab("m:1", anchor=ANCHOR, dimensions=(3,), directions=ALONG)
     with pytest.raises(InvalidRequest, match=r"^dimension 3: must be a number"):
         moved(tab, [None, *positions()[1:]])

@@ -18,20 +18,20 @@ def watch(server: FakeServer) -> Iterator[Watch]:
         yield Watch(client, max_age_s=1000)
 
 
-def test_one_answer_is_good_for_many_looks(server: FakeServer, watch: Watch) -> None:
-    keys = [[key_of(found) for found in watch.look().models] for _ in range(5)]
+def test_one_response_serves_many_snapshots(server: FakeServer, watch: Watch) -> None:
+    keys = [[key_of(found) for found in watch.snapshot().models] for _ in range(5)]
     assert keys == [["a2b:5", "dcgan:3"]] * 5
     assert server.list_calls == 1
-    watch.look(now=True)
+    watch.snapshot(now=True)
     assert server.list_calls == 2
     watch.forget()
     server.models = [model("new", 1)]
-    assert [key_of(found) for found in watch.look().models] == ["new:1"]
-    watch.look()
+    assert [key_of(found) for found in watch.snapshot().models] == ["new:1"]
+    watch.snapshot()
     assert server.list_calls == 3
 
 
-def test_whoever_comes_first_waits_for_an_answer_and_others_take_the_last_one(
+def test_one_thread_waits_for_the_server_while_others_use_the_last_snapshot(
     server: FakeServer, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asking, may_answer = threading.Event(), threading.Event()
@@ -42,32 +42,32 @@ def test_whoever_comes_first_waits_for_an_answer_and_others_take_the_last_one(
         assert may_answer.wait(10)
         return models(client)
 
-    watch.look()
+    watch.snapshot()
     watch.failed(ServerUnreachable("lost"))
     monkeypatch.setattr(GanClient, "models", slow_models)
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(watch.look)
+        first = pool.submit(watch.snapshot)
         assert asking.wait(10)
-        assert watch.look().trouble == "The server is gone: lost. This page continues when it is back."
+        assert watch.snapshot().trouble == "The server is gone: lost. This page continues when it is back."
         watch.forget()
-        patient = pool.submit(watch.look)
+        patient = pool.submit(watch.snapshot)
         may_answer.set()
         assert (first.result(10).trouble, patient.result(10).trouble) == ("", "")
-    assert server.list_calls == 3  # the answer that was on its way will not do for who forgot it
+    assert server.list_calls == 3  # the response in flight does not count after `forget`
 
 
 def test_models_for_newer_clients_are_left_out(server: FakeServer, watch: Watch) -> None:
     server.models = [model(), model("sounds", 2, task=7)]
-    assert [key_of(found) for found in watch.look().models] == ["dcgan:3"]
+    assert [key_of(found) for found in watch.snapshot().models] == ["dcgan:3"]
 
 
-def test_a_model_that_came_since_is_found(server: FakeServer, watch: Watch) -> None:
-    watch.look()
+def test_a_newly_loaded_model_is_found(server: FakeServer, watch: Watch) -> None:
+    watch.snapshot()
     server.models.append(model("new", 1))
     assert watch.find("new:1").name == "new"
 
 
-def test_a_model_that_went_is_named_with_those_that_are_there(server: FakeServer, watch: Watch) -> None:
+def test_the_error_for_a_removed_model_lists_the_served_ones(server: FakeServer, watch: Watch) -> None:
     with pytest.raises(UnknownModel, match=r"^dcgan:1 is no longer served; pick another model: dcgan:3$"):
         watch.find("dcgan:1")
     server.models = []
@@ -75,38 +75,36 @@ def test_a_model_that_went_is_named_with_those_that_are_there(server: FakeServer
         watch.find("dcgan:1")
     with pytest.raises(UnknownModel, match="no model is picked"):
         watch.find("")
-    assert gone("x:1", watch.look().models).startswith("x:1 is no longer served")
+    assert gone("x:1", watch.snapshot().models).startswith("x:1 is no longer served")
 
 
-def test_a_server_that_is_gone_and_comes_back_was_in_trouble_once(
-    server: FakeServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outage_is_counted_once(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone_models(_client: GanClient) -> object:
         raise ServerUnreachable("no server is ready")
 
     with GanClient(server.address, timeout_s=5) as client:
         watch = Watch(client, max_age_s=0)
-        assert watch.look().troubles == 0
+        assert watch.snapshot().troubles == 0
         with monkeypatch.context() as patch:
             patch.setattr(GanClient, "models", gone_models)
             for _ in range(2):
-                seen = watch.look()
+                seen = watch.snapshot()
                 assert seen.trouble.startswith("The server is gone: no server is ready.")
                 assert seen.troubles == 1
                 assert [key_of(found) for found in seen.models] == ["a2b:5", "dcgan:3"]  # those it had
             with pytest.raises(ServerUnreachable, match="The server is gone"):
                 watch.find("dcgan:3")
-        assert watch.look() == watch.look()
-        assert (watch.look().trouble, watch.look().troubles) == ("", 1)
+        assert watch.snapshot() == watch.snapshot()
+        assert (watch.snapshot().trouble, watch.snapshot().troubles) == ("", 1)
 
 
-def test_a_failure_that_somebody_else_saw_counts_and_is_looked_into(server: FakeServer, watch: Watch) -> None:
-    watch.look()
+def test_a_reported_failure_counts_and_triggers_a_new_snapshot(server: FakeServer, watch: Watch) -> None:
+    watch.snapshot()
     assert watch.failed(ServerUnreachable("no server")).trouble.startswith("The server is gone: no server")
-    assert (watch.look().trouble, watch.look().troubles) == ("", 1)
+    assert (watch.snapshot().trouble, watch.snapshot().troubles) == ("", 1)
     assert server.list_calls == 2
 
 
-def test_an_answer_that_cannot_be_is_no_server_that_is_gone(server: FakeServer, watch: Watch) -> None:
+def test_an_invalid_response_is_not_reported_as_an_outage(server: FakeServer, watch: Watch) -> None:
     server.models = [model(), translator(latent_dim=-4)]
-    assert watch.look().trouble.startswith("The server does not list its models: ")
+    assert watch.snapshot().trouble.startswith("The server does not list its models: ")

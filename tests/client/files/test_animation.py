@@ -17,7 +17,7 @@ needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="Py
 
 
 def moving_frames(count: int, height: int, width: int, channels: int) -> list[NDArray[np.uint8]]:
-    """Smooth pictures, each unlike the one before; few colours, so that palettes lose nothing."""
+    """Smooth pictures that all differ, with few colours, so that palettes are lossless."""
     ramp = np.linspace(40, 200, width).astype(int)[np.newaxis, :, np.newaxis]
     shades = np.arange(channels) * 10
     return [
@@ -55,7 +55,7 @@ def test_a_gif_has_every_frame_with_its_colours(tmp_path: Path, channels: int) -
 
 
 @pytest.mark.parametrize("frames_per_second", [1, 3, 7, 24, 30, 50])
-def test_a_gif_keeps_the_rate_though_it_counts_in_hundredths(tmp_path: Path, frames_per_second: int) -> None:
+def test_a_gif_keeps_the_frame_rate_despite_rounding_to_hundredths(tmp_path: Path, frames_per_second: int) -> None:
     save_animation(moving_frames(29, 2, 2, 1), tmp_path / "a.gif", frames_per_second)
     durations = frames_of_gif(tmp_path / "a.gif")[1]
     assert len(durations) == 29
@@ -63,7 +63,7 @@ def test_a_gif_keeps_the_rate_though_it_counts_in_hundredths(tmp_path: Path, fra
     assert max(durations) - min(durations) <= 10
 
 
-def test_colours_beyond_a_palette_stay_close(tmp_path: Path) -> None:
+def test_frames_with_more_colours_than_a_palette_stay_close(tmp_path: Path) -> None:
     frames = list(np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8))
     save_animation(frames, tmp_path / "a.gif", 10)
     for frame, picture in zip(frames, frames_of_gif(tmp_path / "a.gif")[0], strict=True):
@@ -73,7 +73,7 @@ def test_colours_beyond_a_palette_stay_close(tmp_path: Path) -> None:
 @needs_av
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 47), (16, 28)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_an_mp4_is_h264_that_browsers_play(tmp_path: Path, height: int, width: int, channels: int) -> None:
+def test_an_mp4_is_h264_as_browsers_play_it(tmp_path: Path, height: int, width: int, channels: int) -> None:
     frames = moving_frames(7, height, width, channels)
     save_animation(iter(frames), tmp_path / "a.mp4", 12)
     shown, facts = frames_of_mp4(tmp_path / "a.mp4")
@@ -83,12 +83,12 @@ def test_an_mp4_is_h264_that_browsers_play(tmp_path: Path, height: int, width: i
         assert picture.shape == (height + height % 2, width + width % 2, 3)
         assert np.abs(picture[:height, :width].astype(int) - frame).mean() < 6
     data = (tmp_path / "a.mp4").read_bytes()
-    assert data.index(b"moov") < data.index(b"mdat")  # playing starts before all is loaded
+    assert data.index(b"moov") < data.index(b"mdat")  # playback starts before the file is loaded completely
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_transparent_frames_are_laid_on_black(tmp_path: Path, channels: int) -> None:
+def test_transparent_pixels_become_black(tmp_path: Path, channels: int) -> None:
     frames = [np.full((2, 2, channels), 200, np.uint8) for _ in range(2)]
     frames[0][..., -1], frames[1][..., -1] = 0, 255
     save_animation(frames, tmp_path / "a.gif", 10)
@@ -98,7 +98,7 @@ def test_transparent_frames_are_laid_on_black(tmp_path: Path, channels: int) -> 
 
 
 @pytest.mark.parametrize("name", ["a.gif", pytest.param("a.mp4", marks=needs_av)])
-def test_what_ends_the_frames_passes_through_and_keeps_the_old_file(tmp_path: Path, name: str) -> None:
+def test_an_error_of_the_frames_passes_through_and_keeps_the_old_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"old")
 
     def frames() -> Iterator[NDArray[np.uint8]]:
@@ -112,7 +112,7 @@ def test_what_ends_the_frames_passes_through_and_keeps_the_old_file(tmp_path: Pa
 
 
 @needs_av
-def test_a_video_that_the_encoder_refuses_is_one_line(tmp_path: Path) -> None:
+def test_an_encoder_error_is_a_one_line_error(tmp_path: Path) -> None:
     frames = [np.zeros((2, 20_000, 1), np.uint8)]
     with pytest.raises(UnwritableOutput, match=r"a\.mp4: cannot be written \(the video encoder failed: ") as caught:
         save_animation(frames, tmp_path / "a.mp4", 10)
@@ -120,14 +120,14 @@ def test_a_video_that_the_encoder_refuses_is_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_pyav_the_remedy_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_an_mp4_is_refused_up_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnwritableOutput, match=r"a\.mp4: MP4 needs PyAV; pip install 'ganserve\[video\]'"):
         check_animation(tmp_path / "a.mp4")
     check_animation(tmp_path / "a.gif")
 
 
-def test_other_names_and_places_are_refused_beforehand(tmp_path: Path) -> None:
+def test_unknown_extensions_and_unwritable_paths_are_refused_up_front(tmp_path: Path) -> None:
     assert [name for name in ("a.gif", "a.MP4", "a.png", "gif") if is_animation_name(Path(name))] == ["a.gif", "a.MP4"]
     with pytest.raises(UnwritableOutput, match=r"a\.avi: has no known animation extension; use one of"):
         check_animation(tmp_path / "a.avi")

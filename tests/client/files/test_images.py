@@ -30,7 +30,7 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["x" * 251 + ".png", "ä" * 125 + ".png", "x.png"])
-def test_names_may_be_as_long_as_the_file_system_takes(tmp_path: Path, name: str) -> None:
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
     save_file(b"new", tmp_path / name)
     save_image(Image.new("L", (2, 2)), tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -48,7 +48,7 @@ def test_names_may_be_as_long_as_the_file_system_takes(tmp_path: Path, name: str
         ("x" * 300 + ".png", "File name too long"),
     ],
 )
-def test_outputs_that_cannot_be_written_are_found_beforehand(tmp_path: Path, name: str, message: str) -> None:
+def test_unwritable_outputs_are_refused_up_front(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.rglob("*"))
@@ -59,12 +59,12 @@ def test_outputs_that_cannot_be_written_are_found_beforehand(tmp_path: Path, nam
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_checking_an_output_that_can_be_written_writes_nothing(tmp_path: Path) -> None:
+def test_checking_an_output_writes_nothing(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "a.png")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_without_write_permission_is_found_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_write_permission_is_refused_up_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
     with pytest.raises(UnwritableOutput, match="because you may not write to"):
         check_output(tmp_path / "a.png")

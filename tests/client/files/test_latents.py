@@ -54,7 +54,7 @@ def text(delimiter: str, *, names: bool) -> str:
     ],
     ids=range(11),
 )
-def test_every_kind_of_file_gives_the_same_latents(tmp_path: Path, name: str, content: bytes | str) -> None:
+def test_every_file_format_gives_the_same_latents(tmp_path: Path, name: str, content: bytes | str) -> None:
     read = read_latents(written(tmp_path / name, content))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, LATENTS)
@@ -97,7 +97,7 @@ def test_an_array_of_an_archive_is_named_after_a_colon(tmp_path: Path) -> None:
         read_latents(f"{tmp_path}/a.npz:third")
 
 
-def test_a_file_whose_own_name_has_the_colon_is_read(tmp_path: Path) -> None:
+def test_a_file_with_a_colon_in_its_name_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_latents(written(tmp_path / "a.npz:b.json", "[[1.0]]")), [[1]])
 
 
@@ -112,7 +112,7 @@ WITHOUT_LATENTS: list[tuple[str, bytes | str, str]] = [
     ("a.npy", npy(np.zeros((2, 2, 2))), r"must hold latents of shape \(rows, dim\), not \(2, 2, 2\)"),
     ("a.npy", npy(np.array([["1"]])), "must hold plain numbers, not <U1"),
     ("a.npy", npy(np.array([[1j]])), "must hold plain numbers, not complex128"),
-    ("a.npy", npy(np.zeros((1_000_001, 1), np.int8)), "has 1000001 rows, and 1000000 is the most"),
+    ("a.npy", npy(np.zeros((1_000_001, 1), np.int8)), "has 1000001 rows; the limit is 1000000"),
     ("a.npy", npy(np.array([[0, 0], [0, np.nan]])), r"row 1 \(counted from 0\) holds nan in column 1, which is not a"),
     ("a.npy", npy(np.array([[0, 1e39]])), r"row 0 \(counted from 0\) holds 1e\+39 in column 1"),
     ("a.npz", b"PK", r"is not a valid \.npz file"),

@@ -29,7 +29,7 @@ def cell(picture: NDArray[np.uint8], line: int, column: int, height: int = 4, wi
 
 
 @pytest.mark.parametrize(("pairs", "pairs_a_line"), [(1, 1), (2, 1), (5, 2), (64, 6)])
-def test_before_lies_beside_after_and_several_pairs_in_a_line(pairs: int, pairs_a_line: int) -> None:
+def test_inputs_are_next_to_outputs_with_several_pairs_per_row(pairs: int, pairs_a_line: int) -> None:
     collected = PairPicture(info())
     for index in range(pairs):
         collected.add(encoded(random_image(index)), encoded(255 - random_image(index)))
@@ -41,7 +41,7 @@ def test_before_lies_beside_after_and_several_pairs_in_a_line(pairs: int, pairs_
         np.testing.assert_array_equal(cell(picture, line, 2 * column + 1), 255 - random_image(index))
 
 
-def test_before_is_shown_as_the_model_saw_it() -> None:
+def test_inputs_are_shown_as_the_model_sees_them() -> None:
     from PIL import Image
 
     before = random_image(0, 16, 9)
@@ -52,7 +52,7 @@ def test_before_is_shown_as_the_model_saw_it() -> None:
     np.testing.assert_array_equal(shown, np.repeat(np.asarray(seen)[..., None], 3, axis=2))
 
 
-def test_sizes_that_differ_are_centred_in_cells_of_the_larger() -> None:
+def test_images_of_different_sizes_are_centred_in_cells_of_the_larger_size() -> None:
     collected = PairPicture(info(height=6, width=5))
     before, after = random_image(0), random_image(1, 6, 5)
     collected.add(encoded(before), encoded(after))
@@ -61,7 +61,7 @@ def test_sizes_that_differ_are_centred_in_cells_of_the_larger() -> None:
     np.testing.assert_array_equal(cell(picture, 0, 0, 6, 5)[1:5, 1:4], before)
 
 
-def test_the_first_pairs_are_kept_and_the_rest_cost_nothing() -> None:
+def test_only_the_first_pairs_are_kept_and_decoded() -> None:
     collected = PairPicture(info())
     for _ in range(MAX_PAIRS):
         collected.add(encoded(random_image(0)), encoded(random_image(0)))
@@ -69,7 +69,7 @@ def test_the_first_pairs_are_kept_and_the_rest_cost_nothing() -> None:
     assert len(collected) == MAX_PAIRS
 
 
-def test_large_images_make_fewer_pairs_and_huge_ones_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_get_fewer_pairs_and_huge_ones_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.files.pairs._MAX_PICTURE_PIXELS", 8 * 64 * 64)
     collected = PairPicture(info(height=64, width=64, input_image=pb.ImageShape(channels=3, height=64, width=64)))
     image = encoded(np.zeros((64, 64, 3), np.uint8))
@@ -80,7 +80,7 @@ def test_large_images_make_fewer_pairs_and_huge_ones_none(monkeypatch: pytest.Mo
         PairPicture(info(height=1 << 20, width=1 << 20))
 
 
-def test_a_before_that_only_the_server_can_read_is_left_out() -> None:
+def test_an_input_that_only_the_server_can_decode_is_left_out() -> None:
     collected = PairPicture(info())
     collected.add(b"\x89PNG\r\n\x1a\n odd", encoded(random_image(0)))
     assert len(collected) == 0
@@ -94,6 +94,6 @@ def test_a_before_that_only_the_server_can_read_is_left_out() -> None:
         (encoded(random_image(0, 400, 400)), "cannot be decoded .400x400 is too large"),
     ],
 )
-def test_an_after_that_is_no_image_of_the_models_is_the_servers_fault(after: bytes, message: str) -> None:
+def test_an_invalid_output_is_a_server_fault(after: bytes, message: str) -> None:
     with pytest.raises(ServerFault, match=message):
         PairPicture(info()).add(encoded(random_image(0)), after)

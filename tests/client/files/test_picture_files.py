@@ -30,7 +30,7 @@ def planned(*inputs: str, out: str = "out", extension: str = ".png") -> dict[str
     return {file.source: file.output for file in plan.files}
 
 
-def test_a_folder_keeps_its_folders_and_is_sorted(here: Path) -> None:
+def test_a_folder_keeps_its_sub_folders_and_is_sorted(here: Path) -> None:
     touch("in/b.jpg", "in/a.png", "in/z/deep/c.webp", "in/d/e.JPEG", "in/notes.txt", "in/.hidden.png", "in/.git/x.png")
     assert list(planned("in").items()) == [
         ("in/a.png", "out/a.png"),
@@ -46,7 +46,7 @@ def test_every_known_suffix_is_found(here: Path, suffix: str) -> None:
     assert list(planned("in", extension=".jpg").values()) == ["out/a.jpg", "out/b.jpg"]
 
 
-def test_files_are_taken_whatever_they_are_called(here: Path) -> None:
+def test_files_given_by_name_may_have_any_extension(here: Path) -> None:
     touch("in/a.v2.jpg", "in/.hidden.png", "in/photo")
     assert list(planned("in/a.v2.jpg", "in/.hidden.png", "in/photo").values()) == [
         "out/a.v2.png",
@@ -55,13 +55,13 @@ def test_files_are_taken_whatever_they_are_called(here: Path) -> None:
     ]
 
 
-def test_a_file_that_is_given_twice_is_translated_once(here: Path) -> None:
+def test_a_file_given_twice_is_translated_once(here: Path) -> None:
     touch("in/a.png")
     assert planned("in", "in/a.png", "./in/../in", str(here / "in")) == {"in/a.png": "out/a.png"}
 
 
 @pytest.mark.parametrize("inputs", [("in",), ("in/a.jpg", "in/a.png"), ("in/a.png", "other"), ("other/a.gif", "in")])
-def test_two_inputs_never_become_one_file(here: Path, inputs: tuple[str, ...]) -> None:
+def test_two_inputs_with_the_same_output_are_refused(here: Path, inputs: tuple[str, ...]) -> None:
     touch("in/a.png", "in/a.jpg", "other/a.gif")
     with pytest.raises(InvalidRequest, match=r"\S+/a\.\w+ and \S+/a\.\w+ would both become out/a\.png; rename one"):
         planned(*inputs)
@@ -85,7 +85,7 @@ def test_outputs_are_distinct_or_refused(names: dict[str, set[str]], tmp_path_fa
         assert len(set(outputs)) == len(outputs) == len(paths)
 
 
-def test_names_that_differ_in_case_only_collide_where_the_file_system_says_so(
+def test_names_that_differ_only_in_case_collide_if_the_file_system_ignores_case(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch("in/a.png", "in/A.jpg")
@@ -108,7 +108,7 @@ def test_an_input_is_never_replaced_by_its_translation(here: Path, inputs: tuple
         planned(*inputs, out=out)
 
 
-def test_a_translation_may_lie_beside_its_input(here: Path) -> None:
+def test_an_output_may_be_in_the_folder_of_its_input(here: Path) -> None:
     touch("in/a.jpg")
     assert planned("in", out="in") == {"in/a.jpg": "in/a.png"}
 
@@ -131,10 +131,10 @@ def test_links_to_folders_are_not_followed_and_links_to_files_are(here: Path) ->
     [
         ("nowhere", "nowhere: neither a file nor a folder; check the name"),
         ("", "neither a file nor a folder"),
-        ("empty", r"empty: no picture in it \(looked for \.png"),
+        ("empty", r"empty: holds no picture \(looked for \.png"),
     ],
 )
-def test_inputs_without_a_picture_are_named(here: Path, path: str, message: str) -> None:
+def test_inputs_without_a_picture_are_refused_by_name(here: Path, path: str, message: str) -> None:
     touch("empty/notes.txt", "in/a.png")
     with pytest.raises(InvalidRequest, match=message):
         planned("in", path)
@@ -151,7 +151,9 @@ def refuse_to_scan(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.scandir", refusing)
 
 
-def test_folders_that_cannot_be_searched_are_noted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_that_cannot_be_searched_are_listed_with_the_reason(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     touch("in/a.png", "in/secret/b.png")
     refuse_to_scan("secret", monkeypatch)
     plan = plan_translation(["in"], "out", ".png")
@@ -159,7 +161,7 @@ def test_folders_that_cannot_be_searched_are_noted(here: Path, monkeypatch: pyte
     assert plan.unreadable == [("in/secret", "Permission denied")]
 
 
-def test_a_path_is_found_among_the_files_however_it_is_written(here: Path) -> None:
+def test_a_path_is_found_among_the_files_in_any_spelling(here: Path) -> None:
     touch("in/a.png")
     files = plan_translation(["in"], "out", ".png").files
     assert [is_among(path, files) for path in ("out/a.png", "./in/../in/a.png", "a.png", "out/b.png")] == [
@@ -170,17 +172,17 @@ def test_a_path_is_found_among_the_files_however_it_is_written(here: Path) -> No
     ]
 
 
-def test_an_original_is_not_replaced_through_a_link_that_leads_to_it(here: Path) -> None:
+def test_the_target_of_an_input_link_is_not_replaced(here: Path) -> None:
     touch("photos/a.png", "sel/b.png")
     (here / "sel" / "a.png").symlink_to("../photos/a.png")
     with pytest.raises(
-        InvalidRequest, match=r"photos/a\.png is what the link sel/a\.png leads to and would be replaced"
+        InvalidRequest, match=r"photos/a\.png is the target of the link sel/a\.png and would be replaced"
     ):
         planned("sel", out="photos")
     assert is_among("photos/a.png", plan_translation(["sel"], "out", ".png").files)
 
 
-def test_a_link_that_is_an_input_is_not_replaced_either(here: Path) -> None:
+def test_an_input_link_is_not_replaced(here: Path) -> None:
     touch("photos/x.png")
     (here / "sel").mkdir()
     (here / "sel" / "a.png").symlink_to("../photos/x.png")
@@ -188,14 +190,14 @@ def test_a_link_that_is_an_input_is_not_replaced_either(here: Path) -> None:
         planned("sel", out="sel")
 
 
-def test_two_inputs_never_become_one_file_through_a_link_in_the_output_folder(here: Path) -> None:
+def test_two_inputs_with_the_same_output_through_a_link_are_refused(here: Path) -> None:
     touch("in/left/a.png", "in/right/a.png", "out/left/other.png")
     (here / "out" / "right").symlink_to("left")
     with pytest.raises(InvalidRequest, match=r"in/left/a\.png and in/right/a\.png would both become out/right/a\.png"):
         planned("in")
 
 
-def test_two_links_to_one_file_are_translated_once_where_they_become_one(here: Path) -> None:
+def test_two_links_to_one_file_with_the_same_output_are_translated_once(here: Path) -> None:
     touch("photos/a.png")
     (here / "sel").mkdir()
     (here / "sel" / "a.png").symlink_to("../photos/a.png")
@@ -204,19 +206,19 @@ def test_two_links_to_one_file_are_translated_once_where_they_become_one(here: P
     assert set(planned("sel").values()) == {"out/a.png", "out/b.png"}
 
 
-def test_an_empty_folder_is_named_also_beside_one_that_cannot_be_searched_whole(
+def test_an_empty_folder_is_refused_even_if_another_one_cannot_be_searched(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch("in/a.png", "in/secret/b.png", "empty/notes.txt")
     refuse_to_scan("secret", monkeypatch)
-    with pytest.raises(InvalidRequest, match=r"empty: no picture in it"):
+    with pytest.raises(InvalidRequest, match=r"empty: holds no picture"):
         plan_translation(["in", "empty"], "out", ".png")
     plan = plan_translation(["in/secret", "in"], "out", ".png")
     assert [file.source for file in plan.files] == ["in/a.png"]
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
-def test_png_and_jpeg_files_are_read_as_they_are_whatever_their_name(tmp_path: Path, file_format: str) -> None:
+def test_png_and_jpeg_files_are_read_unchanged_with_any_name(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / "a.bmp"
     Image.fromarray(PIXELS).save(path, file_format)
     assert read_picture(str(path)) == path.read_bytes()
@@ -231,7 +233,7 @@ def test_other_formats_become_png(tmp_path: Path, file_format: str) -> None:
     np.testing.assert_array_equal(np.asarray(converted.convert(image.mode)), np.asarray(image))
 
 
-def test_transparency_is_laid_on_white_as_everywhere(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     path = tmp_path / "a.webp"
     Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(path, lossless=True)
     assert Image.open(io.BytesIO(read_picture(str(path)))).getpixel((0, 0)) == (255, 255, 255)
@@ -242,12 +244,12 @@ def test_transparency_is_laid_on_white_as_everywhere(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"hello", r"unknown format \(not PNG, JPEG, WEBP, BMP, GIF, TIFF\); convert it to PNG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unknown format"),  # for which Pillow would start another program
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unknown format"),  # Pillow would start another program for this
         (b"BM" + bytes(60), "cannot be decoded|unknown format"),
         (b"GIF89a" + bytes(20), "cannot be decoded|unknown format"),
     ],
 )
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_are_not_pictures_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(UnreadablePictureError, match=message) as raised:
@@ -255,7 +257,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, message: 
     assert " at 0x" not in str(raised.value)
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened_are_refused(tmp_path: Path) -> None:
     for name, message in [
         ("nowhere.png", r"cannot be read \(No such file or directory\)"),
         ("a\0b.png", "cannot be read"),
@@ -271,7 +273,7 @@ def test_a_file_too_large_for_a_request_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(picture_files, "MAX_REQUEST_IMAGE_BYTES", path.stat().st_size)
     assert len(read_picture(str(path))) == path.stat().st_size
     monkeypatch.setattr(picture_files, "MAX_REQUEST_IMAGE_BYTES", path.stat().st_size - 1)
-    with pytest.raises(UnreadablePictureError, match=r"is too large to send: .* MiB is the most; make it smaller"):
+    with pytest.raises(UnreadablePictureError, match=r"is too large to send: .* MiB; make it smaller"):
         read_picture(str(path))
 
 

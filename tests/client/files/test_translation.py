@@ -36,17 +36,17 @@ def files(here: Path) -> list[PictureFile]:
 
 
 def translation(connection: Connection, lines: list[str], pauses_s: list[float]) -> FileTranslation:
-    """A run whose lines and pauses are only noted."""
+    """A run that records its lines and pauses instead of printing and sleeping."""
     translator = Translator(connection, "a2b", None, resize=False, image_format="png", sleep=pauses_s.append)
     return FileTranslation(translator, "png", Failures(lines.append), None, lambda _: None)
 
 
 def written() -> dict[int, list[int]]:
-    """The pixels of each file that is there."""
+    """The pixels of each existing file."""
     return {int(path.stem): np.asarray(Image.open(path)).ravel().tolist() for path in Path("out").iterdir()}
 
 
-def test_an_outage_in_the_middle_costs_only_time(
+def test_an_outage_during_a_run_only_delays_it(
     server: FakeServer, connection: Connection, files: list[PictureFile]
 ) -> None:
     def busy_then_slow(request: pb.TranslateRequest) -> pb.TranslateResponse:
@@ -64,7 +64,7 @@ def test_an_outage_in_the_middle_costs_only_time(
     assert written() == {index: (255 - image).ravel().tolist() for index, image in enumerate(IMAGES)}
 
 
-def test_a_bad_file_in_a_request_that_was_sent_in_parts_is_the_only_one_that_fails(
+def test_only_the_bad_file_fails_in_a_request_sent_in_parts(
     server: FakeServer, connection: Connection, files: list[PictureFile]
 ) -> None:
     Path("3.png").write_bytes(encoded(np.zeros((9, 9, 3), np.uint8)))
@@ -75,7 +75,7 @@ def test_a_bad_file_in_a_request_that_was_sent_in_parts_is_the_only_one_that_fai
     assert written() == {index: (255 - image).ravel().tolist() for index, image in enumerate(IMAGES) if index != 3}
 
 
-def test_a_server_that_stays_busy_ends_the_run_and_what_was_made_stays(
+def test_a_server_that_stays_busy_ends_the_run_and_keeps_its_outputs(
     server: FakeServer, connection: Connection, files: list[PictureFile]
 ) -> None:
     def then_busy(request: pb.TranslateRequest) -> pb.TranslateResponse:
@@ -90,23 +90,23 @@ def test_a_server_that_stays_busy_ends_the_run_and_what_was_made_stays(
     assert sorted(written()) == [0, 1, 2, 3]
 
 
-def test_every_failure_has_a_line_once_something_has_succeeded() -> None:
+def test_every_failure_is_printed_after_the_first_success() -> None:
     lines: list[str] = []
     failures = Failures(lines.append)
     failures.any_succeeded = True
     for index in range(40):
         failures.add(f"{index}.png", "is empty")
-    failures.say_rest()
+    failures.report_rest()
     assert lines == [f"{index}.png: is empty" for index in range(40)]
     assert len(failures) == 40
 
 
-def test_when_all_fail_alike_the_first_few_and_a_count_are_said() -> None:
+def test_if_all_files_fail_alike_only_the_first_few_and_a_count_are_printed() -> None:
     lines: list[str] = []
     failures = Failures(lines.append)
     for index in range(100_000):
         failures.add(f"{index}.png", f"is {index}x7, not 3x4")
-    failures.say_rest()
+    failures.report_rest()
     assert lines[0] == "0.png: is 0x7, not 3x4"
     assert lines[5:] == ["... and 99995 more like this: is 0x7, not 3x4"]
     assert len(failures) == 100_000
@@ -118,7 +118,7 @@ def test_when_all_fail_alike_the_first_few_and_a_count_are_said() -> None:
     ),
     st.integers(1, 100),
 )
-def test_lines_are_bounded_and_counts_are_right(events: list[tuple[bool, int, int]], times: int) -> None:
+def test_the_number_of_lines_is_bounded_and_counts_are_exact(events: list[tuple[bool, int, int]], times: int) -> None:
     lines: list[str] = []
     failures = Failures(lines.append)
     added = 0
@@ -130,7 +130,7 @@ def test_lines_are_bounded_and_counts_are_right(events: list[tuple[bool, int, in
     assert len(failures) == added
     said = len(lines)
     assert said <= 1000
-    failures.say_rest()
+    failures.report_rest()
     rest = lines[said:]
     assert len(rest) <= 51
     assert said + sum(int(line.split()[2]) for line in rest) == added

@@ -1,4 +1,4 @@
-"""Sampling from a server whose images tell their rows, for the tests of it: no server runs, and no request is sent."""
+"""A stand-in for a server whose images encode their rows: nothing runs, and no request is sent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def file_of(record: SampleRecord, row: int) -> bytes:
 
 @dataclass
 class Source:
-    """A server of one model, which fails before the row `fails_at`."""
+    """A server of one model that fails before the row `fails_at`."""
 
     version: int = 3
     fails_at: int | None = None
@@ -57,7 +57,7 @@ class Source:
 
     def find(self, model: str, version: int | None) -> ModelInfo:
         if model != "dcgan" or version not in (None, self.version):
-            raise UnknownModel(f"version {version} of {model!r} is not served; served are: {self.version}")
+            raise UnknownModel(f"version {version} of {model!r} is not served; served versions: {self.version}")
         return models_from(
             pb.ListModelsResponse(
                 models=[
@@ -91,7 +91,7 @@ def sample(
 
 
 def tree(path: Path) -> dict[str, bytes]:
-    """Every file at or below, and beside it where an archive leaves some."""
+    """Every file at or below a path, and the temporary files that an archive leaves next to it."""
     return {
         str(found.relative_to(path.parent)): found.read_bytes()
         for found in sorted(path.parent.rglob("*"))
@@ -100,7 +100,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 
 def uninterrupted(tmp_path: Path, name: str) -> dict[str, bytes]:
-    """What one run without an interruption leaves."""
+    """The files of a run without an interruption."""
     path = tmp_path / "whole" / name
     path.parent.mkdir(exist_ok=True)
     sample(path, Source())

@@ -1,4 +1,4 @@
-"""Archives, which zipfile and numpy read back, torn and rebuilt at every place."""
+"""Archives: read back with zipfile and NumPy, truncated at every byte, and resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_zip_holds_the_same_files(tmp_path: Path) -> None:
     assert members == {name: data for name, data in tree(tmp_path / "out").items() if name.startswith("out/")}
 
 
-def test_an_npz_holds_pixels_and_where_they_come_from(tmp_path: Path) -> None:
+def test_an_npz_holds_pixels_and_their_origin(tmp_path: Path) -> None:
     sample(tmp_path / "out.npz", Source())
     record = SampleRecord("dcgan", 3, 7, 10, "pixels", 3, 2, 3)
     with zipfile.ZipFile(tmp_path / "out.npz") as archive:
@@ -56,7 +56,7 @@ def test_the_largest_seed_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OUTPUTS[1:])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(cut=st.floats(0, 1), rubbish=st.binary(max_size=40) | st.just(bytes(40)))
-def test_an_archive_that_was_torn_anywhere_goes_on_to_the_same_files(
+def test_an_archive_truncated_anywhere_resumes_to_the_same_files(
     tmp_path: Path, name: str, cut: float, rubbish: bytes
 ) -> None:
     path = tmp_path / "parts" / name
@@ -65,7 +65,7 @@ def test_an_archive_that_was_torn_anywhere_goes_on_to_the_same_files(
     sample(path, Source(), stop_after=8)
     partial = path.with_name(path.name + ".partial")
     data = partial.read_bytes()
-    with output_at(tmp_path / name) as fresh:  # what the file begins with is there before an image is
+    with output_at(tmp_path / name) as fresh:  # the header is written before the first image
         fresh.start(SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3))
     begin = (tmp_path / f"{name}.partial").stat().st_size
     kept = data[: begin + round(cut * (len(data) - begin))]
@@ -77,7 +77,7 @@ def test_an_archive_that_was_torn_anywhere_goes_on_to_the_same_files(
 
 
 @pytest.mark.parametrize("name", OUTPUTS[1:])
-def test_a_kill_while_the_archive_is_built_needs_no_new_images(
+def test_a_run_killed_while_building_the_archive_needs_no_new_images(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "parts" / name
@@ -94,7 +94,7 @@ def test_a_kill_while_the_archive_is_built_needs_no_new_images(
     assert tree(path) == uninterrupted(tmp_path, name)
 
 
-def test_a_disk_that_is_full_when_the_archive_is_built_is_one_line_and_keeps_the_rows(
+def test_a_full_disk_while_building_the_archive_is_a_one_line_error_and_keeps_the_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out.zip"
@@ -118,7 +118,7 @@ def _killed(*_: object) -> None:
 
 @pytest.mark.parametrize("name", OUTPUTS[1:])
 @pytest.mark.parametrize("content", [b"", b"my thesis", b"PK\x03\x04" + bytes(60)])
-def test_a_file_of_somebody_elses_is_overwritten_on_request_only(tmp_path: Path, name: str, content: bytes) -> None:
+def test_a_foreign_file_is_overwritten_only_on_request(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UnwritableOutput, match="did not write it"):

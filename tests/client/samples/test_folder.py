@@ -19,7 +19,7 @@ from tests.client.samples.sampling_source import (
 )
 
 
-def test_a_folder_holds_one_whole_picture_a_row(tmp_path: Path) -> None:
+def test_a_folder_holds_one_complete_picture_per_row(tmp_path: Path) -> None:
     sample(tmp_path / "out", Source())
     record = SampleRecord.from_json((tmp_path / "out" / "sample.json").read_bytes())
     assert record == SampleRecord("dcgan", 3, 7, 10, "png", 3, 2, 3)
@@ -31,7 +31,7 @@ def test_a_folder_holds_one_whole_picture_a_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [".0123456789abcdef.tmp", ".ganclient-0123456789abcdef"])
-def test_a_folder_goes_on_at_the_first_file_that_is_missing_or_empty(tmp_path: Path, left: str) -> None:
+def test_a_folder_resumes_at_the_first_missing_or_empty_file(tmp_path: Path, left: str) -> None:
     name = "out"
     path = tmp_path / "parts" / name
     path.parent.mkdir()
@@ -45,7 +45,7 @@ def test_a_folder_goes_on_at_the_first_file_that_is_missing_or_empty(tmp_path: P
     assert tree(path) == uninterrupted(tmp_path, name)
 
 
-def test_a_folder_with_other_files_is_never_written_to(tmp_path: Path) -> None:
+def test_a_folder_with_foreign_files_is_never_written_to(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "00000.png").write_bytes(b"holiday")
     for overwrite in (False, True):
@@ -54,7 +54,7 @@ def test_a_folder_with_other_files_is_never_written_to(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "00000.png").read_bytes() == b"holiday"
 
 
-def test_overwriting_a_folder_keeps_files_that_are_not_its_own(tmp_path: Path) -> None:
+def test_overwriting_a_folder_keeps_foreign_files(tmp_path: Path) -> None:
     sample(tmp_path / "out", Source())
     (tmp_path / "out" / "notes.txt").write_text("mine")
     sample(tmp_path / "out", Source(), overwrite=True, seed=8, count=2)

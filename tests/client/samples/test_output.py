@@ -1,4 +1,4 @@
-"""Locks: several processes that sample to one place, one that is killed as it begins, and a full disk."""
+"""Locks: several processes that sample to one place, a process killed at its start, and a full disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record_for(path: Path) -> SampleRecord:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str) -> None:
+def test_two_runs_cannot_write_to_the_same_place(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source(), stop_after=4)
     with output_at(path) as first:
@@ -35,7 +35,7 @@ def test_two_runs_do_not_write_to_one_place(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_of_two_runs_that_both_find_nothing_the_second_is_kept_out(tmp_path: Path, name: str) -> None:
+def test_if_two_runs_find_nothing_the_second_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     with output_at(path) as first, output_at(path) as second:
         assert first.find(overwrite=False) is None
@@ -47,7 +47,7 @@ def test_of_two_runs_that_both_find_nothing_the_second_is_kept_out(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", OUTPUTS[1:])
-def test_a_file_that_was_finished_between_opening_and_locking_it_is_not_written_to(
+def test_a_file_finished_between_opening_and_locking_is_not_written_to(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / name
@@ -69,7 +69,7 @@ def test_a_file_that_was_finished_between_opening_and_locking_it_is_not_written_
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_what_a_run_that_was_killed_at_its_very_beginning_leaves_counts_as_nothing(tmp_path: Path, name: str) -> None:
+def test_files_of_a_run_killed_at_its_start_count_as_nothing(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     begun = path.with_name(path.name + ".partial") if path.suffix else path / RECORD_NAME
     begun.parent.mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def test_what_a_run_that_was_killed_at_its_very_beginning_leaves_counts_as_nothi
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_what_another_run_finished_while_the_first_images_were_awaited_is_kept(tmp_path: Path, name: str) -> None:
+def test_output_finished_by_another_run_during_the_first_request_is_kept(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
 
     class Slow(Source):
@@ -94,7 +94,7 @@ def test_what_another_run_finished_while_the_first_images_were_awaited_is_kept(t
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_run_goes_on_only_with_what_it_found(tmp_path: Path, name: str) -> None:
+def test_a_run_resumes_only_the_output_it_found(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source(), stop_after=4)
     with output_at(path) as late:
@@ -112,7 +112,7 @@ def test_a_run_goes_on_only_with_what_it_found(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as POSIX does")
-def test_a_full_disk_is_told_in_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_the_next_run_resumes(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path

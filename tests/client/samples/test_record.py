@@ -26,7 +26,7 @@ RECORD = SampleRecord("dcgan", 3, 7, 10, "png", 3, 2, 3)
         channels=st.integers(1, 4),
     )
 )
-def test_a_record_is_read_back_as_it_was_written(record: SampleRecord) -> None:
+def test_a_record_is_read_back_unchanged(record: SampleRecord) -> None:
     assert SampleRecord.from_json(record.to_json()) == record
 
 
@@ -50,19 +50,19 @@ def test_a_record_is_read_back_as_it_was_written(record: SampleRecord) -> None:
         {"ganclient_sample": 2},
     ],
 )
-def test_a_record_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+def test_an_invalid_record_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^(\w+ (is|has) |another version)"):
         SampleRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
 
 
 @given(st.binary(max_size=60) | st.just(b"[" * 60_000) | st.just(b" " * 70_000))
-def test_no_bytes_break_the_reading_of_a_record(data: bytes) -> None:
+def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"^(it|another version)"):
         SampleRecord.from_json(data)
 
 
 @given(st.integers(1, 30_000), st.data())
-def test_names_sort_as_the_rows_do_and_folders_stay_small(count: int, data: st.DataObject) -> None:
+def test_names_sort_like_rows_and_folders_stay_small(count: int, data: st.DataObject) -> None:
     record = replace(RECORD, count=count)
     rows = sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=20)))
     names = [record.file_name(row) for row in rows]
@@ -77,7 +77,7 @@ def test_names_sort_as_the_rows_do_and_folders_stay_small(count: int, data: st.D
         )
 
 
-def test_names_are_zero_padded_and_in_sub_folders_among_many() -> None:
+def test_names_are_zero_padded_and_in_sub_folders_for_many_images() -> None:
     assert replace(RECORD, count=10_000).file_name(42) == "00042.png"
     assert replace(RECORD, count=10_001).file_name(1042) == "01/01042.png"
     assert replace(RECORD, count=1_000_000, format="jpeg").file_name(123_456) == "123/123456.jpg"

@@ -19,7 +19,7 @@ from tests.client.samples.sampling_source import (
 
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("stop_after", [1, 4, 8])
-def test_a_run_that_was_stopped_goes_on_to_the_same_files(tmp_path: Path, name: str, stop_after: int) -> None:
+def test_a_stopped_run_resumes_to_the_same_files(tmp_path: Path, name: str, stop_after: int) -> None:
     path = tmp_path / "parts" / name
     path.parent.mkdir()
     first = sample(path, Source(), stop_after=stop_after)
@@ -32,7 +32,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_run_whose_server_went_away_goes_on_to_the_same_files(tmp_path: Path, name: str) -> None:
+def test_a_run_that_lost_its_server_resumes_to_the_same_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "parts" / name
     path.parent.mkdir()
     with pytest.raises(ServerUnreachable):
@@ -42,7 +42,7 @@ def test_a_run_whose_server_went_away_goes_on_to_the_same_files(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_what_is_complete_is_left_as_it_is_and_asks_for_nothing(tmp_path: Path, name: str) -> None:
+def test_a_complete_output_is_left_unchanged_without_requests(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source())
     before = tree(path)
@@ -63,7 +63,7 @@ def test_what_is_complete_is_left_as_it_is_and_asks_for_nothing(tmp_path: Path, 
         ({"model": "wgan"}, "--model dcgan, not wgan"),
     ],
 )
-def test_other_samples_are_refused_and_overwritten_on_request_only(
+def test_other_samples_are_overwritten_only_on_request(
     tmp_path: Path, name: str, stop_after: int | None, fields: dict[str, Any], difference: str
 ) -> None:
     path = tmp_path / name
@@ -78,7 +78,7 @@ def test_other_samples_are_refused_and_overwritten_on_request_only(
 
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("stop_after", [4, None])
-def test_overwriting_leaves_nothing_of_what_was_there(tmp_path: Path, name: str, stop_after: int | None) -> None:
+def test_overwriting_removes_the_old_samples(tmp_path: Path, name: str, stop_after: int | None) -> None:
     path = tmp_path / "parts" / name
     path.parent.mkdir()
     sample(path, Source(), stop_after=stop_after, seed=5, count=20)
@@ -87,7 +87,7 @@ def test_overwriting_leaves_nothing_of_what_was_there(tmp_path: Path, name: str,
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_an_overwriting_run_that_was_stopped_goes_on_with_the_same_flags(tmp_path: Path, name: str) -> None:
+def test_a_stopped_overwriting_run_resumes_with_the_same_flags(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source(), seed=5)
     sample(path, Source(), overwrite=True, stop_after=4)
@@ -107,7 +107,7 @@ def test_nothing_is_overwritten_before_there_is_an_image(tmp_path: Path, name: s
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_seed_and_a_version_that_were_not_named_are_those_of_the_beginning(tmp_path: Path, name: str) -> None:
+def test_a_resumed_run_keeps_the_first_seed_and_version(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     first = sample(path, Source(), stop_after=4, seed=None)
     source = Source()
@@ -116,7 +116,7 @@ def test_a_seed_and_a_version_that_were_not_named_are_those_of_the_beginning(tmp
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_version_that_is_served_no_more_is_named(tmp_path: Path, name: str) -> None:
+def test_a_version_that_is_no_longer_served_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source(), stop_after=4)
     with pytest.raises(UnknownModel, match=r"out.* was started with version 3: serve that, or name another place"):
@@ -124,7 +124,7 @@ def test_a_version_that_is_served_no_more_is_named(tmp_path: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_a_model_whose_images_have_another_size_now_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_model_whose_image_size_has_changed_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     sample(path, Source(), stop_after=4)
     with pytest.raises(InvalidRequest, match="another size"):

@@ -1,4 +1,4 @@
-"""Certificates for a server and its users, made for each module of tests that imports the fixture."""
+"""Certificates for a server and its clients, generated once per test module."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "gan.example.org"
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: an authority, another one, the server's pair of the first, and a client's pair of the first."""
+    """PEM files: two authorities, and key pairs of a server and a client that the first one signed."""
 
     roots: Path
     other_roots: Path

@@ -12,7 +12,7 @@ from client.sdk.addresses import target_of
     "address",
     ["localhost:1", "127.0.0.1:50051", "[::1]:65535", "gan-server.example.org:80", "dns:///gan:80", "unix:/tmp/a"],
 )
-def test_good_addresses_pass(address: str) -> None:
+def test_valid_addresses_are_accepted(address: str) -> None:
     assert (target_of(address).text, target_of(address).grpc_name) == (address, address)
 
 
@@ -64,7 +64,7 @@ def test_several_addresses_take_turns(addresses: str | list[str], name: str) -> 
     assert target.is_list
 
 
-def test_one_address_given_in_a_list_or_twice_is_one() -> None:
+def test_a_single_or_repeated_address_in_a_list_is_one_address() -> None:
     assert target_of(["gan:1"]) == target_of("gan:1,gan:1") == target_of("gan:1")
     assert not target_of("gan:1").is_balanced
 
@@ -85,7 +85,7 @@ def test_all_addresses_behind_a_dns_name_take_turns() -> None:
         ([f"10.0.0.1:{port}" for port in range(1, 300)], "at most 256, not 299"),
     ],
 )
-def test_several_addresses_that_grpc_cannot_take_together_are_refused(addresses: str | list[str], message: str) -> None:
+def test_lists_of_addresses_that_grpc_does_not_support_are_refused(addresses: str | list[str], message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"address.*{message}"):
         GanClient(addresses)
 
@@ -106,12 +106,12 @@ def test_several_addresses_that_grpc_cannot_take_together_are_refused(addresses:
         ("gan:1", False),
     ],
 )
-def test_only_this_machine_is_local(addresses: str, is_local: bool) -> None:
+def test_only_loopback_and_unix_addresses_are_local(addresses: str, is_local: bool) -> None:
     assert target_of(addresses).is_local is is_local
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.:,/\[\]]{0,30}", fullmatch=True))
-def test_any_text_is_an_address_or_refused(text: str) -> None:
+def test_any_text_is_parsed_as_an_address_or_refused(text: str) -> None:
     try:
         target = target_of(text)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""The client against ganserve's own server, in a process of its own, with tiny models whose outputs are known."""
+"""The client against ganserve's own server, in its own process, with tiny models whose outputs are known."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_image_format_is_generated(address: str) -> None:
     assert (len(pixels), len(png), len(jpeg)) == (3, 3, 3)
 
 
-def test_the_command_translates_a_folder_and_names_what_it_cannot(
+def test_the_command_translates_a_folder_and_names_files_that_fail(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -86,7 +86,7 @@ def test_the_command_translates_a_folder_and_names_what_it_cannot(
     assert "10 images of tiny-a2b:1 -> out/" in resized.stdout
 
 
-def test_the_list_of_models_shows_what_goes_in(address: str) -> None:
+def test_the_list_of_models_shows_their_inputs(address: str) -> None:
     lines = [line.split() for line in run("models", address=address).stdout.splitlines()]
     inputs = {line[0]: line[lines[0].index("input")] for line in lines[1:]}
     assert inputs["tiny-a2b"] == "12x16x3"
@@ -103,7 +103,7 @@ def test_the_sdk_gives_the_published_card(models: Path, address: str, model: str
             client.card(model, 2)
 
 
-def test_info_tells_of_every_model_and_its_files(models: Path, address: str) -> None:
+def test_info_describes_every_model_and_its_files(models: Path, address: str) -> None:
     for model in ("tiny", "tiny-a2b"):
         result = run("info", model, address=address)
         assert (result.exit_code, result.stderr) == (0, "")
@@ -116,7 +116,7 @@ def test_info_tells_of_every_model_and_its_files(models: Path, address: str) -> 
             assert told["card"]["files"][name] in result.stdout
 
 
-def test_health_tells_of_the_server_and_its_models(address: str) -> None:
+def test_health_reports_on_the_server_and_its_models(address: str) -> None:
     assert run("health", address=address).exit_code == 0
     assert run("health", "--model", "tiny", address=address).exit_code == 0
     result = run("health", "--model", "nope", address=address)

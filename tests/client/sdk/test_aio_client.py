@@ -30,7 +30,7 @@ async def aio(server: FakeServer) -> AsyncIterator[AsyncGanClient]:
         yield opened
 
 
-def test_it_has_the_calls_of_the_blocking_client_with_the_same_arguments() -> None:
+def test_the_async_client_has_the_calls_and_arguments_of_the_blocking_one() -> None:
     for name, call in inspect.getmembers(GanClient, inspect.isfunction):
         if not name.startswith("_"):
             twin = getattr(AsyncGanClient, name)
@@ -39,7 +39,7 @@ def test_it_has_the_calls_of_the_blocking_client_with_the_same_arguments() -> No
     assert inspect.signature(AsyncGanClient).parameters == inspect.signature(GanClient).parameters
 
 
-async def test_every_call_gives_what_the_blocking_one_gives(client: GanClient, aio: AsyncGanClient) -> None:
+async def test_every_call_returns_what_the_blocking_one_returns(client: GanClient, aio: AsyncGanClient) -> None:
     latents = latents_from_seed(3, 300, 6)
     for arguments in ({"seed": 5, "count": 700}, {"latents": latents}):
         np.testing.assert_array_equal(await aio.generate("dcgan", **arguments), client.generate("dcgan", **arguments))
@@ -68,7 +68,7 @@ async def test_every_call_gives_what_the_blocking_one_gives(client: GanClient, a
     assert (await aio.healthy(), await aio.healthy("dcgan"), await aio.healthy("nope")) == (True, True, False)
 
 
-async def test_chunks_come_in_order_from_any_row_on(aio: AsyncGanClient) -> None:
+async def test_chunks_arrive_in_order_from_any_first_row(aio: AsyncGanClient) -> None:
     chunks = [chunk.images async for chunk in aio.generate_chunks("dcgan", seed=7, count=600, first_row=30)]
     np.testing.assert_array_equal(np.concatenate(chunks), pixels_of(latents_from_seed(7, 630, 6)[30:], 4, 3, 1))
     files = [len(chunk.files) async for chunk in aio.generate_encoded_chunks("dcgan", seed=7, count=600)]
@@ -77,7 +77,7 @@ async def test_chunks_come_in_order_from_any_row_on(aio: AsyncGanClient) -> None
     np.testing.assert_array_equal(np.concatenate(translated), 255 - IMAGES)
 
 
-async def test_as_many_requests_as_channels_are_in_flight(server: FakeServer) -> None:
+async def test_one_request_per_channel_is_in_flight(server: FakeServer) -> None:
     waits_for_three(server)
     async with AsyncGanClient(server.address, timeout_s=20, channels=3) as client:
         images = await client.generate("dcgan", seed=9, count=256 * 7)
@@ -85,7 +85,7 @@ async def test_as_many_requests_as_channels_are_in_flight(server: FakeServer) ->
     assert len(server.peers) == 3
 
 
-async def test_calls_of_one_client_run_side_by_side(server: FakeServer, aio: AsyncGanClient) -> None:
+async def test_calls_of_one_client_run_concurrently(server: FakeServer, aio: AsyncGanClient) -> None:
     waits_for_three(server)
     made = await asyncio.gather(*(aio.generate("dcgan", seed=seed, version=3) for seed in range(3)))
     for seed, images in enumerate(made):
@@ -116,7 +116,7 @@ async def test_cancelling_a_call_cancels_its_request(server: FakeServer, aio: As
     held.set()
 
 
-async def test_leaving_a_loop_early_cancels_what_is_in_flight(server: FakeServer) -> None:
+async def test_leaving_a_loop_early_cancels_requests_in_flight(server: FakeServer) -> None:
     loop, received, cancelled, held = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event(), threading.Event()
 
     def generate(request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:
@@ -152,14 +152,14 @@ async def test_errors_are_those_of_the_blocking_client(server: FakeServer, aio: 
 
 
 @pytest.mark.usefixtures("quick_retries")
-async def test_unavailable_servers_are_tried_again(server: FakeServer, aio: AsyncGanClient) -> None:
+async def test_requests_to_an_unavailable_server_are_retried(server: FakeServer, aio: AsyncGanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(await aio.generate("dcgan", seed=0, count=2)) == 2
     assert len(server.requests) == 3
 
 
 @pytest.mark.usefixtures("quick_retries")
-async def test_no_server_is_an_error_that_names_the_address() -> None:
+async def test_the_error_for_an_unreachable_server_names_the_address() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
     async with AsyncGanClient(address) as client:
@@ -167,14 +167,14 @@ async def test_no_server_is_an_error_that_names_the_address() -> None:
             await client.models()
 
 
-async def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None:
+async def test_a_hanging_server_is_given_up_at_the_deadline(server: FakeServer) -> None:
     server.released.clear()
     async with AsyncGanClient(server.address, timeout_s=0.2) as client:
         with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
             await client.generate("dcgan")
 
 
-async def test_busy_and_slow_servers_are_waited_for(
+async def test_busy_and_slow_servers_are_retried(
     server: FakeServer, aio: AsyncGanClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sum(BUSY_PAUSES_S) > 20
@@ -185,7 +185,7 @@ async def test_busy_and_slow_servers_are_waited_for(
     assert rows_of(server.translations[0]) > 3
 
 
-async def test_a_closed_client_says_so(server: FakeServer) -> None:
+async def test_calls_of_a_closed_client_raise(server: FakeServer) -> None:
     async with AsyncGanClient(server.address) as client:
         await client.models()
     with pytest.raises(InvalidRequest, match="closed"):
@@ -211,7 +211,7 @@ async def test_closing_a_client_ends_its_calls_and_cancels_no_task(server: FakeS
     held.set()
 
 
-async def test_refused_requests_are_not_kept(
+async def test_refused_requests_are_released(
     server: FakeServer, aio: AsyncGanClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.sdk.calls.BUSY_PAUSES_S", (0.0,) * 20)
@@ -219,7 +219,7 @@ async def test_refused_requests_are_not_kept(
         await anext(chunks)
         server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 15)
         await anext(chunks)
-        assert alive(grpc.aio.UnaryUnaryCall) <= 2  # the one that was answered last, and one of the list of models
+        assert alive(grpc.aio.UnaryUnaryCall) <= 2  # the last answered one, and one for the list of models
 
 
 async def test_a_client_that_was_never_used_can_be_closed() -> None:

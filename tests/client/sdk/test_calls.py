@@ -1,4 +1,4 @@
-"""How calls become requests: their sizes, order and versions, and what happens with a busy or slow server."""
+"""How calls become requests: their sizes, order and versions, and how they handle a busy or slow server."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def connection(server: FakeServer) -> Iterator[Connection]:
 
 
 def patient(connection: Connection, pauses_s: list[float]) -> Translator:
-    """A translator whose pauses are only noted."""
+    """A translator that records its pauses instead of sleeping."""
     return Translator(connection, "a2b", None, resize=False, image_format="png", sleep=pauses_s.append)
 
 
-def test_a_busy_server_is_asked_again_after_growing_pauses(server: FakeServer, connection: Connection) -> None:
+def test_a_busy_server_is_retried_after_growing_pauses(server: FakeServer, connection: Connection) -> None:
     server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 4)
     pauses_s: list[float] = []
     [(rows, response)] = patient(connection, pauses_s).send([FILE] * 2)
@@ -51,7 +51,7 @@ def test_a_busy_server_is_asked_again_after_growing_pauses(server: FakeServer, c
     assert pauses_s == sorted(pauses_s)
 
 
-def test_a_server_that_stays_busy_is_left_after_about_30_s(server: FakeServer, connection: Connection) -> None:
+def test_retries_of_a_busy_server_end_after_about_30_s(server: FakeServer, connection: Connection) -> None:
     server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * 50)
     pauses_s: list[float] = []
     with pytest.raises(ServerBusy, match="the queue is full"):
@@ -60,14 +60,14 @@ def test_a_server_that_stays_busy_is_left_after_about_30_s(server: FakeServer, c
     assert len(server.translations) == len(pauses_s) + 1
 
 
-def test_each_request_has_pauses_of_its_own(server: FakeServer, connection: Connection) -> None:
+def test_each_request_has_its_own_pauses(server: FakeServer, connection: Connection) -> None:
     asked = patient(connection, [])
     for _ in range(3):
         server.failures.extend([(Code.RESOURCE_EXHAUSTED, "the queue is full")] * len(BUSY_PAUSES_S))
         assert len(list(asked.send([FILE]))) == 1
 
 
-def test_translations_of_the_sdk_wait_too(
+def test_sdk_translations_wait_for_a_busy_server(
     server: FakeServer, client: GanClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("client.sdk.calls.BUSY_PAUSES_S", (0.0,))
@@ -75,7 +75,7 @@ def test_translations_of_the_sdk_wait_too(
     assert len(client.translate("a2b", [FILE] * 3)) == 3
 
 
-def test_what_misses_its_deadline_is_halved_and_the_next_chunks_are_smaller(
+def test_a_request_that_misses_its_deadline_is_halved_and_the_next_chunks_are_smaller(
     server: FakeServer, connection: Connection
 ) -> None:
     asked = patient(connection, [])
@@ -89,7 +89,7 @@ def test_what_misses_its_deadline_is_halved_and_the_next_chunks_are_smaller(
     assert len(next(chunks)) <= 2
 
 
-def test_a_single_row_that_misses_its_deadline_is_the_end(server: FakeServer, connection: Connection) -> None:
+def test_a_single_row_that_misses_its_deadline_is_an_error(server: FakeServer, connection: Connection) -> None:
     server.rows_in_time = 0
     with pytest.raises(DeadlineExceeded, match="too slow"):
         list(patient(connection, []).send([FILE] * 4))
@@ -107,7 +107,7 @@ def test_a_message_larger_than_the_server_accepts_is_refused_with_the_remedy() -
     assert server.translations == []
 
 
-def test_requests_keep_to_the_size_that_the_server_says() -> None:
+def test_requests_respect_the_servers_size_limit() -> None:
     server = FakeServer()
     server.models = [translator(max_request_bytes=4000), model(latent_dim=100, max_request_bytes=4000)]
     latents = np.random.default_rng(0).standard_normal((30, 100), dtype=np.float32)
@@ -116,7 +116,7 @@ def test_requests_keep_to_the_size_that_the_server_says() -> None:
         np.testing.assert_array_equal(client.generate("dcgan", latents=latents), pixels_of(latents, 4, 3, 1))
         np.testing.assert_array_equal(client.translate("a2b", images), 255 - images)
         assert len(client.translate("a2b", [FILE] * 100)) == 100
-        seeded = client.generate("dcgan", seed=0, count=200)  # a seed takes no room
+        seeded = client.generate("dcgan", seed=0, count=200)  # a seed takes no space
     assert len(seeded) == 200
     assert [request.latents.shape[0] for request in server.requests[:-1]] == [9, 9, 9, 3]
     assert max(map(rows_of, server.translations)) > 4
@@ -128,7 +128,7 @@ def test_requests_keep_to_the_size_that_the_server_says() -> None:
     ahead=st.integers(1, 5),
     version=st.sampled_from([None, 3]),
 )
-def test_steps_keep_the_order_and_the_bound_of_what_is_in_flight(
+def test_steps_keep_order_and_the_limit_of_requests_in_flight(
     count: int, max_rows: int, ahead: int, version: int | None
 ) -> None:
     """Without any channel: this test is the driver."""
@@ -145,7 +145,7 @@ def test_steps_keep_the_order_and_the_bound_of_what_is_in_flight(
             if isinstance(step, Send):
                 in_flight += step.method == "Generate"
                 most = max(most, in_flight)
-                assert version or answered or in_flight <= 1  # the first answer tells the version
+                assert version or answered or in_flight <= 1  # the first response sets the version
                 reply = step.request
             elif isinstance(step, Wait) and isinstance(step.handle, pb.GenerateRequest):
                 in_flight -= 1
@@ -161,21 +161,19 @@ def test_steps_keep_the_order_and_the_bound_of_what_is_in_flight(
     assert (most, in_flight) == (min(ahead, max(1, requests - (version is None))), 0)
 
 
-def test_as_many_requests_as_channels_are_in_flight_and_images_keep_their_order(
-    server: FakeServer, wide: GanClient
-) -> None:
+def test_one_request_per_channel_is_in_flight_and_images_keep_their_order(server: FakeServer, wide: GanClient) -> None:
     waits_for_three(server)
     images = wide.generate("dcgan", seed=9, count=256 * 7 - 5)
     np.testing.assert_array_equal(images, pixels_of(latents_from_seed(9, 256 * 7 - 5, 6), 4, 3, 1))
     assert len(server.peers) == 3
 
 
-def test_answers_that_overtake_each_other_are_put_in_order(server: FakeServer, wide: GanClient) -> None:
+def test_responses_out_of_order_are_reordered(server: FakeServer, wide: GanClient) -> None:
     second_has_answered = threading.Event()
     places = itertools.count(1)
 
     def answer(request: pb.GenerateRequest) -> pb.GenerateResponse:
-        place = next(places)  # asked once: requests begin side by side
+        place = next(places)  # taken once: requests run concurrently
         response = server.images_for(request)
         if place == 2:
             assert second_has_answered.wait(timeout=20)
@@ -190,7 +188,7 @@ def test_answers_that_overtake_each_other_are_put_in_order(server: FakeServer, w
     assert [len(chunk.images) for chunk in chunks] == [256, 256, 256, 232]
 
 
-def test_the_first_answer_pins_the_version_of_all(server: FakeServer, wide: GanClient) -> None:
+def test_the_first_response_pins_the_version(server: FakeServer, wide: GanClient) -> None:
     waits_for_three(server)
     server.models = [model(version=3)]
     chunks = wide.generate_chunks("dcgan", seed=0, count=256 * 4)
@@ -200,7 +198,7 @@ def test_the_first_answer_pins_the_version_of_all(server: FakeServer, wide: GanC
     assert [request.version for request in server.requests] == [0, 3, 3, 3]
 
 
-def test_no_more_is_asked_for_than_may_be_in_flight(server: FakeServer, wide: GanClient) -> None:
+def test_no_more_requests_are_sent_than_may_be_in_flight(server: FakeServer, wide: GanClient) -> None:
     chunks = wide.generate_chunks("dcgan", seed=0, count=MAX_STREAM_ROWS)
     next(chunks)
     next(chunks)
@@ -209,7 +207,7 @@ def test_no_more_is_asked_for_than_may_be_in_flight(server: FakeServer, wide: Ga
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_has_begun_to_come_waits_for_a_busy_server(
+def test_a_count_that_has_begun_to_arrive_waits_for_a_busy_server(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     monkeypatch.setattr("client.sdk.calls.BUSY_PAUSES_S", (0.0, 0.0))
@@ -225,7 +223,7 @@ def test_what_has_begun_to_come_waits_for_a_busy_server(
 
 
 @pytest.mark.parametrize(("first_row", "count"), [(1, 1), (0, 700), (37, 3), (255, 600), (100_000, 2)])
-def test_later_rows_of_a_seed_are_those_of_a_longer_count(
+def test_first_row_gives_the_later_rows_of_a_longer_count(
     server: FakeServer, client: GanClient, first_row: int, count: int
 ) -> None:
     expected = pixels_of(latents_from_seed(7, first_row + count, 6)[first_row:], 4, 3, 1)
@@ -236,7 +234,7 @@ def test_later_rows_of_a_seed_are_those_of_a_longer_count(
     assert max(map(rows_of, server.requests)) <= 256
 
 
-def test_a_million_rows_take_the_memory_of_a_few_chunks(server: FakeServer, client: GanClient) -> None:
+def test_a_million_rows_need_the_memory_of_a_few_chunks(server: FakeServer, client: GanClient) -> None:
     server.models = [model(latent_dim=100)]
     tracemalloc.start()
     try:
@@ -259,7 +257,7 @@ def test_a_million_rows_take_the_memory_of_a_few_chunks(server: FakeServer, clie
         ({"latents": [[0.0] * 6], "first_row": 1}, "first_row: is a position in the stream of a seed"),
     ],
 )
-def test_invalid_rows_are_refused_at_once(
+def test_invalid_rows_are_refused_up_front(
     server: FakeServer, client: GanClient, arguments: dict[str, int], message: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=message):

@@ -19,12 +19,12 @@ def test_models_are_looked_up_once_and_again_after_an_error(server: FakeServer, 
     server.failures.append((Code.INVALID_ARGUMENT, "count: at most 100"))
     with pytest.raises(InvalidRequest):
         client.generate("dcgan", count=200)
-    server.models = [model(max_request_rows=100)]  # started again with another limit
+    server.models = [model(max_request_rows=100)]  # restarted with another limit
     assert len(client.generate("dcgan", count=200)) == 200
     assert server.list_calls == 2
 
 
-def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient) -> None:
+def test_models_returns_the_servers_list(server: FakeServer, client: GanClient) -> None:
     server.models = [model(), model("wgan-gp", 1, kind="wgan-gp", device="cuda:0", channels=3)]
     first, second = client.models()
     assert (first.name, first.version, first.latent_dim, first.max_request_rows) == ("dcgan", 3, 6, 1024)
@@ -32,7 +32,7 @@ def test_models_gives_what_the_server_says(server: FakeServer, client: GanClient
 
 
 def test_an_unknown_models_error_names_the_served_ones(client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'nope' is served; served are: a2b, dcgan"):
+    with pytest.raises(UnknownModel, match="no model 'nope' is served; served models: a2b, dcgan"):
         client.generate("nope", count=2000)
 
 
@@ -43,24 +43,24 @@ def test_a_model_must_be_a_name(client: GanClient, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, 2**63, 1.5, "1"])
-def test_a_version_must_be_a_positive_number(client: GanClient, version: int) -> None:
+def test_a_version_must_be_a_positive_integer(client: GanClient, version: int) -> None:
     with pytest.raises(InvalidRequest, match="version: must be a whole number"):
         client.generate("dcgan", version=version)
 
 
-def test_info_is_what_the_server_says_now(server: FakeServer, client: GanClient) -> None:
+def test_info_asks_the_server_every_time(server: FakeServer, client: GanClient) -> None:
     server.models = [model(version=1, device="cpu"), model(version=2, device="cuda:0")]
     assert (client.info("dcgan").version, client.info("dcgan").device) == (2, "cuda:0")
     assert client.info("dcgan", 1).device == "cpu"
     server.models = [model(version=1, device="cuda:1")]
     assert client.info("dcgan").device == "cuda:1"
-    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served are: 1"):
+    with pytest.raises(UnknownModel, match="version 2 of 'dcgan' is not served; served versions: 1"):
         client.info("dcgan", 2)
     with pytest.raises(InvalidRequest, match="model: must be a name"):
         client.info("")
 
 
-def test_health_is_the_servers_and_its_models(server: FakeServer, client: GanClient) -> None:
+def test_health_covers_the_server_and_its_models(server: FakeServer, client: GanClient) -> None:
     assert client.healthy()
     assert client.healthy("dcgan")
     assert not client.healthy("nope")
@@ -69,14 +69,16 @@ def test_health_is_the_servers_and_its_models(server: FakeServer, client: GanCli
     assert not client.healthy("dcgan")
 
 
-def test_health_of_no_server_is_an_error_without_retries() -> None:
+def test_health_of_an_unreachable_server_is_an_error_without_retries() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
     with GanClient(address, timeout_s=5) as client, pytest.raises(ServerUnreachable, match=address):
         client.healthy()
 
 
-def test_each_call_refuses_models_of_the_other_and_names_it(server: FakeServer, client: GanClient) -> None:
+def test_each_call_refuses_models_of_the_other_task_and_names_the_right_call(
+    server: FakeServer, client: GanClient
+) -> None:
     with pytest.raises(InvalidRequest, match=r"model: 'a2b' turns images .*use GanClient\.translate, or ganclient tra"):
         client.generate("a2b")
     with pytest.raises(InvalidRequest, match=r"model: 'dcgan' makes images .*use GanClient\.generate, or ganclient gr"):
@@ -85,16 +87,16 @@ def test_each_call_refuses_models_of_the_other_and_names_it(server: FakeServer, 
 
 
 def test_unknown_models_and_versions_name_the_served_ones(server: FakeServer, client: GanClient) -> None:
-    with pytest.raises(UnknownModel, match="no model 'b2a' is served; served are: a2b, dcgan"):
+    with pytest.raises(UnknownModel, match="no model 'b2a' is served; served models: a2b, dcgan"):
         client.translate("b2a", random_images(1))
-    with pytest.raises(UnknownModel, match="version 9 of 'a2b' is not served; served are: 5"):
+    with pytest.raises(UnknownModel, match="version 9 of 'a2b' is not served; served versions: 5"):
         client.translate("a2b", random_images(1), version=9)
     server.models = []
-    with pytest.raises(UnknownModel, match=rf"is served at {server.address}, and no other model either"):
+    with pytest.raises(UnknownModel, match=rf"is served at {server.address}, which serves no models"):
         client.translate("b2a", random_images(1))
 
 
-def test_a_model_of_an_unknown_task_is_in_the_way_of_no_other(server: FakeServer, client: GanClient) -> None:
+def test_a_model_of_an_unknown_task_does_not_affect_others(server: FakeServer, client: GanClient) -> None:
     server.models = [model("sounds", 2, task=7), model(), translator()]
     assert (len(client.translate("a2b", random_images(1))), len(client.generate("dcgan"))) == (1, 1)
     with pytest.raises(InvalidRequest, match="model: 'sounds' has a task that this client does not know; use a newer"):

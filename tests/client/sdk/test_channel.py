@@ -7,7 +7,7 @@ from client import GanClient, InvalidRequest, ServerUnreachable
 from tests.client.fake_server import FakeServer
 
 
-def test_a_server_of_this_machine_is_reached_whatever_proxy_is_set(
+def test_a_server_on_this_machine_is_reached_without_the_proxy(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
@@ -23,7 +23,7 @@ def test_a_server_of_this_machine_is_reached_whatever_proxy_is_set(
 def test_two_servers_take_turns() -> None:
     first, second = FakeServer(), FakeServer()
     with first.serve(), second.serve(), GanClient([first.address, second.address], timeout_s=20) as client:
-        while not (first.requests and second.requests):  # once both connections stand, they take turns
+        while not (first.requests and second.requests):  # once both are connected, they take turns
             client.generate("dcgan")
         before = len(first.requests), len(second.requests)
         for _ in range(10):
@@ -33,7 +33,7 @@ def test_two_servers_take_turns() -> None:
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_when_one_of_two_servers_is_gone_the_other_answers_all() -> None:
+def test_if_one_of_two_servers_is_gone_the_other_answers_all_requests() -> None:
     first, second = FakeServer(), FakeServer()
     with second.serve():
         with first.serve():
@@ -47,7 +47,7 @@ def test_when_one_of_two_servers_is_gone_the_other_answers_all() -> None:
         client.generate("dcgan")
 
 
-def test_a_server_that_is_draining_leaves_its_requests_to_the_other() -> None:
+def test_requests_refused_by_a_draining_server_go_to_the_other() -> None:
     first, second = FakeServer(), FakeServer()
     first.failures.extend([(grpc.StatusCode.UNAVAILABLE, "draining")] * 100)
     with first.serve(), second.serve(), GanClient([first.address, second.address], timeout_s=20) as client:
@@ -65,12 +65,12 @@ def test_several_channels_do_not_share_a_connection() -> None:
 
 
 @pytest.mark.parametrize("channels", [0, -1, 65, 1.5, "2"])
-def test_channels_must_be_a_sensible_number(channels: int) -> None:
+def test_the_number_of_channels_is_validated(channels: int) -> None:
     with pytest.raises(InvalidRequest, match=r"channels: must be a whole number in 1 \.\. 64"):
         GanClient(channels=channels)
 
 
-def test_the_first_call_after_a_server_has_come_back_reaches_it() -> None:
+def test_the_first_call_after_a_server_returns_succeeds() -> None:
     server = FakeServer()
     with server.serve():
         client = GanClient(server.address, timeout_s=5)

@@ -17,7 +17,7 @@ from tests.client.fake_server import translator
 @given(
     sizes=st.lists(st.integers(0, 20)), max_rows=st.lists(st.integers(1, 5), min_size=1), max_bytes=st.integers(1, 30)
 )
-def test_chunks_hold_all_items_in_order_within_both_bounds(
+def test_chunks_hold_all_items_in_order_within_both_limits(
     sizes: list[int], max_rows: list[int], max_bytes: int
 ) -> None:
     limits = itertools.cycle(max_rows)
@@ -47,7 +47,7 @@ def test_no_more_is_read_than_the_next_chunk_needs() -> None:
     overhead_s=st.floats(0, 0.2),
     timeout_s=st.floats(1, 1000),
 )
-def test_pace_settles_at_requests_that_take_a_comfortable_time(
+def test_pace_converges_to_the_target_duration(
     max_rows: int, row_s: float, overhead_s: float, timeout_s: float
 ) -> None:
     pace = Pace(max_rows, timeout_s)
@@ -60,7 +60,7 @@ def test_pace_settles_at_requests_that_take_a_comfortable_time(
     assert took_s >= comfortable_s / 2 or pace.rows == max_rows or overhead_s + 2 * pace.rows * row_s > comfortable_s
 
 
-def test_pace_does_not_grow_on_requests_that_were_small_for_another_reason() -> None:
+def test_pace_does_not_grow_after_requests_that_were_not_full() -> None:
     pace = Pace(256, 30)
     pace.answered(1, 0.001)
     assert pace.rows == 4
@@ -69,7 +69,7 @@ def test_pace_does_not_grow_on_requests_that_were_small_for_another_reason() -> 
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (4, 2)])
-def test_pace_sends_less_at_risk_after_a_refusal(before: int, after: int) -> None:
+def test_pace_shrinks_after_a_refusal(before: int, after: int) -> None:
     pace = Pace(before, 30)
     assert pace.rows == before
     pace.refused()
@@ -77,7 +77,7 @@ def test_pace_sends_less_at_risk_after_a_refusal(before: int, after: int) -> Non
 
 
 @pytest.mark.parametrize(("rows", "after"), [(1, 1), (3, 1), (8, 4), (64, 8)])
-def test_pace_sends_at_most_half_of_what_missed_its_deadline(rows: int, after: int) -> None:
+def test_pace_sends_at_most_half_after_a_missed_deadline(rows: int, after: int) -> None:
     pace = Pace(256, 30)
     pace.answered(4, 0.001)
     assert pace.rows == 8
@@ -86,7 +86,7 @@ def test_pace_sends_at_most_half_of_what_missed_its_deadline(rows: int, after: i
 
 
 @given(st.integers(0, 2**63 - 1))
-def test_a_request_stays_below_what_the_server_takes_and_below_our_own_bound(max_request_bytes: int) -> None:
+def test_a_request_stays_below_the_limits_of_server_and_client(max_request_bytes: int) -> None:
     [info] = models_from(pb.ListModelsResponse(models=[translator(max_request_bytes=max_request_bytes)]))
     limit = max_input_bytes(info)
     assert 1 <= limit <= MAX_REQUEST_IMAGE_BYTES

@@ -35,7 +35,7 @@ def test_a_seed_gives_the_pixels_of_its_latents(server: FakeServer, client: GanC
     assert server.requests == [
         pb.GenerateRequest(model="dcgan", seeded=pb.SeededLatents(seed=5, count=4), format=pb.IMAGE_FORMAT_PIXELS)
     ]
-    images[:] = 0  # the array is its caller's to change
+    images[:] = 0  # callers may modify the array
 
 
 @pytest.mark.parametrize("max_request_rows", [0, 1024, 100, 1])
@@ -67,7 +67,7 @@ def test_float32_images_are_channels_first(client: GanClient) -> None:
     np.testing.assert_array_equal(images, pixels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1)
 
 
-def test_png_files_are_those_of_the_rows(server: FakeServer, client: GanClient) -> None:
+def test_png_files_hold_the_images_of_the_rows(server: FakeServer, client: GanClient) -> None:
     server.models = [model(max_request_rows=2)]
     files = client.generate_encoded("dcgan", seed=1, count=3)
     expected = pixels_of(latents_from_seed(1, 3, 6), 4, 3, 1)
@@ -75,7 +75,7 @@ def test_png_files_are_those_of_the_rows(server: FakeServer, client: GanClient) 
     np.testing.assert_array_equal(np.stack(decoded), expected[..., 0])
 
 
-def test_answers_larger_than_grpcs_default_limit_arrive(server: FakeServer, client: GanClient) -> None:
+def test_responses_larger_than_grpcs_default_limit_arrive(server: FakeServer, client: GanClient) -> None:
     server.models = [model(height=256, width=256, channels=3)]
     assert client.generate("dcgan", seed=0, count=30).nbytes > 4 << 20
 
@@ -92,7 +92,7 @@ def test_without_a_seed_calls_give_different_images(client: GanClient) -> None:
     channels=st.integers(1, 4),
     image_format=st.sampled_from(["pixels", "float32", "png", "jpeg"]),
 )
-def test_chunks_respect_every_bound(max_request_rows: int, side: int, channels: int, image_format: str) -> None:
+def test_chunks_respect_every_limit(max_request_rows: int, side: int, channels: int, image_format: str) -> None:
     message = model(height=side, width=side, channels=channels, max_request_rows=max_request_rows)
     [info] = models_from(pb.ListModelsResponse(models=[message]))
     rows = max_chunk_rows(info, image_format)
@@ -115,7 +115,7 @@ def test_all_chunks_come_from_one_version_even_if_a_newer_one_appears(server: Fa
     assert [request.version for request in server.requests] == [0, 3]
 
 
-def test_an_older_version_can_be_asked_for(server: FakeServer, client: GanClient) -> None:
+def test_an_older_version_can_be_requested(server: FakeServer, client: GanClient) -> None:
     server.models = [model(version=2, max_request_rows=10), model(version=3)]
     chunks = list(client.generate_chunks("dcgan", seed=0, count=20, version=2))
     assert [chunk.version for chunk in chunks] == [2, 2]
@@ -129,14 +129,14 @@ def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeSer
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_unavailable_servers_are_tried_again(server: FakeServer, client: GanClient) -> None:
+def test_requests_to_an_unavailable_server_are_retried(server: FakeServer, client: GanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(client.generate("dcgan", seed=0, count=2)) == 2
     assert len(server.requests) == 3
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_requests_larger_than_grpcs_retry_buffer_are_tried_again(server: FakeServer, client: GanClient) -> None:
+def test_requests_larger_than_grpcs_default_retry_buffer_are_retried(server: FakeServer, client: GanClient) -> None:
     server.models = [model(latent_dim=2000)]
     server.failures.append((Code.UNAVAILABLE, "starting"))
     latents = np.ones((256, 2000), np.float32)
@@ -154,18 +154,18 @@ def test_retries_end(server: FakeServer, client: GanClient) -> None:
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_no_server_is_an_error_that_names_the_address() -> None:
+def test_the_error_for_an_unreachable_server_names_the_address() -> None:
     with FakeServer().serve() as stopped:
         address = stopped.address
     with GanClient(address) as client, pytest.raises(ServerUnreachable, match=address):
         client.models()
 
 
-def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None:
+def test_a_hanging_server_is_given_up_at_the_deadline(server: FakeServer) -> None:
     server.released.clear()
     with (
         GanClient(server.address, timeout_s=0.2) as client,
-        pytest.raises(DeadlineExceeded, match=r"within 0\.2 s.*allow more time"),
+        pytest.raises(DeadlineExceeded, match=r"within 0\.2 s.*raise the timeout"),
     ):
         client.generate("dcgan")
 
@@ -176,12 +176,12 @@ def test_a_format_must_be_known(client: GanClient) -> None:
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), 1e9])
-def test_a_timeout_must_be_a_sensible_time(timeout_s: float) -> None:
+def test_the_timeout_is_validated(timeout_s: float) -> None:
     with pytest.raises(InvalidRequest, match="timeout_s: must be more than 0"):
         GanClient(timeout_s=timeout_s)
 
 
-def test_a_closed_client_says_so(server: FakeServer) -> None:
+def test_calls_of_a_closed_client_raise(server: FakeServer) -> None:
     with GanClient(server.address) as client:
         client.models()
     with pytest.raises(InvalidRequest, match="closed"):
@@ -204,7 +204,7 @@ def test_importing_the_sdk_loads_no_command_line() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_every_public_name_is_there_and_no_other() -> None:
+def test_the_package_exports_exactly_its_public_names() -> None:
     import client as package
 
     for name in package.__all__:

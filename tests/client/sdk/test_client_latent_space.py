@@ -31,21 +31,21 @@ def test_pictures_are_the_pixels_as_pil_images(server: FakeServer, client: GanCl
     np.testing.assert_array_equal(made, expected)
 
 
-def test_a_grid_is_the_picture_of_the_seeds_images(client: GanClient) -> None:
+def test_a_grid_shows_the_images_of_the_seed(client: GanClient) -> None:
     expected = image_grid(pixels_of(latents_from_seed(4, 10, 6), 4, 3, 1), 5)
     assert client.grid("dcgan", count=10, seed=4, columns=5).tobytes() == expected.tobytes()
     assert client.grid("dcgan", seed=4).size == (2 + 8 * 5, 2 + 8 * 6)
 
 
 @pytest.mark.parametrize("columns", [0, -1, 1.5])
-def test_columns_must_be_a_number(server: FakeServer, client: GanClient, columns: Any) -> None:
+def test_columns_must_be_a_whole_number(server: FakeServer, client: GanClient, columns: Any) -> None:
     with pytest.raises(InvalidRequest, match="columns: must be a whole number"):
         client.grid("dcgan", columns=columns)
     assert server.requests == []
 
 
 @pytest.mark.parametrize("ends", [(1, 2), (START, END), (START.tolist(), 2)])
-def test_a_linear_path_goes_evenly_from_seed_to_seed_or_latent_to_latent(
+def test_a_linear_path_is_even_between_seeds_and_between_latents(
     server: FakeServer, client: GanClient, ends: tuple[Any, Any]
 ) -> None:
     images = client.interpolate("dcgan", *ends, steps=5, method="linear")
@@ -54,7 +54,7 @@ def test_a_linear_path_goes_evenly_from_seed_to_seed_or_latent_to_latent(
     np.testing.assert_array_equal(images, pixels_of(latents, 4, 3, 1))
 
 
-def test_a_spherical_path_keeps_equal_angles(server: FakeServer, client: GanClient) -> None:
+def test_a_spherical_path_has_equal_angles(server: FakeServer, client: GanClient) -> None:
     client.interpolate("dcgan", [2, 0, 0, 0, 0, 0], [0, 2, 0, 0, 0, 0], steps=4)
     angles = np.deg2rad([0, 30, 60, 90])
     np.testing.assert_allclose(
@@ -62,7 +62,7 @@ def test_a_spherical_path_keeps_equal_angles(server: FakeServer, client: GanClie
     )
 
 
-def test_a_loop_leads_back_and_repeats_no_image(server: FakeServer, client: GanClient) -> None:
+def test_a_loop_returns_without_repeating_an_image(server: FakeServer, client: GanClient) -> None:
     images = client.interpolate("dcgan", 1, 2, steps=4, loop=True)
     latents = sent_latents(server)
     assert len(images) == 6
@@ -93,7 +93,7 @@ def test_invalid_paths_are_refused(
 
 
 @pytest.mark.parametrize("ends", [(1, START), (START, 2), (1, 2)])
-def test_seeds_are_not_drawn_from_another_distribution_than_the_models(
+def test_seeds_are_refused_if_the_client_cannot_draw_the_models_distribution(
     server: FakeServer, client: GanClient, ends: tuple[Any, Any]
 ) -> None:
     server.models = [model(latent_distribution="uniform")]
@@ -103,7 +103,7 @@ def test_seeds_are_not_drawn_from_another_distribution_than_the_models(
     assert len(client.interpolate("dcgan", START, END)) == 8
 
 
-def test_a_sheet_has_a_line_for_each_dimension_and_value(server: FakeServer, client: GanClient) -> None:
+def test_a_sheet_has_a_row_per_dimension_and_value(server: FakeServer, client: GanClient) -> None:
     latents = latents_from_seed(0, 4, 6)
     sheet = client.traverse("dcgan", latents, dimensions=[1, 4], values=[-3, 0, 3])
     assert sheet.shape == (6, 4, 4, 3, 1)

@@ -30,7 +30,7 @@ def test_pixels_are_sent_and_come_back_translated(server: FakeServer, client: Ga
     made = client.translate("a2b", images)
     assert made.dtype == np.uint8
     np.testing.assert_array_equal(made, 255 - images)
-    made[:] = 0  # the array is its caller's to change
+    made[:] = 0  # callers may modify the array
     expected = pb.TranslateRequest(model="a2b", pixels=tensor(images), format=pb.IMAGE_FORMAT_PIXELS)
     assert server.translations == [expected]
 
@@ -50,7 +50,7 @@ def test_float32_images_are_channels_first(client: GanClient) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["png", "jpeg"])
-def test_files_come_back_in_the_format_that_is_asked_for(client: GanClient, file_format: Any) -> None:
+def test_files_have_the_requested_format(client: GanClient, file_format: Any) -> None:
     images = random_images(3)
     files = client.translate_encoded("a2b", [encoded(image) for image in images], format=file_format)
     decoded = [Image.open(io.BytesIO(file)) for file in files]
@@ -59,7 +59,7 @@ def test_files_come_back_in_the_format_that_is_asked_for(client: GanClient, file
         np.testing.assert_array_equal(np.stack([np.asarray(image) for image in decoded]), 255 - images)
 
 
-def test_other_sizes_are_fitted_only_when_asked(client: GanClient) -> None:
+def test_other_sizes_are_resized_only_on_request(client: GanClient) -> None:
     files = [encoded(image) for image in random_images(1, 8, 6)]
     with pytest.raises(InvalidRequest, match=r"images\[0\] is 6x8, not 3x4: set resize"):
         client.translate("a2b", files)
@@ -77,14 +77,14 @@ def test_many_rows_are_split_and_keep_their_order(server: FakeServer, client: Ga
     assert max(sizes) <= max_request_rows
 
 
-def test_requests_are_bounded_in_bytes(server: FakeServer, client: GanClient) -> None:
+def test_requests_respect_the_byte_limit(server: FakeServer, client: GanClient) -> None:
     file = encoded(random_images(1)[0]) + bytes(MAX_REQUEST_IMAGE_BYTES // 3)  # decoders ignore what follows
     assert len(client.translate_encoded("a2b", images=[file] * 5)) == 5
     assert rows_of(server.translations[0]) == 2
     assert max(request.ByteSize() for request in server.translations) < 32 << 20
 
 
-def test_an_endless_source_is_read_as_its_answers_are_asked_for(client: GanClient) -> None:
+def test_an_endless_source_is_read_on_demand(client: GanClient) -> None:
     read = itertools.count()
 
     def endless() -> Iterator[bytes]:
@@ -110,14 +110,14 @@ def test_all_chunks_come_from_one_version_even_if_a_newer_one_appears(server: Fa
     assert len(chunks) > 1
 
 
-def test_nothing_to_translate_is_an_error(client: GanClient) -> None:
+def test_an_empty_list_of_images_is_an_error(client: GanClient) -> None:
     with pytest.raises(InvalidRequest, match="images: must not be empty"):
         client.translate("a2b", [])
     with pytest.raises(InvalidRequest, match="images: must not be empty"):
         client.translate_encoded("a2b", iter(()))
 
 
-def test_formats_must_fit_the_call(client: GanClient) -> None:
+def test_each_call_refuses_formats_of_the_other(client: GanClient) -> None:
     with pytest.raises(InvalidRequest, match="format: must be 'pixels' or 'float32', not 'png'"):
         client.translate("a2b", random_images(1), format="png")  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(InvalidRequest, match="format: must be 'png' or 'jpeg', not 'pixels'"):
@@ -127,33 +127,33 @@ def test_formats_must_fit_the_call(client: GanClient) -> None:
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_unavailable_servers_are_tried_again(server: FakeServer, client: GanClient) -> None:
+def test_requests_to_an_unavailable_server_are_retried(server: FakeServer, client: GanClient) -> None:
     server.failures.extend([(Code.UNAVAILABLE, "starting")] * 2)
     assert len(client.translate("a2b", random_images(1))) == 1
     assert len(server.translations) == 3
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_the_largest_requests_are_tried_again_too(server: FakeServer, client: GanClient) -> None:
+def test_the_largest_requests_are_retried_too(server: FakeServer, client: GanClient) -> None:
     server.failures.append((Code.UNAVAILABLE, "starting"))
     file = encoded(random_images(1)[0])
     assert len(client.translate("a2b", [file + bytes(MAX_REQUEST_IMAGE_BYTES - len(file))])) == 1
     assert len(server.translations) == 2
 
 
-def test_a_refused_row_is_named_by_its_place_in_all_that_the_caller_gave(server: FakeServer, client: GanClient) -> None:
+def test_a_refused_row_is_named_by_its_position_in_the_callers_input(server: FakeServer, client: GanClient) -> None:
     files = [encoded(image) for image in random_images(60)]
     files[57] = encoded(random_images(1, 9, 9)[0])
     with pytest.raises(InvalidRequest, match=r"^images\[57\] is 9x9, not 3x4: set resize$"):
         client.translate("a2b", files)
     assert rows_of(server.translations[-1]) > 1
-    server.rows_in_time = 1  # also if it is sent alone, after it could not be answered with others
+    server.rows_in_time = 1  # also when it is resent alone
     with pytest.raises(InvalidRequest, match=r"^images\[57\] is 9x9"):
         client.translate("a2b", files)
     assert rows_of(server.translations[-1]) == 1
 
 
-def test_requests_too_slow_for_their_deadline_are_sent_in_parts(server: FakeServer, client: GanClient) -> None:
+def test_requests_that_miss_their_deadline_are_sent_in_parts(server: FakeServer, client: GanClient) -> None:
     images = random_images(23)
     server.rows_in_time = 3
     np.testing.assert_array_equal(client.translate("a2b", images), 255 - images)
@@ -161,7 +161,7 @@ def test_requests_too_slow_for_their_deadline_are_sent_in_parts(server: FakeServ
     assert max(map(rows_of, server.translations)) > 3
 
 
-def test_a_server_that_hangs_is_left_at_the_deadline(server: FakeServer) -> None:
+def test_a_hanging_server_is_given_up_at_the_deadline(server: FakeServer) -> None:
     server.released.clear()
     with (
         GanClient(server.address, timeout_s=0.2) as client,
@@ -177,5 +177,5 @@ def test_chunks_of_different_shapes_are_refused(server: FakeServer, client: GanC
         return pb.TranslateResponse(model="a2b", version=5, images=tensor(images))
 
     server.translate_answer = growing
-    with pytest.raises(ServerFault, match="answers disagree"):
+    with pytest.raises(ServerFault, match="earlier ones had"):
         client.translate("a2b", random_images(9))

@@ -15,7 +15,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 3), dtype=np.uint8)
 
 
 def sent(image: object) -> Image.Image:
-    """What a server sees of a PIL image."""
+    """A PIL image as the server receives it."""
     [file] = checked_images([image])  # type: ignore[list-item]  # some are wrong on purpose
     assert isinstance(file, bytes)
     return Image.open(io.BytesIO(file), formats=("PNG",))
@@ -28,7 +28,7 @@ def test_files_are_sent_as_they_are(file_format: str, kind: type) -> None:
     assert list(checked_images([kind(file)])) == [file]
 
 
-def test_arrays_are_taken_row_by_row() -> None:
+def test_arrays_are_split_into_rows() -> None:
     images = np.stack([PIXELS, 255 - PIXELS])
     rows = list(checked_images(images))
     np.testing.assert_array_equal(np.stack([row for row in rows if isinstance(row, np.ndarray)]), images)
@@ -36,7 +36,7 @@ def test_arrays_are_taken_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_pil_images_are_sent_without_a_loss(mode: str) -> None:
+def test_pil_images_are_sent_losslessly(mode: str) -> None:
     image = Image.new("I;16", (3, 4), 40000) if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
     np.testing.assert_array_equal(np.asarray(sent(image).convert(mode)), np.asarray(image))
 
@@ -48,10 +48,10 @@ def test_pil_images_of_modes_unknown_to_png_are_sent_as_rgb(mode: str) -> None:
     assert sent(image).mode == "RGB"
 
 
-def test_pil_images_are_turned_upright() -> None:
+def test_pil_images_are_rotated_by_their_exif_orientation() -> None:
     file = io.BytesIO()
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(PIXELS).save(file, "JPEG", exif=exif)
     assert sent(Image.open(file)).size == (4, 3)
 
@@ -74,7 +74,7 @@ def test_a_single_image_is_refused_with_the_remedy(images: Iterable[bytes]) -> N
         np.zeros((1, 3, 4, 5), np.uint8),
     ],
 )
-def test_other_arrays_are_refused_at_once(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+def test_invalid_arrays_are_refused_up_front(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     with pytest.raises(InvalidRequest, match=r"images: an array must be uint8 of shape \(rows, height, width, channe"):
         checked_images(array)
 

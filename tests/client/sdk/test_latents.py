@@ -36,7 +36,7 @@ def test_a_random_seed_is_drawn_when_none_is_given() -> None:
     assert all(isinstance(rows, SeededRows) and rows.count == 3 for rows in seeds)
 
 
-def test_any_integer_type_will_do_for_seed_and_count() -> None:
+def test_seed_and_count_may_be_of_any_integer_type() -> None:
     assert checked_rows(None, np.int64(7), np.uint8(2)) == SeededRows(7, 2)  # type: ignore[arg-type]  # NumPy's are meant
 
 
@@ -51,8 +51,8 @@ def test_arrays_of_other_numbers_become_float32(latents: object) -> None:
 @pytest.mark.parametrize(
     ("latents", "seed", "count", "message"),
     [
-        ([[1.0]], 0, None, "latents: give either these or a seed and a count"),
-        ([[1.0]], None, 1, "either these or a seed"),
+        ([[1.0]], 0, None, "latents: give either latents, or a seed and a count"),
+        ([[1.0]], None, 1, "either latents, or a seed"),
         ([1.0, 2.0], None, None, r"latents: must have shape \(rows, latent_dim\), not \(2,\)"),
         (np.zeros((0, 4)), None, None, r"not \(0, 4\)"),
         ([[1.0], [1.0, 2.0]], None, None, r"latents: must be an array of shape \(rows, latent_dim\)"),
@@ -68,6 +68,8 @@ def test_arrays_of_other_numbers_become_float32(latents: object) -> None:
         (None, 0, "3", "count: must be a whole number.*, not '3'"),
     ],
 )
-def test_bad_latents_seeds_and_counts_are_named(latents: object, seed: object, count: object, message: str) -> None:
+def test_bad_latents_seeds_and_counts_are_refused_by_name(
+    latents: object, seed: object, count: object, message: str
+) -> None:
     with pytest.raises(InvalidRequest, match=message):
         checked_rows(latents, seed, count)  # type: ignore[arg-type]  # wrong on purpose

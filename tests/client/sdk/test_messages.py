@@ -1,4 +1,4 @@
-"""Answers that break the contract: each is a ServerFault that says what is wrong."""
+"""Responses that violate the contract: each is a ServerFault that names the violation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_wrong_pixels_are_refused(response: pb.GenerateResponse, message: str) -
         images_from(response, 2, "pixels")
 
 
-def test_float32_counts_four_bytes_a_value_and_channels_first() -> None:
+def test_float32_images_have_four_bytes_per_value_and_channels_first() -> None:
     images = images_from(answer(FLOAT32, [1, 3, 2, 9], bytes(216)), 1, "float32")
     assert images.shape == (1, 3, 2, 9)
     assert images.dtype == np.float32
@@ -59,7 +59,7 @@ def test_float32_counts_four_bytes_a_value_and_channels_first() -> None:
     rows=st.integers(1, 3),
     image_format=st.sampled_from(["pixels", "float32"]),
 )
-def test_any_tensor_gives_an_array_of_its_shape_or_a_fault(
+def test_any_tensor_gives_an_array_of_its_shape_or_a_server_fault(
     shape: list[int], dtype: pb.DataType, data: bytes, rows: int, image_format: PixelFormat
 ) -> None:
     try:
@@ -89,7 +89,7 @@ def test_wrong_image_files_are_refused(file_format: FileFormat) -> None:
 
 
 @given(files=st.lists(st.binary(max_size=12) | st.sampled_from(list(FILES.values())), max_size=3))
-def test_any_files_are_those_of_the_format_or_a_fault(files: list[bytes]) -> None:
+def test_any_files_have_the_requested_format_or_are_a_server_fault(files: list[bytes]) -> None:
     response = pb.TranslateResponse(encoded=pb.EncodedImages(data=files))
     for file_format, signature in FILES.items():
         try:
@@ -113,7 +113,7 @@ Change = Callable[[pb.GenerateResponse], object]
         (lambda response: response.ClearField("images"), "no tensor of images"),
     ],
 )
-def test_an_answer_to_another_question_is_refused(
+def test_a_response_for_another_model_or_version_is_refused(
     server: FakeServer, client: GanClient, change: Change, message: str
 ) -> None:
     def wrong(request: pb.GenerateRequest) -> pb.GenerateResponse:
@@ -133,7 +133,7 @@ def test_chunks_of_different_shapes_are_refused(server: FakeServer, client: GanC
         return pb.GenerateResponse(model="dcgan", version=3, images=tensor(pixels))
 
     server.answer = growing
-    with pytest.raises(ServerFault, match="answers disagree"):
+    with pytest.raises(ServerFault, match="earlier ones had"):
         client.generate("dcgan", seed=0, count=300)
 
 

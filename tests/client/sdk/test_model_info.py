@@ -28,7 +28,7 @@ def answer(card: object = CARD, **fields: Any) -> pb.DescribeModelResponse:
     return pb.DescribeModelResponse(**(defaults | fields))
 
 
-def test_a_description_holds_what_the_server_says() -> None:
+def test_a_description_holds_what_the_server_reports() -> None:
     sent = answer(file_bytes={"model.onnx": 12}, precision="bf16", ready=True)
     assert description_from(ASKED, sent) == ModelDescription(
         model=models_from(pb.ListModelsResponse(models=[model()]))[0],
@@ -45,7 +45,7 @@ def test_unknown_fields_are_kept(fields: dict[str, Any]) -> None:
     assert description_from(ASKED, answer(card)).card == card
 
 
-def test_the_version_that_was_asked_for_is_taken() -> None:
+def test_the_requested_version_is_described() -> None:
     asked = pb.DescribeModelRequest(model="dcgan", version=3)
     assert description_from(asked, answer()).model.version == 3
 
@@ -56,8 +56,8 @@ def test_the_version_that_was_asked_for_is_taken() -> None:
         (pb.DescribeModelResponse(), "an empty name"),
         (answer(model=model("other")), "it describes 'other':3, not 'dcgan'"),
         (answer(model=model(latent_dim=0)), "with a size or version out of range"),
-        (answer(CARD | {"name": "other"}), "its card of 'dcgan':3 is another model's"),
-        (answer({"name": "dcgan", "version": 4}), "its card of 'dcgan':3 is another model's"),
+        (answer(CARD | {"name": "other"}), "its card of 'dcgan':3 belongs to another model"),
+        (answer({"name": "dcgan", "version": 4}), "its card of 'dcgan':3 belongs to another model"),
         (answer(""), "is not JSON ("),
         (answer("nonsense"), "is not JSON ("),
         (answer('{"a": NaN}'), "is not JSON (it holds NaN)"),
@@ -69,7 +69,7 @@ def test_the_version_that_was_asked_for_is_taken() -> None:
         (answer(CARD | {"a": {"two\nlines": 1}}), "holds unprintable text"),
         (answer(CARD | {"a": "\ud800"}), "holds unprintable text"),
         (answer("[" * 100_000 + "]" * 100_000), "is not JSON ("),
-        (answer('{"a": ' + "[" * 50 + "]" * 50 + "}"), "is nested more than 16 times"),
+        (answer('{"a": ' + "[" * 50 + "]" * 50 + "}"), "is nested more than 16 levels deep"),
         (answer(json.dumps(CARD | {"a": "x" * MAX_CARD_BYTES})), "characters"),
         (answer(file_bytes={"model.onnx": -1}), "with invalid files"),
         (answer(file_bytes={"\x1b": 1}), "with invalid files"),
@@ -77,7 +77,7 @@ def test_the_version_that_was_asked_for_is_taken() -> None:
         (answer(precision="\x07"), "with unprintable text"),
     ],
 )
-def test_an_answer_that_cannot_be_is_a_fault_of_the_server(sent: pb.DescribeModelResponse, message: str) -> None:
+def test_an_invalid_description_is_a_server_fault(sent: pb.DescribeModelResponse, message: str) -> None:
     with pytest.raises(ServerFault) as error:
         description_from(ASKED, sent)
     assert message in str(error.value)
@@ -85,7 +85,7 @@ def test_an_answer_that_cannot_be_is_a_fault_of_the_server(sent: pb.DescribeMode
     assert len(str(error.value)) < 400
 
 
-def test_another_version_than_was_asked_for_is_a_fault_of_the_server() -> None:
+def test_a_description_of_another_version_is_a_server_fault() -> None:
     with pytest.raises(ServerFault, match="it describes 'dcgan':3, not 'dcgan':2"):
         description_from(pb.DescribeModelRequest(model="dcgan", version=2), answer())
 
@@ -141,6 +141,6 @@ def test_a_model_of_an_unknown_task_is_listed_whatever_its_sizes() -> None:
     assert (generator.task, sounds.name, sounds.task) == ("generate", "sounds", "unknown")
 
 
-def test_how_large_a_request_may_be_is_listed() -> None:
+def test_request_limits_are_listed() -> None:
     said, unsaid = models_from(pb.ListModelsResponse(models=[model(max_request_bytes=5), model()]))
     assert (said.max_request_bytes, unsaid.max_request_bytes) == (5, 0)

@@ -1,4 +1,4 @@
-"""TLS and tokens, against servers of this process with certificates made for them."""
+"""TLS and tokens, against servers in this process with generated certificates."""
 
 from __future__ import annotations
 
@@ -40,15 +40,13 @@ def test_comments_between_certificates_may_be_in_any_language(
     assert models(secure, TlsOptions(tmp_path / "roots.pem")) == 2
 
 
-async def test_event_loops_reach_it_too(secure: FakeServer, certificates: Certificates) -> None:
+async def test_the_async_client_uses_tls_too(secure: FakeServer, certificates: Certificates) -> None:
     async with AsyncGanClient(secure.address, tls=TlsOptions(certificates.roots), token="abc") as client:
         assert len(await client.models()) == 2
     assert secure.authorizations == ["Bearer abc"]
 
 
-def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
-    secure: FakeServer, certificates: Certificates
-) -> None:
+def test_several_servers_are_verified_by_their_common_name(secure: FakeServer, certificates: Certificates) -> None:
     both = f"{secure.address},127.0.0.1:1"
     assert models(secure, TlsOptions(certificates.roots, server_name=NAME), both) == 2
     with pytest.raises(
@@ -59,21 +57,21 @@ def test_several_servers_are_reached_by_the_name_that_all_of_them_have(
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_what_is_wrong_with_a_connection_is_said_with_its_remedy(
+def test_connection_errors_name_the_cause_and_the_remedy(
     secure: FakeServer, server: FakeServer, certificates: Certificates
 ) -> None:
-    with pytest.raises(ServerUnreachable, match=r"a trusted authority: give that with --tls-roots, TlsOptions"):
+    with pytest.raises(ServerUnreachable, match=r"a trusted authority: set --tls-roots or TlsOptions"):
         models(secure, TlsOptions(certificates.other_roots))
-    with pytest.raises(ServerUnreachable, match=r"for another name: give that with --tls-server-name"):
+    with pytest.raises(ServerUnreachable, match=r"for another name: set --tls-server-name"):
         models(secure, TlsOptions(certificates.roots, server_name="other.example.org"))
-    with pytest.raises(ServerUnreachable, match=r"it speaks no TLS: turn TLS off"):
+    with pytest.raises(ServerUnreachable, match=r"it does not use TLS: turn TLS off"):
         models(server, TlsOptions(certificates.roots))
-    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or need TLS"):
+    with pytest.raises(ServerUnreachable, match=r"it may be stopping, or require TLS"):
         models(secure, None)
 
 
 @pytest.mark.usefixtures("quick_retries")
-def test_a_server_may_ask_for_the_clients_certificate(certificates: Certificates) -> None:
+def test_a_server_may_require_a_client_certificate(certificates: Certificates) -> None:
     server = FakeServer()
     with server.serve(credentials=certificates.for_server(asks_for_client=True)):
         known = TlsOptions(certificates.roots, certificates.client_key, certificates.client_certificate)
@@ -92,12 +90,12 @@ def test_files_that_cannot_be_used_are_refused_before_any_connection(
     cases = [
         (TlsOptions(tmp_path / "none.pem"), r"root_certificates: .*none\.pem cannot be read \(No such file"),
         (TlsOptions(tmp_path), r"root_certificates: .* cannot be read \(Is a directory\)"),
-        (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is no PEM file"),
-        (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is no PEM file"),
+        (TlsOptions(tmp_path / "text.pem"), r"root_certificates: .*text\.pem is not a PEM file"),
+        (TlsOptions(tmp_path / "huge.pem"), r"root_certificates: .*huge\.pem is not a PEM file"),
         (TlsOptions(tmp_path / "bad.pem"), r"root_certificates: .*bad\.pem holds no usable certificate"),
         (TlsOptions(key), r"root_certificates: .*user\.key holds no usable certificate"),
-        (TlsOptions(client_key=key), "client_key: goes with client_certificate; give both, or none"),
-        (TlsOptions(client_certificate=chain), "client_key: goes with client_certificate"),
+        (TlsOptions(client_key=key), "client_key: requires client_certificate; give both or neither"),
+        (TlsOptions(client_certificate=chain), "client_key: requires client_certificate"),
         (TlsOptions(client_key=tmp_path / "none.key", client_certificate=chain), r"client_key: .*cannot be read"),
         (TlsOptions(client_key=certificates.server_key, client_certificate=chain), "do not belong together"),
         (TlsOptions(client_key=chain, client_certificate=key), "do not belong together"),
@@ -109,7 +107,7 @@ def test_files_that_cannot_be_used_are_refused_before_any_connection(
             GanClient(tls=options)
 
 
-def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(certificates: Certificates, tmp_path: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_password_prompt(certificates: Certificates, tmp_path: Path) -> None:
     serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization", reason="trustme brings it")
     key = serialization.load_pem_private_key(certificates.client_key.read_bytes(), None)
     encrypted = tmp_path / "encrypted.key"
@@ -136,29 +134,29 @@ def test_a_token_is_sent_with_each_request(server: FakeServer, secure: FakeServe
     assert server.authorizations[-1] is None
 
 
-def test_a_server_that_refuses_the_token_is_an_error_of_its_own(server: FakeServer) -> None:
+def test_a_refused_token_is_an_access_denied_error(server: FakeServer) -> None:
     server.failures.append((grpc.StatusCode.UNAUTHENTICATED, "who are you?"))
     with (
         GanClient(server.address, token="a") as client,
-        pytest.raises(AccessDenied, match=r"denies access \(who are you\?\); give a token that it accepts"),
+        pytest.raises(AccessDenied, match=r"denies access \(who are you\?\); give a valid token"),
     ):
         client.generate("dcgan")
 
 
 @pytest.mark.parametrize("address", ["gan:1", "10.0.0.1:1", "127.0.0.1:1,10.0.0.1:1", "dns:///gan:1"])
 def test_a_token_never_leaves_this_machine_without_tls(address: str, certificates: Certificates) -> None:
-    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, because it could be re"):
+    with pytest.raises(InvalidRequest, match=r"token: is not sent to .* without TLS, because others could re"):
         GanClient(address, token="secret")
     GanClient(address, token="secret", tls=TlsOptions(certificates.roots, server_name=NAME)).close()
 
 
 @pytest.mark.parametrize("token", ["", "a b", "a\n", "\u00e9", "a\x00", "a" * 8193])
-def test_a_token_that_cannot_be_sent_is_refused_without_being_shown(token: str) -> None:
+def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
     with pytest.raises(InvalidRequest, match=r"token: must be 1 \.\. 8192 printable") as raised:
         checked_token(token, target_of("localhost:1"), is_encrypted=True)
     assert not token.strip() or token not in str(raised.value)
 
 
-def test_a_token_is_not_shown_by_what_holds_it() -> None:
+def test_a_token_is_not_in_the_repr_of_its_holder() -> None:
     with GanClient("localhost:1", token="secret") as client:
         assert "secret" not in repr(client._connection.endpoint)  # what a debugger would show

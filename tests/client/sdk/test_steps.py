@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from client.errors import ServerFault
-from client.sdk.steps import Emit, Send, Wait, asked, emitted
+from client.sdk.steps import Emit, Send, Wait, emitted, unary
 
 
-def test_asking_sends_waits_and_returns_the_response() -> None:
-    steps = asked("ListModels", "request")
+def test_unary_sends_waits_and_returns_the_response() -> None:
+    steps = unary("ListModels", "request")
     assert next(steps) == Send("ListModels", "request")
     assert steps.send("handle") == Wait("handle")
     with pytest.raises(StopIteration) as ended:
@@ -16,11 +16,11 @@ def test_asking_sends_waits_and_returns_the_response() -> None:
 
 
 def test_the_result_of_steps_is_emitted_and_their_errors_pass_through() -> None:
-    steps = emitted(asked("ListModels", "request"))
+    steps = emitted(unary("ListModels", "request"))
     next(steps)
     steps.send("handle")
     assert steps.send("response") == Emit("response")
-    failing = emitted(asked("ListModels", "request"))
+    failing = emitted(unary("ListModels", "request"))
     next(failing)
     with pytest.raises(ServerFault):
         failing.throw(ServerFault("broken"))

@@ -1,4 +1,4 @@
-"""What becomes of requests in flight when a call fails, or its client is closed."""
+"""Requests in flight when a call fails or its client is closed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Code = grpc.StatusCode
 
 
 def alive(kind: type) -> int:
-    """How many objects of that class there are in this process."""
+    """The number of objects of a class in this process."""
     gc.collect()
     return sum(kind in type(found).__mro__ for found in gc.get_objects())
 
 
-def test_an_error_ends_all_and_cancels_what_is_in_flight(server: FakeServer, wide: GanClient) -> None:
+def test_an_error_ends_the_call_and_cancels_requests_in_flight(server: FakeServer, wide: GanClient) -> None:
     cancelled = threading.Semaphore(0)
     held = threading.Event()
     others_came = threading.Event()
@@ -74,7 +74,7 @@ def test_closing_the_client_ends_a_call_in_another_thread(server: FakeServer, ch
             call.result(timeout=20)
 
 
-def test_refused_requests_are_not_kept(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_requests_are_released(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.sdk.calls.BUSY_PAUSES_S", (0.0,) * 20)
     with (
         GanClient(server.address, timeout_s=20, channels=2) as client,
@@ -85,4 +85,4 @@ def test_refused_requests_are_not_kept(server: FakeServer, monkeypatch: pytest.M
         next(chunks)  # perhaps answered before the queue was full
         next(chunks)
         next(chunks)
-        assert alive(grpc.Future) <= 4  # two on their way, and what was answered last
+        assert alive(grpc.Future) <= 4  # two in flight, and the ones answered last

@@ -34,7 +34,7 @@ def test_both_ends_are_exact(pair: tuple[Vector, Vector]) -> None:
 
 
 @given(pairs(), fractions)
-def test_lengths_lie_between_those_of_the_ends(pair: tuple[Vector, Vector], at: list[float]) -> None:
+def test_lengths_are_between_those_of_the_ends(pair: tuple[Vector, Vector], at: list[float]) -> None:
     shorter, longer = sorted(float(np.linalg.norm(end.astype(float))) for end in pair)
     start, end = (vector.astype(float) for vector in pair)
     angle = abs(math.atan2(np.linalg.norm(np.outer(start, end) - np.outer(end, start)) / math.sqrt(2), start @ end))
@@ -67,7 +67,7 @@ def test_gaussian_latents_keep_their_length_where_a_straight_line_shrinks_it() -
 
 
 @given(st.floats(-100, 100), fractions)
-def test_a_zero_vector_and_parallel_ones_are_joined_straight(scale: float, at: list[float]) -> None:
+def test_zero_and_parallel_vectors_are_joined_by_a_straight_line(scale: float, at: list[float]) -> None:
     end = np.array([1.0, 2.0, -2.0])
     np.testing.assert_allclose(spherical([0, 0, 0], end, at), np.outer(at, end), rtol=1e-6, atol=1e-30)
     np.testing.assert_array_equal(spherical([0, 0, 0], [0, 0, 0], at), np.zeros((len(at), 3)))
@@ -136,7 +136,7 @@ def test_a_traversal_sets_one_coordinate_of_every_latent(rows: int, dimensions: 
     np.testing.assert_array_equal(made, expected)
 
 
-def test_the_callers_latents_stay_as_they_are() -> None:
+def test_the_callers_latents_are_not_modified() -> None:
     latents = np.ones((2, 3), np.float32)
     traversal(latents, [1], [5])
     walk(latents, 3)
@@ -148,8 +148,8 @@ def test_the_callers_latents_stay_as_they_are() -> None:
     [
         (lambda: spherical([1, 2], [1, 2, 3], [0]), "start and end: must have the same size, not 2 and 3"),
         (lambda: linear([], [], [0]), "start and end: must have the same size"),
-        (lambda: spherical([1], [2], [1.01]), r"fractions: must lie in 0 \.\. 1"),
-        (lambda: spherical([1], [2], [-0.01]), r"fractions: must lie in 0 \.\. 1"),
+        (lambda: spherical([1], [2], [1.01]), r"fractions: must be in 0 \.\. 1"),
+        (lambda: spherical([1], [2], [-0.01]), r"fractions: must be in 0 \.\. 1"),
         (lambda: linear([1], [2], [math.nan]), "fractions: must be finite"),
         (lambda: linear([math.inf], [2], [0]), "start: must be finite"),
         (lambda: linear([1], [1e39], [0]), "end: must be finite as float32"),
@@ -168,7 +168,7 @@ def test_the_callers_latents_stay_as_they_are() -> None:
         (lambda: traversal([[1, 2]], [0], [math.nan]), "values: must be finite"),
     ],
 )
-def test_what_cannot_be_walked_is_one_line_that_names_it(call: Any, message: str) -> None:
+def test_invalid_arguments_are_refused_by_name(call: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
