@@ -21,12 +21,7 @@ from ganserve.grids import image_grid
 @click.command()
 @model_options("generate")
 @click.option(
-    "--n",
-    type=whole_number(1, MAX_IMAGES),
-    metavar="INTEGER",
-    default=64,
-    show_default=True,
-    help="Number of images.",
+    "--n", type=whole_number(1, MAX_IMAGES), metavar="INTEGER", default=64, show_default=True, help="Number of images."
 )
 @click.option(
     "--out",

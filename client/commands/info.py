@@ -22,12 +22,7 @@ _TOO_OLD = "the server is older than this client and does not send the model's c
 @click.command()
 @click.argument("model", shell_complete=served_names())
 @version_option
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JSON, with the complete model card.",
-)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the complete model card.")
 @server_options
 def info(model: str, version: int | None, as_json: bool, connect: ConnectOptions) -> None:
     """Describe a served model.

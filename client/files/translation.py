@@ -31,7 +31,7 @@ _MAX_LINES: Final = 1000
 
 
 class Failures:
-    """Counts failed files, and reports the first ones of each kind in one line each.
+    """Counts failed files, and reports each in one line, up to a limit.
 
     Args:
         say: Prints one line.

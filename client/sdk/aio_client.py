@@ -31,9 +31,9 @@ _Chunk = TypeVar("_Chunk")
 class AsyncGanClient:
     """Calls a ganserve server from an event loop; arguments, results and errors are those of `GanClient`.
 
-    Each client belongs to one event loop. Cancelling a call cancels its requests. So does closing an async
-    iterator: use `contextlib.aclosing` to leave a loop early. Drawing latents blocks the event loop; with `first_row`,
-    that includes all rows before it.
+    Each client belongs to one event loop. Cancelling a call cancels its requests. So does closing an async iterator:
+    use `contextlib.aclosing` to leave a loop early. Drawing latents blocks the event loop; with `first_row`, that
+    includes all rows before it.
 
     Args:
         address: See `GanClient`.

@@ -59,8 +59,8 @@ class GanClient:
     one misses its deadline. A call that fails raises a `GanClientError`.
 
     Args:
-        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Requests are balanced over
-            several IP:PORT, as a list or separated by commas, and over all addresses behind a dns:///HOST:PORT.
+        address: HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH. Requests are balanced over several
+            IP:PORT, as a list or separated by commas, and over all addresses behind a dns:///HOST:PORT.
         timeout_s: The deadline of each request, retries included, in seconds.
         channels: The number of connections per server, and of requests in flight while a large count of images is
             generated; their responses are kept in memory. One is enough for a server with few cores.
