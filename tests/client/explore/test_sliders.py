@@ -16,8 +16,8 @@ TAB = Tab("m:1", anchor=np.array([0.123456, -1.5, 9, 0], np.float32), dimensions
 def test_sliders_are_hidden_until_there_is_a_latent() -> None:
     made = sliders.latent_sliders("direction", 2)
     assert [(slider.elem_id, slider.visible) for slider in made] == [("direction-1", False), ("direction-2", False)]
-    assert len(sliders.nothing_to_move()) == MAX_DIMENSIONS + MAX_DIRECTIONS
-    assert not any(update["visible"] for update in sliders.nothing_to_move())
+    assert len(sliders.all_hidden()) == MAX_DIMENSIONS + MAX_DIRECTIONS
+    assert not any(update["visible"] for update in sliders.all_hidden())
 
 
 def test_the_dimensions_of_a_tab_rest_at_its_anchor_and_the_directions_at_0() -> None:
