@@ -74,7 +74,7 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
     "--pickle",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Export a whole module written by torch.save(module, FILE), instead of a run.",
+    help="Export an entire module written by torch.save(module, FILE), instead of a run.",
 )
 @click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
 @click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
@@ -207,7 +207,7 @@ def _json_object(text: str) -> dict[str, Any]:
 
 @contextmanager
 def _printed_steps() -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows the step that begins, and prints the one that ends with its time."""
+    """Yields a function that shows the next step, and prints the finished one with its duration."""
     console = Console(stderr=True)
     step, began_s = "", 0.0
     with console.status("load the networks") as status:

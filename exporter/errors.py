@@ -1,4 +1,4 @@
-"""Why an export stops. Each error is one line for the user; click prints it and exits with its code."""
+"""The errors of an export. Each is one line for the user; click prints it and exits with its code."""
 
 from __future__ import annotations
 

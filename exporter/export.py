@@ -125,7 +125,7 @@ def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card
     except ParityError as error:
         if total == left:
             raise
-        # Folding assumes that a Sequential is called as a whole.
+        # Folding assumes that forward calls a Sequential, not its layers one by one.
         raise ParityError(f"{error}; if forward calls the layers of a Sequential one by one, try --no-fold") from error
     variants = {
         precision: build_variant(precision, source, reference, rows, staged, announce, fold=plan.fold)

@@ -51,7 +51,7 @@ def _fold(layer: nn.Module, batch_norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.Bat
         return None
     if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, batch_norm)):
         return None
-    # Exact types: a subclass may compute something else, and a parametrized layer has a class of its own.
+    # Exact types: a subclass may compute something else, and a parametrized layer has its own class.
     if type(layer) not in _FOLDABLE or (isinstance(layer, _TRANSPOSED) and layer.groups != 1):
         return None
     assert isinstance(layer, _FOLDABLE)

@@ -1,4 +1,4 @@
-"""The served graph: a network between the rows that come in and the pixels that go out.
+"""The served graph: a network, plus the conversions from input pixels and to output pixels.
 
 Both exported files compute exactly this module.
 """
@@ -14,15 +14,15 @@ from ganserve.bundle import ImageInput, RowInput
 class ServedGraph(nn.Module):
     """Rows in, images and pixels out, in eval mode.
 
-    Pixels are made inside the graph because uint8 is a quarter of the bytes of float32 to copy and send. A network
-    that takes images is fed with pixels for the same reason, so that clients need not know its value range.
+    The graph makes the pixels because uint8 takes a quarter of the bytes of float32 to copy and send. For the same
+    reason, the graph of a network that takes images takes pixels; clients then need not know its value range.
 
     Args:
         network: With a `LatentInput`: latents (N, latent_dim) -> images (N, C, H, W). With an `ImageInput`: images
             (N, C, H, W) in the value range -> images (N, C, H, W). All float32.
         row_input: What the network takes.
-        value_min: The image value of pixel 0, on both sides; lower outputs are clamped.
-        value_max: The image value of pixel 255, on both sides; higher outputs are clamped.
+        value_min: The image value of pixel 0, for inputs and outputs; lower outputs are clamped.
+        value_max: The image value of pixel 255, for inputs and outputs; higher outputs are clamped.
     """
 
     dtype_of_weights: Tensor

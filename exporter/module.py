@@ -1,4 +1,4 @@
-"""Reads anyone's generator or translator: an importable module and a file of weights."""
+"""Loads a user's generator or translator: an importable module and a file of weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def from_module(
         raise InputError(f"--module {spec}: write it as package.module:Class")
     try:
         build = pkgutil.resolve_name(spec)
-    except Exception as error:  # the import runs the user's code
+    except Exception as error:  # importing runs the user's code
         raise InputError(
             f"--module {spec}: cannot be imported ({first_line(error)}); run from the folder that contains it"
         ) from error
@@ -58,7 +58,7 @@ def from_module(
             f"--module {spec}: cannot be built ({first_line(error)}); give its arguments in --module-kwargs"
         ) from error
     if not isinstance(module, nn.Module):
-        raise InputError(f"--module {spec}: gives a {type(module).__name__}, not a torch.nn.Module")
+        raise InputError(f"--module {spec}: returns a {type(module).__name__}, not a torch.nn.Module")
     load_weights(module, read_state(weights), weights)
     return source_of_module(module, spec, row_input, value_range)
 
@@ -66,7 +66,7 @@ def from_module(
 def source_of_module(
     module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
 ) -> Source:
-    """Makes a source of a module that has its weights, after a trial run.
+    """Makes a source from a module with loaded weights, after a trial run.
 
     Args:
         module: A generator or translator; moved to the CPU, float32 and eval mode in place.
@@ -93,7 +93,7 @@ def source_of_module(
         try:
             _check_gives_images(network, rows)
         except InputError as error:
-            problems.append(f"{takes} gives {error}")
+            problems.append(f"{takes} returns {error}")
         else:
             return Source(
                 network=network,
@@ -139,7 +139,7 @@ def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
     except Exception as error:  # the readers raise many kinds of errors
         raise InputError(
             f"{flag} {path}: neither safetensors nor a state dict that loads without running code;"
-            " write it with torch.save(generator.state_dict(), file); if it is a whole module that you trust,"
+            " write it with torch.save(generator.state_dict(), file); if it is an entire module that you trust,"
             " export it with --pickle"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):

@@ -1,4 +1,4 @@
-"""Reads a whole module from one file, as torch.save(generator, "generator.pkl") writes it.
+"""Loads an entire module from one file, as torch.save(generator, "generator.pkl") writes it.
 
 Loading such a file runs code from it, so the command line requires --allow-pickle before it calls this module.
 """

@@ -1,4 +1,4 @@
-"""What an export starts from: a network and the facts for its card. Reads them from a run folder."""
+"""The source of an export: a network and the metadata for its card. Reads them from a run folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ganserve.bundle import ImageInput, LatentInput, RowInput
 
 @dataclass(frozen=True)
 class Source:
-    """A network to export and what its card says about it.
+    """A network to export and the metadata for its card.
 
     `network` is in eval mode, float32, on the CPU. With a `LatentInput` it is a generator, latents (N, latent_dim) ->
     images (N, C, H, W); with an `ImageInput` a translator, images (N, C, H, W) in the value range -> images.
@@ -26,7 +26,7 @@ class Source:
     kind: str
     architecture: str
     dataset: str
-    suffix: str = ""  # appended to the user's name where a run holds several networks
+    suffix: str = ""  # appended to the user's name if a run holds several networks
     image_shape: tuple[int, int, int] | None = None  # (C, H, W) of the output images, if known
     training: Mapping[str, float | int | str | None] = field(default_factory=dict)
     value_min: float = -1.0

@@ -26,7 +26,7 @@ def write_torchscript(graph: nn.Module, example_rows: Tensor, path: Path) -> Non
         path: The file to write.
     """
     with quiet_torchscript(), torch.no_grad():
-        # check_trace is off because the parity check is stricter, and reads the file.
+        # check_trace is off because the parity check is stricter, and checks the written file.
         traced = torch.jit.trace(graph, (example_rows,), check_trace=False)  # type: ignore[no-untyped-call]
         buffer = io.BytesIO()
         torch.jit.save(traced, buffer)

@@ -1,4 +1,4 @@
-"""Variants of a bundle in reduced precision: how each is written, measured and, if it is too far off, left out.
+"""Writes and measures variants of a bundle in reduced precision, and drops those that are not close enough.
 
 Inputs and outputs have the same types as in float32, so every engine serves a variant in the same way.
 """
@@ -35,7 +35,7 @@ _MAX_PSNR_DB = 99.0  # for equal pixels, because JSON has no infinity
 _IMAGES = 256
 _MIN_IMAGES = 16
 _MAX_PIXELS = 1 << 22  # compared in total: 256 images of 128x128
-_SEED = 1 << 20  # apart from the seeds of the parity check
+_SEED = 1 << 20  # far from the seeds of the parity check
 
 Announce = Callable[[str], None]  # called with the name of each step as it begins
 
@@ -95,7 +95,7 @@ def build_variant(
 ) -> Fidelity:
     """Writes one variant into `staged` and measures it; deletes the file if it is not close enough.
 
-    A variant that is left out is not an error: `announce` is called with one line that says why.
+    Dropping a variant is not an error: `announce` gets one line that says why.
 
     Args:
         precision: A key of `VARIANTS`.
@@ -110,12 +110,12 @@ def build_variant(
     announce(f"write and measure {precision}")
     try:
         fidelity = _write_and_measure(VARIANTS[precision], source, reference, example, path, fold=fold)
-        reason = f"{fidelity}; required are {MIN_WITHIN_ONE_LEVEL:.1%} and {MIN_PSNR_DB:.0f} dB"
+        reason = f"{fidelity}; required: {MIN_WITHIN_ONE_LEVEL:.1%} and {MIN_PSNR_DB:.0f} dB"
     except ExportError as error:
         fidelity, reason = Fidelity(0, 0.0, 0.0, 255, published=False), str(error)
     if not fidelity.published:
         path.unlink(missing_ok=True)
-        announce(f"skip {precision}, publish no {path.name}: {reason}")
+        announce(f"skip {precision}, {path.name} is not published: {reason}")
     return fidelity
 
 
@@ -146,7 +146,7 @@ def measure_fidelity(reference: ServedGraph, run: Runner, row_input: RowInput) -
     Args:
         reference: The graph in float32, before folding.
         run: The written variant.
-        row_input: What a row is.
+        row_input: The input of the network.
 
     Raises:
         ParityError: The outputs differ from the network's in dtype or shape.
@@ -164,7 +164,9 @@ def measure_fidelity(reference: ServedGraph, run: Runner, row_input: RowInput) -
         actual_images, actual = run(batch)
         forms = [(array.dtype, array.shape) for array in (actual_images, actual)]
         if forms != [(array.dtype, array.shape) for array in (expected_images, expected)]:
-            raise ParityError(f"gives {forms[0][0]} {forms[0][1]} and {forms[1][0]} {forms[1][1]} at {len(batch)} rows")
+            raise ParityError(
+                f"returns {forms[0][0]} {forms[0][1]} and {forms[1][0]} {forms[1][1]} for {len(batch)} rows"
+            )
         differences = np.abs(actual.astype(np.int16) - expected.astype(np.int16))
         differences[~np.isfinite(actual_images).transpose(0, 2, 3, 1)] = 255
         levels += np.bincount(differences.ravel(), minlength=256)

@@ -32,14 +32,14 @@ IMAGE_TOLERANCE: Final = 1e-4  # for images in -1 .. 1; grows with the value ran
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two levels may round either way
 
 _OUTPUT_CHECK_ROWS = 8  # fewer for large images
-_BATCH_REMEDY = "forward must not turn the batch size into a number: write z.shape[0] or -1, not len(z) or int(...)"
+_BATCH_REMEDY = "forward must keep the batch size dynamic: write z.shape[0] or -1, not len(z) or int(...)"
 
 Arrays: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, pixels
 Runner: TypeAlias = Callable[[NDArray[Any]], Arrays]  # rows -> images, pixels
 
 
 def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
-    """Makes a few images from random rows and returns their shape (C, H, W).
+    """Computes a few images from random rows, checks them, and returns their shape (C, H, W).
 
     Args:
         source: The network.
@@ -52,33 +52,33 @@ def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
     with torch.no_grad():
         few = graph.images(torch.from_numpy(example_rows(source.input, 0, 2)))
     if few.ndim != 4 or few.dtype != torch.float32:
-        raise InputError(f"the network gives {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W)")
+        raise InputError(f"the network returns {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W)")
     channels, height, width = few.shape[1:]
     if source.image_shape not in (None, (channels, height, width)):
         raise InputError(
-            f"the network gives images of shape {(channels, height, width)}, but its run says {source.image_shape}"
+            f"the network returns images of shape {(channels, height, width)}, but its run says {source.image_shape}"
         )
     if not 1 <= channels <= 4:
-        raise InputError(f"the network gives images of {channels} channels; only 1 to 4 can be served")
+        raise InputError(f"the network returns images of {channels} channels; only 1 to 4 can be served")
     count = min(_OUTPUT_CHECK_ROWS, fitting_batch_rows(source.input, height, width))
     rows = torch.from_numpy(example_rows(source.input, 0, count))
     with torch.no_grad():
         images = graph.images(rows)
         first_images = graph.images(rows[: count // 2])
     if not torch.isfinite(images).all():
-        raise InputError("the network gives NaN or infinity; try another checkpoint")
+        raise InputError("the network returns NaN or infinity; try another checkpoint")
     span = source.value_max - source.value_min
-    # A network without tanh overshoots in places; one with another value range is outside most of the time.
+    # A network without tanh overshoots in places; one with another value range is outside almost everywhere.
     outside = (images < source.value_min - span / 2) | (images > source.value_max + span / 2)
     if outside.float().mean() > 0.5:
         raise InputError(
-            f"the network's images lie in {float(images.min()):.3g} .. {float(images.max()):.3g}, not in about"
+            f"the network's images have values in {float(images.min()):.3g} .. {float(images.max()):.3g}, not in about"
             f" {source.value_min:g} .. {source.value_max:g}; give their range with --value-range"
         )
     if (images[: count // 2] - first_images).abs().max() > 1e-3 * span:
         raise InputError(
-            "the image of a row changes with the rest of its batch or from call to call, so a server cannot reproduce"
-            " it; remove noise and dropout from forward, and give every BatchNorm running statistics"
+            "the image of a row depends on the rest of its batch or varies from call to call, so a server cannot"
+            " reproduce it; remove noise and dropout from forward, and give every BatchNorm running statistics"
         )
     return channels, height, width
 
@@ -92,7 +92,7 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
     Args:
         reference: The graph before folding.
         folder: Holds `TORCHSCRIPT_FILE` and `ONNX_FILE`.
-        row_input: What a row is.
+        row_input: The input of the network.
 
     Returns:
         The largest differences, one entry per batch size.
@@ -117,7 +117,7 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
             images, pixels = reference(torch.from_numpy(batch))
         expected = (images.numpy(), pixels.numpy())
         if not np.isfinite(expected[0]).all():
-            raise ParityError(f"the network gives NaN or infinity at {rows} rows; try another checkpoint")
+            raise ParityError(f"the network returns NaN or infinity for {rows} rows; try another checkpoint")
         differences = {name: _compare(name, run, batch, expected, tolerance) for name, run in runners.items()}
         results.append(
             Parity(

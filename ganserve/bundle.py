@@ -94,7 +94,7 @@ _STAGING_MAX_AGE_S = 86_400
 
 
 class BundleError(Exception):
-    """A model repository or a bundle is invalid, or cannot be written; the message says what to do."""
+    """A model repository or a bundle is invalid or cannot be written; the message says what to do."""
 
 
 def check_name(name: str) -> str:
@@ -208,10 +208,10 @@ def staging_folder(repository: Path) -> Iterator[Path]:
 
 
 def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]:
-    """Makes folders from `staging_folder` versions of the repository; returns the folder of each version.
+    """Publishes folders from `staging_folder` as versions of the repository; returns the folder of each version.
 
-    Checks all of them first, so that a version that cannot be published keeps back the others too. Then writes each
-    card and moves each folder into place by one rename.
+    Checks all of them first, and publishes none unless all can be published. Then writes each card and moves each
+    folder into place by one rename.
 
     Args:
         repository: The model repository.
@@ -247,7 +247,7 @@ def _check_publishable(repository: Path, card: Card) -> bytes:
     try:
         msgspec.json.decode(text, type=Card)  # msgspec checks a struct when it decodes it, not when it makes it
     except msgspec.ValidationError as error:
-        raise BundleError(f"the network's facts do not fit a card ({error}); fix the run's config") from error
+        raise BundleError(f"the network's card would be invalid ({error}); fix the run's config") from error
     target = version_folder(repository, card.name, card.version)
     config = target.parent / TRITON_CONFIG_FILE
     try:

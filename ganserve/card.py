@@ -28,7 +28,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The largest differences of any element from eager PyTorch, at one batch size."""
+    """The largest differences from eager PyTorch over all elements, at one batch size."""
 
     rows: Positive
     torchscript_images: float
@@ -44,7 +44,7 @@ class Fidelity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within_one_level: Annotated[float, msgspec.Meta(ge=0, le=1)]  # share of pixel values
     psnr_db: float  # capped, so that it is finite for equal pixels
     largest_level_difference: Annotated[int, msgspec.Meta(ge=0, le=255)]
-    published: bool  # close enough, so the bundle holds the file
+    published: bool  # whether it is close enough, so that the bundle holds the file
 
     def __str__(self) -> str:
         if not self.images:
@@ -125,7 +125,7 @@ def fitting_batch_rows(row_input: RowInput, height: int, width: int) -> int:
     Activations are about as large as the input or output images, whichever are larger.
 
     Args:
-        row_input: What a row is.
+        row_input: The input of the model.
         height: Of the output images, in pixels.
         width: Of the output images, in pixels.
     """
@@ -139,7 +139,7 @@ def proven_batch_rows(row_input: RowInput, height: int, width: int) -> int:
 
 
 def example_rows(row_input: RowInput, seed: int, rows: int) -> NDArray[Any]:
-    """Random rows to try a graph with, (rows, *row_shape) in the input's dtype; the same for the same seed."""
+    """Random input rows, (rows, *row_shape) in the input's dtype; the same for the same seed."""
     if isinstance(row_input, LatentInput):
         return latents_from_seed(seed, rows, row_input.latent_dim)
     generator = np.random.Generator(np.random.PCG64(seed))

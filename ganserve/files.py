@@ -1,4 +1,4 @@
-"""Writes files atomically: after a crash or a full disk, a reader finds the old content or the new, never a part."""
+"""Writes files atomically: after a crash or a full disk, a reader finds the old or the new content, never a part."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     After an error, `path` is unchanged and the temporary file is gone.
 
     Args:
-        path: of the file.
-        flush: wait until the file is on disk, which takes milliseconds. Without it, a crash of the machine can leave
+        path: The file to replace.
+        flush: Wait until the file is on disk, which takes milliseconds. Without it, a crash of the machine can leave
             an empty file.
 
     Raises:
         OSError: The file cannot be written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, as path.name may be of maximal length
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # short, because path.name may have the maximum length
     try:
         yield temporary
         if flush:

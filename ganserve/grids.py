@@ -1,4 +1,4 @@
-"""Arranges images in a grid, with optional labels beside its lines."""
+"""Arranges images in a grid, with optional labels on its lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
 
 
 def grid_columns(rows: int) -> int:
-    """The default number of columns for a number of images: ceil(sqrt(rows)), which makes a square grid or nearly."""
+    """The default number of columns for a number of images: ceil(sqrt(rows)), for a nearly square grid."""
     return math.isqrt(rows - 1) + 1
 
 

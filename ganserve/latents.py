@@ -31,8 +31,8 @@ def latents_in_pieces(
 ) -> Iterator[NDArray[np.float32]]:
     """Draws rows first_row .. first_row + count - 1 of `latents_from_seed`, one piece at a time.
 
-    Memory holds one piece. Earlier rows are drawn and dropped, because a normal number takes a variable amount of the
-    random stream.
+    Only one piece is in memory. Earlier rows are drawn and dropped, because a normal number takes a variable amount of
+    the random stream.
 
     Yields:
         float32 (rows, latent_dim), with `max_piece_rows` rows; the last piece may have fewer.

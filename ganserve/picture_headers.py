@@ -1,6 +1,6 @@
 """Reads the structure of PNG and JPEG files without a decoder, and refuses files that would be too costly to decode.
 
-Pillow turns all metadata of a file into Python objects when it opens it, and libjpeg walks the whole picture once per
+Pillow turns all metadata of a file into Python objects when it opens it, and libjpeg walks the full picture once per
 scan, so an untrusted file of a few kilobytes can cost minutes or gigabytes. This module refuses such files and removes
 the metadata from the others; only the EXIF orientation affects the pixels.
 """
@@ -18,7 +18,7 @@ JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 MAX_HEADER_PARTS: Final = 1_000  # PNG chunks or JPEG segments; cameras and editors write tens
 MAX_HEADER_BYTES: Final = 16 << 20  # before the pixels
 MAX_JPEG_SCANS: Final = 100  # progressive files have about 10
-_MAX_PNG_CHUNKS: Final = 100_000  # including pixel data, of which writers put at least 8 KiB in a chunk
+_MAX_PNG_CHUNKS: Final = 100_000  # including pixel data; writers put at least 8 KiB in a chunk
 
 # Chunks that define the pixels (PNG specification, section 11), and those that hold pixel data or animation frames.
 _PNG_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
@@ -161,10 +161,10 @@ def _without(data: bytes, dropped: list[tuple[int, int]]) -> bytes:
     """The bytes outside the given spans (start, stop), which are in ascending order."""
     if not dropped:
         return data
-    whole = memoryview(data)
+    view = memoryview(data)
     pieces: list[memoryview] = []
     position = 0
     for start, stop in dropped:
-        pieces.append(whole[position:start])
+        pieces.append(view[position:start])
         position = stop
-    return b"".join([*pieces, whole[position:]])
+    return b"".join([*pieces, view[position:]])

@@ -98,7 +98,7 @@ def _to_gray_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Converts a few rows at a time, so that only the picture and its result are in memory as a whole."""
+    """Converts a few rows at a time, so that only the input and the result are in memory at full size."""
     result = Image.new(mode, image.size)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):

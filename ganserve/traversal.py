@@ -1,4 +1,4 @@
-"""The sheet of images that shows what single latent dimensions do, one line per dimension and value."""
+"""Latents of a traversal sheet, which varies single latent dimensions: one line per dimension and value."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """`python -m server` and `python -m server tune`: turns flags into a config and errors into exit codes.
 
-Imports the server and the tuner only when they run, so that a wrong flag prints its error at once.
+Imports the server and the tuner lazily, so that an invalid flag fails at once.
 """
 
 from __future__ import annotations
@@ -72,24 +72,24 @@ def _configure_logging(level: str) -> None:
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
 @_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
-@_option("device", click.Choice(DEVICES), "Where to compute; auto uses CUDA if it works.")
+@_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")
-@_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which hold code.")
+@_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which contain code.")
 @_option("precision", click.Choice(PRECISIONS), "bf16 computes large batches on the CPU, fp16 all batches on CUDA.")
-@_option("engines", click.IntRange(1, 256), "Engines side by side on the CPU.  [default: by cores]")
+@_option("engines", click.IntRange(1, 256), "Engines that run in parallel on the CPU.  [default: by cores]")
 @_option("model_control", click.Choice(MODEL_CONTROLS), "explicit lets clients load and unload models.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows per batch.")
 @_option(
     "max_queue_delay_us",
     click.IntRange(0, 60_000_000),
-    "Longest wait of a row for a fuller batch.  [default: by load]",
+    "Longest time that a row waits for a fuller batch.  [default: by load]",
 )
-@_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most rows waiting per model; further requests are refused.")
+@_option("max_queue_rows", click.IntRange(1, 1 << 24), "Most waiting rows per model; more requests are refused.")
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows per request.")
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
-@_option("access_log", str, "Write one JSON line per request to this file, or to stdout with -.")
+@_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
 @click.pass_context
@@ -100,13 +100,13 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
                 flag = f"--{name.replace('_', '-')}"
                 raise click.UsageError(
-                    f"{flag} is a flag of serving; write the flags of {context.invoked_subcommand} after its name"
+                    f"{flag} is a flag of the server; write the flags of {context.invoked_subcommand} after its name"
                 )
         return
     from server.app import serve
 
     _configure_logging(log_level)
-    # Pillow warns of odd metadata in uploaded files. Set once here: catch_warnings affects all threads.
+    # Pillow warns about odd metadata in uploaded files. Set once here, because catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with _one_line_errors():
         sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
@@ -115,11 +115,11 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
 @main.command(context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
 @click.option("--model", "names", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
-@_option("device", click.Choice(DEVICES), "Where to compute; auto uses CUDA if it works.")
+@_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
-@click.option("--seconds", type=float, default=45.0, show_default=True, help="Time to measure, without loading.")
+@click.option("--seconds", type=float, default=45.0, show_default=True, help="Time to measure, excluding loading.")
 def tune(names: tuple[str, ...], seconds: float, **flags: Any) -> None:
-    """Measure the models here and print the flags to serve with."""
+    """Measure the models on this machine and print the best flags to serve them."""
     from server.tuning.tune import tune as measure
 
     _configure_logging("warning")

@@ -1,6 +1,6 @@
-"""One JSON line per request, in a file or on stdout. If the log cannot be written, lines are lost and requests go on.
+"""Writes one JSON line per request to a file or stdout. If that fails, lines are lost, but no request is affected.
 
-A thread writes the lines, several at a time, so that a slow disk or pipe delays no request. Knows no gRPC.
+A background thread writes the lines, several at a time, so that a slow disk or pipe delays no request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from server.errors import StartupError
 from server.request import InFlightRequest
 
 STDOUT: Final = "-"
-MAX_TEXT_LENGTH: Final = 128  # characters of a text from a caller
+MAX_TEXT_LENGTH: Final = 128  # characters of a text from a client
 MAX_REASON_LENGTH: Final = 512
 MAX_WAITING_LINES: Final = 16_384
 _PAUSE_S: Final = 0.1  # between writes
@@ -30,17 +30,17 @@ _log = logging.getLogger(__name__)
 
 
 class Line(msgspec.Struct):
-    """The fields of a line. A phase that a request did not reach is null."""
+    """One line of the log. A phase that the request did not reach is null."""
 
-    time: datetime  # of the end, UTC
+    time: datetime  # when the request ended, in UTC
     request_id: str
-    peer: str  # address of the caller
+    peer: str  # address of the client
     method: str
-    model: str  # as the caller sent it
+    model: str  # as the client sent it
     version: int  # 0 if no version was found
     rows: int
     status: str  # name of the gRPC status
-    reason: str  # the message of the refusal; empty otherwise
+    reason: str  # the error message if it was refused; otherwise empty
     duration_ms: float
     admission_ms: float | None
     compute_ms: float | None
@@ -48,11 +48,11 @@ class Line(msgspec.Struct):
 
 
 class AccessLog:
-    """Takes lines until `close`; call `write` on the event loop only.
+    """Accepts lines until `close`. Call `write` on the event loop only.
 
     Args:
-        descriptor: of an open file; this object closes it.
-        name: of the file, for messages.
+        descriptor: the descriptor of an open file; the log closes it.
+        name: the name of the file, for messages.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
@@ -88,10 +88,10 @@ class AccessLog:
         """Adds the line of a request that has ended.
 
         Args:
-            request: with the values that were noted on the way.
-            peer: address of the caller.
+            request: the request.
+            peer: address of the client.
             status: name of the gRPC status.
-            reason: the message of the refusal, if it was refused.
+            reason: the error message if it was refused.
         """
         if len(self._lines) >= MAX_WAITING_LINES:
             self._warn("lines arrive faster than they can be written")
@@ -118,7 +118,7 @@ class AccessLog:
         self._closing.set()
         self._thread.join(_CLOSE_TIMEOUT_S)
         if self._thread.is_alive():
-            _log.warning("--access-log: %s accepts no more lines: the last ones are lost", self._name)
+            _log.warning("--access-log: %s blocks, so the last lines are lost", self._name)
 
     def _write_until_closed(self) -> None:
         try:
@@ -152,7 +152,7 @@ class AccessLog:
 
 
 def _safe(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
-    """Cuts and escapes a text, so that it neither fills the disk nor controls a terminal."""
+    """Truncates and escapes a text, so that it cannot fill the disk or send control codes to a terminal."""
     text = text[:max_length]
     return text if text.isascii() and text.isprintable() else text.encode("unicode_escape").decode("ascii")
 

@@ -1,4 +1,4 @@
-"""Assembles the server and runs its life: listen, load, serve, drain, stop. Handles no requests."""
+"""Assembles the server and runs its lifecycle: listen, load, serve, drain, stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
 
 _log = logging.getLogger(__name__)
-_STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as a client that watches the health
+_STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
 _CUT_OFF_EXIT_CODE = 1
 
 
@@ -60,7 +60,7 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # otherwise a second server would share the port, and the requests, unnoticed
+                ("grpc.so_reuseport", 0),  # otherwise a second server would silently share the port
             ],
         )
         handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
@@ -78,7 +78,7 @@ class Server:
         reflection.enable_server_reflection(reflected, self._server)
 
     async def listen(self) -> None:
-        """Opens both ports; health is NOT_SERVING, and requests are refused.
+        """Opens both ports. Until `load`, health is NOT_SERVING and requests are refused.
 
         Raises:
             StartupError: an address is not available.
@@ -94,10 +94,10 @@ class Server:
         await self._server.start()
 
     async def load(self) -> None:
-        """Loads and warms every model, then serves all of them.
+        """Loads and warms up every model, then serves all of them.
 
         Raises:
-            StartupError: there is nothing to serve.
+            StartupError: no model can be served.
         """
         await self.models.load_all()
         self._gate.open()
@@ -109,7 +109,7 @@ class Server:
         self._gate.drain()
         self.models.hurry()
         _log.info("draining: %d requests in flight", self._gate.inside)
-        if not self._gate.inside:  # wait_for with a timeout of 0 would time out even so
+        if not self._gate.inside:  # wait_for with a timeout of 0 always times out
             return True
         try:
             await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
@@ -119,7 +119,7 @@ class Server:
         return True
 
     async def close(self) -> bool:
-        """Closes the ports and stops every thread; requests still in flight are cut off after a second.
+        """Closes the ports and stops every thread. Requests still in flight are cut off after a second.
 
         Returns:
             False if a thread is still running, which would keep the process from ending.
@@ -134,7 +134,7 @@ class Server:
         return stopped
 
     async def close_access_log(self) -> None:
-        """Writes its remaining lines; safe to call twice."""
+        """Writes the remaining lines and closes the access log. Safe to call twice."""
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.close)
             self._access_log = None
@@ -145,10 +145,10 @@ class Server:
 
 
 async def start(config: ServerConfig) -> Server:
-    """Returns a server that is serving, with its real ports; close it.
+    """Starts a server; its addresses then hold the real ports. The caller closes it.
 
     Raises:
-        StartupError: it cannot be started with this config; nothing is left open.
+        StartupError: the server cannot start with this config; no port is left open.
     """
     server = Server(config)
     try:
@@ -161,14 +161,14 @@ async def start(config: ServerConfig) -> Server:
 
 
 async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
-    """Serves until SIGTERM or SIGINT, drains, and returns the exit code; a second signal ends the process at once.
+    """Serves until SIGTERM or SIGINT, drains, and returns the exit code. A second signal ends the process at once.
 
     Args:
-        config: what to serve and where.
+        config: the settings.
         announce: prints a line for the user once the server is ready.
 
     Raises:
-        StartupError: the server cannot be started with this config.
+        StartupError: the server cannot start with this config.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -194,7 +194,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         stopping.cancel()
         stopped = await server.close()
     if not stopped:
-        _log.warning("an image is still being decoded after its caller has left; it is cut off")
+        _log.warning("an image is still being decoded after its client disconnected; it is cut off")
         os._exit(0)
     return 0
 
@@ -206,7 +206,7 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
 
 
 def _bind(server: grpc.aio.Server, address: Address) -> int:
-    """Returns the real port."""
+    """Listens, and returns the real port."""
     try:
         # gRPC does not say why it cannot listen, and writes to stderr; a socket does.
         family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]

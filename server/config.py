@@ -1,4 +1,4 @@
-"""The settings of the server and all their defaults. Plain values: no flags and nothing that runs."""
+"""All settings of the server, with their defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ModelControl = Literal["none", "explicit"]
 MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
-MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: all but the input itself
+MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: everything except the input
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ServerConfig:
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
-    engines: int | None = None  # side by side on the CPU; None chooses by the cores
+    engines: int | None = None  # in parallel on the CPU; None chooses by the number of cores
     max_queue_delay_us: int | None = None  # None adapts the wait to the load
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
@@ -71,22 +71,22 @@ class ServerConfig:
     max_image_pixels: int = 1 << 25  # per input image, before it is resized; bounds the memory of the decoder
     max_latent_bytes_per_row: int = 16 << 10  # multiplied by max_request_rows, bounds the latents of one request
     max_pending_input_bytes: int = 512 << 20  # of all images and large requests in progress, encoded and decoded
-    max_pending_answer_bytes: int = 1 << 30  # of all answers not sent yet, because their callers read slowly
+    max_pending_answer_bytes: int = 1 << 30  # of all answers that slow clients have not read yet
     max_concurrent_requests: int = 10_000  # gRPC refuses more before it receives them
 
     @property
     def max_latents_bytes(self) -> int:
-        """The largest latents of one request, sent or drawn from a seed."""
+        """The most bytes of latents in one request, sent or drawn from a seed."""
         return self.max_request_rows * self.max_latent_bytes_per_row
 
     @property
     def max_received_bytes(self) -> int:
-        """The largest input of any kind in one request."""
+        """The most bytes of any input in one request."""
         return max(self.max_latents_bytes, self.max_request_bytes)
 
     @property
     def max_message_bytes(self) -> int:
-        """The largest request that gRPC receives."""
+        """The largest request message that gRPC accepts."""
         return self.max_received_bytes + MESSAGE_OVERHEAD_BYTES
 
     @property

@@ -1,4 +1,4 @@
-"""The errors of the server: one class per gRPC status, and one for a startup that the user has to fix.
+"""The errors of the server: one class per gRPC status, and `StartupError` for what the user has to fix.
 
 Messages name the field or flag and the remedy. `InternalError` has a fixed text: details go to the log only.
 """
@@ -39,8 +39,8 @@ class QueueFull(ServerError):  # noqa: N818 - named like the status
     """There is no room for the request now.
 
     Args:
-        message: for the caller.
-        retry_after_ms: estimate of when there will be room; None if unknown.
+        message: the message for the caller.
+        retry_after_ms: estimated time until there is room; None if unknown.
     """
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED

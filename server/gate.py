@@ -1,4 +1,4 @@
-"""Lets requests in or turns them away, and counts those inside. Knows no protocol."""
+"""Lets requests in or refuses them, and counts those inside."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Gate:
         return self._refusal is None
 
     def open(self) -> None:
-        """Lets requests in, unless the server already drains."""
+        """Lets requests in, unless the server is already draining."""
         if not self._draining:
             self._refusal = None
 
     def drain(self) -> None:
-        """Turns every request away from now on."""
+        """Refuses every request from now on."""
         self._draining = True
         self._refusal = "the server is draining: try another replica"
 

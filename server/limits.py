@@ -1,7 +1,7 @@
-"""What one version of a model takes and returns, and how much one request may ask of it.
+"""The inputs and outputs of one version of a model, and the limits of one request.
 
-The contract of a version is worked out once, when it is loaded, and both protocols check requests against it. Below it
-are the helpers that both use to check and quote untrusted input.
+The contract of a version is computed once, at load, and both protocols check requests against it. The helpers below it
+check and quote untrusted input for both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DATATYPES: Final = {"float32": "FP32", "uint8": "UINT8"}
 
 
 class ImageFormat(StrEnum):
-    """The formats that a caller can ask for."""
+    """The formats that a client can request."""
 
     PIXELS = "PIXELS"
     FLOAT32 = "FLOAT32"
@@ -35,7 +35,7 @@ class ImageFormat(StrEnum):
     JPEG = "JPEG"
 
 
-OUTPUT_OF: Final[Mapping[ImageFormat, str]] = {  # the output that each format is made from
+OUTPUT_OF: Final[Mapping[ImageFormat, str]] = {  # the model output from which each format is made
     ImageFormat.PIXELS: OUTPUT_PIXELS,
     ImageFormat.FLOAT32: OUTPUT_IMAGES,
     ImageFormat.PNG: OUTPUT_PIXELS,
@@ -69,7 +69,7 @@ class Contract:
         """Returns the format of that name.
 
         Args:
-            name: as the protocol spells it, or a number that the protocol does not define.
+            name: as the protocol spells it; the number of a format that the protocol does not define.
 
         Raises:
             InvalidRequest: the format is unknown, or it cannot hold the model's images.
@@ -86,7 +86,7 @@ class Contract:
         return image_format
 
     def check_rows(self, field: str, rows: int, image_format: ImageFormat = ImageFormat.PIXELS) -> None:
-        """Raises unless a request may hold this many rows; `field` is where the number comes from.
+        """Checks the number of rows of a request; `field` names it in the error.
 
         Raises:
             InvalidRequest: there are too few or too many rows.
@@ -110,7 +110,7 @@ class Contract:
 
 
 def contract_of(card: Card, config: ServerConfig) -> Contract:
-    """Returns the contract of the model that a card describes, under the limits of a config."""
+    """Returns the contract of the model that a card describes, with the limits of a config."""
     row_input = card.input
     tensor = _tensor(row_input.name, row_input.dtype, row_input.row_shape)
     outputs = {name: _tensor(name, *form) for name, form in card.outputs.items()}
@@ -124,7 +124,7 @@ def contract_of(card: Card, config: ServerConfig) -> Contract:
         outputs=outputs,
         takes_images=not takes_latents,
         max_rows={
-            # A file counts as the pixels it holds, and is nearly always smaller.
+            # A file counts as its pixels, although it is nearly always smaller.
             kind: min(max_rows, config.max_response_bytes // outputs[OUTPUT_OF[kind]].row_bytes)
             for kind in ImageFormat
             if fits_jpeg or kind is not ImageFormat.JPEG
@@ -149,7 +149,7 @@ class SentTensor:
 
 
 def check_finite(latents: NDArray[np.float32]) -> None:
-    """Raises unless all latents, (rows, latent_dim), are finite.
+    """Checks that all latents, (rows, latent_dim), are finite.
 
     Raises:
         InvalidRequest: a value is NaN or infinite.
@@ -161,10 +161,10 @@ def check_finite(latents: NDArray[np.float32]) -> None:
 
 
 def quote(text: str) -> str:
-    """Returns untrusted text in a form that is safe to repeat: escaped, and cut if it is long."""
+    """Quotes untrusted text for a message: escaped, and truncated if it is long."""
     return repr(text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "...")
 
 
 def show_shape(shape: tuple[int, ...]) -> str:
-    """Returns an untrusted shape in a form that is safe to repeat: cut if it is long."""
+    """Formats an untrusted shape for a message, truncated if it is long."""
     return f"({', '.join(map(str, shape[:_MAX_SHAPE_SHOWN]))}{', ...' if len(shape) > _MAX_SHAPE_SHOWN else ''})"

@@ -1,4 +1,4 @@
-"""Every Prometheus metric of one server, and the HTTP endpoint. Nothing is global: one process can hold many servers.
+"""The Prometheus metrics of one server, and their HTTP endpoint. Nothing is global, so a process can hold many servers.
 
 Nothing is counted here: each scrape reads the statistics of the served versions. The series of a version end when it is
 replaced or unloaded.
@@ -34,10 +34,10 @@ _Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
 
 class Metrics(Collector):
-    """All metrics. The text that a caller sends becomes a label only if it names a served model.
+    """All metrics of a server. Text from a client becomes a label only if it names a served model.
 
     Args:
-        catalog: the served models; threads may read it.
+        catalog: the served models.
     """
 
     def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
@@ -54,25 +54,25 @@ class Metrics(Collector):
         self.registry.register(self)
 
     def watch_input(self, unread_images: Callable[[], int], input_bytes: Callable[[], int]) -> None:
-        """Sets the functions that each scrape calls, in a thread of the endpoint, for the input in progress."""
+        """Sets the functions that measure the input in progress; each scrape calls them in a thread."""
         self._unread_images = unread_images
         self._input_bytes = input_bytes
 
     def watch_unsent(self, unsent_bytes: Callable[[], int]) -> None:
-        """Sets the function that each scrape calls, in a thread of the endpoint, for the unsent answers."""
+        """Sets the function that measures the unsent answers; each scrape calls it in a thread."""
         self._unsent_bytes = unsent_bytes
 
     def request_answered(self, request: InFlightRequest, status: str, reason: str = "") -> None:
-        """Counts one request, on the event loop; the arguments are those of `ModelStatistics.request_answered`.
+        """Counts one request, on the event loop; see `ModelStatistics.request_answered`.
 
-        It counts for the served version of the model that it names, and for no model if that model is not served.
+        A request that names no served model counts under an empty model and version.
         """
         model = self._catalog.get(request.model)
         statistics = self._of_no_model if model is None else model.statistics
         statistics.request_answered(request, status, reason)
 
     def collect(self) -> Iterator[Metric]:
-        """Yields all metrics as they are now; may be called in any thread."""
+        """Yields all current metrics; may be called in any thread."""
         models = {(model.card.name, str(model.card.version)): model for model in self._catalog.values()}
         statistics = {labels: model.statistics for labels, model in models.items()}
         yield from _request_metrics({("", ""): self._of_no_model, **statistics})
@@ -81,7 +81,7 @@ class Metrics(Collector):
         unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])
-        yield _gauge("unsent_bytes", "Bytes of answers that callers have not received yet.", [], [((), unsent)])
+        yield _gauge("unsent_bytes", "Bytes of answers that clients have not received yet.", [], [((), unsent)])
         yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
         yield _gauge(
             "build_info",
@@ -107,7 +107,7 @@ class MetricsEndpoint:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops listening; returns when the thread has ended."""
+        """Stops listening, and waits for the thread."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -163,19 +163,19 @@ def _batch_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[M
     yield _counter("rows", "Rows computed.", _VERSION, ((version, rows.total) for version, rows in batch_rows.items()))
     yield _counter(
         "padding_rows",
-        "Rows computed only to fill up a batch.",
+        "Padding rows computed to fill up batches.",
         _VERSION,
         ((version, of.padding_rows) for version, of in versions),
     )
     yield _counter(
         "engine_busy_core_seconds",
-        "Time that engines computed, multiplied by the cores each may use.",
+        "Compute time of the engines, multiplied by the cores that each may use.",
         [*_VERSION, "instance_group"],
         (((*version, group), busy_s) for version, of in versions for group, busy_s in of.busy_core_s.copy().items()),
     )
     yield _counter(
         "engine_rebuilds",
-        "Times that broken engines were replaced.",
+        "Rebuilds of broken engines.",
         _VERSION,
         ((version, of.rebuilds) for version, of in versions),
     )

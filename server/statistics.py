@@ -1,7 +1,7 @@
 """The counters of one served version, for the metrics and for the Open Inference Protocol's statistics.
 
-Only the event loop writes them, so there are no locks; other threads may read, and may see one value updated before
-another. Knows no protocol, no Prometheus and no model.
+Only the event loop writes them, so there are no locks. A thread that reads them may see one value updated before
+another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 from server.request import InFlightRequest
 
 _SUCCESS: Final = "OK"
-_CANCELLED: Final = "CANCELLED"
 _FAILED: Final = "internal"  # the reason of an InternalError, which is a fault and not a refusal
 
 
@@ -58,11 +57,9 @@ class StatisticsSnapshot:
     inference_count: int  # rows computed
     execution_count: int  # batches computed
     success: CountedTime  # requests answered with images, from arrival to the answer
-    fail: CountedTime  # all other requests for the model, including `cancel` and `reject`
-    cancel: CountedTime  # the caller left
-    reject: CountedTime  # refused: queue full, deadline passed, invalid, ...
+    fail: CountedTime  # all other requests for the model
     queue: CountedTime  # requests, until their first rows left the queue
-    compute_input: CountedTime  # requests; here and below, each counts the whole time of its batch
+    compute_input: CountedTime  # requests; here and below, each counts the full time of its batch
     compute_infer: CountedTime
     compute_output: CountedTime
     batches: tuple[BatchSizeStatistics, ...]  # by size, the smallest first
@@ -127,7 +124,7 @@ class ModelStatistics:
         self._sizes: dict[int, _SizeTotals] = {}
         self._requests = _SizeTotals()  # counts requests instead of batches
         self._last_inference_s = 0.0
-        self._success, self._fail, self._cancel, self._reject = (_Outcome() for _ in range(4))
+        self._success, self._fail = _Outcome(), _Outcome()
 
     def request_waited(self, seconds: float) -> None:
         """Counts the time until the first rows of a request left the queue."""
@@ -151,7 +148,7 @@ class ModelStatistics:
         """Counts a request that has ended.
 
         Args:
-            request: with the values that were noted on the way.
+            request: the request.
             status: name of its gRPC status.
             reason: `ServerError.reason` if it was refused.
         """
@@ -166,14 +163,11 @@ class ModelStatistics:
         if request.encode_s is not None:
             self._encode.observe(request.encode_s)
         if status == _SUCCESS:
-            if request.rows:  # a call for metadata has none
+            if request.rows:  # 0 for a request for metadata
                 self._success.count(seconds)
             return
         self._fail.count(seconds)
-        if status == _CANCELLED:
-            self._cancel.count(seconds)
-        elif reason and reason != _FAILED:
-            self._reject.count(seconds)
+        if reason and reason != _FAILED:
             self.rejected[reason] = self.rejected.get(reason, 0) + 1
 
     def engine_rebuilt(self) -> None:
@@ -185,7 +179,7 @@ class ModelStatistics:
         return {rows: totals.batches for rows, totals in self._sizes.copy().items()}
 
     def snapshot(self) -> StatisticsSnapshot:
-        """All statistics as they are now."""
+        """The current statistics."""
         batches = tuple(totals.snapshot(rows) for rows, totals in sorted(self._sizes.copy().items()))
         requests = self._requests.snapshot(0)
         return StatisticsSnapshot(
@@ -194,8 +188,6 @@ class ModelStatistics:
             execution_count=sum(size.compute_infer.count for size in batches),
             success=self._success.snapshot(),
             fail=self._fail.snapshot(),
-            cancel=self._cancel.snapshot(),
-            reject=self._reject.snapshot(),
             queue=_counted(sum(self._queue.counts), self._queue.total),
             compute_input=requests.compute_input,
             compute_infer=requests.compute_infer,

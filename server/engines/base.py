@@ -1,7 +1,7 @@
-"""What an engine is: it takes rows (latents or images) and returns images. Also finds and checks the files it loads.
+"""The protocol of engines: rows (latents or images) in, images out. Also finds and verifies the files they load.
 
-Knows files and shapes, no runtime: onnx_cpu.py, onnx_cuda.py and torchscript.py know one each. A TorchScript file holds
-code, and an ONNX file may name other files, so every file is checked against the hash in the card before it is read.
+onnx_cpu.py, onnx_cuda.py and torchscript.py implement it. A TorchScript file contains code, and an ONNX file may refer
+to other files, so every file is checked against its hash in the card before it is read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Engine(Protocol):
 
     backend: Backend
     device: str  # "cpu", "cuda:0"
-    precision: Precision  # of the computation; inputs and outputs have the same types in all
+    precision: Precision  # of the computation; the types of inputs and outputs do not depend on it
     threads: int  # per call on the CPU
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
@@ -55,13 +55,13 @@ def graph_file(folder: Path, card: Card, backend: Backend, precision: Precision)
     """Returns the path of the graph that a backend runs, after checking it and every file that it may refer to.
 
     Raises:
-        BundleError: a file is not the card's, or the version was not exported in this precision.
-        StartupError: the backend lacks this precision.
+        BundleError: a file does not match the card, or the version was not exported in this precision.
+        StartupError: the backend does not support this precision.
     """
     file_name = GRAPH_FILES.get((backend, precision))
     if file_name is None:
         able = " or ".join(sorted({f"--backend {able}" for able, known in GRAPH_FILES if known == precision}))
-        raise StartupError(f"--precision {precision}: --backend {backend} cannot compute in it; use {able}")
+        raise StartupError(f"--precision {precision}: not supported by --backend {backend}; use {able}")
     _check_exported(folder, card, precision)
     # Other graphs are not read, so they are not checked.
     others = {path.name for path in folder.iterdir()} - {*GRAPH_FILES.values(), CARD_FILE}
@@ -76,9 +76,7 @@ def _check_exported(folder: Path, card: Card, precision: Precision) -> None:
         return
     if fidelity is None:
         raise BundleError(f"{folder}: has no {precision} variant; export it again with --{precision}")
-    raise BundleError(
-        f"{folder}: has no {precision} variant, which was refused at export ({fidelity}); use another --precision"
-    )
+    raise BundleError(f"{folder}: its {precision} variant was rejected at export ({fidelity}); use another --precision")
 
 
 def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
@@ -98,7 +96,7 @@ def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
             actual = (str(results[name].dtype), results[name].shape)
             if actual != (dtype, (rows, *shape)):
                 raise BundleError(
-                    f"{name} come out as {actual[0]} {actual[1]} for {rows} rows, and the card says"
+                    f"{name} are {actual[0]} {actual[1]} for {rows} rows, but the card says"
                     f" {dtype} {(rows, *shape)}; export the model again"
                 )
         if not np.isfinite(results[OUTPUT_IMAGES]).all():
@@ -106,12 +104,12 @@ def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cuda_devices() -> int:
-    """How many devices the NVIDIA driver shows; 0 without a driver."""
+    """The number of devices that the NVIDIA driver reports; 0 without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:

@@ -1,6 +1,6 @@
-"""Instances that compute large batches in bfloat16 with PyTorch on the CPU, one beside each narrow instance.
+"""Instances that compute large batches in bfloat16 with PyTorch on the CPU, one per narrow instance.
 
-The only file that knows this mixture of precisions: small batches stay in float32, where ONNX Runtime is faster.
+Small batches stay in float32, where ONNX Runtime is faster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGE_ROWS: Final = 4  # rows of the smallest batch that is computed in bfloat16
 
 
 def bf16_layout(layout: Layout) -> Layout:
-    """The bfloat16 engines beside a layout: as many, with as many threads, because each takes the place of one."""
+    """The bfloat16 counterpart of a layout, with as many engines and threads."""
     return Layout("torchscript", "bf16", layout.engines, layout.threads)
 
 
@@ -32,7 +32,7 @@ def has_bf16(card: Card) -> bool:
 
 @failures_as_bundle_errors()
 def load_bf16_instances(folder: Path, card: Card, config: ServerConfig) -> list[Instance]:
-    """Loads and warms one instance for each narrow instance of `load_instances`; takes seconds.
+    """Loads and warms up one instance per narrow instance of `load_instances`; takes seconds.
 
     Raises:
         BundleError: the version is broken or has no bfloat16 variant.

@@ -1,16 +1,14 @@
 """One batch size of a model on a CUDA device: an ONNX Runtime session with fixed input and output memory.
 
-Knows how rows get to the device and images back. Knows no file, no card and no choice among sizes.
+The code relies on this behaviour of ONNX Runtime:
 
-How ONNX Runtime behaves, which explains the code below:
-
-- It copies an input in host memory to the device once, when it is bound. So inputs are bound on the device and updated
-  in place before each run.
-- It copies an output that is bound in host memory within the run, without Python's lock. A CUDA graph replays kernels
-  but not that copy. So with graphs, outputs are bound on the device and fetched afterwards, with the lock held.
+- It copies an input from host memory to the device once, when the input is bound. So inputs are bound on the device and
+  updated in place before each run.
+- It copies an output that is bound in host memory within the run, without the GIL. A CUDA graph replays kernels
+  but not that copy. So with graphs, outputs are bound on the device and fetched afterwards, with the GIL held.
 - A captured graph reads and writes the memory that it was captured with, so every set of outputs has its own graph.
 - Its Python API cannot allocate page-locked memory with the built-in CUDA provider: `OrtValue` knows the devices "cpu"
-  and "cuda", and its host-accessible allocators belong to plugin providers. So host memory is ordinary memory.
+  and "cuda", and its host-accessible allocators belong to plugin providers. So host memory is pageable.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ class HostBuffers:
     """Host memory that the batch sizes of one engine share, because they run one at a time; each uses the first rows.
 
     Args:
-        input_name: of the graph.
+        input_name: name of the graph's input.
         rows: (max_rows, *row_shape), the input; holds padded batches.
         outputs: (max_rows, *shape) of every output, by name.
     """
@@ -49,7 +47,7 @@ class BatchPlan:
         session: onnxruntime.InferenceSession on CUDA; closed with the plan.
         size: rows of every run.
         buffers: shared with other plans that never run at the same time.
-        device_index: of the CUDA device.
+        device_index: index of the CUDA device.
         cuda_graphs: whether the session captures CUDA graphs; then all runs must use one thread.
     """
 
@@ -104,7 +102,7 @@ class BatchPlan:
         return {name: self._outputs[name][:rows].copy() for name in outputs}
 
     def warm_up(self, inputs: NDArray[Any]) -> None:
-        """Runs `size` rows into every set of outputs: cuDNN makes its plans, the arena grows, graphs are captured."""
+        """Runs `size` rows for every set of outputs, which makes cuDNN's plans, grows the arena and captures graphs."""
         for outputs in self._bindings:
             for _ in range(_RUNS_TO_CAPTURE if self._cuda_graphs else 1):
                 self.run(inputs, outputs)

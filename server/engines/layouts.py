@@ -1,4 +1,4 @@
-"""How many engines of how many threads compute a model side by side, and which batch sizes. Pure functions."""
+"""Layouts of CPU engines (how many, with how many threads) and batch sizes. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Times = Mapping[int, float]  # seconds per batch, by the rows of the batch, asce
 
 @dataclass(frozen=True)
 class Layout:
-    """A number of engines side by side, each with its own threads."""
+    """A number of engines that run in parallel, each with its own threads."""
 
     backend: Backend
     precision: Precision
@@ -32,7 +32,7 @@ class Layout:
 
 
 def automatic_layout(cores: int, engines: int | None = None) -> Layout:
-    """The layout of `engines` engines, or by default one thread per engine and more threads on more than 8 cores."""
+    """The layout for `engines` engines; by default one thread per engine, or more on more than 8 cores."""
     engines = engines or cores // math.ceil(cores / MAX_NARROW_INSTANCES)
     return Layout("onnx", "fp32", engines, max(1, cores // engines))
 

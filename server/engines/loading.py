@@ -23,30 +23,30 @@ from server.errors import StartupError
 from server.scheduling.instances import GroupLimits, Instance, InstanceGroups, LoadedInstances, close_instances
 
 _log = logging.getLogger(__name__)
-HAND_OFF_S: Final = 0.0002  # upper estimate of the time to hand a batch to a thread and get it back
+HAND_OFF_S: Final = 0.0002  # upper bound of the time to hand a batch to a thread and get it back
 MIN_SHARE_S: Final = 0.0005  # a smaller piece of work is not worth its own thread
-MIN_GAIN: Final = 1.1  # how many times as fast a wide or bfloat16 instance must be to be used
-_QUICK_S: Final = 0.003  # the event loop may compute this long for a lone caller
+MIN_GAIN: Final = 1.1  # smallest speed-up for which a wide or bfloat16 instance is used
+_QUICK_S: Final = 0.003  # a lone request may block the event loop for this long
 _TRIES: Final = 3
 _PIXELS: Final = frozenset({OUTPUT_PIXELS})
 
 
 @contextmanager
 def failures_as_bundle_errors() -> Iterator[None]:
-    """Turns whatever a runtime raises while it loads a version, such as out of memory, into a `BundleError`."""
+    """Turns any error of a runtime that loads a version, such as out of memory, into a `BundleError`."""
     try:
         yield
     except (BundleError, StartupError, OSError):
         raise
     except Exception as error:
         raise BundleError(
-            f"loading it failed ({first_line(error)}); see that there is memory for it, or export the model again"
+            f"loading failed ({first_line(error)}); free some memory, or export the model again"
         ) from error
 
 
 @failures_as_bundle_errors()
 def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    """Loads and warms the instances of a version; those in bfloat16 come later, from `load_bf16_instances`.
+    """Loads and warms up the instances of a version, except those of `load_bf16_instances`.
 
     Raises:
         BundleError: the version is broken.
@@ -57,7 +57,7 @@ def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInst
     if (loaded := load_cuda_instances(folder, card, config)) is not None:
         return loaded
     if config.precision == "fp16":
-        raise StartupError("--precision fp16: it is for CUDA; on a CPU, use fp32 or bf16")
+        raise StartupError("--precision fp16: needs CUDA; on a CPU, use fp32 or bf16")
     return _load_cpu_instances(folder, card, config)
 
 
@@ -100,13 +100,13 @@ def load_group(
 
     first = load()
     warm_up(first, card, warm_rows)
-    # A session of one thread computes in the threads that call it, so it serves all instances.
+    # A single-threaded session computes in the threads that call it, so all instances share it.
     others = [first if layout.threads == 1 else load() for _ in range(layout.engines - 1)]
     return [_make_instance(engine, card, group, layout.threads, max_rows) for engine in (first, *others)]
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:
-    """The most rows of a model in one batch: as configured, or fewer if the images are large."""
+    """The most rows per batch of a model: as configured, or fewer if the images are large."""
     return min(config.max_batch_size, fitting_batch_rows(card.input, card.height, card.width))
 
 
@@ -118,7 +118,7 @@ def measure_limits(narrow: Instance, wide: Instance | None, card: Card, instance
         times[narrow.max_rows] = _seconds(narrow, card, narrow.max_rows, tries=1)
     wide_rows = 0
     if wide is not None and (gain := one_s / _seconds(wide, card, 1)) > MIN_GAIN:
-        # The wide instance takes rows one after the other, the narrow ones side by side.
+        # The wide instance computes rows in sequence, the narrow ones in parallel.
         wide_rows = min(instances - 1, math.floor(gain))
     return GroupLimits(
         inline_rows=rows_within(times, HAND_OFF_S),
@@ -132,7 +132,7 @@ def _quick_rows(instance: Instance, card: Card) -> int:
 
 
 def _seconds(instance: Instance, card: Card, rows: int, tries: int = _TRIES) -> float:
-    """The fastest of several runs, for pixels: what most callers ask for."""
+    """The fastest of several runs that compute pixels, which most clients request."""
     inputs = example_rows(card.input, 0, rows)
     taken = []
     for _ in range(tries):
@@ -153,11 +153,11 @@ def _make_instance(engine: Engine, card: Card, group: str, cores: int, max_rows:
 
 @failures_as_bundle_errors()
 def load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances | None:
-    """Loads and warms one engine per CUDA device; None, and a warning if CUDA fails, if the CPU is to be used.
+    """Loads and warms up one engine per CUDA device; returns None to use the CPU, with a warning if CUDA fails.
 
     Raises:
         BundleError: the version is broken, or a device has too little memory for it.
-        StartupError: `--device cuda` was given, and CUDA is not available or not in this precision.
+        StartupError: `--device cuda` was given, and CUDA is not available or does not support this precision.
     """
     if config.device == "cpu" or (config.device == "auto" and not cuda_devices()):
         return None
@@ -173,7 +173,7 @@ def load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> Loade
 def _load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     indices = cuda_device_indices(cuda_devices(), config.cuda_devices)
     if config.precision == "bf16":
-        raise StartupError("--precision bf16: it is for CPUs; on CUDA, use fp32 or fp16")
+        raise StartupError("--precision bf16: needs a CPU; on CUDA, use fp32 or fp16")
     precision: Precision = "fp32"
     if config.precision == "fp16":
         try:
@@ -217,16 +217,17 @@ def load_engine(
     """Checks the files of a version and loads it: ONNX Runtime on the CPU, or TorchScript on any device.
 
     Args:
-        folder: of the version.
-        card: of the version.
+        folder: the folder of the version.
+        card: its card.
         backend: the runtime.
-        device: for TorchScript, where "auto" uses CUDA if it works; ONNX Runtime's CUDA engine is in onnx_cuda.py.
-        precision: of the computation; other than fp32, it must have been exported.
+        device: for TorchScript, where "auto" uses CUDA if available; ONNX Runtime's CUDA engine is in onnx_cuda.py.
+        precision: of the computation; bf16 and fp16 must have been exported.
         threads: per call on the CPU; None uses all usable cores.
 
     Raises:
         BundleError: the version is broken or was not exported in this precision.
-        StartupError: the device or the backend is not available on this machine, or the backend lacks this precision.
+        StartupError: the device or the backend is not available on this machine, or the backend does not support
+            this precision.
     """
     path = graph_file(folder, card, backend, precision)
     threads = threads or usable_cores()

@@ -1,7 +1,4 @@
-"""Runs a bundle's graph with ONNX Runtime on the CPU; onnx_cuda.py is its counterpart for CUDA.
-
-Knows no other runtime, and only the file and the card that it is given.
-"""
+"""Runs a bundle's graph with ONNX Runtime on the CPU; onnx_cuda.py is its counterpart for CUDA."""
 
 from __future__ import annotations
 
@@ -25,33 +22,35 @@ from server.engines.onnx_cut import cut_to
 _log = logging.getLogger(__name__)
 _CPU_PROVIDER = "CPUExecutionProvider"
 _ONNX_TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}  # by a card's dtype
-_ORT_ERRORS_ONLY = 3  # otherwise ONNX Runtime warns of every GPU that it does not find
+_ORT_ERRORS_ONLY = 3  # otherwise ONNX Runtime warns about every GPU that it does not find
 _IMAGES: Final = frozenset({OUTPUT_IMAGES})
-_MAX_CUT_BYTES: Final = 4 << 20  # the weights are held twice, and in a large model the pixels cost little
+_MAX_CUT_BYTES: Final = (
+    4 << 20
+)  # the cut session holds the weights again, and pixels are a small part of the cost of a large model
 
 
 class OnnxEngine:
     """Runs model.onnx, or model.fp16.onnx, with ONNX Runtime.
 
-    Several threads may call `run` at once. Calls share one pool of `threads` threads, the calling thread included, so
-    use one thread per engine if several calls run side by side.
+    Several threads may call `run` at once. Calls share one pool of `threads` threads, including the calling thread, so
+    use one thread per engine if several calls run in parallel.
 
-    The first run that asks for images alone starts building, in the background, a second session of a graph that does
-    not compute pixels; it holds the weights a second time. Until it is ready, or if it fails, the whole graph runs.
+    The first run that requests images only starts a background thread, which builds a second session without pixels;
+    that session holds the weights a second time. Until it is ready, or if it fails, the full graph runs.
 
     Args:
-        path: of the verified file.
-        card: of the bundle.
+        path: the verified file.
+        card: the card of the bundle.
         threads: per call on the CPU.
         precision: of the file; fp16 is meant for CUDA (on the CPU, ONNX Runtime casts to float32 around most nodes).
 
     Raises:
-        BundleError: the file is not a graph, or not the one that the card describes.
+        BundleError: the file is not a graph, or does not match the card.
     """
 
     backend: Backend = "onnx"
     device = "cpu"
-    images_only: Future[bool]  # running once images alone were asked for; the result is whether they have a session
+    images_only: Future[bool]  # starts at the first run for images only; True if that run built a session
 
     def __init__(self, path: Path, card: Card, threads: int, *, precision: Precision = "fp32") -> None:
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
@@ -90,13 +89,13 @@ class OnnxEngine:
     def _build_images_session(self) -> None:
         try:
             self._end_images_session(self._cut_session(), None)
-        except Exception as error:  # noqa: BLE001 - after any error, the whole graph still works
+        except Exception as error:  # noqa: BLE001 - after any error, the full graph still works
             self._end_images_session(None, error)
 
     def _end_images_session(self, session: Any, error: Exception | None) -> None:
         if error is not None:
             _log.warning(
-                "%s: requests for images alone compute pixels too, which is slower (%s)",
+                "%s: requests for images only compute pixels too, which is slower (%s)",
                 self._path,
                 first_line(error),
             )
@@ -104,13 +103,13 @@ class OnnxEngine:
         self.images_only.set_result(session is not None)
 
     def _cut_session(self) -> Any:
-        """Makes a warm session that computes images alone; None if it would gain nothing or would not be safe.
+        """Makes a warm session that computes only images; None if it would gain nothing or would not be safe.
 
         Raises:
             Exception: it cannot be made.
         """
         path, card = self._path, self._card
-        # A session made from bytes has no folder, so it cannot find other files that the graph refers to.
+        # A session made from bytes has no folder, so it cannot find files that the graph refers to.
         if card.files.keys() - set(GRAPH_FILES.values()) or path.stat().st_size > _MAX_CUT_BYTES:
             return None
         model = _verified_bytes(path, card)
@@ -125,7 +124,7 @@ class OnnxEngine:
         rows = {self._input_name: example_rows(card.input, 0, 1)}
         (expected,), (images,) = (each.run([OUTPUT_IMAGES], rows) for each in (self._session, session))
         if expected.dtype != images.dtype or not np.array_equal(expected, images):
-            raise BundleError(f"without pixels, {OUTPUT_IMAGES} differ")  # because of noise that is not an input, say
+            raise BundleError(f"without pixels, {OUTPUT_IMAGES} differ")  # for example, because the graph draws noise
         return session
 
 
@@ -135,16 +134,16 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _ORT_ERRORS_ONLY
-    # Threads that spin during a call make it a quarter faster; after it, they would take the cores from others.
+    # Threads that spin during a call make it a quarter faster; after the call, they would waste the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 
 def _verified_bytes(path: Path, card: Card) -> bytes:
-    """Reads a file of a bundle and checks the bytes that it returns, so that no change in between goes unnoticed.
+    """Reads a file of a bundle and checks the bytes that it returns, so the file cannot change in between.
 
     Raises:
-        BundleError: the hash is not the card's.
+        BundleError: the hash does not match the card.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.files.get(path.name):
@@ -176,6 +175,6 @@ def check_graph(session: Any, card: Card, path: Path) -> None:
         )
         if node.type != kind or not fits or isinstance(node.shape[0], int):
             raise BundleError(
-                f"{path}: {name} is {node.type} {node.shape}, and the card says {kind} ['rows', "
+                f"{path}: {name} is {node.type} {node.shape}, but the card says {kind} ['rows', "
                 f"{', '.join(map(str, shape))}]; export the model again"
             )

@@ -1,7 +1,7 @@
 """Runs a bundle's ONNX graph on one CUDA device, with ONNX Runtime's CUDA provider.
 
-ONNX Runtime keeps one cuDNN plan per convolution, for the last shape; batches of varying sizes through one session
-would make new plans all the time. So batches are padded to a few sizes, and each size has its own session.
+ONNX Runtime keeps one cuDNN plan per convolution, that of the last shape, so batches of varying sizes in one session
+would make new plans all the time. Therefore batches are padded to a few sizes, and each size has its own session.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ganserve.bundle import BundleError, Card, example_rows, proven_batch_rows
+from ganserve.bundle import BundleError, Card, example_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
 from server.engines.base import cuda_devices
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
-from server.engines.layouts import batch_sizes, padded_rows
+from server.engines.layouts import padded_rows
 from server.engines.onnx_cpu import check_graph
 from server.errors import StartupError
 
@@ -38,26 +37,22 @@ _ORT_ERRORS_ONLY = 3
 class CudaOnnxEngine:
     """Runs model.onnx, or model.fp16.onnx, on one CUDA device; implements `server.engines.base.Engine`.
 
-    All work runs on the engine's one thread, because the CUDA provider keeps cuBLAS and cuDNN handles and captured
-    graphs per thread. `run` may be called on any thread and waits for the engine's;
-    `loop.run_in_executor(engine.executor, engine.run, ...)` saves the hop.
+    All work runs on the engine's own thread, because the CUDA provider keeps cuBLAS and cuDNN handles and captured
+    graphs per thread. Any thread may call `run`.
 
     Args:
-        path: of the verified file.
-        card: of the bundle.
-        device_index: of the CUDA device.
-        batch_rows: the batch sizes to compute, in any order; None uses powers of two up to the largest batch that the
-            export has verified.
+        path: the verified file.
+        card: the card of the bundle.
+        device_index: index of the CUDA device.
+        batch_rows: the batch sizes to compute, in any order.
         precision: of the file.
         cuda_graphs: whether to replay each size as a CUDA graph, which saves the kernel launches of small batches.
-            While a graph is captured, at load, CUDA forbids other threads to allocate: serve no other model then.
-        tf32: whether fp32 may round factors to 10 bits: faster, but not what the export has verified.
-        prefer_nhwc: whether convolutions run with channels last.
+            While a graph is captured, at load, CUDA lets no other thread allocate memory: serve no other model then.
 
     Raises:
-        BundleError: the file is not a graph that the card describes, or has nodes that CUDA cannot compute.
+        BundleError: the file is not a graph, does not match the card, or has nodes that CUDA cannot compute.
         StartupError: ONNX Runtime cannot use this device.
-        Exception: CUDA's own errors as ONNX Runtime raises them, such as out of memory; `run` raises them too.
+        Exception: a CUDA error that ONNX Runtime raises, such as out of memory; `run` raises these too.
     """
 
     backend: Backend = "onnx"
@@ -68,30 +63,25 @@ class CudaOnnxEngine:
         path: Path,
         card: Card,
         *,
+        batch_rows: Sequence[int],
         device_index: int = 0,
-        batch_rows: Sequence[int] | None = None,
         precision: Precision = "fp32",
         cuda_graphs: bool = False,
-        tf32: bool = False,
-        prefer_nhwc: bool = False,
     ) -> None:
-        if batch_rows is None:
-            batch_rows = batch_sizes(proven_batch_rows(card.input, card.height, card.width))
         self.sizes = tuple(sorted(set(batch_rows)))
         if not self.sizes or self.sizes[0] < 1:
             raise ValueError(f"batch_rows = {batch_rows!r}: give one or more sizes of at least 1 row")
         self.device = f"cuda:{device_index}"
         self.precision: Precision = precision
-        self.cuda_graphs = cuda_graphs  # becomes False at the first size whose graph cannot be captured
+        self.cuda_graphs = cuda_graphs  # set to False at the first size whose graph cannot be captured
         self._device_index = device_index
-        self._provider_options = provider_options(device_index, tf32=tf32, prefer_nhwc=prefer_nhwc)
+        self._provider_options = provider_options(device_index)
         self._path = path
         self._plans: dict[int, BatchPlan] = {}
         self._require_cuda()
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix=self.device)
-        self._thread_id = self.executor.submit(threading.get_ident).result()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.device)
         try:
-            self.executor.submit(self._load, card).result()
+            self._executor.submit(self._load, card).result()
         except BaseException:
             self.close()
             raise
@@ -111,15 +101,13 @@ class CudaOnnxEngine:
             ValueError: there are more rows than the largest size.
             RuntimeError: the engine is closed, or CUDA fails.
         """
-        if threading.get_ident() == self._thread_id:
-            return self._run(inputs, outputs)
-        return self.executor.submit(self._run, inputs, outputs).result()
+        return self._executor.submit(self._run, inputs, outputs).result()
 
     def close(self) -> None:
-        """Frees the sessions and their memory, after the run in progress; later runs fail. Safe to call twice."""
+        """Frees the sessions and their memory after the run in progress; later runs fail. Safe to call twice."""
         with contextlib.suppress(RuntimeError):  # closed already
-            self.executor.submit(self._unload).result()
-        self.executor.shutdown()
+            self._executor.submit(self._unload).result()
+        self._executor.shutdown()
 
     def _run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         plan = self._plans.get(self.padded_rows(len(inputs)))
@@ -133,11 +121,11 @@ class CudaOnnxEngine:
 
     def _require_cuda(self) -> None:
         if cuda_devices() <= self._device_index:
-            raise self._unusable("the NVIDIA driver shows no such device")
+            raise self._unusable("the NVIDIA driver reports no such device")
         if _CUDA_PROVIDER not in onnxruntime.get_available_providers():
             raise self._unusable("the installed onnxruntime is not onnxruntime-gpu")
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it cannot find
+        with contextlib.redirect_stdout(sys.stderr):  # it prints the libraries that it cannot find
             onnxruntime.preload_dlls()  # finds CUDA libraries that are installed as Python packages
         try:
             onnxruntime.OrtValue.ortvalue_from_shape_and_type([1], np.uint8, "cuda", self._device_index)
@@ -162,7 +150,7 @@ class CudaOnnxEngine:
             self._plans[size] = self._warm_plan(size, symbol, buffers)
 
     def _check_file(self, card: Card) -> str | None:
-        """Checks the graph, on the CPU and unoptimised; returns the name of a symbolic number of rows."""
+        """Checks the graph on the CPU, unoptimised; returns the name of its symbolic number of rows, if it has one."""
         options = _session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -184,7 +172,7 @@ class CudaOnnxEngine:
             except Exception as error:  # noqa: BLE001 - after any error, try without graphs
                 self.cuda_graphs = False
                 _log.warning(
-                    "%s: batches of %d rows cannot be captured as a CUDA graph (%s); they and larger ones run without",
+                    "%s: batches of %d rows cannot be captured as a CUDA graph (%s); larger ones run without, too",
                     self._path,
                     size,
                     first_line(error),
@@ -217,7 +205,7 @@ class CudaOnnxEngine:
         )
 
     def _placement_error(self, size: int, symbol: str | None) -> Exception | None:
-        """The error if a session failed because some nodes cannot run on CUDA; None if that is not the reason."""
+        """The error of a session that failed because some nodes cannot run on CUDA; None for another reason."""
         try:
             session = self._session(size, symbol, "session.record_ep_graph_assignment_info", self._provider_options)
             if _CUDA_PROVIDER not in session.get_providers():
@@ -236,15 +224,15 @@ class CudaOnnxEngine:
         )
 
 
-def provider_options(device_index: int, *, tf32: bool, prefer_nhwc: bool) -> dict[str, str]:
+def provider_options(device_index: int) -> dict[str, str]:
     """Options of ONNX Runtime's CUDA provider, without graphs."""
     return {
         "device_id": str(device_index),
         # DEFAULT is cuDNN's slow fallback mode; EXHAUSTIVE ranks more of its heuristics at every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
-        "use_tf32": str(int(tf32)),
-        "prefer_nhwc": str(int(prefer_nhwc)),
+        "use_tf32": "0",  # rounds factors to 10 bits, and the export has verified float32
+        "prefer_nhwc": "0",
     }
 
 
@@ -252,14 +240,14 @@ def cuda_device_indices(count: int, wanted: Sequence[int] | None) -> tuple[int, 
     """The CUDA devices to use, in the given order.
 
     Args:
-        count: how many the machine has.
+        count: number of devices in this machine.
         wanted: indices; None for all.
 
     Raises:
-        StartupError: the machine has no CUDA device, or not these.
+        StartupError: the machine has no CUDA device, or lacks one of these.
     """
     if count < 1:
-        raise StartupError("--device cuda: the NVIDIA driver shows no device; install a driver, or use --device cpu")
+        raise StartupError("--device cuda: the NVIDIA driver reports no device; install a driver, or use --device cpu")
     if wanted is None:
         return tuple(range(count))
     unknown = sorted({index for index in wanted if not 0 <= index < count})

@@ -1,8 +1,8 @@
-"""Cuts an ONNX graph down to some of its outputs. Knows a few fields of ONNX's messages; no file and no runtime.
+"""Cuts an ONNX graph down to some of its outputs.
 
-ONNX Runtime computes all nodes of a graph, whichever outputs a run asks for, so an output that is not to be computed
-has to leave the graph. The server does not depend on the `onnx` package, so this file describes the fields that matter;
-protobuf preserves unknown fields, such as the weights, byte by byte.
+ONNX Runtime computes all nodes of a graph, whichever outputs a run requests, so unwanted outputs must be removed from
+the graph. The server does not depend on the `onnx` package, so this file describes the fields that matter; protobuf
+preserves unknown fields, such as the weights, byte by byte.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PACKAGE: Final = "ganserve.onnx_cut"
 _ONE: Final = FieldDescriptorProto.LABEL_OPTIONAL
 _MANY: Final = FieldDescriptorProto.LABEL_REPEATED
 # The fields of each message: name, number, label, and message type; None means bytes. Names of values are bytes,
-# because they need not be UTF-8; so are graphs within nodes, because only their presence matters.
+# because they need not be UTF-8; so are subgraphs, because only their presence matters.
 _MESSAGES: Final[Mapping[str, Sequence[tuple[str, int, FieldDescriptorProto.Label.ValueType, str | None]]]] = {
     "Model": [("graph", 7, _ONE, "Graph")],
     "Graph": [("node", 1, _MANY, "Node"), ("output", 12, _MANY, "Value")],
@@ -32,14 +32,14 @@ _MESSAGES: Final[Mapping[str, Sequence[tuple[str, int, FieldDescriptorProto.Labe
 def cut_to(model: bytes, outputs: frozenset[str]) -> bytes:
     """Removes the other outputs of a graph and the nodes that only they need.
 
-    All weights stay, including unused ones; ONNX Runtime drops those.
+    Keeps all weights, including unused ones; ONNX Runtime drops those.
 
     Args:
         model: a serialised ModelProto, below 2 GiB.
         outputs: names of the outputs to keep.
 
     Returns:
-        The smaller model; `model` itself if all nodes are needed, or if any node holds a graph, which may use outer
+        The smaller model; `model` itself if all nodes are needed, or if any node has a subgraph, which may use outer
         values that are not among the node's inputs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Runs a bundle's graph with PyTorch, which is imported when an engine is created. Knows no other runtime."""
+"""Runs a bundle's graph with PyTorch, which is imported when an engine is created."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from server.errors import StartupError
 
 
 class TorchScriptEngine:
-    """Runs model.pt or model.bf16.pt, which hold code, with PyTorch.
+    """Runs model.pt or model.bf16.pt, which contain code, with PyTorch.
 
     Several threads may call `run` at once. PyTorch's number of threads is a setting of the calling thread, and each
-    calling thread has its own OpenMP threads: n calls side by side use n times `threads` cores.
+    calling thread has its own OpenMP threads: n parallel calls use n times `threads` cores.
 
     Args:
-        path: of the verified file.
-        device: "auto" uses CUDA if it works.
+        path: the verified file.
+        device: "auto" uses CUDA if it is available.
         threads: per call on the CPU.
         precision: of the file; bf16 is meant for CPUs that compute in bfloat16.
 
     Raises:
         BundleError: the file is not TorchScript.
-        StartupError: PyTorch is not installed, or CUDA was requested and does not work.
+        StartupError: PyTorch is not installed, or CUDA was requested and is not available.
     """
 
     backend: Backend = "torchscript"

@@ -1,9 +1,9 @@
-"""Turns admitted images into the rows that a model takes: decodes files, resizes, converts. Knows no protocol.
+"""Turns admitted images into the rows that a model takes: decodes files, resizes, converts.
 
 Files are untrusted, and decoding one can take far more memory than it has bytes: up to 12 bytes per pixel (see
 `decode_picture`), so 400 MB for the largest image that is accepted by default. Therefore only a few threads decode, and
-each request has one image decoded at a time. Memory holds at most one decoded image per thread, beside the rows, which
-a byte budget bounds.
+each request has one image decoded at a time. Memory holds at most one decoded image per thread, plus the rows, which a
+byte budget bounds.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from server.generator.images import AdmittedImages
 MAX_THREADS: Final = 4  # bounds the memory of decoded images
 _FORMATS: Final = ("PNG", "JPEG")
 _CLOSE_PATIENCE_S = 5.0  # a decoder cannot be interrupted, and takes about a second per image
-_MAX_REASON: Final = 200  # characters of a decoder's error that a message repeats
+_MAX_REASON: Final = 200  # characters of a decoder's error in a message
 
 
 class ImageReader:
     """Reads images in a small pool of threads, for one event loop.
 
     Args:
-        threads: number of images that are decoded or resized at once.
-        max_waiting_rows: the most images, over all requests, that may wait or be read at once; more are refused.
+        threads: number of images to decode or resize at once.
+        max_waiting_rows: the most images of all requests that wait or are being read; more are refused.
     """
 
     def __init__(self, threads: int, max_waiting_rows: int) -> None:
@@ -74,7 +74,7 @@ class ImageReader:
     async def close(self) -> bool:
         """Stops each thread after its current image; False if one is still busy after some seconds.
 
-        Python waits for such a thread before it exits, so the caller has to end the process. Safe to call twice.
+        Python waits for such a thread before it exits, so the caller must end the process. Safe to call twice.
         """
         self._threads.shutdown(wait=False, cancel_futures=True)
         if decoding := {future for future in self._decoding if not future.done()}:
@@ -91,7 +91,9 @@ class ImageReader:
         return rows
 
     async def _read_row(self, admitted: AdmittedImages, row: int) -> NDArray[np.uint8]:
-        self._decoding = {future for future in self._decoding if not future.done()}  # also images of callers that left
+        self._decoding = {
+            future for future in self._decoding if not future.done()
+        }  # includes images of clients that disconnected
         future = self._threads.submit(read_row, admitted, row)
         self._decoding.add(future)
         return await asyncio.wrap_future(future)
@@ -135,14 +137,14 @@ def _decode(data: bytes, field: str, admitted: AdmittedImages) -> Image.Image:
         ) from error
     except UnreadablePictureError as error:
         raise InvalidRequest(
-            f"{field} cannot be read ({_one_line(str(error))}): send a whole PNG or JPEG file of at most"
+            f"{field} cannot be read ({_one_line(str(error))}): send a complete PNG or JPEG file of at most"
             f" {admitted.max_image_pixels} pixels"
         ) from error
     return picture
 
 
 class _OtherSizeError(UnreadablePictureError):
-    """A picture has another size than the model takes."""
+    """A picture does not have the size that the model takes."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__(_show_size(size))
@@ -154,5 +156,5 @@ def _show_size(size: tuple[int, int]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Returns a decoder's error in one ASCII line; it may quote from the file."""
+    """Returns a decoder's error, which may quote from the file, as one ASCII line."""
     return " ".join(text.split()).encode("ascii", "backslashreplace").decode()[:_MAX_REASON]

@@ -1,6 +1,6 @@
-"""Checks the images of a request before any is decoded or queued, by the rules of latents.py.
+"""Checks the images of a request before any is decoded or queued, like latents.py.
 
-image_reader.py checks what only a decoder can find out about a file.
+image_reader.py checks what only a decoder can see.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class SentFiles:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedImages:
-    """Images that passed every check, and the format to answer in.
+    """Images that passed every check, and the format of the answer.
 
-    Pixels, (rows, height, width, channels), may only need to be resized; files start like PNG or JPEG.
+    Pixels, (rows, height, width, channels), may need to be resized; files have the signature of PNG or JPEG.
     """
 
     source: NDArray[np.uint8] | tuple[bytes, ...]
     rows: int
-    rows_bytes: int  # once they are read
+    rows_bytes: int  # after reading
     model: str
     input: ImageInput
     resize: bool
@@ -58,9 +58,9 @@ def admit_images(
 
     Args:
         source: None if the request holds neither pixels nor files.
-        format_name: of the wanted format as the protocol spells it, or a number that the protocol does not define.
-        contract: of the requested model.
-        resize: whether images of another size are resized to the model's.
+        format_name: requested format as the protocol spells it; a number if the protocol does not define it.
+        contract: contract of the requested model.
+        resize: whether to resize images of another size to the model's.
 
     Raises:
         InvalidRequest: the request can never succeed.
@@ -102,7 +102,7 @@ def _check_pixels_shape(source: SentPixels, model: str, wanted: ImageInput, resi
     if min(height, width) < 1:
         raise InvalidRequest(f"{refusal}; send images of at least 1x1")
     if channels not in FILE_CHANNELS:
-        raise InvalidRequest(f"{refusal}; images of {channels} channels are not resized, so send that size")
+        raise InvalidRequest(f"{refusal}; images of {channels} channels cannot be resized, so send that size")
 
 
 def _checked_pixels(source: SentPixels, contract: Contract) -> NDArray[np.uint8]:

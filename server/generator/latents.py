@@ -1,7 +1,6 @@
-"""Checks the latents of a request before it is queued, and says in one line what is wrong.
+"""Checks the latents of a request before it is queued; independent of protobuf and runtimes.
 
-Plain values in, plain values out: no protobuf, no runtime. Requests are untrusted, so a request is only read once
-arithmetic on its sizes has shown that it is acceptable.
+Requests are untrusted, so data is read only after its sizes have been checked.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class SeededLatents:
 
 @dataclass(frozen=True, slots=True)
 class AdmittedLatents:
-    """Latents that passed every check but that of their values, and the format to answer in."""
+    """Latents that passed every check except that of their values, and the format of the answer."""
 
     source: bytes | SeededLatents
     rows: int
@@ -49,8 +48,8 @@ def admit_latents(source: SentLatents | SeededLatents | None, format_name: str, 
 
     Args:
         source: None if the request holds neither sent nor seeded latents.
-        format_name: of the wanted format as the protocol spells it, or a number that the protocol does not define.
-        contract: of the requested model.
+        format_name: requested format as the protocol spells it; a number if the protocol does not define it.
+        contract: contract of the requested model.
 
     Raises:
         InvalidRequest: the request can never succeed.

@@ -1,4 +1,4 @@
-"""Converts between the messages of ganserve.v1.Generator and plain values. Checks nothing."""
+"""Converts between the messages of ganserve.v1.Generator and plain values, without checks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from server.rpc.tensor_bytes import length_prefixed
 
 Response = TypeVar("Response", pb.GenerateResponse, pb.TranslateResponse)
 
-_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and the fifth proves it wrong
+_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and five are enough to refuse it
 _VALUE_BYTES: Final = {pb.DATA_TYPE_FLOAT32: 4, pb.DATA_TYPE_UINT8: 1}
-_MAX_HEADS: Final = 4096  # cached: one per model, shape and format
+_MAX_HEADS: Final = 4096  # cached, one per model, shape and format
 _DTYPES: Final = {number: name.removeprefix("DATA_TYPE_") for name, number in pb.DataType.items()}
 _FORMATS: Final = {number: name.removeprefix("IMAGE_FORMAT_") for name, number in pb.ImageFormat.items()}
 
@@ -56,20 +56,20 @@ def sent_images(message: pb.TranslateRequest) -> SentPixels | SentFiles | None:
 
 
 def format_name(message: pb.GenerateRequest | pb.TranslateRequest) -> str:
-    """Returns the name of the format to answer in; the number itself if the protocol does not define it."""
+    """Returns the name of the requested format; its number if the protocol does not define it."""
     if message.format == pb.IMAGE_FORMAT_UNSPECIFIED:
         return "PNG" if message.WhichOneof("input") == "encoded" else "PIXELS"
     return _FORMATS.get(message.format, str(message.format))
 
 
 def serialize_response(kind: type[Response], card: Card, images: NDArray[Any], image_format: ImageFormat) -> bytes:
-    """Returns the serialised answer; slow if it encodes image files, so call it off the event loop then.
+    """Returns the serialised answer. Encoding image files is slow: call it off the event loop then.
 
     A tensor is copied once; protobuf itself would copy it several times.
 
     Args:
         kind: message type of the answer.
-        card: of the model that computed the images.
+        card: card of the model that computed the images.
         images: pixels (rows, height, width, channels), or for FLOAT32 images (rows, channels, height, width).
         image_format: to encode them in.
     """
@@ -79,7 +79,7 @@ def serialize_response(kind: type[Response], card: Card, images: NDArray[Any], i
         return response.SerializeToString()
     little_endian = np.ascontiguousarray(images, images.dtype.newbyteorder("<"))
     dtype = pb.DATA_TYPE_FLOAT32 if images.dtype.kind == "f" else pb.DATA_TYPE_UINT8
-    known_kind = cast("Hashable", kind)  # its stub does not say so
+    known_kind = cast("Hashable", kind)  # missing in its stub
     return b"".join((_before_data(known_kind, card.name, card.version, dtype, images.shape), little_endian.data))
 
 
@@ -91,7 +91,7 @@ def _before_data(
     dtype: pb.DataType,
     shape: tuple[int, ...],
 ) -> bytes:
-    """Returns the whole answer except the data of its tensor, which must come last."""
+    """Returns the answer without the data of its tensor, which must come last."""
     data_bytes = math.prod(shape) * _VALUE_BYTES[dtype]
     head: bytes = kind(model=model, version=version).SerializeToString()
     tensor = pb.Tensor(dtype=dtype, shape=shape).SerializeToString()

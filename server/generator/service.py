@@ -33,7 +33,7 @@ from server.rpc.parsing import THREAD_WORTHY_BYTES, MessageParser, parse, parse_
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
-_COSTLY_SEED_BYTES: Final = 4 << 10  # drawing fewer takes microseconds, and reserving room takes two itself
+_COSTLY_SEED_BYTES: Final = 4 << 10  # drawing fewer takes as long as reserving room for them: microseconds
 _ONLY: Final = {output: frozenset({output}) for output in (OUTPUT_IMAGES, OUTPUT_PIXELS)}
 
 
@@ -43,7 +43,7 @@ class GeneratorService:
     Args:
         catalog: the served models.
         image_reader: reads the images to translate.
-        input_budget: bounds the bytes of all images and large requests in work.
+        input_budget: bounds the bytes of all images and large requests in progress.
         config: the limits.
     """
 
@@ -57,7 +57,7 @@ class GeneratorService:
         self._parser = MessageParser()
 
     def behaviours(self) -> dict[str, Behaviour]:
-        """Returns what each method does, by its name."""
+        """Returns the methods by name."""
         return {
             "Generate": self.generate,
             "Translate": self.translate,
@@ -90,7 +90,7 @@ class GeneratorService:
         request.rows = admitted.rows
         slow = admitted.latents_bytes >= THREAD_WORTHY_BYTES
         if slow or (admitted.latents_bytes >= _COSTLY_SEED_BYTES and isinstance(admitted.source, SeededLatents)):
-            with model.batcher.reserve(admitted.rows):  # so that no work is done for a request that would be refused
+            with model.batcher.reserve(admitted.rows):  # no work for a request that would be refused
                 latents = await run_in_thread(read_latents, admitted) if slow else read_latents(admitted)
         else:
             latents = read_latents(admitted)
@@ -153,7 +153,7 @@ async def _serialize(
     began_s = time.perf_counter()
     if image_format in ENCODERS:
         answer = await run_in_thread(serialize_response, kind, model.card, images, image_format)
-    else:  # copying an array holds the interpreter lock, so a thread would not help
+    else:  # copying an array holds the GIL, so a thread would not help
         answer = serialize_response(kind, model.card, images, image_format)
     request.encode_s = time.perf_counter() - began_s
     return answer

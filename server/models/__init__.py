@@ -1,1 +1,1 @@
-"""The served models: which there are, and how they are loaded, replaced and unloaded."""
+"""The served models: their catalog, and how they are loaded, replaced and unloaded."""

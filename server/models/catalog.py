@@ -1,4 +1,4 @@
-"""The table of served models; changing a version swaps an entry. Knows no protocol and no runtime."""
+"""The table of served models; a new version replaces an entry."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _MAX_LISTED: Final = 20  # names in a message
 class ServedModel:
     """One version of a model.
 
-    Its users call `enter` and `leave`, on the event loop. It can be swapped or unloaded meanwhile, and is closed when
-    the last user leaves. Users are counted explicitly because references can outlive a failed request for a long time.
+    Users call `enter` and `leave` on the event loop. If it is replaced or unloaded in between, it is closed when the
+    last user leaves. Users are counted explicitly because references can outlive a failed request for a long time.
     """
 
     contract: Contract
@@ -41,7 +41,7 @@ class ServedModel:
         self.card = self.contract.card
 
     def enter(self) -> None:
-        """Keeps it open until `leave`."""
+        """Keeps the model open until `leave`."""
         self.users += 1
 
     def leave(self) -> None:
@@ -52,7 +52,7 @@ class ServedModel:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keeps it open until the context exits."""
+        """Keeps the model open until the context exits."""
         self.enter()
         try:
             yield
@@ -60,7 +60,7 @@ class ServedModel:
             self.leave()
 
     async def unused(self) -> None:
-        """Returns when it has no users; call it once the model is out of the catalog."""
+        """Returns when the model has no users; remove it from the catalog first."""
         while self.users:
             self._left.clear()
             await self._left.wait()
@@ -72,7 +72,7 @@ class ServedModel:
 
     @property
     def max_batch_rows(self) -> int:
-        """The most rows that one batch holds."""
+        """The most rows per batch."""
         return self.batcher.groups.full_rows
 
     def __str__(self) -> str:
@@ -94,14 +94,14 @@ class Catalog(Mapping[str, ServedModel]):
         self._models = {other: model for other, model in self._models.items() if other != name}
 
     def find(self, name: str, version: int, request: InFlightRequest) -> ServedModel:
-        """Returns the model that a request asks for, notes it on the request, and keeps it open until that is answered.
+        """Returns the requested model, records it on the request, and keeps it open until the request is answered.
 
         Call it at most once per request.
 
         Args:
-            name: of the model.
-            version: the served one, or 0 for the newest one.
-            request: that asks.
+            name: name of the model.
+            version: the served version, or 0 for the newest one.
+            request: the request.
 
         Raises:
             NotServed: the model or version is not served; the message lists what is.
@@ -133,7 +133,7 @@ class Catalog(Mapping[str, ServedModel]):
     def __len__(self) -> int:
         return len(self._models)
 
-    # The methods of Mapping look each name up again, when it may be gone.
+    # The methods of Mapping look up each name again, when it may be gone.
 
     def keys(self) -> KeysView[str]:
         """A snapshot of the names."""

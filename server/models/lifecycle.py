@@ -1,7 +1,7 @@
-"""The life of the served models: load, serve, swap for a newer version, rebuild, unload. Knows no protocol.
+"""The lifecycle of the served models: load, serve, replace by a newer version, rebuild, unload.
 
-Loading runs in threads; only the event loop changes the catalog. A version that is swapped or unloaded still answers
-the requests that found it before, and is closed after the last of them.
+Loading runs in threads; only the event loop changes the catalog. A version that is replaced or unloaded still answers
+its requests in flight, and is closed after the last of them.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Models:
     """Loads models into a catalog, replaces and unloads them, and rebuilds their engines. For one event loop.
 
     Args:
-        catalog: of the served models.
+        catalog: the served models.
         config: where the models are, and how to load them.
-        gate: that requests pass.
+        gate: counts the requests in flight.
     """
 
     def __init__(self, catalog: Catalog, config: ServerConfig, gate: Gate) -> None:
@@ -56,7 +56,7 @@ class Models:
         self._gate = gate
         self._changing = asyncio.Lock()  # one load or unload at a time, because they take memory and cores
         self._loading: set[str] = set()
-        self._open: set[Batcher] = set()  # includes swapped versions that are still in use
+        self._open: set[Batcher] = set()  # includes replaced versions that are still in use
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -68,7 +68,7 @@ class Models:
         """Loads every model.
 
         Raises:
-            StartupError: there is nothing to serve.
+            StartupError: no model can be served.
         """
         for model in await asyncio.to_thread(lambda: list(load_repository(self._config))):
             self._serve(model)
@@ -78,13 +78,13 @@ class Models:
 
         Raises:
             NotServed: the repository has no such model.
-            Unavailable: none of its versions works; the served one stays.
+            Unavailable: none of its versions works; the served one is kept.
         """
-        # In a task of its own: if the caller gives up, loading goes on, and the next load waits for it.
+        # In its own task: if the caller gives up, loading continues, and the next load waits for it.
         await asyncio.shield(self._start(self._load(name)))
 
     async def unload(self, name: str) -> None:
-        """Stops serving a model; returns when the requests that found it before are answered.
+        """Stops serving a model; returns when its requests in flight are answered.
 
         Raises:
             NotServed: it is not served.
@@ -133,7 +133,7 @@ class Models:
         return entries
 
     def hurry(self) -> None:
-        """Stops delaying batches, and fails what waits for engines that are being rebuilt; for a stopping server."""
+        """Before a stop: ends the delay of batches, and fails requests that wait for engines being rebuilt."""
         for batcher in self._open:
             if batcher.broken:
                 batcher.fail_waiting("the server is stopping: try another replica")
@@ -173,7 +173,7 @@ class Models:
             max_queue_rows=config.max_queue_rows,
             max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
             observer=statistics,
-            # A request whose answer is still being sent counts, too: its caller is likely to ask again.
+            # A request whose answer is still being sent counts, too: its client is likely to send the next one.
             is_lone=lambda: self._gate.inside <= 1,
             name=card.name,
         )
@@ -189,7 +189,7 @@ class Models:
             self._start(self._add_large_instances(model.folder, served))
 
     async def _close(self, model: ServedModel) -> None:
-        """Frees the engines of a version that is out of the catalog, once it has no users."""
+        """Frees the engines of a version that left the catalog, once it has no users."""
         await model.unused()
         await model.batcher.close()
         self._open.discard(model.batcher)
@@ -206,11 +206,11 @@ class Models:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() or (error := task.exception()) is None or isinstance(error, ServerError):
-            return  # a refusal is for the caller, who may have left
+            return  # a refusal is for the caller, which may be gone
         _log.error("unexpected error", exc_info=error)
 
     async def _add_large_instances(self, folder: Path, model: ServedModel) -> None:
-        """Computes large batches in bf16 once those instances are loaded; if that fails, fp32 computes all."""
+        """Loads instances that compute large batches in bf16; if that fails, fp32 computes all batches."""
         groups = model.batcher.groups
         try:
             instances = await asyncio.to_thread(load_bf16_instances, folder, model.card, self._config)
@@ -248,7 +248,7 @@ class Models:
         except (BundleError, StartupError, OSError) as error:
             _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
             return False
-        except Exception:  # noqa: BLE001 - any runtime error, such as no memory, may be gone the next time
+        except Exception:  # noqa: BLE001 - any error, such as out of memory, may be temporary
             _log.exception("%s: rebuilding its engines failed, trying again", model)
             return False
         model.batcher.rebuild(loaded.groups)

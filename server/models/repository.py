@@ -1,4 +1,4 @@
-"""Loads the newest working version of every model in a model repository. Knows no protocol and no queue.
+"""Loads the newest working version of every model in a model repository.
 
 Versions are tried from the newest to the oldest, so that one broken export does not take a model out of service.
 """
@@ -35,8 +35,8 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
     """Loads every model, one by one, by name; slow, so call it off the event loop.
 
     Raises:
-        StartupError: there is no repository or no working model, the device is not available, or flags exclude each
-            other.
+        StartupError: there is no repository or no working model, the device is not available, or flags
+            conflict.
     """
     if config.cuda_graphs and config.model_control == "explicit":
         raise StartupError(
@@ -63,7 +63,7 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
 
 
 def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
-    """Loads the newest working version of a model; logs an error and returns None if there is none.
+    """Loads the newest working version of a model; logs an error and returns None if no version works.
 
     Raises:
         StartupError: the device is not available, so another version would not help.

@@ -21,7 +21,7 @@ from server.rpc.byte_budget import ByteBudget
 from server.rpc.parsing import THREAD_WORTHY_BYTES, MessageParser, parse, run_in_thread
 
 STREAM_METHOD: Final = "ModelStreamInfer"
-_SLOW_VALUES: Final = 1 << 14  # typed values, each of which costs more than many raw ones
+_SLOW_VALUES: Final = 1 << 14  # more typed values than this are read in a thread
 
 
 class ModelInfer:
@@ -29,7 +29,7 @@ class ModelInfer:
 
     Args:
         catalog: the served models.
-        input_budget: bounds the bytes of all images and large requests in work.
+        input_budget: bounds the bytes of all images and large requests in progress.
         parser: parses large requests.
     """
 
@@ -60,13 +60,13 @@ class ModelInfer:
                 return await self._answer(model, admitted, request)
 
     def _read_again(self, body: bytes, request: InFlightRequest) -> tuple[ServedModel, AdmittedInference] | None:
-        """Reads a message that differs from an earlier one only in its latents and has no id; None if it is not one."""
+        """Fast path: reads a message that differs from an earlier one only in its latents; None for any other."""
         if (known := self._repeated.find(body)) is None:
             return None
         (contract, earlier), data = known
         name = contract.card.name
         model = self._catalog.get(name)
-        if model is None or model.contract is not contract:  # another version is served by now
+        if model is None or model.contract is not contract:  # another version is served now
             return None
         self._catalog.find(name, 0, request)
         request.rows = earlier.rows
@@ -107,7 +107,7 @@ class ModelInfer:
         computed_s = time.perf_counter()
         request.compute_s = computed_s - began_s
         streamed = request.method == STREAM_METHOD
-        # Not in a thread, however large it is: copying an array into bytes holds the interpreter lock.
+        # Not in a thread, even if it is large: copying an array into bytes holds the GIL.
         answer = serialize_inference(
             model.contract,
             arrays,

@@ -1,7 +1,7 @@
-"""Converts between the messages of ModelInfer and plain values. Checks nothing.
+"""Converts between the messages of ModelInfer and plain values, without checks.
 
-Answers are written by hand around the arrays: protobuf makes a head once per shape of answer, and each array follows
-with its tag and length. Protobuf accepts the fields of a message in any order, so the id comes last.
+Answers are serialised by hand: protobuf makes the head once per shape of answer, and each array follows with its tag
+and length. Protobuf accepts the fields of a message in any order, so the id comes last.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from server.open_inference.parameters import Value
 from server.open_inference.validation import SentInference
 from server.rpc.tensor_bytes import length_prefixed
 
-_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and the fifth proves it wrong
-_OUTPUTS_LENGTH: Final = 3  # outputs to read: there are two, so the third is unknown or a repetition
-_PARAMETERS_LENGTH: Final = 16  # parameters to read: more than exist, so one of these is unknown
-_MAX_HEADS: Final = 4096  # cached: one per model, number of rows and choice of outputs
+_SHAPE_LENGTH: Final = 5  # axes to read: a hostile shape has millions, and five are enough to refuse it
+_OUTPUTS_LENGTH: Final = 3  # outputs to read: one more than exist, so one is unknown or repeated
+_PARAMETERS_LENGTH: Final = 16  # parameters to read: more than exist, so one is unknown
+_MAX_HEADS: Final = 4096  # cached, one per model, number of rows and set of outputs
 
 _ID: Final = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["id"].number
 _RAW: Final = pb.ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
@@ -37,7 +37,7 @@ _NO_INPUT: Final = pb.ModelInferRequest.InferInputTensor()
 
 
 def sent_inference(request: pb.ModelInferRequest) -> SentInference:
-    """Returns what a request holds; keep the message for as long as you use the result."""
+    """Returns the values of a request; keep the message as long as you use them."""
     inputs = request.inputs
     tensor = inputs[0] if inputs else _NO_INPUT
     typed = _NO_TYPED
@@ -61,7 +61,7 @@ def sent_inference(request: pb.ModelInferRequest) -> SentInference:
 
 
 def stream_error(message: str, request_id: str) -> bytes:
-    """Returns the answer of a stream to a message that failed."""
+    """Returns the answer to a message of a stream that failed."""
     named = pb.ModelInferResponse(id=request_id)
     response: bytes = pb.ModelStreamInferResponse(error_message=message, infer_response=named).SerializeToString()
     return response
@@ -70,7 +70,7 @@ def stream_error(message: str, request_id: str) -> bytes:
 class _Head(NamedTuple):
     """What precedes each array of an answer."""
 
-    before: tuple[bytes, ...]  # the first also holds everything else that the answer says
+    before: tuple[bytes, ...]  # the first also holds all other fields of the answer
     sizes: tuple[int, ...]  # of the arrays, in bytes
     total_bytes: int
 
@@ -85,16 +85,16 @@ def serialize_inference(
     streamed: bool = False,
     says_final: bool = False,
 ) -> bytes:
-    """Returns a serialised answer, into which its arrays are copied once.
+    """Returns a serialised answer; its arrays are copied once.
 
     Args:
-        contract: of the model.
+        contract: contract of the model.
         arrays: by output name, (rows, *row_shape).
-        outputs: the ones to answer, in this order.
-        rows: of each.
-        request_id: of the request; may be empty.
+        outputs: outputs to send, in this order.
+        rows: number of rows of each array.
+        request_id: id of the request; may be empty.
         streamed: whether the answer is a ModelStreamInferResponse instead of a ModelInferResponse.
-        says_final: whether the answer says that it is the last one of its request.
+        says_final: whether to mark the answer as the final one of its request.
     """
     head = _head(contract, outputs, rows)
     tail = _IS_FINAL if says_final else b""

@@ -12,7 +12,7 @@ from server.models.catalog import ServedModel
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import CountedTime
 
-# Triton's names by ganserve's.
+# Triton's names of ganserve's backends.
 _PLATFORMS: Final = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_libtorch"}
 _BACKENDS: Final = {"onnx": "onnxruntime", "torchscript": "pytorch"}
 _ANY_ROWS: Final = -1
@@ -31,9 +31,9 @@ def metadata_message(model: ServedModel) -> pb.ModelMetadataResponse:
 
 
 def config_message(model: ServedModel) -> config_pb.ModelConfig:
-    """Returns how a model is served, as Triton's ModelConfig, whose shapes leave out the first axis.
+    """Returns how a model is served, as Triton's ModelConfig, whose shapes omit the first axis.
 
-    `max_batch_size` is the most rows of one batch; a request with more rows is split.
+    `max_batch_size` is the most rows per batch; a request with more rows is split.
     """
     contract = model.contract
     on_gpu = model.device.startswith("cuda")
@@ -58,9 +58,9 @@ def config_message(model: ServedModel) -> config_pb.ModelConfig:
 
 
 def statistics_message(model: ServedModel) -> pb.ModelStatistics:
-    """Returns what a model has done so far.
+    """Returns the counts and times of a model.
 
-    The compute times of `inference_stats` count the whole time of a batch for each request in it.
+    The compute times of `inference_stats` count the full time of a batch for each request in it.
     """
     now = model.statistics.snapshot()
     return pb.ModelStatistics(

@@ -1,12 +1,12 @@
-"""The parameters of a ModelInfer request of the Open Inference Protocol. Plain values in and out.
+"""The parameters of a ModelInfer request of the Open Inference Protocol.
 
     priority                              1 (first) to PRIORITY_LEVELS (last); 0 means the default
     timeout                               microseconds until the caller gives up; 0 means no timeout
-    triton_enable_empty_final_response    whether each answer of a stream says that it is the last one of its request
+    triton_enable_empty_final_response    whether to mark the final answer to each request of a stream
     binary_data_output                    true: answers are always raw
     sequence_id, sequence_start, sequence_end    0, empty or false: models are stateless
 
-Every other parameter is refused by name, because ignoring one would make it fail silently.
+Every other parameter is refused by name: ignoring one would be a silent failure.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _SEQUENCE: Final = frozenset({"sequence_id", "sequence_start", "sequence_end"})
 
 
 class Options(NamedTuple):
-    """What the parameters of a request ask for."""
+    """The options that the parameters of a request set."""
 
     priority: int = DEFAULT_PRIORITY
     timeout_s: float | None = None  # from the arrival of the request
-    says_final: bool = False  # the answer says that it is the last one
+    says_final: bool = False  # mark the answer as the final one
 
 
 NO_OPTIONS: Final = Options()

@@ -1,10 +1,10 @@
-"""Remembers requests, so that one which differs from an earlier one in its values alone need not be parsed again.
+"""Caches admitted requests, so that one that differs from an earlier one only in its values is not parsed again.
 
-Callers tend to send the same message with other latents, thousands of times a second, and reading it costs more than a
-tiny model takes to compute. In such a message the values are the last field, so all before them, the head, says what
-is asked for. Heads are compared byte for byte: what was admitted once is admitted again.
+Clients tend to send the same message with other latents, thousands of times per second, and parsing it costs more than
+computing a tiny model. In such a message the values are the last field, and the bytes before them, the head, define
+the rest of the request. Heads are compared byte by byte, so an equal head needs no new check.
 
-Requests with an id are not remembered, as each tends to have another one, nor those with a long head.
+Requests with an id are not cached, because each usually has another one, and neither are those with a long head.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.rpc.tensor_bytes import length_prefixed
 
-_MAX_SIZES: Final = 256  # of different messages that are remembered
+_MAX_SIZES: Final = 256  # of messages in the cache
 _MAX_HEAD_BYTES: Final = 1 << 10
 _RAW: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents"].number
 _Admitted = TypeVar("_Admitted")
@@ -28,25 +28,25 @@ class _Remembered(NamedTuple):
 
 
 class RepeatedRequests(Generic[_Admitted]):
-    """What was admitted lately, by the head of its message: one for each size of message, the last."""
+    """A cache of admitted requests: the latest one for each size of message."""
 
     def __init__(self) -> None:
         self._by_size: dict[int, _Remembered] = {}
 
     def find(self, body: bytes) -> tuple[_Admitted, bytes] | None:
-        """What was admitted of a message that has the same head, and the values of this one; None if none is known."""
+        """Returns what was cached for the head of this message, and its values; None if the head is unknown."""
         known = self._by_size.get(len(body))
         if known is None or not body.startswith(known.head):
             return None
         return known.admitted, body[len(known.head) :]
 
     def remember(self, body: bytes, request: pb.ModelInferRequest, admitted: _Admitted) -> None:
-        """Takes note of a message that was admitted, if its values are its last field.
+        """Caches a message that was admitted, if its values are its last field.
 
         Args:
             body: the serialised message.
-            request: the same, parsed.
-            admitted: what is to be done for every message with this head; it must say nothing of the values.
+            request: the parsed message.
+            admitted: the result for every message with this head, without the values.
         """
         if request.id or len(request.raw_input_contents) != 1:
             return
@@ -54,9 +54,9 @@ class RepeatedRequests(Generic[_Admitted]):
         prefix = length_prefixed(_RAW, len(values))
         if not values or len(body) - len(values) > _MAX_HEAD_BYTES or not body.endswith(prefix + values):
             return
-        said = body[: -len(prefix) - len(values)]
-        try:  # the ending may have been that of another field which happens to look alike
-            alone = pb.ModelInferRequest.FromString(said)
+        rest = body[: -len(prefix) - len(values)]
+        try:  # another field may happen to end with the same bytes
+            alone = pb.ModelInferRequest.FromString(rest)
         except DecodeError:
             return
         alone.raw_input_contents.append(values)
@@ -64,4 +64,4 @@ class RepeatedRequests(Generic[_Admitted]):
             return
         if len(self._by_size) >= _MAX_SIZES:
             self._by_size.clear()
-        self._by_size[len(body)] = _Remembered(said + prefix, admitted)
+        self._by_size[len(body)] = _Remembered(rest + prefix, admitted)

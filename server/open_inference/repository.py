@@ -26,7 +26,7 @@ class RepositoryControl:
     Args:
         models: loads and unloads the served models.
         parser: parses large requests.
-        config: says whether callers may load and unload models.
+        config: whether clients may load and unload models.
     """
 
     def __init__(self, models: Models, parser: MessageParser, config: ServerConfig) -> None:
@@ -61,7 +61,7 @@ class RepositoryControl:
         return b""
 
     async def unload(self, body: bytes, request: InFlightRequest) -> bytes:
-        """Answers a serialised RepositoryModelUnloadRequest once the model's requests are answered and it is closed."""
+        """Answers a serialised RepositoryModelUnloadRequest once the model's requests are answered and it is freed."""
         await self._models.unload(await self._named(pb.RepositoryModelUnloadRequest, body, request))
         return b""
 
@@ -73,7 +73,7 @@ class RepositoryControl:
     ) -> str:
         """Returns the name of the model to load or unload."""
         if self._config.model_control != "explicit":
-            raise NotAllowed("callers may not load or unload models: start the server with --model-control explicit")
+            raise NotAllowed("clients may not load or unload models: start the server with --model-control explicit")
         async with self._parser.parsed(kind, body) as message:
             name: str = message.model_name
             request.model = name

@@ -40,7 +40,7 @@ class InferenceService:
     Args:
         catalog: the served models.
         models: loads and unloads them.
-        input_budget: bounds the bytes of all images and large requests in work.
+        input_budget: bounds the bytes of all images and large requests in progress.
         parser: parses large requests.
         is_ready: whether requests are accepted now.
         config: the limits.
@@ -63,7 +63,7 @@ class InferenceService:
         self._repository_control = RepositoryControl(models, parser, config)
 
     def behaviours(self) -> dict[str, Behaviour]:
-        """Returns the methods by name, without the one that streams."""
+        """Returns the unary methods by name."""
         return {
             "ServerLive": self.server_live,
             "ServerReady": self.server_ready,
@@ -123,11 +123,11 @@ class InferenceService:
         return _serialized(pb.ModelStatisticsResponse(model_stats=[statistics_message(model) for model in named]))
 
     def _find(self, message: Any, request: InFlightRequest) -> ServedModel:
-        """Returns the model that a message with a name and a version asks for."""
+        """Returns the model of the name and version in a message."""
         request.model = message.name
         version = read_version(message.version)
         if not self._catalog:
-            raise Unavailable("no model is served now: wait until one is loaded, or load one")
+            raise Unavailable("no model is served: wait until one is loaded, or load one")
         return self._catalog.find(message.name, version, request)
 
 

@@ -1,4 +1,4 @@
-"""ModelStreamInfer: many requests on one stream, several in work at once, answered in the order of their arrival."""
+"""ModelStreamInfer: many requests on one stream, several in flight at once, answered in the order of their arrival."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from server.open_inference.infer import STREAM_METHOD, ModelInfer
 from server.open_inference.messages import stream_error
 from server.rpc.handler import Context, RequestHandler
 
-MAX_IN_WORK: Final = 64  # messages per stream; further ones stay in the transport, which slows their sender down
+MAX_IN_FLIGHT: Final = 64  # messages per stream; more stay in the transport, whose flow control slows the sender
 
 
 def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.RpcMethodHandler[Any, Any]:
     """Returns the handler of ModelStreamInfer.
 
-    A message that fails is answered with an error message, and the stream goes on. When the caller leaves, everything
-    in work for it is cancelled.
+    A message that fails is answered with an error message, and the stream continues. When the client disconnects, its
+    messages in flight are cancelled.
     """
 
     async def answer_one(body: bytes, context: Context, earlier: asyncio.Event, written: asyncio.Event) -> None:
@@ -30,7 +30,7 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
                 answer = await handler.attempt(model_infer.infer, body, request, context)
             except ServerError as error:
                 answer = stream_error(str(error), request.message_id)
-            del body  # it may be large, and earlier answers may take long to be read
+            del body  # it may be large, and the client may be slow to read earlier answers
             await earlier.wait()
             await context.write(answer)
         finally:
@@ -38,7 +38,7 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
         written.set()
 
     async def answer_all(bodies: AsyncIterator[bytes], context: Context) -> None:
-        room = asyncio.Semaphore(MAX_IN_WORK)
+        room = asyncio.Semaphore(MAX_IN_FLIGHT)
         earlier = asyncio.Event()  # set once the previous answer is written
         earlier.set()
         async with asyncio.TaskGroup() as tasks:

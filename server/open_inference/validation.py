@@ -1,7 +1,7 @@
-"""Checks a ModelInfer request of the Open Inference Protocol before it is queued.
+"""Checks a ModelInfer request of the Open Inference Protocol before it is queued; independent of protobuf and runtimes.
 
-Plain values in, plain values out: no protobuf, no runtime. Nothing is read before its size is known to be right, so a
-shape of 2**62 rows or a million inputs cost no more than the message that holds them.
+Data is read only after its size has been checked, so a shape of 2**62 rows or a million inputs cost no more than the
+message that holds them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ class SentInference:
     input_count: int
     name: str  # of the first input, like the next five fields
     datatype: str
-    shape: tuple[int, ...]  # cut if it is long
+    shape: tuple[int, ...]  # truncated if it is long
     input_parameters: Collection[str]
-    typed: Mapping[str, Sequence[Any]]  # values by the name of their field
+    typed: Mapping[str, Sequence[Any]]  # values by field name
     raw: Sequence[bytes]  # reading an item copies it, so read it after every other check
-    outputs: Sequence[tuple[str, Collection[str]]]  # names, and the names of their parameters; cut if there are many
+    outputs: Sequence[
+        tuple[str, Collection[str]]
+    ]  # names, and the names of their parameters; truncated if there are many
     parameters: Mapping[str, Value]
 
 
@@ -44,20 +46,20 @@ class SentInference:
 class AdmittedInference:
     """A request that passed every check."""
 
-    inputs: NDArray[Any]  # (rows, *row_shape), a read-only view of what was sent
+    inputs: NDArray[Any]  # (rows, *row_shape), a read-only view of the request
     rows: int
-    outputs: tuple[str, ...]  # requested, in the order to answer in
+    outputs: tuple[str, ...]  # requested, in the order of the answer
     output_set: frozenset[str]
     request_id: str
     options: Options
 
     def without_values(self) -> AdmittedInference:
         """Returns a copy without rows; call `with_values` before you use it."""
-        # Not a view, which would keep the whole request.
+        # Not a view, which would keep the request in memory.
         return replace(self, inputs=np.empty((0, *self.inputs.shape[1:]), self.inputs.dtype))
 
     def with_values(self, data: bytes) -> AdmittedInference:
-        """Returns a copy with other values: raw latents of the same size.
+        """Returns a copy with new values: raw latents of the same size.
 
         Raises:
             InvalidRequest: a value is not finite.
@@ -68,7 +70,7 @@ class AdmittedInference:
 
 
 def read_version(text: str) -> int:
-    """Returns the version that a request names; 0 if it names none.
+    """Returns the version in a request; 0 if it is empty.
 
     Raises:
         InvalidRequest: it is not a number.
@@ -85,7 +87,7 @@ def admit_inference(sent: SentInference, contract: Contract) -> AdmittedInferenc
 
     Args:
         sent: the request.
-        contract: of the requested model.
+        contract: contract of the requested model.
 
     Raises:
         InvalidRequest: the request can never succeed.
@@ -133,7 +135,7 @@ def _wanted_outputs(sent: Sequence[tuple[str, Collection[str]]], contract: Contr
             known = " and ".join(map(repr, contract.outputs))
             raise InvalidRequest(f"no output {quote(name)}: {contract.card.name!r} has {known}")
         if name in wanted:
-            raise InvalidRequest(f"output {name!r} is asked for twice: name each output once")
+            raise InvalidRequest(f"output {name!r} is requested twice: name each output once")
         if parameters:
             raise InvalidRequest(_unknown_parameter(f"output {name!r}", parameters))
         wanted.append(name)

@@ -1,1 +1,1 @@
-"""What both services share: the request handler around every method, message parsing, byte budgets."""
+"""Shared by both services: the request handler around every method, message parsing, byte budgets."""

@@ -9,7 +9,7 @@ from server.errors import QueueFull
 
 
 class ByteBudget:
-    """A number of bytes that requests reserve and give back.
+    """A number of bytes that requests reserve and release.
 
     Args:
         total_bytes: the most that may be reserved at once.
@@ -29,7 +29,7 @@ class ByteBudget:
         """Reserves bytes until the context exits.
 
         Raises:
-            QueueFull: fewer bytes are left.
+            QueueFull: too few bytes are left.
         """
         if self._used_bytes + size_bytes > self._total_bytes:
             raise QueueFull(

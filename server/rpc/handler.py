@@ -1,7 +1,7 @@
-"""The one place that maps errors to gRPC statuses, counts and logs requests, and turns them away at the gate.
+"""The request handler: maps errors to gRPC statuses, counts and logs requests, and refuses them at the gate.
 
-It wraps the methods of every service and never looks into a message. It is not an interceptor because those cost time
-per request.
+It wraps every method of every service and never parses a message. It is not an interceptor, because interceptors cost
+time per request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # gRPC's own retries wait this long
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # the time that gRPC waits before it retries
 REQUEST_ID_KEY: Final = "x-request-id"
 MAX_REQUEST_ID_LENGTH: Final = 128
 
@@ -39,11 +39,11 @@ class RequestHandler:
     """Answers requests through behaviours, on the event loop.
 
     Args:
-        gate: that requests pass.
-        metrics: that count them.
+        gate: refuses requests while the server starts or drains.
+        metrics: counts requests.
         access_log: gets one line per request; None for no log.
-        max_unsent_bytes: bounds the answers that are made and not sent; further answers are refused. An answer that is
-            the only one always passes.
+        max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
+            always passes.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RequestHandler:
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes of all answers that are made and not sent."""
+        """Bytes of all answers that are ready but not sent."""
         return self._unsent_bytes
 
     def unary(self, method: str, behaviour: Behaviour, *, gated: bool = True) -> grpc.RpcMethodHandler[Any, Any]:
@@ -67,9 +67,9 @@ class RequestHandler:
         parsed before the gate.
 
         Args:
-            method: its name, without the service.
-            behaviour: what it does.
-            gated: whether requests are turned away while the server starts or drains, and a drain waits for them.
+            method: name of the method, without the service.
+            behaviour: its implementation.
+            gated: whether requests are refused while the server starts or drains, and a drain waits for them.
         """
 
         async def answer(body: bytes, context: Context) -> bytes:
@@ -85,7 +85,7 @@ class RequestHandler:
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
     def arrive(self, method: str, context: Context) -> InFlightRequest:
-        """Returns a new request: a unary one, or one message of a stream. `attempt` it, then `leave`."""
+        """Returns a new request: a unary one, or one message of a stream. Call `attempt`, then `leave`."""
         began_s = time.perf_counter()
         remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever gRPC's stub says
         deadline = math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
@@ -100,7 +100,7 @@ class RequestHandler:
         """Answers a request through a behaviour, and counts and logs it.
 
         Raises:
-            ServerError: it cannot be answered. An unforeseen error is logged and becomes an `InternalError`.
+            ServerError: it cannot be answered. An unexpected error is logged and becomes an `InternalError`.
         """
         status = grpc.StatusCode.OK
         reason = message = ""
@@ -121,21 +121,21 @@ class RequestHandler:
             return answer
         except ServerError as error:
             status, reason, message = error.code, error.reason, str(error)
-            if isinstance(error, InternalError):  # the cause is in the log already, but not the request
+            if isinstance(error, InternalError):  # the log holds the cause already, but not the request
                 _log.error("%s, see the lines above", _failure(request, context))
             raise
         except asyncio.CancelledError:
-            # gRPC cancels both when the caller leaves and when its deadline passes.
+            # gRPC cancels both when the client disconnects and when its deadline passes.
             remaining_s: float | None = context.time_remaining()
             late = remaining_s is not None and remaining_s <= 0
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             reason = DeadlinePassed.reason if late else ""
             raise
-        except Exception as unforeseen:  # the last resort: details go to the log, not to the caller
+        except Exception as unexpected:  # details go to the log, not to the client
             _log.exception("%s", _failure(request, context))
             status, reason, message = InternalError.code, InternalError.reason, str(InternalError())
             # Not kept in a variable: in a cycle with its traceback it would keep the model alive for a long time.
-            raise InternalError from unforeseen
+            raise InternalError from unexpected
         finally:
             if request.pinned is not None:
                 request.pinned.leave()
@@ -145,7 +145,7 @@ class RequestHandler:
                 self._access_log.write(request, context.peer(), status.name, message)
 
     def leave(self, request: InFlightRequest) -> None:
-        """Counts a request and its answer out, once the answer is sent or given up. Safe to call twice."""
+        """Releases the gate and the bytes of the answer, once that is sent or abandoned. Safe to call twice."""
         self._unsent_bytes -= request.answer_bytes
         request.answer_bytes = 0
         if request.inside:
@@ -159,7 +159,7 @@ def _failure(request: InFlightRequest, context: Context) -> str:
 
 
 def _sent_request_id(context: Context) -> str:
-    """Returns the caller's id of the request; empty if there is none that is fit for a log."""
+    """Returns the request id that the client sent; empty if it is missing or unsafe to log."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _is_sane(value):
             return value

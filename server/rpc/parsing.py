@@ -23,7 +23,7 @@ class MessageParser:
     """Parses requests, large ones one at a time.
 
     A hostile message takes up to sixteen times its size in memory once it is parsed. Parsing two at once would not be
-    faster either, because the parser holds the interpreter lock.
+    faster, because the parser holds the GIL.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class MessageParser:
 
     @asynccontextmanager
     async def parsed(self, kind: type[_Message], body: bytes) -> AsyncIterator[_Message]:
-        """Yields the message in `body`; drop it when the context exits.
+        """Yields the message in `body`; do not keep it after the context exits.
 
         Raises:
             InvalidRequest: the bytes are not a message of that kind.
@@ -58,7 +58,7 @@ def parse(kind: type[_Message], body: bytes) -> _Message:
 
 
 def parse_small(kind: type[_Message], body: bytes) -> _Message:
-    """Parses a message that holds only names; refuses a large one, because many could wait to be parsed.
+    """Parses a message that holds only names; refuses a large one, because no budget bounds these messages.
 
     Raises:
         InvalidRequest: the bytes are not a message of that kind, or too large for one.
@@ -76,7 +76,7 @@ async def run_in_thread(
 ) -> _Result:
     """Calls a function in a thread, and returns only when the function has returned, even if the caller is cancelled.
 
-    A thread cannot be interrupted, so the locks and bytes held for its work must stay held until then.
+    A thread cannot be interrupted, so the locks and bytes held for its work must be held until then.
     """
     work = asyncio.create_task(asyncio.to_thread(function, *args, **kwargs))
     cancelled = False
@@ -91,4 +91,4 @@ async def run_in_thread(
             raise asyncio.CancelledError
         return work.result()
     finally:
-        del work  # otherwise an error and its traceback keep each other and the request alive
+        del work  # otherwise a reference cycle of an error and its traceback keeps the request alive

@@ -1,4 +1,4 @@
-"""Writes the tag and length of a large protobuf field by hand, so that an array is copied only once into a message."""
+"""Encodes the tag and length of a large protobuf field by hand, so that an array is copied only once."""
 
 from __future__ import annotations
 

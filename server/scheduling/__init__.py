@@ -1,1 +1,1 @@
-"""The batcher: packs the rows of many requests into batches for instances. Knows neither gRPC nor runtimes."""
+"""The batcher: packs the rows of many requests into batches for instances. Independent of gRPC and runtimes."""

@@ -1,4 +1,4 @@
-"""One batch on one instance: gathers the rows, computes, scatters the results, and finds a request that fails it.
+"""Runs one batch on one instance: gathers the rows, computes, scatters the results, and isolates a failing request.
 
 Runs in a thread of the batcher, or on the event loop if the batch is tiny, so it changes no shared state.
 """
@@ -36,14 +36,14 @@ class BatchResult:
 
     outcomes: list[Outputs | Exception]
     failed: bool = False  # at least one run failed
-    instance_broke: bool = False  # the instance also fails on rows that are known to be good
+    instance_broke: bool = False  # the instance also fails on known good rows
     times: list[BatchTimes] = field(default_factory=list)  # of every run that succeeded
 
 
 def run_batch(instance: Instance, parts: list[Part]) -> BatchResult:
     """Computes the parts as one batch; never raises.
 
-    If the batch fails, runs each half on its own, and so on, so that only a part that fails by itself fails.
+    If the batch fails, bisects it, so that only the parts that fail on their own fail.
     """
     result = BatchResult([])
     _run(instance, parts, result)
@@ -56,7 +56,7 @@ def run_batch(instance: Instance, parts: list[Part]) -> BatchResult:
 
 
 def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str]) -> tuple[Outputs, BatchTimes]:
-    """Computes one request as its own batch, in the fewest steps; raises whatever the runtime raises."""
+    """Computes one request as its own batch, in the fewest steps; raises any error of the runtime."""
     began = time.perf_counter()
     batch = instance.run(inputs, outputs)
     computed = time.perf_counter()
@@ -67,12 +67,12 @@ def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str])
 
 
 def _run(instance: Instance, parts: list[Part], result: BatchResult) -> None:
-    if result.failed and all(part.entry.done.done() for part in parts):  # their callers have left
+    if result.failed and all(part.entry.done.done() for part in parts):  # their clients are gone
         result.outcomes.extend({} for _ in parts)
         return
     try:
         outcomes, times = _compute(instance, parts)
-    except Exception as error:  # noqa: BLE001 - a runtime may raise anything, and it concerns this batch alone
+    except Exception as error:  # noqa: BLE001 - a runtime may raise anything
         result.failed = True
         if len(parts) == 1:
             result.outcomes.append(error)
@@ -123,13 +123,13 @@ def _check_rows(inputs: NDArray[Any], batch: Outputs) -> int:
 
 
 def _gather(part: Part, outputs: Outputs) -> Outputs:
-    """Copies the results of a part into the arrays of the whole request; several threads may do so at once."""
+    """Copies the results of a part into the arrays of its request; several threads may do so at once."""
     for name, array in outputs.items():
-        _whole(part.entry, name, array)[part.start : part.stop] = array
+        _request_array(part.entry, name, array)[part.start : part.stop] = array
     return part.entry.gathered
 
 
-def _whole(entry: Entry, name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _request_array(entry: Entry, name: str, array: NDArray[Any]) -> NDArray[Any]:
     with _allocating:
         if name not in entry.gathered:
             entry.gathered[name] = np.empty((len(entry.inputs), *array.shape[1:]), array.dtype)

@@ -1,7 +1,7 @@
-"""Packs the rows of many requests into batches for the instances of a model, and hands the results back.
+"""Packs the rows of many requests into batches for the instances of a model, and returns the results.
 
-Knows instances (instances.py) and nothing of gRPC, runtimes or models. Only the event loop touches the queue, so there
-are no locks; only the instances run in threads. Everything is counted in rows.
+Only the event loop touches the queue, so there are no locks; only the instances run in threads. Everything is counted
+in rows.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Batcher:
 
     Args:
         groups: the instances.
-        max_queue_rows: the most rows that may wait; a request that does not fit as a whole is refused.
+        max_queue_rows: the most rows that may wait; a request that does not fit completely is refused.
         max_delay_s: how long the oldest row may wait for a fuller batch while an instance is free; None adapts it to
             the load.
-        observer: receives the events; by default they are counted and dropped.
-        is_lone: returns whether the server holds a single request, so that computing it on the event loop delays no
+        observer: receives the events; by default, new statistics.
+        is_lone: returns whether the server has only one request, so that computing it on the event loop delays no
             other.
-        name: of the model, for messages.
+        name: name of the model, for messages.
 
     Attributes:
-        broken: whether an instance failed on rows that are known to be good; nothing is computed until `rebuild`.
-        on_broken: called when that happens.
+        broken: whether an instance failed on known good rows; nothing is computed until `rebuild`.
+        on_broken: called when an instance breaks.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Batcher:
 
     @property
     def queued_rows(self) -> int:
-        """How many rows are waiting; may be read in any thread."""
+        """Number of waiting rows; may be read in any thread."""
         return self._queue.rows
 
     @property
@@ -85,10 +85,10 @@ class Batcher:
 
     @contextmanager
     def reserve(self, rows: int) -> Iterator[None]:
-        """Reserves room in the queue while rows are being prepared; `submit` them right after it.
+        """Reserves room in the queue while rows are being prepared; `submit` them right after.
 
         Raises:
-            ServerError: refused, as by `submit`.
+            ServerError: refused, as in `submit`.
         """
         self._check_room(rows)
         self._queue.reserved_rows += rows
@@ -106,8 +106,8 @@ class Batcher:
     ) -> Outputs:
         """Computes the wanted outputs of inputs (rows, ...), rows >= 1, in their order.
 
-        If the caller is cancelled or its deadline (seconds on the event loop's clock) passes, the rows that still wait
-        leave the queue at once. The returned arrays may be views into those of a batch.
+        If the caller is cancelled or its deadline (seconds on the event loop's clock) passes, its waiting rows leave
+        the queue at once. The returned arrays may be views of the arrays of a batch.
 
         Raises:
             ServerError: refused (`QueueFull`, `InvalidRequest`, `Unavailable`), late (`DeadlinePassed`), or failed
@@ -139,7 +139,7 @@ class Batcher:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Starts no batch while it is open, so that tests can control what is in a batch."""
+        """Starts no batch until the context exits, so that tests can control what is in a batch."""
         self._holds += 1
         try:
             yield
@@ -148,7 +148,7 @@ class Batcher:
             self._dispatch()
 
     def rebuild(self, groups: InstanceGroups) -> None:
-        """Continues with other instances after some broke; runs in progress are given back to the old ones."""
+        """Replaces broken instances; batches in progress still finish on the old ones."""
         if groups.concurrency != self._groups.concurrency:
             self._threads.shutdown(wait=False)
             self._threads = self._make_threads(groups)
@@ -164,18 +164,18 @@ class Batcher:
         self._idle.set()
 
     async def finish_computing(self) -> None:
-        """Returns when nothing is being computed; for a broken batcher, which starts nothing new."""
+        """Returns when no batch is being computed. For a broken batcher, which starts no new ones."""
         while self._computing:
             self._idle.clear()
             await self._idle.wait()
 
     def hurry(self) -> None:
-        """Waits for no fuller batches from now on, because the server is about to stop."""
+        """Stops waiting for fuller batches, because the server is about to stop."""
         self._pacing.max_delay_s = 0.0
         self._dispatch()
 
     async def drain(self) -> None:
-        """Refuses new requests from now on; returns when the accepted ones are computed."""
+        """Refuses new requests; returns when the accepted ones are computed."""
         self._draining = True
         self.hurry()
         while self._computing or (self._queue and not self.broken):
@@ -183,7 +183,7 @@ class Batcher:
             await self._idle.wait()
 
     async def close(self) -> None:
-        """Fails what waits, finishes what runs, and stops the threads. Safe to call twice."""
+        """Fails waiting requests, finishes running batches, and stops the threads. Safe to call twice."""
         self.fail_waiting("the server is stopping: try another replica")
         await self.drain()
         self._cancel_timer()
@@ -219,7 +219,7 @@ class Batcher:
         self._queue.remove(entry)
 
     def _dispatch(self) -> None:
-        """Starts batches on free instances; called whenever a batch may have become possible."""
+        """Starts batches on free instances; call it whenever a batch may have become possible."""
         while self._queue and self._groups.free and not self._holds and not self.broken:
             now = asyncio.get_running_loop().time()
             if (due := self._delayed_until(now)) is not None:
@@ -243,7 +243,7 @@ class Batcher:
 
     def _on_delay_over(self) -> None:
         self._delay_timer = None
-        self._pacing.waited_in_vain(self._in_flight)
+        self._pacing.nothing_arrived(self._in_flight)
         self._dispatch()
 
     def _cancel_timer(self) -> None:
@@ -253,7 +253,7 @@ class Batcher:
 
     def _start(self, share: Share, now: float) -> None:
         parts = self._queue.take(share.rows, now)
-        if not parts:  # all of them had ended
+        if not parts:  # all requests had ended
             self._groups.give_back(share.instance)
             return
         for part in parts:
@@ -269,9 +269,9 @@ class Batcher:
         self, loop: asyncio.AbstractEventLoop, groups: InstanceGroups, instance: Instance, parts: list[Part]
     ) -> None:
         result = run_batch(instance, parts)
-        loop.call_soon_threadsafe(self._finish_and_go_on, groups, instance, parts, result)
+        loop.call_soon_threadsafe(self._finish_and_dispatch, groups, instance, parts, result)
 
-    def _finish_and_go_on(
+    def _finish_and_dispatch(
         self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult
     ) -> None:
         self._finish(groups, instance, parts, result)
@@ -281,7 +281,7 @@ class Batcher:
 
     def _finish(self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult) -> None:
         self._computing -= 1
-        groups.give_back(instance)  # not self._groups: that may have been replaced meanwhile
+        groups.give_back(instance)  # not to self._groups, which may be new
         for times in result.times:
             self._observer.batch_computed(times)
             self._throughput.computed(times.rows * groups.side_by_side(instance), times.compute_s)

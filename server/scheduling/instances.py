@@ -1,10 +1,10 @@
 """Chooses which instance of a model computes which rows. No queue, no threads, no clock.
 
-On a CPU, several engines of one thread each have the highest throughput, and one engine on all cores answers a small
-request of a lone caller soonest. So a model has both. An idle server uses the wide instance, or splits a large request
-among the narrow ones; a busy server keeps every narrow instance filled. Beside each narrow instance there may be one of
-reduced precision, which takes its place for large batches. The event loop itself runs batches that take less time than
-handing them to a thread, and the single row of a lone caller if it is quick, because that delays no other request.
+On a CPU, several single-threaded engines have the highest throughput, and one engine on all cores has the lowest
+latency for a small request of a lone client. So a model has both. An idle server uses the wide instance, or splits a
+large request among the narrow ones; a busy server keeps every narrow instance full. Each narrow instance may have a
+counterpart in reduced precision, which replaces it for large batches. The event loop itself runs batches that take less
+time than handing them to a thread, and a quick row of a lone client, because that delays no other request.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Instance:
     run: Run  # maps inputs (rows, ...) and the wanted output names to those outputs, with the same number of rows
     cores: int = 1  # busy during a run
     max_rows: int = 1
-    quick_rows: int = 0  # up to this many take a few milliseconds: the event loop may run them for a lone caller
-    padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # rows computed for a batch of that many
-    probe: Callable[[], object] | None = None  # runs rows known to be good; raises if the engine is broken
+    quick_rows: int = 0  # up to this many take a few milliseconds: the event loop may run them for a lone client
+    padded_rows: Callable[[int], int] = field(default=lambda rows: rows)  # rows computed for a batch of this many
+    probe: Callable[[], object] | None = None  # runs known good rows; raises if the engine is broken
     close: Callable[[], object] | None = None  # frees the engine; slow
-    large: Instance | None = None  # takes its place for large batches
-    instead_of: Instance | None = None  # the narrow instance whose place it takes
+    large: Instance | None = None  # replaces it for large batches
+    instead_of: Instance | None = None  # the narrow instance that it replaces
 
 
 class Share(NamedTuple):
@@ -46,21 +46,21 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class GroupLimits:
-    """Which batches each way of computing suits; measured at load.
+    """Which batches each group of instances computes; measured at load.
 
-    The defaults suit a model with narrow instances alone, one row of which takes long.
+    The defaults suit a slow model that has only narrow instances.
     """
 
     inline_rows: int = 0  # batches up to this size run on the event loop
     min_share_rows: int = 1  # requests are split into pieces of at least this size
-    wide_rows: int = 0  # requests of a lone caller up to this size run on the wide instance
+    wide_rows: int = 0  # requests of a lone client up to this size run on the wide instance
 
 
 class InstanceGroups:
-    """The instances of a model, free and taken; used on the event loop only.
+    """Tracks which instances of a model are free. For the event loop only.
 
     Args:
-        narrow: instances that run side by side; at least one.
+        narrow: instances that run in parallel; at least one.
         wide: an instance on all cores, for few rows.
         limits: which batches each of them computes.
     """
@@ -86,7 +86,7 @@ class InstanceGroups:
 
     @property
     def instances(self) -> list[Instance]:
-        """All of them."""
+        """All instances."""
         large = (instance.large for instance in self._narrow)
         return [*self._narrow, *(instance for instance in (self._wide, *large) if instance is not None)]
 
@@ -106,7 +106,7 @@ class InstanceGroups:
         return not self._wide_taken and bool(self._free)
 
     def add_large(self, instances: Sequence[Instance], min_rows: int) -> None:
-        """From now on, computes batches of `min_rows` rows or more on these, one beside each narrow instance."""
+        """Computes batches of `min_rows` rows or more on these instances from now on, one per narrow instance."""
         self._large_rows = min_rows
         for narrow, large in zip(self._narrow, instances, strict=True):
             narrow.large, large.instead_of = large, narrow
@@ -116,16 +116,15 @@ class InstanceGroups:
         close_instances(self.instances)
 
     def inline_instance(self, rows: int) -> Instance | None:
-        """A free instance that computes `rows` faster than a thread could take over; None if there is not any."""
+        """A free instance that computes `rows` rows faster than a thread could take over, or None."""
         return self._free[-1] if rows <= self.limits.inline_rows and self.free else None
 
     def take(self, rows: int, *, lone: bool = False) -> list[Share]:
-        """Takes instances for all or some of the waiting rows, until `give_back`; returns no share if none is free.
+        """Takes instances for all or some of the waiting rows, until `give_back`; no share if no instance is free.
 
         Args:
-            rows: how many wait; at least 1.
-            lone: whether they belong to the only request, and no other is expected that could use the other cores or
-                the event loop.
+            rows: number of waiting rows; at least 1.
+            lone: whether they belong to the only request, and no other is expected soon.
         """
         if not self.free:
             return []
@@ -145,7 +144,7 @@ class InstanceGroups:
         return shares
 
     def side_by_side(self, instance: Instance) -> int:
-        """How many batches run at once while this instance is used."""
+        """The number of batches that run at once while this instance is used."""
         return 1 if instance is self._wide else len(self._narrow)
 
     def give_back(self, instance: Instance) -> None:
@@ -164,7 +163,7 @@ class InstanceGroups:
 
 @dataclass(frozen=True)
 class LoadedInstances:
-    """The instances of a model and the kind of their engines."""
+    """The instances of a model, and what kind of engines they use."""
 
     groups: InstanceGroups
     backend: str  # "onnx" or "torchscript"

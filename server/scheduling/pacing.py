@@ -1,8 +1,8 @@
 """How long a free instance waits for a fuller batch. Arithmetic only: no clock, no queue, no threads.
 
-Never waiting makes batches of one row for tiny models, and a fixed delay slows down a lone caller; either costs a
-factor of 3 to 5. So the wait adapts: a caller that was just answered tends to ask again, so if fewer requests are in
-flight than were recently, the others are probably on their way.
+Without a wait, a tiny model computes batches of one row; a fixed delay slows down a lone client. Either costs a
+factor of 3 to 5. So the wait adapts: a client that was just answered tends to send the next request, so if fewer
+requests are in flight than recently, the others are probably on their way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 MAX_WAIT_S: Final = 0.002  # about the time the event loop takes to receive a dozen requests
 _MIN_RETRY_MS: Final = 10
 _LEARNING_RATE: Final = 0.1
-_MEMORY_S: Final = 0.05  # time constant with which the count of recent callers decays
+_MEMORY_S: Final = 0.05  # time constant with which the number of recent requests decays
 
 
 class Pacing:
@@ -30,7 +30,7 @@ class Pacing:
         self._seen = 0.0  # when that was updated
 
     def arrived(self, now: float, requests_in_flight: int) -> None:
-        """Notes a new request; `requests_in_flight` includes it."""
+        """Records a new request; `requests_in_flight` includes it."""
         self._crowd = max(requests_in_flight, self._crowd * math.exp((self._seen - now) / _MEMORY_S))
         self._seen = now
 
@@ -40,12 +40,12 @@ class Pacing:
         return self._crowd >= 2
 
     def wait_until(self, oldest: float, earliest_deadline: float, requests_here: int) -> float | None:
-        """Until when to wait for a fuller batch, on the caller's clock; None to start one now.
+        """The time until which to wait for a fuller batch, on the caller's clock; None to start one now.
 
         Args:
             oldest: arrival of the oldest waiting row.
-            earliest_deadline: of all waiting rows.
-            requests_here: how many requests wait or are being computed.
+            earliest_deadline: the earliest deadline of all waiting rows.
+            requests_here: number of requests that wait or are being computed.
         """
         if self.max_delay_s is None:
             due = oldest + MAX_WAIT_S if requests_here < math.floor(self._crowd) else oldest
@@ -54,25 +54,25 @@ class Pacing:
         # Waiting right up to a deadline would waste the rows, so an urgent request starts the batch for all.
         return None if due <= oldest or earliest_deadline <= due else due
 
-    def waited_in_vain(self, requests_here: int) -> None:
-        """Corrects the estimate after a wait in which no request came."""
+    def nothing_arrived(self, requests_here: int) -> None:
+        """Corrects the estimate after a wait in which no request arrived."""
         self._crowd = min(self._crowd, requests_here)
 
 
 class Throughput:
-    """Estimates how many rows per second a model computes, to tell refused callers when to try again."""
+    """Estimates the rows per second of a model, from which refused clients learn when to try again."""
 
     def __init__(self) -> None:
         self._rows_per_s = 0.0
 
     def computed(self, rows: int, seconds: float) -> None:
-        """Notes a batch; `rows` counts those of all instances that run side by side."""
+        """Records a batch; `rows` counts those of all instances that run in parallel."""
         rate = rows / max(seconds, 1e-6)
         share = _LEARNING_RATE if self._rows_per_s else 1.0
         self._rows_per_s += share * (rate - self._rows_per_s)
 
     def milliseconds_for(self, rows: int) -> int:
-        """Estimates how long `rows` rows take."""
+        """Estimates the time for `rows` rows."""
         if not self._rows_per_s:
             return _MIN_RETRY_MS
         return max(_MIN_RETRY_MS, math.ceil(1e3 * rows / self._rows_per_s))

@@ -1,4 +1,4 @@
-"""The waiting rows, bounded, by priority and age; any request may leave at any time. No scheduling, no threads."""
+"""A bounded queue of rows, ordered by priority and age. A request may leave it at any time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.errors import DeadlinePassed, InvalidRequest, QueueFull, ServerError
 
 PRIORITY_LEVELS: Final = 3  # 1 goes first
 DEFAULT_PRIORITY: Final = 2
-PRIORITY_STEP_S: Final = 1.0  # age that makes up for one level of priority
+PRIORITY_STEP_S: Final = 1.0  # one level of priority is worth this much waiting
 
 Outputs = dict[str, NDArray[Any]]  # by output name; the first axis of each is the rows
 
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def urgency(self) -> float:
-        """The key of the order: the smallest goes first. It includes the age, so no request waits for ever."""
+        """Sort key; the smallest goes first. It includes the age, so that no request starves."""
         return self.enqueued + self.priority * PRIORITY_STEP_S
 
     def deliver(self, rows: int, outputs: Outputs) -> None:
@@ -65,7 +65,7 @@ class Part(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return self.stop - self.start
 
     @property
@@ -84,7 +84,7 @@ class RowQueue:
 
     Args:
         max_rows: the most rows that may wait.
-        name: of the model, for messages.
+        name: name of the model, for messages.
     """
 
     def __init__(self, max_rows: int, name: str) -> None:
@@ -95,7 +95,7 @@ class RowQueue:
         self.rows = 0
         self.requests = 0
         self.reserved_rows = 0  # for requests whose rows are still being prepared
-        self._deadlines: list[float] = []  # a heap; entries that have left are included
+        self._deadlines: list[float] = []  # a heap; includes entries that have left
         self._left_deadlines: list[float] = []  # a heap of the deadlines of those
 
     def __bool__(self) -> bool:
@@ -106,11 +106,11 @@ class RowQueue:
             yield from level
 
     def check_room(self, rows: int, milliseconds_for: Callable[[int], int] | None = None) -> None:
-        """Raises unless a request of `rows` rows fits as a whole.
+        """Checks that a request fits completely.
 
         Args:
-            rows: of the request.
-            milliseconds_for: estimates how long a number of waiting rows takes.
+            rows: rows of the request.
+            milliseconds_for: estimates the time for a number of waiting rows.
 
         Raises:
             InvalidRequest: it can never fit.
@@ -138,7 +138,7 @@ class RowQueue:
 
     @property
     def earliest_deadline(self) -> float:
-        """Of all waiting rows."""
+        """The earliest deadline of all waiting rows."""
         while self._left_deadlines and self._left_deadlines[0] == self._deadlines[0]:
             heappop(self._left_deadlines)
             heappop(self._deadlines)
@@ -149,7 +149,7 @@ class RowQueue:
         return min(next(iter(level)).enqueued for level in self._levels if level)
 
     def remove(self, entry: Entry) -> None:
-        """Removes the waiting rows of a request, if there are any."""
+        """Removes the waiting rows of a request, if any."""
         level = self._levels[entry.priority - 1]
         if entry in level:
             del level[entry]
@@ -159,7 +159,7 @@ class RowQueue:
     def take(self, max_rows: int, now: float) -> list[Part]:
         """Takes the most urgent rows for one batch, splitting the last request if it does not fit.
 
-        Drops requests that have ended (expired, cancelled, or failed in an earlier part) on the way.
+        Drops requests that have ended: expired, cancelled, or failed in an earlier part.
         """
         parts: list[Part] = []
         room = max_rows

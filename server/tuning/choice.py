@@ -16,7 +16,7 @@ TOLERANCE: Final = 0.03  # share of the throughput given up for a shorter latenc
 
 
 class Choice(NamedTuple):
-    """What suits a model, and why."""
+    """The settings chosen for a model, and the reason."""
 
     layout: Layout  # in float32
     max_batch_rows: int
@@ -32,17 +32,17 @@ def cpu_layouts(cores: int) -> list[Layout]:
 
 
 def choose(table: Sequence[Measured], max_rows: int, cut_short: AbstractSet[Layout] = frozenset()) -> Choice:
-    """Chooses what suits a model.
+    """Chooses the settings for a model.
 
-    Of all layouts whose throughput is within `TOLERANCE` of the best, takes the one with the fewest engines, and of all
-    batch sizes within `TOLERANCE` of its best, the smallest: both answer sooner. Takes bfloat16 if the same layout in
-    bfloat16 has `MIN_GAIN` times the throughput.
+    Takes the layout with the fewest engines whose throughput is within `TOLERANCE` of the best, and its smallest batch
+    size within `TOLERANCE` of its best: both shorten the latency. Takes bfloat16 if the same layout in bfloat16 has
+    `MIN_GAIN` times the throughput.
 
     Args:
         table: measurements; at least one in float32.
-        max_rows: of a batch, where the measurements set no limit.
-        cut_short: layouts for whose largest batches there was no time. Layouts are compared at the batch sizes that all
-            of them were measured at.
+        max_rows: largest batch, where the measurements set no limit.
+        cut_short: layouts whose largest batches were not measured for lack of time. Layouts are compared at the batch
+            sizes that were measured for all of them.
 
     Raises:
         ValueError: the table holds no measurement in float32.
@@ -89,7 +89,7 @@ def _rate(rows: int, batch_s: float, engines: int) -> float:
 
 
 def _best_rates(times: Mapping[Layout, Times], layouts: Sequence[Layout]) -> dict[Layout, float]:
-    """The best rate of each layout at the batch sizes that all of them were measured at."""
+    """The best rate of each layout at the batch sizes that were measured for all of them."""
     common = min(max(times[layout]) for layout in layouts)
     return {
         layout: max(_rate(rows, batch_s, layout.engines) for rows, batch_s in times[layout].items() if rows <= common)
@@ -106,11 +106,11 @@ def _why(layout: Layout, max_rows: int, times: Times, best: Mapping[Layout, floa
     largest = max(times)
     rows = min(max_rows, largest)
     text = f"{layout}, {layout.engines * rows / times[rows]:,.0f} images/s in batches of {rows}, "
-    text += f"as larger ones gain less than {TOLERANCE:.0%}" if rows < largest else "the largest measured"
+    text += f"because larger ones gain less than {TOLERANCE:.0%}" if rows < largest else "the largest measured"
     others = {other: rate for other, rate in best.items() if other != layout}
     if others:
         rival = max(others, key=lambda other: others[other])
         ratio = best[layout] / others[rival]
         text += f"; {ratio:.2f} times the throughput of {rival}"
-        text += ", but fewer engines answer sooner" if ratio < 1 else ""
+        text += ", but fewer engines have a shorter latency" if ratio < 1 else ""
     return text

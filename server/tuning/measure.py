@@ -1,6 +1,6 @@
-"""Measures how fast the layouts of a model compute, within a time budget. Chooses nothing and shows nothing.
+"""Measures the throughput of the layouts of a model within a time budget.
 
-The clock, the engines and the threads are arguments, so tests can measure engines that cost no real time.
+The clock, the engines and the threads are arguments, so tests can measure engines that take no real time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Measurements(NamedTuple):
     """All measurements of a model."""
 
     table: list[Measured]
-    cut_short: set[Layout]  # the time ran out before their largest batches
+    cut_short: set[Layout]  # those whose largest batches were not measured for lack of time
 
 
 def run_side_by_side(tasks: Sequence[Task]) -> list[float]:
@@ -80,16 +80,16 @@ def measure_model(
 ) -> Measurements:
     """Measures every layout at every batch size, with all its engines busy.
 
-    Splits the time evenly over the layouts and over what is left of each. Skips batches that do not fit into the rest,
-    but measures the smallest batch of every layout that is begun, and always begins the first layout.
+    Splits the time evenly over the layouts, and that of each over its batch sizes. Skips batches for which too little
+    time is left, but measures the smallest batch of every layout that it starts, and always starts the first layout.
 
     Args:
-        card: of the model.
-        layouts: in the order of their importance.
-        sizes: of batches, in rows, ascending.
+        card: card of the model.
+        layouts: the most important first.
+        sizes: rows per batch, ascending.
         load: makes the instances of a layout; they are closed at the end.
-        seconds: to measure for, without the time to load.
-        report: called with each measurement at once.
+        seconds: time budget, excluding loading.
+        report: called with each measurement.
         bench: the clock and the threads.
 
     Raises:

@@ -1,6 +1,6 @@
-"""`python -m server tune`: measures the models of a repository on this machine and prints the flags to serve with.
+"""`python -m server tune`: measures the models of a repository on this machine and prints the best flags to serve them.
 
-Owns the order of the steps and what is shown. measure.py measures and choice.py chooses.
+measure.py measures and choice.py chooses.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     device: str  # "cpu", "cuda"
     layouts: Sequence[Layout]  # in float32
     load: LoadGroup
-    bf16: bool = False  # whether to measure the layout that suits in bfloat16 too
+    bf16: bool = False  # whether to measure the chosen layout in bfloat16, too
 
 
 PlanModel = Callable[[Path, Card, ServerConfig], Plan]
@@ -53,13 +53,13 @@ def tune(
     plan_model: PlanModel | None = None,
     bench: Bench | None = None,
 ) -> None:
-    """Measures models and shows, for each, a table, what suits it, and the flags to serve with.
+    """Measures models, and prints a table, the chosen settings and the flags for each.
 
     Args:
-        config: of the server to tune: models, device, max_batch_size.
-        names: of the models; empty for all.
-        seconds: to measure all models for, without the time to load them.
-        console: where to show it.
+        config: config of the server to tune: models, device, max_batch_size.
+        names: names of the models; empty for all.
+        seconds: time budget for all models, excluding loading.
+        console: where to print.
         plan_model: decides what to measure of a model.
         bench: the clock and the threads.
 
@@ -72,7 +72,7 @@ def tune(
     chosen = _names(config.models, names)
     models: dict[str, tuple[str, ...]] = {}
     end = bench.clock() + seconds
-    used = config  # with the CPU as the device once CUDA turns out not to work
+    used = config  # switches to the CPU once CUDA has failed
     for index, name in enumerate(chosen):
         left_s = end - bench.clock()
         if models and left_s <= 0:
@@ -114,7 +114,7 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
 
 
 class _Shown:
-    """A progress bar that fills with the time of one model."""
+    """A progress bar for the time budget of one model."""
 
     def __init__(self, console: Console, name: str, seconds: float, bench: Bench) -> None:
         self.seconds = seconds
@@ -155,7 +155,7 @@ def _names(repository: Path, names: Sequence[str]) -> list[str]:
 def _measure_newest(
     config: ServerConfig, name: str, shown: _Shown, plan_model: PlanModel, bench: Bench
 ) -> tuple[str, Choice, list[Measured]] | None:
-    """Measures the newest version that works, which is the one that the server serves."""
+    """Measures the newest version that works, because the server serves that one."""
     try:
         numbers = list_versions(config.models, name)
     except OSError as error:
@@ -200,7 +200,7 @@ def _flags(device: str, choice: Choice) -> tuple[str, ...]:
 
 
 def _show(console: Console, name: str, table: Sequence[Measured], choice: Choice) -> None:
-    """Shows a table of images per second, the best with a star, and a line that explains the choice."""
+    """Prints a table of images per second, the best with a star, and a line that explains the choice."""
     best = max(cell.images_per_s for cell in table)
     console.print(f"{name}: images per second, by engines x threads and rows per batch", markup=False, soft_wrap=True)
     shown = Table()
@@ -233,5 +233,5 @@ def _show_commands(console: Console, config: ServerConfig, models: dict[str, tup
         suited = ", ".join(name for name, others in models.items() if others == flags)
         lines.append(f"  {shlex.join([*command, *flags])}" + (f"  # suits {suited}" if len(choices) > 1 else ""))
     if len(choices) > 1:
-        lines.append("The flags hold for all models of a server: take those that suit the model with the most traffic.")
+        lines.append("The flags apply to all models of a server: use those of the model with the most traffic.")
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

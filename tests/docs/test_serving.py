@@ -134,7 +134,7 @@ def test_the_page_has_every_phase_in_order() -> None:
         f"at most {pacing.MAX_WAIT_S * 1e3:g} ms from the arrival",
         f"within the last {pacing._MEMORY_S * 1e3:g} ms",
         f"more than {queue.PRIORITY_STEP_S:g} s older",
-        f"up to {stream.MAX_IN_WORK} messages are in progress",
+        f"up to {stream.MAX_IN_FLIGHT} messages are in progress",
         f"requests of {parsing.THREAD_WORTHY_BYTES >> 10} KiB or more",
         f"at most {validation.MAX_TYPED_VALUES:,} values",
         f"at most {validation.MAX_ID_LENGTH} characters",

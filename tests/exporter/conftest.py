@@ -1,4 +1,4 @@
-"""Exported bundles that tests only read, made once: an export takes about a second."""
+"""Exported bundles, shared read-only: an export takes about a second."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def graph_of(source: Source) -> ServedGraph:
 
 
 def make_source(generator: nn.Module) -> Source:
-    """A source as a run of a generator gives it."""
+    """A source like that of a run of a generator."""
     return Source(
         network=generator.eval(),
         input=LatentInput(latent_dim=LATENT_DIM),
@@ -49,7 +49,7 @@ def make_source(generator: nn.Module) -> Source:
 
 
 def make_translator_source(translator: nn.Module, image_input: ImageInput = IMAGE_INPUT) -> Source:
-    """A source as an image-to-image run gives it for one direction."""
+    """A source like that of one direction of an image-to-image run."""
     return Source(
         network=translator.eval(),
         input=image_input,
@@ -85,7 +85,7 @@ def any_exported(request: pytest.FixtureRequest) -> Exported:
 
 @pytest.fixture
 def without_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports write an empty model.onnx and compare nothing: for tests of what comes before and after."""
+    """Makes exports write an empty model.onnx and compare nothing, for tests of the steps before and after."""
     monkeypatch.setattr("exporter.export.write_onnx", lambda graph, name, rows, path: path.write_bytes(b""))
     monkeypatch.setattr("exporter.export.prove_parity", lambda reference, folder, row_input: [])
 

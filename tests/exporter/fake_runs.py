@@ -1,4 +1,4 @@
-"""What the trainer gives the exporter, without training."""
+"""Fake runs of the trainer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_translation_run(*translators: nn.Module) -> list[ExportedRun]:
 
 
 def replace_runs(monkeypatch: pytest.MonkeyPatch, exported_runs: list[ExportedRun]) -> list[tuple[Path, str]]:
-    """Lets every folder be a run that holds these; returns the list of all that is asked for from now on."""
+    """Makes every folder a run of these networks; returns the list of later requests."""
     asked: list[tuple[Path, str]] = []
 
     def load_generators(run: Path, which: str) -> list[ExportedRun]:

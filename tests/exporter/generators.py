@@ -53,7 +53,7 @@ class OneByOneGenerator(FlatGenerator):
 
 
 class BranchingGenerator(FlatGenerator):
-    """Branches on the values of its input, which no graph can express."""
+    """Branches on the values of its input, which a graph cannot express."""
 
     def forward(self, latents: Tensor) -> Tensor:
         images = super().forward(latents)
@@ -147,7 +147,7 @@ class ResNetTranslator(nn.Module):
 
 
 class InverseTranslator(nn.Module):
-    """The negative of a picture whose values lie in value_min .. value_max."""
+    """The negative of a picture with values in value_min .. value_max."""
 
     def __init__(self, total: float = 0.0) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class BrokenGenerator(nn.Module):
 
 
 def randomise(module: nn.Module) -> nn.Module:
-    """Gives every BatchNorm statistics and scales as after training, and returns the module in eval mode."""
+    """Gives every BatchNorm statistics and scales like those after training; returns the module in eval mode."""
     draw = torch.Generator().manual_seed(1)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None:

@@ -65,7 +65,7 @@ def test_card_describes_a_translator(exported_translator: Exported) -> None:
     assert max(parity.onnx_images for parity in card.parity) < verify.IMAGE_TOLERANCE
 
 
-def test_triton_config_lies_beside_the_exported_version(any_exported: Exported) -> None:
+def test_triton_config_is_written_next_to_the_exported_version(any_exported: Exported) -> None:
     text = (any_exported.repository / "tiny" / bundle.TRITON_CONFIG_FILE).read_text()
     assert text == bundle.triton_config(any_exported.card)
 
@@ -90,7 +90,9 @@ def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("generator", "message"),
     [
         pytest.param(OneByOneGenerator(), r"^model\.pt at 1 rows differs from .* grey levels .* --no-fold$", id="fold"),
-        pytest.param(FixedBatchGenerator(), r"^model\.pt at 1 rows .*must not turn the batch size", id="fixed-batch"),
+        pytest.param(
+            FixedBatchGenerator(), r"^model\.pt at 1 rows .*must keep the batch size dynamic", id="fixed-batch"
+        ),
     ],
 )
 def test_model_that_does_not_match_is_not_published(tmp_path: Path, generator: nn.Module, message: str) -> None:
@@ -136,10 +138,10 @@ def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("without_onnx")
-def test_facts_that_no_card_can_hold_are_refused(tmp_path: Path) -> None:
+def test_a_source_with_an_invalid_card_is_refused(tmp_path: Path) -> None:
     source = make_source(FlatGenerator())
     source.training["step"] = [1]  # type: ignore[index]
-    with pytest.raises(BundleError, match=r"do not fit a card .*training"):
+    with pytest.raises(BundleError, match=r"card would be invalid .*training"):
         export(source, plan_export(tmp_path, "tiny", None))
     assert_nothing_was_left(tmp_path)
 
@@ -165,7 +167,7 @@ def test_networks_of_a_run_are_published_together(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_onnx")
 def test_nothing_is_published_unless_all_networks_match(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="image of a row changes"):
+    with pytest.raises(InputError, match="image of a row depends"):
         export_all(pair_of(tmp_path, BatchMeanTranslator()))
     assert_nothing_was_left(tmp_path)
 
@@ -185,7 +187,7 @@ def test_version_that_exists_is_refused_before_any_work(tmp_path: Path) -> None:
         plan_export(tmp_path, "tiny", 1)
 
 
-def test_versions_of_several_names_are_the_same_and_free_for_all(tmp_path: Path) -> None:
+def test_several_models_get_the_same_version_which_is_free_for_all(tmp_path: Path) -> None:
     for folder in ("pair-a2b/1", "pair-a2b/2", "pair-b2a/5"):
         (tmp_path / folder).mkdir(parents=True)
     names = ["pair-a2b", "pair-b2a"]

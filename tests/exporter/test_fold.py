@@ -16,7 +16,7 @@ def assert_same_output(folded: nn.Module, original: nn.Module, shape: tuple[int,
     with torch.no_grad():
         expected = original(inputs)
         difference = (folded(inputs) - expected).abs().max()
-    assert difference <= 3e-6 * expected.abs().max()  # float32 rounding, at the scale of what is summed
+    assert difference <= 3e-6 * expected.abs().max()  # float32 rounding, at the scale of the sums
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_batch_norm_is_folded_into_the_layer_before_it(
         ),
     ],
 )
-def test_batch_norm_that_cannot_be_folded_is_left_alone(layers: list[nn.Module], shape: tuple[int, ...]) -> None:
+def test_batch_norm_that_cannot_be_folded_is_kept(layers: list[nn.Module], shape: tuple[int, ...]) -> None:
     original = randomise(nn.Sequential(*layers))
     folded = fold_batch_norms(original)
     assert count_batch_norms(folded) == 1
     assert_same_output(folded, original, shape)
 
 
-def test_batch_norm_without_running_statistics_is_left_alone() -> None:
+def test_batch_norm_without_running_statistics_is_kept() -> None:
     original = nn.Sequential(nn.Conv2d(6, 4, 3), nn.BatchNorm2d(4, track_running_stats=False))
     assert count_batch_norms(fold_batch_norms(original)) == 1
 
@@ -95,7 +95,7 @@ def test_hooked_spectral_norm_becomes_a_plain_weight() -> None:
     assert_same_output(folded, original, MAPS)
 
 
-def test_sequential_with_a_forward_of_its_own_is_left_alone() -> None:
+def test_sequential_with_its_own_forward_is_kept() -> None:
     class Backwards(nn.Sequential):
         def forward(self, x: Tensor) -> Tensor:
             for layer in reversed(self):

@@ -13,7 +13,7 @@ IMAGES = ImageInput(channels=3, height=4, width=4)
 
 
 class Constant(nn.Module):
-    """Gives one image (2 channels, 1 x 3) whatever the latents."""
+    """Returns the same image (2 channels, 1 x 3) for any latents."""
 
     def __init__(self, image: list[list[list[float]]]) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def test_spatial_latents_adds_two_axes_of_one() -> None:
 
 
 @pytest.mark.parametrize(("value_min", "value_max"), [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (-7.5, 3.0)])
-def test_every_pixel_comes_back_through_a_translator_that_changes_nothing(value_min: float, value_max: float) -> None:
+def test_identity_translator_preserves_every_pixel(value_min: float, value_max: float) -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(2, 8, 4, 4)
     images, pixels = ServedGraph(nn.Identity(), IMAGES, value_min, value_max)(levels)
     assert torch.equal(pixels, levels)
@@ -78,7 +78,7 @@ def test_every_pixel_comes_back_through_a_translator_that_changes_nothing(value_
     assert images.max().item() == pytest.approx(value_max)
 
 
-def test_translator_is_given_contiguous_images_channels_first_in_the_value_range() -> None:
+def test_translator_gets_contiguous_channels_first_images_in_the_value_range() -> None:
     input_pixels = torch.zeros(1, 2, 3, 2, dtype=torch.uint8)
     input_pixels[0, 1, 2, 1] = 255  # bottom right, second channel
     images, pixels = ServedGraph(InverseTranslator(total=1.0), IMAGES, 0.0, 1.0)(input_pixels)
@@ -89,7 +89,7 @@ def test_translator_is_given_contiguous_images_channels_first_in_the_value_range
     assert pixels.is_contiguous()
 
 
-def test_translators_weights_alone_are_in_the_state_dict() -> None:
+def test_state_dict_holds_only_the_weights() -> None:
     translator = ResNetTranslator()
     assert len(ServedGraph(translator, IMAGES).state_dict()) == len(translator.state_dict())
 

@@ -33,7 +33,7 @@ class OwnGenerator(TutorialGenerator):
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder: a module beside a file of weights."""
+    """The user's folder: a module and a file of weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "own_generator", raising=False)
@@ -111,7 +111,7 @@ def test_variant_that_is_not_close_enough_is_skipped_in_one_line(own: Path) -> N
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt"]
     assert set(card.files) == {"model.onnx", "model.pt"}
     (line,) = (line for line in result.stderr.splitlines() if "skip" in line)
-    assert line.startswith("  skip bf16, publish no model.bf16.pt: the network does not run in bfloat16 (")
+    assert line.startswith("  skip bf16, model.bf16.pt is not published: the network does not run in bfloat16 (")
     assert "--precision" not in result.stdout
 
 
@@ -147,11 +147,9 @@ def test_run_of_two_translators_is_exported_as_two_models(
 
 
 @pytest.mark.usefixtures("without_onnx")
-def test_nothing_of_a_run_is_published_unless_all_of_it_matches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_published_only_if_all_its_networks_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_runs(monkeypatch, make_translation_run(nn.Identity(), BatchMeanTranslator()))
-    assert "image of a row changes" in assert_one_line(run_cli(tmp_path, "--models", tmp_path / "models"))
+    assert "image of a row depends" in assert_one_line(run_cli(tmp_path, "--models", tmp_path / "models"))
     assert list((tmp_path / "models").iterdir()) == []
 
 

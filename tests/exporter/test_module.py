@@ -73,7 +73,7 @@ def test_data_parallel_prefix_is_dropped(tmp_path: Path) -> None:
         (f"{MODULE}:Nothing", "has no attribute 'Nothing'"),
         ("not a name:Net", "cannot be imported"),
         (f"{MODULE}:LATENT_DIM", "is a int; name a class"),
-        ("pathlib:Path", "gives a PosixPath, not a torch.nn.Module"),
+        ("pathlib:Path", "returns a PosixPath, not a torch.nn.Module"),
         (f"{MODULE}:BrokenGenerator", "cannot be built (RuntimeError: first line)"),
     ],
 )
@@ -158,13 +158,15 @@ def test_weights_that_do_not_exist(tmp_path: Path) -> None:
         load(tmp_path / "nothing.pth")
 
 
-def test_wrong_latent_size_tells_what_both_conventions_gave(weights: Path) -> None:
-    with pytest.raises(InputError, match=r"\(N, 5\) gives .*\(N, 5, 1, 1\) gives .*is --latent-dim right\?$") as caught:
+def test_wrong_latent_size_shows_the_result_of_both_conventions(weights: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"\(N, 5\) returns .*\(N, 5, 1, 1\) returns .*is --latent-dim right\?$"
+    ) as caught:
         load(weights, latent_dim=5)
     assert "\n" not in str(caught.value)
 
 
-def test_other_value_range_is_taken_when_said(tmp_path: Path) -> None:
+def test_value_range_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "byte.pth"
     torch.save(generators.ByteRangeGenerator().state_dict(), path)
     source = from_module(f"{MODULE}:ByteRangeGenerator", path, LatentInput(latent_dim=LATENT_DIM), {}, (0.0, 255.0))
@@ -194,8 +196,10 @@ def test_translator_is_loaded_for_images_of_one_size(translator_weights: Path) -
 @pytest.mark.parametrize(
     ("image_input", "message"),
     [
-        pytest.param(ImageInput(channels=1, height=8, width=8), r"\(N, 1, 8, 8\) gives RuntimeError: ", id="channels"),
-        pytest.param(ImageInput(channels=3, height=2, width=8), r"\(N, 3, 2, 8\) gives RuntimeError: ", id="small"),
+        pytest.param(
+            ImageInput(channels=1, height=8, width=8), r"\(N, 1, 8, 8\) returns RuntimeError: ", id="channels"
+        ),
+        pytest.param(ImageInput(channels=3, height=2, width=8), r"\(N, 3, 2, 8\) returns RuntimeError: ", id="small"),
     ],
 )
 def test_wrong_input_size_names_the_flag(translator_weights: Path, image_input: ImageInput, message: str) -> None:
@@ -206,10 +210,12 @@ def test_wrong_input_size_names_the_flag(translator_weights: Path, image_input: 
     assert "\n" not in str(caught.value)
 
 
-def test_module_that_loses_rows_is_no_translator(tmp_path: Path) -> None:
+def test_module_that_drops_rows_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.pth"
     torch.save({}, path)
-    with pytest.raises(InputError, match=r"gives a tensor of shape \(1, 3, 8, 12\) for 2 rows; is --input-image right"):
+    with pytest.raises(
+        InputError, match=r"returns a tensor of shape \(1, 3, 8, 12\) for 2 rows; is --input-image right"
+    ):
         load_translator(path, name="RowDroppingTranslator")
 
 

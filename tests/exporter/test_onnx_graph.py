@@ -51,7 +51,7 @@ def test_onnx_has_the_contracts_names_and_a_dynamic_batch(
     assert all(isinstance(value.shape[0], str) for value in (rows, images, pixels))
 
 
-def test_onnx_holds_no_batch_norm_and_no_notes(any_exported: Exported) -> None:
+def test_onnx_holds_no_batch_norm_and_no_metadata(any_exported: Exported) -> None:
     model = onnx.load(any_exported.folder / bundle.ONNX_FILE)
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
     assert not model.doc_string
@@ -60,7 +60,7 @@ def test_onnx_holds_no_batch_norm_and_no_notes(any_exported: Exported) -> None:
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
 
-def test_notes_are_stripped_at_every_depth() -> None:
+def test_metadata_is_stripped_at_every_depth() -> None:
     node = onnx.helper.make_node("Relu", ["a"], ["b"], doc_string="/home/me/net.py")
     inner = onnx.helper.make_graph([node], "inner", [], [], doc_string="inner")
     outer = onnx.helper.make_node("If", ["c"], ["b"], then_branch=inner, else_branch=inner)
@@ -95,7 +95,7 @@ def test_generator_that_onnx_cannot_express_gives_one_line(tmp_path: Path) -> No
 
 
 class TwiceNormalised(FlatGenerator):
-    """Uses one BatchNorm twice, so that the graph has more of them than the module."""
+    """Uses one BatchNorm twice, so that the graph has more than the module."""
 
     def forward(self, latents: Tensor) -> Tensor:
         again: Tensor = self.main[1](-self.main[0](latents))

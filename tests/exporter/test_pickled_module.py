@@ -58,11 +58,11 @@ def test_code_in_a_file_does_not_run_without_the_flag(tmp_path: Path, save: Any)
     assert "runs the code inside it" in line
     assert "add --allow-pickle" in line
     assert not touched.exists()
-    assert run_cli(path, "--latent-dim", "6", "--allow-pickle").exit_code == 2  # the flag means what it says
+    assert run_cli(path, "--latent-dim", "6", "--allow-pickle").exit_code == 2  # the code in the file has run
     assert touched.exists()
 
 
-def test_the_refusal_comes_before_any_other_flag_is_asked_for(generator: Path) -> None:
+def test_the_refusal_comes_before_any_missing_flag(generator: Path) -> None:
     assert "add --allow-pickle" in CliRunner().invoke(main, ["--pickle", str(generator)]).stderr
 
 
@@ -112,7 +112,7 @@ def test_a_translator_is_taken_too(tmp_path: Path) -> None:
         (nn.Linear(LATENT_DIM, 4), "does not turn latents into images"),
     ],
 )
-def test_what_is_no_generator_is_refused_in_one_line(value: object, message: str, tmp_path: Path) -> None:
+def test_a_pickle_without_a_generator_is_refused_in_one_line(value: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pkl"
     torch.save(value, path)
     with pytest.raises(InputError, match=message) as caught:
@@ -129,7 +129,7 @@ def test_junk_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^--pickle .*none\.pkl: no such file$"):
         load(tmp_path / "none.pkl")
 

@@ -34,14 +34,14 @@ def test_run_of_two_translators_becomes_two_sources(monkeypatch: pytest.MonkeyPa
         assert check_output(source, graph_of(source)) == (3, 8, 8)
 
 
-def test_run_whose_images_are_not_its_configs_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_whose_images_do_not_match_its_config_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     replace_runs(monkeypatch, [make_exported_run(image_size=8)])
     (source,) = from_run(tmp_path, "best")
-    with pytest.raises(InputError, match=r"gives images of shape \(1, 4, 4\), but its run says \(1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"returns images of shape \(1, 4, 4\), but its run says \(1, 8, 8\)"):
         check_output(source, graph_of(source))
 
 
-def test_folder_that_is_no_run_gives_one_line(tmp_path: Path) -> None:
+def test_folder_that_is_not_a_run_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a run folder") as caught:
         from_run(tmp_path, "best")
     assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ def test_torchscript_can_be_moved_to_another_dtype(any_exported: Exported) -> No
 
 
 @pytest.mark.parametrize("file_name", [bundle.ONNX_FILE, bundle.TORCHSCRIPT_FILE, bundle.CARD_FILE])
-def test_no_path_of_this_machine_is_in_a_file(any_exported: Exported, file_name: str) -> None:
+def test_files_contain_no_local_path(any_exported: Exported, file_name: str) -> None:
     path = any_exported.folder / file_name
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

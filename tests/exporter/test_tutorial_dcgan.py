@@ -17,7 +17,7 @@ from trainer.models import NetworkConfig, build_generator
 
 
 @pytest.mark.parametrize(("nz", "ngf", "nc"), [(100, 2, 3), (16, 3, 1), (1, 1, 4)])
-def test_the_sizes_are_read_from_the_weights_and_the_images_are_the_networks_own(
+def test_sizes_are_read_from_the_weights_and_images_match_the_network(
     nz: int, ngf: int, nc: int, tmp_path: Path
 ) -> None:
     path = tmp_path / "netG_epoch_24.pth"
@@ -30,7 +30,7 @@ def test_the_sizes_are_read_from_the_weights_and_the_images_are_the_networks_own
         assert torch.equal(source.network(latents), original(latents[:, :, None, None]))
 
 
-def test_it_is_our_own_architecture_layer_for_layer(tmp_path: Path) -> None:
+def test_the_network_equals_dcgan_k4_layer_by_layer(tmp_path: Path) -> None:
     path = tmp_path / "netG.pth"
     original = save_netg(path, trained_netg(12, 4, 3))
     ours = build_generator(
@@ -68,7 +68,7 @@ def test_other_forms_of_the_same_file_are_read(form: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("without_onnx")
-def test_one_command_makes_a_bundle_of_it(tmp_path: Path) -> None:
+def test_the_command_exports_a_bundle(tmp_path: Path) -> None:
     path = tmp_path / "netG_epoch_24.pth"
     save_netg(path)
     models = tmp_path / "models"
@@ -123,14 +123,14 @@ def test_a_file_with_other_tensors_is_refused_in_one_line(
         ({"netG": {"main.0.weight": torch.zeros(1)}, "epoch": 3}, "holds a dict with epoch, netG, not a state dict"),
     ],
 )
-def test_another_networks_file_is_refused(value: object, message: str, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(value: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(value, path)
     with pytest.raises(InputError, match=message):
         from_tutorial_netg(path)
 
 
-def test_a_whole_module_is_not_unpickled_as_weights(tmp_path: Path) -> None:
+def test_an_entire_module_is_not_unpickled_as_weights(tmp_path: Path) -> None:
     path = tmp_path / "generator.pkl"
     torch.save(trained_netg(), path)
     with pytest.raises(InputError, match=r"^--tutorial-netg .*without running code;.* export it with --pickle$"):
@@ -165,7 +165,7 @@ def test_weights_that_are_not_finite_are_not_published(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
+def test_a_mistake_prints_one_line(arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert message in result.stderr

@@ -57,7 +57,7 @@ def make_family_source(architecture: str) -> Source:
     config = NetworkConfig(architecture=architecture, image_size=size, channels=3, latent_dim=6, width=0.0625)
     generator = build_generator(config)
     if isinstance(generator, ProgressiveGenerator):
-        generator = plain(generator)  # as a run folder gives it
+        generator = plain(generator)  # as from a run folder
     return make_source(randomise(generator))
 
 
@@ -106,7 +106,7 @@ def test_every_architecture_runs_in_every_precision(
     source = make_family_source(architecture)
     before = {name: tensor.clone() for name, tensor in source.network.state_dict().items()}
     fidelity, steps = build(source, precision, tmp_path)
-    assert fidelity.images == 16  # it runs; these weights need not be close enough
+    assert fidelity.images == 16  # it runs, close enough or not
     assert fidelity.psnr_db > 30
     assert [path.name for path in tmp_path.iterdir()] == ([VARIANT_FILES[precision]] if fidelity.published else [])
     assert len(steps) == (1 if fidelity.published else 2)
@@ -153,7 +153,7 @@ def test_variant_that_is_not_close_enough_leaves_no_file(tmp_path: Path) -> None
     assert not fidelity.published
     assert (fidelity.images, fidelity.within_one_level < 0.999) == (256, True)
     assert list(tmp_path.iterdir()) == []
-    assert steps[-1] == f"skip bf16, publish no model.bf16.pt: {fidelity}; required are 99.9% and 50 dB"
+    assert steps[-1] == f"skip bf16, model.bf16.pt is not published: {fidelity}; required: 99.9% and 50 dB"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_network_that_does_not_run_in_a_precision_is_skipped_in_one_line(
     assert (fidelity.images, fidelity.published) == (0, False)
     assert list(tmp_path.iterdir()) == []
     assert len(steps) == 2
-    assert steps[1].startswith(f"skip {precision}, publish no {VARIANT_FILES[precision]}: ")
+    assert steps[1].startswith(f"skip {precision}, {VARIANT_FILES[precision]} is not published: ")
     assert "the network" in steps[1]
     assert "\n" not in steps[1]
 
@@ -213,7 +213,7 @@ Change = Callable[[NDArray[Any], NDArray[Any]], Arrays]
 
 
 def changed(graph: ServedGraph, change: Change) -> tuple[Callable[[NDArray[Any]], Arrays], list[int]]:
-    """A variant that differs in a known way, and the list of the batches it is given."""
+    """A variant that differs in a known way, and the list of its batches."""
     batches: list[int] = []
 
     def run(batch: NDArray[Any]) -> Arrays:
@@ -229,17 +229,17 @@ def measure(change: Change) -> Any:
     return measure_fidelity(graph, changed(graph, change)[0], SMALL_IMAGES)
 
 
-def test_variant_that_differs_in_nothing_gets_finite_numbers() -> None:
+def test_fidelity_of_an_identical_variant_is_finite() -> None:
     graph = ServedGraph(nn.Identity(), SMALL_IMAGES)
     run, batches = changed(graph, lambda images, pixels: (images, pixels))
     fidelity = measure_fidelity(graph, run, SMALL_IMAGES)
     assert (fidelity.images, fidelity.within_one_level, fidelity.psnr_db) == (256, 1.0, 99.0)
     assert (fidelity.largest_level_difference, fidelity.published) == (0, True)
     assert sum(batches) == 256
-    assert {1, 64} <= set(batches)  # a lone row, and full batches
+    assert {1, 64} <= set(batches)  # a single row, and full batches
 
 
-def test_pixels_are_what_is_compared() -> None:
+def test_fidelity_compares_pixels() -> None:
     def nudge(images: NDArray[Any], pixels: NDArray[Any]) -> Arrays:
         pixels[:, 0, 0, 0] ^= 1  # one of 72 values of each image, by one level
         return images + np.float32(0.5), pixels
@@ -250,7 +250,7 @@ def test_pixels_are_what_is_compared() -> None:
     assert fidelity.published
 
 
-def test_large_differences_are_refused_however_they_wrap_around() -> None:
+def test_large_differences_do_not_wrap_around() -> None:
     fidelity = measure(lambda images, pixels: (images, 255 - pixels))
     assert not fidelity.published
     assert fidelity.largest_level_difference == 255
@@ -258,7 +258,7 @@ def test_large_differences_are_refused_however_they_wrap_around() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_images_that_are_not_finite_count_as_wrong_though_their_pixels_are_right(value: float) -> None:
+def test_nonfinite_images_count_as_wrong_even_if_their_pixels_match(value: float) -> None:
     def spoil(images: NDArray[Any], pixels: NDArray[Any]) -> Arrays:
         images[:, 1, 2, 3] = value
         return images, pixels
@@ -278,8 +278,8 @@ def test_images_that_are_not_finite_count_as_wrong_though_their_pixels_are_right
         lambda images, pixels: (images[:1], pixels),
     ],
 )
-def test_other_outputs_than_the_networks_are_an_error(change: Change) -> None:
-    with pytest.raises(ParityError, match=r"^gives .* rows$"):
+def test_outputs_of_another_shape_or_dtype_are_an_error(change: Change) -> None:
+    with pytest.raises(ParityError, match=r"^returns .* rows$"):
         measure(change)
 
 
@@ -305,7 +305,7 @@ def test_fidelity_counts_all_pixel_values(counts: list[int]) -> None:
         pytest.param({0: 9_999, 255: 1}, False, id="one-is-far-off"),
     ],
 )
-def test_both_limits_count(levels: dict[int, int], published: bool) -> None:
+def test_both_limits_apply(levels: dict[int, int], published: bool) -> None:
     counts = np.zeros(256, np.int64)
     counts[list(levels)] = list(levels.values())
     assert _judge(counts, 1).published == published

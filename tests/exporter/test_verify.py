@@ -29,13 +29,13 @@ def check(source: Source) -> tuple[int, int, int]:
     [
         pytest.param(generators.NoisyGenerator(), "remove noise and dropout from forward", id="noise"),
         pytest.param(generators.BatchStatisticsGenerator(), "give every BatchNorm running statistics", id="statistics"),
-        pytest.param(generators.NanGenerator(), "gives NaN or infinity", id="nan"),
-        pytest.param(generators.HalfPrecisionGenerator(), r"gives torch.float16 \(2, 1, 4, 4\)", id="half"),
+        pytest.param(generators.NanGenerator(), "returns NaN or infinity", id="nan"),
+        pytest.param(generators.HalfPrecisionGenerator(), r"returns torch.float16 \(2, 1, 4, 4\)", id="half"),
         pytest.param(SpatialLatents(generators.FiveChannelGenerator()), "images of 5 channels", id="channels"),
         pytest.param(
             generators.ByteRangeGenerator(), r"not in about -1 \.\. 1; give their range with --value-range", id="range"
         ),
-        pytest.param(nn.Identity(), r"gives torch.float32 \(2, 6\), not float32 images", id="no-image"),
+        pytest.param(nn.Identity(), r"returns torch.float32 \(2, 6\), not float32 images", id="no-image"),
     ],
 )
 def test_output_that_cannot_be_served_is_refused(generator: nn.Module, message: str) -> None:
@@ -51,7 +51,7 @@ def test_generator_without_tanh_may_overshoot() -> None:
     assert check(make_source(randomise(Overshooting()))) == (1, 4, 4)
 
 
-def test_translators_images_are_those_of_its_size() -> None:
+def test_check_returns_the_image_shape_of_a_translator() -> None:
     assert check(make_translator_source(generators.ResNetTranslator())) == (3, 8, 12)
 
 
@@ -63,9 +63,9 @@ def test_translator_may_change_size_and_channels() -> None:
 @pytest.mark.parametrize(
     ("translator", "message"),
     [
-        pytest.param(generators.BatchMeanTranslator(), "image of a row changes with the rest", id="neighbours"),
-        pytest.param(nn.BatchNorm2d(3, track_running_stats=False), "image of a row changes", id="statistics"),
-        pytest.param(nn.Flatten(), r"gives torch.float32 \(2, 288\), not float32 images", id="no-image"),
+        pytest.param(generators.BatchMeanTranslator(), "image of a row depends on the rest", id="neighbours"),
+        pytest.param(nn.BatchNorm2d(3, track_running_stats=False), "image of a row depends", id="statistics"),
+        pytest.param(nn.Flatten(), r"returns torch.float32 \(2, 288\), not float32 images", id="no-image"),
         pytest.param(nn.Conv2d(3, 5, 1), "images of 5 channels", id="channels"),
         pytest.param(generators.InverseTranslator(total=255.0), "give their range with --value-range", id="range"),
     ],
@@ -76,7 +76,7 @@ def test_translator_that_cannot_be_served_is_refused(translator: nn.Module, mess
 
 
 class CountingTranslator(nn.Module):
-    """Makes small images of large ones, and notes how many rows it was given at once."""
+    """Shrinks large images, and records the number of rows per call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class CountingTranslator(nn.Module):
 
 
 @pytest.mark.parametrize(("side", "rows"), [(64, [2, 8, 4]), (512, [2, 4, 2]), (1024, [2, 2, 1])])
-def test_large_images_are_tried_a_few_at_a_time(side: int, rows: list[int]) -> None:
+def test_large_images_are_checked_in_small_batches(side: int, rows: list[int]) -> None:
     translator = CountingTranslator()
     check(make_translator_source(translator, ImageInput(channels=1, height=side, width=side)))
     assert translator.rows == rows
@@ -105,7 +105,7 @@ def test_parity_reads_the_files(any_exported: Exported, tmp_path: Path) -> None:
 
 
 def alter_onnx(monkeypatch: pytest.MonkeyPatch, images: float = 0.0, pixels: int = 0) -> None:
-    """Makes onnxruntime's images and pixels differ by this much."""
+    """Shifts the images and pixels of onnxruntime by this much."""
     open_runner = verify.open_runner
 
     def altered(path: Path, input_name: str) -> verify.Runner:
@@ -155,9 +155,7 @@ def test_tolerance_grows_with_the_value_range(exported: Exported, monkeypatch: p
         verify.prove_parity(wide, exported.folder, exported.card.input)
 
 
-def test_input_of_another_name_than_the_contracts_is_refused(
-    exported: Exported, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_input_with_another_name_is_refused(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganserve.bundle.LatentInput.name", "other")
     with pytest.raises(ParityError, match=r"^model\.onnx at 1 rows does not run .*other"):
         verify.prove_parity(exported.graph, exported.folder, exported.card.input)

@@ -39,7 +39,7 @@ class TutorialNetG(nn.Module):
 
 
 class LargerNetG(nn.Module):
-    """A variation for other image sizes: one convolution for each doubling."""
+    """A variation for other image sizes: one convolution per doubling."""
 
     def __init__(self, convolutions: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class LargerNetG(nn.Module):
 
 
 def trained_netg(nz: int = 100, ngf: int = 2, nc: int = 3) -> TutorialNetG:
-    """With batch norm statistics as after training."""
+    """A network with batch norm statistics like those after training."""
     return cast(TutorialNetG, randomise(TutorialNetG(nz, ngf, nc)))
 
 

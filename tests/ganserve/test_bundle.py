@@ -17,7 +17,7 @@ from tests.ganserve.test_card import make_card, sizes
 
 
 def publish(repository: Path, **changes: Any) -> Path:
-    """Publishes a bundle of two small files that are no models."""
+    """Publishes a bundle of two small files that are not models."""
     with bundle.staging_folder(repository) as staged:
         files = {}
         for name in (bundle.ONNX_FILE, bundle.TORCHSCRIPT_FILE):
@@ -31,7 +31,7 @@ def publish(repository: Path, **changes: Any) -> Path:
 @example("a/b")
 @example("tiny\n")
 @example("é")
-def test_accepted_name_is_one_plain_folder_name(name: str) -> None:
+def test_accepted_name_is_a_plain_folder_name(name: str) -> None:
     try:
         bundle.check_name(name)
     except BundleError:
@@ -66,14 +66,14 @@ def test_versions_are_listed_oldest_first(versions: list[int]) -> None:
 @pytest.mark.parametrize(
     "entry", ["0", "01", "-1", "+1", "1.0", "1e3", "٣", "²", " 1", "1_0", ".1", "latest", "9" * 200]
 )
-def test_folder_that_is_no_version_is_not_listed(tmp_path: Path, entry: str) -> None:
+def test_folder_that_is_not_a_version_is_not_listed(tmp_path: Path, entry: str) -> None:
     (tmp_path / "tiny" / entry).mkdir(parents=True)
     (tmp_path / "tiny" / "7").mkdir()
     listed = bundle.list_versions(tmp_path, "tiny")
     assert [version for version in listed if version != int("9" * 200)] == [7]
 
 
-def test_files_beside_models_and_versions_are_not_listed(tmp_path: Path) -> None:
+def test_files_next_to_models_and_versions_are_not_listed(tmp_path: Path) -> None:
     publish(tmp_path)
     (tmp_path / "notes").write_text("")
     (tmp_path / "tiny" / "2").write_text("")
@@ -151,10 +151,10 @@ def test_kill_while_publishing_leaves_no_version(tmp_path: Path, monkeypatch: py
             publish(tmp_path)
     assert bundle.list_models(tmp_path) == []
     assert not (tmp_path / ".staging").exists()
-    assert publish(tmp_path).is_dir()  # and the next one finds nothing in its way
+    assert publish(tmp_path).is_dir()  # and it does not block the next one
 
 
-def test_staging_folders_are_no_models_and_do_not_disturb_each_other(tmp_path: Path) -> None:
+def test_staging_folders_are_not_listed_and_are_independent(tmp_path: Path) -> None:
     with bundle.staging_folder(tmp_path) as first:
         with bundle.staging_folder(tmp_path) as second:
             (second / "1").mkdir()
@@ -174,7 +174,7 @@ def test_repository_that_is_a_file_gives_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("obstacle", ["model is a file", "config is a folder", "config is not text"])
-def test_repository_that_cannot_take_a_version_is_one_clear_error(tmp_path: Path, obstacle: str) -> None:
+def test_obstacles_in_a_repository_give_a_bundle_error(tmp_path: Path, obstacle: str) -> None:
     model = tmp_path / "tiny"
     if obstacle == "model is a file":
         model.write_text("in the way")
@@ -214,9 +214,7 @@ def take_shape(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("obstruct", [take_version, take_name, take_shape])
-def test_nothing_is_published_unless_the_repository_takes_all_versions(
-    tmp_path: Path, obstruct: Callable[[Path], None]
-) -> None:
+def test_versions_are_published_only_if_all_can_be(tmp_path: Path, obstruct: Callable[[Path], None]) -> None:
     obstruct(tmp_path)
     with pytest.raises(BundleError, match="pair-b2a") as error:
         publish_pair(tmp_path)
@@ -224,7 +222,9 @@ def test_nothing_is_published_unless_the_repository_takes_all_versions(
     assert not (tmp_path / "pair-a2b").exists()
 
 
-def test_publishing_that_fails_half_way_names_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_publishing_names_the_published_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename = Path.rename
 
     def fail_for_second(path: Path, target: Path) -> Path:
@@ -238,7 +238,7 @@ def test_publishing_that_fails_half_way_names_what_is_there(tmp_path: Path, monk
     assert bundle.list_models(tmp_path) == ["pair-a2b"]
 
 
-def test_what_a_killed_export_left_is_swept_after_a_day_and_not_before(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_export_are_removed_after_a_day(tmp_path: Path) -> None:
     old, fresh = tmp_path / ".staging" / "old", tmp_path / ".staging" / "fresh"
     for folder in (old, fresh):
         folder.mkdir(parents=True)

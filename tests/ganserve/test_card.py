@@ -87,7 +87,7 @@ def test_card_survives_writing_and_reading(card: Card) -> None:
     assert read_card_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2), card.name, card.version) == card
 
 
-def test_card_from_before_there_were_variants_is_read() -> None:
+def test_card_of_schema_version_2_is_read() -> None:
     fields = {**msgspec.to_builtins(make_card()), "schema_version": 2}
     del fields["variants"]
     card = read_card_bytes(msgspec.json.encode(fields))
@@ -116,13 +116,13 @@ def test_card_of_another_version_is_refused(name: str, version: int) -> None:
 @example(b"[" * 100_000)
 @example(b'{"training":' * 50_000)
 @example(b'{"parity":[{"rows":' + b"[" * 100_000)
-def test_junk_is_no_card(content: bytes) -> None:
+def test_junk_is_not_a_card(content: bytes) -> None:
     with pytest.raises(BundleError, match="not a valid card"):
         read_card_bytes(content)
 
 
 @given(cards, st.integers(0, 10_000), st.binary(max_size=4), st.integers(0, 4))
-def test_damaged_card_is_another_card_or_a_bundle_error(card: Card, at: int, inserted: bytes, dropped: int) -> None:
+def test_damaged_card_is_a_valid_card_or_a_bundle_error(card: Card, at: int, inserted: bytes, dropped: int) -> None:
     content = msgspec.json.encode(card)
     at %= len(content)
     damaged = content[:at] + inserted + content[at + dropped :]
@@ -199,9 +199,7 @@ def test_missing_card_and_card_that_is_a_folder_give_one_line(tmp_path: Path) ->
         (ImageInput(channels=3, height=4096, width=4096), 64, 2, 2),
     ],
 )
-def test_batches_fit_the_larger_of_what_goes_in_and_what_comes_out(
-    row_input: RowInput, side: int, fitting: int, proven: int
-) -> None:
+def test_batches_fit_the_larger_of_input_and_output(row_input: RowInput, side: int, fitting: int, proven: int) -> None:
     assert bundle.fitting_batch_rows(row_input, side, side) == fitting
     assert bundle.proven_batch_rows(row_input, side, side) == proven
 

@@ -72,7 +72,7 @@ with replacing(Path(sys.argv[1])) as temporary:
     assert path.read_bytes() == b"new"
 
 
-def test_readers_never_see_a_part(tmp_path: Path) -> None:
+def test_readers_never_see_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with replacing(path) as temporary:
@@ -83,7 +83,7 @@ def test_readers_never_see_a_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])
-def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path, name: str) -> None:
+def test_a_name_may_have_the_maximum_length(tmp_path: Path, name: str) -> None:
     replace_file(tmp_path / name, b"new")
     assert names_in(tmp_path) == [name]
 

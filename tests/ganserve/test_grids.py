@@ -19,7 +19,7 @@ def grid_of(lines: int, line_pixels: int, mode: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
-def test_labels_of_any_mode_stand_in_a_margin_beside_the_grid(mode: str) -> None:
+def test_labels_are_drawn_in_a_margin_for_any_mode(mode: str) -> None:
     grid = grid_of(2, 20, mode)
     labelled = labelled_lines(grid, ["first", "the second"])
     assert labelled.mode == grid.mode
@@ -45,7 +45,7 @@ def random_images(rows: int, height: int, width: int, channels: int) -> np.ndarr
 
 
 @given(rows=st.integers(2, 40), height=sizes, width=sizes, columns=st.none() | st.integers(1, 50), padding=sizes)
-def test_every_image_lies_in_its_cell_and_the_rest_is_black(
+def test_every_image_is_in_its_cell_and_the_rest_is_black(
     rows: int, height: int, width: int, columns: int | None, padding: int
 ) -> None:
     images = random_images(rows, height, width, 3)
@@ -67,7 +67,7 @@ def test_every_image_lies_in_its_cell_and_the_rest_is_black(
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 4), (2, 8), (7, 3), (9, 3), (10, 1)])
-def test_the_layout_is_that_of_torchvision(rows: int, columns: int, channels: int) -> None:
+def test_the_layout_matches_torchvision(rows: int, columns: int, channels: int) -> None:
     import torch
     from torchvision.utils import make_grid
 
@@ -97,7 +97,7 @@ def test_channels_decide_the_mode(channels: int, mode: str, rows: int) -> None:
         (np.zeros((1, 2, 2, 3), np.uint8), 0),
     ],
 )
-def test_what_is_no_batch_of_pixels_is_refused(
+def test_invalid_pixels_are_refused(
     images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], columns: int | None
 ) -> None:
     with pytest.raises(ValueError, match="must be"):

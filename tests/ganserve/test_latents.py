@@ -34,7 +34,9 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     dim=st.integers(1, 130),
     max_piece_rows=st.integers(1, 50),
 )
-def test_pieces_are_the_rows_of_the_whole(seed: int, first_row: int, count: int, dim: int, max_piece_rows: int) -> None:
+def test_pieces_equal_the_rows_drawn_at_once(
+    seed: int, first_row: int, count: int, dim: int, max_piece_rows: int
+) -> None:
     pieces = list(latents_in_pieces(seed, first_row, count, dim, max_piece_rows))
     whole = latents_from_seed(seed, first_row + count, dim)[first_row:]
     np.testing.assert_array_equal(np.concatenate([np.empty((0, dim), np.float32), *pieces]), whole)
@@ -42,12 +44,12 @@ def test_pieces_are_the_rows_of_the_whole(seed: int, first_row: int, count: int,
     assert all(1 <= len(piece) <= max_piece_rows and piece.dtype == np.float32 for piece in pieces)
 
 
-def test_many_skipped_rows_are_dropped_in_pieces_that_change_nothing() -> None:
+def test_skipping_many_rows_in_pieces_does_not_change_the_rows() -> None:
     [piece] = latents_in_pieces(3, 300_000, 5, 2, 10)
     np.testing.assert_array_equal(piece, latents_from_seed(3, 300_005, 2)[-5:])
 
 
-def test_pieces_of_a_billion_rows_take_the_memory_of_one() -> None:
+def test_pieces_of_a_billion_rows_need_memory_for_one_piece() -> None:
     pieces = latents_in_pieces(0, 0, 1_000_000_000, 100, 4)
     np.testing.assert_array_equal(next(pieces), latents_from_seed(0, 4, 100))
 

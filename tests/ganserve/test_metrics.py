@@ -28,5 +28,5 @@ def test_the_metric_that_chooses_the_best_checkpoint_can_be_compared() -> None:
         assert next(iter(metrics.values())).better in ("smaller", "larger")
 
 
-def test_every_metric_is_known_by_its_key() -> None:
+def test_all_metrics_include_those_of_both_tasks() -> None:
     assert METRICS.keys() > GAN_METRICS.keys() | CYCLE_METRICS.keys()

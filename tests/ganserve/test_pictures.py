@@ -39,7 +39,7 @@ def test_every_mode_is_decoded_to_gray_or_rgb(mode: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "colour"), [("RGBA", (255, 0, 0, 0)), ("LA", (0, 0)), ("P", 0), ("L", 0), ("RGB", (0, 0, 0))]
 )
-def test_transparency_is_laid_on_white(mode: str, colour: Any) -> None:
+def test_transparency_is_composited_onto_white(mode: str, colour: Any) -> None:
     transparent_colour = {} if mode.endswith("A") else {"transparency": colour}
     assert (decode(encoded(Image.new(mode, (4, 4), colour), **transparent_colour)) == 255).all()
 
@@ -58,7 +58,7 @@ def test_exif_rotation_is_applied(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("value", range(1, 9))
-def test_every_orientation_is_that_of_pillow(kind: str, value: int) -> None:
+def test_every_orientation_matches_pillow(kind: str, value: int) -> None:
     lossless = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(noise(6, 10, 3), kind, exif=orientation(value), **lossless)
     with Image.open(io.BytesIO(data)) as image:
@@ -77,13 +77,13 @@ def test_every_orientation_is_that_of_pillow(kind: str, value: int) -> None:
         b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + bytes(range(250)) * 4,
     ],
 )
-def test_a_broken_exif_block_does_not_make_a_picture_bad(kind: str, exif: bytes) -> None:
+def test_a_broken_exif_block_does_not_fail_a_picture(kind: str, exif: bytes) -> None:
     pixels = noise(8, 8, 3)
     np.testing.assert_array_equal(decode(encoded(pixels, kind, exif=exif)), decode(encoded(pixels, kind)))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_tags_that_claim_the_same_bytes_over_and_over_are_never_read(
+def test_tags_that_reference_the_same_bytes_many_times_are_never_read(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     def fail(image: Image.Image) -> None:
@@ -96,7 +96,7 @@ def test_tags_that_claim_the_same_bytes_over_and_over_are_never_read(
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "I", "F"])
-def test_a_picture_converted_in_strips_is_that_converted_whole(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_conversion_in_strips_matches_conversion_at_once(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     image = Image.fromarray(noise(11, 7, 4))
     more: dict[str, Any] = {"transparency": 3} if mode == "P" else {}
     if mode in {"LA", "P"}:
@@ -110,7 +110,7 @@ def test_a_picture_converted_in_strips_is_that_converted_whole(monkeypatch: pyte
     np.testing.assert_array_equal(decode(data), whole)
 
 
-def test_transparency_is_laid_on_white_as_pillow_does() -> None:
+def test_compositing_onto_white_matches_pillow() -> None:
     image = Image.fromarray(noise(9, 9, 4))
     page = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     np.testing.assert_array_equal(decode(encoded(image)), np.asarray(page))
@@ -122,7 +122,7 @@ def test_every_16_bit_level_is_rounded_to_the_nearest() -> None:
     np.testing.assert_array_equal(pixels, np.rint(levels / 257).astype(np.uint8))
 
 
-def test_too_little_memory_is_no_fault_of_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_reported_as_an_unreadable_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(image: ImageFile.ImageFile) -> None:
         raise MemoryError
 
@@ -133,7 +133,7 @@ def test_too_little_memory_is_no_fault_of_the_picture(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails the test if Pillow is given any file."""
+    """Fails the test if Pillow opens any file."""
 
     def fail(*arguments: object, **more: object) -> None:
         raise AssertionError("it was opened")
@@ -143,12 +143,12 @@ def never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("never_opened")
 @pytest.mark.parametrize("data", [many_scans(101), many_chunks(1001)], ids=["JPEG", "PNG"])
-def test_bombs_of_time_and_metadata_are_refused_before_pillow_sees_them(data: bytes) -> None:
+def test_costly_files_are_refused_before_pillow_opens_them(data: bytes) -> None:
     with pytest.raises(UnreadablePictureError, match="more than"):
         decode(data)
 
 
-def test_the_first_frame_of_an_animation_counts() -> None:
+def test_an_animation_is_read_as_its_first_frame() -> None:
     frames = [Image.new("L", (4, 4), level) for level in (10, 200)]
     assert (decode(encoded(frames[0], save_all=True, append_images=frames[1:])) == 10).all()
 
@@ -171,14 +171,14 @@ def test_floating_point_pixels_beyond_0_to_1_are_refused(value: float) -> None:
         decode(encoded(np.full((4, 4), value, dtype=np.float32), "TIFF"))
 
 
-def test_a_format_that_was_not_asked_for_is_refused() -> None:
+def test_a_format_that_is_not_accepted_is_refused() -> None:
     with pytest.raises(UnreadablePictureError, match="not a picture"):
         decode(encoded(Image.new("L", (4, 4)), "GIF"), formats=("PNG", "JPEG"))
 
 
 @pytest.fixture
 def never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails the test if the pixels of any picture are asked for."""
+    """Fails the test if the pixels of any picture are read."""
 
     def fail(image: ImageFile.ImageFile) -> None:
         raise AssertionError("it was decoded")
@@ -229,6 +229,6 @@ def test_the_short_side_is_fitted_and_the_centre_kept() -> None:
     assert (np.asarray(fitted) == 255).mean() > 0.8
 
 
-def test_a_picture_of_the_right_size_is_left_as_it_is() -> None:
+def test_a_picture_of_the_right_size_is_unchanged() -> None:
     pixels = noise(5, 7, 3)
     np.testing.assert_array_equal(np.asarray(fit_picture(Image.fromarray(pixels), 7, 5)), pixels)

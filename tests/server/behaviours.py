@@ -1,4 +1,4 @@
-"""Stands in for the methods of a service, where no message is looked at."""
+"""Stand-ins for the methods of a service that read no message."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REFUSALS = [
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, ServerError) and kind is not ServerError
 ]
-TOLD = "the server failed to answer this request; its log says why"
+INTERNAL_MESSAGE = "the server failed to answer this request; its log says why"
 
 
 def failing(error: Exception) -> Behaviour:

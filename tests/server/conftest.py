@@ -1,4 +1,4 @@
-"""Fixtures of the server's tests: a tiny model repository, configs that take free ports, a server and its stubs."""
+"""Fixtures for the tests of the server: a tiny model repository, a config with free ports, a server and its stubs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def config(repository: Path) -> ServerConfig:
 
 @pytest.fixture
 async def start_server(config: ServerConfig) -> AsyncIterator[StartServer]:
-    """Starts servers, with changes to `config`, and closes them."""
+    """Starts servers with changes to `config`; closes them at the end."""
     servers: list[Server] = []
 
     async def start_one(**changes: Any) -> Server:
@@ -52,7 +52,7 @@ async def start_server(config: ServerConfig) -> AsyncIterator[StartServer]:
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Callable[[Server], grpc.aio.Channel]]:
-    """Opens channels that take answers of any size, and closes them."""
+    """Opens channels that accept answers of any size; closes them at the end."""
     channels: list[grpc.aio.Channel] = []
 
     def open_one(server: Server) -> grpc.aio.Channel:
@@ -74,14 +74,14 @@ async def server(start_server: StartServer) -> Server:
 
 @pytest.fixture
 def stub(server: Server, connect: Callable[[Server], grpc.aio.Channel]) -> Any:
-    """The generator of `server`; of type Any, as the generated stub says nothing of its being async."""
+    """The generator of `server`; typed Any, because the generated stub does not say that it is async."""
     make_stub: Any = GeneratorStub
     return make_stub(connect(server))
 
 
 @pytest.fixture
 async def hold() -> AsyncIterator[Callable[..., HeldRun]]:
-    """Puts an engine that the test controls behind a model, "tiny" unless another is named; released at the end."""
+    """Replaces the engine of a model, by default "tiny", by one that the test controls; releases it at the end."""
     replaced: list[tuple[HeldRun, Batcher]] = []
 
     def hold_one(server: Server, name: str = "tiny") -> HeldRun:
@@ -107,7 +107,7 @@ def held() -> HeldRun:
 
 @pytest.fixture
 async def batchers(held: HeldRun) -> AsyncIterator[Any]:
-    """Makes batchers in front of `held`, and closes them."""
+    """Makes batchers for `held`; closes them at the end."""
     made: list[Batcher] = []
 
     def make(*, max_batch_rows: int = 4, concurrency: int = 1, **settings: Any) -> Batcher:

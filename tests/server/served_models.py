@@ -1,4 +1,4 @@
-"""Stands in for models that are served, where nothing is computed."""
+"""Fake served models that compute nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.server.tiny_cards import GENERATOR
 
 
 def served(name: str = "tiny", version: int = 1, *, broken: bool = False, queued_rows: int = 0) -> ServedModel:
-    """A version with statistics of its own."""
+    """A version with its own statistics."""
     card = msgspec.structs.replace(GENERATOR, name=name, version=version)
     batcher: Any = SimpleNamespace(broken=broken, queued_rows=queued_rows)
     return ServedModel(contract_of(card, ServerConfig()), "onnx", "cpu", "fp32", batcher, ModelStatistics())

@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_log(path: Path) -> Iterator[OpenLog]:
-    """Opens logs that write nothing until they are closed, and closes them."""
+    """Opens logs; closes them at the end."""
     logs: list[AccessLog] = []
 
     def open_one() -> AccessLog:
@@ -51,7 +51,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_a_line_says_all_about_a_request(path: Path, open_log: OpenLog) -> None:
+def test_a_line_has_every_field_of_a_request(path: Path, open_log: OpenLog) -> None:
     log = open_log()
     before = datetime.now(UTC)
     log.write(
@@ -112,7 +112,7 @@ def test_lines_are_written_while_the_log_is_open(path: Path, open_log: OpenLog) 
     assert len(lines(path)) == 1
 
 
-def test_what_callers_send_is_escaped_and_bounded(path: Path, open_log: OpenLog) -> None:
+def test_client_text_is_escaped_and_truncated(path: Path, open_log: OpenLog) -> None:
     log = open_log()
     log.write(call(model='a"\n\x1b[31m\u009bé' + "x" * 1000, request_id="\ud800"), "p" * 1000, "NOT_FOUND", "w" * 9000)
     log.close()
@@ -126,7 +126,7 @@ def test_what_callers_send_is_escaped_and_bounded(path: Path, open_log: OpenLog)
 
 
 @given(st.text(st.characters(), max_size=300))
-def test_no_text_gets_through_unescaped(text: str) -> None:
+def test_any_text_is_escaped(text: str) -> None:
     safe = _safe(text)
     assert safe.isascii()
     assert safe.isprintable()
@@ -147,7 +147,7 @@ def test_a_path_that_cannot_be_written_is_named_with_its_flag(tmp_path: Path, na
         AccessLog.open(f"{tmp_path}/{name}")
 
 
-def test_a_closed_pipe_loses_lines_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_closed_pipe_loses_lines_and_warns_once(caplog: pytest.LogCaptureFixture) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     log = AccessLog(writer, "a pipe")
@@ -158,13 +158,13 @@ def test_a_closed_pipe_loses_lines_and_is_told_once(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["--access-log: lines are lost, because a pipe cannot be written (Broken pipe)"]
 
 
-def test_a_disk_that_was_full_gets_whole_lines_again(
+def test_lines_are_complete_again_after_the_disk_was_full(
     path: Path, open_log: OpenLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(access_log, "_PAUSE_S", 60.0)
     log = open_log()
     really_write = os.write
-    room = [10, 0]  # bytes that still fit, a call
+    room = [10, 0]  # bytes that still fit, per call
 
     def write(descriptor: int, data: memoryview) -> int:
         if not room:
@@ -197,7 +197,7 @@ def test_too_many_waiting_lines_are_dropped(
     assert "lines arrive faster than they can be written" in caplog.text
 
 
-def test_a_pipe_that_nobody_reads_does_not_keep_the_log_from_closing(
+def test_a_pipe_without_a_reader_does_not_block_closing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(access_log, "_CLOSE_TIMEOUT_S", 0.05)
@@ -207,7 +207,7 @@ def test_a_pipe_that_nobody_reads_does_not_keep_the_log_from_closing(
         log.write(call(), "p" * 100, "OK")
     with caplog.at_level(logging.WARNING):
         log.close()
-    assert caplog.messages == ["--access-log: a pipe accepts no more lines: the last ones are lost"]
+    assert caplog.messages == ["--access-log: a pipe blocks, so the last lines are lost"]
     os.close(reader)  # lets the thread end
     log._thread.join(20)
     assert not log._thread.is_alive()

@@ -67,7 +67,7 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-async def test_a_server_listens_first_and_is_ready_once_it_is_warm(config: ServerConfig, connect: Connect) -> None:
+async def test_a_server_listens_before_it_is_warm_and_ready(config: ServerConfig, connect: Connect) -> None:
     server = Server(config)
     try:
         await server.listen()
@@ -84,7 +84,7 @@ async def test_a_server_listens_first_and_is_ready_once_it_is_warm(config: Serve
         await server.close()
 
 
-async def test_a_drain_turns_away_the_new_and_finishes_what_came_in(
+async def test_a_drain_refuses_new_requests_and_finishes_accepted_ones(
     server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
 ) -> None:
     held, channel = hold(server), connect(server)
@@ -105,11 +105,11 @@ async def test_a_drain_turns_away_the_new_and_finishes_what_came_in(
         assert response.images.shape[0] == 1
 
 
-async def test_an_idle_server_drains_in_no_time(start_server: Start) -> None:
+async def test_an_idle_server_drains_immediately(start_server: Start) -> None:
     assert await (await start_server(drain_timeout_s=0.0)).drain()
 
 
-async def test_health_turns_before_requests_are_refused(server: Server, connect: Connect) -> None:
+async def test_health_is_not_serving_after_a_drain(server: Server, connect: Connect) -> None:
     watch = health_pb2_grpc.HealthStub(connect(server)).Watch(health_pb2.HealthCheckRequest(service=""))
     assert (await watch.read()).status == SERVING
     assert await server.drain()
@@ -117,7 +117,7 @@ async def test_health_turns_before_requests_are_refused(server: Server, connect:
     watch.cancel()
 
 
-async def test_a_drain_that_takes_too_long_is_given_up(
+async def test_a_drain_ends_at_its_timeout(
     start_server: Start, connect: Connect, hold: Callable[[Server], HeldRun], caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await start_server(drain_timeout_s=0.01)
@@ -172,7 +172,7 @@ async def test_metrics_count_requests_rows_and_batches(server: Server, connect: 
     assert metrics[key("ganserve_model_info", **tiny, backend="onnx", device="cpu", precision="fp32")] == 1
 
 
-async def test_names_that_clients_make_up_never_become_labels(server: Server, connect: Connect) -> None:
+async def test_unknown_model_names_never_become_labels(server: Server, connect: Connect) -> None:
     stub = stub_of(connect(server))
     for number in range(3):
         with pytest.raises(grpc.aio.AioRpcError):
@@ -182,7 +182,7 @@ async def test_names_that_clients_make_up_never_become_labels(server: Server, co
     assert not any("made-up" in value for _, labels in metrics for _, value in labels)
 
 
-async def test_a_call_that_leaves_is_counted_as_cancelled(
+async def test_a_cancelled_call_is_counted_as_cancelled(
     server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
 ) -> None:
     held = hold(server)
@@ -190,7 +190,7 @@ async def test_a_call_that_leaves_is_counted_as_cancelled(
     await held.started()
     call.cancel()
     cancelled = key("ganserve_requests_total", model="tiny", version="1", method="Generate", status="CANCELLED")
-    for _ in range(1000):  # the server hears of it over the network, a little later
+    for _ in range(1000):  # the server sees it a moment later
         if cancelled in await scrape(server):
             break
     held.release_all()

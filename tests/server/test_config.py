@@ -13,7 +13,7 @@ from server.config import MESSAGE_OVERHEAD_BYTES, Address, ServerConfig
         ("h:65535", Address("h", 65535)),
     ],
 )
-def test_addresses_are_read_and_written_alike(text: str, address: Address) -> None:
+def test_addresses_survive_parsing_and_formatting(text: str, address: Address) -> None:
     assert Address.parse(text) == address
     assert str(address) == text
 
@@ -25,12 +25,12 @@ def test_a_text_that_is_not_an_address_is_refused_with_an_example(text: str) -> 
 
 
 @pytest.mark.parametrize("max_request_bytes", [1000, 64 << 20, 1 << 30])
-def test_the_largest_request_alone_always_fits(max_request_bytes: int) -> None:
+def test_a_single_request_of_the_largest_size_always_fits(max_request_bytes: int) -> None:
     config = ServerConfig(max_request_bytes=max_request_bytes)
     assert config.input_budget_bytes >= max(512 << 20, 2 * max_request_bytes + MESSAGE_OVERHEAD_BYTES)
 
 
 @pytest.mark.parametrize("max_response_bytes", [1000, 256 << 20, 2 << 30])
-def test_the_largest_answer_alone_always_fits(max_response_bytes: int) -> None:
+def test_a_single_answer_of_the_largest_size_always_fits(max_response_bytes: int) -> None:
     config = ServerConfig(max_response_bytes=max_response_bytes)
     assert config.answer_budget_bytes >= max(1 << 30, max_response_bytes + MESSAGE_OVERHEAD_BYTES)

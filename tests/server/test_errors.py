@@ -8,12 +8,12 @@ from tests.server.behaviours import REFUSALS
 
 
 @pytest.mark.parametrize("field", ["code", "reason"])
-def test_every_error_has_a_status_and_a_reason_of_its_own(field: str) -> None:
+def test_every_error_has_its_own_status_and_reason(field: str) -> None:
     values = [getattr(error, field) for error in REFUSALS]
     assert len(set(values)) == len(values) == 7
 
 
-def test_an_internal_error_says_nothing_about_its_cause() -> None:
+def test_an_internal_error_hides_its_cause() -> None:
     error = InternalError()
     assert isinstance(error, ServerError)
     assert error.code is grpc.StatusCode.INTERNAL

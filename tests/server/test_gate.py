@@ -17,7 +17,7 @@ def test_a_gate_refuses_requests_until_it_is_open() -> None:
     assert (gate.is_open, gate.inside) == (True, 1)
 
 
-def test_a_gate_that_drains_stays_closed_and_counts_who_is_still_inside() -> None:
+def test_a_draining_gate_stays_closed_and_counts_the_requests_inside() -> None:
     gate = Gate()
     gate.open()
     gate.enter()

@@ -13,7 +13,7 @@ from server.limits import ImageFormat, check_finite, contract_of, quote, show_sh
 from tests.server.tiny_cards import GENERATOR, TRANSLATOR, translator_of
 
 CONFIG = ServerConfig(max_request_rows=8)
-OUTPUT_BYTES = 3 * 8 * 12  # of one image of TRANSLATOR; 72 of one that goes in
+OUTPUT_BYTES = 3 * 8 * 12  # of an output image of TRANSLATOR; an input image has 72
 
 
 @pytest.mark.parametrize("image_format", ImageFormat)
@@ -48,7 +48,7 @@ def test_jpeg_is_refused_for_images_that_it_cannot_hold(shape: tuple[int, int, i
         (TRANSLATOR, {"max_latent_bytes_per_row": 0}, 8),
     ],
 )
-def test_the_most_rows_follow_from_the_tightest_limit(card: Card, limits: dict[str, Any], rows: int) -> None:
+def test_the_maximum_rows_follow_from_the_tightest_limit(card: Card, limits: dict[str, Any], rows: int) -> None:
     contract = contract_of(card, replace(CONFIG, **limits))
     assert contract.max_rows[ImageFormat.PIXELS] == rows
     contract.check_rows("rows", rows)
@@ -80,13 +80,13 @@ def test_a_contract_names_the_tensors_of_the_card(card: Card) -> None:
     }
 
 
-def test_latents_and_images_have_byte_limits_of_their_own() -> None:
+def test_latents_and_images_have_separate_byte_limits() -> None:
     config = replace(CONFIG, max_latent_bytes_per_row=100, max_request_bytes=5000)
     assert contract_of(GENERATOR, config).max_input_bytes == 800
     assert contract_of(TRANSLATOR, config).max_input_bytes == 5000
 
 
-def test_a_value_that_is_not_finite_is_refused_by_its_place() -> None:
+def test_a_nonfinite_value_is_refused_with_its_position() -> None:
     latents = np.zeros((2, 4), np.float32)
     check_finite(latents)
     latents[1, 2] = np.inf
@@ -94,7 +94,7 @@ def test_a_value_that_is_not_finite_is_refused_by_its_place() -> None:
         check_finite(latents)
 
 
-def test_untrusted_text_and_shapes_are_cut_and_escaped() -> None:
+def test_untrusted_text_and_shapes_are_truncated_and_escaped() -> None:
     assert quote("a\nb") == "'a\\nb'"
     assert len(quote("x" * 10_000)) < 100
     assert show_shape((1, 2)) == "(1, 2)"

@@ -33,7 +33,7 @@ Launch = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def launch(repository: Path) -> Iterator[Launch]:
-    """Starts `python -m server` on `repository`; killed at the end if it still runs."""
+    """Starts `python -m server` on `repository`; kills it at the end if it still runs."""
     processes: list[subprocess.Popen[str]] = []
 
     def launch_one(*flags: str, program: tuple[str, str] = ("-m", "server")) -> subprocess.Popen[str]:
@@ -67,7 +67,7 @@ def generate(channel: grpc.Channel, count: int) -> Any:
     return stub.Generate.future(pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=count)))
 
 
-def test_it_prints_when_it_is_ready_and_ctrl_c_ends_it_well(launch: Launch) -> None:
+def test_it_prints_a_ready_line_and_exits_with_0_on_ctrl_c(launch: Launch) -> None:
     process = launch()
     lines, address = wait_until_ready(process)
     assert lines[0] == "model tiny:1: onnx on cpu, fp32"
@@ -82,8 +82,8 @@ def test_it_prints_when_it_is_ready_and_ctrl_c_ends_it_well(launch: Launch) -> N
     assert "Traceback" not in process.stderr.read()
 
 
-def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
-    # The rows wait for a fuller batch, longer than a test may last: only a drain can let them go.
+def test_requests_accepted_before_sigterm_are_answered(launch: Launch) -> None:
+    # The rows wait longer for a fuller batch than a test may last: only a drain can release them.
     process = launch("--max-queue-delay-us", "60000000", "--max-batch-size", "4096")
     lines, address = wait_until_ready(process)
     metrics_url = lines[-1].rpartition(" ")[2]
@@ -100,7 +100,7 @@ def test_what_came_in_before_sigterm_is_answered(launch: Launch) -> None:
         assert process.wait(timeout=20) == 0
 
 
-def test_odd_metadata_in_a_picture_neither_fails_a_request_nor_fills_the_log(launch: Launch, repository: Path) -> None:
+def test_odd_image_metadata_neither_fails_a_request_nor_fills_the_log(launch: Launch, repository: Path) -> None:
     publish_tiny_translator(repository)
     pixels = noise(4, 6, 3)
     odd = encoded(pixels, exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00")  # cut short
@@ -131,9 +131,7 @@ main()
 """
 
 
-def test_an_image_that_is_decoded_for_ever_does_not_keep_the_process_from_ending_well(
-    launch: Launch, repository: Path
-) -> None:
+def test_an_image_that_never_finishes_decoding_does_not_block_a_clean_exit(launch: Launch, repository: Path) -> None:
     publish_tiny_translator(repository)
     process = launch(program=("-c", ENDLESS_DECODER))
     _, address = wait_until_ready(process)
@@ -147,7 +145,7 @@ def test_an_image_that_is_decoded_for_ever_does_not_keep_the_process_from_ending
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
-    assert "is still being decoded after its caller has left" in process.stderr.read()
+    assert "is still being decoded after its client disconnected" in process.stderr.read()
 
 
 def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
@@ -155,7 +153,7 @@ def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
     _, address = wait_until_ready(process)
     with grpc.insecure_channel(address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))  # keeps the server from stopping for a second
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))  # delays the stop for a second
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
@@ -163,7 +161,7 @@ def test_a_second_signal_ends_it_at_once(launch: Launch) -> None:
 
 
 def user_error(*flags: str, cwd: Path | None = None) -> str:
-    """Runs it with wrong flags in this process; returns what it says."""
+    """Runs the command with invalid flags in this process; returns its error."""
     result = CliRunner().invoke(main, flags, prog_name="python -m server")
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
@@ -185,18 +183,18 @@ def user_error(*flags: str, cwd: Path | None = None) -> str:
         (["--max-queue-delay-us", "-1"], "Invalid value for '--max-queue-delay-us': -1"),
     ],
 )
-def test_wrong_flags_are_named(flags: list[str], message: str) -> None:
+def test_an_invalid_flag_is_named(flags: list[str], message: str) -> None:
     assert message in user_error(*flags)
 
 
-def test_a_missing_repository_is_one_line_that_names_the_flag(tmp_path: Path) -> None:
+def test_a_missing_repository_prints_one_line_that_names_the_flag(tmp_path: Path) -> None:
     error = user_error("--models", str(tmp_path / "nowhere"), *ANY_PORTS)
     assert error.startswith("Error: --models: no model repository at")
     assert error.count("\n") == 1
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
-def test_cuda_that_does_not_work_is_one_line_and_never_the_cpu(repository: Path) -> None:
+def test_broken_cuda_prints_one_line_and_does_not_fall_back_to_the_cpu(repository: Path) -> None:
     error = user_error("--models", str(repository), "--device", "cuda", *ANY_PORTS)
     assert error.startswith("Error: --device cuda: ")
     assert "or use --device cpu" in error

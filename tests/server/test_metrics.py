@@ -38,7 +38,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def fill(metrics: Metrics, catalog: Catalog) -> None:
-    """Makes every metric have a value."""
+    """Gives every metric a value."""
     statistics = catalog["tiny"].statistics
     statistics.batch_computed(BatchTimes(3, 4, 0.001, 0.02, 0.003, "wide", 2))
     statistics.request_waited(0.5)
@@ -81,7 +81,7 @@ def test_each_metric_has_the_value_that_was_counted(metrics: Metrics, catalog: C
     assert value(metrics, "cores") == usable_cores()
 
 
-def test_counters_of_a_served_model_begin_at_zero(metrics: Metrics) -> None:
+def test_counters_of_a_served_model_start_at_zero(metrics: Metrics) -> None:
     for name in ("rows_total", "padding_rows_total", "engine_rebuilds_total", "batch_rows_count"):
         assert value(metrics, name, model="tiny", version="1") == 0
     assert value(metrics, "phase_duration_seconds_count", model="tiny", version="1", phase="queue") == 0
@@ -98,7 +98,7 @@ def test_the_input_in_progress_is_read_at_each_scrape(metrics: Metrics) -> None:
     assert value(metrics, "unread_images") == 4
 
 
-def test_build_info_gives_the_versions_of_what_serves(metrics: Metrics) -> None:
+def test_build_info_has_the_versions_of_the_runtime(metrics: Metrics) -> None:
     (family,) = [family for family in metrics.collect() if family.name == "ganserve_build_info"]
     (sample,) = family.samples
     assert set(sample.labels) == {"version", "python", "onnxruntime"}
@@ -111,9 +111,7 @@ def test_process_and_interpreter_have_metrics(metrics: Metrics) -> None:
 
 
 @pytest.mark.parametrize(("name", "version", "labels"), [("made-up", 0, ("", "")), ("tiny", 77, ("tiny", "1"))])
-def test_text_that_a_caller_makes_up_never_becomes_a_label(
-    metrics: Metrics, name: str, version: int, labels: tuple[str, str]
-) -> None:
+def test_client_text_never_becomes_a_label(metrics: Metrics, name: str, version: int, labels: tuple[str, str]) -> None:
     metrics.request_answered(call_of(name, version), "NOT_FOUND", "not_served")
     counted = dict(zip(("model", "version"), labels, strict=True))
     assert value(metrics, "requests_total", **counted, method="Generate", status="NOT_FOUND") == 1
@@ -123,7 +121,7 @@ def test_text_that_a_caller_makes_up_never_becomes_a_label(
     assert b'"77"' not in page
 
 
-def test_a_new_version_has_series_of_its_own_and_those_of_the_old_one_end(metrics: Metrics, catalog: Catalog) -> None:
+def test_a_new_version_has_its_own_series_and_those_of_the_old_one_end(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     catalog.add(served(version=2, broken=True))
     metrics.request_answered(call_of("tiny", 2), "OK")
@@ -142,7 +140,7 @@ def test_the_series_of_an_unloaded_model_end(metrics: Metrics, catalog: Catalog)
     assert value(metrics, "requests_total", model="", version="", method="Generate", status="NOT_FOUND") == 1
 
 
-def test_names_and_help_texts_are_as_prometheus_wants_them(metrics: Metrics, catalog: Catalog) -> None:
+def test_names_and_help_texts_follow_the_conventions_of_prometheus(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     families = list(metrics.collect())
     names = [family.name for family in families]
@@ -166,7 +164,7 @@ def test_both_formats_can_be_parsed(metrics: Metrics, catalog: Catalog, write: A
     assert {family.name for family in metrics.collect()} <= parsed
 
 
-def test_many_servers_in_one_process_count_apart(metrics: Metrics, catalog: Catalog) -> None:
+def test_servers_in_one_process_count_separately(metrics: Metrics, catalog: Catalog) -> None:
     other = Metrics(Catalog())
     fill(metrics, catalog)
     assert value(other, "rows_total", model="tiny", version="1") is None

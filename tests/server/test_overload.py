@@ -1,4 +1,4 @@
-"""What a server does with more than it can take: bytes, messages, callers."""
+"""Overload: too many bytes, messages or clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.server.tiny_bundles import publish_tiny_translator
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
-LARGE_ROWS = 1 << 15  # whose latents are read in a thread
+LARGE_ROWS = 1 << 15  # latents of this many rows are read in a thread
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def repository(repository: Path) -> Path:
 
 
 async def status_of(channel: grpc.aio.Channel, method: str, body: bytes) -> tuple[grpc.StatusCode, str]:
-    """How bytes that need not be a message are refused."""
+    """Returns status and details of the refusal of bytes that need not be a message."""
     call: Any = channel.unary_unary(f"/ganserve.v1.Generator/{method}")
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call(body)
@@ -43,7 +43,9 @@ async def status_of(channel: grpc.aio.Channel, method: str, body: bytes) -> tupl
 
 
 @pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels", "DescribeModel"])
-async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: Connect, method: str) -> None:
+async def test_the_gate_refuses_requests_before_parsing_them(
+    config: ServerConfig, connect: Connect, method: str
+) -> None:
     server = Server(config)
     try:
         await server.listen()
@@ -54,17 +56,17 @@ async def test_the_gate_comes_before_any_parsing(config: ServerConfig, connect: 
 
 
 @pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels", "DescribeModel"])
-async def test_bytes_that_are_no_message_are_invalid(server: Server, connect: Connect, method: str) -> None:
+async def test_malformed_messages_are_invalid(server: Server, connect: Connect, method: str) -> None:
     code, details = await status_of(connect(server), method, b"\xff")
     assert code is INVALID
     assert details.startswith(f"the request is not a {method}Request: send one as")
 
 
 @pytest.mark.parametrize("request_message", [raw(noise(3, *SIZE, 3)), files(GOOD, GOOD, GOOD)], ids=["pixels", "files"])
-async def test_images_in_work_are_bounded_in_bytes(
+async def test_images_in_progress_are_bounded_in_bytes(
     start_server: Start, connect: Connect, hold: Callable[..., HeldRun], request_message: pb.TranslateRequest
 ) -> None:
-    size = len(request_message.SerializeToString()) + 3 * 72  # as it came, and its rows
+    size = len(request_message.SerializeToString()) + 3 * 72  # the message, and its rows
     server = await start_server(max_request_bytes=1000)
     budget = server._input_budget
     budget._total_bytes = 2 * size
@@ -89,7 +91,7 @@ def seeded(count: int) -> pb.GenerateRequest:
     return pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(count=count))
 
 
-async def test_large_latents_count_as_input_that_is_in_work(
+async def test_large_latents_count_as_input_in_progress(
     start_server: Start, connect: Connect, hold: Callable[..., HeldRun]
 ) -> None:
     server = await start_server(max_request_rows=LARGE_ROWS, max_queue_rows=2 * LARGE_ROWS)
@@ -106,7 +108,7 @@ async def test_large_latents_count_as_input_that_is_in_work(
     await until(lambda: budget.used_bytes == 0)
 
 
-async def test_nothing_is_drawn_for_a_request_that_does_not_fit_into_the_queue(
+async def test_no_latents_are_drawn_for_a_request_that_does_not_fit_into_the_queue(
     start_server: Start, connect: Connect, hold: Callable[..., HeldRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await start_server(max_queue_rows=256)
@@ -124,7 +126,7 @@ async def test_nothing_is_drawn_for_a_request_that_does_not_fit_into_the_queue(
     await asyncio.gather(running, waiting)
 
 
-async def test_latents_that_are_read_off_the_event_loop_have_their_room_in_the_queue(
+async def test_latents_read_off_the_event_loop_reserve_room_in_the_queue(
     start_server: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = await start_server(max_request_rows=LARGE_ROWS, max_queue_rows=LARGE_ROWS)
@@ -144,7 +146,7 @@ async def test_latents_that_are_read_off_the_event_loop_have_their_room_in_the_q
     assert queue.reserved_rows == 0
 
 
-async def test_tiny_files_count_as_the_rows_they_become(start_server: Start, connect: Connect) -> None:
+async def test_tiny_files_count_as_the_rows_they_decode_to(start_server: Start, connect: Connect) -> None:
     server = await start_server()
     pixel = files(encoded(noise(1, 1, 3)), resize=True)
     server._input_budget._total_bytes = len(pixel.SerializeToString()) + 71
@@ -154,7 +156,9 @@ async def test_tiny_files_count_as_the_rows_they_become(start_server: Start, con
     assert server._input_budget.used_bytes == 0
 
 
-async def test_a_message_larger_than_any_latents_is_refused_unread(start_server: Start, connect: Connect) -> None:
+async def test_a_message_larger_than_any_latents_is_refused_before_parsing(
+    start_server: Start, connect: Connect
+) -> None:
     server = await start_server(max_request_rows=1)
     code, details = await status_of(connect(server), "Generate", b"\xff" * (1 << 17))
     assert (code, details) == (
@@ -163,7 +167,7 @@ async def test_a_message_larger_than_any_latents_is_refused_unread(start_server:
     )
 
 
-async def test_more_callers_than_can_be_served_are_turned_away(
+async def test_requests_above_the_concurrency_limit_are_refused(
     start_server: Start, connect: Connect, hold: Callable[..., HeldRun]
 ) -> None:
     server = await start_server(max_concurrent_requests=1)
@@ -175,7 +179,7 @@ async def test_more_callers_than_can_be_served_are_turned_away(
     assert len((await first).encoded.data) == 1
 
 
-async def test_gauges_show_the_input_that_is_in_work(server: Server, stub: Any, hold: Callable[..., HeldRun]) -> None:
+async def test_gauges_show_the_input_in_progress(server: Server, stub: Any, hold: Callable[..., HeldRun]) -> None:
     def value(name: str) -> float | None:
         return server.metrics.registry.get_sample_value(f"ganserve_{name}")
 

@@ -1,4 +1,4 @@
-"""Many callers at once, good and bad: everyone gets its own pixels or the right status, and the server stays well."""
+"""Many concurrent clients, good and bad: each gets its own pixels or the right status, and the server keeps working."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALLERS = 32
 REQUESTS = 4_000
 MAX_ROWS = 9  # of a request
 MAX_BATCH_ROWS = 16
-TIMER_S = 0.005  # so much earlier than it says a timer of gRPC may go off
+TIMER_S = 0.005  # a timer of gRPC may expire this much too early
 SEEDS = {"tiny": 0, "other": 3}  # of the weights of each model
 Status = grpc.StatusCode
 Start = Callable[..., Any]
@@ -76,7 +76,7 @@ SPOILERS = [
 
 
 class Storm:
-    """The callers, and what became of their requests."""
+    """The clients, and the outcomes of their requests."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Storm:
         else:
             assert status is Status.OK
             answered = np.frombuffer(data, np.uint8).reshape(pixels.shape)
-            assert np.abs(answered.astype(int) - pixels).max() <= 1  # a value between two levels may fall either way
+            assert np.abs(answered.astype(int) - pixels).max() <= 1  # a value between two levels may round either way
             self.outcomes["answered" if timeout_s is None else "in time"] += 1
 
     async def _spoilt(self, request: Any, spoil: Callable[[Any], None], status: grpc.StatusCode) -> None:
@@ -143,12 +143,12 @@ class Storm:
         self.outcomes["cancelled"] += 1
 
 
-async def test_in_a_storm_of_good_and_bad_requests_everyone_gets_what_is_theirs(
+async def test_concurrent_good_and_bad_requests_all_get_the_right_answers(
     start_server: Start, connect: Connect, repository: Path
 ) -> None:
     publish_tiny_bundle(repository, "other", seed=SEEDS["other"])
     server = await start_server(max_batch_size=MAX_BATCH_ROWS)
-    # Engines as tiny as these compute all on the event loop; these of one model do as those of a large one.
+    # Engines this tiny compute everything on the event loop, so those of one model imitate a large model.
     server.catalog["other"].batcher.groups.limits = GroupLimits()
     channel = connect(server)
     storm = Storm(channel)

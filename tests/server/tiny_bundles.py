@@ -1,4 +1,4 @@
-"""Publishes tiny generators and translators that any test can serve, and says what they compute."""
+"""Publishes tiny generators and translators that any test can serve, and computes what they must return."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def publish_tiny_bundle(
     """Publishes a tiny generator; returns the folder of its version.
 
     Args:
-        repository: the model repository; made if it does not exist.
-        name: of the model.
-        version: of the model.
-        seed: of the weights.
+        repository: the model repository; created if it does not exist.
+        name: name of the model.
+        version: version of the model.
+        seed: seed of the weights.
         latent_dim: latent size.
         shape: channels, height, width.
         torchscript: write model.pt too (this imports torch, which takes seconds).
@@ -150,13 +150,13 @@ def publish_tiny_translator(
     """Publishes a tiny image-to-image translator, which computes `tiny_translation`; returns its version's folder.
 
     Args:
-        repository: the model repository; made if it does not exist.
-        name: of the model.
-        version: of the model.
-        shape: channels, height, width of the images that go in and of those that come out.
+        repository: the model repository; created if it does not exist.
+        name: name of the model.
+        version: version of the model.
+        shape: channels, height, width of input and output images.
         torchscript: write model.pt too (this imports torch, which takes seconds).
         change_graph: spoils the ONNX graph before it is written.
-        card_input: what the card says instead of `shape` about the images that go in.
+        card_input: what the card says instead of `shape` about the input images.
     """
     graph = tiny_translator_graph(shape)
     if change_graph is not None:
@@ -178,7 +178,7 @@ def _with_pixels_head(
     rows: int | str,
     shape: tuple[int, int, int],
 ) -> onnx.ModelProto:
-    """Adds what turns "nhwc" (-1..1, rounded with "one" and "scale") into pixels."""
+    """Adds the nodes that turn "nhwc" (-1..1, rounded with "one" and "scale") into pixels."""
     channels, height, width = shape
     constants = {**constants, "zero": np.array(0, np.float32), "most": np.array(255, np.float32)}
     nodes = [

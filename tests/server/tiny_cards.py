@@ -1,4 +1,4 @@
-"""Cards of models that are never loaded, for tests of what may be asked of a model."""
+"""Cards of models that are never loaded, for tests of request checks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ GENERATOR = Card(
     tool_versions={},
 )
 
-# Its images come out twice as wide and high as they go in, so that the two cannot be mistaken for each other.
+# Its output images have twice the size of its input images, so that the two cannot be confused.
 TRANSLATOR = msgspec.structs.replace(
     GENERATOR, name="tiny-a2b", input=ImageInput(channels=3, height=4, width=6), height=8, width=12
 )
 
 
 def translator_of(channels: int, height: int, width: int) -> Card:
-    """A card of a translator of images of that shape."""
+    """The card of a translator of images of this shape."""
     row_input = ImageInput(channels=channels, height=height, width=width)
     return msgspec.structs.replace(TRANSLATOR, input=row_input, channels=channels, height=height, width=width)

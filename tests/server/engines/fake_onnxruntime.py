@@ -1,7 +1,7 @@
-"""Stands in for onnxruntime on machines without CUDA: one that records and plays tricks, and the real one on the CPU.
+"""Stand-ins for onnxruntime on machines without CUDA: a fake that records calls, and the real one on the CPU.
 
-`FakeOnnxRuntime` keeps device memory apart from host memory, and has those habits of the real one that a user of its
-CUDA provider must know; see cuda_buffers.py. `OnnxRuntimeOnCpu` says whether the calls are those of the real thing.
+`FakeOnnxRuntime` keeps device memory separate from host memory and imitates the behaviour of the CUDA provider that
+cuda_buffers.py describes. `OnnxRuntimeOnCpu` checks that the real API accepts the calls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fake_outputs(rows: NDArray[Any], card: Card) -> dict[str, NDArray[Any]]:
 
 
 class FakeOrtValue:
-    """Memory of its own on a device; on the CPU, the memory of the array it was made from."""
+    """On a device, its own memory; on the CPU, the memory of the array it was made from."""
 
     def __init__(self, array: NDArray[Any], device: tuple[str, int]) -> None:
         self.array = array
@@ -58,7 +58,7 @@ class FakeOrtValue:
 
 
 class FakeOptions:
-    """Of a session or a run."""
+    """Options of a session or a run."""
 
     def __init__(self) -> None:
         self.entries: dict[str, str] = {}
@@ -74,7 +74,7 @@ class FakeBinding:
         self.outputs: dict[str, FakeOrtValue] = {}
 
     def bind_ortvalue_input(self, name: str, value: FakeOrtValue) -> None:
-        # What lies elsewhere is copied now, and never again.
+        # Memory elsewhere is copied once, now.
         self.inputs[name] = value if value.device == self._device else FakeOrtValue(value.array.copy(), self._device)
 
     def bind_ortvalue_output(self, name: str, value: FakeOrtValue) -> None:
@@ -89,7 +89,7 @@ class FakeSession:
         self.provider, self.provider_options = provider if isinstance(provider, tuple) else (provider, {})
         self.size = options.dimensions.get("rows")
         self.device = ("cuda", int(self.provider_options.get("device_id", 0)))
-        self.runs: list[frozenset[str]] = []  # that were computed, by the names of their outputs
+        self.runs: list[frozenset[str]] = []  # computed batches, by the names of their outputs
         self.replays: list[str] = []  # ids of the graphs
         self._graphs: dict[str, FakeBinding] = {}
 
@@ -151,10 +151,10 @@ class FakeSession:
 
 
 class FakeOnnxRuntime:
-    """In the place of the module.
+    """Replaces the module.
 
     Args:
-        card: of the one model it knows.
+        card: card of its only model.
     """
 
     SessionOptions = FakeOptions
@@ -169,10 +169,10 @@ class FakeOnnxRuntime:
         self.cuda_starts = True
         self.nodes_on_cpu: list[str] = []
         self.uncapturable_sizes: set[int | None] = set()
-        self.too_large: int | None = None  # a size for which there is no memory
+        self.too_large: int | None = None  # a size that does not fit into memory
         self.run_error: str | None = None
-        self.sessions: list[FakeSession] = []  # on CUDA, that were made
-        self.computed: list[NDArray[Any]] = []  # every batch
+        self.sessions: list[FakeSession] = []  # all CUDA sessions
+        self.computed: list[NDArray[Any]] = []  # every computed batch
 
     def get_available_providers(self) -> list[str]:
         return self.providers
@@ -213,7 +213,7 @@ class OnnxRuntimeOnCpu:
             return super().ortvalue_from_shape_and_type(shape, element_type)
 
         def numpy(self) -> NDArray[Any]:
-            return super().numpy().copy()  # type: ignore[no-any-return]  # as it is of what lies on a device
+            return super().numpy().copy()  # type: ignore[no-any-return]  # a copy, as on a device
 
     @staticmethod
     def get_available_providers() -> list[str]:
@@ -221,7 +221,7 @@ class OnnxRuntimeOnCpu:
 
     @staticmethod
     def preload_dlls() -> None:
-        """Would load the libraries of CUDA."""
+        """Loads nothing."""
 
     @staticmethod
     def InferenceSession(path: Path, options: Any, providers: Sequence[Any], **kwargs: Any) -> Any:  # noqa: N802

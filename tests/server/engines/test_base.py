@@ -33,7 +33,7 @@ def load(folder: Path, backend: Backend = "onnx") -> Engine:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_engine_computes_what_the_bundle_holds(tmp_path: Path, backend: Backend) -> None:
+def test_an_engine_computes_the_graph_of_the_bundle(tmp_path: Path, backend: Backend) -> None:
     engine = load(publish_tiny_bundle(tmp_path, torchscript=True), backend)
     assert (engine.backend, engine.device) == (backend, "cpu")
     for rows in (1, 2, 7):
@@ -75,7 +75,7 @@ def test_a_file_that_was_tampered_with_is_refused_before_it_is_read(
         load(folder, backend)
 
 
-def test_a_file_that_the_card_does_not_list_is_refused_as_a_graph_could_refer_to_it(tmp_path: Path) -> None:
+def test_a_file_that_the_card_does_not_list_is_refused(tmp_path: Path) -> None:
     folder = publish_tiny_bundle(tmp_path)
     (folder / "weights.bin").write_bytes(b"")
     with pytest.raises(BundleError, match=r"lists no weights\.bin"):
@@ -119,7 +119,7 @@ def answer_nan(model: onnx.ModelProto) -> None:
         (answer_nan, "images are not finite"),
     ],
 )
-def test_a_graph_that_is_not_what_the_card_says_is_refused(
+def test_a_graph_that_does_not_match_the_card_is_refused(
     tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
     with pytest.raises(BundleError, match=message) as error:
@@ -142,14 +142,14 @@ def take_floats(model: onnx.ModelProto) -> None:
         ),
     ],
 )
-def test_a_translator_that_takes_other_images_than_the_card_says_is_refused(
+def test_a_translator_whose_input_does_not_match_the_card_is_refused(
     tmp_path: Path, spoiled: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BundleError, match=message):
         load(publish_tiny_translator(tmp_path, **spoiled))
 
 
-def test_a_torchscript_translator_of_other_images_than_the_card_says_is_refused(tmp_path: Path) -> None:
+def test_a_torchscript_translator_that_does_not_match_the_card_is_refused(tmp_path: Path) -> None:
     card_input = ImageInput(channels=3, height=6, width=4)
     folder = publish_tiny_translator(tmp_path, torchscript=True, card_input=card_input)
     with pytest.raises(BundleError, match="the card says"):
@@ -157,7 +157,7 @@ def test_a_torchscript_translator_of_other_images_than_the_card_says_is_refused(
 
 
 class WrongEngine:
-    """Computes well for one row, and something else for more."""
+    """Computes one row correctly, and more rows wrongly."""
 
     backend: Backend = "torchscript"
     device = "cpu"
@@ -179,27 +179,27 @@ def fail(latents: np.ndarray[Any, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda z: {"pixels": tiny_pixels(z).transpose(0, 3, 1, 2)}, r"pixels come out as uint8 \(8, 3, 4, 6\) for 8"),
-        (lambda z: {"images": tiny_images(z).astype(np.float64)}, "images come out as float64"),
-        (lambda z: {"images": tiny_images(z)[:1]}, r"images come out as float32 \(1, 3, 4, 6\) for 8 rows"),
+        (lambda z: {"pixels": tiny_pixels(z).transpose(0, 3, 1, 2)}, r"pixels are uint8 \(8, 3, 4, 6\) for 8"),
+        (lambda z: {"images": tiny_images(z).astype(np.float64)}, "images are float64"),
+        (lambda z: {"images": tiny_images(z)[:1]}, r"images are float32 \(1, 3, 4, 6\) for 8 rows"),
         (lambda z: {"images": tiny_images(z) * np.float32("inf")}, "images are not finite"),
         (fail, r"the graph fails on 8 rows \(RuntimeError: first line\)"),
     ],
 )
-def test_a_warm_up_notices_what_only_a_batch_shows(tmp_path: Path, wrong: Any, message: str) -> None:
+def test_the_warm_up_detects_errors_that_only_batches_show(tmp_path: Path, wrong: Any, message: str) -> None:
     with pytest.raises(BundleError, match=message) as error:
         warm_up(WrongEngine(wrong), read_card(publish_tiny_bundle(tmp_path)), 8)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_card_with_another_image_shape_than_the_graph_is_refused(tmp_path: Path, backend: Backend) -> None:
+def test_a_card_with_another_image_shape_is_refused(tmp_path: Path, backend: Backend) -> None:
     with pytest.raises(BundleError, match="the card says"):
         load(publish_tiny_bundle(tmp_path, torchscript=True, card_shape=(3, 6, 4)), backend)
 
 
 @pytest.mark.parametrize(("backend", "file_name"), [("onnx", ONNX_FILE), ("torchscript", TORCHSCRIPT_FILE)])
-def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path: Path, backend: Backend, file_name: str) -> None:
+def test_a_file_that_is_not_a_graph_is_refused_in_one_line(tmp_path: Path, backend: Backend, file_name: str) -> None:
     from ganserve import bundle
     from server.engines.onnx_cpu import OnnxEngine
     from server.engines.torchscript import TorchScriptEngine

@@ -1,4 +1,4 @@
-"""Instances in bfloat16 beside those in float32."""
+"""Instances in bfloat16 that accompany those in float32."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_version_has_bf16_if_it_was_published_and_torch_is_installed(
 
 
 @pytest.mark.parametrize("engines", [None, 1, 3])
-def test_there_is_one_bf16_instance_beside_each_narrow_one_of_as_many_threads(
+def test_each_narrow_instance_has_a_bf16_instance_with_as_many_threads(
     folder: Path, config: ServerConfig, monkeypatch: pytest.MonkeyPatch, engines: int | None
 ) -> None:
     config, card = replace(config, engines=engines, precision="bf16", max_batch_size=16), read_card(folder)
@@ -47,7 +47,7 @@ def test_there_is_one_bf16_instance_beside_each_narrow_one_of_as_many_threads(
 
     def load(folder: Path, card: Card, backend: Backend, device: Device, **how: Any) -> Engine:
         asked.append({"backend": backend, **how})
-        return load_engine(folder, card, "onnx", device, threads=how["threads"])  # in place of PyTorch
+        return load_engine(folder, card, "onnx", device, threads=how["threads"])  # replaces PyTorch
 
     monkeypatch.setattr("server.engines.loading.load_engine", load)
     instances = load_bf16_instances(folder, card, config)

@@ -1,4 +1,4 @@
-"""The CUDA engine against the CPU's, with real graphs: on CUDA where there is a device, else its calls on the CPU."""
+"""Compares the CUDA engine with the CPU engine on real graphs; without a device, makes its calls on the CPU."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ needs_cuda = pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
 
 
 def use_transposed_convolutions(model: onnx.ModelProto) -> None:
-    """As in a DCGAN: latents become maps of one pixel, and those images, in steps."""
+    """A DCGAN: latents become feature maps of one pixel, and these become images step by step."""
     channels, height, width = IMAGE_SHAPE
     generator = np.random.default_rng(0)
 
@@ -58,7 +58,7 @@ def use_transposed_convolutions(model: onnx.ModelProto) -> None:
 
 
 def add_zeros_of_a_computed_shape(model: onnx.ModelProto) -> None:
-    """Its shape depends on the number of rows; ONNX Runtime computes that on the CPU unless it can fold it."""
+    """Adds a shape that depends on the number of rows; ONNX Runtime computes it on the CPU unless it can fold it."""
     index = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Tanh")
     model.graph.node[index].input[0] = "sum"
     for node in (
@@ -77,7 +77,7 @@ BUNDLES: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.fixture(params=[pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda]), "the CPU in its place"])
+@pytest.fixture(params=[pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda]), "cpu instead"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "cuda":
         for module in ("onnx_cuda", "cuda_buffers"):
@@ -100,7 +100,7 @@ def check_parity(engine: CudaOnnxEngine, reference: OnnxEngine, inputs: Any, out
     for name, result in results.items():
         assert (result.shape, result.dtype) == (expected[name].shape, expected[name].dtype)
     if "images" in outputs:
-        np.testing.assert_allclose(results["images"], expected["images"], atol=1e-4)  # TF32 would miss it
+        np.testing.assert_allclose(results["images"], expected["images"], atol=1e-4)  # TF32 would fail
     if "pixels" in outputs:
         np.testing.assert_allclose(results["pixels"].astype(int), expected["pixels"].astype(int), atol=1)
 
@@ -108,7 +108,7 @@ def check_parity(engine: CudaOnnxEngine, reference: OnnxEngine, inputs: Any, out
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_all_numbers_of_rows_and_all_outputs_are_what_the_cpu_computes(
+def test_every_batch_size_and_output_matches_the_cpu(
     tmp_path: Path, bundle: str, cuda_graphs: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     card, engine, reference = load(BUNDLES[bundle](tmp_path), cuda_graphs=cuda_graphs)
@@ -123,7 +123,7 @@ def test_all_numbers_of_rows_and_all_outputs_are_what_the_cpu_computes(
 
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_many_threads_get_what_the_cpu_computes(tmp_path: Path, cuda_graphs: bool) -> None:
+def test_results_of_concurrent_threads_match_the_cpu(tmp_path: Path, cuda_graphs: bool) -> None:
     card, engine, reference = load(BUNDLES["transposed convolutions"](tmp_path), cuda_graphs=cuda_graphs)
 
     def check(number: int) -> None:
@@ -137,7 +137,7 @@ def test_many_threads_get_what_the_cpu_computes(tmp_path: Path, cuda_graphs: boo
 
 
 @pytest.mark.usefixtures("device")
-def test_a_row_is_the_same_whatever_pads_or_surrounds_it(tmp_path: Path) -> None:
+def test_a_row_does_not_depend_on_padding_or_other_rows(tmp_path: Path) -> None:
     card, engine, _ = load(BUNDLES["transposed convolutions"](tmp_path))
     inputs = example_rows(card.input, 0, MAX_ROWS)
     full = engine.run(inputs, BOTH)
@@ -158,11 +158,11 @@ def test_a_reloaded_engine_computes_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("device")
-def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     folder = publish_tiny_bundle(tmp_path)
     (folder / ONNX_FILE).write_bytes(b"junk")
     with pytest.raises(BundleError, match=r"model\.onnx: not a graph that runs .* export the model again") as error:
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder))
+        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
     assert "\n" not in str(error.value)
 
 
@@ -174,14 +174,14 @@ def use_an_operator_of_the_cpu(model: onnx.ModelProto) -> None:
 
 @pytest.mark.gpu
 @needs_cuda
-def test_cuda_refuses_a_graph_that_it_cannot_compute_alone(tmp_path: Path) -> None:
+def test_a_graph_with_nodes_that_cuda_cannot_compute_is_refused(tmp_path: Path) -> None:
     folder = publish_tiny_bundle(tmp_path, change_graph=use_an_operator_of_the_cpu)
     with pytest.raises(BundleError, match=r"CUDA cannot compute some of its nodes \(1 Binarizer\)"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder))
+        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
 
 
 class OnnxRuntimeWithoutDriver(OnnxRuntimeOnCpu):
-    """The real sessions, which do not find CUDA."""
+    """Has the real sessions, which do not find CUDA."""
 
     InferenceSession = onnxruntime.InferenceSession
 
@@ -190,13 +190,13 @@ class OnnxRuntimeWithoutDriver(OnnxRuntimeOnCpu):
     cuda_devices() > 0 or "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
     reason="CUDA works here, or onnxruntime has no CUDA provider",
 )
-def test_a_session_that_quietly_left_cuda_out_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_silently_skipped_cuda_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("onnx_cuda", "cuda_buffers"):
         monkeypatch.setattr(f"server.engines.{module}.onnxruntime", OnnxRuntimeWithoutDriver)
     monkeypatch.setattr("server.engines.onnx_cuda.cuda_devices", lambda: 1)
     folder = publish_tiny_bundle(tmp_path)
     with pytest.raises(StartupError, match="its CUDA provider does not start"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder))
+        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
@@ -204,5 +204,5 @@ def test_without_cuda_the_real_onnxruntime_is_refused(tmp_path: Path, capfd: pyt
     folder = publish_tiny_bundle(tmp_path)
     capfd.readouterr()
     with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder))
+        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
     assert capfd.readouterr() == ("", "")

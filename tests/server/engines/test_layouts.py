@@ -15,7 +15,7 @@ from server.engines.layouts import (
 )
 
 
-def test_the_automatic_layout_leaves_fewer_cores_idle_than_one_engine_has() -> None:
+def test_the_automatic_layout_leaves_fewer_cores_idle_than_one_engine_uses() -> None:
     for cores in range(1, 65):
         layout = automatic_layout(cores)
         assert layout.engines <= MAX_NARROW_INSTANCES
@@ -23,7 +23,7 @@ def test_the_automatic_layout_leaves_fewer_cores_idle_than_one_engine_has() -> N
         assert layout.threads == 1 or cores > MAX_NARROW_INSTANCES
 
 
-def test_a_number_of_engines_divides_the_cores_among_them() -> None:
+def test_cores_are_divided_among_the_engines() -> None:
     assert automatic_layout(5, engines=2) == Layout("onnx", "fp32", 2, 2)
     assert automatic_layout(2, engines=3) == Layout("onnx", "fp32", 3, 1)
 
@@ -35,7 +35,7 @@ def test_a_number_of_engines_divides_the_cores_among_them() -> None:
         (Layout("torchscript", "bf16", 2, 1), "2 bf16 engines x 1 thread"),
     ],
 )
-def test_a_layout_reads_as_words(layout: Layout, text: str) -> None:
+def test_a_layout_has_a_readable_name(layout: Layout, text: str) -> None:
     assert str(layout) == text
 
 
@@ -43,15 +43,13 @@ def test_a_layout_reads_as_words(layout: Layout, text: str) -> None:
     times=st.dictionaries(st.integers(1, 64), st.floats(1e-6, 1.0), min_size=1).map(lambda t: dict(sorted(t.items()))),
     limit=st.floats(0, 2),
 )
-def test_rows_within_a_time_are_all_rows_up_to_the_first_that_takes_longer(
-    times: dict[int, float], limit: float
-) -> None:
+def test_rows_within_a_time_end_before_the_first_size_that_takes_longer(times: dict[int, float], limit: float) -> None:
     rows = rows_within(times, limit)
     assert all(seconds_for(times, fitting) <= limit for fitting in range(1, rows + 1))
     assert rows == max(times) or seconds_for(times, rows + 1) > limit
 
 
-def test_times_between_measured_sizes_lie_on_a_line() -> None:
+def test_times_are_interpolated_linearly_between_measured_sizes() -> None:
     times = {1: 1.0, 4: 4.0, 8: 16.0}
     assert [seconds_for(times, rows) for rows in (1, 2, 4, 6, 8, 16)] == pytest.approx([1, 2, 4, 10, 16, 32])
 
@@ -75,7 +73,7 @@ def test_a_batch_is_padded_to_less_than_twice_its_rows(max_rows: int, data: st.D
 
 
 @given(sizes=st.sets(st.integers(1, 100), min_size=1), rows=st.integers(1, 100))
-def test_no_size_that_fits_is_smaller(sizes: set[int], rows: int) -> None:
+def test_a_batch_is_padded_to_the_smallest_size_that_fits(sizes: set[int], rows: int) -> None:
     fitting = [size for size in sizes if size >= rows]
     if fitting:
         assert padded_rows(rows, sorted(sizes)) == min(fitting)

@@ -34,16 +34,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_cuda_that_was_asked_for_and_does_not_work_is_an_error(folder: Path, backend: Backend) -> None:
+def test_broken_cuda_that_was_requested_is_an_error(folder: Path, backend: Backend) -> None:
     with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
         load_instances(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_auto_takes_the_cpu_where_there_is_no_cuda(
-    folder: Path, backend: Backend, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_auto_uses_the_cpu_without_cuda(folder: Path, backend: Backend, capfd: pytest.CaptureFixture[str]) -> None:
     capfd.readouterr()
     assert load_instances(folder, read_card(folder), ServerConfig(backend=backend)).device == "cpu"
     assert capfd.readouterr() == ("", "")
@@ -52,7 +50,7 @@ def test_auto_takes_the_cpu_where_there_is_no_cuda(
 @pytest.mark.gpu
 @pytest.mark.skipif(cuda_devices() == 0, reason="no CUDA device")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_cuda_computes_what_the_cpu_does(folder: Path, backend: Backend) -> None:
+def test_cuda_matches_the_cpu(folder: Path, backend: Backend) -> None:
     loaded = load_instances(folder, read_card(folder), ServerConfig(backend=backend, device="cuda"))
     assert loaded.device.startswith("cuda:0")
     latents = latents_from_seed(5, 7, 4)
@@ -63,10 +61,10 @@ def test_cuda_computes_what_the_cpu_does(folder: Path, backend: Backend) -> None
     loaded.groups.close()
 
 
-def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
+def test_broken_cuda_falls_back_to_the_cpu_with_a_warning(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    devices = iter([1, 0])  # gone again
+    devices = iter([1, 0])  # the device disappears
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: next(devices))
     with caplog.at_level(logging.WARNING):
         assert load_instances(folder, read_card(folder), ServerConfig()).device == "cpu"
@@ -74,7 +72,7 @@ def test_cuda_that_fails_leaves_the_work_to_the_cpu_and_says_so(
 
 
 @pytest.mark.parametrize(("device", "cores"), [("cpu", 3), ("cuda:0", 1)])
-def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_cores(
+def test_a_device_other_than_the_cpu_counts_as_one_core(
     folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, cores: int
 ) -> None:
     def load(folder: Path, card: Card, *_: Any, **__: Any) -> Engine:
@@ -92,18 +90,18 @@ def test_of_another_device_than_the_cpu_the_time_is_counted_and_not_that_of_all_
     [(MemoryError(), "MemoryError"), (RuntimeError("out of memory\nat layer 1"), "RuntimeError: out of memory")],
 )
 @pytest.mark.parametrize("load", [load_instances, load_bf16_instances])
-def test_whatever_a_runtime_raises_while_a_version_is_loaded_is_that_versions_fault_in_one_line(
+def test_any_error_of_a_runtime_at_load_becomes_a_one_line_bundle_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch, load: Any, error: Exception, reason: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> Engine:
         raise error
 
     monkeypatch.setattr("server.engines.loading.load_engine", fail)
-    with pytest.raises(BundleError, match=rf"^loading it failed \({reason}\); see that there is memory for it, or"):
+    with pytest.raises(BundleError, match=rf"^loading failed \({reason}\); free some memory, or"):
         load(folder, read_card(folder), ServerConfig(device="cpu"))
 
 
-def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
+def test_cuda_out_of_memory_gives_one_line_and_frees_loaded_engines(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -128,7 +126,7 @@ def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
     monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: 2)
     monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Scarce)
     with pytest.raises(
-        BundleError, match=r"^loading it failed \(RuntimeError: \[ONNXRuntimeError\] : CUDA out of memory\); see"
+        BundleError, match=r"^loading failed \(RuntimeError: \[ONNXRuntimeError\] : CUDA out of memory\); free"
     ):
         load_cuda_instances(folder, read_card(folder), ServerConfig())
     with pytest.raises(BundleError, match="CUDA out of memory"):
@@ -137,12 +135,12 @@ def test_cuda_without_memory_is_one_line_and_frees_what_was_loaded(
 
 
 def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
-    with pytest.raises(StartupError, match="--precision fp16: it is for CUDA"):
+    with pytest.raises(StartupError, match="--precision fp16: needs CUDA"):
         load_instances(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))
 
 
 @pytest.mark.parametrize("engines", [None, 1, 3])
-def test_every_instance_computes_what_the_card_says(folder: Path, engines: int | None) -> None:
+def test_every_instance_matches_the_card(folder: Path, engines: int | None) -> None:
     loaded = load_instances(folder, read_card(folder), ServerConfig(engines=engines, device="cpu"))
     latents = latents_from_seed(5, 7, 4)
     for instance in loaded.groups.instances:
@@ -153,7 +151,7 @@ def test_every_instance_computes_what_the_card_says(folder: Path, engines: int |
 
 
 class Cost:
-    """Runs that take a known time a batch and a row, on a clock that the test moves."""
+    """Instances whose runs take a known time per batch and per row, on a clock that the test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
@@ -172,9 +170,7 @@ def card(folder: Path) -> Card:
     return read_card(folder)
 
 
-def test_a_tiny_model_is_computed_on_the_event_loop_and_never_shared_out(
-    monkeypatch: pytest.MonkeyPatch, card: Card
-) -> None:
+def test_a_tiny_model_runs_on_the_event_loop_and_is_never_split(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
     cost = Cost(monkeypatch)
     limits = measure_limits(
         cost.instance("narrow", 10e-6, 2.7e-6), cost.instance("wide", 20e-6, 3e-6), card, instances=2
@@ -184,7 +180,7 @@ def test_a_tiny_model_is_computed_on_the_event_loop_and_never_shared_out(
     assert limits.wide_rows == 0
 
 
-def test_a_large_model_is_shared_out_row_by_row_and_a_lone_row_gets_all_cores(
+def test_a_slow_model_is_split_row_by_row_and_a_lone_row_gets_all_cores(
     monkeypatch: pytest.MonkeyPatch, card: Card
 ) -> None:
     cost = Cost(monkeypatch)
@@ -200,9 +196,7 @@ def test_a_wide_instance_that_gains_nothing_is_not_used(monkeypatch: pytest.Monk
     assert limits.wide_rows == 0
 
 
-def test_a_middling_model_is_computed_inline_only_as_long_as_that_is_quick(
-    monkeypatch: pytest.MonkeyPatch, card: Card
-) -> None:
+def test_a_medium_model_runs_inline_only_for_small_batches(monkeypatch: pytest.MonkeyPatch, card: Card) -> None:
     cost = Cost(monkeypatch)
     limits = measure_limits(cost.instance("narrow", 0, 50e-6), None, card, instances=2)
     assert limits.inline_rows in (3, 4)

@@ -1,4 +1,4 @@
-"""The session for images alone: when it is built, what it computes, and what happens where it cannot be."""
+"""The session for images only: when it is built, what it computes, and what happens if it cannot be built."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WHOLE, CUT = ["images", "pixels"], ["images"]
 
 
 class Session(onnxruntime.InferenceSession):  # type: ignore[misc]  # untyped
-    """Remembers those that were made, and what each was asked for, by its number of rows."""
+    """A session that records its runs: the outputs, by number of rows."""
 
     made: list[Session]
 
@@ -58,13 +58,13 @@ def load(folder: Path, **changes: Any) -> tuple[OnnxEngine, Card]:
 
 
 def cuts(engine: OnnxEngine, card: Card) -> bool:
-    """Asks for images alone, and says whether a session of their own computes them in the end."""
+    """Requests images only; returns whether a separate session computes them."""
     engine.run(example_rows(card.input, 0, 2), IMAGES)
     return engine.images_only.result(timeout=30)
 
 
 @pytest.mark.parametrize("publish", [publish_tiny_bundle, publish_tiny_translator])
-def test_images_alone_are_computed_without_pixels_from_the_second_time_on(
+def test_requests_for_images_only_skip_pixels_from_the_second_run_on(
     tmp_path: Path, made: list[Session], publish: Callable[[Path], Path]
 ) -> None:
     engine, card = load(publish(tmp_path))
@@ -77,11 +77,11 @@ def test_images_alone_are_computed_without_pixels_from_the_second_time_on(
     result = engine.run(batch, IMAGES)
     assert list(result) == CUT
     np.testing.assert_array_equal(result["images"], expected)
-    assert cut.runs == [(1, CUT), (5, CUT)]  # warmed before it was used
+    assert cut.runs == [(1, CUT), (5, CUT)]  # the warm-up
     assert whole.runs == []
 
 
-def test_a_server_whose_callers_want_pixels_has_no_second_session(tmp_path: Path, made: list[Session]) -> None:
+def test_no_second_session_is_built_for_requests_with_pixels(tmp_path: Path, made: list[Session]) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
     warm_up(engine, card, 8)
     assert set(engine.run(example_rows(card.input, 0, 2), PIXELS)) == PIXELS
@@ -90,7 +90,7 @@ def test_a_server_whose_callers_want_pixels_has_no_second_session(tmp_path: Path
     assert len(made) == 1
 
 
-def test_pixels_come_from_the_whole_graph_also_beside_a_session_for_images(tmp_path: Path, made: list[Session]) -> None:
+def test_pixels_come_from_the_full_graph_after_the_images_session_is_built(tmp_path: Path, made: list[Session]) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
     batch = example_rows(card.input, 3, 5)
     expected = engine.run(batch, BOTH)
@@ -105,7 +105,7 @@ def test_pixels_come_from_the_whole_graph_also_beside_a_session_for_images(tmp_p
 
 @pytest.fixture
 def held_cut(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Nothing is cut before it is set."""
+    """Blocks the cut until it is set."""
     event = threading.Event()
 
     def cut_later(model: bytes, outputs: frozenset[str]) -> bytes:
@@ -116,7 +116,7 @@ def held_cut(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return event
 
 
-def test_the_whole_graph_answers_until_the_session_is_there_which_is_built_once(
+def test_the_full_graph_answers_until_the_images_session_is_built_once(
     tmp_path: Path, made: list[Session], held_cut: threading.Event
 ) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
@@ -143,7 +143,7 @@ def test_the_whole_graph_answers_until_the_session_is_there_which_is_built_once(
     assert [session.computes for session in made] == [WHOLE, CUT]
 
 
-def test_an_engine_that_is_dropped_meanwhile_does_no_harm(tmp_path: Path, held_cut: threading.Event) -> None:
+def test_an_engine_may_be_dropped_while_its_images_session_is_built(tmp_path: Path, held_cut: threading.Event) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
     engine.run(example_rows(card.input, 0, 2), IMAGES)
     images_only = engine.images_only
@@ -166,7 +166,7 @@ def add_noise(model: onnx.ModelProto) -> None:
 
 
 def condition_pixels(model: onnx.ModelProto) -> None:
-    """Has an If compute the pixels."""
+    """Computes the pixels in an If node."""
     pixels = model.graph.node.pop()
     branch = helper.make_graph([pixels], "branch", [], [model.graph.output[1]])
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "always"))
@@ -180,7 +180,7 @@ def condition_pixels(model: onnx.ModelProto) -> None:
         pytest.param(None, {"weights.bin": "0" * 64}, id="other files"),
     ],
 )
-def test_what_cannot_be_cut_safely_is_computed_whole_and_needs_no_word(
+def test_graphs_that_cannot_be_cut_safely_run_in_full_without_a_warning(
     tmp_path: Path,
     made: list[Session],
     caplog: pytest.LogCaptureFixture,
@@ -194,9 +194,7 @@ def test_what_cannot_be_cut_safely_is_computed_whole_and_needs_no_word(
     assert not caplog.records
 
 
-def test_a_file_that_is_larger_than_a_message_can_be_is_not_read(
-    tmp_path: Path, made: list[Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_not_read_again(tmp_path: Path, made: list[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = publish_tiny_bundle(tmp_path)
     size = (folder / ONNX_FILE).stat().st_size
     monkeypatch.setattr(onnx_engine, "_MAX_CUT_BYTES", size - 1)
@@ -207,7 +205,7 @@ def test_a_file_that_is_larger_than_a_message_can_be_is_not_read(
 
 
 def check_failed(engine: OnnxEngine, card: Card, caplog: pytest.LogCaptureFixture, reason: str) -> None:
-    """The whole graph goes on, and one line says why."""
+    """Checks that the full graph still answers, and that one line of the log says why."""
     with caplog.at_level(logging.INFO):
         assert not cuts(engine, card)
         assert not cuts(engine, card)
@@ -223,7 +221,7 @@ def card_shape(card: Card) -> tuple[int, int, int]:
     return card.channels, card.height, card.width
 
 
-def test_a_file_that_was_changed_since_it_was_loaded_is_not_used(
+def test_a_file_that_changed_after_loading_is_not_used(
     tmp_path: Path, made: list[Session], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = publish_tiny_bundle(tmp_path / "a")
@@ -234,18 +232,18 @@ def test_a_file_that_was_changed_since_it_was_loaded_is_not_used(
     assert len(made) == 1
 
 
-def test_a_file_that_has_gone_is_not_missed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_deleted_after_loading_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
     (tmp_path / "tiny" / "1" / ONNX_FILE).unlink()
     check_failed(engine, card, caplog, "No such file")
 
 
-def test_images_that_differ_without_pixels_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cut_graph_with_different_images_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path, change_graph=add_noise))
     check_failed(engine, card, caplog, "without pixels, images differ")
 
 
-def test_a_runtime_that_refuses_the_cut_graph_does_no_harm(
+def test_a_cut_graph_that_the_runtime_refuses_does_no_harm(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, card = load(publish_tiny_bundle(tmp_path))
@@ -253,7 +251,7 @@ def test_a_runtime_that_refuses_the_cut_graph_does_no_harm(
     check_failed(engine, card, caplog, "INVALID_PROTOBUF")
 
 
-def test_a_process_that_has_no_more_threads_does_no_harm(
+def test_a_failure_to_start_a_thread_does_no_harm(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: threading.Thread) -> None:

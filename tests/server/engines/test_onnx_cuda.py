@@ -23,7 +23,7 @@ PATH = Path("models/tiny/3/model.onnx")
 
 
 class Fakes:
-    """Makes engines on a fake of onnxruntime, and closes them."""
+    """Makes engines on a fake onnxruntime, and closes them."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
@@ -41,7 +41,7 @@ class Fakes:
         return self._engines[-1]
 
     def session(self, size: int) -> FakeSession:
-        """The last one made of that size."""
+        """The newest session of that size."""
         return [session for session in self.runtime.sessions if session.size == size][-1]
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ def check_run(engine: CudaOnnxEngine, card: Card, count: int, outputs: frozenset
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 @pytest.mark.parametrize("card", [GENERATOR, TRANSLATOR], ids=lambda card: card.name)
 @pytest.mark.parametrize("outputs", ALL_OUTPUTS, ids=sorted)
-def test_every_number_of_rows_gets_the_wanted_outputs_of_its_own_rows(
+def test_every_batch_size_returns_the_wanted_outputs(
     fakes: Fakes, card: Card, outputs: frozenset[str], cuda_graphs: bool
 ) -> None:
     fakes.use(card)
@@ -91,7 +91,7 @@ def test_sets_of_outputs_may_alternate(fakes: Fakes, cuda_graphs: bool) -> None:
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_results_stay_as_they_are_while_later_batches_run(fakes: Fakes, cuda_graphs: bool) -> None:
+def test_results_are_not_overwritten_by_later_batches(fakes: Fakes, cuda_graphs: bool) -> None:
     engine = fakes.engine(cuda_graphs=cuda_graphs)
     earlier = engine.run(rows_of(GENERATOR, 3, seed=1), BOTH)
     for count in (4, 3, 1):
@@ -100,7 +100,7 @@ def test_results_stay_as_they_are_while_later_batches_run(fakes: Fakes, cuda_gra
         np.testing.assert_array_equal(earlier[name], expected)
 
 
-def test_each_batch_goes_to_the_session_of_the_next_size(fakes: Fakes) -> None:
+def test_each_batch_runs_in_the_session_of_the_next_larger_size(fakes: Fakes) -> None:
     engine = fakes.engine(batch_rows=[6, 2, 1, 2])
     assert engine.sizes == (1, 2, 6)
     assert [session.size for session in fakes.runtime.sessions] == [1, 2, 6]
@@ -122,54 +122,45 @@ def test_a_batch_of_more_rows_than_the_largest_size_is_refused(fakes: Fakes) -> 
         fakes.engine().run(rows_of(GENERATOR, 5), BOTH)
 
 
-def test_sizes_are_powers_of_two_up_to_what_the_export_has_proven(fakes: Fakes) -> None:
-    assert fakes.engine(batch_rows=None).sizes == (1, 2, 4, 8, 16, 32, 64)
-    fakes.use(msgspec.structs.replace(GENERATOR, height=512, width=512))
-    assert fakes.engine(batch_rows=None).sizes == (1, 2, 4)
-
-
 @pytest.mark.parametrize("batch_rows", [[], [0, 1]])
 def test_sizes_that_hold_no_row_are_refused(fakes: Fakes, batch_rows: list[int]) -> None:
     with pytest.raises(ValueError, match="one or more sizes of at least 1 row"):
         fakes.engine(batch_rows=batch_rows)
 
 
-def test_every_size_is_warm_before_the_engine_is_handed_out(fakes: Fakes) -> None:
+def test_every_size_is_warm_after_construction(fakes: Fakes) -> None:
     fakes.engine()
     assert [set(session.runs) for session in fakes.runtime.sessions] == [set(ALL_OUTPUTS)] * 3
 
 
-@pytest.mark.parametrize(
-    ("settings", "tf32", "nhwc"), [({}, "0", "0"), ({"tf32": True, "prefer_nhwc": True}, "1", "1")]
-)
-def test_cuda_is_told_how_to_compute(fakes: Fakes, settings: dict[str, bool], tf32: str, nhwc: str) -> None:
-    engine = fakes.engine(device_index=1, precision="fp16", **settings)
+def test_sessions_get_the_options_of_the_cuda_provider(fakes: Fakes) -> None:
+    engine = fakes.engine(device_index=1, precision="fp16")
     assert (engine.backend, engine.device, engine.precision, engine.threads) == ("onnx", "cuda:1", "fp16", 1)
     for session in fakes.runtime.sessions:
         assert session.provider_options == {
             "device_id": "1",
             "cudnn_conv_algo_search": "HEURISTIC",
             "cudnn_conv_use_max_workspace": "1",
-            "use_tf32": tf32,
-            "prefer_nhwc": nhwc,
+            "use_tf32": "0",
+            "prefer_nhwc": "0",
         }
         assert session.options.__dict__["intra_op_num_threads"] == 1
         assert session.options.entries == {"session.disable_cpu_ep_fallback": "1"}
 
 
-def test_a_graph_without_a_name_for_its_rows_is_run_as_it_is(fakes: Fakes) -> None:
+def test_a_graph_without_a_symbolic_number_of_rows_runs_unchanged(fakes: Fakes) -> None:
     fakes.runtime.row_symbol = None
     engine = fakes.engine()
     assert [session.options.dimensions for session in fakes.runtime.sessions] == [{}] * 3
     check_run(engine, GENERATOR, 3, BOTH)
 
 
-def test_graphs_are_captured_at_load_and_replayed_ever_after(fakes: Fakes) -> None:
+def test_cuda_graphs_are_captured_at_load_and_replayed(fakes: Fakes) -> None:
     engine = fakes.engine(cuda_graphs=True)
     sessions = fakes.runtime.sessions
     assert [sorted(map(sorted, session.runs)) for session in sessions] == [sorted(map(sorted, ALL_OUTPUTS))] * 3
     for session in sessions:
-        assert len(set(session.replays)) == len(ALL_OUTPUTS)  # one for each set, and each was tried
+        assert len(set(session.replays)) == len(ALL_OUTPUTS)  # one per set of outputs, each replayed once
         assert "0" not in session.replays
         session.replays.clear()
     check_run(engine, GENERATOR, 3, BOTH)
@@ -177,9 +168,7 @@ def test_graphs_are_captured_at_load_and_replayed_ever_after(fakes: Fakes) -> No
     assert engine.cuda_graphs
 
 
-def test_where_no_graph_can_be_captured_kernels_are_launched_one_by_one(
-    fakes: Fakes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_sizes_without_a_captured_graph_run_without(fakes: Fakes, caplog: pytest.LogCaptureFixture) -> None:
     fakes.runtime.uncapturable_sizes = {2, 4}
     engine = fakes.engine(cuda_graphs=True)
     assert not engine.cuda_graphs
@@ -194,29 +183,27 @@ def test_where_no_graph_can_be_captured_kernels_are_launched_one_by_one(
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_a_graph_with_nodes_that_would_run_on_the_cpu_is_refused_by_their_names(
-    fakes: Fakes, cuda_graphs: bool
-) -> None:
+def test_a_graph_with_nodes_on_the_cpu_is_refused_with_their_names(fakes: Fakes, cuda_graphs: bool) -> None:
     fakes.runtime.nodes_on_cpu = ["Shape", "Det", "Shape"]
     with pytest.raises(BundleError, match=r"model\.onnx: .* \(1 Det, 2 Shape\).* --device cpu") as error:
         fakes.engine(cuda_graphs=cuda_graphs)
     assert "\n" not in str(error.value)
 
 
-def test_a_provider_that_does_not_start_is_no_fault_of_the_model(fakes: Fakes) -> None:
+def test_a_provider_that_does_not_start_is_a_startup_error(fakes: Fakes) -> None:
     fakes.runtime.cuda_starts = False
     with pytest.raises(StartupError, match=r"--device cuda: .* provider does not start.* or use --device cpu"):
         fakes.engine()
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_no_memory_for_a_size_is_an_error_of_cuda(fakes: Fakes, cuda_graphs: bool) -> None:
+def test_too_little_memory_for_a_size_raises_the_cuda_error(fakes: Fakes, cuda_graphs: bool) -> None:
     fakes.runtime.too_large = 4
     with pytest.raises(RuntimeError, match="CUDA failure 2: out of memory"):
         fakes.engine(cuda_graphs=cuda_graphs)
 
 
-def test_an_error_of_a_run_is_the_callers_and_later_runs_are_tried(fakes: Fakes) -> None:
+def test_a_failed_run_raises_and_later_runs_are_tried(fakes: Fakes) -> None:
     engine = fakes.engine()
     fakes.runtime.run_error = "Error in execution: out of memory"
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -225,13 +212,15 @@ def test_an_error_of_a_run_is_the_callers_and_later_runs_are_tried(fakes: Fakes)
     check_run(engine, GENERATOR, 2, BOTH)
 
 
-def test_rows_of_another_type_are_no_rows(fakes: Fakes) -> None:
+def test_rows_of_the_wrong_dtype_are_refused(fakes: Fakes) -> None:
     with pytest.raises(AssertionError):
         fakes.engine().run(rows_of(GENERATOR, 2).astype(np.float64), BOTH)
 
 
-def test_a_device_that_the_driver_does_not_show_is_refused(fakes: Fakes) -> None:
-    with pytest.raises(StartupError, match=r"--device cuda: .* cuda:2 here \(the NVIDIA driver shows no such device\)"):
+def test_a_device_that_the_driver_does_not_report_is_refused(fakes: Fakes) -> None:
+    with pytest.raises(
+        StartupError, match=r"--device cuda: .* cuda:2 here \(the NVIDIA driver reports no such device\)"
+    ):
         fakes.engine(device_index=2)
 
 
@@ -241,7 +230,7 @@ def test_an_onnxruntime_without_cuda_is_refused(fakes: Fakes) -> None:
         fakes.engine()
 
 
-def test_a_device_that_gives_no_memory_is_refused_in_one_line(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_cannot_allocate_is_refused_in_one_line(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object) -> None:
         raise RuntimeError("CUDA Provider not available\nfirst of many lines")
 
@@ -251,7 +240,7 @@ def test_a_device_that_gives_no_memory_is_refused_in_one_line(fakes: Fakes, monk
     assert "\n" not in str(error.value)
 
 
-def test_nothing_is_printed_where_logs_are_parsed(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_printed_to_stdout(fakes: Fakes, capsys: pytest.CaptureFixture[str]) -> None:
     fakes.engine()
     assert capsys.readouterr() == ("", "preloading\n")
 
@@ -269,11 +258,10 @@ def test_all_runs_are_on_the_thread_that_warmed_up(fakes: Fakes, monkeypatch: py
     with ThreadPoolExecutor(4) as callers:
         for done in [callers.submit(check_run, engine, GENERATOR, 1 + n % 4, BOTH, n) for n in range(40)]:
             done.result()
-    engine.executor.submit(check_run, engine, GENERATOR, 3, BOTH).result()  # on the engine's own thread
-    assert threads == {engine.executor.submit(threading.get_ident).result()}
+    assert threads == {engine._executor.submit(threading.get_ident).result()}
 
 
-def test_a_closed_engine_holds_no_session_and_runs_no_more(fakes: Fakes) -> None:
+def test_a_closed_engine_holds_no_session_and_refuses_runs(fakes: Fakes) -> None:
     engine = fakes.engine()
     engine.close()
     engine.close()
@@ -289,13 +277,13 @@ def test_a_failed_load_leaves_no_thread(fakes: Fakes) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("cuda:1")]
 
 
-def test_a_graph_that_is_not_what_the_card_says_is_refused(fakes: Fakes) -> None:
+def test_a_graph_that_does_not_match_the_card_is_refused(fakes: Fakes) -> None:
     card = msgspec.structs.replace(GENERATOR, input=LatentInput(latent_dim=5))
     with pytest.raises(BundleError, match="the card says"):
-        CudaOnnxEngine(PATH, card)
+        CudaOnnxEngine(PATH, card, batch_rows=(1,))
 
 
-def test_the_warm_up_of_all_engines_accepts_it(fakes: Fakes) -> None:
+def test_the_shared_warm_up_accepts_the_engine(fakes: Fakes) -> None:
     warm_up(fakes.engine(), GENERATOR, 4)
     assert len(fakes.runtime.computed[-1]) == 4
 
@@ -303,15 +291,17 @@ def test_the_warm_up_of_all_engines_accepts_it(fakes: Fakes) -> None:
 @pytest.mark.parametrize(
     ("count", "wanted", "expected"), [(1, None, (0,)), (3, None, (0, 1, 2)), (3, [2, 0], (2, 0)), (1, [0], (0,))]
 )
-def test_devices_are_all_or_those_named(count: int, wanted: list[int] | None, expected: tuple[int, ...]) -> None:
+def test_all_devices_are_used_unless_some_are_named(
+    count: int, wanted: list[int] | None, expected: tuple[int, ...]
+) -> None:
     assert cuda_device_indices(count, wanted) == expected
 
 
 @pytest.mark.parametrize(
     ("count", "wanted", "message"),
     [
-        (0, None, "--device cuda: the NVIDIA driver shows no device; .* --device cpu"),
-        (0, [0], "--device cuda: the NVIDIA driver shows no device; .* --device cpu"),
+        (0, None, "--device cuda: the NVIDIA driver reports no device; .* --device cpu"),
+        (0, [0], "--device cuda: the NVIDIA driver reports no device; .* --device cpu"),
         (2, [0, 2], "--cuda-devices 0,2: there is no 2; this machine has 2, numbered from 0"),
         (2, [-1], "--cuda-devices -1: there is no -1"),
         (2, [1, 1], "--cuda-devices 1,1: name each once"),

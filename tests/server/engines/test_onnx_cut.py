@@ -21,7 +21,7 @@ IMAGES = frozenset({"images"})
 
 @pytest.fixture(scope="module", params=["generator", "translator", "exported"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a version of each kind of graph."""
+    """The folder of one version for each kind of graph."""
     if request.param == "exported":
         exported: Path = request.getfixturevalue("exported")
         return exported
@@ -34,13 +34,13 @@ def parse(model: bytes) -> onnx.ModelProto:
 
 
 def keep(messages: Any, wanted: Callable[[Any], bool]) -> None:
-    """Leaves out the others of a repeated field."""
+    """Removes the other items of a repeated field."""
     for index in reversed(range(len(messages))):
         if not wanted(messages[index]):
             del messages[index]
 
 
-def test_only_nodes_and_outputs_go_and_all_else_stays_as_it_was(folder: Path) -> None:
+def test_only_nodes_and_outputs_are_removed(folder: Path) -> None:
     model = (folder / ONNX_FILE).read_bytes()
     cut, whole = parse(cut_to(model, IMAGES)), parse(model)
     assert [output.name for output in cut.graph.output] == ["images"]
@@ -53,14 +53,14 @@ def test_only_nodes_and_outputs_go_and_all_else_stays_as_it_was(folder: Path) ->
     assert cut == whole  # order, versions, metadata, and every other field of ONNX included
 
 
-def test_the_cut_graph_is_valid_and_computes_the_same_images_without_a_word(
+def test_the_cut_graph_is_valid_and_computes_the_same_images_silently(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = (folder / ONNX_FILE).read_bytes()
     cut = cut_to(model, IMAGES)
     onnx.checker.check_model(cut, full_check=True)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # as the server has it
+    options.log_severity_level = 3  # as in the server
     onnxruntime.set_default_logger_severity(3)
     whole, part = (onnxruntime.InferenceSession(each, options, ["CPUExecutionProvider"]) for each in (model, cut))
     row_input = read_card(folder).input
@@ -70,7 +70,7 @@ def test_the_cut_graph_is_valid_and_computes_the_same_images_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_graph_whose_nodes_are_all_needed_stays_as_it_is(folder: Path) -> None:
+def test_a_graph_whose_nodes_are_all_needed_is_unchanged(folder: Path) -> None:
     model = (folder / ONNX_FILE).read_bytes()
     assert cut_to(model, frozenset({"images", "pixels"})) is model
     cut = cut_to(model, IMAGES)
@@ -86,7 +86,7 @@ def graph_of(nodes: list[onnx.NodeProto], outputs: list[str], weights: tuple[str
 
 @pytest.mark.parametrize("around", ["images", "pixels"])
 @pytest.mark.parametrize("attribute", ["one", "several"])
-def test_a_graph_with_a_graph_in_any_node_is_not_cut_as_that_may_use_any_value(around: str, attribute: str) -> None:
+def test_a_graph_with_a_subgraph_is_not_cut(around: str, attribute: str) -> None:
     inner = helper.make_graph([helper.make_node("Neg", ["hidden"], ["y"])], "inner", [], [])
     graphs = {"branch": inner} if attribute == "one" else {"branches": [inner, inner]}
     nodes = [
@@ -98,7 +98,7 @@ def test_a_graph_with_a_graph_in_any_node_is_not_cut_as_that_may_use_any_value(a
     assert cut_to(model, IMAGES) is model
 
 
-def test_other_attributes_do_not_hinder() -> None:
+def test_other_attributes_do_not_prevent_cutting() -> None:
     nodes = [
         helper.make_node("Constant", [], ["weights"], value=numpy_helper.from_array(np.ones(2, np.float32))),
         helper.make_node("Transpose", ["weights"], ["images"], perm=[0]),
@@ -115,14 +115,14 @@ def test_an_output_that_is_missing_is_named() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"junk", b"\xff" * 40, b"\x3a\x7f\x01"])
-def test_what_is_no_model_is_refused(junk: bytes) -> None:
+def test_bytes_that_are_not_a_model_are_refused(junk: bytes) -> None:
     with pytest.raises(ValueError, match=r"^not an ONNX model$"):
         cut_to(junk, IMAGES)
 
 
 @given(data=st.data(), count=st.integers(1, 8))
-def test_exactly_the_nodes_stay_that_the_wanted_outputs_depend_on(data: st.DataObject, count: int) -> None:
-    """Node n gives n.a and n.b, one of which may be left out as "", and takes any values before it."""
+def test_only_nodes_that_the_wanted_outputs_depend_on_are_kept(data: st.DataObject, count: int) -> None:
+    """Node n outputs n.a and n.b, one of which may be omitted as "", and takes any earlier values."""
     nodes, known = [], ["x", "w", ""]
     depends: dict[str, set[int]] = {"x": set(), "w": set(), "": set()}
     for n in range(count):
@@ -136,7 +136,7 @@ def test_exactly_the_nodes_stay_that_the_wanted_outputs_depend_on(data: st.DataO
     outputs = data.draw(st.lists(names, min_size=1, max_size=4, unique=True))
     wanted = data.draw(st.sets(st.sampled_from(outputs), min_size=1))
     needed = set().union(*(depends[name] for name in wanted))
-    order = data.draw(st.permutations(range(count)))  # runtimes sort nodes, and so their order means nothing here
+    order = data.draw(st.permutations(range(count)))  # runtimes sort nodes, so the order does not matter
     model = graph_of([nodes[n] for n in order], outputs, ("w",))
     cut = cut_to(model, frozenset(wanted))
     if len(needed) == count:

@@ -38,7 +38,7 @@ def run(engine: Engine, folder: Path, rows: int, seed: int = 5) -> dict[str, NDA
 
 
 @pytest.mark.parametrize(("backend", "precision"), VARIANTS)
-def test_a_variant_gives_nearly_the_images_of_float32(exported: Path, backend: Backend, precision: Precision) -> None:
+def test_a_variant_gives_nearly_the_float32_images(exported: Path, backend: Backend, precision: Precision) -> None:
     exact, engine = load(exported, "onnx", "fp32"), load(exported, backend, precision)
     assert (engine.backend, engine.precision, engine.device) == (backend, precision, "cpu")
     differ = False
@@ -51,7 +51,7 @@ def test_a_variant_gives_nearly_the_images_of_float32(exported: Path, backend: B
         np.testing.assert_allclose(result["images"], expected["images"], atol=0.02)
         np.testing.assert_allclose(result["pixels"].astype(int), expected["pixels"].astype(int), atol=2)
         differ |= bool((result["images"] != expected["images"]).any())
-    assert differ  # another file was run
+    assert differ  # because another file ran
 
 
 @pytest.mark.parametrize(("backend", "precision"), ALL)
@@ -87,7 +87,7 @@ def test_several_threads_may_run_one_engine_at_once(
                 np.testing.assert_allclose(result.astype(int), wanted.astype(int), atol=1)
 
 
-def test_pytorch_computes_with_the_engines_threads_whatever_the_calling_thread_had(exported: Path) -> None:
+def test_pytorch_uses_the_threads_of_the_engine(exported: Path) -> None:
     import torch
 
     narrow, wide = load(exported, "torchscript", "bf16", 1), load(exported, "torchscript", "bf16", 3)
@@ -101,12 +101,12 @@ def test_pytorch_computes_with_the_engines_threads_whatever_the_calling_thread_h
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(threads_after, narrow, wide, narrow).result() == [1, 3, 1]
-        with ThreadPoolExecutor(1) as other:  # whose first call sees what another thread set last
+        with ThreadPoolExecutor(1) as other:  # a new thread inherits what another thread set last
             assert other.submit(threads_after, wide, narrow).result() == [3, 1]
         assert pool.submit(torch.get_num_threads).result() == 1
 
 
-def test_batch_sizes_are_not_compiled_for(exported: Path) -> None:
+def test_no_code_is_compiled_for_a_batch_size(exported: Path) -> None:
     import torch
 
     jit: Any = torch.jit
@@ -135,7 +135,7 @@ def test_a_bundle_without_the_variant_says_how_to_export_it(
 
 
 @pytest.mark.parametrize(("backend", "precision"), VARIANTS)
-def test_a_variant_that_was_refused_is_not_served_and_its_figures_are_named(
+def test_a_rejected_variant_is_not_served_and_its_fidelity_is_in_the_error(
     exported: Path, tmp_path: Path, backend: Backend, precision: Precision
 ) -> None:
     folder = tmp_path / "tiny" / "1"
@@ -146,7 +146,7 @@ def test_a_variant_that_was_refused_is_not_served_and_its_figures_are_named(
     fidelity = Fidelity(256, 0.9912, 47.3, 6, published=False)
     refused = msgspec.structs.replace(card, variants={**card.variants, precision: fidelity})
     (folder / CARD_FILE).write_bytes(msgspec.json.encode(refused))
-    with pytest.raises(BundleError, match=r"refused at export \(99\.120% .*, PSNR 47\.3 dB, .* 256 images\)"):
+    with pytest.raises(BundleError, match=r"rejected at export \(99\.120% .*, PSNR 47\.3 dB, .* 256 images\)"):
         load(folder, backend, precision)
     load(folder, "onnx", "fp32")
 
@@ -169,9 +169,11 @@ def test_a_variant_that_was_tampered_with_is_refused_and_the_others_are_served(
 @pytest.mark.parametrize(
     ("backend", "precision"), [(b, p) for b in BACKENDS for p in PRECISIONS if (b, p) not in GRAPH_FILES]
 )
-def test_a_backend_that_cannot_compute_so_names_the_one_that_can(
+def test_an_unsupported_precision_names_the_backend_that_supports_it(
     tmp_path: Path, backend: Backend, precision: Precision
 ) -> None:
     folder = publish_tiny_bundle(tmp_path)
-    with pytest.raises(StartupError, match=rf"^--precision {precision}: --backend {backend} cannot .* use --backend"):
+    with pytest.raises(
+        StartupError, match=rf"^--precision {precision}: not supported by --backend {backend}; use --backend"
+    ):
         load(folder, backend, precision)

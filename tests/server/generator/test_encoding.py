@@ -22,7 +22,7 @@ def test_every_row_becomes_a_file_of_its_format_and_size(image_format: ImageForm
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_png_loses_nothing(channels: int) -> None:
+def test_png_is_lossless(channels: int) -> None:
     pixels = noise(3, 4, 6, channels)
     decoded = [np.asarray(Image.open(io.BytesIO(file))).reshape(4, 6, channels) for file in encode_png(pixels)]
     np.testing.assert_array_equal(np.stack(decoded), pixels)

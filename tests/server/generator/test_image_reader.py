@@ -48,14 +48,14 @@ async def refusal(reader: ImageReader, admitted: AdmittedImages) -> str:
     return str(error.value)
 
 
-async def test_pixels_of_the_right_size_are_taken_as_they_are(reader: ImageReader) -> None:
+async def test_pixels_of_the_right_size_are_unchanged(reader: ImageReader) -> None:
     sent = noise(3, HEIGHT, WIDTH, 3)
     np.testing.assert_array_equal(await reader.read(pixels(sent)), sent)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(9, 9), (2, 50), (50, 3), (1, 1)])
-async def test_pixels_and_files_of_another_size_are_fitted_alike(
+async def test_pixels_and_files_of_another_size_are_fitted_in_the_same_way(
     reader: ImageReader, channels: int, size: tuple[int, int]
 ) -> None:
     sent = noise(2, *size, channels)
@@ -68,13 +68,13 @@ async def test_pixels_and_files_of_another_size_are_fitted_alike(
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-async def test_files_become_the_pixels_that_they_hold(reader: ImageReader, kind: str) -> None:
+async def test_files_are_decoded_to_their_pixels(reader: ImageReader, kind: str) -> None:
     sent = [encoded(noise(HEIGHT, WIDTH, 3, seed=seed), kind) for seed in range(3)]
     expected = [np.asarray(Image.open(io.BytesIO(data))) for data in sent]
     np.testing.assert_array_equal(await reader.read(files(*sent)), np.stack(expected))
 
 
-async def test_gray_becomes_colour_and_colour_gray(reader: ImageReader) -> None:
+async def test_gray_and_colour_are_converted_into_each_other(reader: ImageReader) -> None:
     gray = noise(HEIGHT, WIDTH)
     coloured = (await reader.read(files(encoded(gray))))[0]
     np.testing.assert_array_equal(coloured, np.stack([gray] * 3, axis=2))
@@ -83,7 +83,7 @@ async def test_gray_becomes_colour_and_colour_gray(reader: ImageReader) -> None:
     assert (await reader.read(files(encoded(colour), channels=1)))[0].ravel().tolist() == [150] * 24  # of green, BT.601
 
 
-async def test_palettes_and_transparency_become_colour_on_white(reader: ImageReader) -> None:
+async def test_palettes_and_transparency_are_composited_onto_white(reader: ImageReader) -> None:
     palette = Image.new("RGB", (WIDTH, HEIGHT), (255, 0, 0)).convert("P")
     clear = Image.new("RGBA", (WIDTH, HEIGHT), (255, 0, 0, 0))
     clear_palette = encoded(palette, transparency=palette.getpixel((0, 0)))
@@ -92,7 +92,7 @@ async def test_palettes_and_transparency_become_colour_on_white(reader: ImageRea
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-async def test_a_file_on_its_side_is_turned_before_its_size_counts(reader: ImageReader, kind: str) -> None:
+async def test_exif_orientation_is_applied_before_the_size_check(reader: ImageReader, kind: str) -> None:
     upright = np.zeros((8, 16, 3), np.uint8)
     upright[:, 8:] = 255
     exif = orientation(TURNED_LEFT)
@@ -106,7 +106,7 @@ async def test_a_file_on_its_side_is_turned_before_its_size_counts(reader: Image
 
 @pytest.fixture
 def never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails the test if the pixels of any picture are asked for."""
+    """Fails the test if the pixels of any picture are read."""
 
     def fail(image: ImageFile.ImageFile) -> None:
         raise AssertionError("it was decoded")
@@ -128,7 +128,7 @@ async def test_another_size_is_refused_by_the_header_with_the_remedy(reader: Ima
 async def test_a_bomb_is_refused_by_its_header(reader: ImageReader, sides: tuple[int, int], resize: bool) -> None:
     message = await refusal(reader, files(png_that_claims(*sides), resize=resize))
     assert message.startswith("encoded.data[0] cannot be read (")
-    assert message.endswith("): send a whole PNG or JPEG file of at most 33554432 pixels")
+    assert message.endswith("): send a complete PNG or JPEG file of at most 33554432 pixels")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -137,17 +137,17 @@ async def test_a_bad_file_is_named_by_its_row(reader: ImageReader, kind: str, cu
     good = encoded(noise(32, 32, 3), kind)
     message = await refusal(reader, files(good, good, good[:cut], good, size=(32, 32)))
     assert message.startswith("encoded.data[2] cannot be read (")
-    assert " at 0x" not in message  # the address of an object says nothing to a caller
+    assert " at 0x" not in message  # no address of a Python object
 
 
 @pytest.mark.parametrize("width", [1 << 24, (1 << 24) - 1, 99_999])
-async def test_even_the_thinnest_image_is_fitted(reader: ImageReader, width: int) -> None:
+async def test_an_image_one_pixel_high_is_fitted(reader: ImageReader, width: int) -> None:
     rows = await reader.read(pixels(np.full((1, 1, width, 1), 7, np.uint8), size=(64, 1)))
     assert rows.ravel().tolist() == [7] * 64
 
 
 class HeldDecoder:
-    """Stands in for `read_row`, and answers only when the test lets it."""
+    """Replaces `read_row`; returns only when the test releases it."""
 
     def __init__(self) -> None:
         self.started: list[int] = []
@@ -176,7 +176,7 @@ def some_files(count: int) -> AdmittedImages:
     return admitted
 
 
-async def test_a_request_has_one_image_in_hand_and_all_have_as_many_as_threads(
+async def test_each_request_decodes_one_image_at_a_time_and_the_reader_one_per_thread(
     reader: ImageReader, held_decoder: HeldDecoder
 ) -> None:
     first = asyncio.create_task(reader.read(some_files(3)))
@@ -191,7 +191,9 @@ async def test_a_request_has_one_image_in_hand_and_all_have_as_many_as_threads(
     assert len(held_decoder.threads) <= 2
 
 
-async def test_a_deadline_stops_the_reading_between_two_images(reader: ImageReader, held_decoder: HeldDecoder) -> None:
+async def test_a_passed_deadline_stops_reading_between_two_images(
+    reader: ImageReader, held_decoder: HeldDecoder
+) -> None:
     clock = FakeClock()
     with pytest.raises(DeadlinePassed):
         await reader.read(some_files(2), deadline=clock.now)
@@ -205,7 +207,7 @@ async def test_a_deadline_stops_the_reading_between_two_images(reader: ImageRead
     assert held_decoder.started == [0]
 
 
-async def test_a_caller_that_leaves_stops_the_reading_between_two_images(
+async def test_a_cancelled_request_stops_reading_between_two_images(
     reader: ImageReader, held_decoder: HeldDecoder
 ) -> None:
     reading = asyncio.create_task(reader.read(some_files(3)))
@@ -218,7 +220,7 @@ async def test_a_caller_that_leaves_stops_the_reading_between_two_images(
     assert held_decoder.started == [0]
 
 
-async def test_images_that_wait_are_bounded(reader: ImageReader, held_decoder: HeldDecoder) -> None:
+async def test_waiting_images_are_bounded(reader: ImageReader, held_decoder: HeldDecoder) -> None:
     reading = asyncio.create_task(reader.read(some_files(10)))
     await until(lambda: held_decoder.started == [0])
     with pytest.raises(QueueFull, match=r"\(10 of 16, 7 more do not fit\): try again after a pause"):
@@ -228,7 +230,7 @@ async def test_images_that_wait_are_bounded(reader: ImageReader, held_decoder: H
     assert len(await reader.read(some_files(7))) == 7
 
 
-async def test_a_decoder_that_does_not_end_holds_up_nothing(
+async def test_close_does_not_wait_for_a_decoder_that_never_ends(
     monkeypatch: pytest.MonkeyPatch, held_decoder: HeldDecoder
 ) -> None:
     monkeypatch.setattr(image_reader, "_CLOSE_PATIENCE_S", 0.01)

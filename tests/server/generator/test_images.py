@@ -33,7 +33,7 @@ def admit(
 
 
 @pytest.mark.parametrize(("source", "rows"), [(TWO_ROWS, 2), (SentFiles([PNG, encoded(noise(9, 9), "JPEG")]), 2)])
-def test_what_may_be_read_is_admitted(source: Any, rows: int) -> None:
+def test_valid_images_are_admitted(source: Any, rows: int) -> None:
     admitted = admit(source, "JPEG")
     assert (admitted.rows, admitted.image_format, admitted.model) == (rows, ImageFormat.JPEG, "tiny-a2b")
     assert admitted.input == TRANSLATOR.input
@@ -68,7 +68,7 @@ def test_what_may_be_read_is_admitted(source: Any, rows: int) -> None:
         (SentFiles([PNG, b"GIF89a", PNG]), r"encoded.data\[1\] is neither a PNG nor a JPEG file"),
     ],
 )
-def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, message: str, resize: bool) -> None:
+def test_invalid_requests_are_refused_with_field_and_remedy(source: Any, message: str, resize: bool) -> None:
     with pytest.raises(InvalidRequest, match=message) as error:
         admit(source, resize=resize)
     assert "\n" not in str(error.value)
@@ -83,7 +83,7 @@ def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, me
         ("UINT8", (2, 4, 6, 3), {"max_request_bytes": 143}),
     ],
 )
-def test_pixels_are_not_even_copied_before_all_else_is_right(
+def test_pixels_are_copied_only_after_every_other_check(
     dtype: str, shape: tuple[int, ...], limits: dict[str, Any]
 ) -> None:
     def fail() -> bytes:
@@ -93,7 +93,7 @@ def test_pixels_are_not_even_copied_before_all_else_is_right(
         admit(SentPixels(dtype, shape, fail), **limits)
 
 
-def test_pixels_of_another_size_are_admitted_to_be_resized_only() -> None:
+def test_pixels_of_another_size_are_admitted_only_with_resize() -> None:
     source = pixels_of(2, 5, 7, 3, data=bytes(210))
     with pytest.raises(
         InvalidRequest,
@@ -103,7 +103,7 @@ def test_pixels_of_another_size_are_admitted_to_be_resized_only() -> None:
     assert admit(source, resize=True).rows == 2
 
 
-def test_pixels_that_are_to_be_resized_have_limits_of_their_own() -> None:
+def test_pixels_to_resize_have_their_own_limits() -> None:
     with pytest.raises(InvalidRequest, match="send images of at most 34 pixels"):
         admit(pixels_of(2, 5, 7, 3, data=bytes(210)), resize=True, max_image_pixels=34)
     with pytest.raises(InvalidRequest, match=r"are 210 bytes, and a request holds 209: send fewer rows at a time"):
@@ -124,19 +124,19 @@ def test_pixels_and_files_are_limited_in_bytes() -> None:
         admit(files, max_request_bytes=2 * len(PNG) - 1)
 
 
-def test_files_that_would_be_too_many_once_they_are_decoded_are_refused() -> None:
+def test_too_many_files_for_one_request_are_refused() -> None:
     tiny_files = SentFiles([png_that_claims(1000, 1000)] * 3)
     with pytest.raises(InvalidRequest, match="3 rows are too many for one request: ask for at most 2 at a time"):
         admit(tiny_files, card=translator_of(3, 1000, 1000), max_request_bytes=8_000_000)
 
 
 @pytest.mark.parametrize("channels", [2, 4])
-def test_a_model_of_other_channels_takes_raw_pixels_of_its_size_alone(channels: int) -> None:
+def test_a_model_with_other_channels_takes_only_raw_pixels_of_its_size(channels: int) -> None:
     card = translator_of(channels, 1, 1)
     assert admit(pixels_of(1, 1, 1, channels, data=bytes(channels)), card=card).rows == 1
     with pytest.raises(InvalidRequest, match=f"takes {channels} channels: send pixels"):
         admit(SentFiles([PNG]), card=card, resize=True)
-    with pytest.raises(InvalidRequest, match=f"images of {channels} channels are not resized"):
+    with pytest.raises(InvalidRequest, match=f"images of {channels} channels cannot be resized"):
         admit(pixels_of(1, 2, 2, channels, data=bytes(4 * channels)), card=card, resize=True)
 
 
@@ -145,7 +145,7 @@ def test_an_unknown_format_is_refused() -> None:
         admit(TWO_ROWS, "7")
 
 
-def test_a_generator_says_which_call_it_takes() -> None:
+def test_a_generator_names_the_right_method() -> None:
     with pytest.raises(InvalidRequest, match="'tiny' takes latents, not images: call Generate"):
         admit(TWO_ROWS, card=GENERATOR)
 
@@ -156,9 +156,7 @@ def test_a_generator_says_which_call_it_takes() -> None:
     spare=st.integers(-1, 1),
     resize=st.booleans(),
 )
-def test_whatever_shape_is_sent_is_either_right_or_refused(
-    dtype: str, shape: list[int], spare: int, resize: bool
-) -> None:
+def test_any_shape_is_admitted_correctly_or_refused(dtype: str, shape: list[int], spare: int, resize: bool) -> None:
     size = 1
     for side in shape:
         size *= side

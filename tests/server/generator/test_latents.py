@@ -29,7 +29,7 @@ def admit_tiny(source: Any, format_name: str = "PIXELS") -> Any:
     return admit_latents(source, format_name, contract_of(GENERATOR, CONFIG))
 
 
-def test_sent_latents_are_read_as_they_are() -> None:
+def test_sent_latents_are_read_unchanged() -> None:
     values = np.arange(8, dtype="<f4").reshape(2, 4)
     admitted = admit_tiny(sent_latents("FLOAT32", (2, 4), values.tobytes()))
     assert (admitted.rows, admitted.image_format) == (2, ImageFormat.PIXELS)
@@ -37,7 +37,7 @@ def test_sent_latents_are_read_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "shape"), [("UINT8", (2, 4)), ("FLOAT32", (2, 5)), ("FLOAT32", (9, 4))])
-def test_latents_are_not_even_copied_before_all_else_is_right(dtype: str, shape: tuple[int, ...]) -> None:
+def test_latents_are_copied_only_after_every_other_check(dtype: str, shape: tuple[int, ...]) -> None:
     def fail() -> bytes:
         raise AssertionError("the latents were copied")
 
@@ -73,7 +73,7 @@ def test_seeded_latents_are_those_that_every_stage_draws() -> None:
         (SeededLatents(0, 9), "9 rows are too many for one request: ask for at most 8 at a time"),
     ],
 )
-def test_what_can_never_succeed_is_refused_with_field_and_remedy(source: Any, message: str) -> None:
+def test_invalid_requests_are_refused_with_field_and_remedy(source: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message) as error:
         admit_tiny(source)
     assert "\n" not in str(error.value)
@@ -85,13 +85,13 @@ def test_an_unknown_format_is_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_values_that_are_not_finite_are_refused_by_their_place(value: float) -> None:
+def test_nonfinite_values_are_refused_with_their_position(value: float) -> None:
     source = sent_latents("FLOAT32", (2, 4), struct.pack("<8f", 0, 0, 0, 0, 0, value, 0, 0))
     with pytest.raises(InvalidRequest, match=r"latents\[1, 1\] is -?(nan|inf): send finite values only"):
         read_latents(admit_tiny(source))
 
 
-def test_a_translator_says_which_call_it_takes() -> None:
+def test_a_translator_names_the_right_method() -> None:
     with pytest.raises(InvalidRequest, match="'tiny-a2b' takes images, not latents: call Translate"):
         admit_latents(None, "PIXELS", contract_of(TRANSLATOR, CONFIG))
 
@@ -101,7 +101,7 @@ def test_a_translator_says_which_call_it_takes() -> None:
     shape=st.lists(st.one_of(st.integers(-2, 9), st.integers(-(2**63), 2**63 - 1)), max_size=3),
     data=st.binary(max_size=200),
 )
-def test_whatever_is_sent_is_either_read_in_full_or_refused(dtype: str, shape: list[int], data: bytes) -> None:
+def test_any_latents_are_read_completely_or_refused(dtype: str, shape: list[int], data: bytes) -> None:
     try:
         latents = read_latents(admit_tiny(sent_latents(dtype, tuple(shape), data)))
     except InvalidRequest:

@@ -36,14 +36,14 @@ def by_protobuf(kind: Any, name: str, version: int, images: NDArray[Any]) -> Any
 
 
 @given(KINDS, st.text(st.characters(exclude_categories=["Cs"]), max_size=40), st.integers(0, 2**63 - 1), IMAGES)
-def test_a_tensor_is_written_as_protobuf_writes_it(kind: Any, name: str, version: int, images: NDArray[Any]) -> None:
+def test_a_tensor_is_serialised_as_protobuf_does(kind: Any, name: str, version: int, images: NDArray[Any]) -> None:
     expected = by_protobuf(kind, name, version, images)
     answer = serialize_response(kind, card_of(name, version), images, format_of(images))
     assert kind.FromString(answer) == expected
     assert answer == expected.SerializeToString(deterministic=True)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 31, 32, 341, 342, 8192])  # the lengths take one to three bytes more, or not
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 341, 342, 8192])  # so that the lengths take one to three bytes
 def test_tensors_of_any_size_can_be_read(rows: int) -> None:
     images = np.arange(rows * 4 * 4 * 24, dtype=np.uint32).astype(np.uint8).reshape(rows, 4, 4, 24)
     answer = serialize_response(pb.GenerateResponse, card_of(), images, ImageFormat.PIXELS)
@@ -59,7 +59,7 @@ def test_tensors_of_any_size_can_be_read(rows: int) -> None:
         lambda batch: batch.astype(">f4"),
     ],
 )
-def test_any_layout_of_an_array_is_sent_in_order(view: Any) -> None:
+def test_arrays_of_any_memory_layout_are_sent_in_order(view: Any) -> None:
     images = view(np.random.default_rng(0).random((8, 3, 4, 6), dtype=np.float32))
     answer = serialize_response(pb.GenerateResponse, card_of(), images, ImageFormat.FLOAT32)
     tensor = pb.GenerateResponse.FromString(answer).images
@@ -67,7 +67,7 @@ def test_any_layout_of_an_array_is_sent_in_order(view: Any) -> None:
     np.testing.assert_array_equal(sent, images)
 
 
-def test_the_same_shape_of_another_model_is_another_answer() -> None:
+def test_answers_of_the_same_shape_differ_by_model() -> None:
     images = np.zeros((1, 2, 2, 1), np.uint8)
     kinds: list[Any] = [pb.GenerateResponse, pb.TranslateResponse]
     answers = [

@@ -47,7 +47,7 @@ def array_of(tensor: pb.Tensor) -> NDArray[Any]:
 
 
 def assert_same_pixels(actual: NDArray[Any], latents: NDArray[np.float32]) -> None:
-    """Up to one step, as a value may lie on the edge between two."""
+    """Compares pixels up to one level, because a value may be halfway between two levels."""
     assert actual.dtype == np.uint8
     np.testing.assert_allclose(actual.astype(int), tiny_pixels(latents).astype(int), atol=1)
 
@@ -66,20 +66,20 @@ async def test_pixels_are_the_default_format(stub: Any) -> None:
     assert await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PIXELS)) == response
 
 
-async def test_float32_answers_the_generators_own_range(stub: Any) -> None:
+async def test_float32_images_are_in_the_range_of_the_generator(stub: Any) -> None:
     latents = latents_from_seed(1, 3, 4)
     images = array_of((await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_FLOAT32))).images)
     np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
 
 
-async def test_png_answers_one_file_a_row(stub: Any) -> None:
+async def test_png_returns_one_file_per_row(stub: Any) -> None:
     latents = latents_from_seed(1, 3, 4)
     files = (await stub.Generate(sent(latents, format=pb.IMAGE_FORMAT_PNG))).encoded.data
     assert all(Image.open(io.BytesIO(file)).format == "PNG" for file in files)
     assert_same_pixels(np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files]), latents)
 
 
-async def test_jpeg_answers_one_file_a_row_with_a_small_loss(
+async def test_jpeg_returns_one_file_per_row_with_a_small_loss(
     repository: Path, start_server: Start, connect: Connect
 ) -> None:
     publish_tiny_bundle(repository, "flat", latent_dim=1, shape=(3, 1, 1))
@@ -92,7 +92,7 @@ async def test_jpeg_answers_one_file_a_row_with_a_small_loss(
     np.testing.assert_allclose(np.stack([np.asarray(image) for image in images]).astype(int), expected, atol=6)
 
 
-async def test_a_seed_stands_for_the_latents_that_a_caller_would_draw(stub: Any) -> None:
+async def test_seeded_latents_equal_those_that_a_client_draws(stub: Any) -> None:
     drawn = await stub.Generate(seeded(5, seed=2**64 - 1))
     given = await stub.Generate(sent(latents_from_seed(2**64 - 1, 5, 4)))
     assert drawn == given
@@ -105,14 +105,14 @@ async def test_a_large_request_is_answered_in_order(start_server: Start, connect
     np.testing.assert_allclose(array_of(response.images), tiny_images(latents), atol=1e-5)
 
 
-async def test_callers_at_the_same_time_get_their_own_images(stub: Any) -> None:
+async def test_concurrent_clients_get_their_own_images(stub: Any) -> None:
     requests = [(seed, 1 + seed % 7) for seed in range(40)]
     responses = await asyncio.gather(*(stub.Generate(seeded(count, seed)) for seed, count in requests))
     for (seed, count), response in zip(requests, responses, strict=True):
         assert_same_pixels(array_of(response.images), latents_from_seed(seed, count, 4))
 
 
-async def test_the_newest_version_is_served_by_its_number_and_by_zero(
+async def test_the_newest_version_is_found_by_its_number_and_by_zero(
     repository: Path, start_server: Start, connect: Connect
 ) -> None:
     publish_tiny_bundle(repository, version=2, seed=1)
@@ -138,9 +138,7 @@ async def test_png_files_have_as_many_channels_as_the_images(
         assert (image.mode, image.size) == (mode, (3, 5))
 
 
-async def test_models_are_listed_with_what_a_caller_needs_to_know(
-    repository: Path, start_server: Start, connect: Connect
-) -> None:
+async def test_list_models_describes_each_model(repository: Path, start_server: Start, connect: Connect) -> None:
     publish_tiny_bundle(repository, "a-model", latent_dim=9, shape=(1, 2, 3))
     server = await start_server(max_request_rows=100)
     models = (await stub_of(connect(server)).ListModels(pb.ListModelsRequest())).models
@@ -191,13 +189,13 @@ BAD_REQUESTS: list[tuple[pb.GenerateRequest, grpc.StatusCode, str]] = [
 ]
 
 
-async def test_bad_requests_get_their_status_and_the_remedy(stub: Any) -> None:
+async def test_bad_requests_get_a_status_and_a_remedy(stub: Any) -> None:
     for request, code, message in BAD_REQUESTS:
         actual, details = await refusal(stub, request)
         assert (actual, message in details) == (code, True), (message, details)
 
 
-async def test_a_response_over_the_bound_is_refused_before_it_is_computed(
+async def test_a_response_above_the_limit_is_refused_before_it_is_computed(
     start_server: Start, connect: Connect
 ) -> None:
     stub = stub_of(connect(await start_server(max_response_bytes=10 * 72)))
@@ -252,7 +250,7 @@ async def test_a_call_that_is_cancelled_leaves_the_queue(
     assert len(held.computed) == 1
 
 
-async def test_an_engine_that_fails_is_internal_and_tells_nothing(
+async def test_an_engine_failure_is_internal_and_hides_its_cause(
     server: Server, stub: Any, hold: Callable[[Server], HeldRun]
 ) -> None:
     hold(server).release_all()
@@ -261,7 +259,7 @@ async def test_an_engine_that_fails_is_internal_and_tells_nothing(
     assert details == "the server failed to answer this request; its log says why"
 
 
-async def test_an_unforeseen_error_is_internal_and_tells_nothing(
+async def test_an_unexpected_error_is_internal_and_hides_its_cause(
     server: Server, stub: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -307,7 +305,7 @@ async def test_the_sizes_are_those_of_the_files_that_the_card_lists(repository: 
     assert CARD_FILE not in answer.file_bytes
 
 
-async def test_a_file_that_is_not_in_the_bundle_has_no_size_and_keeps_nothing_from_being_served(
+async def test_a_listed_file_that_is_missing_has_no_size_and_the_model_is_served(
     repository: Path, start_server: Start, connect: Connect
 ) -> None:
     path = repository / "tiny" / "1" / CARD_FILE
@@ -320,7 +318,9 @@ async def test_a_file_that_is_not_in_the_bundle_has_no_size_and_keeps_nothing_fr
     assert set(answer.file_bytes) == {ONNX_FILE}
 
 
-async def test_the_model_is_the_one_that_is_listed(repository: Path, start_server: Start, connect: Connect) -> None:
+async def test_describe_model_returns_the_entry_of_list_models(
+    repository: Path, start_server: Start, connect: Connect
+) -> None:
     publish_tiny_translator(repository)
     stub = stub_of(connect(await start_server(max_request_rows=10)))
     listed = (await stub.ListModels(pb.ListModelsRequest())).models
@@ -349,7 +349,7 @@ async def test_a_model_that_is_not_served_is_not_found(stub: Any) -> None:
         assert (error.value.code(), error.value.details()) == (grpc.StatusCode.NOT_FOUND, message)
 
 
-async def test_a_request_far_larger_than_names_is_refused_before_it_is_read(server: Server, connect: Connect) -> None:
+async def test_a_request_too_large_for_names_is_refused_before_parsing(server: Server, connect: Connect) -> None:
     body = pb.DescribeModelRequest(model="x" * (1 << 20)).SerializeToString()  # to ListModels an unknown field
     for method in ("DescribeModel", "ListModels"):
         call: Any = connect(server).unary_unary(f"/ganserve.v1.Generator/{method}")

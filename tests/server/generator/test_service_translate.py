@@ -73,7 +73,7 @@ def assert_translated(response: pb.TranslateResponse, pixels: NDArray[np.uint8],
             assert np.abs(difference).mean() < 8
 
 
-async def test_every_way_in_meets_every_way_out(stub: Any) -> None:
+async def test_every_input_kind_works_with_every_format(stub: Any) -> None:
     for (model, channels), way_in in product([("tiny-a2b", 3), ("gray-a2b", 1)], ["pixels", "PNG", "JPEG"]):
         pixels = noise(3, *SIZE, channels)
         request = raw(pixels, model=model)
@@ -89,7 +89,7 @@ async def test_every_way_in_meets_every_way_out(stub: Any) -> None:
             assert_translated(await stub.Translate(request), pixels, name)
 
 
-async def test_callers_at_the_same_time_get_their_own_images(stub: Any) -> None:
+async def test_concurrent_clients_get_their_own_images(stub: Any) -> None:
     sent = [noise(1 + seed % 7, *SIZE, 3, seed=seed) for seed in range(30)]
     requests = [
         files(*map(encoded, pixels), format=pb.IMAGE_FORMAT_PIXELS) if index % 3 else raw(pixels)
@@ -125,7 +125,7 @@ async def test_a_large_request_is_answered_in_order(start_server: Start, connect
 
 
 @pytest.mark.parametrize("way_in", ["pixels", "PNG"])
-async def test_images_of_another_size_are_fitted_if_that_was_asked_for(stub: Any, way_in: str) -> None:
+async def test_images_of_another_size_are_fitted_if_resize_is_set(stub: Any, way_in: str) -> None:
     sent = noise(2, 9, 11, 3)
     images = {"pixels": raw(sent), "PNG": files(*map(encoded, sent), format=pb.IMAGE_FORMAT_PIXELS)}[way_in]
     code, details = await refusal(stub, images)
@@ -168,13 +168,13 @@ BAD_REQUESTS: list[tuple[pb.TranslateRequest, grpc.StatusCode, str]] = [
 ]
 
 
-async def test_bad_requests_get_their_status_and_the_remedy(stub: Any) -> None:
+async def test_bad_requests_get_a_status_and_a_remedy(stub: Any) -> None:
     for request, code, message in BAD_REQUESTS:
         actual, details = await refusal(stub, request)
         assert (actual, message in details, "\n" in details) == (code, True, False), (message, details)
 
 
-async def test_generate_on_a_translator_says_which_call_it_takes(stub: Any) -> None:
+async def test_generate_on_a_translator_names_the_right_method(stub: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stub.Generate(pb.GenerateRequest(model="tiny-a2b", seeded=pb.SeededLatents(seed=1, count=1)))
     assert error.value.code() is INVALID
@@ -191,10 +191,10 @@ async def test_a_request_of_too_many_bytes_is_refused(start_server: Start, conne
     assert code is INVALID
     assert "and a request holds 144: send fewer files at a time" in details
     code, _ = await refusal(stub, files(bytes(1 << 17)))
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED  # gRPC's own, before it is received
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED  # gRPC itself refuses it, unreceived
 
 
-async def test_translators_are_listed_with_what_goes_in(start_server: Start, connect: Connect) -> None:
+async def test_translators_are_listed_with_their_input_shape(start_server: Start, connect: Connect) -> None:
     server = await start_server(max_request_bytes=7200, max_request_rows=1000)
     models = (await stub_of(connect(server)).ListModels(pb.ListModelsRequest())).models
     assert [model.name for model in models] == ["gray-a2b", "tiny", "tiny-a2b"]
@@ -240,7 +240,7 @@ def full_batcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Decoding:
-    """Counts the images that are decoded, and holds each up until the test lets it go."""
+    """Counts the decoded images, and blocks each until the test releases it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.started = 0
@@ -270,9 +270,7 @@ async def test_nothing_is_decoded_for_a_queue_that_is_full(stub: Any, decoding: 
     assert decoding.started == 0
 
 
-async def test_rows_that_are_being_read_are_in_the_queue_already(
-    start_server: Any, connect: Any, decoding: Decoding
-) -> None:
+async def test_rows_being_read_reserve_room_in_the_queue(start_server: Any, connect: Any, decoding: Decoding) -> None:
     server = await start_server(max_queue_rows=3)
     stub = stub_of(connect(server))
     accepted = asyncio.ensure_future(stub.Translate(files(GOOD, GOOD)))
@@ -288,7 +286,7 @@ async def test_rows_that_are_being_read_are_in_the_queue_already(
 async def test_a_deadline_that_passes_ends_the_decoding(server: Server, stub: Any, decoding: Decoding) -> None:
     code, _ = await refusal(stub, files(GOOD, GOOD, GOOD), timeout=0.05)
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await server.drain()  # the server learns of it a moment after the caller does
+    assert await server.drain()  # the server sees it a moment after the client
     decoding.release_all()
     assert decoding.started <= 1
     assert server.catalog["tiny-a2b"].batcher.queued_rows == 0
@@ -298,7 +296,7 @@ async def test_a_call_that_is_cancelled_ends_the_decoding(server: Server, stub: 
     call = stub.Translate(files(GOOD, GOOD, GOOD))
     await until(lambda: decoding.started == 1)
     call.cancel()
-    assert await server.drain()  # it has left, although its image is still in hand
+    assert await server.drain()  # it has ended, although its image is still being decoded
     decoding.release_all()
     assert decoding.started == 1
 

@@ -1,4 +1,4 @@
-"""Requests to translate with the tiny translator "tiny-a2b", and what becomes of bad ones."""
+"""Requests for the tiny translator "tiny-a2b", and the refusals of bad ones."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ GOOD = encoded(noise(*SIZE, 3))
 
 
 def stub_of(channel: grpc.aio.Channel) -> Any:
-    """Of type Any, as the generated stub says nothing of its being async."""
+    """Typed Any, because the generated stub does not say that it is async."""
     make_stub: Any = GeneratorStub
     return make_stub(channel)
 
 
 def raw(pixels: NDArray[np.uint8], **more: Any) -> pb.TranslateRequest:
-    """Of pixels (rows, height, width, channels)."""
+    """A request with pixels (rows, height, width, channels)."""
     tensor = pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=pixels.shape, data=pixels.tobytes())
     return pb.TranslateRequest(**{"model": "tiny-a2b", "pixels": tensor, **more})
 
 
 def files(*data: bytes, **more: Any) -> pb.TranslateRequest:
-    """Of image files."""
+    """A request with image files."""
     return pb.TranslateRequest(**{"model": "tiny-a2b", "encoded": pb.EncodedImages(data=data), **more})
 
 
 async def refusal(stub: Any, request: pb.TranslateRequest, **more: Any) -> tuple[grpc.StatusCode, str]:
-    """Status and details of a request that must be refused."""
+    """Returns status and details of a request that must be refused."""
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stub.Translate(request, **more)
     return error.value.code(), error.value.details() or ""

@@ -38,26 +38,26 @@ def test_the_served_version_is_found_by_its_number_and_by_zero(version: int) -> 
         ("tiny", -(2**63), f"version {-(2**63)} of 'tiny' is not served"),
     ],
 )
-def test_a_model_that_is_not_served_is_refused_with_those_that_are(name: str, version: int, message: str) -> None:
+def test_an_unknown_model_is_refused_with_the_served_ones(name: str, version: int, message: str) -> None:
     catalog, request = catalog_of("wgan", "tiny"), request_of()
     with pytest.raises(NotServed, match=message):
         catalog.find(name, version, request)
     assert (request.model, request.version, request.pinned) == (name, 0, None)
 
 
-def test_a_message_never_repeats_much_of_what_the_caller_sent() -> None:
+def test_an_error_message_stays_short() -> None:
     catalog = catalog_of(*(f"model-{number}" for number in range(100)))
     with pytest.raises(NotServed) as error:
         catalog.find("x" * 10_000, 0, request_of())
     assert len(str(error.value)) < 500
 
 
-def test_an_empty_catalog_proposes_no_name() -> None:
+def test_an_empty_catalog_suggests_no_name() -> None:
     with pytest.raises(NotServed, match=r"no model 'tiny' is served: no model is loaded, so try again later$"):
         Catalog().find("tiny", 0, request_of())
 
 
-async def test_a_model_that_was_found_is_used_until_its_request_lets_it_go() -> None:
+async def test_a_found_model_is_in_use_until_its_request_releases_it() -> None:
     catalog, request = catalog_of("tiny"), request_of()
     model = catalog.find("tiny", 0, request)
     waiting = asyncio.create_task(model.unused())

@@ -1,4 +1,4 @@
-"""Versions that come and go under load, and engines that break."""
+"""Versions that are loaded, replaced and unloaded under load, and engines that break."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ from server.models.lifecycle import IndexEntry
 from server.scheduling.batcher import Batcher
 from server.scheduling.instances import Instance, InstanceGroups
 from tests.server.open_inference.inference_requests import infer_request
-from tests.server.scheduling.held_run import HeldRun, settle, until
+from tests.server.scheduling.held_run import settle, until
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
 
 PIXELS = frozenset({OUTPUT_PIXELS})
 LATENTS = np.random.default_rng(5).standard_normal((3, 4), dtype=np.float32)
 Start = Callable[..., Any]
-Hold = Callable[..., HeldRun]
 
 
 def fail(*_: Any) -> Any:
@@ -54,16 +53,16 @@ def break_engine(batcher: Batcher) -> None:
     batcher.rebuild(InstanceGroups([Instance("narrow", fail, max_rows=4, probe=fail)]))
 
 
-async def test_a_newer_version_takes_over(server: Server, repository: Path) -> None:
+async def test_a_newer_version_replaces_the_old_one(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2, seed=7)
     await server.models.load("tiny")
     assert str(server.catalog["tiny"]) == "tiny:2"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
 
 
-async def test_requests_that_found_the_old_version_are_answered_by_it(server: Server, repository: Path) -> None:
+async def test_requests_in_flight_are_answered_by_the_old_version(server: Server, repository: Path) -> None:
     old = server.catalog["tiny"]
-    old.enter()  # as one whose request is still being read
+    old.enter()  # like one whose request is still being read
     publish_tiny_bundle(repository, version=2, seed=7)
     with old.batcher.held():
         waiting = asyncio.create_task(old.batcher.submit(LATENTS, PIXELS))
@@ -75,7 +74,7 @@ async def test_requests_that_found_the_old_version_are_answered_by_it(server: Se
     old.leave()
 
 
-async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(server: Server, repository: Path) -> None:
+async def test_the_engines_of_an_old_version_are_freed_after_its_last_request(server: Server, repository: Path) -> None:
     old = server.catalog["tiny"]
     engines = [weakref.ref(getattr(instance.run, "__self__")) for instance in old.batcher.groups.instances]  # noqa: B009 - of a method
     publish_tiny_bundle(repository, version=2)
@@ -84,7 +83,7 @@ async def test_the_engines_of_an_old_version_are_freed_once_nobody_uses_it(serve
         await settle()
         assert server.models.open_batchers == 2
     await until(lambda: server.models.open_batchers == 1)
-    assert not any(engine() for engine in engines)  # although `old` is still known
+    assert not any(engine() for engine in engines)  # although `old` is still referenced
     with pytest.raises(Unavailable):
         await old.batcher.submit(LATENTS, PIXELS)
 
@@ -97,7 +96,7 @@ async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, 
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-async def test_if_no_version_works_any_more_the_loaded_one_goes_on(server: Server, repository: Path) -> None:
+async def test_the_loaded_version_is_kept_if_no_other_works(server: Server, repository: Path) -> None:
     (version_folder(repository, "tiny", 1) / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(Unavailable, match="no version of 'tiny' works"):
         await server.models.load("tiny")
@@ -105,14 +104,14 @@ async def test_if_no_version_works_any_more_the_loaded_one_goes_on(server: Serve
 
 
 @pytest.mark.parametrize("name", ["other", "", "../tiny"])
-async def test_a_model_that_is_not_there_cannot_be_loaded_or_unloaded(server: Server, name: str) -> None:
+async def test_an_unknown_model_cannot_be_loaded_or_unloaded(server: Server, name: str) -> None:
     with pytest.raises(NotServed):
         await server.models.load(name)
     with pytest.raises(NotServed):
         await server.models.unload(name)
 
 
-async def test_unloading_waits_for_those_who_are_being_answered(server: Server) -> None:
+async def test_unloading_waits_for_requests_in_flight(server: Server) -> None:
     batcher = server.catalog["tiny"].batcher
     model = server.catalog["tiny"]
     model.enter()
@@ -131,7 +130,7 @@ async def test_unloading_waits_for_those_who_are_being_answered(server: Server) 
 
 
 @pytest.mark.parametrize("swapped", [True, False])
-async def test_requests_that_were_refused_late_or_failed_keep_no_version(
+async def test_failed_requests_do_not_keep_a_version_open(
     server: Server, connect: Callable[[Server], grpc.aio.Channel], repository: Path, *, swapped: bool
 ) -> None:
     generator: Any = GeneratorStub
@@ -166,7 +165,7 @@ async def test_requests_that_were_refused_late_or_failed_keep_no_version(
         assert server.models.open_batchers == 0
 
 
-async def test_the_index_tells_every_version_and_its_state(server: Server, repository: Path) -> None:
+async def test_the_index_lists_every_version_and_its_state(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     publish_tiny_bundle(repository, "other")
     assert server.models.index() == [
@@ -176,7 +175,7 @@ async def test_the_index_tells_every_version_and_its_state(server: Server, repos
     ]
 
 
-async def test_a_broken_engine_is_rebuilt_and_other_models_go_on_meanwhile(start_server: Start, tmp_path: Path) -> None:
+async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_server: Start, tmp_path: Path) -> None:
     models = tmp_path / "models"
     publish_tiny_bundle(models, "other", seed=3)
     server = await start_server()
@@ -195,7 +194,7 @@ async def test_a_broken_engine_is_rebuilt_and_other_models_go_on_meanwhile(start
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-async def test_rows_that_wait_while_an_engine_is_rebuilt_are_computed_after_it(server: Server) -> None:
+async def test_rows_waiting_for_a_rebuild_are_computed_after_it(server: Server) -> None:
     batcher = server.catalog["tiny"].batcher
     break_engine(batcher)
     with batcher.held():
@@ -215,7 +214,7 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-async def test_whatever_a_rebuild_fails_with_it_is_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_rebuild_is_retried_after_any_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     load, failures = loading_module.load_instances, ["out of memory", "once more"]
 
     def load_at_last(*args: Any) -> Any:
@@ -232,9 +231,7 @@ async def test_whatever_a_rebuild_fails_with_it_is_tried_again(server: Server, m
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-async def test_rows_that_wait_for_engines_nobody_needs_any_more_are_told(
-    server: Server, repository: Path, tmp_path: Path
-) -> None:
+async def test_rows_waiting_for_a_replaced_version_fail(server: Server, repository: Path, tmp_path: Path) -> None:
     batcher = server.catalog["tiny"].batcher
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")  # so that it cannot be rebuilt
     break_engine(batcher)
@@ -248,7 +245,7 @@ async def test_rows_that_wait_for_engines_nobody_needs_any_more_are_told(
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
 
 
-async def test_a_load_whose_caller_gives_up_goes_on_and_the_next_waits_for_it(
+async def test_a_load_continues_after_its_caller_gives_up(
     server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loading, go, load, began = asyncio.Event(), threading.Event(), repository_files.load_newest, []
@@ -292,7 +289,7 @@ async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
     await asyncio.wait_for(server.close(), 20)
 
 
-async def test_a_version_that_is_loaded_again_keeps_its_counters_and_a_new_one_begins_at_zero(
+async def test_a_reloaded_version_keeps_its_counters_and_a_new_one_starts_at_zero(
     server: Server, repository: Path
 ) -> None:
     first = server.catalog["tiny"].statistics

@@ -55,7 +55,7 @@ def test_the_newest_version_of_every_model_is_loaded(config: ServerConfig) -> No
 
 
 @pytest.mark.parametrize("spoil", SPOILERS)
-def test_a_broken_newest_version_gives_way_to_the_one_before(
+def test_a_broken_newest_version_falls_back_to_the_previous_one(
     config: ServerConfig, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     spoil(publish_tiny_bundle(config.models, version=2))
@@ -65,15 +65,13 @@ def test_a_broken_newest_version_gives_way_to_the_one_before(
     assert "\n" not in warning.getMessage()
 
 
-def test_a_model_without_a_version_that_works_is_left_out(
-    config: ServerConfig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_without_a_working_version_is_skipped(config: ServerConfig, caplog: pytest.LogCaptureFixture) -> None:
     spoil_graph(publish_tiny_bundle(config.models, "broken"))
     assert served(config) == [("tiny", 1)]
     assert "broken: no version works, so the model is not served" in caplog.messages
 
 
-def test_a_repository_without_a_model_that_works_cannot_be_served(config: ServerConfig) -> None:
+def test_a_repository_without_a_working_model_cannot_be_served(config: ServerConfig) -> None:
     spoil_graph(config.models / "tiny" / "1")
     with pytest.raises(StartupError, match=r"--models: no model in .* works"):
         served(config)
@@ -98,7 +96,7 @@ def test_each_model_gets_one_line_in_the_log(config: ServerConfig, caplog: pytes
     assert "loaded and warmed up in" in line
 
 
-def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_the_flag_named(
+def test_a_translator_whose_images_exceed_the_limit_is_skipped_and_the_flag_is_named(
     config: ServerConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_tiny_translator(config.models)
@@ -111,7 +109,7 @@ def test_a_translator_whose_own_images_are_too_large_to_be_sent_is_left_out_and_
 
 
 def scarce(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
-    """Leaves the runtime no memory for some versions."""
+    """Makes the runtime run out of memory for some versions."""
 
     def load(folder: Path, *arguments: Any, **settings: Any) -> Any:
         if folder in folders:
@@ -121,28 +119,30 @@ def scarce(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> None:
     monkeypatch.setattr("server.engines.loading.load_engine", load)
 
 
-def test_a_version_that_the_runtime_has_no_memory_for_gives_way_to_the_one_before_and_other_models_go_on(
+def test_a_version_that_runs_out_of_memory_falls_back_to_the_previous_one(
     config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     newest, large = publish_tiny_bundle(config.models, version=2), publish_tiny_bundle(config.models, "large")
     scarce(monkeypatch, newest, large)
     assert served(config) == [("tiny", 1)]
     assert caplog.messages[0].startswith(
-        "large:1 is broken and not served: loading it failed (RuntimeError: CUDA out of memory);"
+        "large:1 is broken and not served: loading failed (RuntimeError: CUDA out of memory);"
     )
     assert caplog.messages[2].startswith(
-        "tiny:2 is broken and not served: loading it failed (RuntimeError: CUDA out of memory);"
+        "tiny:2 is broken and not served: loading failed (RuntimeError: CUDA out of memory);"
     )
     assert not any("\n" in message for message in caplog.messages)
 
 
-def test_no_memory_for_any_model_is_an_error_of_one_line(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_for_every_model_is_a_one_line_error(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scarce(monkeypatch, config.models / "tiny" / "1")
     with pytest.raises(StartupError, match=r"--models: no model in .* works"):
         served(config)
 
 
-def test_a_model_whose_folder_cannot_be_read_is_left_out(
+def test_a_model_whose_folder_cannot_be_read_is_skipped(
     config: ServerConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def list_some(repository: Path, name: str) -> list[int]:
@@ -156,7 +156,7 @@ def test_a_model_whose_folder_cannot_be_read_is_left_out(
     assert "locked: its folder cannot be read, so the model is not served" in caplog.text
 
 
-def test_graphs_are_not_captured_where_callers_may_load_models(config: ServerConfig) -> None:
+def test_cuda_graphs_and_model_control_exclude_each_other(config: ServerConfig) -> None:
     both = replace(config, cuda_graphs=True, model_control="explicit")
     with pytest.raises(StartupError, match=r"^--cuda-graphs: .*leave out --cuda-graphs or --model-control explicit$"):
         served(both)

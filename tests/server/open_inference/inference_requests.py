@@ -1,4 +1,4 @@
-"""ModelInfer requests as messages, and a stand-in for a batcher, for tests of the Open Inference Protocol."""
+"""ModelInfer requests and a fake batcher, for tests of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DATATYPES = {"float32": "FP32", "uint8": "UINT8"}
 
 
 def infer_request(rows: NDArray[Any], **more: Any) -> pb.ModelInferRequest:
-    """Asks "tiny" for all outputs of latents, or "tiny-a2b" of pixels, unless `more` says otherwise."""
+    """A request to "tiny" with latents or to "tiny-a2b" with pixels, for all outputs; `more` sets other fields."""
     name, model = ("latents", "tiny") if rows.dtype == np.float32 else ("input_pixels", "tiny-a2b")
     tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype=_DATATYPES[rows.dtype.name], shape=rows.shape)
     return pb.ModelInferRequest(
@@ -44,7 +44,7 @@ def requested(*names: str) -> list[Any]:
 
 
 def parameter(value: Any) -> pb.InferParameter:
-    """A parameter of the field that suits the value; numbers go into int64_param."""
+    """A parameter in the field for the type of the value; numbers go into int64_param."""
     field = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
     return pb.InferParameter(**{field: value})
 
@@ -70,14 +70,14 @@ def input_of(rows: Any, name: str = "latents", datatype: str = "FP32") -> Any:
 
 
 async def refusal(answer: Awaitable[Any]) -> tuple[str, str]:
-    """The status and the message that Triton's client is refused with."""
+    """Returns the status and the message of a refusal by Triton's client."""
     with pytest.raises(InferenceServerException) as error:
         await answer
     return str(error.value.status()).removeprefix("StatusCode."), error.value.message()
 
 
 class FakeBatcher:
-    """Notes what is submitted, and answers it at once, or when the test lets it.
+    """Records what is submitted, and answers it at once, or when the test releases it.
 
     Each value of a row's images is the first value of the row, and each value of its pixels the same, cut to uint8.
     """
@@ -110,11 +110,11 @@ class FakeBatcher:
         return {name: array for name, array in self._compute(inputs).items() if name in outputs}
 
     def release(self, number: int) -> None:
-        """Lets one be answered, counted from 0 in the order of their submission."""
+        """Releases one request, counted from 0 in the order of submission."""
         self._released[number].set()
 
     def hurry(self) -> None:
-        """Nothing waits here."""
+        """Does nothing."""
 
     def _compute(self, inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         card, rows = self._card, len(inputs)
@@ -127,12 +127,12 @@ class FakeBatcher:
 
 
 def served(card: Card, batcher: Any, **limits: Any) -> ServedModel:
-    """A model with a stand-in for its batcher."""
+    """A model with a fake batcher."""
     return ServedModel(contract_of(card, ServerConfig(**limits)), "onnx", "cpu", "fp32", batcher, ModelStatistics())
 
 
 def model_infer(card: Card, batcher: FakeBatcher, budget_bytes: int = 1 << 30, **limits: Any) -> ModelInfer:
-    """Answers for one model from a stand-in."""
+    """Answers for one model from its fake batcher."""
     catalog = Catalog()
     catalog.add(served(card, batcher, **limits))
     return ModelInfer(catalog, ByteBudget(budget_bytes), MessageParser())

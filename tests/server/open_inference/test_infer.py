@@ -58,9 +58,7 @@ def many_typed_values() -> pb.ModelInferRequest:
         (("pixels", "images"), {"images", "pixels"}),
     ],
 )
-async def test_only_the_outputs_that_are_asked_for_are_computed_and_sent(
-    names: tuple[str, ...], computed: set[str]
-) -> None:
+async def test_only_requested_outputs_are_computed_and_sent(names: tuple[str, ...], computed: set[str]) -> None:
     batcher = FakeBatcher(GENERATOR)
     response = await infer(model_infer(GENERATOR, batcher), infer_request(LATENTS, outputs=requested(*names)))
     assert batcher.submitted[0][1] == computed
@@ -76,7 +74,7 @@ async def test_an_answer_names_the_request_the_model_and_its_version(request_id:
 
 
 @pytest.mark.parametrize(("rows", "card"), [(LATENTS, GENERATOR), (PIXELS, TRANSLATOR)], ids=["latents", "pixels"])
-async def test_raw_rows_reach_the_batcher_as_they_were_sent(rows: Any, card: Any) -> None:
+async def test_raw_rows_reach_the_batcher_unchanged(rows: Any, card: Any) -> None:
     batcher = FakeBatcher(card)
     await infer(model_infer(card, batcher), infer_request(rows))
     assert batcher.submitted[0][0].dtype == rows.dtype
@@ -88,7 +86,7 @@ async def test_raw_rows_reach_the_batcher_as_they_were_sent(rows: Any, card: Any
     [(LATENTS, GENERATOR, "fp32_contents"), (PIXELS, TRANSLATOR, "uint_contents")],
     ids=["latents", "pixels"],
 )
-async def test_typed_rows_are_computed_as_the_raw_ones_are(rows: Any, card: Any, field: str) -> None:
+async def test_typed_rows_give_the_same_images_as_raw_rows(rows: Any, card: Any, field: str) -> None:
     answerer = model_infer(card, FakeBatcher(card))
     typed = infer_request(rows, raw_input_contents=[])
     getattr(typed.inputs[0].contents, field).extend(rows.ravel().tolist())
@@ -103,9 +101,7 @@ async def test_typed_rows_are_computed_as_the_raw_ones_are(rows: Any, card: Any,
     ],
     ids=["large", "typed"],
 )
-async def test_requests_that_take_long_to_read_are_read_off_the_event_loop(
-    request_of: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_requests_are_read_off_the_event_loop(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     batcher = FakeBatcher(GENERATOR)
     in_threads: list[str] = []
     to_thread: Any = asyncio.to_thread
@@ -123,7 +119,7 @@ async def test_requests_that_take_long_to_read_are_read_off_the_event_loop(
     assert array_of(response, "pixels").shape[0] == request.inputs[0].shape[0]
 
 
-async def test_a_request_notes_what_it_is_on_its_way() -> None:
+async def test_a_request_records_model_rows_and_phases() -> None:
     noted = arrived()
     await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
         infer_request(LATENTS, id="42").SerializeToString(), noted
@@ -134,7 +130,7 @@ async def test_a_request_notes_what_it_is_on_its_way() -> None:
         assert phase >= 0
 
 
-async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
+async def test_a_refused_request_records_its_model() -> None:
     noted = arrived(request_id="of the header")
     with pytest.raises(NotServed):
         await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
@@ -143,7 +139,7 @@ async def test_a_refused_request_notes_the_model_that_it_asked_for() -> None:
     assert (noted.model, noted.version, noted.rows, noted.request_id) == ("other", 0, 0, "42")
 
 
-async def test_a_refused_request_is_logged_with_its_id_however_long_that_is() -> None:
+async def test_a_refused_request_is_logged_with_its_truncated_id() -> None:
     noted = arrived(request_id="of the header")
     with pytest.raises(InvalidRequest, match="id has 300 characters"):
         await model_infer(GENERATOR, FakeBatcher(GENERATOR)).infer(
@@ -164,7 +160,7 @@ async def test_the_priority_is_passed_on(sent: dict[str, int], priority: int) ->
     ("remaining_s", "timeout_s", "expected_s"),
     [(None, None, None), (5.0, None, 5.0), (None, 3.0, 3.0), (5.0, 3.0, 3.0), (3.0, 5.0, 3.0), (5.0, 0.0, 5.0)],
 )
-async def test_the_earlier_of_the_deadline_and_the_timeout_counts(
+async def test_the_earlier_of_deadline_and_timeout_applies(
     remaining_s: float | None, timeout_s: float | None, expected_s: float | None
 ) -> None:
     batcher = FakeBatcher(GENERATOR)
@@ -185,11 +181,11 @@ async def test_the_earlier_of_the_deadline_and_the_timeout_counts(
         ({"model_version": "newest"}, InvalidRequest, "model_version is 'newest': send a number"),
         ({"inputs": []}, InvalidRequest, "inputs has 0 tensors: send one, 'latents'"),
         ({"raw_input_contents": []}, InvalidRequest, "raw_input_contents has 0 entries for 1 input"),
-        ({"outputs": requested("pixels", "pixels")}, InvalidRequest, "output 'pixels' is asked for twice"),
+        ({"outputs": requested("pixels", "pixels")}, InvalidRequest, "output 'pixels' is requested twice"),
         ({"parameters": {"priority": parameter(9)}}, InvalidRequest, "parameters.priority is 9"),
     ],
 )
-async def test_what_cannot_succeed_is_refused_before_it_is_queued(
+async def test_invalid_requests_are_refused_before_they_are_queued(
     changes: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     batcher = FakeBatcher(GENERATOR)
@@ -199,19 +195,19 @@ async def test_what_cannot_succeed_is_refused_before_it_is_queued(
 
 
 @pytest.mark.parametrize("version", ["", "0", "3"])
-async def test_the_served_version_is_meant_by_its_number_and_by_none(version: str) -> None:
+async def test_the_served_version_is_found_by_number_or_by_default(version: str) -> None:
     answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR))
     assert (await infer(answerer, infer_request(LATENTS, model_version=version))).model_version == "3"
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES], ids=["small", "large"])
-async def test_what_is_no_message_is_invalid(body: bytes) -> None:
+async def test_a_malformed_message_is_invalid(body: bytes) -> None:
     answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR))
     with pytest.raises(InvalidRequest, match="the request is not a ModelInferRequest: send one as grpc_"):
         await answerer.infer(body, arrived())
 
 
-async def test_images_in_work_are_counted_as_sent_and_as_read_until_they_are_answered() -> None:
+async def test_images_in_progress_count_as_sent_and_as_read() -> None:
     batcher = FakeBatcher(TRANSLATOR, held=True)
     body = infer_request(PIXELS).SerializeToString()
     answerer = model_infer(TRANSLATOR, batcher, budget_bytes=len(body) + PIXELS.nbytes)
@@ -235,7 +231,7 @@ async def test_small_latents_need_no_budget_and_large_requests_of_any_kind_do() 
         await infer(answerer, large)
 
 
-async def test_what_a_caller_who_left_holds_is_given_back_once_its_thread_has_ended(
+async def test_the_budget_of_a_cancelled_request_is_released_when_its_thread_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answerer = model_infer(GENERATOR, FakeBatcher(GENERATOR), max_request_rows=1 << 16)
@@ -259,7 +255,7 @@ async def test_what_a_caller_who_left_holds_is_given_back_once_its_thread_has_en
     assert budget.used_bytes == 0
 
 
-async def test_a_version_that_was_swapped_in_is_answered_in_its_own_shapes() -> None:
+async def test_a_new_version_is_answered_in_its_own_shapes() -> None:
     small, large = (translator_of(3, side, side) for side in (2, 5))
     answerer = model_infer(small, FakeBatcher(small))
     catalog = vars(answerer)["_catalog"]
@@ -280,7 +276,7 @@ async def client(server: Server) -> AsyncIterator[Any]:
         yield one
 
 
-async def test_images_are_those_that_generate_answers(client: Any, server: Server, stub: Any) -> None:
+async def test_images_equal_those_of_generate(client: Any, server: Server, stub: Any) -> None:
     latents = latents_from_seed(3, 5, 4)
     result = await client.infer("tiny", [input_of(latents)], request_id="a")
     assert result.get_response().id == "a"
@@ -309,7 +305,7 @@ async def test_images_are_translated(repository: Path, start_server: Start) -> N
     assert result.as_numpy("images") is None
 
 
-async def test_large_requests_are_split_and_put_together_again(start_server: Start) -> None:
+async def test_large_requests_are_split_and_gathered(start_server: Start) -> None:
     server = await start_server(max_batch_size=16)
     latents = latents_from_seed(3, 1000, 4)
     options = [("grpc.max_receive_message_length", -1)]
@@ -318,21 +314,21 @@ async def test_large_requests_are_split_and_put_together_again(start_server: Sta
     np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
 
 
-async def test_callers_at_the_same_time_get_their_own_images(client: Any) -> None:
+async def test_concurrent_clients_get_their_own_images(client: Any) -> None:
     sent = [latents_from_seed(seed, 1 + seed % 7, 4) for seed in range(40)]
     results = await asyncio.gather(*(client.infer("tiny", [input_of(latents)]) for latents in sent))
     for latents, result in zip(sent, results, strict=True):
         np.testing.assert_allclose(result.as_numpy("images"), tiny_images(latents), atol=1e-5)
 
 
-async def test_priorities_and_timeouts_of_tritons_client_are_understood(client: Any) -> None:
+async def test_priorities_and_timeouts_of_tritons_client_are_accepted(client: Any) -> None:
     latents = latents_from_seed(1, 2, 4)
     result = await client.infer("tiny", [input_of(latents)], priority=1, timeout=60_000_000)
     difference = result.as_numpy("pixels").astype(int) - tiny_pixels(latents)
     assert np.abs(difference).max() <= 1
 
 
-async def test_an_expired_timeout_is_a_passed_deadline(client: Any, server: Server, hold: Any) -> None:
+async def test_an_expired_timeout_is_deadline_exceeded(client: Any, server: Server, hold: Any) -> None:
     held = hold(server)
     first = asyncio.create_task(client.infer("tiny", [input_of(latents_from_seed(1, 1, 4))], client_timeout=20))
     await held.started()
@@ -343,7 +339,7 @@ async def test_an_expired_timeout_is_a_passed_deadline(client: Any, server: Serv
     await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_refusals_reach_the_caller_with_their_status(client: Any) -> None:
+async def test_refusals_reach_the_client_with_their_status(client: Any) -> None:
     latents = latents_from_seed(1, 2, 4)
     output = triton.InferRequestedOutput("pixels", class_count=3)
     shared = triton.InferRequestedOutput("pixels")

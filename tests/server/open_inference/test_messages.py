@@ -19,7 +19,7 @@ ORDERS = [("images",), ("pixels",), ("images", "pixels"), ("pixels", "images")]
 
 
 def random_arrays(contract: Contract, rows: int, seed: int) -> dict[str, Any]:
-    """Arrays whose bytes are random; floats may be anything."""
+    """Arrays of random bytes; floats may have any value."""
     generator = np.random.default_rng(seed)
     return {
         name: np.frombuffer(generator.bytes(rows * tensor.row_bytes), tensor.dtype).reshape(rows, *tensor.row_shape)
@@ -28,7 +28,7 @@ def random_arrays(contract: Contract, rows: int, seed: int) -> dict[str, Any]:
 
 
 def plain_response(contract: Contract, arrays: dict[str, Any], outputs: tuple[str, ...], request_id: str) -> Any:
-    """The answer as protobuf itself would have it made."""
+    """The answer that protobuf itself makes."""
     response = pb.ModelInferResponse(
         model_name=contract.card.name, model_version=str(contract.card.version), id=request_id
     )
@@ -46,7 +46,7 @@ def plain_response(contract: Contract, arrays: dict[str, Any], outputs: tuple[st
     st.booleans(),
     st.booleans(),
 )
-def test_an_answer_is_the_message_that_protobuf_would_make(
+def test_a_serialised_answer_equals_the_one_that_protobuf_makes(
     card: Any, rows: int, outputs: tuple[str, ...], request_id: str, streamed: bool, says_final: bool
 ) -> None:
     contract = contract_of(card, ServerConfig())
@@ -54,7 +54,7 @@ def test_an_answer_is_the_message_that_protobuf_would_make(
     expected = plain_response(contract, arrays, outputs, request_id)
     if says_final:
         expected.parameters["triton_final_response"].bool_param = True
-    for _ in range(2):  # made anew, and from what is kept
+    for _ in range(2):  # new, and cached
         answer = serialize_inference(
             contract, arrays, outputs, rows, request_id, streamed=streamed, says_final=says_final
         )
@@ -66,20 +66,20 @@ def test_an_answer_is_the_message_that_protobuf_would_make(
             assert pb.ModelInferResponse.FromString(answer) == expected
 
 
-def test_arrays_that_do_not_lie_in_one_piece_are_answered_as_they_read() -> None:
+def test_noncontiguous_arrays_are_sent_in_order() -> None:
     contract = contract_of(GENERATOR, ServerConfig())
     pixels = np.arange(2 * 3 * 4 * 6, dtype=np.uint8).reshape(2, 3, 4, 6).transpose(0, 2, 3, 1)
     answer = serialize_inference(contract, {"pixels": pixels}, ("pixels",), 2, "")
     assert pb.ModelInferResponse.FromString(answer).raw_output_contents == [pixels.tobytes()]
 
 
-def test_an_array_of_another_size_never_becomes_an_answer() -> None:
+def test_an_array_of_the_wrong_size_is_never_sent() -> None:
     contract = contract_of(GENERATOR, ServerConfig())
     with pytest.raises(RuntimeError, match="pixels has 72 bytes, and 2 rows of it need 144"):
         serialize_inference(contract, {"pixels": np.zeros((1, 4, 6, 3), np.uint8)}, ("pixels",), 2, "")
 
 
-def test_a_request_is_taken_apart_into_plain_values() -> None:
+def test_a_request_is_converted_to_plain_values() -> None:
     latents = np.ones((2, 4), np.float32)
     request = infer_request(
         latents,
@@ -96,7 +96,7 @@ def test_a_request_is_taken_apart_into_plain_values() -> None:
     assert dict(sent.parameters) == {"a": True, "b": 2, "c": 0.5, "d": "x", "e": 2**64 - 1, "f": None}
 
 
-def test_typed_contents_are_told_by_the_name_of_their_field() -> None:
+def test_typed_contents_are_keyed_by_field_name() -> None:
     request = infer_request(np.ones((1, 4), np.float32), raw_input_contents=[])
     request.inputs[0].contents.fp32_contents.extend([1.0, 2.0])
     request.inputs[0].contents.bytes_contents.append(b"x")
@@ -107,7 +107,7 @@ def test_typed_contents_are_told_by_the_name_of_their_field() -> None:
     }
 
 
-def test_of_a_hostile_request_no_more_is_looked_at_than_shows_that_it_is_wrong() -> None:
+def test_a_hostile_request_is_read_only_as_far_as_needed_to_refuse_it() -> None:
     request = infer_request(np.ones((1, 4), np.float32), outputs=requested(*["pixels"] * 1000))
     request.inputs[0].shape.extend([1] * 10_000)
     for number in range(1000):
@@ -116,11 +116,11 @@ def test_of_a_hostile_request_no_more_is_looked_at_than_shows_that_it_is_wrong()
     assert (len(sent.shape), len(sent.outputs), len(sent.parameters)) == (5, 3, 16)
 
 
-def test_an_empty_request_is_taken_apart_too() -> None:
+def test_an_empty_request_is_converted() -> None:
     sent = sent_inference(pb.ModelInferRequest())
     assert (sent.input_count, sent.name, sent.shape, len(sent.raw)) == (0, "", (), 0)
 
 
-def test_an_error_of_a_stream_carries_the_id_of_its_request() -> None:
+def test_a_stream_error_carries_the_id_of_its_request() -> None:
     response = pb.ModelStreamInferResponse.FromString(stream_error("no such model", "7"))
     assert (response.error_message, response.infer_response.id) == ("no such model", "7")

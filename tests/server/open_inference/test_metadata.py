@@ -20,7 +20,7 @@ def model_of(card: Card, **limits: Any) -> ServedModel:
     return served(card, batcher, **limits)
 
 
-def test_metadata_names_the_tensors_with_the_axis_of_rows() -> None:
+def test_metadata_shapes_include_the_row_axis() -> None:
     generator, translator = metadata_message(model_of(GENERATOR)), metadata_message(model_of(TRANSLATOR))
     assert (generator.name, list(generator.versions), generator.platform) == ("tiny", ["3"], "onnxruntime_onnx")
     assert [(tensor.name, tensor.datatype, list(tensor.shape)) for tensor in generator.outputs] == [
@@ -35,7 +35,7 @@ def test_metadata_names_the_tensors_with_the_axis_of_rows() -> None:
     ]
 
 
-def test_the_config_names_the_tensors_without_the_axis_of_rows() -> None:
+def test_config_shapes_omit_the_row_axis() -> None:
     config = config_message(model_of(GENERATOR, max_queue_delay_us=250))
     assert (config.name, config.platform, config.backend) == ("tiny", "onnxruntime_onnx", "onnxruntime")
     assert config.max_batch_size == 16
@@ -49,7 +49,7 @@ def test_the_config_names_the_tensors_without_the_axis_of_rows() -> None:
     assert [group.kind for group in config.instance_group] == [config_pb.ModelInstanceGroup.KIND_CPU]
 
 
-def test_a_torchscript_model_on_a_gpu_has_its_platform_and_kind() -> None:
+def test_a_torchscript_model_on_a_gpu_has_the_matching_platform_and_kind() -> None:
     model = replace(model_of(GENERATOR), backend="torchscript", device="cuda:0")
     assert metadata_message(model).platform == "pytorch_libtorch"
     config = config_message(model)

@@ -55,6 +55,6 @@ def test_known_parameters_are_read(parameters: dict[str, Any], options: Options)
         ("a\nb", 1, "parameter 'a\\nb' is not supported: leave it out"),
     ],
 )
-def test_what_is_not_known_or_has_a_wrong_value_is_refused_by_name(name: str, value: Any, message: str) -> None:
+def test_unknown_or_invalid_parameters_are_refused_by_name(name: str, value: Any, message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{re.escape(message)}"):
         read_options({name: value})

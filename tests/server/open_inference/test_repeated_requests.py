@@ -26,7 +26,7 @@ def request_of(model: str, version: str, values: bytes, outputs: list[str]) -> p
     first=st.binary(min_size=16, max_size=16),
     second=st.binary(min_size=16, max_size=16),
 )
-def test_a_message_that_differs_in_its_values_alone_is_found_with_its_own(
+def test_a_message_that_differs_only_in_its_values_is_found(
     model: str, version: str, outputs: list[str], first: bytes, second: bytes
 ) -> None:
     repeated: RepeatedRequests[str] = RepeatedRequests()
@@ -39,7 +39,7 @@ SAID = st.tuples(NAMES, NAMES, st.lists(NAMES, max_size=2))
 
 
 @given(first=SAID, second=SAID)
-def test_a_message_that_says_anything_else_is_not_found(
+def test_a_message_with_another_head_is_not_found(
     first: tuple[str, str, list[str]], second: tuple[str, str, list[str]]
 ) -> None:
     repeated: RepeatedRequests[str] = RepeatedRequests()
@@ -50,8 +50,8 @@ def test_a_message_that_says_anything_else_is_not_found(
 
 
 @given(st.data())
-def test_whatever_is_found_would_have_been_parsed_alike(data: st.DataObject) -> None:
-    """The bytes of a message may be arranged in any way, and mean something else with another ending."""
+def test_a_found_message_equals_the_parsed_one(data: st.DataObject) -> None:
+    """The fields of a message may have any order, and another ending may change its meaning."""
     values = data.draw(st.binary(min_size=1, max_size=12))
     fields = [
         pb.ModelInferRequest(raw_input_contents=[values]).SerializeToString(),
@@ -80,7 +80,7 @@ def test_whatever_is_found_would_have_been_parsed_alike(data: st.DataObject) -> 
     ("changes", "remembered"),
     [({}, True), ({"id": "7"}, False), ({"model_name": "m" * 900}, True), ({"model_name": "m" * 1000}, False)],
 )
-def test_neither_requests_with_an_id_nor_long_heads_are_remembered(changes: dict[str, str], remembered: bool) -> None:
+def test_requests_with_an_id_or_a_long_head_are_not_cached(changes: dict[str, str], remembered: bool) -> None:
     repeated: RepeatedRequests[str] = RepeatedRequests()
     request = request_of("tiny", "", b"0123456789abcdef", [])
     request.MergeFrom(pb.ModelInferRequest(**changes))
@@ -89,7 +89,7 @@ def test_neither_requests_with_an_id_nor_long_heads_are_remembered(changes: dict
     assert (repeated.find(body) is not None) == remembered
 
 
-def test_only_one_message_of_each_size_is_remembered_and_not_many_sizes() -> None:
+def test_the_cache_holds_one_message_per_size_and_a_limited_number_of_sizes() -> None:
     repeated: RepeatedRequests[int] = RepeatedRequests()
     bodies = []
     for rows in range(1, 300):

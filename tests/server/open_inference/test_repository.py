@@ -29,7 +29,7 @@ ENTRIES = [
 
 
 class FakeModels:
-    """Notes what is loaded and unloaded."""
+    """Records what is loaded and unloaded."""
 
     def __init__(self) -> None:
         self.changes: list[tuple[str, str]] = []
@@ -56,7 +56,7 @@ def control_of(models: Any, **settings: Any) -> RepositoryControl:
 
 
 @pytest.mark.parametrize(("ready", "listed"), [(False, ENTRIES), (True, ENTRIES[1:2])])
-async def test_the_index_lists_every_version_or_those_that_are_ready(
+async def test_the_index_lists_all_versions_or_only_ready_ones(
     models: FakeModels, ready: bool, listed: list[IndexEntry]
 ) -> None:
     body = pb.RepositoryIndexRequest(ready=ready).SerializeToString()
@@ -78,7 +78,7 @@ async def test_models_are_loaded_and_unloaded_by_name(models: FakeModels) -> Non
     assert models.changes == [("load", "a"), ("unload", "b")]
 
 
-async def test_why_a_model_cannot_be_changed_is_passed_on(models: FakeModels) -> None:
+async def test_errors_of_loading_and_unloading_reach_the_client(models: FakeModels) -> None:
     with pytest.raises(NotServed, match="no model 'other' is served"):
         await control_of(models).unload(
             pb.RepositoryModelUnloadRequest(model_name="other").SerializeToString(), arrived()
@@ -86,7 +86,7 @@ async def test_why_a_model_cannot_be_changed_is_passed_on(models: FakeModels) ->
 
 
 @pytest.mark.parametrize("kind", ["load", "unload"])
-async def test_without_the_flag_nothing_is_changed(models: FakeModels, kind: str) -> None:
+async def test_without_the_flag_models_cannot_be_loaded_or_unloaded(models: FakeModels, kind: str) -> None:
     control = control_of(models, model_control="none")
     request = {"load": pb.RepositoryModelLoadRequest, "unload": pb.RepositoryModelUnloadRequest}[kind]
     with pytest.raises(NotAllowed, match="start the server with --model-control explicit"):
@@ -113,7 +113,7 @@ def with_parameter(name: str, field: str, value: Any) -> pb.RepositoryModelLoadR
         (with_parameter("unload_dependents", "int64_param", 0), "parameter 'unload_dependents' is not supported"),
     ],
 )
-async def test_what_cannot_be_done_is_refused_in_one_line(models: FakeModels, request_: Any, message: str) -> None:
+async def test_unsupported_requests_are_refused_in_one_line(models: FakeModels, request_: Any, message: str) -> None:
     for kind in ("load", "unload"):
         with pytest.raises(InvalidRequest, match=f"^{message}"):
             await getattr(control_of(models), kind)(request_.SerializeToString(), arrived())
@@ -150,7 +150,7 @@ async def test_tritons_client_loads_swaps_and_unloads_models(repository: Path, s
             assert error.value.status() == "StatusCode.NOT_FOUND"
 
 
-async def test_tritons_client_is_told_which_flag_lets_it_load(server: Server) -> None:
+async def test_tritons_client_gets_an_error_that_names_the_flag(server: Server) -> None:
     async with triton_aio.InferenceServerClient(str(server.address)) as client:
         with pytest.raises(InferenceServerException, match="--model-control explicit") as error:
             await client.load_model("tiny")

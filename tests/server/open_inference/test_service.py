@@ -37,7 +37,7 @@ async def test_a_serving_server_is_live_and_ready(client: Any) -> None:
     assert await client.is_model_ready("tiny", "1")
 
 
-async def test_the_server_says_what_it_is_and_which_extensions_it_has(client: Any) -> None:
+async def test_server_metadata_lists_the_extensions(client: Any) -> None:
     metadata = await client.get_server_metadata()
     assert metadata.name == "ganserve"
     assert metadata.version[0].isdecimal()
@@ -55,7 +55,7 @@ async def test_models_that_are_not_served_are_not_ready(client: Any, server: Ser
     assert await client.is_server_ready()
 
 
-async def test_a_malformed_version_is_refused_whatever_is_asked(client: Any) -> None:
+async def test_a_malformed_version_is_refused_by_every_method(client: Any) -> None:
     for ask in (client.is_model_ready, client.get_model_metadata, client.get_model_config):
         assert await refusal(ask("tiny", "new")) == (
             "INVALID_ARGUMENT",
@@ -63,7 +63,7 @@ async def test_a_malformed_version_is_refused_whatever_is_asked(client: Any) -> 
         )
 
 
-async def test_metadata_is_told_while_the_server_starts_and_drains_and_nothing_else_is(
+async def test_only_metadata_is_available_while_the_server_starts_or_drains(
     config: ServerConfig,
 ) -> None:
     server = Server(config)
@@ -76,7 +76,7 @@ async def test_metadata_is_told_while_the_server_starts_and_drains_and_nothing_e
             assert (await client.get_server_metadata()).name == "ganserve"
             assert await refusal(client.get_model_metadata("tiny")) == (
                 "UNAVAILABLE",
-                "no model is served now: wait until one is loaded, or load one",
+                "no model is served: wait until one is loaded, or load one",
             )
             infer = client.infer("tiny", [input_of(latents_from_seed(1, 1, 4))])
             assert await refusal(infer) == (
@@ -96,7 +96,7 @@ async def test_metadata_is_told_while_the_server_starts_and_drains_and_nothing_e
         await server.close()
 
 
-async def test_statistics_count_what_was_answered_and_refused(client: Any) -> None:
+async def test_statistics_count_answered_and_refused_requests(client: Any) -> None:
     for rows in (2, 2, 3):
         await client.infer("tiny", [input_of(latents_from_seed(1, rows, 4))])
     await refusal(client.infer("tiny", [input_of(latents_from_seed(1, 2, 5))]))
@@ -139,14 +139,16 @@ async def test_tritons_blocking_client_works(server: Server) -> None:
         ("LogSettings", pb.LogSettingsRequest()),
     ],
 )
-async def test_what_is_not_there_is_unimplemented(server: Server, connect: Connect, method: str, request_: Any) -> None:
+async def test_unsupported_methods_are_unimplemented(
+    server: Server, connect: Connect, method: str, request_: Any
+) -> None:
     make_stub: Any = pb_grpc.GRPCInferenceServiceStub
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await getattr(make_stub(connect(server)), method)(request_)
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_bytes_that_are_no_message_are_invalid_for_every_method(server: Server, connect: Connect) -> None:
+async def test_malformed_messages_are_invalid_for_every_method(server: Server, connect: Connect) -> None:
     channel = connect(server)
     for method in ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer", "RepositoryIndex"):
         send: Any = channel.unary_unary(f"/{SERVICE}/{method}")

@@ -15,7 +15,7 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from tritonclient.utils import InferenceServerException
 
 from server.app import Server
-from server.open_inference.stream import MAX_IN_WORK
+from server.open_inference.stream import MAX_IN_FLIGHT
 from tests.server.open_inference.inference_requests import (
     FakeBatcher,
     array_of,
@@ -48,7 +48,7 @@ def stream(server: Server, connect: Callable[[Server], grpc.aio.Channel]) -> Cal
 
 @pytest.fixture
 def fake(server: Server) -> FakeBatcher:
-    """What computes for "tiny", when the test lets it."""
+    """The batcher of "tiny", which answers when the test releases it."""
     card = server.catalog["tiny"].card
     batcher = FakeBatcher(card, held=True)
     server.catalog.add(served(card, batcher))
@@ -65,7 +65,7 @@ async def test_each_message_is_answered_in_order_and_with_its_id(stream: Any) ->
         np.testing.assert_allclose(array_of(answer.infer_response, "images"), tiny_images(rows), atol=1e-5)
 
 
-async def test_a_message_that_cannot_be_answered_has_an_error_in_its_place_and_the_stream_goes_on(stream: Any) -> None:
+async def test_a_failed_message_gets_an_error_in_its_place_and_the_stream_continues(stream: Any) -> None:
     sent = [numbered(0), numbered(1, model_name="other"), numbered(2, parameters={"x": parameter(1)}), numbered(3)]
     answers = [answer async for answer in stream(iter(sent))]
     assert [answer.infer_response.id for answer in answers] == ["0", "1", "2", "3"]
@@ -78,7 +78,7 @@ async def test_a_message_that_cannot_be_answered_has_an_error_in_its_place_and_t
     assert [len(answer.infer_response.outputs) for answer in answers] == [1, 0, 0, 1]
 
 
-async def test_bytes_that_are_no_message_are_one_error_in_the_stream(server: Server, connect: Any) -> None:
+async def test_a_malformed_message_is_one_error_in_the_stream(server: Server, connect: Any) -> None:
     call = connect(server).stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
     bodies = [b"\xff", numbered(1).SerializeToString()]
     answers = [pb.ModelStreamInferResponse.FromString(answer) async for answer in call(iter(bodies))]
@@ -86,7 +86,7 @@ async def test_bytes_that_are_no_message_are_one_error_in_the_stream(server: Ser
     assert answers[1].infer_response.id == "1"
 
 
-async def test_a_fault_of_the_server_ends_one_message_and_not_the_stream(stream: Any, server: Server) -> None:
+async def test_an_internal_error_fails_one_message_but_not_the_stream(stream: Any, server: Server) -> None:
     card = server.catalog["tiny"].card
 
     class Faulty(FakeBatcher):
@@ -101,9 +101,7 @@ async def test_a_fault_of_the_server_ends_one_message_and_not_the_stream(stream:
     assert "secret" not in answers[1].error_message
 
 
-async def test_messages_are_in_work_at_once_and_answered_in_order_whichever_is_ready_first(
-    stream: Any, fake: FakeBatcher
-) -> None:
+async def test_messages_are_processed_concurrently_and_answered_in_order(stream: Any, fake: FakeBatcher) -> None:
     call = stream(iter([numbered(number) for number in range(3)]))
     await until(lambda: len(fake.submitted) == 3)
     first = asyncio.ensure_future(call.read())
@@ -117,38 +115,40 @@ async def test_messages_are_in_work_at_once_and_answered_in_order_whichever_is_r
     assert await call.read() == grpc.aio.EOF
 
 
-async def test_no_more_than_so_many_messages_of_a_stream_are_in_work(stream: Any, fake: FakeBatcher) -> None:
-    call = stream(iter([numbered(number) for number in range(MAX_IN_WORK + 5)]))
-    await until(lambda: len(fake.submitted) == MAX_IN_WORK)
+async def test_the_messages_in_flight_per_stream_are_limited(stream: Any, fake: FakeBatcher) -> None:
+    call = stream(iter([numbered(number) for number in range(MAX_IN_FLIGHT + 5)]))
+    await until(lambda: len(fake.submitted) == MAX_IN_FLIGHT)
     await asyncio.gather(*(settle() for _ in range(20)))
-    assert len(fake.submitted) == MAX_IN_WORK
+    assert len(fake.submitted) == MAX_IN_FLIGHT
     fake.release(0)
     await call.read()
-    await until(lambda: len(fake.submitted) == MAX_IN_WORK + 1)
-    for number in range(1, MAX_IN_WORK + 1):
+    await until(lambda: len(fake.submitted) == MAX_IN_FLIGHT + 1)
+    for number in range(1, MAX_IN_FLIGHT + 1):
         fake.release(number)
-    await until(lambda: len(fake.submitted) == MAX_IN_WORK + 5)
-    for number in range(MAX_IN_WORK + 1, MAX_IN_WORK + 5):
+    await until(lambda: len(fake.submitted) == MAX_IN_FLIGHT + 5)
+    for number in range(MAX_IN_FLIGHT + 1, MAX_IN_FLIGHT + 5):
         fake.release(number)
-    answers = [await call.read() for _ in range(MAX_IN_WORK + 4)]
-    assert [int(answer.infer_response.id) for answer in answers] == list(range(1, MAX_IN_WORK + 5))
+    answers = [await call.read() for _ in range(MAX_IN_FLIGHT + 4)]
+    assert [int(answer.infer_response.id) for answer in answers] == list(range(1, MAX_IN_FLIGHT + 5))
 
 
-async def test_what_is_in_work_is_cancelled_when_the_caller_leaves(stream: Any, fake: FakeBatcher) -> None:
+async def test_messages_in_flight_are_cancelled_when_the_client_disconnects(stream: Any, fake: FakeBatcher) -> None:
     call = stream(iter([numbered(number) for number in range(3)]))
     await until(lambda: len(fake.submitted) == 3)
     call.cancel()
     await until(lambda: fake.cancelled == 3)
 
 
-async def test_a_stream_that_says_so_is_told_that_each_answer_is_final(stream: Any) -> None:
+async def test_final_answers_are_marked_on_request(stream: Any) -> None:
     says = {"triton_enable_empty_final_response": parameter(True)}
     answers = [answer async for answer in stream(iter([numbered(0, parameters=says), numbered(1)]))]
     assert answers[0].infer_response.parameters["triton_final_response"].bool_param
     assert not answers[1].infer_response.parameters
 
 
-async def test_a_shut_gate_answers_each_message_with_why(stream: Any, server: Server, fake: FakeBatcher) -> None:
+async def test_a_closed_gate_answers_each_message_with_the_reason(
+    stream: Any, server: Server, fake: FakeBatcher
+) -> None:
     call = stream()
     await call.write(numbered(0))
     await until(lambda: len(fake.submitted) == 1)
@@ -165,11 +165,11 @@ async def test_a_shut_gate_answers_each_message_with_why(stream: Any, server: Se
 
 
 def large(number: int) -> pb.ModelInferRequest:
-    """One whose answer has 360 kB; of 60, a connection takes in but a few before anyone reads."""
+    """A message whose answer has 360 kB; of 60 of these, a connection buffers only a few that are not read."""
     return infer_request(latents(number, rows=1000), id=str(number))
 
 
-async def test_a_drain_waits_for_answers_that_their_caller_is_slow_to_read(
+async def test_a_drain_waits_for_answers_that_a_slow_client_has_not_read(
     stream: Any, server: Server, fake: FakeBatcher
 ) -> None:
     call = stream(iter([large(number) for number in range(60)]))
@@ -186,7 +186,7 @@ async def test_a_drain_waits_for_answers_that_their_caller_is_slow_to_read(
     assert await draining
 
 
-async def test_a_drain_waits_for_no_answer_whose_caller_has_left(
+async def test_a_drain_does_not_wait_for_answers_to_a_disconnected_client(
     stream: Any, server: Server, fake: FakeBatcher
 ) -> None:
     call = stream(iter([large(number) for number in range(60)]))
@@ -200,7 +200,7 @@ async def test_a_drain_waits_for_no_answer_whose_caller_has_left(
     assert await draining
 
 
-async def test_answers_that_nobody_reads_are_bounded_in_bytes(start_server: Start, connect: Any) -> None:
+async def test_unread_answers_are_bounded_in_bytes(start_server: Start, connect: Any) -> None:
     server = await start_server(max_response_bytes=400_000, max_pending_answer_bytes=0)
     make_stub: Any = pb_grpc.GRPCInferenceServiceStub
     call = make_stub(connect(server)).ModelStreamInfer()
@@ -213,11 +213,11 @@ async def test_answers_that_nobody_reads_are_bounded_in_bytes(start_server: Star
         return answered("OK") + answered("RESOURCE_EXHAUSTED") == count
 
     sent = 0
-    while not answered("RESOURCE_EXHAUSTED"):  # the connection itself takes in the first ones
+    while not answered("RESOURCE_EXHAUSTED"):  # the connection buffers the first ones
         await call.write(large(sent))
         sent += 1
         await until(partial(all_answered, sent))
-        assert sent < MAX_IN_WORK
+        assert sent < MAX_IN_FLIGHT
     answers = [await call.read() for _ in range(sent)]
     assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(sent)]
     assert not any(answer.error_message for answer in answers[:-1])

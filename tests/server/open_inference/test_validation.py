@@ -27,7 +27,7 @@ def admit(sent: SentInference, card: Any = GENERATOR, **limits: Any) -> Any:
     return admit_inference(sent, contract_of(card, replace(CONFIG, **limits)))
 
 
-def test_raw_latents_are_read_as_they_are_without_a_copy() -> None:
+def test_raw_latents_are_read_without_a_copy() -> None:
     data = LATENTS.tobytes()
     admitted = admit(replace(TWO_ROWS, raw=[data]))
     np.testing.assert_array_equal(admitted.inputs, LATENTS)
@@ -35,7 +35,7 @@ def test_raw_latents_are_read_as_they_are_without_a_copy() -> None:
     assert np.shares_memory(admitted.inputs, np.frombuffer(data, np.uint8))
 
 
-def test_raw_pixels_are_read_as_they_are() -> None:
+def test_raw_pixels_are_read_unchanged() -> None:
     np.testing.assert_array_equal(admit(TWO_IMAGES, TRANSLATOR).inputs, PIXELS)
 
 
@@ -47,7 +47,7 @@ def test_raw_pixels_are_read_as_they_are() -> None:
     ],
     ids=["latents", "pixels"],
 )
-def test_typed_values_are_read_as_the_raw_ones_are(sent: SentInference, card: Any, expected: Any) -> None:
+def test_typed_values_equal_raw_values(sent: SentInference, card: Any, expected: Any) -> None:
     admitted = admit(sent, card)
     assert admitted.inputs.dtype == expected.dtype
     np.testing.assert_array_equal(admitted.inputs, expected)
@@ -62,7 +62,7 @@ def test_typed_values_are_read_as_the_raw_ones_are(sent: SentInference, card: An
         (["pixels", "images"], ("pixels", "images")),
     ],
 )
-def test_outputs_are_answered_in_the_order_they_are_asked_for(names: list[str], wanted: tuple[str, ...]) -> None:
+def test_outputs_are_returned_in_the_requested_order(names: list[str], wanted: tuple[str, ...]) -> None:
     assert admit(replace(TWO_ROWS, outputs=[(name, ()) for name in names])).outputs == wanted
 
 
@@ -135,7 +135,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"outputs": [("", ())]}, "no output '': 'tiny' has 'images' and 'pixels'"),
     (
         {"outputs": [("pixels", ()), ("pixels", ())]},
-        "output 'pixels' is asked for twice: name each output once",
+        "output 'pixels' is requested twice: name each output once",
     ),
     (
         {"outputs": [("pixels", ("classification",))]},
@@ -150,7 +150,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "message"), REFUSALS, ids=[message[:60] for _, message in REFUSALS])
-def test_what_cannot_succeed_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+def test_invalid_requests_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{re.escape(message)}$"):
         admit(replace(TWO_ROWS, **changes))
 
@@ -171,7 +171,7 @@ def test_what_cannot_succeed_is_refused_in_one_line(changes: dict[str, Any], mes
         ),
     ],
 )
-def test_wrong_images_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+def test_invalid_images_are_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{re.escape(message)}$"):
         admit(replace(TWO_IMAGES, **changes), TRANSLATOR)
 
@@ -186,18 +186,18 @@ def test_a_response_counts_the_bytes_of_all_its_outputs() -> None:
             admit(replace(TWO_ROWS, outputs=outputs), max_response_bytes=limit)
 
 
-def test_a_response_that_holds_no_image_of_a_kind_may_hold_one_of_the_other() -> None:
+def test_a_response_too_small_for_an_image_may_fit_its_pixels() -> None:
     with pytest.raises(InvalidRequest, match="ask for output 'pixels' only"):
         admit(TWO_ROWS, max_response_bytes=200)
 
 
 @pytest.mark.parametrize(("text", "version"), [("", 0), ("0", 0), ("3", 3), ("9" * 19, int("9" * 19))])
-def test_versions_are_numbers_or_nothing(text: str, version: int) -> None:
+def test_versions_are_numbers_or_empty(text: str, version: int) -> None:
     assert read_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["v1", "-1", "1.0", " 1", "\N{SUPERSCRIPT TWO}", "9" * 20, "1" * 10_000])
-def test_a_version_that_is_no_number_is_refused(text: str) -> None:
+def test_a_version_that_is_not_a_number_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^model_version is '.{1,90}': send a number, or leave it empty"):
         read_version(text)
 
@@ -226,7 +226,7 @@ parameters = st.dictionaries(st.sampled_from(["priority", "timeout", "sequence_i
     ),
     st.sampled_from([GENERATOR, TRANSLATOR]),
 )
-def test_whatever_is_sent_is_admitted_or_refused_in_one_short_line(sent: SentInference, card: Any) -> None:
+def test_any_request_is_admitted_or_refused_in_one_short_line(sent: SentInference, card: Any) -> None:
     refusal = ""
     try:
         admitted = admit(sent, card)

@@ -6,7 +6,7 @@ from server.errors import QueueFull
 from server.rpc.byte_budget import ByteBudget
 
 
-def test_bytes_are_given_out_up_to_the_last_and_given_back() -> None:
+def test_bytes_are_reserved_up_to_the_limit_and_released() -> None:
     budget = ByteBudget(10)
     with budget.reserve(6), budget.reserve(4):
         assert budget.used_bytes == 10
@@ -15,7 +15,7 @@ def test_bytes_are_given_out_up_to_the_last_and_given_back() -> None:
     assert budget.used_bytes == 0
 
 
-def test_bytes_come_back_when_the_work_fails() -> None:
+def test_bytes_are_released_after_an_error() -> None:
     budget = ByteBudget(10)
     with pytest.raises(KeyError), budget.reserve(10):
         raise KeyError

@@ -21,13 +21,13 @@ from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.request import InFlightRequest
 from server.rpc.handler import PUSHBACK_KEY, Behaviour, RequestHandler
-from tests.server.behaviours import REFUSALS, TOLD, failing
+from tests.server.behaviours import INTERNAL_MESSAGE, REFUSALS, failing
 from tests.server.scheduling.held_run import FakeClock, settle, until
 from tests.server.served_models import served
 
 
 class FakeContext:
-    """A context whose metadata nobody may read unless it is given."""
+    """A context whose metadata may be read only if it is given."""
 
     def __init__(self, remaining_s: float | None = None, metadata: list[tuple[str, Any]] | None = None) -> None:
         self.remaining_s = remaining_s
@@ -93,7 +93,7 @@ def rejections(metrics: Metrics, reason: str, model: str = "tiny") -> float | No
     return metrics.registry.get_sample_value("ganserve_rejections_total", labels)
 
 
-async def test_an_answer_is_what_the_behaviour_made_of_the_body(handler: RequestHandler, metrics: Metrics) -> None:
+async def test_the_behaviour_computes_the_answer_from_the_body(handler: RequestHandler, metrics: Metrics) -> None:
     assert await attempt(handler, echo) == b"body"
     assert requests(metrics, "OK") == 1
 
@@ -125,18 +125,18 @@ async def test_refusals_are_counted_by_status_and_reason(
     assert rejections(metrics, error.reason) == (None if isinstance(error, InternalError) else 1)
 
 
-async def test_an_unforeseen_error_is_logged_with_its_request_and_tells_nothing(
+async def test_an_unexpected_error_is_logged_with_its_request_and_hides_its_cause(
     handler: RequestHandler, metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InternalError) as raised:
         await attempt(handler, failing(RuntimeError("secret")), FakeContext(metadata=[("x-request-id", "r-17")]))
-    assert str(raised.value) == TOLD
+    assert str(raised.value) == INTERNAL_MESSAGE
     assert requests(metrics, "INTERNAL") == 1
     assert caplog.messages == ["Generate failed (request 'r-17')"]
     assert "secret" in caplog.text
 
 
-async def test_a_fault_that_was_logged_elsewhere_is_tied_to_its_request(
+async def test_an_internal_error_logged_elsewhere_is_logged_again_with_its_request(
     handler: RequestHandler, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(InternalError):
@@ -145,7 +145,7 @@ async def test_a_fault_that_was_logged_elsewhere_is_tied_to_its_request(
 
 
 @pytest.mark.parametrize("value", ["", "a" * 129, "two\nlines", "caf\u00e9", "\x1b[31m", b"bytes"])
-async def test_a_request_id_that_is_unfit_for_a_log_is_ignored(
+async def test_a_request_id_that_is_unsafe_to_log_is_ignored(
     handler: RequestHandler, caplog: pytest.LogCaptureFixture, value: Any
 ) -> None:
     with pytest.raises(InternalError):
@@ -157,7 +157,7 @@ async def test_a_request_id_that_is_unfit_for_a_log_is_ignored(
     ("remaining_s", "status", "late"),
     [(None, "CANCELLED", None), (5.0, "CANCELLED", None), (0.0, "DEADLINE_EXCEEDED", 1)],
 )
-async def test_a_cancelled_request_is_counted_by_why(
+async def test_a_cancelled_request_is_counted_by_its_cause(
     handler: RequestHandler, metrics: Metrics, gate: Gate, remaining_s: float | None, status: str, late: float | None
 ) -> None:
     entered = asyncio.Event()
@@ -179,7 +179,7 @@ async def test_a_cancelled_request_is_counted_by_why(
     assert gate.inside == 0
 
 
-async def test_nothing_is_looked_at_while_the_gate_is_shut(metrics: Metrics) -> None:
+async def test_requests_are_not_read_while_the_gate_is_closed(metrics: Metrics) -> None:
     gate = Gate()
     with pytest.raises(Unavailable, match="the server is starting"):
         await attempt(RequestHandler(gate, metrics), failing(AssertionError("it was looked at")))
@@ -188,7 +188,7 @@ async def test_nothing_is_looked_at_while_the_gate_is_shut(metrics: Metrics) -> 
     assert rejections(metrics, "unavailable", model="") == 1
 
 
-async def test_methods_without_a_gate_answer_whatever_the_servers_state(metrics: Metrics) -> None:
+async def test_ungated_methods_answer_in_any_state(metrics: Metrics) -> None:
     gate = Gate()
 
     async def look(body: bytes, _: InFlightRequest) -> bytes:
@@ -231,7 +231,7 @@ async def test_a_model_is_pinned_until_the_answer_is_made(handler: RequestHandle
     assert (users, model.users) == ([1], 0)
 
 
-async def test_answers_that_are_not_sent_are_bounded_in_bytes(gate: Gate, metrics: Metrics) -> None:
+async def test_unsent_answers_are_bounded_in_bytes(gate: Gate, metrics: Metrics) -> None:
     handler = RequestHandler(gate, metrics, max_unsent_bytes=10)
     context: Any = FakeContext()
     first, second, third = (handler.arrive("Generate", context) for _ in range(3))
@@ -249,7 +249,7 @@ async def test_answers_that_are_not_sent_are_bounded_in_bytes(gate: Gate, metric
     assert requests(metrics, "RESOURCE_EXHAUSTED") == 1
 
 
-async def test_an_answer_alone_is_sent_however_large_it_is(gate: Gate, metrics: Metrics) -> None:
+async def test_a_single_answer_is_sent_whatever_its_size(gate: Gate, metrics: Metrics) -> None:
     assert await attempt(RequestHandler(gate, metrics, max_unsent_bytes=3), echo) == b"body"
 
 
@@ -268,9 +268,7 @@ async def test_the_access_log_has_a_line_for_each_request(gate: Gate, metrics: M
     assert (refused["status"], refused["reason"]) == ("RESOURCE_EXHAUSTED", "try again")
 
 
-async def test_a_request_that_failed_holds_on_to_nothing(
-    handler: RequestHandler, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_request_keeps_nothing_alive(handler: RequestHandler, monkeypatch: pytest.MonkeyPatch) -> None:
     class Model:
         pass
 
@@ -281,7 +279,7 @@ async def test_a_request_that_failed_holds_on_to_nothing(
         models.append(weakref.ref(model))
         raise RuntimeError(request.method)
 
-    monkeypatch.setattr(logging.getLogger("server.rpc.handler"), "disabled", True)  # pytest keeps what is logged
+    monkeypatch.setattr(logging.getLogger("server.rpc.handler"), "disabled", True)  # pytest keeps log records
     context: Any = FakeContext(metadata=[])
     gc.disable()
     try:
@@ -293,12 +291,12 @@ async def test_a_request_that_failed_holds_on_to_nothing(
 
 
 Serve = Callable[..., Any]
-LARGE = 64 << 20  # more than a connection takes in before anyone reads
+LARGE = 64 << 20  # more than a connection buffers
 
 
 @pytest.fixture
 async def call_unary(handler: RequestHandler) -> AsyncIterator[Serve]:
-    """Starts a server of one method, and returns what calls it."""
+    """Starts a server with one method, and returns a callable for it."""
     opened: list[tuple[grpc.aio.Server, grpc.aio.Channel]] = []
 
     async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
@@ -330,7 +328,7 @@ async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unar
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_a_unary_answer_is_counted_until_it_is_read_or_its_caller_leaves(
+async def test_a_unary_answer_is_counted_until_it_is_read_or_its_client_disconnects(
     call_unary: Serve, handler: RequestHandler, gate: Gate, leaves: bool
 ) -> None:
     async def make(body: bytes, _: InFlightRequest) -> bytes:
@@ -359,20 +357,18 @@ async def test_a_unary_refusal_is_sent_with_its_status_and_remedy(
 
 
 @pytest.mark.parametrize(("retry_after_ms", "sent"), [(250, "250"), (0, "0"), (None, None)])
-async def test_a_full_queue_says_when_to_come_back(
-    call_unary: Serve, retry_after_ms: int | None, sent: str | None
-) -> None:
+async def test_a_full_queue_sends_a_retry_time(call_unary: Serve, retry_after_ms: int | None, sent: str | None) -> None:
     call = await call_unary(failing(QueueFull("full", retry_after_ms)))
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call(b"")
     assert dict(raised.value.trailing_metadata()).get(PUSHBACK_KEY) == sent
 
 
-async def test_a_unary_fault_tells_nothing(call_unary: Serve, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_unary_internal_error_hides_its_cause(call_unary: Serve, caplog: pytest.LogCaptureFixture) -> None:
     call = await call_unary(failing(RuntimeError("secret")))
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call(b"", metadata=[("x-request-id", "r-17")])
-    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.INTERNAL, TOLD)
+    assert (raised.value.code(), raised.value.details()) == (grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE)
     assert ("server.rpc.handler", logging.ERROR, "Generate failed (request 'r-17')") in caplog.record_tuples
 
 

@@ -16,7 +16,7 @@ LARGE = pb.GenerateRequest(model="tiny", latents=pb.Tensor(data=bytes(THREAD_WOR
 
 
 class Watched:
-    """Stands in for a kind of message, and notes the threads that parse it."""
+    """A fake kind of message that records the threads that parse it."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -34,7 +34,7 @@ async def test_only_small_messages_are_parsed_on_the_event_loop(body: bytes, on_
     assert (kind.threads == [threading.current_thread()]) is on_the_loop
 
 
-async def test_large_messages_are_taken_apart_one_at_a_time_and_small_ones_pass_them() -> None:
+async def test_large_messages_are_parsed_one_at_a_time_and_small_ones_overtake_them() -> None:
     parser, kind = MessageParser(), Watched()
     watched: Any = kind
 
@@ -52,7 +52,7 @@ async def test_large_messages_are_taken_apart_one_at_a_time_and_small_ones_pass_
 
 
 class Held(Watched):
-    """One that is parsed when the test lets it."""
+    """A message that is parsed when the test releases it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Held(Watched):
         return request
 
 
-async def test_a_caller_who_leaves_lets_the_next_in_once_its_message_is_parsed() -> None:
+async def test_after_a_cancellation_the_next_message_waits_for_the_running_parse() -> None:
     parser, kind = MessageParser(), Held()
     held: Any = kind
 
@@ -74,7 +74,7 @@ async def test_a_caller_who_leaves_lets_the_next_in_once_its_message_is_parsed()
 
     first, second = asyncio.create_task(use()), asyncio.create_task(use())
     await until(lambda: len(kind.threads) == 1)
-    for _ in range(2):  # the second time it waits for the thread already
+    for _ in range(2):  # the second time, it is already waiting for the thread
         first.cancel()
         await settle()
     assert not first.done()
@@ -87,7 +87,7 @@ async def test_a_caller_who_leaves_lets_the_next_in_once_its_message_is_parsed()
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"\xff" * THREAD_WORTHY_BYTES])
-async def test_what_is_no_message_is_invalid(body: bytes) -> None:
+async def test_a_malformed_message_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="the request is not a GenerateRequest: send one as"):
         async with MessageParser().parsed(pb.GenerateRequest, body):
             pass

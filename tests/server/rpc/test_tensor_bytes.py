@@ -15,7 +15,7 @@ from server.rpc.tensor_bytes import length_prefixed, varint
     ("number", "written"),
     [(0, b"\0"), (1, b"\1"), (127, b"\x7f"), (128, b"\x80\1"), (300, b"\xac\2"), (2**32, b"\x80\x80\x80\x80\x10")],
 )
-def test_numbers_are_written_seven_bits_a_byte(number: int, written: bytes) -> None:
+def test_numbers_are_encoded_with_seven_bits_per_byte(number: int, written: bytes) -> None:
     assert varint(number) == written
 
 
@@ -28,6 +28,6 @@ def test_protobuf_reads_every_number_back(number: int) -> None:
 @given(st.integers(1, 2**29 - 1), st.binary(max_size=300))
 def test_protobuf_reads_every_field_back(field_number: int, data: bytes) -> None:
     message = pb.ServerLiveRequest.FromString(length_prefixed(field_number, len(data)) + data)
-    fields: Any = unknown_fields.UnknownFieldSet(message)  # its stub does not know that it is a sequence
+    fields: Any = unknown_fields.UnknownFieldSet(message)  # missing in its stub
     (field,) = fields
     assert (field.field_number, field.data) == (field_number, data)

@@ -1,4 +1,4 @@
-"""Instances that cost fake time, and the clock and threads to measure them with."""
+"""Instances that take fake time, and the clock and threads to measure them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
 from server.tuning.measure import Bench, Task
 
-Cost = Callable[[Layout, int], float]  # seconds of a batch of some rows
+Cost = Callable[[Layout, int], float]  # seconds per batch, by its rows
 
 
 class FakeTime:
-    """A clock that only runs move, and callers that run one after the other as if it were at the same time."""
+    """A clock that only runs advance, and tasks that run in sequence as if they ran in parallel."""
 
     def __init__(self) -> None:
         self.now = 0.0

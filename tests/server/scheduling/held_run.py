@@ -1,4 +1,4 @@
-"""Stands in for an engine, and for time, so that tests of the batcher wait for events and never for the clock."""
+"""A fake engine and a fake clock, so that tests of the batcher wait for events and never for the clock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def rows_of(*first_values: float) -> NDArray[np.float32]:
 
 
 def answers(inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
-    """What a stand-in engine computes: something of each row alone."""
+    """What the fake engine computes, from each row alone."""
     every = {"images": inputs * 2, "pixels": inputs + 1}
     return {name: every[name] for name in outputs}
 
 
 class HeldRun:
-    """A `run` that answers a batch only when the test lets it. A row whose first value is negative fails its batch."""
+    """A `run` that returns only when the test releases it. A row whose first value is negative fails its batch."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []  # the first column of each batch, in the order of their start
@@ -51,19 +51,19 @@ class HeldRun:
 
     @property
     def computed(self) -> list[float]:
-        """The first column of all rows that were started."""
+        """The first column of all started rows."""
         return [value for batch in self.batches for value in batch]
 
     async def started(self) -> int:
-        """Waits until one more batch has been started; returns its rows."""
+        """Waits until one more batch has started; returns its number of rows."""
         return await asyncio.to_thread(self._started.get, timeout=_PATIENCE_S)
 
     def release(self, batches: int = 1) -> None:
-        """Lets this many batches be answered."""
+        """Releases this many batches."""
         self._permits.release(batches)
 
     def release_all(self) -> None:
-        """Lets every batch be answered, from now on."""
+        """Releases every batch from now on."""
         self._open = True
         self._permits.release(1000)
 
@@ -76,14 +76,14 @@ class FakeClock:
         vars(asyncio.get_running_loop())["time"] = lambda: self.now
 
     async def advance(self, seconds: float) -> None:
-        """Lets tasks get as far as they can, moves time on, and lets the timers that are due run."""
+        """Lets tasks run as far as they can, advances the time, and runs the timers that are due."""
         await settle()
         self.now += seconds
         await settle()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds; runs the rest of the event loop between two checks."""
+    """Returns once the condition holds; lets the event loop run between checks."""
     for _ in range(20_000):
         if condition():
             return
@@ -92,18 +92,18 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def settle() -> None:
-    """Lets every task run until it waits for something that is not there yet."""
+    """Lets every task run until it blocks."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def occupy(batcher: Batcher, held: HeldRun) -> asyncio.Task[Any]:
-    """Keeps the engine busy with one row, 99, so that what follows has to wait."""
+    """Keeps the engine busy with one row, 99, so that later requests wait."""
     task = asyncio.create_task(batcher.submit(rows_of(99), IMAGES))
     await held.started()
     return task
 
 
 def submit(batcher: Batcher, *first_values: float, **more: Any) -> asyncio.Task[Any]:
-    """Submits `rows_of(*first_values)` in a task of its own."""
+    """Submits `rows_of(*first_values)` in a task."""
     return asyncio.create_task(batcher.submit(rows_of(*first_values), IMAGES, **more))

@@ -24,7 +24,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 class Spoilt:
-    """Computes, unless a row is negative; keeps account of what it was given."""
+    """Computes batches without a negative row; records their rows."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -45,9 +45,7 @@ def whole(entry: Entry) -> Part:
 
 
 @given(spoilt=st.sets(st.integers(0, 15)), rows=st.lists(st.integers(1, 4), min_size=1, max_size=16))
-def test_exactly_the_requests_with_a_spoilt_row_fail(
-    loop: asyncio.AbstractEventLoop, spoilt: set[int], rows: list[int]
-) -> None:
+def test_only_requests_with_a_bad_row_fail(loop: asyncio.AbstractEventLoop, spoilt: set[int], rows: list[int]) -> None:
     entries = []
     for number, count in enumerate(rows):
         values = [100.0 * (number + 1) + row for row in range(count)]
@@ -66,7 +64,7 @@ def test_exactly_the_requests_with_a_spoilt_row_fail(
     assert len(run.batches) <= 1 + 2 * bad * (len(rows)).bit_length()
 
 
-def test_halves_nobody_waits_for_are_not_run_again(loop: asyncio.AbstractEventLoop) -> None:
+def test_halves_of_cancelled_requests_are_not_run_again(loop: asyncio.AbstractEventLoop) -> None:
     gone, bad = entry_of(loop, 1), entry_of(loop, -2)
     run = Spoilt()
 
@@ -80,9 +78,7 @@ def test_halves_nobody_waits_for_are_not_run_again(loop: asyncio.AbstractEventLo
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-def test_an_instance_is_broken_if_rows_that_are_known_to_be_good_fail_too(
-    loop: asyncio.AbstractEventLoop, breaks: bool
-) -> None:
+def test_an_instance_is_broken_if_known_good_rows_fail_too(loop: asyncio.AbstractEventLoop, breaks: bool) -> None:
     def probe() -> None:
         if breaks:
             raise RuntimeError("no device")
@@ -91,7 +87,7 @@ def test_an_instance_is_broken_if_rows_that_are_known_to_be_good_fail_too(
     assert result.instance_broke == breaks
 
 
-def test_a_good_batch_is_not_followed_by_a_probe(loop: asyncio.AbstractEventLoop) -> None:
+def test_a_successful_batch_is_not_followed_by_a_probe(loop: asyncio.AbstractEventLoop) -> None:
     def probe() -> None:
         raise AssertionError("probed")
 
@@ -99,7 +95,7 @@ def test_a_good_batch_is_not_followed_by_a_probe(loop: asyncio.AbstractEventLoop
     assert not result.instance_broke
 
 
-def test_pieces_of_a_request_are_gathered_in_their_places(loop: asyncio.AbstractEventLoop) -> None:
+def test_parts_of_a_request_are_gathered_in_order(loop: asyncio.AbstractEventLoop) -> None:
     entry = entry_of(loop, *range(7))
     instance = Instance("narrow", answers, max_rows=8)
     for start, stop in ((4, 7), (0, 4)):
@@ -109,13 +105,13 @@ def test_pieces_of_a_request_are_gathered_in_their_places(loop: asyncio.Abstract
     np.testing.assert_array_equal(entry.done.result()["images"], entry.inputs * 2)
 
 
-def test_each_gets_the_outputs_it_asked_for_alone(loop: asyncio.AbstractEventLoop) -> None:
+def test_each_request_gets_only_the_outputs_it_wants(loop: asyncio.AbstractEventLoop) -> None:
     images, pixels = entry_of(loop, 1), entry_of(loop, 2, outputs=PIXELS)
     result = run_batch(Instance("narrow", answers, max_rows=8), [whole(images), whole(pixels)])
     assert [set(outcome) for outcome in result.outcomes if isinstance(outcome, dict)] == [IMAGES, PIXELS]
 
 
-def test_times_say_what_was_computed_and_padded(loop: asyncio.AbstractEventLoop) -> None:
+def test_batch_times_count_requested_and_padded_rows(loop: asyncio.AbstractEventLoop) -> None:
     instance = Instance("cuda:0", answers, cores=3, max_rows=8, padded_rows=lambda rows: 8)
     (times,) = run_batch(instance, [whole(entry_of(loop, 1, 2)), whole(entry_of(loop, 3))]).times
     assert (times.rows, times.padded_rows, times.group, times.cores, times.requests) == (3, 8, "cuda:0", 3, 2)

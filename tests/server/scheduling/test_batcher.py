@@ -27,7 +27,7 @@ from tests.server.scheduling.held_run import (
 
 
 async def test_a_lone_request_is_dispatched_at_once(batchers: Any, held: HeldRun) -> None:
-    FakeClock()  # no time passes, so no timer can be what sets it off
+    FakeClock()  # time stands still, so no timer can start it
     batcher = batchers()
     task = submit(batcher, 1, 2)
     assert await held.started() == 2
@@ -47,7 +47,7 @@ async def test_batches_form_while_the_engine_is_busy(batchers: Any, held: HeldRu
     np.testing.assert_array_equal(results[2]["images"], rows_of(2, 3) * 2)
 
 
-async def test_a_request_larger_than_a_batch_is_split_and_put_together_in_order(batchers: Any, held: HeldRun) -> None:
+async def test_a_request_larger_than_a_batch_is_split_and_gathered_in_order(batchers: Any, held: HeldRun) -> None:
     held.release_all()
     result = await submit(batchers(concurrency=3), *range(10))
     assert sorted(map(len, held.batches)) == [3, 3, 4]
@@ -64,7 +64,7 @@ async def test_rows_fill_batches_across_requests_in_order(batchers: Any, held: H
     assert held.batches == [[99], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
-async def test_only_what_somebody_in_the_batch_asked_for_is_computed(batchers: Any, held: HeldRun) -> None:
+async def test_only_outputs_that_a_request_in_the_batch_wants_are_computed(batchers: Any, held: HeldRun) -> None:
     batcher = batchers()
     first = await occupy(batcher, held)
     images = submit(batcher, 1)
@@ -77,7 +77,7 @@ async def test_only_what_somebody_in_the_batch_asked_for_is_computed(batchers: A
     assert set(await pixels) == PIXELS
 
 
-async def test_room_is_kept_for_rows_that_are_still_being_made(batchers: Any, held: HeldRun) -> None:
+async def test_room_is_reserved_for_rows_that_are_being_prepared(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(max_queue_rows=5)
     first = await occupy(batcher, held)
     with batcher.reserve(3):
@@ -94,7 +94,7 @@ async def test_room_is_kept_for_rows_that_are_still_being_made(batchers: Any, he
     await asyncio.gather(first, waiting, taken_over)
 
 
-async def test_several_engines_compute_at_once(batchers: Any, held: HeldRun) -> None:
+async def test_several_engines_compute_in_parallel(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(concurrency=2)
     tasks = [submit(batcher, 1), submit(batcher, 2)]
     assert [await held.started(), await held.started()] == [1, 1]
@@ -102,7 +102,7 @@ async def test_several_engines_compute_at_once(batchers: Any, held: HeldRun) -> 
     await asyncio.gather(*tasks)
 
 
-async def test_a_request_that_does_not_fit_into_the_queue_as_a_whole_is_refused(batchers: Any, held: HeldRun) -> None:
+async def test_a_request_that_does_not_fit_completely_into_the_queue_is_refused(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(max_queue_rows=5)
     first = await occupy(batcher, held)
     waiting = submit(batcher, 1, 2, 3)
@@ -117,7 +117,7 @@ async def test_a_request_that_does_not_fit_into_the_queue_as_a_whole_is_refused(
     assert 4 not in held.computed
 
 
-async def test_a_request_that_can_never_fit_is_told_so(batchers: Any) -> None:
+async def test_a_request_that_can_never_fit_is_invalid(batchers: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"6 rows are more than the queue can hold \(5\)"):
         await batchers(max_queue_rows=5).submit(rows_of(*range(6)), IMAGES)
 
@@ -145,7 +145,7 @@ async def test_only_the_request_at_fault_fails(batchers: Any, held: HeldRun, cap
     assert "secret detail" in caplog.text
 
 
-async def test_a_failing_batch_is_not_rerun_for_those_who_have_left(batchers: Any, held: HeldRun) -> None:
+async def test_a_failing_batch_is_not_rerun_for_cancelled_requests(batchers: Any, held: HeldRun) -> None:
     batcher = batchers()
     first = await occupy(batcher, held)
     gone, bad = submit(batcher, 1), submit(batcher, -2)
@@ -160,7 +160,7 @@ async def test_a_failing_batch_is_not_rerun_for_those_who_have_left(batchers: An
     assert held.batches == [[99], [1, -2], [-2]]
 
 
-async def test_the_engine_serves_on_after_a_failure(batchers: Any, held: HeldRun) -> None:
+async def test_the_engine_serves_again_after_a_failure(batchers: Any, held: HeldRun) -> None:
     held.release_all()
     batcher = batchers()
     with pytest.raises(InternalError):
@@ -168,7 +168,7 @@ async def test_the_engine_serves_on_after_a_failure(batchers: Any, held: HeldRun
     np.testing.assert_array_equal((await batcher.submit(rows_of(1), IMAGES))["images"], rows_of(1) * 2)
 
 
-async def test_an_engine_that_answers_another_number_of_rows_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wrong_number_of_rows_from_the_engine_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     batcher = Batcher(InstanceGroups.of(lambda inputs, outputs: answers(inputs[1:], outputs), 4), max_queue_rows=4)
     with caplog.at_level(logging.ERROR), pytest.raises(InternalError):
         await batcher.submit(rows_of(1, 2), IMAGES)
@@ -191,7 +191,7 @@ async def test_a_drain_refuses_new_requests_and_finishes_the_accepted(batchers: 
     np.testing.assert_array_equal((await accepted[0])["images"], rows_of(1) * 2)
 
 
-async def test_in_a_hurry_nothing_is_delayed_and_nothing_refused(batchers: Any, held: HeldRun) -> None:
+async def test_hurry_ends_delays_without_refusing_requests(batchers: Any, held: HeldRun) -> None:
     FakeClock()
     batcher = batchers(max_delay_s=60.0)
     waiting = submit(batcher, 1)
@@ -203,7 +203,7 @@ async def test_in_a_hurry_nothing_is_delayed_and_nothing_refused(batchers: Any, 
     await asyncio.gather(waiting, later)
 
 
-async def test_closing_fails_what_waits_and_lets_what_runs_end(batchers: Any, held: HeldRun) -> None:
+async def test_close_fails_waiting_requests_and_finishes_running_ones(batchers: Any, held: HeldRun) -> None:
     batcher = batchers()
     running = await occupy(batcher, held)
     waiting = submit(batcher, 1)
@@ -251,7 +251,7 @@ async def test_the_observer_sees_the_waits_and_the_batches(batchers: Any, held: 
     concurrency=st.integers(1, 3),
     delay_s=st.sampled_from([None, 0.0, 0.0005]),
 )
-def test_rows_are_never_mixed_up_lost_or_computed_too_many_at_a_time(
+def test_rows_are_never_mixed_up_or_lost_and_batches_never_too_large(
     requests: list[tuple[int, str]], max_batch_rows: int, concurrency: int, delay_s: float | None
 ) -> None:
     async def scenario() -> None:

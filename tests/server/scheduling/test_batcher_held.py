@@ -1,4 +1,4 @@
-"""With the batcher held, what a batch is made of is decided by the test: exact packing, order, expiry and refusals."""
+"""While the batcher is held, the test controls what is in a batch: exact packing, order, expiry and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_batches_are_packed_to_the_row_and_split_in_order(batchers: Any, h
     np.testing.assert_array_equal(results[3]["images"], rows_of(8, 9) * 2)
 
 
-async def test_a_large_request_is_computed_on_all_engines_at_once_and_put_together(
+async def test_a_large_request_is_computed_on_all_engines_in_parallel_and_gathered(
     batchers: Any, held: HeldRun
 ) -> None:
     batcher = batchers(max_batch_rows=8, concurrency=2)
@@ -52,7 +52,7 @@ async def test_priorities_decide_the_order_of_rows(batchers: Any, held: HeldRun)
     assert held.batches == [[5, 6, 3], [4, 1, 2]]
 
 
-async def test_of_rows_that_expire_and_leave_none_is_computed(batchers: Any, held: HeldRun) -> None:
+async def test_expired_and_cancelled_rows_are_never_computed(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
     held.release_all()
     batcher = batchers()
@@ -68,7 +68,7 @@ async def test_of_rows_that_expire_and_leave_none_is_computed(batchers: Any, hel
     assert held.batches == [[6, 7]]
 
 
-async def test_exactly_what_does_not_fit_is_refused_and_told_when_to_come_back(batchers: Any, held: HeldRun) -> None:
+async def test_requests_that_do_not_fit_are_refused_with_a_retry_time(batchers: Any, held: HeldRun) -> None:
     held.release_all()
     batcher = batchers(max_batch_rows=8, max_queue_rows=8)
     with batcher.held():
@@ -82,7 +82,7 @@ async def test_exactly_what_does_not_fit_is_refused_and_told_when_to_come_back(b
     assert held.batches == [[0, 1, 10, 11, 20, 21, 30, 31]]
 
 
-async def test_callers_that_tend_to_return_are_waited_for_and_a_lone_one_is_not(batchers: Any, held: HeldRun) -> None:
+async def test_batches_wait_for_recent_clients_but_not_for_a_lone_one(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
     held.release_all()
     batcher = batchers(max_delay_s=None)
@@ -90,7 +90,7 @@ async def test_callers_that_tend_to_return_are_waited_for_and_a_lone_one_is_not(
     held.batches.clear()
     first = submit(batcher, 1)
     await settle()
-    assert held.batches == []  # three more are likely to come
+    assert held.batches == []  # three more are expected
     others = [submit(batcher, value) for value in (2, 3, 4)]
     await asyncio.gather(first, *others)
     assert held.batches == [[1, 2, 3, 4]]
@@ -98,7 +98,7 @@ async def test_callers_that_tend_to_return_are_waited_for_and_a_lone_one_is_not(
     lone = submit(batcher, 5)
     await clock.advance(0.002)
     await lone
-    await submit(batcher, 6)  # the others stayed away, so they are not expected again
+    await submit(batcher, 6)  # the others did not arrive, so they are no longer expected
     assert held.batches == [[5], [6]]
 
 
@@ -113,7 +113,7 @@ async def test_tiny_batches_are_answered_without_a_thread(batchers: Any, held: H
     np.testing.assert_array_equal(answered.value.value["images"], rows_of(*range(rows)) * 2)
 
 
-async def test_a_batch_that_outlives_its_engines_is_given_back_to_them(batchers: Any, held: HeldRun) -> None:
+async def test_a_batch_started_before_a_rebuild_finishes_on_the_old_engines(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(concurrency=2)
     old = batcher.groups
     running = submit(batcher, 1)
@@ -129,7 +129,7 @@ async def test_a_batch_that_outlives_its_engines_is_given_back_to_them(batchers:
     assert len(batcher.groups.take(4)) == 1
 
 
-async def test_engines_that_were_replaced_cannot_break_the_new_ones(batchers: Any, held: HeldRun) -> None:
+async def test_a_failure_on_replaced_engines_does_not_break_the_new_ones(batchers: Any, held: HeldRun) -> None:
     batcher = batchers(concurrency=2)
 
     def broken() -> None:

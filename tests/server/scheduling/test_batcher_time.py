@@ -85,7 +85,7 @@ async def test_the_rest_of_a_split_request_is_not_computed_once_it_is_cancelled(
     assert held.computed == [0, 1, 2, 3]
 
 
-async def test_with_a_delay_a_full_batch_goes_at_once(batchers: Any, held: HeldRun) -> None:
+async def test_a_full_batch_is_not_delayed(batchers: Any, held: HeldRun) -> None:
     FakeClock()
     batcher = batchers(max_delay_s=60.0)
     tasks = [submit(batcher, 1, 2), submit(batcher, 3)]
@@ -111,7 +111,7 @@ async def test_a_delay_is_measured_from_the_oldest_row(batchers: Any, held: Held
     await asyncio.gather(*tasks)
 
 
-async def test_a_delay_starts_anew_when_the_oldest_row_has_left(batchers: Any, held: HeldRun) -> None:
+async def test_a_delay_restarts_when_the_oldest_row_has_left(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
     batcher = batchers(max_delay_s=1.0)
     gone = submit(batcher, 1)
@@ -127,7 +127,7 @@ async def test_a_delay_starts_anew_when_the_oldest_row_has_left(batchers: Any, h
     await kept
 
 
-async def test_nobody_is_delayed_past_a_deadline(batchers: Any, held: HeldRun) -> None:
+async def test_no_request_is_delayed_past_a_deadline(batchers: Any, held: HeldRun) -> None:
     clock = FakeClock()
     batcher = batchers(max_delay_s=60.0)
     patient = submit(batcher, 1)

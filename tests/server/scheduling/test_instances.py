@@ -16,7 +16,7 @@ def exclusive(group: str, cores: int = 2) -> Instance:
     return Instance(group, answers, cores=cores, max_rows=8)
 
 
-def test_a_lone_small_request_gets_all_cores_and_has_them_alone() -> None:
+def test_a_lone_small_request_gets_all_cores_exclusively() -> None:
     wide = exclusive("wide")
     groups = InstanceGroups(instances(2), wide=wide, limits=GroupLimits(wide_rows=1))
     assert [(share.instance.group, share.rows) for share in groups.take(1, lone=True)] == [("wide", 1)]
@@ -25,28 +25,28 @@ def test_a_lone_small_request_gets_all_cores_and_has_them_alone() -> None:
     assert groups.free
 
 
-def test_a_busy_model_computes_small_requests_side_by_side() -> None:
+def test_a_busy_model_computes_small_requests_in_parallel() -> None:
     groups = InstanceGroups(instances(2), wide=exclusive("wide"), limits=GroupLimits(wide_rows=2))
     assert [share.rows for share in groups.take(4)] == [2, 2]
     assert groups.take(1) == []
 
 
-def test_a_lone_large_request_is_shared_out_evenly_among_all_instances() -> None:
+def test_a_lone_large_request_is_split_evenly_among_all_instances() -> None:
     assert [share.rows for share in InstanceGroups(instances(3)).take(10)] == [4, 3, 3]
 
 
-def test_pieces_that_are_not_worth_a_thread_are_not_cut() -> None:
+def test_requests_are_not_split_into_pieces_too_small_for_a_thread() -> None:
     groups = InstanceGroups(instances(2), limits=GroupLimits(min_share_rows=4))
     assert [share.rows for share in groups.take(7)] == [7]
 
 
-def test_tiny_batches_are_run_on_the_event_loop() -> None:
+def test_tiny_batches_run_on_the_event_loop() -> None:
     groups = InstanceGroups(instances(2), limits=GroupLimits(inline_rows=3))
     assert [share.inline for share in groups.take(3)] == [True]
     assert [share.inline for share in groups.take(4)] == [False]
 
 
-def test_large_batches_are_computed_in_reduced_precision_in_place_of_a_narrow_instance() -> None:
+def test_large_batches_run_on_the_reduced_precision_counterpart() -> None:
     groups = InstanceGroups(instances(2))
     groups.add_large([Instance("bf16", answers, max_rows=16) for _ in range(2)], 4)
     first, second = groups.take(9)
@@ -61,9 +61,7 @@ def test_large_batches_are_computed_in_reduced_precision_in_place_of_a_narrow_in
 
 @pytest.mark.parametrize(("rows", "lone", "inline"), [(1, True, True), (1, False, False), (2, True, False)])
 @pytest.mark.parametrize("wide", [True, False])
-def test_the_quick_batch_of_a_lone_caller_is_run_on_the_event_loop(
-    rows: int, lone: bool, inline: bool, wide: bool
-) -> None:
+def test_a_quick_batch_of_a_lone_client_runs_on_the_event_loop(rows: int, lone: bool, inline: bool, wide: bool) -> None:
     narrow, over_all = instances(2), exclusive("wide")
     for instance in (*narrow, over_all):
         instance.quick_rows = 1
@@ -74,7 +72,7 @@ def test_the_quick_batch_of_a_lone_caller_is_run_on_the_event_loop(
 
 
 @pytest.mark.parametrize("rows", [9, 100])
-def test_no_instance_gets_more_than_it_holds(rows: int) -> None:
+def test_no_instance_gets_more_than_its_maximum_rows(rows: int) -> None:
     assert [share.rows for share in InstanceGroups(instances(1)).take(rows)] == [8]
 
 
@@ -90,7 +88,7 @@ def test_no_instance_gets_more_than_it_holds(rows: int) -> None:
     ),
     steps=st.lists(st.integers(0, 40), max_size=30),
 )
-def test_instances_are_never_given_twice_and_never_lost(
+def test_instances_are_never_taken_twice_or_lost(
     number: int, wide: bool, large_rows: int | None, limits: GroupLimits, steps: list[int]
 ) -> None:
     groups = InstanceGroups(instances(number), wide=exclusive("wide") if wide else None, limits=limits)

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from server.scheduling.pacing import MAX_WAIT_S, Pacing, Throughput
 
 
-def test_a_lone_caller_waits_for_nobody() -> None:
+def test_a_lone_request_does_not_wait() -> None:
     pacing = Pacing(None)
     for number in range(20):
         pacing.arrived(number * 0.001, 1)
         assert pacing.wait_until(number * 0.001, math.inf, 1) is None
 
 
-def test_a_row_waits_for_the_callers_that_were_answered_a_moment_ago() -> None:
+def test_a_row_waits_for_clients_that_were_just_answered() -> None:
     pacing = Pacing(None)
     for caller in range(1, 9):
         pacing.arrived(0.0, caller)
@@ -24,7 +24,7 @@ def test_a_row_waits_for_the_callers_that_were_answered_a_moment_ago() -> None:
     assert pacing.wait_until(0.004, math.inf, 3) == 0.004 + MAX_WAIT_S
 
 
-def test_once_everybody_is_back_nobody_waits() -> None:
+def test_no_row_waits_once_all_recent_clients_are_back() -> None:
     pacing = Pacing(None)
     for caller in range(1, 9):
         pacing.arrived(0.0, caller)
@@ -32,25 +32,25 @@ def test_once_everybody_is_back_nobody_waits() -> None:
     assert pacing.wait_until(0.001, math.inf, 8) is None
 
 
-def test_a_crowd_is_forgotten_when_it_stays_away() -> None:
+def test_the_estimate_of_recent_clients_decays() -> None:
     pacing = Pacing(None)
     pacing.arrived(0.0, 100)
     pacing.arrived(1.0, 1)
     assert pacing.wait_until(1.0, math.inf, 1) is None
 
 
-def test_after_a_wait_in_vain_the_next_row_does_not_wait_for_the_same_crowd() -> None:
+def test_after_a_wait_without_arrivals_the_next_row_does_not_wait() -> None:
     pacing = Pacing(None)
     pacing.arrived(0.0, 8)
     pacing.arrived(0.001, 1)
     assert pacing.wait_until(0.001, math.inf, 1) is not None
-    pacing.waited_in_vain(1)
+    pacing.nothing_arrived(1)
     pacing.arrived(0.004, 1)
     assert pacing.wait_until(0.004, math.inf, 1) is None
 
 
 @pytest.mark.parametrize("crowd", [1, 50])
-def test_a_fixed_delay_does_not_look_at_the_crowd(crowd: int) -> None:
+def test_a_fixed_delay_ignores_the_load(crowd: int) -> None:
     pacing = Pacing(0.25)
     pacing.arrived(1.0, crowd)
     assert pacing.wait_until(1.0, math.inf, 1) == 1.25
@@ -74,7 +74,7 @@ def test_no_wait_ever_reaches_a_deadline_or_exceeds_its_limit(
         assert due <= oldest + (MAX_WAIT_S if max_delay_s is None else max_delay_s)
 
 
-def test_throughput_is_what_was_computed_lately() -> None:
+def test_throughput_follows_recent_batches() -> None:
     throughput = Throughput()
     assert throughput.milliseconds_for(100) == 10  # nothing is known yet
     throughput.computed(rows=50, seconds=0.5)

@@ -68,7 +68,7 @@ def test_entries_that_have_ended_are_dropped_when_a_batch_is_taken(loop: asyncio
     assert queue.rows == 0
 
 
-def test_more_rows_than_the_queue_ever_holds_are_invalid_rather_than_untimely() -> None:
+def test_more_rows_than_the_queue_can_hold_are_invalid() -> None:
     queue = RowQueue(20, "tiny")
     queue.check_room(20)
     with pytest.raises(InvalidRequest, match=r"21 rows are more than the queue can hold \(20\)"):
@@ -79,7 +79,7 @@ def entry_at(loop: asyncio.AbstractEventLoop, enqueued: float, priority: int) ->
     return Entry(np.zeros((1, 1), np.float32), frozenset(), float("inf"), enqueued, loop.create_future(), priority)
 
 
-def test_higher_priorities_go_first_and_nobody_waits_for_ever(loop: asyncio.AbstractEventLoop) -> None:
+def test_higher_priorities_go_first_and_no_request_starves(loop: asyncio.AbstractEventLoop) -> None:
     queue = RowQueue(20, "tiny")
     bulk, normal, urgent = (entry_at(loop, 1.0, priority) for priority in (3, 2, 1))
     newer = entry_at(loop, 1.5, 1)
@@ -91,7 +91,7 @@ def test_higher_priorities_go_first_and_nobody_waits_for_ever(loop: asyncio.Abst
 
 
 @given(arrivals=st.lists(st.tuples(st.floats(0, 5), st.integers(1, PRIORITY_LEVELS)), min_size=1, max_size=20))
-def test_a_row_is_overtaken_only_by_higher_priorities_that_came_soon_after(
+def test_a_row_is_overtaken_only_by_higher_priorities_that_arrive_soon_after(
     loop: asyncio.AbstractEventLoop, arrivals: list[tuple[float, int]]
 ) -> None:
     queue = RowQueue(100, "tiny")
@@ -118,7 +118,7 @@ def test_the_earliest_deadline_is_never_later_than_that_of_any_row(loop: asyncio
     assert queue.earliest_deadline == float("inf")
 
 
-def test_the_deadline_of_an_entry_that_has_left_counts_no_more(loop: asyncio.AbstractEventLoop) -> None:
+def test_the_deadline_of_an_entry_that_has_left_is_ignored(loop: asyncio.AbstractEventLoop) -> None:
     queue = RowQueue(20, "tiny")
     hurried, patient = entry_of(loop, 1), entry_of(loop, 2)
     hurried.deadline, patient.deadline = 5.0, 9.0

@@ -1,4 +1,4 @@
-"""Made-up tables of measurements, for tests of what is chosen from them."""
+"""Made-up tables of measurements, for tests of the choice."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from server.engines.layouts import Layout, batch_sizes
 from server.tuning.measure import Measured
 
-BatchSeconds = Callable[[Layout, int], float]  # of a layout, for a batch of some rows
+BatchSeconds = Callable[[Layout, int], float]  # of a layout, per batch of some rows
 
 
 def table_of(layouts: list[Layout], seconds: BatchSeconds, max_rows: int = 64) -> list[Measured]:
-    """What would be measured if batches took this long."""
+    """The table for batches that take this long."""
     return [
         Measured(layout, rows, layout.engines * rows / seconds(layout, rows))
         for layout in layouts
@@ -20,13 +20,13 @@ def table_of(layouts: list[Layout], seconds: BatchSeconds, max_rows: int = 64) -
 
 
 def amdahl(row_s: float, *, serial: float = 0.0, batch_s: float = 0.0, bf16: float = 1.0) -> BatchSeconds:
-    """Batches of which a share cannot be spread over threads.
+    """Batches with a share of work that cannot run in parallel.
 
     Args:
         row_s: per row, on one core.
-        serial: that share of a row's work.
+        serial: this share of the work per row.
         batch_s: per batch, whatever its rows.
-        bf16: how long a row takes in bf16, in rows of fp32.
+        bf16: time per row in bf16, relative to fp32.
     """
 
     def seconds(layout: Layout, rows: int) -> float:

@@ -31,21 +31,23 @@ def choice_of(cores: int, seconds: BatchSeconds, *, bf16: bool = False, max_rows
         *[(15, [7, 1, 5, 3]), (16, [8, 1, 4, 2])],
     ],
 )
-def test_every_even_split_of_the_cores_is_measured_and_the_automatic_one_first(cores: int, engines: list[int]) -> None:
+def test_every_even_split_of_the_cores_is_measured_starting_with_the_automatic_one(
+    cores: int, engines: list[int]
+) -> None:
     layouts = cpu_layouts(cores)
     assert [layout.engines for layout in layouts] == engines
-    assert layouts == [automatic_layout(cores, layout.engines) for layout in layouts]  # what --engines would give
+    assert layouts == [automatic_layout(cores, layout.engines) for layout in layouts]  # as with --engines
     assert all(layout.engines * layout.threads == cores for layout in layouts[1:])
 
 
 @pytest.mark.parametrize("cores", [2, 16])
-def test_work_that_does_not_spread_over_threads_is_done_by_many_engines(cores: int) -> None:
+def test_work_that_does_not_parallelise_gets_many_engines(cores: int) -> None:
     assert choice_of(cores, amdahl(10e-3, serial=0.3)).layout == automatic_layout(cores)
 
 
-def test_on_many_cores_a_few_engines_of_some_threads_can_be_best() -> None:
+def test_on_many_cores_a_few_multithreaded_engines_can_be_best() -> None:
     def seconds(layout: Layout, rows: int) -> float:
-        crowding = 1 + max(0, layout.engines - 4)  # for the memory, say
+        crowding = 1 + max(0, layout.engines - 4)  # as for lack of memory
         return rows * 10e-3 * crowding * (0.1 + 0.9 / layout.threads)
 
     choice = choice_of(16, seconds)
@@ -53,20 +55,20 @@ def test_on_many_cores_a_few_engines_of_some_threads_can_be_best() -> None:
     assert "of 2 engines x 8 threads" in choice.why
 
 
-def test_of_layouts_that_are_as_good_the_one_with_the_fewest_engines_is_taken_as_it_answers_sooner() -> None:
+def test_among_equal_layouts_the_one_with_the_fewest_engines_is_chosen() -> None:
     assert choice_of(4, amdahl(10e-3)).layout == onnx(1, 4)
 
 
-def test_the_smallest_batch_that_is_about_as_good_as_the_best_is_the_largest_taken() -> None:
+def test_the_batch_size_is_the_smallest_within_the_tolerance_of_the_best() -> None:
     assert choice_of(2, amdahl(100e-3)).max_batch_rows == 1
     assert choice_of(2, amdahl(1e-3, batch_s=1e-3)).max_batch_rows == 64
     assert choice_of(2, amdahl(10e-3, batch_s=1e-3), max_rows=6).max_batch_rows in (4, 6)
 
 
-def test_batches_that_are_slower_when_larger_are_not_taken() -> None:
+def test_larger_batches_with_a_lower_throughput_are_not_chosen() -> None:
     choice = choice_of(2, lambda layout, rows: rows * 1e-3 * (1 if rows <= 16 else 3) + 5e-3)
     assert choice.max_batch_rows == 16
-    assert "in batches of 16, as larger ones gain less than 3%" in choice.why
+    assert "in batches of 16, because larger ones gain less than 3%" in choice.why
 
 
 @pytest.mark.parametrize(("bf16", "precision"), [(0.5, "bf16"), (0.95, "fp32"), (1.3, "fp32")])
@@ -85,7 +87,7 @@ def test_bf16_may_have_larger_batches_than_fp32() -> None:
     assert choice_of(1, seconds, bf16=True).max_batch_rows == 64
 
 
-def test_bf16_that_was_measured_beside_another_layout_says_nothing() -> None:
+def test_bf16_of_another_layout_is_ignored() -> None:
     table = table_of(cpu_layouts(4), amdahl(10e-3))
     table += table_of([bf16_layout(automatic_layout(4))], amdahl(10e-3, bf16=0.1))
     choice = choose(table, 64)
@@ -103,7 +105,7 @@ def test_a_table_of_one_cell_gives_a_choice() -> None:
     assert (choice.layout, choice.max_batch_rows) == (onnx(4, 1), 1)
 
 
-def test_batches_that_there_was_no_time_to_measure_are_allowed_and_the_flag_is_named() -> None:
+def test_batch_sizes_not_measured_in_time_are_allowed_and_the_flag_is_named() -> None:
     table = table_of(cpu_layouts(2), amdahl(1e-3, batch_s=1e-3), max_rows=4)
     assert choose(table, 64).max_batch_rows == 4
     choice = choose(table, 64, set(cpu_layouts(2)))
@@ -112,12 +114,12 @@ def test_batches_that_there_was_no_time_to_measure_are_allowed_and_the_flag_is_n
     assert choice.why.endswith("; there was no time to measure all batch sizes: raise --seconds")
 
 
-def test_batches_that_the_measured_ones_speak_against_are_not_allowed() -> None:
+def test_unmeasured_batch_sizes_are_not_allowed_if_smaller_ones_are_already_as_good() -> None:
     table = table_of(cpu_layouts(2), lambda layout, rows: rows * 1e-3 * (1 if rows <= 4 else 3) + 5e-3, max_rows=16)
     assert choose(table, 64, set(cpu_layouts(2))).max_batch_rows == 4
 
 
-def test_layouts_are_compared_at_the_sizes_that_all_were_measured_at() -> None:
+def test_layouts_are_compared_at_their_common_batch_sizes() -> None:
     def seconds(layout: Layout, rows: int) -> float:
         return (5e-3 + rows * 1e-3) / layout.threads * (1.2 if layout.engines > 1 else 1)
 
@@ -130,7 +132,7 @@ RATES = st.floats(1e-2, 1e8)
 
 
 @given(data=st.data(), cores=st.sampled_from([1, 2, 6]))
-def test_whatever_was_measured_the_choice_can_be_served(data: st.DataObject, cores: int) -> None:
+def test_any_table_gives_a_choice_that_can_be_served(data: st.DataObject, cores: int) -> None:
     layouts = [*cpu_layouts(cores), *map(bf16_layout, cpu_layouts(cores))]
     measured = {layout: data.draw(st.sampled_from([1, 2, 4, 8, 16])) for layout in layouts}
     table = [

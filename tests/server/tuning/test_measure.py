@@ -60,7 +60,7 @@ def test_the_first_run_of_a_size_is_not_counted_if_there_is_time_for_another() -
 
 @pytest.mark.parametrize("row_s", [1e-3, 1e-2, 0.1])
 @pytest.mark.parametrize("seconds", [0.5, 5.0])
-def test_the_time_is_kept_but_for_one_batch_a_layout_and_used(row_s: float, seconds: float) -> None:
+def test_the_time_budget_is_used_and_exceeded_by_at_most_two_batches_per_layout(row_s: float, seconds: float) -> None:
     world = FakeTime()
     table = measure(world, rows_cost(row_s), seconds)
     longest = max(cell.batch_s for cell in table)
@@ -81,13 +81,13 @@ def test_the_time_is_split_fairly_over_the_layouts() -> None:
     assert [ends[layout] for layout in LAYOUTS] == pytest.approx([1, 2, 3], rel=0.1)
 
 
-def test_loading_is_not_taken_from_the_time_to_measure() -> None:
+def test_loading_does_not_count_towards_the_time_budget() -> None:
     world = FakeTime()
     measure(world, rows_cost(1e-3), 3.0, load_s=100.0)
     assert 300 < world.now < 305
 
 
-def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_smallest() -> None:
+def test_a_slow_model_gets_fewer_cells_but_each_started_layout_its_smallest() -> None:
     world = FakeTime()
     table = measure(world, rows_cost(0.5), 12.0)
     assert max(cell.rows for cell in table) < 64
@@ -95,11 +95,11 @@ def test_a_large_model_gets_fewer_cells_and_every_layout_that_is_begun_its_small
 
 
 @pytest.mark.parametrize(("row_s", "cut_short"), [(0.5, set(LAYOUTS)), (1e-3, set())])
-def test_layouts_are_named_for_whose_larger_batches_there_was_no_time(row_s: float, cut_short: set[Layout]) -> None:
+def test_layouts_whose_larger_batches_were_not_measured_are_reported(row_s: float, cut_short: set[Layout]) -> None:
     assert measure_all(FakeTime(), rows_cost(row_s), 12.0).cut_short == cut_short
 
 
-def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() -> None:
+def test_a_very_slow_model_has_one_layout_measured_at_one_row() -> None:
     world = FakeTime()
     table = measure(world, rows_cost(100.0), 1.0)
     assert [(cell.layout, cell.rows) for cell in table] == [(LAYOUTS[0], 1)]
@@ -107,7 +107,7 @@ def test_a_model_that_takes_far_too_long_has_one_layout_measured_at_one_row() ->
     assert world.loaded == LAYOUTS[:1]
 
 
-def test_what_was_loaded_is_closed_before_the_next_is_loaded() -> None:
+def test_instances_are_closed_before_the_next_layout_is_loaded() -> None:
     world = FakeTime()
     load = world.loader(rows_cost(1e-3))
 
@@ -119,7 +119,7 @@ def test_what_was_loaded_is_closed_before_the_next_is_loaded() -> None:
     assert world.closed == 4 + 1 + 2
 
 
-def test_batches_that_fail_end_a_layout_and_not_the_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_batch_ends_its_layout_but_not_the_model(caplog: pytest.LogCaptureFixture) -> None:
     def too_large(layout: Layout, rows: int) -> float:
         if rows > 8:
             raise MemoryError("no room\nfor it")
@@ -154,7 +154,7 @@ def test_a_layout_that_cannot_be_loaded_is_an_error() -> None:
         measure_model(GENERATOR, LAYOUTS, SIZES, load, 1.0, lambda _: None, Bench())  # type: ignore[arg-type]
 
 
-def test_tasks_run_at_once() -> None:
+def test_tasks_run_in_parallel() -> None:
     together = threading.Barrier(3)
 
     def task() -> float:

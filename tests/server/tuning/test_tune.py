@@ -1,4 +1,4 @@
-"""The subcommand that measures: what it shows, and how it fails."""
+"""The subcommand `tune`: its output and its errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows_cost(row_s: float, bf16: float = 1.0) -> Cost:
 
 
 class Tuning:
-    """Tunes a repository with instances that cost fake time."""
+    """Tunes a repository with instances that take fake time."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
@@ -43,7 +43,7 @@ class Tuning:
         self.fail: dict[tuple[str, str], Exception] = {}  # by model and precision
 
     def run(self, *names: str, seconds: float = 1.0, bf16: bool = False) -> str:
-        """Returns what it shows."""
+        """Returns the output."""
         shown = io.StringIO()
 
         def plan(folder: Path, card: Card, config: ServerConfig) -> Plan:
@@ -72,12 +72,12 @@ def command(*flags: str) -> Any:
 
 
 def tables(shown: str) -> list[str]:
-    """The models of which a table was shown."""
+    """The models with a table in the output."""
     return [line.partition(":")[0] for line in shown.splitlines() if ": images per second, by" in line]
 
 
 def flags_of(shown: str) -> list[list[str]]:
-    """The commands to serve with, as lists of their words after `python -m server`."""
+    """The printed commands, as lists of their words after `python -m server`."""
     commands = shown.partition("Serve with:\n")[2].splitlines()
     return [line.split()[3:] for line in commands if line.startswith("  python -m server ")]
 
@@ -102,7 +102,7 @@ def test_the_table_marks_the_best_and_a_line_says_what_was_chosen_and_why(tuning
     assert f"in batches of {rows}, " in why
 
 
-def test_bf16_that_pays_is_measured_beside_what_suits_fp32_and_is_among_the_flags(tuning: Tuning) -> None:
+def test_a_faster_bf16_layout_is_measured_and_added_to_the_flags(tuning: Tuning) -> None:
     tuning.costs["tiny"] = rows_cost(20e-3, bf16=0.1)
     shown = tuning.run(seconds=20.0, bf16=True)
     ((*_, flag, precision),) = flags_of(shown)
@@ -118,10 +118,10 @@ def test_bf16_that_pays_is_measured_beside_what_suits_fp32_and_is_among_the_flag
     [
         (BundleError("changed"), "changed"),
         (StartupError("no PyTorch"), "no PyTorch"),
-        (MemoryError("no room\nfor it"), "loading it failed (MemoryError: no room); see that there is memory for it"),
+        (MemoryError("no room\nfor it"), "loading failed (MemoryError: no room); free some memory"),
     ],
 )
-def test_bf16_that_cannot_be_loaded_is_left_out(
+def test_bf16_that_cannot_be_loaded_is_skipped(
     tuning: Tuning, error: Exception, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tuning.fail["tiny", "bf16"] = error
@@ -137,7 +137,7 @@ def test_models_that_need_different_flags_get_a_command_each(tuning: Tuning, rep
     first, second = flags_of(shown)
     assert first[-3:] == ["#", "suits", "other"]
     assert second[-3:] == ["#", "suits", "tiny"]
-    assert "The flags hold for all models of a server: take those that suit the model with the most traffic." in shown
+    assert "The flags apply to all models of a server: use those of the model with the most traffic." in shown
 
 
 def test_the_time_is_split_fairly_over_the_models(tuning: Tuning, repository: Path) -> None:
@@ -150,12 +150,12 @@ def test_the_time_is_split_fairly_over_the_models(tuning: Tuning, repository: Pa
     assert tables(shown) == ["other", "tiny"]
 
 
-def test_only_the_models_asked_for_are_measured(tuning: Tuning, repository: Path) -> None:
+def test_only_the_requested_models_are_measured(tuning: Tuning, repository: Path) -> None:
     publish_tiny_bundle(repository, "other")
     assert tables(tuning.run("other")) == ["other"]
 
 
-def test_models_for_which_no_time_is_left_are_named(tuning: Tuning, repository: Path) -> None:
+def test_models_that_were_not_measured_in_time_are_named(tuning: Tuning, repository: Path) -> None:
     publish_tiny_bundle(repository, "a-slow-one")
     tuning.costs["a-slow-one"] = rows_cost(100.0)
     shown = tuning.run()
@@ -163,7 +163,7 @@ def test_models_for_which_no_time_is_left_are_named(tuning: Tuning, repository: 
     assert "no time was left for tiny: raise --seconds, or --model tiny" in shown
 
 
-def test_time_that_runs_out_limits_no_batches_and_the_flag_is_named(tuning: Tuning) -> None:
+def test_running_out_of_time_does_not_lower_the_batch_size_and_names_the_flag(tuning: Tuning) -> None:
     tuning.costs["tiny"] = lambda layout, rows: 0.01 + rows * 0.01 / layout.threads
     shown = tuning.run(seconds=0.5)
     assert flags_of(shown)[0][-2:] == ["--max-batch-size", "64"]
@@ -171,7 +171,7 @@ def test_time_that_runs_out_limits_no_batches_and_the_flag_is_named(tuning: Tuni
     assert "--seconds" not in tuning.run(seconds=500.0)
 
 
-def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_are_measured(
+def test_a_model_that_runs_out_of_memory_prints_one_line_and_the_others_are_measured(
     tuning: Tuning, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_tiny_bundle(repository, "a-large-one")
@@ -179,7 +179,7 @@ def test_a_model_that_the_runtime_has_no_memory_for_is_one_line_and_the_others_a
     assert tables(tuning.run()) == ["tiny"]
     (message,) = caplog.messages
     assert message.startswith(
-        "a-large-one:1 is broken and not measured: loading it failed (RuntimeError: CUDA out of memory); see"
+        "a-large-one:1 is broken and not measured: loading failed (RuntimeError: CUDA out of memory); free"
     )
     assert "\n" not in message
 
@@ -219,7 +219,7 @@ def nothing(_: Path) -> None:
         (nothing, ["--seconds", "inf"], "--seconds inf: give a finite number of seconds above 0"),
     ],
 )
-def test_user_errors_are_one_line(
+def test_user_errors_print_one_line(
     repository: Path, tmp_path: Path, spoil: Callable[[Path], None], flags: list[str], message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -232,26 +232,26 @@ def test_user_errors_are_one_line(
     assert "Traceback" not in result.stderr
 
 
-def test_flags_of_serving_are_not_taken_for_those_of_measuring() -> None:
+def test_flags_of_the_server_are_refused_before_the_subcommand() -> None:
     result = command("--max-batch-size", "8", "tune")
     assert result.exit_code == 2
-    assert "--max-batch-size is a flag of serving; write the flags of tune after its name" in result.stderr
+    assert "--max-batch-size is a flag of the server; write the flags of tune after its name" in result.stderr
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(repository: Path) -> None:
+def test_names_that_look_like_markup_are_printed_unchanged(repository: Path) -> None:
     (repository.parent / "[bold]").mkdir()
     tuning = Tuning(ServerConfig(models=repository.rename(repository.parent / "[bold]" / "models")))
     assert "[bold]" in tuning.run()
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
-def test_cuda_that_is_not_there_is_one_line(repository: Path) -> None:
+def test_missing_cuda_prints_one_line(repository: Path) -> None:
     result = command("tune", "--models", str(repository), "--device", "cuda")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert result.stderr.startswith("Error: --device cuda: the NVIDIA driver shows no device")
+    assert result.stderr.startswith("Error: --device cuda: the NVIDIA driver reports no device")
 
 
-def test_cuda_is_measured_with_the_instances_that_the_server_would_have(
+def test_cuda_is_measured_with_the_instances_of_the_server(
     repository: Path, config: ServerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Loaded:
@@ -267,7 +267,7 @@ def test_cuda_is_measured_with_the_instances_that_the_server_would_have(
 
 @pytest.fixture
 def dead_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A driver that shows a device that nothing can use; lists the models that were tried on it."""
+    """Fakes a driver that reports an unusable device; lists the models that were tried on it."""
     tried: list[str] = []
 
     def load(folder: Path, card: Card, *_: Any) -> Any:
@@ -279,7 +279,7 @@ def dead_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-def test_cuda_that_does_not_work_is_tried_once_and_leaves_the_measuring_to_the_cpu(
+def test_broken_cuda_is_tried_once_before_the_cpu_is_measured(
     repository: Path, dead_cuda: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_tiny_bundle(repository, "other")
@@ -290,7 +290,7 @@ def test_cuda_that_does_not_work_is_tried_once_and_leaves_the_measuring_to_the_c
     assert caplog.messages == ["there is a CUDA device, but the CPU is used: --device cuda: it is asleep"]
 
 
-def test_cuda_that_was_asked_for_and_does_not_work_is_one_line(repository: Path, dead_cuda: list[str]) -> None:
+def test_broken_cuda_that_was_requested_prints_one_line(repository: Path, dead_cuda: list[str]) -> None:
     result = command("tune", "--models", str(repository), "--device", "cuda")
     assert result.exit_code == 2
     assert [line for line in result.stderr.splitlines() if line.startswith("Error: ")] == [
