@@ -121,7 +121,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     METRICS: ClassVar = GAN_METRICS
     FIGURES: ClassVar = {
-        "real_beside_fake.png": "Real images beside fakes",
+        "real_beside_fake.png": "Real images next to fakes",
         "traversal.png": "Single dimensions of the latents at chosen values",
     }
     takes_latents: ClassVar = True

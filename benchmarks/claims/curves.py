@@ -66,5 +66,5 @@ def at_time(seconds: Sequence[float], values: Sequence[float], when: float) -> f
         ValueError: the time is outside the measurements.
     """
     if not seconds[0] <= when <= seconds[-1] * (1 + 1e-9):
-        raise ValueError(f"{when} s lies outside {seconds[0]} to {seconds[-1]} s")
+        raise ValueError(f"{when} s is outside {seconds[0]} to {seconds[-1]} s")
     return float(np.interp(when, seconds, values))

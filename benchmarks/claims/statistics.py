@@ -134,20 +134,19 @@ def hedges_g(a: Floats, b: Floats) -> float | None:
     return float((a.mean() - b.mean()) / np.sqrt(pooled) * _correction(freedom))
 
 
-def bootstrap_interval(
-    groups: Sequence[Floats], statistic: Callable[..., Floats], *, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(groups: Sequence[Floats], statistic: Callable[..., Floats]) -> tuple[float, float]:
     """The 95 % expanded percentile interval of a statistic of independent groups; (NaN, NaN) for a single seed.
+
+    The same values give the same interval.
 
     Args:
         groups: one array of values per group, each resampled independently.
         statistic: of one array (draws, n) per group, along the last axis.
-        seed: of the resampling; the same values give the same interval.
     """
     fewest = min(len(group) for group in groups)
     if fewest < 2:
         return np.nan, np.nan
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     drawn = [group[generator.integers(len(group), size=(_DRAWS, len(group)))] for group in groups]
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, fewest - 1) * np.sqrt(fewest / (fewest - 1))
     tail = float(stats.norm.cdf(-quantile))

@@ -97,7 +97,8 @@ def run(command: str, folder: Path, address: str = "") -> Done:
         patch.setattr(sys, "argv", [module, *arguments])
         patch.setattr(classifier, "_MOST_SHOWN", 512)  # the commands do not test training
         try:
-            patch.delitem(sys.modules, f"{module}.__main__", raising=False)  # runpy warns about an imported module
+            for imported in (f"{module}.__main__", "my_nets"):  # by other tests
+                patch.delitem(sys.modules, imported, raising=False)
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as ended:
             exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

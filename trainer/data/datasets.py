@@ -1,7 +1,7 @@
 """Data sets by name, decoded to one uint8 tensor of images and shown in an endless, seeded order.
 
 `digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
-arbitrary image files (image_files.py). Knows no networks and no training.
+arbitrary image files (image_files.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Unpaired data: images of two domains, A and B, that translators learn to convert into each other.
 
 `folder:PATH` and `zip:PATH` hold the folders trainA and trainB, and optionally testA and testB. The built-in data sets
-of gray images (datasets.py) are drawn in two styles (drawn_domains.py). Knows no networks and no training.
+of gray images (datasets.py) are drawn in two styles (drawn_domains.py).
 """
 
 from __future__ import annotations

@@ -35,13 +35,7 @@ class GrowthState:
     """The position of a run in its growth."""
 
     resolution: int  # pixels, height and width
-    alpha: float  # weight of the newest stage; 1 outside fades
-    phase: int  # 0: the first stabilising phase; then odd numbers fade and even numbers stabilise
-
-    @property
-    def fading(self) -> bool:
-        """Whether a new stage is fading in, even if its weight is still 0."""
-        return self.phase % 2 == 1
+    alpha: float  # weight of the newest stage; less than 1 during a fade
 
 
 def check_growth(growth: GrowthConfig, final_resolution: int) -> None:
@@ -83,15 +77,13 @@ def growth_at(growth: GrowthConfig, final_resolution: int, images_seen: int) -> 
         images_seen: real images in all batches so far.
     """
     resolution = growth.start_resolution
-    phase = 0
     images = images_seen - growth.stabilise_images  # into the fade of the next doubling
     while images >= 0 and resolution < final_resolution:
         resolution *= 2
         if images < growth.fade_images:
-            return GrowthState(resolution, images / growth.fade_images, phase + 1)
+            return GrowthState(resolution, images / growth.fade_images)
         images -= growth.fade_images + growth.stabilise_images
-        phase += 2
-    return GrowthState(resolution, 1.0, phase)
+    return GrowthState(resolution, 1.0)
 
 
 def batch_size_at(growth: GrowthConfig, final_resolution: int, images_seen: int, batch_size: int) -> int:

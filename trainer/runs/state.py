@@ -1,6 +1,6 @@
 """Converts a training state to named tensors and back.
 
-Tensors are checked when they are restored, because a checkpoint is untrusted. Knows no files and no steps.
+Tensors are checked when they are restored, because a checkpoint is untrusted.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class GanTraining(Training):
             UserError: the network has no such size or fade, so the checkpoint is not of this run.
         """
         try:
-            self._grow(GrowthState(output_size, fade, 0))
+            self._grow(GrowthState(output_size, fade))
         except ValueError as error:
             raise UserError(f"the checkpoint does not fit this run's config.json ({error})") from error
 
@@ -190,7 +190,7 @@ class GanTraining(Training):
         """The growth at the next step."""
         config = self._config
         if config.growth is None:
-            return GrowthState(config.network.image_size, 1.0, 0)
+            return GrowthState(config.network.image_size, 1.0)
         return growth_at(config.growth, config.network.image_size, self.state.images_seen)
 
     def _grow(self, growth: GrowthState) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.data import drawn_domains as styles
+from trainer.data import drawn_domains
 from trainer.data.drawn_domains import CHALK, INK, Style, draw
 from trainer.progress import Progress
 
@@ -49,7 +49,7 @@ def test_images_are_drawn_independently_in_the_order_of_the_index(
     style: Style, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gray, index = bars(7), torch.tensor([5, 0, 5, 2, 6])
-    monkeypatch.setattr(styles, "_CHUNK", 2)
+    monkeypatch.setattr(drawn_domains, "_CHUNK", 2)
     drawn = draw(gray, index, style, quiet)
     alone = [draw(gray[number : number + 1], torch.tensor([0]), style, quiet) for number in index.tolist()]
     assert torch.equal(drawn, torch.cat(alone))

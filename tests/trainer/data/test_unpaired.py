@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from tests.picture_files import encoded
-from trainer.data import drawn_domains as styles
 from trainer.data import unpaired
 from trainer.data.datasets import BUILT_IN, ImageData
+from trainer.data.drawn_domains import CHALK, INK, Style
 from trainer.data.unpaired import UnpairedData, load_unpaired, sha256_of_unpaired
 from trainer.errors import UserError
 from trainer.progress import Progress
@@ -220,7 +220,7 @@ def test_the_hash_depends_on_parts_pixels_shapes_and_pairing(load: Load, write: 
 
 @pytest.fixture
 def built_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every built-in data set is 200 images, each a square of its own brightness on black."""
+    """Replaces every built-in data set by 200 images, each a square of a different brightness on black."""
 
     def load(name: str, *, image_size: int, **_: object) -> ImageData:
         images = torch.zeros(200, 1, image_size, image_size, dtype=torch.uint8)
@@ -243,7 +243,7 @@ def test_a_built_in_set_is_drawn_in_two_styles(load: Load, name: str, size: int)
         "testB": (50, 3, size, size),
     }
     assert data.test_is_paired
-    for images, style in ((data.train_a, styles.INK), (data.test_b, styles.CHALK)):
+    for images, style in ((data.train_a, INK), (data.test_b, CHALK)):
         assert images.dtype == torch.uint8
         assert images[:, :, 0, 0].tolist() == [list(style.background)] * len(images)
     widths_a, widths_b = (
@@ -256,11 +256,11 @@ def test_a_built_in_set_is_drawn_in_two_styles(load: Load, name: str, size: int)
 def test_no_image_of_a_built_in_set_is_in_two_parts(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
     drawn: list[list[int]] = []
 
-    def draw(gray: torch.Tensor, index: torch.Tensor, style: styles.Style, progress: Progress) -> torch.Tensor:
+    def draw(gray: torch.Tensor, index: torch.Tensor, style: Style, progress: Progress) -> torch.Tensor:
         drawn.append(index.tolist())
         return torch.zeros(len(index), 3, 1, 1, dtype=torch.uint8)
 
-    monkeypatch.setattr(styles, "draw", draw)
+    monkeypatch.setattr(unpaired, "draw", draw)
     load("digits")
     train_a, train_b, test_a, test_b = drawn
     assert test_a == test_b

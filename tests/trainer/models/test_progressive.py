@@ -33,7 +33,7 @@ STAGE_PARAMETERS = {
     1024: (23_071_507, 23_077_137),  # 23.1 million each, says the paper
 }
 
-# The 128x128 networks of the write-up have a pseudo-label, and 22,933,395 and 25,154,050 parameters. Ours have none.
+# The write-up's 128x128 networks have a pseudo-label, and with it 22,933,395 and 25,154,050 parameters. Ours do not.
 ANIME_PARAMETERS = (
     22_933_395 - 1,  # the 1x1 embedding of the label; all 512 inputs of ours are latent
     25_154_050 - 513,  # the label's logit: 512 weights and a bias

@@ -74,7 +74,7 @@ def test_the_page_of_a_run_has_its_curves_samples_settings_and_commands(
     assert {"Generator and discriminator loss", "Confidence of the discriminator"} <= page.pictures.keys()
     assert ("Parts of the generators' loss" in page.pictures) == (kind == "cyclegan")
     assert ("Images that the discriminator tells apart" in page.pictures) == (kind == "dcgan")
-    assert ("Test images and translations" if kind == "cyclegan" else "Real images beside fakes") in page.pictures
+    assert ("Test images and translations" if kind == "cyclegan" else "Real images next to fakes") in page.pictures
     sheet = "Single dimensions of the latents at chosen values"
     assert (sheet in page.pictures) == (kind != "cyclegan")
     samples = [caption for caption in page.pictures if caption.startswith("step ")]

@@ -105,9 +105,9 @@ def trained(*shares: float | None, generator_steps: int = LONG_STEPS) -> list[tu
 def test_samples_that_stay_alike_cause_one_warning() -> None:
     collapsed = ALIKE_SPREAD / 2
     assert trained(*[collapsed] * (ALIKE_MEASUREMENTS - 1), 0.9, collapsed) == []
-    told = [("samples-alike", LONG_STEPS + 10 * ALIKE_MEASUREMENTS)]
-    assert trained(0.9, *[collapsed] * 9) == told
-    assert trained(0.9, *[collapsed] * 3, (ALIKE_SPREAD + DIVERSE_SPREAD) / 2, *[collapsed] * 3) == told
+    warnings = [("samples-alike", LONG_STEPS + 10 * ALIKE_MEASUREMENTS)]
+    assert trained(0.9, *[collapsed] * 9) == warnings
+    assert trained(0.9, *[collapsed] * 3, (ALIKE_SPREAD + DIVERSE_SPREAD) / 2, *[collapsed] * 3) == warnings
     assert len(trained(0.9, *[collapsed] * 3, 0.9, *[collapsed] * 3)) == 2
 
 
@@ -117,8 +117,8 @@ def test_samples_that_cannot_be_compared_cause_no_warning() -> None:
 
 def test_a_generator_without_diverse_samples_yet_has_more_time() -> None:
     assert trained(*[0.001] * 9, generator_steps=LEARNING_STEPS - 100) == []
-    told = [("samples-alike", LEARNING_STEPS + 10 * (ALIKE_MEASUREMENTS - 1))]
-    assert trained(*[0.001] * 9, generator_steps=LEARNING_STEPS) == told
+    warnings = [("samples-alike", LEARNING_STEPS + 10 * (ALIKE_MEASUREMENTS - 1))]
+    assert trained(*[0.001] * 9, generator_steps=LEARNING_STEPS) == warnings
     rows = steps(2 * LEARNING_STEPS, g_loss=None)  # a critic's warm start
     assert said([*rows, *[samples(2 * LEARNING_STEPS, 0.001)] * 9]) == []
 
@@ -191,11 +191,11 @@ def test_a_watch_that_reads_its_rows_again_gives_the_same_warnings_afterwards(
 @given(stretches, st.integers(1, 10**5))
 def test_no_warning_repeats_within_a_long_time_and_each_is_one_line(parts: list[Part], images_per_epoch: int) -> None:
     watch = Watch(images_per_epoch)
-    told = [notice for row in rows_of(parts) for notice in watch.see(row)]
+    warnings = [notice for row in rows_of(parts) for notice in watch.see(row)]
     for name in ("discriminator-wins", "losses-stand-still"):
-        at = [notice.step for notice in told if notice.name == name]
+        at = [notice.step for notice in warnings if notice.name == name]
         assert all(later - earlier >= LONG_STEPS for earlier, later in itertools.pairwise([0, *at]))
-    assert all("try a" in notice.text and "\n" not in notice.text for notice in told)
+    assert all("try a" in notice.text and "\n" not in notice.text for notice in warnings)
 
 
 @pytest.mark.parametrize("odd", ["many", None, True, [1.0], float("inf")])
