@@ -14,13 +14,13 @@ USUAL_LATENTS: Final = 8
 
 
 def usual_dimensions(latent_dim: int) -> tuple[int, ...]:
-    """`USUAL_DIMENSIONS`, or as many evenly spread ones for a smaller latent."""
+    """`USUAL_DIMENSIONS`, or as many evenly spaced ones for a smaller latent."""
     fit = latent_dim > max(USUAL_DIMENSIONS)
     return USUAL_DIMENSIONS if fit else tuple(spread_dimensions(latent_dim, len(USUAL_DIMENSIONS)))
 
 
 def spread_dimensions(latent_dim: int, count: int) -> list[int]:
-    """At most `count` evenly spread dimensions, each in the middle of its part: 2 of 10 are 2 and 7."""
+    """At most `count` evenly spaced dimensions, each in the middle of its part: 2 of 10 are 2 and 7."""
     count = min(latent_dim, count)
     return [(2 * part + 1) * latent_dim // (2 * count) for part in range(count)]
 

@@ -92,7 +92,7 @@ def page_server(explorer: Explorer, ready: Callable[[], object]) -> uvicorn.Serv
         from starlette.middleware.trustedhost import TrustedHostMiddleware
     except ImportError as error:
         raise InvalidRequest(
-            "the explorer needs Gradio, which is not installed: pip install 'ganserve[explore]'"
+            "the explorer needs Gradio, which is not installed: pip install '.[explore]' in a checkout"
         ) from error
     from client.explore.app import Page
 

@@ -33,7 +33,7 @@ def test_without_gradio_a_one_line_error_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = run("explore", "--port", "0")
     assert result.exit_code == 2
-    assert "pip install 'ganserve[explore]'" in error_of(result)
+    assert "pip install '.[explore]'" in error_of(result)
 
 
 def test_connection_flags_are_passed_on_without_the_token() -> None:
