@@ -28,6 +28,7 @@ from exporter.errors import ExportError, InputError
 from ganserve.bundle import BundleError, Card, ImageInput, LatentInput, check_name
 
 _INPUTS = {"latent_dim", "input_image"}
+_MAX_VALUE = 1e6  # of --value-range
 # What can be exported, and the flags that are valid only with it.
 _SOURCES = {
     "run": {"checkpoint"},
@@ -179,8 +180,10 @@ def _check_flags(context: click.Context) -> None:
     if missing:
         raise InputError(f"{_flag(source)} also needs {' and '.join(missing)}")
     low, high = context.params["value_range"]
-    if not low < high:
-        raise InputError(f"--value-range {low:g} {high:g}: the first must be below the second")
+    if not -_MAX_VALUE <= low < high <= _MAX_VALUE:
+        raise InputError(
+            f"--value-range {low:g} {high:g}: the first must be below the second, both within {_MAX_VALUE:g}"
+        )
 
 
 def _flag(parameter: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import rich_click as click
 
-from trainer.exits import fail
+from trainer.exits import EXIT_INTERRUPTED, fail
 from trainer.flags import training_flags
 
 
@@ -28,8 +28,10 @@ class _Command(click.RichCommand):
 @training_flags
 def main(**flags: Any) -> None:
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
-    from trainer.command import run  # imports torch, which takes seconds
-
+    try:
+        from trainer.command import run  # imports torch, which takes seconds
+    except KeyboardInterrupt:
+        fail("interrupted before training began; no run was created", EXIT_INTERRUPTED)
     run(flags)
 
 

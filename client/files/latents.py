@@ -116,6 +116,12 @@ def _from_json(path: Path) -> ArrayLike:
         if "latents" not in found:
             raise InvalidRequest('is an object without "latents"; put the rows there')
         found = found["latents"]
+    lengths = [len(row) if isinstance(row, list) else None for row in found] if isinstance(found, list) else []
+    odd = next((index for index, length in enumerate(lengths) if length != lengths[0]), None)
+    if odd is not None:
+        raise InvalidRequest(
+            f"row {odd} (counted from 0) is not as long as row 0; give every row the same number of values"
+        )
     return found  # type: ignore[no-any-return]  # `_checked` refuses anything but numbers
 
 

@@ -26,6 +26,7 @@ from client.files.images import check_output_file
 from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
 from client.samples.record import RECORD_NAME, SampleRecord
 from ganserve.files import flush_to_disk
+from ganserve.foreign import first_line
 
 _FRAME: Final = struct.Struct("<II")
 _NPZ_RECORD: Final = "sample.npy"
@@ -209,6 +210,6 @@ def _member(name: str) -> zipfile.ZipInfo:
 
 def _foreign(path: Path, error: Exception) -> UnwritableOutput:
     return UnwritableOutput(
-        f"{path}: already exists, and 'ganclient sample' did not write it ({error}); name another file, or give"
-        " --overwrite"
+        f"{path}: already exists, and this version of 'ganclient sample' did not write it ({first_line(error)}); name"
+        " another file, or give --overwrite"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -66,3 +67,14 @@ def test_list_presets_prints_every_preset_with_its_data_and_length() -> None:
         assert sum(line.startswith(f"{model} ") for line in result.stdout.splitlines()) == 1
     (row,) = (line for line in result.stdout.splitlines() if " dcgan64-k4 " in line)
     assert all(text in row for text in ("any images", "dcgan-k4: the PyTorch tutorial's", "64x64", "128", "50 epochs"))
+
+
+def test_ctrl_c_during_the_import_of_torch_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "trainer.command", Interrupted("trainer.command"))
+    result = CliRunner().invoke(main, ["--model", "dcgan"])
+    assert result.exit_code == 130
+    assert result.stderr == "Error: interrupted before training began; no run was created\n"

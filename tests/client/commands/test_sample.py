@@ -170,7 +170,7 @@ def test_a_command_that_gets_no_image_leaves_no_files(server: FakeServer, here: 
         (["--out", "file"], "file: cannot be written, because "),
         (["--out", "file/a.zip"], "file/a.zip: cannot be written, because "),
         (["--out", "."], "holds 'file' and no sample.json; name an empty or a new folder"),
-        (["--out", "file.npz"], "file.npz: already exists, and 'ganclient sample' did not write it"),
+        (["--out", "file.npz"], "file.npz: already exists, and this version of 'ganclient sample' did not write it"),
         (["--out", "a.npz", "--format", "png"], "'--format': an .npz holds pixels; leave out --format"),
         (["--out", "a", "--format", "pixels"], "'--format': pixels go into an .npz; name one with --out"),
         (["--out", "a", "--format", "gif"], "'--format': 'gif' is not one of"),
