@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class _Run(Generic[_Value]):
             call.cancel()
 
 
-class _AnyConnection:
+class _AnyConnection(ABC):
     """What both kinds of connection share; arguments and errors are those of `endpoint_of`."""
 
     def __init__(
@@ -84,8 +85,9 @@ class _AnyConnection:
         self._closed = False
         self._prepare()
 
+    @abstractmethod
     def _prepare(self) -> None:
-        raise NotImplementedError
+        """Opens the channels, or prepares to open them at the first call."""
 
     def _failure(self, error: grpc.RpcError) -> GanClientError:
         return from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s)
