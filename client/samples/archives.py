@@ -117,6 +117,7 @@ class _Archive(SampleOutput):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 return SampleRecord.from_json(self._record_in(archive))
+        # NotImplementedError: zipfile does not know how a member is compressed.
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
             raise _foreign(self.path, error) from error
 

@@ -173,7 +173,7 @@ def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> So
         latent_dim: of a TorchScript file outside a bundle, which does not contain it.
 
     Raises:
-        UserError: the path is none of these, or is damaged.
+        UserError: the path is of an unknown kind or damaged.
     """
     path = path.resolve()
     try:

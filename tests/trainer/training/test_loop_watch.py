@@ -1,4 +1,4 @@
-"""What the loop does about a training that leads nowhere."""
+"""What the loop does when a run stops making progress."""
 
 from __future__ import annotations
 
