@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +16,6 @@ from grpc_reflection.v1alpha import reflection
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
 from server.engines.base import usable_cores
-from server.errors import StartupError
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -29,6 +27,7 @@ from server.open_inference.service import InferenceService
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
+from server.rpc.transport import bind, cannot_listen, make_server
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
@@ -55,14 +54,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
-        self._server = grpc.aio.server(
-            maximum_concurrent_rpcs=config.max_concurrent_requests,
-            options=[
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # otherwise a second server would silently share the port
-            ],
-        )
+        self._server = make_server(config)
         handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
         self.metrics.watch_unsent(lambda: handler.unsent_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
@@ -84,12 +76,12 @@ class Server:
             StartupError: an address is not available.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        port = _bind(self._server, self.config.address)
+        port = bind(self._server, self.config.address)
         self.address = Address(self.config.address.host, port)
         try:
             self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
         except OSError as error:
-            raise _cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+            raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
         self.metrics_address = self._endpoint.address
         await self._server.start()
 
@@ -203,22 +195,3 @@ def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(128 + number)
     stop.set()
-
-
-def _bind(server: grpc.aio.Server, address: Address) -> int:
-    """Listens, and returns the real port."""
-    try:
-        # gRPC does not say why it cannot listen, and writes to stderr; a socket does.
-        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-            probe.listen()
-        return server.add_insecure_port(str(address))
-    except (OSError, RuntimeError) as error:
-        raise _cannot_listen("--address", address, error) from error
-
-
-def _cannot_listen(flag: str, address: Address, error: Exception) -> StartupError:
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return StartupError(f"{flag}: cannot listen on {address} ({reason}); free it, or give another address")
