@@ -8,8 +8,9 @@
     models/<name>/<version>/card.json        describes the model, with the parity measured at export
 
 The exporter writes it; the server and trainer.evaluate read it. A version appears by one rename, complete or not at
-all, and never changes afterwards. Readers trust nothing here: cards are decoded strictly, and files are checked against
-the hashes in the card before they are loaded.
+all, and never changes afterwards. Readers trust nothing here: only regular files are read, cards are decoded strictly,
+and the bytes that are loaded are the bytes that were checked against the hashes in the card. A graph is one file: other
+files in the folder are ignored.
 
 Other stages import this module alone: it re-exports the card's names.
 """
@@ -44,7 +45,7 @@ from ganserve.card import (
     fitting_batch_rows,
     proven_batch_rows,
 )
-from ganserve.files import flush_to_disk, replace_file
+from ganserve.files import flush_to_disk, read_regular_file, replace_file
 from ganserve.triton import triton_config
 
 __all__ = [
@@ -73,10 +74,11 @@ __all__ = [
     "proven_batch_rows",
     "publish",
     "read_card",
+    "read_verified_file",
+    "repository_above",
     "sha256_of",
     "staging_folder",
     "triton_config",
-    "verify_file",
     "version_folder",
 ]
 
@@ -87,6 +89,7 @@ CARD_FILE = "card.json"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
 _MAX_CARD_BYTES = 1 << 20
+_MAX_GRAPH_BYTES = (2 << 30) - 1  # protobuf cannot parse a larger model.onnx
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]*")
 _STAGING = ".staging"
@@ -111,23 +114,46 @@ def check_name(name: str) -> str:
 
 
 def list_models(repository: Path) -> list[str]:
-    """Names of the models that have at least one version, sorted.
+    """Names of the models that have at least one version, sorted; includes folders that cannot be read.
 
     Raises:
         BundleError: There is no such folder.
+        OSError: The repository itself cannot be read.
     """
     if not repository.is_dir():
         raise BundleError(f"no model repository at {repository}: export a run into it, or give another folder")
-    names = (entry.name for entry in repository.iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name))
-    return sorted(name for name in names if list_versions(repository, name))
+    names = sorted(entry.name for entry in repository.iterdir() if _NAME.fullmatch(entry.name))
+    return [name for name in names if _may_have_versions(repository, name)]
+
+
+def _may_have_versions(repository: Path, name: str) -> bool:
+    try:
+        return bool(list_versions(repository, name))
+    except OSError:  # one folder must not hide the others; who loads it learns the reason
+        return True
 
 
 def list_versions(repository: Path, name: str) -> list[int]:
-    """Versions of a model in ascending order; empty if there is no such model."""
+    """Versions of a model in ascending order; empty if there is no such model.
+
+    Raises:
+        BundleError: The name is invalid.
+        OSError: The model's folder cannot be read.
+    """
     folder = repository / check_name(name)
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir())
+
+
+def repository_above(folder: Path) -> Path | None:
+    """The model repository that a folder of a model or of a version lies in; None if it is neither."""
+    for model in (folder.resolve(), folder.resolve().parent):
+        with contextlib.suppress(BundleError, OSError):
+            versions = list_versions(model.parent, model.name)
+            if any((model / str(version) / CARD_FILE).is_file() for version in versions):
+                return model.parent
+    return None
 
 
 def version_folder(repository: Path, name: str, version: int) -> Path:
@@ -143,12 +169,10 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        if path.stat().st_size > _MAX_CARD_BYTES:
-            raise BundleError(f"{path}: larger than {_MAX_CARD_BYTES} bytes, so not a card")
-        card = msgspec.json.decode(path.read_bytes(), type=Card)
+        card = msgspec.json.decode(read_regular_file(path, _MAX_CARD_BYTES), type=Card)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path}: not a valid card ({error}); export the model again") from error
     if (card.name, str(card.version)) != (folder.parent.name, folder.name):
         raise BundleError(
@@ -157,25 +181,26 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def verify_file(folder: Path, card: Card, file_name: str) -> Path:
-    """Returns the path of a file of the bundle after checking its hash.
+def read_verified_file(folder: Path, card: Card, file_name: str) -> bytes:
+    """Reads a file of the bundle and checks its hash; load these bytes, because the file may change afterwards.
 
     Raises:
-        BundleError: The card does not list the file, or the file is missing or has changed since the export.
+        BundleError: The card does not list the file, or the file is missing, is not a regular file below 2 GiB, or has
+            changed since the export.
     """
     expected = card.files.get(file_name)
     path = folder / file_name
     if expected is None:
         raise BundleError(f"{folder / CARD_FILE}: lists no {file_name}; export the model again")
     try:
-        actual = sha256_of(path)
+        content = read_regular_file(path, _MAX_GRAPH_BYTES)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
-    if actual != expected:
+    if hashlib.sha256(content).hexdigest() != expected:
         raise BundleError(
             f"{path}: its sha256 differs from the card's, so it was changed or truncated; export the model again"
         )
-    return path
+    return content
 
 
 def sha256_of(path: Path) -> str:
@@ -254,7 +279,7 @@ def _check_publishable(repository: Path, card: Card) -> bytes:
         if (
             list_versions(repository, card.name)
             and config.is_file()
-            and config.read_bytes() != triton_config(card).encode()
+            and read_regular_file(config, _MAX_CARD_BYTES) != triton_config(card).encode()
         ):
             raise BundleError(
                 f"{config}: earlier versions of {card.name!r} have another input or image shape;"

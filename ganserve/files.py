@@ -1,12 +1,41 @@
-"""Writes files atomically: after a crash or a full disk, a reader finds the old or the new content, never a part."""
+"""Writes files atomically: after a crash or a full disk, a reader finds the old or the new content, never a part.
+
+Also reads files that may be anything, such as those of a model repository.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Reads a whole file; never waits for the writer of a FIFO, and never reads a device.
+
+    Follows symbolic links, because Kubernetes mounts the files of a volume as links.
+
+    Raises:
+        OSError: The file cannot be read, is not a regular file, has more than `max_bytes`, or grows meanwhile.
+    """
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if status.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+        content = file.read(status.st_size + 1)
+    if len(content) > status.st_size:
+        raise OSError(errno.EAGAIN, "it is still being written", str(path))
+    return content
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has no such flag, and no FIFOs in folders
 
 
 def replace_file(path: Path, content: bytes) -> None:

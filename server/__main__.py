@@ -91,6 +91,8 @@ def _configure_logging(level: str) -> None:
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
+@_option("load_timeout_s", click.FloatRange(1, 86_400), "Longest time to load one version of a model.")
+@_option("compute_timeout_s", click.FloatRange(1, 86_400), "Longest time that ONNX Runtime computes one batch.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
 @click.pass_context
 def main(context: click.Context, /, log_level: str, **flags: Any) -> None:

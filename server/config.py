@@ -66,6 +66,8 @@ class ServerConfig:
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
     drain_timeout_s: float = 30.0
+    load_timeout_s: float = 300.0  # of one version, from its card to its warm-up
+    compute_timeout_s: float = 60.0  # of one run of a graph by ONNX Runtime
     max_response_bytes: int = 256 << 20
     max_request_bytes: int = 64 << 20  # of the input images of one request
     max_image_pixels: int = 1 << 25  # per input image, before it is resized; bounds the memory of the decoder

@@ -1,7 +1,7 @@
-"""The protocol of engines: rows (latents or images) in, images out. Also finds and verifies the files they load.
+"""The protocol of engines: rows (latents or images) in, images out. Also reads and verifies the files they load.
 
-onnx_cpu.py, onnx_cuda.py and torchscript.py implement it. A TorchScript file contains code, and an ONNX file may refer
-to other files, so every file is checked against its hash in the card before it is read.
+onnx_cpu.py, onnx_cuda.py and torchscript.py implement it. A TorchScript file contains code, so an engine loads the very
+bytes that were checked against the hash in the card.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve.bundle import (
-    CARD_FILE,
     ONNX_FILE,
     OUTPUT_IMAGES,
     TORCHSCRIPT_FILE,
@@ -24,7 +24,7 @@ from ganserve.bundle import (
     BundleError,
     Card,
     example_rows,
-    verify_file,
+    read_verified_file,
 )
 from ganserve.foreign import first_line
 from server.config import Backend, Precision
@@ -39,6 +39,14 @@ GRAPH_FILES: Final[Mapping[tuple[Backend, Precision], str]] = {
 }
 
 
+@dataclass(frozen=True)
+class GraphFile:
+    """A verified file of a bundle, in memory. Drop it once the engine is loaded: it is as large as the weights."""
+
+    path: Path  # for messages
+    content: bytes = field(repr=False)
+
+
 class Engine(Protocol):
     """One loaded graph. Several threads may call `run` at once unless the engine says otherwise."""
 
@@ -51,8 +59,8 @@ class Engine(Protocol):
         """Computes the wanted outputs of inputs (rows, *row_shape) of the card's dtype, rows >= 1."""
 
 
-def graph_file(folder: Path, card: Card, backend: Backend, precision: Precision) -> Path:
-    """Returns the path of the graph that a backend runs, after checking it and every file that it may refer to.
+def read_graph(folder: Path, card: Card, backend: Backend, precision: Precision) -> GraphFile:
+    """Reads and verifies the graph that a backend runs. It is one file; other files in the folder do not matter.
 
     Raises:
         BundleError: a file does not match the card, or the version was not exported in this precision.
@@ -63,11 +71,7 @@ def graph_file(folder: Path, card: Card, backend: Backend, precision: Precision)
         able = " or ".join(sorted({f"--backend {able}" for able, known in GRAPH_FILES if known == precision}))
         raise StartupError(f"--precision {precision}: not supported by --backend {backend}; use {able}")
     _check_exported(folder, card, precision)
-    # Other graphs are not read, so they are not checked.
-    others = {path.name for path in folder.iterdir()} - {*GRAPH_FILES.values(), CARD_FILE}
-    for other in sorted(others):
-        verify_file(folder, card, other)
-    return verify_file(folder, card, file_name)
+    return GraphFile(folder / file_name, read_verified_file(folder, card, file_name))
 
 
 def _check_exported(folder: Path, card: Card, precision: Precision) -> None:

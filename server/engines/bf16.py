@@ -6,6 +6,7 @@ Small batches stay in float32, where ONNX Runtime is faster.
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,8 @@ from ganserve.bundle import Card
 from server.config import ServerConfig
 from server.engines.base import usable_cores
 from server.engines.layouts import Layout, automatic_layout
-from server.engines.loading import batch_rows, failures_as_bundle_errors, load_group
-from server.scheduling.instances import Instance
+from server.engines.loading import batch_rows, failures_as_bundle_errors, load_group, within_load_timeout
+from server.scheduling.instances import Instance, close_instances
 
 LARGE_ROWS: Final = 4  # rows of the smallest batch that is computed in bfloat16
 
@@ -35,9 +36,10 @@ def load_bf16_instances(folder: Path, card: Card, config: ServerConfig) -> list[
     """Loads and warms up one instance per narrow instance of `load_instances`; takes seconds.
 
     Raises:
-        BundleError: the version is broken or has no bfloat16 variant.
+        BundleError: the version is broken or has no bfloat16 variant, or takes longer than the load timeout.
         StartupError: PyTorch is not installed.
     """
     layout = bf16_layout(automatic_layout(usable_cores(), config.engines))
     max_rows = batch_rows(card, config)
-    return load_group(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
+    load = partial(load_group, folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
+    return within_load_timeout(config, folder, load, close_instances)

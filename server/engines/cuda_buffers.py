@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, combinations
 from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
+
+from server.engines.run_limit import RunLimit
 
 _RUNS_TO_CAPTURE = 2  # the second is a replay, so that a graph that cannot be replayed fails at load
 _FIRST_GRAPH_ID = 1  # 0 stands for a run without an id
@@ -48,14 +51,23 @@ class BatchPlan:
         size: rows of every run.
         buffers: shared with other plans that never run at the same time.
         device_index: index of the CUDA device.
+        limit: the longest time of a run.
         cuda_graphs: whether the session captures CUDA graphs; then all runs must use one thread.
     """
 
     def __init__(
-        self, session: Any, size: int, buffers: HostBuffers, device_index: int, *, cuda_graphs: bool = False
+        self,
+        session: Any,
+        size: int,
+        buffers: HostBuffers,
+        device_index: int,
+        limit: RunLimit,
+        *,
+        cuda_graphs: bool = False,
     ) -> None:
         self._session = session
         self._size = size
+        self._limit = limit
         self._cuda_graphs = cuda_graphs
         self._rows = buffers.rows[:size]
         self._outputs = {name: array[:size] for name, array in buffers.outputs.items()}
@@ -68,7 +80,7 @@ class BatchPlan:
             else value.ortvalue_from_numpy(array, "cpu")  # the same memory, no copy
             for name, array in self._outputs.items()
         }
-        self._bindings: dict[frozenset[str], tuple[Any, Any]] = {}
+        self._bindings: dict[frozenset[str], tuple[Any, str]] = {}  # with the id of the graph
         names = sorted(self._outputs)
         subsets = chain.from_iterable(combinations(names, count) for count in range(1, len(names) + 1))
         for graph_id, wanted in enumerate(subsets, start=_FIRST_GRAPH_ID):
@@ -76,11 +88,7 @@ class BatchPlan:
             binding.bind_ortvalue_input(buffers.input_name, self._input)
             for name in wanted:
                 binding.bind_ortvalue_output(name, self._bound[name])
-            options = None
-            if cuda_graphs:
-                options = onnxruntime.RunOptions()
-                options.add_run_config_entry("gpu_graph_id", str(graph_id))
-            self._bindings[frozenset(wanted)] = (binding, options)
+            self._bindings[frozenset(wanted)] = (binding, str(graph_id))
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """Computes the wanted outputs of 1 to `size` rows; the caller owns the returned arrays.
@@ -95,11 +103,16 @@ class BatchPlan:
             self._rows[:rows] = inputs
             inputs = self._rows
         self._input.update_inplace(inputs)
-        binding, options = self._bindings[outputs]
-        self._session.run_with_iobinding(binding, options)
+        self._limit.run(partial(self._compute, outputs))
         if self._cuda_graphs:
             return {name: self._bound[name].numpy()[:rows] for name in outputs}
         return {name: self._outputs[name][:rows].copy() for name in outputs}
+
+    def _compute(self, outputs: frozenset[str], options: Any) -> None:
+        binding, graph_id = self._bindings[outputs]
+        if self._cuda_graphs:
+            options.add_run_config_entry("gpu_graph_id", graph_id)
+        self._session.run_with_iobinding(binding, options)
 
     def warm_up(self, inputs: NDArray[Any]) -> None:
         """Runs `size` rows for every set of outputs, which makes cuDNN's plans, grows the arena and captures graphs."""

@@ -8,21 +8,24 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows, fitting_batch_rows
 from ganserve.foreign import first_line
 from server.config import Backend, Device, Precision, ServerConfig
-from server.engines.base import Engine, cuda_devices, graph_file, usable_cores, warm_up
+from server.daemon_threads import TooSlow, run_within
+from server.engines.base import Engine, GraphFile, cuda_devices, read_graph, usable_cores, warm_up
 from server.engines.layouts import Layout, automatic_layout, batch_sizes, rows_within
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.errors import StartupError
 from server.scheduling.instances import GroupLimits, Instance, InstanceGroups, LoadedInstances, close_instances
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 HAND_OFF_S: Final = 0.0002  # upper bound of the time to hand a batch to a thread and get it back
 MIN_SHARE_S: Final = 0.0005  # a smaller piece of work is not worth its own thread
 MIN_GAIN: Final = 1.1  # smallest speed-up for which a wide or bfloat16 instance is used
@@ -44,14 +47,44 @@ def failures_as_bundle_errors() -> Iterator[None]:
         ) from error
 
 
+def within_load_timeout(
+    config: ServerConfig, folder: Path, work: Callable[[], _T], discard: Callable[[_T], object] = lambda _: None
+) -> _T:
+    """Does a part of loading a version on its own thread, which is abandoned after the load timeout.
+
+    Args:
+        config: has the time.
+        folder: of the version.
+        work: what to do.
+        discard: frees a result that comes too late.
+
+    Raises:
+        BundleError: it has not ended in time.
+        Exception: the work failed.
+    """
+    try:
+        return run_within(config.load_timeout_s, work, f"load {folder.parent.name}:{folder.name}", discard)
+    except TooSlow as error:
+        raise BundleError(
+            f"{folder}: loading has not ended after {config.load_timeout_s:g} s; check its disk and its graph, or raise"
+            " --load-timeout-s"
+        ) from error
+
+
 @failures_as_bundle_errors()
 def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     """Loads and warms up the instances of a version, except those of `load_bf16_instances`.
 
     Raises:
-        BundleError: the version is broken.
+        BundleError: the version is broken, or takes longer than the load timeout.
         StartupError: the device or the backend is not available on this machine.
     """
+    return within_load_timeout(
+        config, folder, partial(_load_instances, folder, card, config), lambda late: late.groups.close()
+    )
+
+
+def _load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     if config.backend == "torchscript":
         return _load_torchscript_instances(folder, card, config)
     if (loaded := load_cuda_instances(folder, card, config)) is not None:
@@ -73,10 +106,12 @@ def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) 
 def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
     cores, max_rows = usable_cores(), batch_rows(card, config)
     layout = automatic_layout(cores, config.engines)
-    narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
+    limit_s = config.compute_timeout_s
+    narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows, run_limit_s=limit_s)
     wide = None
     if layout.engines > 1:
-        (wide,) = load_group(folder, card, Layout("onnx", "fp32", 1, cores), "wide", max_rows, warm_rows=1)
+        on_all_cores = Layout("onnx", "fp32", 1, cores)
+        (wide,) = load_group(folder, card, on_all_cores, "wide", max_rows, warm_rows=1, run_limit_s=limit_s)
         wide.quick_rows = _quick_rows(wide, card)
     limits = measure_limits(narrow[0], wide, card, layout.engines)
     quick_rows = _quick_rows(narrow[0], card)
@@ -86,7 +121,14 @@ def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> Loade
 
 
 def load_group(
-    folder: Path, card: Card, layout: Layout, group: str, max_rows: int, *, warm_rows: int
+    folder: Path,
+    card: Card,
+    layout: Layout,
+    group: str,
+    max_rows: int,
+    *,
+    warm_rows: int,
+    run_limit_s: float = ServerConfig.compute_timeout_s,
 ) -> list[Instance]:
     """Loads the engines of a layout on the CPU, and runs batches of 1 and of `warm_rows` rows through the first.
 
@@ -96,7 +138,12 @@ def load_group(
     """
 
     def load() -> Engine:
-        return load_engine(folder, card, layout.backend, "cpu", precision=layout.precision, threads=layout.threads)
+        return load_engine(
+            *(folder, card, layout.backend, "cpu"),
+            precision=layout.precision,
+            threads=layout.threads,
+            run_limit_s=run_limit_s,
+        )
 
     first = load()
     warm_up(first, card, warm_rows)
@@ -174,25 +221,19 @@ def _load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> Load
     indices = cuda_device_indices(cuda_devices(), config.cuda_devices)
     if config.precision == "bf16":
         raise StartupError("--precision bf16: needs a CPU; on CUDA, use fp32 or fp16")
-    precision: Precision = "fp32"
-    if config.precision == "fp16":
-        try:
-            graph_file(folder, card, "onnx", "fp16")
-            precision = "fp16"
-        except BundleError as error:
-            _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
-    path = graph_file(folder, card, "onnx", precision)
+    graph, precision = _read_cuda_graph(folder, card, config.precision)
     sizes = batch_sizes(batch_rows(card, config))
     instances: list[Instance] = []
     try:
         for index in indices:
             engine = CudaOnnxEngine(
-                path,
+                graph,
                 card,
                 device_index=index,
                 batch_rows=sizes,
                 precision=precision,
                 cuda_graphs=config.cuda_graphs,
+                run_limit_s=config.compute_timeout_s,
             )
             instance = _make_instance(engine, card, engine.device, 1, engine.sizes[-1])
             instance.padded_rows, instance.close = engine.padded_rows, engine.close
@@ -205,6 +246,15 @@ def _load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> Load
     return LoadedInstances(InstanceGroups(instances), "onnx", devices, precision)
 
 
+def _read_cuda_graph(folder: Path, card: Card, precision: Precision) -> tuple[GraphFile, Precision]:
+    if precision == "fp16":
+        try:
+            return read_graph(folder, card, "onnx", "fp16"), "fp16"
+        except BundleError as error:
+            _log.warning("%s:%d is served in fp32: %s", card.name, card.version, error)
+    return read_graph(folder, card, "onnx", "fp32"), "fp32"
+
+
 def load_engine(
     folder: Path,
     card: Card,
@@ -213,8 +263,9 @@ def load_engine(
     *,
     precision: Precision = "fp32",
     threads: int | None = None,
+    run_limit_s: float = ServerConfig.compute_timeout_s,
 ) -> Engine:
-    """Checks the files of a version and loads it: ONNX Runtime on the CPU, or TorchScript on any device.
+    """Reads and checks the graph of a version and loads it: ONNX Runtime on the CPU, or TorchScript on any device.
 
     Args:
         folder: the folder of the version.
@@ -223,18 +274,19 @@ def load_engine(
         device: for TorchScript, where "auto" uses CUDA if available; ONNX Runtime's CUDA engine is in onnx_cuda.py.
         precision: of the computation; bf16 and fp16 must have been exported.
         threads: per call on the CPU; None uses all usable cores.
+        run_limit_s: the longest time of a run of ONNX Runtime, in seconds; PyTorch cannot end a run.
 
     Raises:
         BundleError: the version is broken or was not exported in this precision.
         StartupError: the device or the backend is not available on this machine, or the backend does not support
             this precision.
     """
-    path = graph_file(folder, card, backend, precision)
+    graph = read_graph(folder, card, backend, precision)
     threads = threads or usable_cores()
     if backend == "onnx":
         from server.engines.onnx_cpu import OnnxEngine
 
-        return OnnxEngine(path, card, threads, precision=precision)
+        return OnnxEngine(graph, card, threads, run_limit_s=run_limit_s, precision=precision)
     from server.engines.torchscript import TorchScriptEngine
 
-    return TorchScriptEngine(path, device, threads, precision=precision)
+    return TorchScriptEngine(graph, device, threads, precision=precision)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +13,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, example_rows
+from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError, Card, example_rows, read_verified_file
 from ganserve.foreign import first_line
-from server.config import Backend, Precision
-from server.engines.base import GRAPH_FILES
+from server.config import Backend, Precision, ServerConfig
+from server.engines.base import GraphFile
 from server.engines.onnx_cut import cut_to
+from server.engines.run_limit import RunLimit
+from server.engines.sessions import open_session
 
 _log = logging.getLogger(__name__)
 _CPU_PROVIDER = "CPUExecutionProvider"
@@ -39,9 +41,10 @@ class OnnxEngine:
     that session holds the weights a second time. Until it is ready, or if it fails, the full graph runs.
 
     Args:
-        path: the verified file.
+        graph: the verified file.
         card: the card of the bundle.
         threads: per call on the CPU.
+        run_limit_s: the longest time of a run, in seconds.
         precision: of the file; fp16 is meant for CUDA (on the CPU, ONNX Runtime casts to float32 around most nodes).
 
     Raises:
@@ -52,17 +55,29 @@ class OnnxEngine:
     device = "cpu"
     images_only: Future[bool]  # starts at the first run for images only; True if that run built a session
 
-    def __init__(self, path: Path, card: Card, threads: int, *, precision: Precision = "fp32") -> None:
+    def __init__(
+        self,
+        graph: GraphFile,
+        card: Card,
+        threads: int,
+        *,
+        run_limit_s: float = ServerConfig.compute_timeout_s,
+        precision: Precision = "fp32",
+    ) -> None:
         onnxruntime.set_default_logger_severity(_ORT_ERRORS_ONLY)
         self.threads = threads
         self.precision: Precision = precision
+        self._limit = RunLimit(run_limit_s)
         try:
-            self._session = onnxruntime.InferenceSession(path, session_options(threads), providers=[_CPU_PROVIDER])
+            self._session = open_session(graph.content, session_options(threads), [_CPU_PROVIDER])
         except Exception as error:
-            raise BundleError(f"{path}: not a graph that runs ({first_line(error)}); export the model again") from error
+            raise BundleError(
+                f"{graph.path}: not a graph that runs ({first_line(error)}); export the model again"
+            ) from error
         self._input_name = card.input.name
-        check_graph(self._session, card, path)
-        self._path = path
+        check_graph(self._session, card, graph.path)
+        self._path = graph.path
+        self._bytes = len(graph.content)
         self._card = card
         self.images_only = Future()
         self._images_session: Any = None  # an onnxruntime.InferenceSession
@@ -77,12 +92,13 @@ class OnnxEngine:
             elif self._begun.acquire(blocking=False):
                 self._begin_images_session()
         names = sorted(outputs)
-        return dict(zip(names, session.run(names, {self._input_name: inputs}), strict=True))
+        values = self._limit.run(lambda options: session.run(names, {self._input_name: inputs}, options))
+        return dict(zip(names, values, strict=True))
 
     def _begin_images_session(self) -> None:
         self.images_only.set_running_or_notify_cancel()
         try:
-            threading.Thread(target=self._build_images_session, name=f"cut {self._card.name}").start()
+            threading.Thread(target=self._build_images_session, name=f"cut {self._card.name}", daemon=True).start()
         except RuntimeError as error:  # no more threads, or the interpreter is shutting down
             self._end_images_session(None, error)
 
@@ -109,20 +125,18 @@ class OnnxEngine:
             Exception: it cannot be made.
         """
         path, card = self._path, self._card
-        # A session made from bytes has no folder, so it cannot find files that the graph refers to.
-        if card.files.keys() - set(GRAPH_FILES.values()) or path.stat().st_size > _MAX_CUT_BYTES:
+        if self._bytes > _MAX_CUT_BYTES:
             return None
-        model = _verified_bytes(path, card)
+        model = read_verified_file(path.parent, card, path.name)
         cut = cut_to(model, _IMAGES)
         if cut == model:
             return None
         del model
-        session = onnxruntime.InferenceSession(cut, session_options(self.threads), providers=[_CPU_PROVIDER])
-        # Otherwise the session keeps the bytes, as large as the weights, to fall back on other providers.
-        session.disable_fallback()
-        session._model_bytes = None
+        session = open_session(cut, session_options(self.threads), [_CPU_PROVIDER])
         rows = {self._input_name: example_rows(card.input, 0, 1)}
-        (expected,), (images,) = (each.run([OUTPUT_IMAGES], rows) for each in (self._session, session))
+        (expected,), (images,) = (
+            self._limit.run(partial(each.run, [OUTPUT_IMAGES], rows)) for each in (self._session, session)
+        )
         if expected.dtype != images.dtype or not np.array_equal(expected, images):
             raise BundleError(f"without pixels, {OUTPUT_IMAGES} differ")  # for example, because the graph draws noise
         return session
@@ -137,18 +151,6 @@ def session_options(threads: int) -> Any:
     # Threads that spin during a call make it a quarter faster; after the call, they would waste the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
-
-
-def _verified_bytes(path: Path, card: Card) -> bytes:
-    """Reads a file of a bundle and checks the bytes that it returns, so the file cannot change in between.
-
-    Raises:
-        BundleError: the hash does not match the card.
-    """
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != card.files.get(path.name):
-        raise BundleError("its sha256 differs from the card's: it changed after it was loaded; export the model again")
-    return content
 
 
 def check_graph(session: Any, card: Card, path: Path) -> None:

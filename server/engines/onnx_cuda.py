@@ -12,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,13 @@ from numpy.typing import NDArray
 
 from ganserve.bundle import BundleError, Card, example_rows
 from ganserve.foreign import first_line
-from server.config import Backend, Precision
-from server.engines.base import cuda_devices
+from server.config import Backend, Precision, ServerConfig
+from server.engines.base import GraphFile, cuda_devices
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
 from server.engines.layouts import padded_rows
 from server.engines.onnx_cpu import check_graph
+from server.engines.run_limit import RunLimit
+from server.engines.sessions import open_session
 from server.errors import StartupError
 
 _log = logging.getLogger(__name__)
@@ -41,13 +42,14 @@ class CudaOnnxEngine:
     graphs per thread. Any thread may call `run`.
 
     Args:
-        path: the verified file.
+        graph: the verified file.
         card: the card of the bundle.
         device_index: index of the CUDA device.
         batch_rows: the batch sizes to compute, in any order.
         precision: of the file.
         cuda_graphs: whether to replay each size as a CUDA graph, which saves the kernel launches of small batches.
             While a graph is captured, at load, CUDA lets no other thread allocate memory: serve no other model then.
+        run_limit_s: the longest time of a run, in seconds.
 
     Raises:
         BundleError: the file is not a graph, does not match the card, or has nodes that CUDA cannot compute.
@@ -60,13 +62,14 @@ class CudaOnnxEngine:
 
     def __init__(
         self,
-        path: Path,
+        graph: GraphFile,
         card: Card,
         *,
         batch_rows: Sequence[int],
         device_index: int = 0,
         precision: Precision = "fp32",
         cuda_graphs: bool = False,
+        run_limit_s: float = ServerConfig.compute_timeout_s,
     ) -> None:
         self.sizes = tuple(sorted(set(batch_rows)))
         if not self.sizes or self.sizes[0] < 1:
@@ -76,8 +79,10 @@ class CudaOnnxEngine:
         self.cuda_graphs = cuda_graphs  # set to False at the first size whose graph cannot be captured
         self._device_index = device_index
         self._provider_options = provider_options(device_index)
-        self._path = path
+        self._path = graph.path
+        self._content = graph.content  # until the sessions are made
         self._plans: dict[int, BatchPlan] = {}
+        self._limit = RunLimit(run_limit_s)
         self._require_cuda()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=self.device)
         try:
@@ -85,6 +90,8 @@ class CudaOnnxEngine:
         except BaseException:
             self.close()
             raise
+        finally:
+            self._content = b""
 
     def padded_rows(self, rows: int) -> int:
         """The number of rows computed for a batch of `rows` rows.
@@ -154,7 +161,7 @@ class CudaOnnxEngine:
         options = _session_options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            session = onnxruntime.InferenceSession(self._path, options, providers=[_CPU_PROVIDER])
+            session = open_session(self._content, options, [_CPU_PROVIDER])
         except Exception as error:
             raise BundleError(
                 f"{self._path}: not a graph that runs ({first_line(error)}); export the model again"
@@ -189,7 +196,7 @@ class CudaOnnxEngine:
             if misplaced is None:
                 raise
             raise misplaced from error
-        plan = BatchPlan(session, size, buffers, self._device_index, cuda_graphs=cuda_graphs)
+        plan = BatchPlan(session, size, buffers, self._device_index, self._limit, cuda_graphs=cuda_graphs)
         plan.warm_up(buffers.rows[:size])
         return plan
 
@@ -200,9 +207,7 @@ class CudaOnnxEngine:
             options.add_free_dimension_override_by_name(symbol, size)
         # If the CPU provider is named here, it is not a fallback that can be disabled. Python's own fallback would try
         # again without CUDA, and print.
-        return onnxruntime.InferenceSession(
-            self._path, options, providers=[(_CUDA_PROVIDER, provider)], enable_fallback=0
-        )
+        return open_session(self._content, options, [(_CUDA_PROVIDER, provider)], enable_fallback=0)
 
     def _placement_error(self, size: int, symbol: str | None) -> Exception | None:
         """The error of a session that failed because some nodes cannot run on CUDA; None for another reason."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, BundleError
 from ganserve.foreign import first_line
 from server.config import Backend, Device, Precision
+from server.engines.base import GraphFile
 from server.errors import StartupError
 
 
@@ -22,7 +23,7 @@ class TorchScriptEngine:
     calling thread has its own OpenMP threads: n parallel calls use n times `threads` cores.
 
     Args:
-        path: the verified file.
+        graph: the verified file.
         device: "auto" uses CUDA if it is available.
         threads: per call on the CPU.
         precision: of the file; bf16 is meant for CPUs that compute in bfloat16.
@@ -34,7 +35,7 @@ class TorchScriptEngine:
 
     backend: Backend = "torchscript"
 
-    def __init__(self, path: Path, device: Device, threads: int, *, precision: Precision = "fp32") -> None:
+    def __init__(self, graph: GraphFile, device: Device, threads: int, *, precision: Precision = "fp32") -> None:
         # By default, OpenMP threads spin for milliseconds while they wait. If the event loop or another call needs the
         # same core, that makes a batch many times slower. OpenMP reads the setting when it is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -54,9 +55,10 @@ class TorchScriptEngine:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=r"`torch\.jit")  # torch.jit is deprecated
                 # Freezing makes the weights constants, so that calls do not look them up.
-                self._module = self._jit.freeze(self._jit.load(str(path), map_location=self.device).eval())
+                loaded = self._jit.load(io.BytesIO(graph.content), map_location=self.device)
+                self._module = self._jit.freeze(loaded.eval())
         except RuntimeError as error:
-            raise BundleError(f"{path}: not TorchScript ({first_line(error)}); export the model again") from error
+            raise BundleError(f"{graph.path}: not TorchScript ({first_line(error)}); export the model again") from error
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """See `Engine`."""

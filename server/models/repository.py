@@ -9,11 +9,22 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ganserve.bundle import BundleError, ImageInput, list_models, list_versions, read_card, version_folder
+from ganserve.bundle import (
+    BundleError,
+    Card,
+    ImageInput,
+    list_models,
+    list_versions,
+    read_card,
+    repository_above,
+    version_folder,
+)
+from ganserve.foreign import first_line
 from server.config import ServerConfig
-from server.engines.loading import load_instances
+from server.engines.loading import load_instances, within_load_timeout
 from server.errors import StartupError
 from server.limits import Contract, ImageFormat, contract_of
 from server.scheduling.instances import LoadedInstances
@@ -52,6 +63,10 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
             f"--models: {config.models} cannot be read ({error.strerror}); fix its permissions"
         ) from error
     if not names:
+        if (above := repository_above(config.models)) is not None:
+            raise StartupError(
+                f"--models: {config.models} is one of its models, not a model repository: give --models {above}"
+            )
         raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
     loaded = 0
     for name in names:
@@ -75,16 +90,33 @@ def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
         return None
     for version in reversed(versions):
         try:
-            return _load_version(config, name, version)
-        except (BundleError, OSError) as error:
+            return load_version(config, name, version)
+        except BundleError as error:
             _log.warning("%s:%d is broken and not served: %s", name, version, error)
     _log.error("%s: no version works, so the model is not served", name)
     return None
 
 
-def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
+def load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
+    """Loads one version and warms it up; slow, so call it off the event loop.
+
+    Raises:
+        BundleError: it does not work; the message says why, in one line.
+        StartupError: the device is not available, so another version would not help.
+    """
     folder = version_folder(config.models, name, version)
-    card = read_card(folder)
+    try:
+        return _load_version(config, folder)
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    except (BundleError, StartupError):
+        raise
+    except Exception as error:  # whatever is in a file, only its own version fails
+        raise BundleError(f"{folder}: loading failed ({first_line(error)}); export the model again") from error
+
+
+def _load_version(config: ServerConfig, folder: Path) -> LoadedModel:
+    card, file_bytes = within_load_timeout(config, folder, partial(_read, folder))
     contract = contract_of(card, config)
     if contract.max_rows[ImageFormat.PIXELS] < 1:
         raise BundleError(f"{folder}: one row is larger than the largest request or response")
@@ -95,12 +127,19 @@ def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
                 f"{folder}: takes images of {height}x{width} (height x width), and --max-image-pixels is"
                 f" {config.max_image_pixels}: raise it to {height * width}"
             )
-    file_bytes = {path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files}
     began = time.perf_counter()
     loaded = load_instances(folder, card, config)
     _log.info(
         "%s:%d: %s on %s, %s, %d instances, loaded and warmed up in %.2f s",
-        *(name, version, loaded.backend, loaded.device, loaded.precision, len(loaded.groups.instances)),
+        *(card.name, card.version, loaded.backend, loaded.device, loaded.precision, len(loaded.groups.instances)),
         time.perf_counter() - began,
     )
     return LoadedModel(contract, folder, file_bytes, loaded)
+
+
+def _read(folder: Path) -> tuple[Card, dict[str, int]]:
+    """The card of a version, and the sizes in bytes of the files that it lists and that exist."""
+    card = read_card(folder)
+    return card, {
+        path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files and path.is_file()
+    }

@@ -103,7 +103,7 @@ def test_tampered_file_is_refused(tmp_path: Path, change: bytes) -> None:
     path = folder / bundle.ONNX_FILE
     path.write_bytes(path.read_bytes() + change if change else path.read_bytes()[:-1])
     with pytest.raises(BundleError, match="sha256 differs from the card's"):
-        bundle.verify_file(folder, bundle.read_card(folder), bundle.ONNX_FILE)
+        bundle.read_verified_file(folder, bundle.read_card(folder), bundle.ONNX_FILE)
 
 
 def test_file_that_is_missing_or_not_listed_is_refused(tmp_path: Path) -> None:
@@ -111,9 +111,9 @@ def test_file_that_is_missing_or_not_listed_is_refused(tmp_path: Path) -> None:
     card = bundle.read_card(folder)
     (folder / bundle.ONNX_FILE).unlink()
     with pytest.raises(BundleError, match="cannot be read"):
-        bundle.verify_file(folder, card, bundle.ONNX_FILE)
+        bundle.read_verified_file(folder, card, bundle.ONNX_FILE)
     with pytest.raises(BundleError, match="lists no other"):
-        bundle.verify_file(folder, card, "other")
+        bundle.read_verified_file(folder, card, "other")
 
 
 def test_version_is_never_replaced(tmp_path: Path) -> None:

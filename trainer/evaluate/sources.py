@@ -31,7 +31,7 @@ from ganserve.bundle import (
     LatentInput,
     list_versions,
     read_card,
-    verify_file,
+    read_verified_file,
 )
 from ganserve.foreign import first_line
 from ganserve.latents import latents_from_seed
@@ -205,7 +205,8 @@ def _open_bundle(folder: Path, file_name: str) -> Source:
     card = read_card(folder)
     if not isinstance(card.input, LatentInput):
         raise UserError(f"{folder}: {_TRANSLATES}")
-    path = verify_file(folder, card, file_name)
+    path = folder / file_name
+    read_verified_file(folder, card, file_name)  # refuses a changed file
     kind: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
     facts = Facts(f"{folder} ({file_name})", kind, _known(card.dataset), _square(str(folder), card))
     if kind == "onnx":

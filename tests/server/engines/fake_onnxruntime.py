@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +64,8 @@ class FakeOptions:
         self.dimensions: dict[str, int] = {}
         self.add_session_config_entry = self.add_run_config_entry = self.entries.__setitem__
         self.add_free_dimension_override_by_name = self.dimensions.__setitem__
+        self.log_severity_level = 0
+        self.terminate = False
 
 
 class FakeBinding:
@@ -118,6 +119,9 @@ class FakeSession:
             SimpleNamespace(name=name, type=_TYPES[str(dtype)], shape=[self.runtime.row_symbol, *shape])
             for name, (dtype, shape) in forms.items()
         ]
+
+    def disable_fallback(self) -> None:
+        """Never falls back."""
 
     def io_binding(self) -> FakeBinding:
         return FakeBinding(self.device)
@@ -184,7 +188,7 @@ class FakeOnnxRuntime:
         assert severity == 3
 
     def InferenceSession(  # noqa: N802 - it stands for a class
-        self, path: Path, options: FakeOptions, providers: Sequence[Any], enable_fallback: int = 1
+        self, content: bytes, options: FakeOptions, providers: Sequence[Any], enable_fallback: int = 1
     ) -> FakeSession:
         session = FakeSession(self, options, providers)
         if session.provider == CUDA:
@@ -224,6 +228,6 @@ class OnnxRuntimeOnCpu:
         """Loads nothing."""
 
     @staticmethod
-    def InferenceSession(path: Path, options: Any, providers: Sequence[Any], **kwargs: Any) -> Any:  # noqa: N802
+    def InferenceSession(content: bytes, options: Any, providers: Sequence[Any], **kwargs: Any) -> Any:  # noqa: N802
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "0")
-        return onnxruntime.InferenceSession(path, options, providers=[CPU], **kwargs)
+        return onnxruntime.InferenceSession(content, options, providers=[CPU], **kwargs)

@@ -11,7 +11,7 @@ import pytest
 from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, BundleError, ImageInput, example_rows, read_card
 from ganserve.latents import latents_from_seed
 from server.config import BACKENDS, Backend, Precision
-from server.engines.base import Engine, warm_up
+from server.engines.base import Engine, GraphFile, warm_up
 from server.engines.loading import load_engine
 from tests.server.tiny_bundles import (
     publish_tiny_bundle,
@@ -75,11 +75,12 @@ def test_a_file_that_was_tampered_with_is_refused_before_it_is_read(
         load(folder, backend)
 
 
-def test_a_file_that_the_card_does_not_list_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stray", [".DS_Store", "README.md", "Thumbs.db", "weights.bin"])
+def test_a_file_that_is_not_part_of_the_bundle_does_no_harm(tmp_path: Path, stray: str) -> None:
     folder = publish_tiny_bundle(tmp_path)
-    (folder / "weights.bin").write_bytes(b"")
-    with pytest.raises(BundleError, match=r"lists no weights\.bin"):
-        load(folder)
+    (folder / stray).write_bytes(b"junk")
+    (folder / "__pycache__").mkdir()
+    load(folder)
 
 
 def test_a_backend_that_was_not_exported_is_refused(tmp_path: Path) -> None:
@@ -200,13 +201,11 @@ def test_a_card_with_another_image_shape_is_refused(tmp_path: Path, backend: Bac
 
 @pytest.mark.parametrize(("backend", "file_name"), [("onnx", ONNX_FILE), ("torchscript", TORCHSCRIPT_FILE)])
 def test_a_file_that_is_not_a_graph_is_refused_in_one_line(tmp_path: Path, backend: Backend, file_name: str) -> None:
-    from ganserve import bundle
     from server.engines.onnx_cpu import OnnxEngine
     from server.engines.torchscript import TorchScriptEngine
 
     folder = publish_tiny_bundle(tmp_path)
-    path = bundle.version_folder(tmp_path, "tiny", 1) / file_name
-    path.write_bytes(b"junk")
+    graph = GraphFile(folder / file_name, b"junk")
     with pytest.raises(BundleError, match="export the model again") as error:
-        OnnxEngine(path, read_card(folder), 1) if backend == "onnx" else TorchScriptEngine(path, "cpu", 1)
+        OnnxEngine(graph, read_card(folder), 1) if backend == "onnx" else TorchScriptEngine(graph, "cpu", 1)
     assert "\n" not in str(error.value)

@@ -52,7 +52,7 @@ def test_each_narrow_instance_has_a_bf16_instance_with_as_many_threads(
     monkeypatch.setattr("server.engines.loading.load_engine", load)
     instances = load_bf16_instances(folder, card, config)
     threads = automatic_layout(usable_cores(), engines).threads
-    assert {tuple(how.values()) for how in asked} == {("torchscript", "bf16", threads)}
+    assert {(how["backend"], how["precision"], how["threads"]) for how in asked} == {("torchscript", "bf16", threads)}
     assert [(instance.group, instance.cores, instance.max_rows) for instance in instances] == [
         ("bf16", instance.cores, 16) for instance in narrow
     ]

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from ganserve.bundle import example_rows
 from server.engines.cuda_buffers import BatchPlan, HostBuffers
+from server.engines.run_limit import RunLimit
 from tests.server.engines.fake_onnxruntime import CUDA, FakeOnnxRuntime, FakeOptions, fake_outputs
 from tests.server.tiny_cards import GENERATOR
 
@@ -17,7 +16,8 @@ BOTH = frozenset(GENERATOR.outputs)
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeOnnxRuntime:
     runtime = FakeOnnxRuntime(GENERATOR)
-    monkeypatch.setattr("server.engines.cuda_buffers.onnxruntime", runtime)
+    for module in ("cuda_buffers", "run_limit"):
+        monkeypatch.setattr(f"server.engines.{module}.onnxruntime", runtime)
     return runtime
 
 
@@ -25,10 +25,10 @@ def make_plan(runtime: FakeOnnxRuntime, *, cuda_graphs: bool = False) -> BatchPl
     options = FakeOptions()
     options.dimensions["rows"] = SIZE
     provider = (CUDA, {"enable_cuda_graph": "1"} if cuda_graphs else {})
-    session = runtime.InferenceSession(Path("model.onnx"), options, [provider], enable_fallback=0)
+    session = runtime.InferenceSession(b"", options, [provider], enable_fallback=0)
     outputs = {name: np.empty((SIZE, *shape), dtype) for name, (dtype, shape) in GENERATOR.outputs.items()}
     buffers = HostBuffers("latents", example_rows(GENERATOR.input, 0, SIZE), outputs)
-    return BatchPlan(session, SIZE, buffers, 0, cuda_graphs=cuda_graphs)
+    return BatchPlan(session, SIZE, buffers, 0, RunLimit(60), cuda_graphs=cuda_graphs)
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ganserve.bundle import ONNX_FILE, BundleError, Card, example_rows, read_card
-from server.engines.base import cuda_devices, warm_up
+from server.engines.base import GraphFile, cuda_devices, warm_up
 from server.engines.onnx_cpu import OnnxEngine
 from server.engines.onnx_cuda import CudaOnnxEngine
 from server.errors import StartupError
@@ -80,17 +80,21 @@ BUNDLES: dict[str, Callable[[Path], Path]] = {
 @pytest.fixture(params=[pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda]), "cpu instead"])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "cuda":
-        for module in ("onnx_cuda", "cuda_buffers"):
+        for module in ("onnx_cuda", "cuda_buffers", "sessions", "run_limit"):
             monkeypatch.setattr(f"server.engines.{module}.onnxruntime", OnnxRuntimeOnCpu)
         monkeypatch.setattr("server.engines.onnx_cuda.cuda_devices", lambda: 1)
 
 
+def graph_in(folder: Path) -> GraphFile:
+    return GraphFile(folder / ONNX_FILE, (folder / ONNX_FILE).read_bytes())
+
+
 def load(folder: Path, **settings: Any) -> tuple[Card, CudaOnnxEngine, OnnxEngine]:
     card = read_card(folder)
-    path = folder / ONNX_FILE
-    engine = CudaOnnxEngine(path, card, batch_rows=SIZES, **settings)
+    graph = graph_in(folder)
+    engine = CudaOnnxEngine(graph, card, batch_rows=SIZES, **settings)
     warm_up(engine, card, MAX_ROWS)
-    return card, engine, OnnxEngine(path, card, 1)
+    return card, engine, OnnxEngine(graph, card, 1)
 
 
 def check_parity(engine: CudaOnnxEngine, reference: OnnxEngine, inputs: Any, outputs: frozenset[str]) -> None:
@@ -162,7 +166,7 @@ def test_a_file_that_is_not_a_graph_is_refused_in_one_line(tmp_path: Path) -> No
     folder = publish_tiny_bundle(tmp_path)
     (folder / ONNX_FILE).write_bytes(b"junk")
     with pytest.raises(BundleError, match=r"model\.onnx: not a graph that runs .* export the model again") as error:
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
+        CudaOnnxEngine(graph_in(folder), read_card(folder), batch_rows=(1,))
     assert "\n" not in str(error.value)
 
 
@@ -177,7 +181,7 @@ def use_an_operator_of_the_cpu(model: onnx.ModelProto) -> None:
 def test_a_graph_with_nodes_that_cuda_cannot_compute_is_refused(tmp_path: Path) -> None:
     folder = publish_tiny_bundle(tmp_path, change_graph=use_an_operator_of_the_cpu)
     with pytest.raises(BundleError, match=r"CUDA cannot compute some of its nodes \(1 Binarizer\)"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
+        CudaOnnxEngine(graph_in(folder), read_card(folder), batch_rows=(1,))
 
 
 class OnnxRuntimeWithoutDriver(OnnxRuntimeOnCpu):
@@ -191,12 +195,12 @@ class OnnxRuntimeWithoutDriver(OnnxRuntimeOnCpu):
     reason="CUDA works here, or onnxruntime has no CUDA provider",
 )
 def test_a_session_that_silently_skipped_cuda_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("onnx_cuda", "cuda_buffers"):
+    for module in ("onnx_cuda", "cuda_buffers", "sessions", "run_limit"):
         monkeypatch.setattr(f"server.engines.{module}.onnxruntime", OnnxRuntimeWithoutDriver)
     monkeypatch.setattr("server.engines.onnx_cuda.cuda_devices", lambda: 1)
     folder = publish_tiny_bundle(tmp_path)
     with pytest.raises(StartupError, match="its CUDA provider does not start"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
+        CudaOnnxEngine(graph_in(folder), read_card(folder), batch_rows=(1,))
 
 
 @pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
@@ -204,5 +208,5 @@ def test_without_cuda_the_real_onnxruntime_is_refused(tmp_path: Path, capfd: pyt
     folder = publish_tiny_bundle(tmp_path)
     capfd.readouterr()
     with pytest.raises(StartupError, match=r"--device cuda: .* use --device cpu"):
-        CudaOnnxEngine(folder / ONNX_FILE, read_card(folder), batch_rows=(1,))
+        CudaOnnxEngine(graph_in(folder), read_card(folder), batch_rows=(1,))
     assert capfd.readouterr() == ("", "")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ganserve.bundle import BundleError, Card, LatentInput, example_rows
-from server.engines.base import warm_up
+from server.engines.base import GraphFile, warm_up
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.errors import StartupError
 from tests.server.engines.fake_onnxruntime import CPU, FakeOnnxRuntime, FakeSession, fake_outputs
@@ -19,7 +19,7 @@ from tests.server.tiny_cards import GENERATOR, TRANSLATOR
 
 ALL_OUTPUTS = [frozenset({"images"}), frozenset({"pixels"}), frozenset({"images", "pixels"})]
 BOTH = ALL_OUTPUTS[2]
-PATH = Path("models/tiny/3/model.onnx")
+GRAPH = GraphFile(Path("models/tiny/3/model.onnx"), b"")
 
 
 class Fakes:
@@ -32,12 +32,12 @@ class Fakes:
 
     def use(self, card: Card) -> None:
         self.runtime = FakeOnnxRuntime(card)
-        for module in ("onnx_cuda", "cuda_buffers"):
+        for module in ("onnx_cuda", "cuda_buffers", "sessions", "run_limit"):
             self._monkeypatch.setattr(f"server.engines.{module}.onnxruntime", self.runtime)
         self._monkeypatch.setattr("server.engines.onnx_cuda.cuda_devices", lambda: 2)
 
     def engine(self, **settings: Any) -> CudaOnnxEngine:
-        self._engines.append(CudaOnnxEngine(PATH, self.runtime.card, **{"batch_rows": (1, 2, 4), **settings}))
+        self._engines.append(CudaOnnxEngine(GRAPH, self.runtime.card, **{"batch_rows": (1, 2, 4), **settings}))
         return self._engines[-1]
 
     def session(self, size: int) -> FakeSession:
@@ -145,7 +145,7 @@ def test_sessions_get_the_options_of_the_cuda_provider(fakes: Fakes) -> None:
             "prefer_nhwc": "0",
         }
         assert session.options.__dict__["intra_op_num_threads"] == 1
-        assert session.options.entries == {"session.disable_cpu_ep_fallback": "1"}
+        assert session.options.entries["session.disable_cpu_ep_fallback"] == "1"
 
 
 def test_a_graph_without_a_symbolic_number_of_rows_runs_unchanged(fakes: Fakes) -> None:
@@ -280,7 +280,7 @@ def test_a_failed_load_leaves_no_thread(fakes: Fakes) -> None:
 def test_a_graph_that_does_not_match_the_card_is_refused(fakes: Fakes) -> None:
     card = msgspec.structs.replace(GENERATOR, input=LatentInput(latent_dim=5))
     with pytest.raises(BundleError, match="the card says"):
-        CudaOnnxEngine(PATH, card, batch_rows=(1,))
+        CudaOnnxEngine(GRAPH, card, batch_rows=(1,))
 
 
 def test_the_shared_warm_up_accepts_the_engine(fakes: Fakes) -> None:

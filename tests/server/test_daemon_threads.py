@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from server import daemon_threads
+from server.daemon_threads import TooSlow, run_within, start
+
+WAIT_S = 30.0
+
+
+@pytest.fixture
+def held() -> Iterator[threading.Event]:
+    """Work that waits for it ends at the end of the test at the latest."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def nothing(_: object) -> None:
+    """Frees nothing."""
+
+
+def test_the_result_of_work_in_time_comes_back() -> None:
+    assert run_within(WAIT_S, lambda: 7, "work", nothing) == 7
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), TimeoutError("of the work itself"), SystemExit(3)])
+def test_the_error_of_work_in_time_is_raised(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        run_within(WAIT_S, fail, "work", nothing)
+    assert raised.value is error
+
+
+def test_work_that_takes_too_long_is_abandoned_and_its_late_result_freed(held: threading.Event) -> None:
+    freed: list[str] = []
+    was_freed = threading.Event()
+
+    def work() -> str:
+        assert held.wait(WAIT_S)
+        return "engine"
+
+    def free(result: str) -> None:
+        freed.append(result)
+        was_freed.set()
+
+    before, abandoned = daemon_threads.running(), daemon_threads.abandoned()
+    with pytest.raises(TooSlow, match=r"^it has not ended after 0\.01 s$"):
+        run_within(0.01, work, "work", free)
+    assert daemon_threads.running() == before + 1
+    assert daemon_threads.abandoned() == abandoned + 1
+    assert freed == []
+    held.set()
+    assert was_freed.wait(WAIT_S)
+    assert freed == ["engine"]
+    assert daemon_threads.running() == before
+    assert daemon_threads.abandoned() == abandoned
+
+
+def test_a_late_error_is_dropped(held: threading.Event) -> None:
+    raised = threading.Event()
+
+    def work() -> None:
+        assert held.wait(WAIT_S)
+        raised.set()
+        raise ValueError
+
+    with pytest.raises(TooSlow):
+        run_within(0.01, work, "work", nothing)
+    held.set()
+    assert raised.wait(WAIT_S)
+
+
+def test_the_threads_are_daemons_and_named() -> None:
+    thread = start(threading.current_thread, "load tiny:1").result(WAIT_S)
+    assert thread.daemon
+    assert thread.name == "load tiny:1"
+
+
+def test_a_thread_that_cannot_be_started_counts_as_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = daemon_threads.running()
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start"):
+        start(lambda: None, "work")
+    assert daemon_threads.running() == before
