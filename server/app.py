@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from server import daemon_threads
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
 from server.engines.base import usable_cores
@@ -187,6 +188,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         stopped = await server.close()
     if not stopped:
         _log.warning("an image is still being decoded after its client disconnected; it is cut off")
+        os._exit(0)
+    if daemon_threads.running():
+        _log.warning("a model is still being loaded; it is cut off")
         os._exit(0)
     return 0
 

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ganserve.foreign import version_of
+from server import daemon_threads
 from server.config import Address
 from server.engines.base import usable_cores
 from server.models.catalog import ServedModel
@@ -82,6 +83,12 @@ class Metrics(Collector):
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])
         yield _gauge("unsent_bytes", "Bytes of answers that clients have not received yet.", [], [((), unsent)])
+        yield _gauge(
+            "abandoned_loads",
+            "Loads that have not ended after the load timeout, and hold a thread until they do.",
+            [],
+            [((), daemon_threads.abandoned())],
+        )
         yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
         yield _gauge(
             "build_info",

@@ -63,11 +63,7 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
             f"--models: {config.models} cannot be read ({error.strerror}); fix its permissions"
         ) from error
     if not names:
-        if (above := repository_above(config.models)) is not None:
-            raise StartupError(
-                f"--models: {config.models} is one of its models, not a model repository: give --models {above}"
-            )
-        raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
+        raise StartupError(f"--models: {no_model_in(config.models)}")
     loaded = 0
     for name in names:
         if (model := load_newest(config, name)) is not None:
@@ -75,6 +71,13 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
             yield model
     if not loaded:
         raise StartupError(f"--models: no model in {config.models} works; see the log above, and export them again")
+
+
+def no_model_in(folder: Path) -> str:
+    """Says that a model repository is empty, and what to do."""
+    if (above := repository_above(folder)) is not None:
+        return f"{folder} is a model, not a model repository: did you mean --models {above}?"
+    return f"{folder} holds no model: export a run into it, or name another folder"
 
 
 def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
@@ -140,6 +143,5 @@ def _load_version(config: ServerConfig, folder: Path) -> LoadedModel:
 def _read(folder: Path) -> tuple[Card, dict[str, int]]:
     """The card of a version, and the sizes in bytes of the files that it lists and that exist."""
     card = read_card(folder)
-    return card, {
-        path.name: path.stat().st_size for path in folder.iterdir() if path.name in card.files and path.is_file()
-    }
+    listed = (path for path in folder.iterdir() if path.name in card.files)
+    return card, {path.name: path.stat().st_size for path in listed if path.is_file()}

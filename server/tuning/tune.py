@@ -25,6 +25,7 @@ from server.engines.bf16 import bf16_layout, has_bf16
 from server.engines.layouts import Layout, batch_sizes
 from server.engines.loading import batch_rows, load_cuda_instances, load_group
 from server.errors import StartupError
+from server.models.repository import no_model_in
 from server.scheduling.instances import Instance
 from server.tuning.choice import Choice, choose, cpu_layouts
 from server.tuning.measure import Bench, LoadGroup, Measured, Measurements, measure_model
@@ -146,7 +147,7 @@ def _names(repository: Path, names: Sequence[str]) -> list[str]:
     except OSError as error:
         raise StartupError(f"--models: {repository} cannot be read ({error.strerror}); fix its permissions") from error
     if not known:
-        raise StartupError(f"--models: {repository} holds no model: export a run into it, or name another folder")
+        raise StartupError(f"--models: {no_model_in(repository)}")
     if unknown := sorted(set(names) - set(known)):
         raise StartupError(f"--model: there is no {unknown[0]!r} in {repository}; it holds {', '.join(known)}")
     return [name for name in known if not names or name in names]

@@ -24,7 +24,8 @@ from server.__main__ import main
 from server.config import ServerConfig
 from server.engines.base import cuda_devices
 from tests.picture_files import encoded, noise
-from tests.server.tiny_bundles import publish_tiny_translator, tiny_translation
+from tests.server.endless_graphs import loop_forever
+from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator, tiny_translation
 
 ANY_PORTS = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
 REPOSITORY_ROOT = Path(__file__).parents[2]
@@ -204,7 +205,7 @@ def test_broken_cuda_prints_one_line_and_does_not_fall_back_to_the_cpu(repositor
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 18
+    assert len(flagged) == 20
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text
@@ -215,3 +216,26 @@ def test_serving_needs_neither_torch_nor_the_other_stages() -> None:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY_ROOT)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
+
+
+def test_an_endless_graph_holds_up_neither_the_start_nor_the_end(launch: Launch, repository: Path) -> None:
+    publish_tiny_bundle(repository, "endless", change_graph=loop_forever)
+    process = launch("--load-timeout-s", "1", "--compute-timeout-s", "3600")
+    lines, address = wait_until_ready(process)
+    assert lines[0] == "model tiny:1: onnx on cpu, fp32"
+    assert lines[1].startswith("ready: serving tiny:1 on ")
+    with grpc.insecure_channel(address) as channel:
+        assert generate(channel, 2).result(timeout=20).images.shape[0] == 2
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "loading has not ended after 1 s; check its disk and its graph, or raise --load-timeout-s" in log
+    assert "a model is still being loaded; it is cut off" in log
+    assert "Traceback" not in log
+
+
+def test_a_model_in_place_of_a_repository_gets_a_hint(launch: Launch, repository: Path) -> None:
+    process = launch("--models", str(repository / "tiny"))
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert log.endswith(f"is a model, not a model repository: did you mean --models {repository}?\n")
