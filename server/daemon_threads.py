@@ -6,9 +6,11 @@ ends; these are not.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -63,6 +65,19 @@ def start(work: Callable[[], _T], name: str) -> Future[_T]:
     return outcome
 
 
+async def in_daemon_thread(work: Callable[..., _T], *arguments: Any) -> _T:
+    """Like `asyncio.to_thread`, for work that may never end, such as reading a disk that stalls.
+
+    Args:
+        work: what to do.
+        arguments: for it.
+
+    Raises:
+        Exception: the work failed.
+    """
+    return await asyncio.wrap_future(start(partial(work, *arguments), getattr(work, "__name__", "work")))
+
+
 def run_within(limit_s: float, work: Callable[[], _T], name: str, discard: Callable[[_T], object]) -> _T:
     """Runs `work` on its own daemon thread, and waits for it no longer than `limit_s` seconds.
 
@@ -90,3 +105,30 @@ def run_within(limit_s: float, work: Callable[[], _T], name: str, discard: Calla
         _abandoned.add(outcome)
         outcome.add_done_callback(end)
         raise TooSlow(f"it has not ended after {limit_s:g} s") from None
+
+
+class OneAtATime:
+    """Runs work that callers ask for on daemon threads, one at a time, so that callers cannot start many threads.
+
+    Work that never ends holds up the rest, also after its caller has given up. For one event loop.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """See `in_daemon_thread`."""
+        task = asyncio.get_running_loop().create_task(self._run(work, *arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        async with self._turn:
+            return await in_daemon_thread(work, *arguments)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # marks it as seen, because the caller may be gone

@@ -54,6 +54,7 @@ class Engine(Protocol):
     device: str  # "cpu", "cuda:0"
     precision: Precision  # of the computation; the types of inputs and outputs do not depend on it
     threads: int  # per call on the CPU
+    has_loop: bool  # the time of a run may depend on the values of the rows, so the event loop must not wait for it
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """Computes the wanted outputs of inputs (rows, *row_shape) of the card's dtype, rows >= 1."""

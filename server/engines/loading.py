@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -107,16 +108,21 @@ def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> Loade
     cores, max_rows = usable_cores(), batch_rows(card, config)
     layout = automatic_layout(cores, config.engines)
     limit_s = config.compute_timeout_s
-    narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows, run_limit_s=limit_s)
+    engines = _load_engines(folder, card, layout, warm_rows=max_rows, run_limit_s=limit_s)
+    narrow = [_make_instance(engine, card, "narrow", layout.threads, max_rows) for engine in engines]
     wide = None
     if layout.engines > 1:
         on_all_cores = Layout("onnx", "fp32", 1, cores)
         (wide,) = load_group(folder, card, on_all_cores, "wide", max_rows, warm_rows=1, run_limit_s=limit_s)
-        wide.quick_rows = _quick_rows(wide, card)
     limits = measure_limits(narrow[0], wide, card, layout.engines)
-    quick_rows = _quick_rows(narrow[0], card)
-    for instance in narrow:
-        instance.quick_rows = quick_rows
+    if engines[0].has_loop:  # however fast it was, another input may take forever
+        limits = replace(limits, inline_rows=0)
+    else:
+        quick_rows = _quick_rows(narrow[0], card)
+        for instance in narrow:
+            instance.quick_rows = quick_rows
+        if wide is not None:
+            wide.quick_rows = _quick_rows(wide, card)
     return LoadedInstances(InstanceGroups(narrow, wide=wide, limits=limits), "onnx", "cpu", "fp32")
 
 
@@ -136,7 +142,11 @@ def load_group(
         BundleError: the version is broken or was not exported in this precision.
         StartupError: the backend is not installed.
     """
+    engines = _load_engines(folder, card, layout, warm_rows=warm_rows, run_limit_s=run_limit_s)
+    return [_make_instance(engine, card, group, layout.threads, max_rows) for engine in engines]
 
+
+def _load_engines(folder: Path, card: Card, layout: Layout, *, warm_rows: int, run_limit_s: float) -> list[Engine]:
     def load() -> Engine:
         return load_engine(
             *(folder, card, layout.backend, "cpu"),
@@ -148,8 +158,7 @@ def load_group(
     first = load()
     warm_up(first, card, warm_rows)
     # A single-threaded session computes in the threads that call it, so all instances share it.
-    others = [first if layout.threads == 1 else load() for _ in range(layout.engines - 1)]
-    return [_make_instance(engine, card, group, layout.threads, max_rows) for engine in (first, *others)]
+    return [first, *(first if layout.threads == 1 else load() for _ in range(layout.engines - 1))]
 
 
 def batch_rows(card: Card, config: ServerConfig) -> int:

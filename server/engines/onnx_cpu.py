@@ -69,13 +69,17 @@ class OnnxEngine:
         self.precision: Precision = precision
         self._limit = RunLimit(run_limit_s)
         try:
-            self._session = open_session(graph.content, session_options(threads), [_CPU_PROVIDER])
+            options = session_options(threads)
+            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")  # its nodes, also in loops
+            self._session = open_session(graph.content, options, [_CPU_PROVIDER])
         except Exception as error:
             raise BundleError(
                 f"{graph.path}: not a graph that runs ({first_line(error)}); export the model again"
             ) from error
         self._input_name = card.input.name
         check_graph(self._session, card, graph.path)
+        parts = self._session.get_provider_graph_assignment_info()
+        self.has_loop = any(node.op_type == "Loop" for part in parts for node in part.get_nodes())
         self._path = graph.path
         self._bytes = len(graph.content)
         self._card = card

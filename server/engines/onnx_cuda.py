@@ -59,6 +59,7 @@ class CudaOnnxEngine:
 
     backend: Backend = "onnx"
     threads = 1
+    has_loop = True  # not known
 
     def __init__(
         self,

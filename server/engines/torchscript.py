@@ -34,6 +34,7 @@ class TorchScriptEngine:
     """
 
     backend: Backend = "torchscript"
+    has_loop = True  # not known
 
     def __init__(self, graph: GraphFile, device: Device, threads: int, *, precision: Precision = "fp32") -> None:
         # By default, OpenMP threads spin for milliseconds while they wait. If the event loop or another call needs the

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ganserve.bundle import BundleError, list_models, list_versions
 from server.config import ServerConfig
+from server.daemon_threads import in_daemon_thread
 from server.engines.bf16 import LARGE_ROWS, load_bf16_instances
 from server.engines.loading import load_instances
 from server.errors import NotServed, ServerError, StartupError, Unavailable
@@ -56,6 +57,7 @@ class Models:
         self._gate = gate
         self._changing = asyncio.Lock()  # one load or unload at a time, because they take memory and cores
         self._loading: set[str] = set()
+        self._stopping = asyncio.Event()
         self._open: set[Batcher] = set()  # includes replaced versions that are still in use
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -70,7 +72,7 @@ class Models:
         Raises:
             StartupError: no model can be served.
         """
-        for model in await asyncio.to_thread(lambda: list(load_repository(self._config))):
+        for model in await in_daemon_thread(lambda: list(load_repository(self._config))):
             self._serve(model)
 
     async def load(self, name: str) -> None:
@@ -78,10 +80,10 @@ class Models:
 
         Raises:
             NotServed: the repository has no such model.
-            Unavailable: none of its versions works; the served one is kept.
+            Unavailable: none of its versions works, or the server is stopping; the served one is kept.
         """
         # In its own task: if the caller gives up, loading continues, and the next load waits for it.
-        await asyncio.shield(self._start(self._load(name)))
+        await self._unless_stopping(self._start(self._load(name)))
 
     async def unload(self, name: str) -> None:
         """Stops serving a model; returns when its requests in flight are answered.
@@ -92,13 +94,24 @@ class Models:
         """
         await asyncio.shield(self._start(self._unload(name)))
 
+    async def _unless_stopping(self, loading: asyncio.Task[None]) -> None:
+        """Waits for a load, which may never end, but not after `hurry`."""
+        stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not loading.done():
+            raise Unavailable("the server is stopping: try another replica")
+        await loading
+
     async def _load(self, name: str) -> None:
         async with self._changing:
-            if name not in await asyncio.to_thread(self._names):
+            if name not in await in_daemon_thread(self._names):
                 raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
             self._loading.add(name)
             try:
-                model = await asyncio.to_thread(load_newest, self._config, name)
+                model = await in_daemon_thread(load_newest, self._config, name)
             except StartupError as error:
                 raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
             finally:
@@ -133,7 +146,8 @@ class Models:
         return entries
 
     def hurry(self) -> None:
-        """Before a stop: ends the delay of batches, and fails requests that wait for engines being rebuilt."""
+        """Before a stop: ends the delay of batches, and fails requests that wait for a load or a rebuild."""
+        self._stopping.set()
         for batcher in self._open:
             if batcher.broken:
                 batcher.fail_waiting("the server is stopping: try another replica")
@@ -213,7 +227,7 @@ class Models:
         """Loads instances that compute large batches in bf16; if that fails, fp32 computes all batches."""
         groups = model.batcher.groups
         try:
-            instances = await asyncio.to_thread(load_bf16_instances, folder, model.card, self._config)
+            instances = await in_daemon_thread(load_bf16_instances, folder, model.card, self._config)
         except (BundleError, StartupError, OSError) as error:
             _log.warning("%s is served in fp32: %s", model, error)
             return
@@ -244,7 +258,7 @@ class Models:
     async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
         config = replace(self._config, cuda_graphs=False)  # capturing a graph would disturb other models
         try:
-            loaded = await asyncio.to_thread(load_instances, folder, model.card, config)
+            loaded = await in_daemon_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:
             _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
             return False

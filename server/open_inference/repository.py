@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 from tritonclient.grpc import service_pb2 as pb
 
 from server.config import ServerConfig
+from server.daemon_threads import OneAtATime
 from server.errors import InvalidRequest, NotAllowed
 from server.limits import quote
 from server.models.lifecycle import Models
@@ -33,6 +33,7 @@ class RepositoryControl:
         self._models = models
         self._parser = parser
         self._config = config
+        self._disk = OneAtATime()
 
     def behaviours(self) -> dict[str, Behaviour]:
         """Returns the methods by name."""
@@ -47,7 +48,7 @@ class RepositoryControl:
         async with self._parser.parsed(pb.RepositoryIndexRequest, body) as message:
             _check_repository(message.repository_name)
             only_ready = message.ready
-        entries = await asyncio.to_thread(self._models.index)
+        entries = await self._disk.run(self._models.index)
         response = pb.RepositoryIndexResponse()
         for entry in entries:
             if entry.state == _READY or not only_ready:

@@ -247,3 +247,30 @@ def test_leftovers_of_a_killed_export_are_removed_after_a_day(tmp_path: Path) ->
     with bundle.staging_folder(tmp_path):
         assert not old.exists()
         assert fresh.exists()
+
+
+def test_a_version_that_cannot_be_listed_does_not_hide_the_other_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path)
+    publish(tmp_path, name="locked")
+    list_folder = Path.iterdir
+
+    def refuse(path: Path) -> Any:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert bundle.list_models(tmp_path) == ["locked", "tiny"]
+    with pytest.raises(PermissionError):
+        bundle.list_versions(tmp_path, "locked")
+
+
+def test_the_repository_above_a_model_or_version_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = publish(tmp_path)
+    assert bundle.repository_above(folder) == bundle.repository_above(folder.parent) == tmp_path
+    assert bundle.repository_above(tmp_path) is None
+    assert bundle.repository_above(tmp_path / "nothing") is None
+    monkeypatch.chdir(folder)
+    assert bundle.repository_above(Path()) == tmp_path

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ganserve.files import flush_to_disk, replace_file, replacing
+from ganserve.files import flush_to_disk, read_regular_file, replace_file, replacing
 
 
 def names_in(folder: Path) -> list[str]:
@@ -59,6 +61,7 @@ def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path: Path) -> 
     path.write_bytes(b"old")
     code = """
 import os, signal, sys
+from collections.abc import Callable
 from pathlib import Path
 from ganserve.files import replacing
 with replacing(Path(sys.argv[1])) as temporary:
@@ -96,3 +99,39 @@ def test_files_and_folders_are_flushed_and_closed(tmp_path: Path, monkeypatch: p
         flush_to_disk(path)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(flushed.pop())
+
+
+def link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, link_to_a_device])
+def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "file")
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        read_regular_file(tmp_path / "file", 100)
+
+
+def test_a_file_is_read_through_links_up_to_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "link to link").symlink_to("link")
+    assert read_regular_file(tmp_path / "link to link", 5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_regular_file(tmp_path / "file", 4)
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, status_of = tmp_path / "file", os.fstat
+    path.write_bytes(b"12345")
+
+    def grow(descriptor: int) -> os.stat_result:
+        status = status_of(descriptor)
+        if stat.S_ISREG(status.st_mode) and path.stat().st_size == 5:
+            with path.open("ab") as file:
+                file.write(b"6")
+        return status
+
+    monkeypatch.setattr("ganserve.files.os.fstat", grow)
+    with pytest.raises(OSError, match="it is still being written"):
+        read_regular_file(path, 100)

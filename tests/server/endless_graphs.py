@@ -43,7 +43,6 @@ def ask_for_memory(model: onnx.ModelProto) -> None:
 def _insert_loop(model: onnx.ModelProto, condition: Sequence[onnx.NodeProto]) -> None:
     """Passes "raw" through a loop that goes on while the nodes make "go" true."""
     graph = model.graph
-    scalar = [("round", TensorProto.INT64, []), ("went", TensorProto.BOOL, []), ("carried", TensorProto.FLOAT, None)]
     # Conditions read "looped", the value before the loop, from the outer graph.
     body = helper.make_graph(
         [
@@ -52,8 +51,11 @@ def _insert_loop(model: onnx.ModelProto, condition: Sequence[onnx.NodeProto]) ->
             helper.make_node("Identity", ["go"], ["goes_on"]),
         ],
         "body",
-        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in scalar[:2]]
-        + [helper.make_tensor_value_info("looped_in", TensorProto.FLOAT, None)],
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("went", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("looped_in", TensorProto.FLOAT, None),
+        ],
         [
             helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
             helper.make_tensor_value_info("looped_out", TensorProto.FLOAT, None),

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from server import daemon_threads
-from server.daemon_threads import TooSlow, run_within, start
+from server.daemon_threads import OneAtATime, TooSlow, in_daemon_thread, run_within, start
+from tests.server.scheduling.held_run import until
 
 WAIT_S = 30.0
 
@@ -91,3 +93,48 @@ def test_a_thread_that_cannot_be_started_counts_as_ended(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="can't start"):
         start(lambda: None, "work")
     assert daemon_threads.running() == before
+
+
+async def test_awaited_work_runs_on_a_daemon_thread_and_its_error_is_raised() -> None:
+    assert (await in_daemon_thread(threading.current_thread)).daemon
+    with pytest.raises(ValueError, match="invalid literal"):
+        await in_daemon_thread(int, "x")
+
+
+async def test_a_caller_that_gives_up_does_not_wait(held: threading.Event) -> None:
+    before = daemon_threads.running()
+    waiting = asyncio.create_task(in_daemon_thread(held.wait, WAIT_S))
+    await until(lambda: daemon_threads.running() == before + 1)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.set()
+    await until(lambda: daemon_threads.running() == before)
+
+
+def test_work_that_is_given_up_does_not_keep_the_event_loop_from_ending(held: threading.Event) -> None:
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(in_daemon_thread(held.wait, WAIT_S), 0.01)
+
+    asyncio.run(give_up())  # joins the threads of asyncio.to_thread
+    assert not held.is_set()
+
+
+async def test_callers_share_one_thread_even_if_they_give_up(held: threading.Event) -> None:
+    before = daemon_threads.running()
+    disk = OneAtATime()
+    for _ in range(5):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(disk.run(held.wait, WAIT_S), 0.01)
+    assert daemon_threads.running() == before + 1
+    last = asyncio.create_task(disk.run(int, "7"))
+    held.set()
+    assert await last == 7
+
+
+async def test_an_error_reaches_its_caller_only() -> None:
+    disk = OneAtATime()
+    with pytest.raises(ValueError, match="invalid literal"):
+        await disk.run(int, "x")
+    assert await disk.run(int, "7") == 7

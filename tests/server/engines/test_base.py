@@ -164,6 +164,7 @@ class WrongEngine:
     device = "cpu"
     precision: Precision = "fp32"
     threads = 1
+    has_loop = False
 
     def __init__(self, wrong: Callable[[np.ndarray[Any, Any]], dict[str, Any]]) -> None:
         self._wrong = wrong

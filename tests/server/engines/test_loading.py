@@ -22,6 +22,7 @@ from server.engines.loading import (
 from server.errors import StartupError
 from server.scheduling.instances import Instance
 from server.scheduling.queue import Outputs
+from tests.server.endless_graphs import loop_forever_if_large
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
 
 IMAGES = frozenset({OUTPUT_IMAGES})
@@ -148,6 +149,14 @@ def test_every_instance_matches_the_card(folder: Path, engines: int | None) -> N
         assert instance.probe is not None
         instance.probe()
     assert loaded.groups.concurrency == (engines or loaded.groups.concurrency)
+
+
+@pytest.mark.parametrize(("change", "inline"), [(None, True), (loop_forever_if_large, False)])
+def test_the_event_loop_never_waits_for_a_graph_with_a_loop(tmp_path: Path, change: Any, inline: bool) -> None:
+    folder = publish_tiny_bundle(tmp_path, change_graph=change)
+    groups = load_instances(folder, read_card(folder), ServerConfig(device="cpu")).groups
+    assert (groups.limits.inline_rows > 0) is inline
+    assert any(instance.quick_rows for instance in groups.instances) is inline
 
 
 class Cost:

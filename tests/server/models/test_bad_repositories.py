@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import threading
@@ -11,21 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ganserve.bundle import CARD_FILE, ONNX_FILE, TRITON_CONFIG_FILE, read_card
+from ganserve.latents import latents_from_seed
 from server import daemon_threads
 from server.config import ServerConfig
 from server.engines import loading, run_limit
-from server.errors import StartupError
+from server.errors import InternalError, StartupError, Unavailable
 from server.gate import Gate
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
-from tests.server.endless_graphs import ask_for_memory, loop_forever
+from server.scheduling.instances import InstanceGroups
+from tests.server.endless_graphs import ask_for_memory, loop_forever, loop_forever_if_large
 from tests.server.scheduling.held_run import until
-from tests.server.tiny_bundles import publish_tiny_bundle, tiny_graph
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_graph, tiny_images
 
 WAIT_S = 30.0
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -63,22 +67,6 @@ def link_to_nothing(path: Path) -> None:
     path.symlink_to("nothing")
 
 
-SPECIAL_FILES = {
-    "fifo": os.mkfifo,
-    "device": link_to_device,
-    "folder": Path.mkdir,
-    "link loop": link_to_itself,
-    "dangling link": link_to_nothing,
-    "large": lambda path: os.truncate(_touched(path), 3 << 30),
-    "empty": Path.touch,
-}
-
-
-def _touched(path: Path) -> Path:
-    path.touch()
-    return path
-
-
 def move_weights(folder: Path) -> None:
     model = tiny_graph()
     weights = model.graph.initializer[0]
@@ -90,6 +78,11 @@ def move_weights(folder: Path) -> None:
     (folder / CARD_FILE).unlink()
 
 
+def make_large(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 3 << 30)
+
+
 def change_graph(change: Any) -> Spoil:
     def spoil(folder: Path) -> None:
         publish_tiny_bundle(folder.parents[1], folder.parent.name, 2, change_graph=change)
@@ -98,7 +91,16 @@ def change_graph(change: Any) -> Spoil:
     return spoil
 
 
-BROKEN = {
+SPECIAL_FILES: dict[str, Spoil] = {
+    "fifo": os.mkfifo,
+    "device": link_to_device,
+    "folder": Path.mkdir,
+    "link loop": link_to_itself,
+    "dangling link": link_to_nothing,
+    "large": make_large,
+    "empty": Path.touch,
+}
+BROKEN: dict[str, Spoil] = {
     **{f"card.json {kind}": replace_by(CARD_FILE, make) for kind, make in SPECIAL_FILES.items()},
     **{f"model.onnx {kind}": replace_by(ONNX_FILE, make) for kind, make in SPECIAL_FILES.items()},
     "deep json": lambda folder: (folder / CARD_FILE).write_text('{"input": {"x": ' + DEEP + ', "type": "latents"}}'),
@@ -110,7 +112,7 @@ BROKEN = {
     "endless": change_graph(loop_forever),
     "100 TiB of memory": change_graph(ask_for_memory),
 }
-HARMLESS = {
+HARMLESS: dict[str, Spoil] = {
     ".DS_Store": lambda folder: (folder / ".DS_Store").touch(),
     "a link": lambda folder: (folder.parent / "..data").symlink_to(folder),
     "README": lambda folder: (folder / "README.md").touch(),
@@ -230,13 +232,13 @@ async def test_engines_that_are_loaded_too_late_are_freed(
         return load_engine(folder, *arguments, **how)
 
     monkeypatch.setattr(loading, "load_engine", load)
-    close = loading.InstanceGroups.close
+    close = InstanceGroups.close
 
     def free(groups: Any) -> None:
         close(groups)
         freed.set()
 
-    monkeypatch.setattr(loading.InstanceGroups, "close", free)
+    monkeypatch.setattr(InstanceGroups, "close", free)
     catalog = Catalog()
     models = Models(catalog, replace(config, load_timeout_s=0.05), Gate())
     try:
@@ -248,6 +250,42 @@ async def test_engines_that_are_loaded_too_late_are_freed(
     finally:
         go_on.set()
         await models.close()
+
+
+async def test_a_load_that_never_ends_holds_up_neither_requests_nor_the_stop(
+    start_server: Callable[..., Any], stalled: threading.Event, config: ServerConfig
+) -> None:
+    server = await start_server(model_control="explicit")
+    publish_tiny_bundle(config.models, "stalled")
+    loading = asyncio.create_task(server.models.load("stalled"))
+    await until(lambda: any(thread.name == "load stalled:1" for thread in threading.enumerate()))
+    latents = latents_from_seed(1, 2, 4)
+    images = (await server.catalog["tiny"].batcher.submit(latents, frozenset({"images"})))["images"]
+    np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
+    assert await server.drain()
+    with pytest.raises(Unavailable, match="the server is stopping"):
+        await loading
+    assert await server.close()
+    assert daemon_threads.running()
+    stalled.set()
+    await until(lambda: not daemon_threads.running())
+
+
+async def test_an_input_that_never_ends_holds_up_only_an_engine_and_not_for_long(
+    bounded: ServerConfig, start_server: Callable[..., Any]
+) -> None:
+    publish_tiny_bundle(bounded.models, "loops", change_graph=loop_forever_if_large)
+    server = await start_server(compute_timeout_s=bounded.compute_timeout_s)
+    tiny, loops = server.catalog["tiny"].batcher, server.catalog["loops"].batcher
+    endless = asyncio.create_task(loops.submit(np.full((1, 4), 1e6, np.float32), frozenset({"images"})))
+    latents = latents_from_seed(1, 2, 4)
+    images = (await tiny.submit(latents, frozenset({"images"})))["images"]
+    np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
+    assert not endless.done()
+    with pytest.raises(InternalError):
+        await endless
+    images = (await loops.submit(latents, frozenset({"images"})))["images"]
+    np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
 
 
 json_values = st.recursive(
