@@ -32,7 +32,7 @@ from benchmarks.serving import publish_untrained, server_process
 from client.bench.loads import ClosedLoad, Load, OpenLoad
 from client.bench.loops import measure
 from client.bench.results import NOT_SENT, OK, Results
-from ganserve.bundle import LatentInput, example_rows
+from ganserve.bundle import Card, LatentInput, example_rows
 from ganserve.v1 import generator_pb2 as pb
 from server.errors import ServerError
 from server.rpc.handler import PUSHBACK_KEY
@@ -126,6 +126,19 @@ class Sender:
         """Closes the connections."""
         for channel in self._channels:
             await channel.close()
+
+
+def generate_request(model: str, card: Card, rows: int) -> pb.GenerateRequest:
+    """A request of `rows` example latents.
+
+    Raises:
+        UsageError: the model takes images.
+    """
+    if not isinstance(card.input, LatentInput):
+        raise click.UsageError(f"--model {model}: takes images; choose one that takes latents")
+    latents = example_rows(card.input, 0, rows)
+    tensor = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=latents.shape, data=latents.tobytes())
+    return pb.GenerateRequest(model=model, latents=tensor)
 
 
 def resident_mib(pid: int) -> float:
@@ -233,15 +246,8 @@ def main(
         return
     with tempfile.TemporaryDirectory() as repository:
         _, card = publish_untrained(Path(repository), model, preset)
-        if not isinstance(card.input, LatentInput):
-            raise click.UsageError(f"--model {model}: takes images; choose one that takes latents")
-        latents = example_rows(card.input, 0, rows)
-        request = pb.GenerateRequest(model=model)
-        request.latents.dtype = pb.DATA_TYPE_FLOAT32
-        request.latents.shape.extend(latents.shape)
-        request.latents.data = latents.tobytes()
+        body = generate_request(model, card, rows).SerializeToString()
         with server_process(Path(repository)) as (process, address):
-            body = request.SerializeToString()
             table = asyncio.run(server_goodput(address, process.pid, body, rows, loads, deadlines_s, seconds, rounds))
     report(f"{preset}, {rows} rows per request, on the CPU", table, out)
     for deadline_s in deadlines_s:
