@@ -93,7 +93,8 @@ class RunLimit:
             return call(options)
         except Exception as error:
             if run.ended:
-                raise RunTooLong(f"a run was ended after {self._limit_s:g} s (--compute-timeout-s)") from error
+                text = f"a run was ended after {self._limit_s:g} s; raise --compute-timeout-s if it needs more"
+                raise RunTooLong(text) from error
             raise
         finally:
             _watch.runs.discard(run)
