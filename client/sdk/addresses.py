@@ -39,6 +39,11 @@ class Target:
     is_local: bool = False
     is_list: bool = False
 
+    @property
+    def uses_proxy(self) -> bool:
+        """Whether gRPC may connect through http_proxy: no proxy can reach this machine, or accepts a list."""
+        return not (self.is_local or self.is_list)
+
 
 def target_of(addresses: Addresses) -> Target:
     """The target of one address, HOST:PORT, [IPV6]:PORT, dns:///HOST:PORT or unix:PATH, or of several IP:PORT.

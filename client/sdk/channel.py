@@ -1,4 +1,7 @@
-"""Opens gRPC channels, and sets their message sizes, retries, load balancing and TLS."""
+"""Opens gRPC channels, and sets their message sizes, keepalive, retries, load balancing and TLS.
+
+docs/decisions/0018 explains each setting.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_CHANNELS: Final = 64
 
+CONNECT_TIMEOUT_S: Final = 5.0  # for one attempt: several round trips of a slow network, and the handshake of TLS
+KEEPALIVE_AFTER_S: Final = 10.0  # a request in flight pings its connection if nothing has arrived for this long
+KEEPALIVE_TIMEOUT_S: Final = 5.0  # a connection that does not answer a ping for this long is dead
 RETRY_PAUSE_S: Final = 0.1  # before the first retry, then twice as long each time: four retries in about 1.5 s
 
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
@@ -33,9 +39,13 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
     # The pauses between reconnects grow as well. The longest must be shorter than all retry pauses together, at least
     # 1.2 s, so that a retry reaches a server that has come back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 800),
+    # No connection of another client in this process, which may be dead, or busy with a large response.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
+_LONG_TIMEOUT_S: Final = 120.0  # in which gRPC sends three pings: after two it sends one per minute
+_SERVICE: Final = "ganserve.v1.Generator"
+_HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,19 @@ class Endpoint:
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     retries: bool = True
 
+    @property
+    def pings_after_s(self) -> float:
+        """After how many silent seconds a request in flight pings its connection.
+
+        A server with gRPC's default settings cuts off a caller that pings more than four times during one request.
+        """
+        return KEEPALIVE_AFTER_S if self.timeout_s <= _LONG_TIMEOUT_S else self.timeout_s / 4
+
+    @property
+    def notices_after_s(self) -> float:
+        """How long a request in flight takes to notice that its connection is dead, in seconds."""
+        return self.pings_after_s + KEEPALIVE_TIMEOUT_S
+
     def open(self) -> list[grpc.Channel]:
         """Opens channels, which connect at their first call."""
         if self.credentials is None:
@@ -82,21 +105,33 @@ class Endpoint:
                 "initialBackoff": f"{RETRY_PAUSE_S}s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],  # a call that the caller cancels ends at once
             }
-            config["methodConfig"] = [{"name": [{"service": "ganserve.v1.Generator"}], "retryPolicy": policy}]
+            names = [{"service": _SERVICE}, {"service": _HEALTH_SERVICE, "method": "Check"}]
+            config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
         if self.target.is_balanced:
             config["loadBalancingConfig"] = [{"round_robin": {}}]
-        options = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
-        if self.target.is_local or self.target.is_list:
-            # Ignore http_proxy: no proxy can reach this machine, or accepts a list of addresses.
+            if not self.metadata:  # gRPC's own health checks carry no token, so a server may refuse them
+                config["healthCheckConfig"] = {"serviceName": ""}
+        options = [
+            *_OPTIONS,
+            # Despite its name, this is how long an attempt to connect may take. It does not delay the next one.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_TIMEOUT_S)),
+            # A call in flight finds out that a NAT gateway or load balancer forgot its connection, and is sent on a new
+            # one. On Linux, gRPC sets the TCP user timeout as well. Idle connections are not pinged, because servers
+            # with gRPC's default settings cut off callers that do.
+            ("grpc.keepalive_time_ms", int(1000 * self.pings_after_s)),
+            ("grpc.keepalive_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
+            # gRPC sends no such ping while another one is unanswered, for example one that measures the bandwidth, to
+            # which it gives a minute. That one may wait behind a large response on a slow network: give it longer.
+            ("grpc.http2.ping_timeout_ms", int(1000 * self.notices_after_s)),
+            ("grpc.service_config", json.dumps(config)),
+        ]
+        if not self.target.uses_proxy:
             options.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.server_name))
-        if self.channels == 1:
-            return [options]
-        # Channels of one pool share a connection, which limits concurrent requests and is read by a single core.
-        return [[*options, ("grpc.use_local_subchannel_pool", 1)] for _ in range(self.channels)]
+        return [options] * self.channels
 
 
 def endpoint_of(

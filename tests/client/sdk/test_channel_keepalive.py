@@ -1,0 +1,90 @@
+"""Connections that carry nothing any more although nobody closed them, and networks that are slow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from client import AsyncGanClient, DeadlineExceeded, GanClient, ServerUnreachable
+from client.sdk.addresses import target_of
+from client.sdk.channel import Endpoint
+from tests.client.fake_server import FakeServer
+from tests.client.relay import Relay
+
+
+@pytest.fixture
+def relay(server: FakeServer) -> Iterator[Relay]:
+    with Relay(int(server.address.rpartition(":")[2])).serve() as running:
+        yield running
+
+
+@pytest.fixture
+def quick_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 0.2)
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.2)
+
+
+@pytest.mark.usefixtures("quick_keepalive")
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_call_on_a_forgotten_connection_is_answered_on_a_new_one(relay: Relay, channels: int) -> None:
+    with GanClient(relay.address, timeout_s=20, channels=channels) as client:
+        for _ in range(channels):
+            client.generate("dcgan")
+        relay.forget()
+        assert len(client.generate("dcgan", seed=0, count=600)) == 600
+    assert relay.connections > channels
+
+
+@pytest.mark.usefixtures("quick_keepalive")
+async def test_a_call_of_the_async_client_is_answered_on_a_new_connection_too(relay: Relay) -> None:
+    async with AsyncGanClient(relay.address, timeout_s=20) as client:
+        await client.generate("dcgan")
+        relay.forget()
+        assert len(await client.generate("dcgan")) == 1
+
+
+def test_calls_shorter_than_the_keepalive_notice_it_together(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 1.5)
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.3)
+    with GanClient(relay.address, timeout_s=1) as client:
+        calls_until_answered(client)
+        relay.forget()
+        assert 1 < calls_until_answered(client) < 10
+
+
+def calls_until_answered(client: GanClient) -> int:
+    for number in range(1, 50):
+        try:
+            client.models()
+        except (DeadlineExceeded, ServerUnreachable):
+            continue
+        return number
+    raise AssertionError("never answered")
+
+
+def test_a_new_client_does_not_use_the_connection_of_another(relay: Relay) -> None:
+    with GanClient(relay.address, timeout_s=20) as old, GanClient(relay.address, timeout_s=5) as new:
+        old.generate("dcgan")
+        relay.forget()
+        assert len(new.generate("dcgan")) == 1
+
+
+def test_a_connection_may_take_several_slow_round_trips(server: FakeServer) -> None:
+    port = int(server.address.rpartition(":")[2])
+    with Relay(port, delay_s=0.9).serve() as relay, GanClient(relay.address, timeout_s=60) as client:
+        assert len(client.models()) == 2
+
+
+@pytest.mark.parametrize(("timeout_s", "after_s"), [(1, 10), (30, 10), (120, 10), (400, 100), (86_400, 21_600)])
+def test_a_request_pings_at_most_four_times(timeout_s: float, after_s: float) -> None:
+    endpoint = Endpoint(target_of("10.0.0.1:1"), timeout_s)
+    assert (endpoint.pings_after_s, endpoint.notices_after_s) == (after_s, after_s + 5)
+
+
+def test_idle_connections_are_not_pinged() -> None:
+    [options] = Endpoint(target_of("10.0.0.1:1"), 30)._options()
+    names = [name for name, _ in options]
+    assert len(names) == len(set(names))
+    assert not [name for name in names if re.search("permit_without_calls|max_pings_without_data", name)]
