@@ -201,8 +201,8 @@ def _late(text: str, endpoint: Endpoint, *, is_connected: bool) -> GanClientErro
         return DeadlineExceeded(f"{late} ({text}); raise the timeout, or request fewer images")
     if not is_connected:
         return ServerUnreachable(
-            f"no connection to {address} within {timeout_s:g} s; packets to it get no answer: check the address, the"
-            " network and its firewall"
+            f"no connection to {address} within {timeout_s:g} s; nothing answers there: check the address, the network"
+            " and its firewall, and whether the server hangs"
         )
     if timeout_s > endpoint.notices_after_s:
         return DeadlineExceeded(

@@ -211,7 +211,7 @@ def test_a_deadline_before_the_connection_is_no_fault_of_the_server() -> None:
     with full_listener() as address:
         error = failure(address, timeout_s=0.3)
     assert type(error) is ServerUnreachable
-    assert str(error).startswith(f"no connection to {address} within 0.3 s; packets to it get no answer: check")
+    assert str(error).startswith(f"no connection to {address} within 0.3 s; nothing answers there: check the address")
 
 
 def test_an_attempt_to_connect_that_takes_too_long_names_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
