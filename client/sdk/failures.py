@@ -28,7 +28,7 @@ _TOO_LARGE: Final = "message larger than max"  # part of gRPC's own message, whi
 _OWN_DEADLINE: Final = "Deadline Exceeded"  # gRPC's own text, when the time is up here; servers say more
 _PROXY_VARIABLES: Final = ("grpc_proxy", "https_proxy", "http_proxy")  # in gRPC's order
 
-_HTTP_STATUS: Final = re.compile(r"Received http2 header with status: (\d{3})")
+_HTTP_STATUS: Final = re.compile(r"Received http2 header with status: (\d+)")
 _CONNECTING: Final = re.compile(
     r"(?:failed to connect to all addresses|connections to all backends failing); last error: (?:[A-Z_]+: )?"
 )
@@ -48,6 +48,8 @@ _UNREACHABLE: Final = (
         "its certificate is for another name: set --tls-server-name or TlsOptions.server_name",
     ),
     ("WRONG_VERSION_NUMBER", "it does not use TLS: turn TLS off, or name another address"),
+    ("NO_APPLICATION_PROTOCOL", "it has no HTTP/2, which gRPC requires: name the gRPC port, or turn HTTP/2 on there"),
+    ("ALPN", "it has no HTTP/2, which gRPC requires: name the gRPC port, or turn HTTP/2 on there"),
     (
         "http1.x server",
         "it speaks HTTP/1, not gRPC: name the gRPC port, not that of the metrics or of a web server, or turn TLS on"
@@ -115,6 +117,11 @@ class _Refusal(NamedTuple):
 
 _NO_GRPC: Final = "name the address of the gRPC server, or let the proxy pass gRPC on to it"
 _BY_HTTP_STATUS: Final[dict[int, _Refusal]] = {
+    400: _Refusal(
+        UnsupportedByServer,
+        "refuses the request, perhaps because it lacks a client certificate",
+        f"set --tls-key and --tls-certificate (TlsOptions), or {_NO_GRPC}",
+    ),
     401: _Refusal(AccessDenied, "requires a token", "give a valid one"),
     403: _Refusal(AccessDenied, "denies access", "give a valid token, or a client certificate"),
     404: _Refusal(UnsupportedByServer, "does not know this service", _NO_GRPC),

@@ -45,7 +45,7 @@ def raw_server(talk: Talk) -> Iterator[str]:
             listener.shutdown(socket.SHUT_RDWR)
             acceptor.join(timeout=10)
             for connection in open_sockets:
-                if connection.fileno() != -1:
+                with suppress(OSError):  # closed by either side
                     connection.shutdown(socket.SHUT_RDWR)
             for thread in threads:
                 thread.join(timeout=10)

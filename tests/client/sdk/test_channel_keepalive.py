@@ -10,7 +10,7 @@ import pytest
 from client import AsyncGanClient, DeadlineExceeded, GanClient, ServerUnreachable
 from client.sdk.addresses import target_of
 from client.sdk.channel import Endpoint
-from tests.client.fake_server import FakeServer
+from tests.client.fake_server import FakeServer, model
 from tests.client.relay import Relay
 
 
@@ -75,6 +75,18 @@ def test_a_connection_may_take_several_slow_round_trips(server: FakeServer) -> N
     port = int(server.address.rpartition(":")[2])
     with Relay(port, delay_s=0.9).serve() as relay, GanClient(relay.address, timeout_s=60) as client:
         assert len(client.models()) == 2
+
+
+def test_a_large_response_on_a_slow_network_is_not_taken_for_a_dead_connection(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 0.5)
+    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.5)
+    server.models = [model(height=256, width=256, channels=3)]
+    port = int(server.address.rpartition(":")[2])
+    with Relay(port, delay_s=0.1).serve() as relay, GanClient(relay.address, timeout_s=60) as client:
+        assert len(client.generate("dcgan", seed=0, count=10)) == 10  # 2 MB, at most 640 KB/s
+    assert (len(server.requests), relay.connections) == (1, 1)
 
 
 @pytest.mark.parametrize(("timeout_s", "after_s"), [(1, 10), (30, 10), (120, 10), (400, 100), (86_400, 21_600)])

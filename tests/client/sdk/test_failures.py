@@ -92,7 +92,8 @@ def test_a_busy_server_is_told_once_to_be_tried_again(server: FakeServer, client
     [
         (200, UnsupportedByServer, r"answers as a web server .*; name the address of the gRPC server"),
         (302, UnsupportedByServer, r"redirects as a web server does, for example to a login \(HTTP 302\)"),
-        (400, UnsupportedByServer, r"answers as a web server \(HTTP 400\)"),
+        (400, UnsupportedByServer, r"it lacks a client certificate \(HTTP 400\); set --tls-key and --tls-certificate"),
+        (405, UnsupportedByServer, r"answers as a web server \(HTTP 405\)"),
         (401, AccessDenied, r"requires a token \(HTTP 401\)"),
         (403, AccessDenied, r"denies access \(HTTP 403\)"),
         (404, UnsupportedByServer, r"does not know this service \(HTTP 404\); .* let the proxy pass gRPC on"),
