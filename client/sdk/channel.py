@@ -25,8 +25,7 @@ MAX_TIMEOUT_S: Final = 86_400.0
 MAX_CHANNELS: Final = 64
 
 CONNECT_TIMEOUT_S: Final = 5.0  # for one attempt: several round trips of a slow network, and the handshake of TLS
-KEEPALIVE_AFTER_S: Final = 10.0  # a request in flight pings its connection if nothing has arrived for this long
-KEEPALIVE_TIMEOUT_S: Final = 5.0  # a connection on which a ping is not answered for this long is dead
+
 RETRY_PAUSE_S: Final = 0.1  # before the first retry, then twice as long each time: four retries in about 1.5 s
 
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
@@ -47,7 +46,6 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
     # No connection of another client in this process, which may be dead, or busy with a large response.
     ("grpc.use_local_subchannel_pool", 1),
 ]
-_LONG_TIMEOUT_S: Final = 120.0  # in which gRPC sends three pings: after two it sends one per minute
 _SERVICE: Final = "ganserve.v1.Generator"
 _HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
@@ -78,14 +76,23 @@ class Endpoint:
     def pings_after_s(self) -> float:
         """After how many silent seconds a request in flight pings its connection.
 
-        A server with gRPC's default settings cuts off a caller that pings more than four times during one request.
+        That makes at most three pings per request, or one in five minutes: a server with gRPC's default settings cuts
+        off a caller that sends more.
         """
-        return KEEPALIVE_AFTER_S if self.timeout_s <= _LONG_TIMEOUT_S else self.timeout_s / 4
+        return min(max(10.0, self.timeout_s / 3), 310.0)
+
+    @property
+    def ping_timeout_s(self) -> float:
+        """After how many seconds without an answer to a ping its connection is dead.
+
+        On a slow network, a ping waits behind a large request. Who raises the deadline for that needs patience here.
+        """
+        return min(max(5.0, self.timeout_s / 6), 60.0)
 
     @property
     def notices_after_s(self) -> float:
         """How long a request in flight takes to notice that its connection is dead, in seconds."""
-        return self.pings_after_s + KEEPALIVE_TIMEOUT_S
+        return self.pings_after_s + self.ping_timeout_s
 
     def open(self) -> list[grpc.Channel]:
         """Opens channels, which connect at their first call."""
@@ -124,9 +131,9 @@ class Endpoint:
             # A request in flight finds out that a NAT gateway or load balancer forgot its connection, and is sent on a
             # new one. Idle connections are not pinged: servers with gRPC's default settings cut off who does.
             ("grpc.keepalive_time_ms", int(1000 * self.pings_after_s)),
-            # How long a ping may take. grpc.keepalive_timeout_ms does not shorten the minute that gRPC waits, but sets
+            # grpc.keepalive_timeout_ms does not shorten the minute that gRPC waits for an answer, but sets
             # TCP_USER_TIMEOUT, whose default of 20 s suits uploads that a slow proxy holds up.
-            ("grpc.http2.ping_timeout_ms", int(1000 * KEEPALIVE_TIMEOUT_S)),
+            ("grpc.http2.ping_timeout_ms", int(1000 * self.ping_timeout_s)),
             ("grpc.service_config", json.dumps(config)),
         ]
         if not self.target.uses_proxy:

@@ -22,8 +22,12 @@ def relay(server: FakeServer) -> Iterator[Relay]:
 
 @pytest.fixture
 def quick_keepalive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 0.2)
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.2)
+    set_keepalive(monkeypatch, 0.2, 0.2)
+
+
+def set_keepalive(monkeypatch: pytest.MonkeyPatch, pings_after_s: float, ping_timeout_s: float) -> None:
+    monkeypatch.setattr(Endpoint, "pings_after_s", pings_after_s)
+    monkeypatch.setattr(Endpoint, "ping_timeout_s", ping_timeout_s)
 
 
 @pytest.mark.usefixtures("quick_keepalive")
@@ -46,8 +50,7 @@ async def test_a_call_of_the_async_client_is_answered_on_a_new_connection_too(re
 
 
 def test_calls_shorter_than_the_keepalive_notice_it_together(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 1.5)
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.3)
+    set_keepalive(monkeypatch, 1.5, 0.3)
     with GanClient(relay.address, timeout_s=1) as client:
         calls_until_answered(client)
         relay.forget()
@@ -80,8 +83,7 @@ def test_a_connection_may_take_several_slow_round_trips(server: FakeServer) -> N
 def test_a_large_response_on_a_slow_network_is_not_taken_for_a_dead_connection(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_AFTER_S", 0.5)
-    monkeypatch.setattr("client.sdk.channel.KEEPALIVE_TIMEOUT_S", 0.5)
+    set_keepalive(monkeypatch, 0.5, 0.5)
     server.models = [model(height=256, width=256, channels=3)]
     port = int(server.address.rpartition(":")[2])
     with Relay(port, delay_s=0.1).serve() as relay, GanClient(relay.address, timeout_s=60) as client:
@@ -89,10 +91,19 @@ def test_a_large_response_on_a_slow_network_is_not_taken_for_a_dead_connection(
     assert (len(server.requests), relay.connections) == (1, 1)
 
 
-@pytest.mark.parametrize(("timeout_s", "after_s"), [(1, 10), (30, 10), (120, 10), (400, 100), (86_400, 21_600)])
-def test_a_request_pings_at_most_four_times(timeout_s: float, after_s: float) -> None:
+@pytest.mark.parametrize(
+    ("timeout_s", "pings_after_s", "ping_timeout_s"),
+    [(1, 10, 5), (30, 10, 5), (60, 20, 10), (360, 120, 60), (86_400, 310, 60)],
+)
+def test_half_of_the_deadline_is_left_when_a_dead_connection_is_noticed(
+    timeout_s: float, pings_after_s: float, ping_timeout_s: float
+) -> None:
     endpoint = Endpoint(target_of("10.0.0.1:1"), timeout_s)
-    assert (endpoint.pings_after_s, endpoint.notices_after_s) == (after_s, after_s + 5)
+    assert (endpoint.pings_after_s, endpoint.ping_timeout_s) == (pings_after_s, ping_timeout_s)
+    assert endpoint.notices_after_s == pings_after_s + ping_timeout_s
+    [options] = [dict(each) for each in endpoint._options()]
+    assert options["grpc.keepalive_time_ms"] == 1000 * pings_after_s
+    assert options["grpc.http2.ping_timeout_ms"] == 1000 * ping_timeout_s
 
 
 def test_idle_connections_are_not_pinged() -> None:
