@@ -12,7 +12,7 @@ class GanClientError(Exception):
 
 
 class ServerUnreachable(GanClientError):
-    """No server answers at the address, or it was starting or draining throughout all retries."""
+    """No server answers at the address, or it was starting, draining or cancelling requests throughout all retries."""
 
 
 class UnknownModel(GanClientError):

@@ -172,6 +172,11 @@ def endpoint_of(
     )
 
 
+def is_any_ready(channels: Sequence[grpc.aio.Channel]) -> bool:
+    """Whether one of these channels is connected."""
+    return any(channel.get_state() is grpc.ChannelConnectivity.READY for channel in channels)
+
+
 class Stubs:
     """The RPC methods of several channels, used in turn.
 

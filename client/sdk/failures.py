@@ -142,7 +142,7 @@ _BY_HTTP_STATUS: Final[dict[int, _Refusal]] = {
 }
 
 
-def failure_of(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool = True) -> GanClientError:
+def failure_of(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) -> GanClientError:
     """The error for a failed request.
 
     Args:

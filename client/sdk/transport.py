@@ -17,7 +17,7 @@ import grpc
 from client.errors import GanClientError, InvalidRequest
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.catalog import Catalog
-from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of, is_any_ready
 from client.sdk.failures import failure_of
 from client.sdk.security import TlsOptions
 from client.sdk.steps import Emit, Pause, Send, Steps, Wait, emitted
@@ -198,7 +198,7 @@ def _is_connected(channel: grpc.Channel) -> bool:
         channel.unsubscribe(tell)
     except ValueError:  # closed by another thread
         return False
-    return grpc.ChannelConnectivity.READY in states[:1]
+    return not states or states[0] is grpc.ChannelConnectivity.READY  # most are, should the machine be too slow to tell
 
 
 class AsyncConnection(_AnyConnection):
@@ -257,8 +257,7 @@ class AsyncConnection(_AnyConnection):
         try:
             return await call
         except grpc.RpcError as error:
-            states = [channel.get_state() for channel in self._channels]
-            raise failure_of(error, self.endpoint, is_connected=grpc.ChannelConnectivity.READY in states) from error
+            raise failure_of(error, self.endpoint, is_connected=is_any_ready(self._channels)) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and not (task and task.cancelling()):  # `close` cancelled the request, not the task

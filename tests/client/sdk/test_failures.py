@@ -256,7 +256,9 @@ class _Ended(grpc.RpcError):
 
 
 def test_a_deadline_after_the_keepalive_means_that_the_server_computes() -> None:
-    error = failure_of(_Ended(Code.DEADLINE_EXCEEDED, "Deadline Exceeded"), Endpoint(target_of("10.0.0.1:1"), 30))
+    error = failure_of(
+        _Ended(Code.DEADLINE_EXCEEDED, "Deadline Exceeded"), Endpoint(target_of("10.0.0.1:1"), 30), is_connected=True
+    )
     assert "no response from 10.0.0.1:1 within 30 s; the connection is alive, so the server is still comp" in str(error)
 
 
