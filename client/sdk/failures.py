@@ -151,7 +151,8 @@ def failure_of(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) 
         is_connected: Whether the channel is connected now; tells why no response came in time.
     """
     failure = _cause(error, endpoint, is_connected=is_connected)
-    if isinstance(failure, ServerUnreachable | DeadlineExceeded | AccessDenied | ServerFault):
+    is_of_proxy = _HTTP_STATUS.search(error.details() or "") is not None
+    if is_of_proxy or isinstance(failure, ServerUnreachable | UnsupportedByServer):
         return type(failure)(f"{failure}{_hints(endpoint.target, failure)}")
     return failure
 

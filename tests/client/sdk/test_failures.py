@@ -35,6 +35,17 @@ Code = grpc.StatusCode
 pytestmark = pytest.mark.usefixtures("quick_retries")
 
 
+class _Ended(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+
 def failure(address: str, *, timeout_s: float = 20) -> GanClientError:
     """Why a call to this address fails."""
     with GanClient(address, timeout_s=timeout_s) as client, pytest.raises(GanClientError) as raised:
@@ -194,6 +205,17 @@ def test_the_proxy_of_the_environment_is_named_without_its_password(
     assert "secret" not in str(error)
 
 
+def test_an_error_of_the_server_itself_blames_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("grpc_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    endpoint = Endpoint(target_of("gan.example.org:1"), 30)
+    own = failure_of(_Ended(Code.INTERNAL, "a bug"), endpoint, is_connected=True)
+    assert str(own) == "the server at gan.example.org:1 failed: INTERNAL: a bug"
+    of_proxy = failure_of(_Ended(Code.UNKNOWN, "Received http2 header with status: 413"), endpoint, is_connected=True)
+    assert "through the proxy proxy.example.org:3128 unless no_proxy" in str(of_proxy)
+
+
 @contextlib.contextmanager
 def full_listener() -> Iterator[str]:
     """An address at which packets get no answer: the queue of connections is full."""
@@ -242,17 +264,6 @@ async def test_the_async_client_tells_them_apart_as_well(server: FakeServer) -> 
         async with AsyncGanClient(address, timeout_s=0.3) as client:
             with pytest.raises(ServerUnreachable, match=r"no connection to .* within 0\.3 s"):
                 await client.models()
-
-
-class _Ended(grpc.RpcError):
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        self._code, self._details = code, details
-
-    def code(self) -> grpc.StatusCode:
-        return self._code
-
-    def details(self) -> str:
-        return self._details
 
 
 def test_a_deadline_after_the_keepalive_means_that_the_server_computes() -> None:
