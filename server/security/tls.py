@@ -62,7 +62,9 @@ class TlsFiles:
             return now.for_grpc
 
         return grpc.dynamic_ssl_server_credentials(
-            last.for_grpc, changed, require_client_authentication=self._client_ca is not None
+            last.for_grpc,
+            changed,  # type: ignore[arg-type]  # the stub forgets None
+            require_client_authentication=self._client_ca is not None,
         )
 
     def ssl_context(self) -> ssl.SSLContext:
@@ -73,7 +75,7 @@ class TlsFiles:
         def use_newest(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
             connection.context = self._files.get().for_ssl
 
-        context.sni_callback = use_newest  # type: ignore[assignment]  # the stub knows sockets only
+        context.sni_callback = use_newest
         return context
 
     def _read(self) -> _Loaded:

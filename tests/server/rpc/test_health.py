@@ -77,8 +77,8 @@ async def test_a_watcher_that_does_not_read_delays_no_change(health: Health) -> 
         async def write(self, _: pb.HealthCheckResponse) -> None:
             await asyncio.Event().wait()
 
-    watch = health.method_handlers()["Watch"]
-    watching = asyncio.create_task(watch.unary_stream(asking("").SerializeToString(), StuckContext()))  # type: ignore[call-arg, arg-type]
+    watch: Any = health.method_handlers()["Watch"].unary_stream
+    watching = asyncio.create_task(watch(asking("").SerializeToString(), StuckContext()))
     await settle()
     await asyncio.wait_for(health.enter_graceful_shutdown(), 5)
     watching.cancel()

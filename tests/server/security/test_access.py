@@ -24,7 +24,9 @@ def access(folder: Path, *, tokens: bool = True, admin: bool = True, control_at:
 
 
 def refusal(access: Access, method: str, authorization: str | None) -> type[ServerError] | None:
-    metadata = [] if authorization is None else [("x-other", b"1"), ("authorization", authorization)]
+    metadata: list[tuple[str, str | bytes]] = [("x-other", b"1")]
+    if authorization is not None:
+        metadata.append(("authorization", authorization))
     try:
         access.check(method, metadata)
     except ServerError as error:

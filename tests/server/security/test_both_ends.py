@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Caller:
             self.ask_async(server),
             asyncio.to_thread(self.ask_triton, server),
         )
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return [*await asyncio.gather(*asked, return_exceptions=True)]
 
 
 async def assert_answered(caller: Caller, server: Server) -> None:
@@ -227,17 +228,18 @@ async def test_the_control_plane_needs_an_admin_token(
 
     def control(caller: Caller) -> None:
         with caller.triton(server) as client:
-            for call in (
-                lambda: client.load_model("tiny", headers=caller.headers),
-                lambda: client.get_model_repository_index(headers=caller.headers),
-                lambda: client.get_inference_statistics(headers=caller.headers),
-                lambda: client.unload_model("tiny", headers=caller.headers),
-            ):
+            calls: list[Callable[..., Any]] = [
+                partial(client.load_model, "tiny"),
+                client.get_model_repository_index,
+                client.get_inference_statistics,
+                partial(client.unload_model, "tiny"),
+            ]
+            for call in calls:
                 if caller is admin:
-                    call()
+                    call(headers=caller.headers)
                 else:
                     with pytest.raises(InferenceServerException, match=r"PERMISSION_DENIED.*: send an admin token"):
-                        call()
+                        call(headers=caller.headers)
 
     await asyncio.to_thread(control, user)
     assert "tiny" in server.catalog

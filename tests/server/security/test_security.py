@@ -95,6 +95,7 @@ async def test_refused_calls_are_counted_and_nothing_of_them_is_parsed(start_ser
     (tmp_path / "tokens").write_text("secret")
     server = await start_server(token_file=tmp_path / "tokens")
     garbage = b"\xff\xff\xff"
+    channel: Any
     async with grpc.aio.insecure_channel(str(server.address)) as channel:
         for path in ("/ganserve.v1.Generator/Generate", "/inference.GRPCInferenceService/ModelInfer"):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
@@ -120,6 +121,7 @@ async def test_a_replaced_token_ends_the_use_of_an_open_stream(start_server: Sta
     tokens = tmp_path / "tokens"
     tokens.write_text("secret")
     server = await start_server(token_file=tokens)
+    channel: Any
     async with grpc.aio.insecure_channel(str(server.address)) as channel:
         stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")(
             metadata=[("authorization", "Bearer secret")]
