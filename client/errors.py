@@ -55,8 +55,10 @@ _TOO_LARGE: Final = "message larger than max"  # part of gRPC's own message, whi
 
 # Part of gRPC's message about a failed connection -> remedy.
 _UNREACHABLE: Final = (
-    ("certificate has expired", "its certificate has expired: renew it on the server"),
-    ("certificate is not yet valid", "its certificate is not valid yet: set the clocks of both machines"),
+    (
+        "certificate has expired",
+        "its certificate has expired: renew it, or set the clock of this machine",
+    ),
     (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is not from a trusted authority: set --tls-roots or TlsOptions.root_certificates",
@@ -102,8 +104,7 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
     elif kind is ServerBusy:
         text = f"{text} (the server at {address} is busy; try again later)"
     elif kind is AccessDenied:
-        remedy = "; give a valid token" if status is grpc.StatusCode.UNAUTHENTICATED else ""  # else the text says it
-        text = f"{address} denies access ({text}){remedy}"
+        text = f"{address} denies access ({text}); give a valid token"
     elif kind is UnsupportedByServer:
         text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"
     elif kind is ServerFault:

@@ -204,7 +204,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
-        announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
+        admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
+        announce(
+            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
+        )
         await stopping
         if not await server.drain():
             await server.close_access_log()

@@ -8,10 +8,12 @@ from typing import Final
 from server.errors import NotAllowed, Unauthenticated
 from server.security.tokens import TokenFile
 
-CONTROL_METHODS: Final = frozenset({"RepositoryModelLoad", "RepositoryModelUnload"})
+CONTROL_METHODS: Final = frozenset(
+    {"RepositoryModelLoad", "RepositoryModelUnload", "LoadModel", "UnloadModel", "RollbackModel"}
+)
 """Methods that change what is served: answered on the admin port only, if there is one."""
 
-ADMIN_METHODS: Final = CONTROL_METHODS | {"ModelStatistics", "RepositoryIndex"}
+ADMIN_METHODS: Final = CONTROL_METHODS | {"ModelStatistics", "RepositoryIndex", "ListVersions"}
 """Methods that need a token of `--admin-token-file`, if there is one."""
 
 _KEY: Final = "authorization"

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from client.__main__ import main as ganclient
+from client.__main__ import cli as ganclient
 from server.__main__ import main as server
 from server.config import ServerConfig
 

@@ -34,9 +34,11 @@ def refusal(access: Access, method: str, authorization: str | None) -> type[Serv
     return None
 
 
-def test_the_methods_of_the_control_plane_exist() -> None:
+def test_the_control_plane_of_the_open_inference_protocol_is_protected() -> None:
     assert CONTROL_METHODS < ADMIN_METHODS
-    assert set(pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name) >= ADMIN_METHODS
+    methods = set(pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name)
+    assert {method for method in methods if method.startswith("RepositoryModel")} == methods & CONTROL_METHODS
+    assert {method for method in methods if "Repository" in method or "Statistics" in method} == methods & ADMIN_METHODS
 
 
 @pytest.mark.parametrize(

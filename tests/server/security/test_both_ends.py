@@ -116,7 +116,7 @@ async def test_an_expired_certificate_is_named_as_such(start_server: Start, auth
         server,
         ServerUnreachable,
         "certificate has expired",
-        "its certificate has expired: renew it on the server",
+        "its certificate has expired: renew it",
     )
 
 
