@@ -94,15 +94,22 @@ class RequestHandler:
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
+    def check_access(self, method: str, context: Context) -> None:
+        """Returns if the caller may call a method.
+
+        Raises:
+            ServerError: it may not.
+        """
+        if self._access is not None:  # reading metadata costs time
+            self._access.check(method, context.invocation_metadata())
+
     async def admit_stream(self, method: str, context: Context) -> None:
         """Refuses a stream, counts and logs that, and ends it, unless its caller may call the method.
 
         Each message is checked again by `attempt`, because tokens may be replaced while a stream is open.
         """
-        if self._access is None:
-            return
         try:
-            self._access.check(method, context.invocation_metadata())
+            self.check_access(method, context)
         except ServerError as error:
             self._record(self.arrive(method, context), context, error.code, error.reason, str(error))
             await context.abort(error.code, str(error))
@@ -128,8 +135,7 @@ class RequestHandler:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
-            if self._access is not None:
-                self._access.check(request.method, context.invocation_metadata())
+            self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
             self._gate.enter()

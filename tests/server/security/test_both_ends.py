@@ -161,6 +161,25 @@ async def test_a_new_certificate_is_used_by_the_next_connection(start_server: St
     await assert_answered(caller, server)
 
 
+async def test_new_authorities_of_clients_hold_for_the_next_connection(
+    start_server: Start, authority: Authority, tmp_path: Path
+) -> None:
+    client_ca = tmp_path / "client-ca.pem"
+    write_copy(client_ca, authority.roots)
+    server = await start_server(**tls(authority.issue("server"), client_ca))
+    other = Authority(tmp_path, "other")
+    old, new = Caller(authority.roots, authority.issue("old")), Caller(authority.roots, other.issue("new"))
+    await assert_answered(old, server)
+    write_copy(client_ca, other.roots)
+    await assert_answered(new, server)
+    with pytest.raises(InferenceServerException, match="UNAVAILABLE"):
+        await asyncio.to_thread(old.ask_triton, server)
+
+
+def write_copy(path: Path, source: Path) -> None:
+    path.write_bytes(source.read_bytes())
+
+
 async def test_open_connections_survive_a_new_certificate(
     start_server: Start, authority: Authority, tmp_path: Path
 ) -> None:
