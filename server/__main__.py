@@ -39,6 +39,13 @@ class _AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+class _AddressOrNoneType(click.ParamType[Address | None]):
+    name = "host:port|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address | None:
+        return None if value == "none" else _AddressType().convert(value, param, ctx)
+
+
 class _IndicesType(click.ParamType[tuple[int, ...]]):
     name = "indices"
 
@@ -71,7 +78,7 @@ def _configure_logging(level: str) -> None:
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
-@_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
+@_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")

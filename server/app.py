@@ -19,7 +19,9 @@ from server.engines.base import usable_cores
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
-from server.metrics import Metrics, MetricsEndpoint
+from server.http.app import HttpApp
+from server.http.endpoint import HttpEndpoint
+from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
@@ -35,7 +37,7 @@ _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
-    """A gRPC server and its metrics endpoint, on the running event loop.
+    """A gRPC server and its HTTP port, on the running event loop.
 
     Call `listen`, then `load`, then optionally `drain`, then `close`.
     """
@@ -43,16 +45,16 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics(self.catalog)
+        self._gate = Gate()
+        self.metrics = Metrics(self.catalog, self._gate)
         self.address = config.address
         self.metrics_address = config.metrics_address
-        self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.aio.HealthServicer()
-        self._endpoint: MetricsEndpoint | None = None
+        self._endpoint: HttpEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._server = make_server(config)
         handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
@@ -78,11 +80,13 @@ class Server:
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         port = bind(self._server, self.config.address)
         self.address = Address(self.config.address.host, port)
-        try:
-            self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
-        except OSError as error:
-            raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
-        self.metrics_address = self._endpoint.address
+        if self.config.metrics_address is not None:
+            try:
+                app = HttpApp(self.metrics.registry, lambda: self._gate.state)
+                self._endpoint = HttpEndpoint(app, self.config.metrics_address)
+            except OSError as error:
+                raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+            self.metrics_address = self._endpoint.address
         await self._server.start()
 
     async def load(self) -> None:
@@ -177,7 +181,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
-        announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
+        metrics = server.metrics_address
+        where = "no HTTP port" if metrics is None else f"metrics on http://{metrics}/metrics"
+        announce(f"ready: serving {models} on {server.address}, {where}")
         await stopping
         if not await server.drain():
             await server.close_access_log()

@@ -52,7 +52,7 @@ class ServerConfig:
 
     models: Path = Path("models")
     address: Address = Address("127.0.0.1", 50051)
-    metrics_address: Address = Address("127.0.0.1", 9095)
+    metrics_address: Address | None = Address("127.0.0.1", 9095)  # None opens no HTTP port
     device: Device = "auto"
     backend: Backend = "onnx"
     precision: Precision = "fp32"

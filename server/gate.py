@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from server.errors import Unavailable
+
+GateState = Literal["starting", "open", "draining"]
 
 
 class Gate:
@@ -25,6 +28,13 @@ class Gate:
     def is_open(self) -> bool:
         """Whether requests may enter."""
         return self._refusal is None
+
+    @property
+    def state(self) -> GateState:
+        """What the server is doing; may be read in any thread."""
+        if self._draining:
+            return "draining"
+        return "open" if self.is_open else "starting"
 
     def open(self) -> None:
         """Lets requests in, unless the server is already draining."""

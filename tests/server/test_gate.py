@@ -28,6 +28,15 @@ def test_a_draining_gate_stays_closed_and_counts_the_requests_inside() -> None:
     assert (gate.is_open, gate.inside) == (False, 1)
 
 
+def test_a_gate_tells_what_the_server_is_doing() -> None:
+    gate = Gate()
+    states = [gate.state]
+    for change in (gate.open, gate.drain, gate.open):
+        change()
+        states.append(gate.state)
+    assert states == ["starting", "open", "draining", "draining"]
+
+
 async def test_the_wait_for_an_empty_gate_ends_with_the_last_request() -> None:
     gate = Gate()
     gate.open()

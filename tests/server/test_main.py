@@ -82,6 +82,14 @@ def test_it_prints_a_ready_line_and_exits_with_0_on_ctrl_c(launch: Launch) -> No
     assert "Traceback" not in process.stderr.read()
 
 
+def test_without_an_http_port_it_serves_grpc_only(launch: Launch) -> None:
+    process = launch("--metrics-address", "none")
+    lines, address = wait_until_ready(process)
+    assert lines[-1] == f"ready: serving tiny:1 on {address}, no HTTP port"
+    with grpc.insecure_channel(address) as channel:
+        assert generate(channel, 1).result(timeout=20).images.shape[0] == 1
+
+
 def test_requests_accepted_before_sigterm_are_answered(launch: Launch) -> None:
     # The rows wait longer for a fuller batch than a test may last: only a drain can release them.
     process = launch("--max-queue-delay-us", "60000000", "--max-batch-size", "4096")
