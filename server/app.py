@@ -82,7 +82,7 @@ class Server:
         self.address = Address(self.config.address.host, port)
         if self.config.metrics_address is not None:
             try:
-                app = HttpApp(self.metrics.registry, lambda: self._gate.state)
+                app = HttpApp(self.metrics.registry, self._gate)
                 self._endpoint = HttpEndpoint(app, self.config.metrics_address)
             except OSError as error:
                 raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error

@@ -84,8 +84,7 @@ class Metrics(Collector):
             _VERSION,
             ((version, model.batcher.queued_rows) for version, model in asked.items()),
         )
-        is_open = self._gate.state == "open"
-        yield from _state_metrics(models, is_open=is_open)
+        yield from _state_metrics(models, is_ready=self._gate.is_ready)
         yield _gauge("accepting_requests", "1 if the server lets requests in.", [], [((), int(self._gate.is_open))])
         unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
@@ -164,12 +163,12 @@ def _batch_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[M
     )
 
 
-def _state_metrics(models: Mapping[_Version, ServedModel], *, is_open: bool) -> Iterator[Metric]:
+def _state_metrics(models: Mapping[_Version, ServedModel], *, is_ready: bool) -> Iterator[Metric]:
     yield _gauge(
         "model_ready",
-        "1 if the model answers, 0 while its engines are being rebuilt and while the server starts or drains.",
+        "1 if the model answers, 0 while its engines are being rebuilt and while the server starts or stops.",
         _VERSION,
-        ((version, int(is_open and model.ready)) for version, model in models.items()),
+        ((version, int(is_ready and model.ready)) for version, model in models.items()),
     )
     yield _gauge(
         "model_info",

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
-from server.gate import GateState
+from server.gate import Gate
 
 MAX_SCRAPES: Final = 8  # in progress, including those whose page is being sent; bounds their memory
 _METHODS: Final = ("GET", "HEAD")
@@ -42,18 +42,18 @@ class HttpApp:
 
     Args:
         registry: the metrics.
-        state: tells what the server is doing.
+        gate: tells whether the server is ready.
     """
 
-    def __init__(self, registry: CollectorRegistry, state: Callable[[], GateState]) -> None:
+    def __init__(self, registry: CollectorRegistry, gate: Gate) -> None:
         self._registry = registry
-        self._state = state
+        self._gate = gate
         self._scrapes = 0
         self._health: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
-            "/readyz": lambda: _text(self._ready_status(), "ready" if self._is_ready() else self._state()),
+            "/readyz": lambda: _text(self._ready_status(), self._state()),
             "/v2/health/live": lambda: _json(HTTPStatus.OK, {"live": True}),
-            "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._is_ready()}),
+            "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._gate.is_ready}),
         }
 
     async def __call__(self, scope: _Scope, receive: object, send: _Send) -> None:
@@ -77,11 +77,16 @@ class HttpApp:
             finally:
                 self._scrapes -= 1
 
-    def _is_ready(self) -> bool:
-        return self._state() == "open"
+    def _state(self) -> str:
+        gate = self._gate
+        if gate.is_ready:
+            return "ready"
+        if gate.is_draining:
+            return "draining"
+        return "stopping" if gate.is_open else "starting"
 
     def _ready_status(self) -> HTTPStatus:
-        return HTTPStatus.OK if self._is_ready() else HTTPStatus.SERVICE_UNAVAILABLE
+        return HTTPStatus.OK if self._gate.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
 
     def _metrics(self, scope: _Scope) -> Answer:
         try:

@@ -116,10 +116,12 @@ def test_histograms_begin_with_their_first_value(metrics: Metrics, catalog: Cata
 
 @pytest.mark.parametrize(("asked", "max_series", "max_bytes"), [(False, 2, 200), (True, 250, 25_000)])
 def test_the_cost_of_a_scrape_per_model_is_bounded(asked: bool, max_series: int, max_bytes: int, gate: Gate) -> None:
-    models = 1000 if not asked else 20
-    served_models = {f"model{number:04d}": served(f"model{number:04d}") for number in range(models)}
-    metrics = Metrics(served_models, gate)
-    for model in served_models.values() if asked else ():
+    models = 20 if asked else 500
+    catalog = Catalog()
+    for number in range(models):
+        catalog.add(served(f"model{number:04d}"))
+    metrics = Metrics(catalog, gate)
+    for model in catalog.values() if asked else ():
         for rows in range(1, 200):  # every batch size
             model.statistics.batch_computed(BatchTimes(rows, 256, 0.001, 0.02, 0.003, "wide", 2))
         model.statistics.request_waited(0.5)
@@ -132,7 +134,7 @@ def test_the_cost_of_a_scrape_per_model_is_bounded(asked: bool, max_series: int,
     assert len(page) <= max_bytes * models + 20_000
 
 
-def test_models_are_ready_only_while_the_server_is_open(catalog: Catalog) -> None:
+def test_models_are_ready_only_while_the_server_is_ready(catalog: Catalog) -> None:
     gate = Gate()
     metrics = Metrics(catalog, gate)
 
@@ -145,6 +147,8 @@ def test_models_are_ready_only_while_the_server_is_open(catalog: Catalog) -> Non
     catalog.add(served(broken=True))
     assert ready_and_accepting() == (0, 1)
     catalog.add(served())
+    gate.retire()
+    assert ready_and_accepting() == (0, 1)
     gate.drain()
     assert ready_and_accepting() == (0, 0)
 

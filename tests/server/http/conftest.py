@@ -39,7 +39,7 @@ def open_endpoint(metrics: Metrics, gate: Gate) -> Iterator[Open]:
     opened: list[HttpEndpoint] = []
 
     def open_one(app: Any = None, host: str = "127.0.0.1", **settings: Any) -> HttpEndpoint:
-        app = app or HttpApp(metrics.registry, lambda: gate.state)
+        app = app or HttpApp(metrics.registry, gate)
         opened.append(HttpEndpoint(app, Address(host, 0), **settings))
         return opened[-1]
 

@@ -59,14 +59,18 @@ def answers(endpoint: HttpEndpoint) -> dict[str, tuple[int, str]]:
     return {path: (reply.status, reply.body.decode()) for path, reply in replies.items()}
 
 
-def test_health_is_true_while_starting_serving_and_draining(open_endpoint: Callable[..., HttpEndpoint]) -> None:
+def test_health_is_true_while_starting_serving_stopping_and_draining(
+    open_endpoint: Callable[..., HttpEndpoint],
+) -> None:
     gate = Gate()
-    endpoint = open_endpoint(HttpApp(CollectorRegistry(), lambda: gate.state))
+    endpoint = open_endpoint(HttpApp(CollectorRegistry(), gate))
     alive = {"/healthz": (200, "alive\n"), "/v2/health/live": (200, '{"live": true}')}
     not_ready = (503, '{"ready": false}')
     assert answers(endpoint) == {**alive, "/readyz": (503, "starting\n"), "/v2/health/ready": not_ready}
     gate.open()
     assert answers(endpoint) == {**alive, "/readyz": (200, "ready\n"), "/v2/health/ready": (200, '{"ready": true}')}
+    gate.retire()
+    assert answers(endpoint) == {**alive, "/readyz": (503, "stopping\n"), "/v2/health/ready": not_ready}
     gate.drain()
     assert answers(endpoint) == {**alive, "/readyz": (503, "draining\n"), "/v2/health/ready": not_ready}
     reply = request(endpoint.address, "/v2/health/ready")
@@ -110,11 +114,11 @@ class Held(Collector):
 
 
 def test_too_many_scrapes_at_once_are_refused_and_health_is_answered(
-    open_endpoint: Callable[..., HttpEndpoint],
+    open_endpoint: Callable[..., HttpEndpoint], gate: Gate
 ) -> None:
     held, registry = Held(), CollectorRegistry()
     registry.register(held)
-    app = HttpApp(registry, lambda: "open")
+    app = HttpApp(registry, gate)
     endpoint = open_endpoint(app)
     with ThreadPoolExecutor(MAX_SCRAPES + 1) as pool:
         scrapes = [pool.submit(request, endpoint.address, "/metrics") for _ in range(MAX_SCRAPES + 1)]
