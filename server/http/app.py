@@ -16,7 +16,8 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 
 from server.gate import Gate
 
-MAX_SCRAPES: Final = 8  # in progress, including those whose page is being sent; bounds their memory
+MAX_SCRAPES: Final = 32  # waiting or in progress; fewer than connections, so that health is always answered
+MAX_PAGES: Final = 8  # of metrics, being made or sent; bounds their memory
 _METHODS: Final = ("GET", "HEAD")
 _CHUNK_BYTES: Final = 64 << 10
 _GZIP_LEVEL: Final = 1  # 9 takes 17 times as long for a page that is a fifth smaller
@@ -24,6 +25,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 _JSON: Final = "application/json"
 _Headers = list[tuple[str, str]]
 _Scope = Mapping[str, Any]
+_Receive = Callable[[], Awaitable[dict[str, Any]]]
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -49,6 +51,7 @@ class HttpApp:
         self._registry = registry
         self._gate = gate
         self._scrapes = 0
+        self._pages = asyncio.Semaphore(MAX_PAGES)
         self._health: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
             "/readyz": lambda: _text(self._ready_status(), self._state()),
@@ -56,7 +59,7 @@ class HttpApp:
             "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._gate.is_ready}),
         }
 
-    async def __call__(self, scope: _Scope, receive: object, send: _Send) -> None:
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answers one request; its body is not read."""
         path = scope["path"]
         if path != "/metrics" and path not in self._health:
@@ -73,7 +76,9 @@ class HttpApp:
         else:
             self._scrapes += 1
             try:
-                await _send(send, await asyncio.to_thread(self._metrics, scope))
+                async with self._pages:
+                    if not await _has_left(receive):
+                        await _send(send, await asyncio.to_thread(self._metrics, scope))
             finally:
                 self._scrapes -= 1
 
@@ -104,6 +109,15 @@ class HttpApp:
 
 def _header(scope: _Scope, name: str) -> str:
     return ",".join(value.decode("latin-1") for key, value in scope["headers"] if key == name.encode())
+
+
+async def _has_left(receive: _Receive) -> bool:
+    """Whether the client has closed the connection."""
+    try:
+        async with asyncio.timeout(0):
+            return (await receive())["type"] == "http.disconnect"
+    except TimeoutError:  # it is sending a body, which nobody reads
+        return False
 
 
 def _text(status: HTTPStatus, text: str) -> Answer:

@@ -42,6 +42,14 @@ def connect(address: Address, sent: bytes = b"") -> socket.socket:
     return connection
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """Reads until the server closes the connection."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
 def is_closed_by_the_server(connection: socket.socket) -> bool:
     """Waits until the server has closed the connection; fails after a while."""
     try:

@@ -4,7 +4,8 @@ import gzip
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from select import select
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from server.gate import Gate
-from server.http.app import MAX_SCRAPES, HttpApp
+from server.http.app import MAX_PAGES, MAX_SCRAPES, HttpApp
 from server.http.endpoint import HttpEndpoint
-from tests.server.http.http_calls import request
+from tests.server.http.http_calls import connect, read_all, request
 
 PATHS = ["/metrics", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"]
+SCRAPE = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"  # as Prometheus does
 
 
@@ -106,29 +108,67 @@ class Held(Collector):
     def __init__(self) -> None:
         self.began = threading.Semaphore(0)
         self.may_end = threading.Event()
+        self.collected = 0
 
     def collect(self) -> Iterator[Metric]:
         self.began.release()
         assert self.may_end.wait(20)
+        self.collected += 1
         yield GaugeMetricFamily("held", "One.", 1)
 
 
-def test_too_many_scrapes_at_once_are_refused_and_health_is_answered(
-    open_endpoint: Callable[..., HttpEndpoint], gate: Gate
-) -> None:
+@pytest.fixture
+def held(open_endpoint: Callable[..., HttpEndpoint], gate: Gate) -> Iterator[tuple[Held, HttpEndpoint]]:
+    """Metrics that are being collected for a first scrape, and their port."""
     held, registry = Held(), CollectorRegistry()
     registry.register(held)
-    app = HttpApp(registry, gate)
-    endpoint = open_endpoint(app)
-    with ThreadPoolExecutor(MAX_SCRAPES + 1) as pool:
-        scrapes = [pool.submit(request, endpoint.address, "/metrics") for _ in range(MAX_SCRAPES + 1)]
+    endpoint = open_endpoint(HttpApp(registry, gate))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(request, endpoint.address, "/metrics")
         try:
             assert held.began.acquire(timeout=20)
-            refused = next(as_completed(scrapes, timeout=20)).result()
-            assert request(endpoint.address, "/readyz").status == 200
+            yield held, endpoint
         finally:
             held.may_end.set()
-        replies = [scrape.result() for scrape in scrapes]
-    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-    assert sorted(reply.status for reply in replies) == [200] * MAX_SCRAPES + [503]
+        assert first.result().status == 200
+
+
+def test_too_many_scrapes_at_once_are_refused_and_health_is_answered(held: tuple[Held, HttpEndpoint]) -> None:
+    metrics, endpoint = held
+    with ThreadPoolExecutor(MAX_SCRAPES) as pool:
+        scrapes = [pool.submit(request, endpoint.address, "/metrics") for _ in range(MAX_SCRAPES - 1)]
+        # One scrape is being made, and the others wait: the next one is refused once all of them have arrived.
+        for _ in range(2000):
+            with connect(endpoint.address, SCRAPE) as connection:
+                if connection in select([connection], [], [], 0.01)[0]:
+                    refused = connection.recv(65536)
+                    break
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in refused
+        assert request(endpoint.address, "/readyz").status == 200
+        metrics.may_end.set()
+        assert {scrape.result().status for scrape in scrapes} <= {200, 503}
     assert request(endpoint.address, "/metrics").status == 200
+
+
+def test_nothing_is_collected_for_a_client_that_has_left(held: tuple[Held, HttpEndpoint]) -> None:
+    metrics, endpoint = held
+    # The pages that may be made at once, all but the first of which wait for the thread.
+    made = [connect(endpoint.address, SCRAPE) for _ in range(MAX_PAGES - 1)]
+    assert request(endpoint.address, "/healthz").status == 200
+    left = [connect(endpoint.address, SCRAPE) for _ in range(20)]
+    assert request(endpoint.address, "/healthz").status == 200
+    for connection in left:
+        connection.close()
+    assert request(endpoint.address, "/healthz").status == 200
+    metrics.may_end.set()
+    for connection in made:
+        assert b"held 1.0" in read_all(connection)
+        connection.close()
+    assert request(endpoint.address, "/metrics").status == 200
+    assert metrics.collected == MAX_PAGES + 1
+
+
+def test_a_scrape_with_a_body_that_never_comes_is_answered(endpoint: HttpEndpoint) -> None:
+    with connect(endpoint.address, b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n") as connection:
+        assert b"ganserve_requests_total" in read_all(connection)

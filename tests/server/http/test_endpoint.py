@@ -11,7 +11,7 @@ import trustme
 
 from server.config import Address
 from server.http.endpoint import HttpEndpoint
-from tests.server.http.http_calls import connect, is_closed_by_the_server, request, tls_request
+from tests.server.http.http_calls import connect, is_closed_by_the_server, read_all, request, tls_request
 
 Open = Callable[..., HttpEndpoint]
 
@@ -71,9 +71,7 @@ def test_it_listens_on_ipv6(open_endpoint: Open) -> None:
 
 def test_every_answer_closes_its_connection(endpoint: HttpEndpoint) -> None:
     with connect(endpoint.address, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2) as connection:
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
+        received = read_all(connection)
     assert received.count(b"HTTP/1.1 200") == 1
     assert b"connection: close" in received
 
