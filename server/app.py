@@ -71,6 +71,11 @@ class Server:
         reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, self._server)
 
+    @property
+    def http_url(self) -> str | None:
+        """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
+        return None if self._endpoint is None else self._endpoint.url
+
     async def listen(self) -> None:
         """Opens both ports. Until `load`, health is NOT_SERVING and requests are refused.
 
@@ -181,8 +186,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
-        metrics = server.metrics_address
-        where = "no HTTP port" if metrics is None else f"metrics on http://{metrics}/metrics"
+        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         announce(f"ready: serving {models} on {server.address}, {where}")
         await stopping
         if not await server.drain():

@@ -115,7 +115,8 @@ async def _has_left(receive: _Receive) -> bool:
     """Whether the client has closed the connection."""
     try:
         async with asyncio.timeout(0):
-            return (await receive())["type"] == "http.disconnect"
+            message = await receive()
+            return bool(message["type"] == "http.disconnect")
     except TimeoutError:  # it is sending a body, which nobody reads
         return False
 

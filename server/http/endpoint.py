@@ -31,6 +31,7 @@ class HttpEndpoint:
 
     Attributes:
         address: with the real port.
+        url: of the root, with the real port.
 
     Raises:
         OSError: the address is not available.
@@ -43,6 +44,7 @@ class HttpEndpoint:
         )
         self._listening.setblocking(False)
         self.address = Address(address.host, self._listening.getsockname()[1])
+        self.url = f"{'http' if tls is None else 'https'}://{self.address}"
         self._tls = tls
         self._limits = limits
         self._config = Config(

@@ -233,7 +233,7 @@ async def test_the_http_port_tells_starting_ready_and_draining(config: ServerCon
 
 async def test_without_an_http_address_no_http_port_is_open(start_server: Start, connect: Connect) -> None:
     server = await start_server(metrics_address=None)
-    assert server.metrics_address is None
+    assert (server.metrics_address, server.http_url) == (None, None)
     assert "http" not in {thread.name for thread in threading.enumerate()}
     assert (await stub_of(connect(server)).Generate(one_row())).model == "tiny"
 

@@ -130,5 +130,8 @@ def test_a_failing_application_is_logged_and_answers_500(open_endpoint: Open, ca
     assert "a fault" in caplog.text
 
 
-def test_the_address_keeps_its_host(endpoint: HttpEndpoint) -> None:
-    assert endpoint.address == Address("127.0.0.1", endpoint.address.port)
+def test_the_url_has_the_real_port_and_the_scheme(open_endpoint: Open, tls: ssl.SSLContext) -> None:
+    plain, encrypted = open_endpoint(), open_endpoint(tls=tls)
+    assert plain.address == Address("127.0.0.1", plain.address.port)
+    assert plain.url == f"http://127.0.0.1:{plain.address.port}"
+    assert encrypted.url == f"https://127.0.0.1:{encrypted.address.port}"
