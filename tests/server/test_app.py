@@ -3,15 +3,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import threading
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import trustme
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -23,7 +26,7 @@ from server import app
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.errors import StartupError
-from tests.server.http.http_calls import request
+from tests.server.http.http_calls import request, tls_request
 from tests.server.scheduling.held_run import HeldRun, settle, until
 
 Start = Callable[..., Awaitable[Server]]
@@ -229,6 +232,18 @@ async def test_the_http_port_tells_starting_ready_and_draining(config: ServerCon
         assert (await scrape(server))[key("ganserve_model_ready", model="tiny", version="1")] == 0
     finally:
         await server.close()
+
+
+async def test_the_http_port_has_the_certificate_of_the_server(start_server: Start, tmp_path: Path) -> None:
+    authority, client_tls = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(client_tls)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate"))
+    server = await start_server(tls_certificate=tmp_path / "certificate", tls_key=tmp_path / "key")
+    assert server.metrics_address is not None
+    assert server.http_url == f"https://{server.metrics_address}"
+    assert (await asyncio.to_thread(tls_request, server.metrics_address, "/readyz", client_tls)).status == 200
 
 
 async def test_without_an_http_address_no_http_port_is_open(start_server: Start, connect: Connect) -> None:
