@@ -9,10 +9,11 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
+from ganserve.command_line import fail
 from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, fail, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.flags import FIELDS, MODELS
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
 from trainer.presets import choose_preset, print_presets

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.metrics import METRICS
 from trainer.errors import UserError
@@ -26,14 +27,14 @@ from trainer.runs.run_folder import RunFolder
 _DEFAULT_CORRUPT_IMAGES = 50
 
 
-@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.command(cls=OneLineErrors, context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Checkpoint of a run.")
 @click.option("--runtime", type=click.Choice(["onnx", "torchscript"]), help="Runtime for a bundle. [default: onnx]")
 @click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size of a TorchScript file.")
 @click.option("--address", metavar="HOST:PORT", help="A running server, instead of SOURCE.")
 @click.option("--model", metavar="NAME", help="Model on the server.")
-@click.option("--version", type=click.IntRange(1), help="Version of the model; default: the newest.")
+@model_version_option(None, "torch", "torchvision", text="Version of the model; default: the newest.")
 @click.option("--dataset", "--data", metavar="DATA", help="Real images; default: the source's training data.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), help="Folder of mnist and fashion-mnist.", metavar="FOLDER"
