@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,8 +144,16 @@ def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:
                 f"--{name.replace('_', '-')}: does not go with --resume, which keeps the settings of the run;"
                 f" only {', '.join(others)} and {last} do"
             )
+    with ExitStack() as stack:
+        with together():
+            run = RunFolder.open(path)
+            if is_first():  # before the data is decoded, and before anything is written
+                stack.enter_context(run.locked())
+        _continue(run, given, progress)
+
+
+def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None:
     with together():
-        run = RunFolder.open(path)
         config = override(run.read_config(), _settings(given))
         config.check()
         choose_device(config.device)
