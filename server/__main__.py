@@ -106,6 +106,7 @@ _show_config = click.option(
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
+@_option("otlp_endpoint", str, "Send spans to this OpenTelemetry collector, for example http://127.0.0.1:4317.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
 @click.option(
     "--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Format of the log."

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -16,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
 from server.engines.base import usable_cores
+from server.errors import StartupError
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -28,6 +30,9 @@ from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
 from server.rpc.transport import bind, cannot_listen, make_server
+
+if TYPE_CHECKING:
+    from server.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
@@ -54,8 +59,9 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
+        self._tracer = None if config.otlp_endpoint is None else _open_tracer(config.otlp_endpoint)
         self._server = make_server(config)
-        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
+        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes, self._tracer)
         self.metrics.watch_unsent(lambda: handler.unsent_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
@@ -126,7 +132,10 @@ class Server:
         return stopped
 
     async def close_access_log(self) -> None:
-        """Writes the remaining lines and closes the access log. Safe to call twice."""
+        """Writes the remaining lines and spans, and closes the access log. Safe to call twice."""
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
+            self._tracer = None
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.close)
             self._access_log = None
@@ -189,6 +198,16 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         _log.warning("an image is still being decoded after its client disconnected; it is cut off")
         os._exit(0)
     return 0
+
+
+def _open_tracer(endpoint: str) -> Tracer:
+    try:
+        from server.tracing import open_tracer  # an optional extra
+    except ImportError as error:
+        raise StartupError(
+            f"--otlp-endpoint: needs OpenTelemetry ({error}); run pip install '.[otel]', or leave it out"
+        ) from error
+    return open_tracer(endpoint)
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:

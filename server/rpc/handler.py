@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -22,6 +22,10 @@ from server.gate import Gate
 from server.limits import quote
 from server.metrics import Metrics
 from server.request import InFlightRequest
+from server.trace_context import sent_trace
+
+if TYPE_CHECKING:
+    from server.tracing import Tracer
 
 Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 """A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
@@ -44,15 +48,22 @@ class RequestHandler:
         access_log: gets one line per request; None for no log.
         max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
             always passes.
+        tracer: records one span per request; None for no spans.
     """
 
     def __init__(
-        self, gate: Gate, metrics: Metrics, access_log: AccessLog | None = None, max_unsent_bytes: float = math.inf
+        self,
+        gate: Gate,
+        metrics: Metrics,
+        access_log: AccessLog | None = None,
+        max_unsent_bytes: float = math.inf,
+        tracer: Tracer | None = None,
     ) -> None:
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
         self._max_unsent_bytes = max_unsent_bytes
+        self._tracer = tracer
         self._unsent_bytes = 0
 
     @property
@@ -90,8 +101,9 @@ class RequestHandler:
         remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever gRPC's stub says
         deadline = math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
         request = InFlightRequest(method, began_s, deadline)
-        if self._access_log is not None:
+        if self._access_log is not None or self._tracer is not None:
             request.request_id = _sent_request_id(context) or secrets.token_hex(8)
+            request.trace = sent_trace(context.invocation_metadata())
         return request
 
     async def attempt(
@@ -141,6 +153,8 @@ class RequestHandler:
                 request.pinned.leave()
                 request.pinned = None
             self._metrics.request_answered(request, status.name, reason)
+            if self._tracer is not None:
+                self._tracer.record(request, status.name, message)
             if self._access_log is not None:
                 self._access_log.write(request, context.peer(), status.name, message)
 
