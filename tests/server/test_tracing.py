@@ -175,7 +175,7 @@ def collector() -> Iterator[tuple[Collector, str]]:
     """A collector and its URL."""
     servicer = Collector()
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    add_TraceServiceServicer_to_server(servicer, server)
+    add_TraceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     yield servicer, f"http://127.0.0.1:{port}"

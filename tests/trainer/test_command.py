@@ -190,7 +190,7 @@ def test_a_second_trainer_of_a_run_stops_before_it_writes_anything(
 
 
 def test_a_new_run_is_locked_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = []
+    refused: list[str] = []
 
     def train_and_resume(config: AnyConfig, folder: RunFolder, *arguments: Any, **settings: Any) -> Summary:
         def resume(_: object) -> None:

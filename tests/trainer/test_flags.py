@@ -4,6 +4,7 @@ import msgspec
 import pytest
 import rich_click as click
 from click.testing import CliRunner
+from click.types import FloatParamType, IntParamType
 
 from trainer.__main__ import main
 from trainer.command import _RESUME_FLAGS
@@ -45,9 +46,7 @@ def test_flags_that_are_not_given_have_no_value() -> None:
     assert {name for name in OPTIONS if values[name] is not None} == set()
 
 
-NUMBERS = [
-    name for name in FIELDS if isinstance(OPTIONS[name].type, click.types.IntParamType | click.types.FloatParamType)
-]
+NUMBERS = [name for name in FIELDS if isinstance(OPTIONS[name].type, IntParamType | FloatParamType)]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
