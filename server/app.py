@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -16,10 +17,13 @@ from server import daemon_threads
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
 from server.engines.base import usable_cores
+from server.errors import StartupError
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
-from server.metrics import Metrics, MetricsEndpoint
+from server.http.app import HttpApp
+from server.http.endpoint import HttpEndpoint
+from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
@@ -33,13 +37,16 @@ from server.security.access import Access
 from server.security.exposure import exposure_warnings
 from server.security.security import Security
 
+if TYPE_CHECKING:
+    from server.tracing import Tracer
+
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
 _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
-    """A gRPC server and its metrics endpoint, on the running event loop.
+    """A gRPC server and its HTTP port, on the running event loop.
 
     Call `listen`, then `load`, then optionally `drain`, then `close`.
     """
@@ -47,19 +54,20 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics(self.catalog)
+        self._gate = Gate()
+        self.metrics = Metrics(self.catalog, self._gate)
         self.security = Security(config)
         self.address = config.address
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
-        self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.Health()
-        self._endpoint: MetricsEndpoint | None = None
+        self._endpoint: HttpEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
+        self._tracer = None if config.otlp_endpoint is None else _open_tracer(config.otlp_endpoint)
         self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         self._open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
@@ -74,7 +82,12 @@ class Server:
         """Returns a server with all services, whose calls are checked by `access`."""
         server = make_server(self.config)
         handler = RequestHandler(
-            self._gate, self.metrics, self._access_log, self.config.answer_budget_bytes, access=access
+            self._gate,
+            self.metrics,
+            self._access_log,
+            self.config.answer_budget_bytes,
+            access=access,
+            tracer=self._tracer,
         )
         self._handlers.append(handler)
         behaviours = self._generator.behaviours()
@@ -88,6 +101,11 @@ class Server:
             [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
         )
         return server
+
+    @property
+    def http_url(self) -> str | None:
+        """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
+        return None if self._endpoint is None else self._endpoint.url
 
     async def listen(self) -> None:
         """Opens all ports. Until `load`, health is NOT_SERVING and requests are refused.
@@ -105,11 +123,14 @@ class Server:
             self.admin_address = Address(self.config.admin_address.host, port)
             self.security.access.control_at = str(self.admin_address)
             await self._admin_server.start()
-        try:
-            self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
-        except OSError as error:
-            raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
-        self.metrics_address = self._endpoint.address
+        if self.config.metrics_address is not None:
+            try:
+                app = HttpApp(self.metrics.registry, self._gate)
+                tls = None if self.security.tls is None else self.security.tls.ssl_context()
+                self._endpoint = HttpEndpoint(app, self.config.metrics_address, tls)
+            except OSError as error:
+                raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+            self.metrics_address = self._endpoint.address
         await self._server.start()
 
     async def load(self) -> None:
@@ -154,7 +175,10 @@ class Server:
         return stopped
 
     async def close_access_log(self) -> None:
-        """Writes the remaining lines and closes the access log. Safe to call twice."""
+        """Writes the remaining lines and spans, and closes the access log. Safe to call twice."""
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
+            self._tracer = None
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.close)
             self._access_log = None
@@ -205,10 +229,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
+        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
-        announce(
-            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
-        )
+        announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
         if not await server.drain():
             await server.close_access_log()
@@ -223,6 +246,16 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         _log.warning("a model is still being loaded; it is cut off")
         os._exit(0)
     return 0
+
+
+def _open_tracer(endpoint: str) -> Tracer:
+    try:
+        from server.tracing import open_tracer  # an optional extra
+    except ImportError as error:
+        raise StartupError(
+            f"--otlp-endpoint: needs OpenTelemetry ({error}); run pip install '.[otel]', or leave it out"
+        ) from error
+    return open_tracer(endpoint)
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:

@@ -53,7 +53,7 @@ class ServerConfig:
     models: Path = Path("models")
     address: Address = Address("127.0.0.1", 50051)
     admin_address: Address | None = None  # where models are loaded and unloaded; None: on `address`
-    metrics_address: Address = Address("127.0.0.1", 9095)
+    metrics_address: Address | None = Address("127.0.0.1", 9095)  # None opens no HTTP port
     tls_certificate: Path | None = None  # PEM files, read again once they change; None: no TLS
     tls_key: Path | None = None
     tls_client_ca: Path | None = None  # of the certificates that clients must have; None: they need none
@@ -66,6 +66,7 @@ class ServerConfig:
     cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout
+    otlp_endpoint: str | None = None  # URL of an OpenTelemetry collector
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
     engines: int | None = None  # in parallel on the CPU; None chooses by the number of cores
     max_queue_delay_us: int | None = None  # None adapts the wait to the load

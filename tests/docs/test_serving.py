@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import click
 import pytest
@@ -19,6 +20,8 @@ from server.config import ServerConfig
 from server.engines import bf16, layouts, loading, onnx_cpu
 from server.errors import ServerError
 from server.generator import image_reader
+from server.http import app as http_app
+from server.http import listener
 from server.open_inference import stream, validation
 from server.open_inference.parameters import NO_OPTIONS, read_options
 from server.rpc import handler, parsing
@@ -26,7 +29,7 @@ from server.scheduling import pacing, queue
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import ModelStatistics
 from server.tuning import choice
-from tests.docs.serving_page import COMMANDS, code, names, prose, spans, table
+from tests.docs.serving_page import COMMANDS, blocks, code, names, prose, spans, table
 
 assert isinstance(server, click.Group)
 TUNE = server.commands["tune"]
@@ -51,7 +54,7 @@ def test_the_page_lists_exactly_the_flags_and_defaults(name: str, program: click
     assert sorted(names(name)) == sorted(flags)
     defaults = program.make_context("it", []).params
     for flag, default, *texts in table(name):
-        value = defaults[flags[code(flag)].name or ""]
+        value = defaults.get(flags[code(flag)].name or "")
         if value is False:  # a switch
             assert default == "off", flag
         else:
@@ -84,6 +87,14 @@ def test_commands_on_the_page_are_valid(command: str) -> None:
     if stage == "server" and arguments[:1] == ["tune"]:
         program, arguments = TUNE, arguments[1:]
     assert program.make_context(stage, arguments).params
+
+
+def test_files_on_the_page_are_valid(tmp_path: Path) -> None:
+    assert blocks("toml")
+    for number, content in enumerate(blocks("toml")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(content)
+        assert server.make_context("server", ["--config", str(path)]).params["models"]
 
 
 def errors(of: type[ServerError] = ServerError) -> Iterator[type[ServerError]]:
@@ -140,6 +151,11 @@ def test_the_page_has_every_phase_in_order() -> None:
         f"at most {validation.MAX_ID_LENGTH} characters",
         f"at most {handler.MAX_REQUEST_ID_LENGTH} printable ASCII characters",
         f"in up to {image_reader.MAX_THREADS} threads",
+        f"at most {listener.MAX_CONNECTIONS} connections",
+        f"must arrive within {listener.REQUEST_TIMEOUT_S:g} s",
+        f"must be read within {listener.ANSWER_TIMEOUT_S:g} s",
+        f"Up to {http_app.MAX_PAGES} pages of metrics",
+        f"up to {http_app.MAX_SCRAPES} scrapes are in progress",
         f"models of up to {onnx_cpu._MAX_CUT_BYTES >> 20} MiB",
         f"At least {variants.MIN_WITHIN_ONE_LEVEL:.1%} of the values",
         f"a PSNR of at least {variants.MIN_PSNR_DB:g} dB",
