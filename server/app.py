@@ -26,6 +26,7 @@ from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
+from server.rpc.one_message import AnsweringEmptyCalls
 from server.rpc.parsing import MessageParser
 from server.rpc.transport import bind, cannot_listen, make_server
 
@@ -55,7 +56,13 @@ class Server:
         self._endpoint: MetricsEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._server = make_server(config)
-        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
+        handler = RequestHandler(
+            self._gate,
+            self.metrics,
+            self._access_log,
+            config.answer_budget_bytes,
+            config.max_concurrent_requests,
+        )
         self.metrics.watch_unsent(lambda: handler.unsent_bytes)
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
@@ -65,7 +72,7 @@ class Server:
         )
         handlers = open_inference.method_handlers(handler)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, AnsweringEmptyCalls(self._server))
         reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, self._server)
 

@@ -59,6 +59,7 @@ SCENARIOS = {
     "tests/client/commands/test_against_the_server.py",
     "tests/client/sdk/test_against_the_server.py",
     "tests/server/engines/test_cuda_parity.py",
+    "tests/server/test_bursts.py",
     "tests/server/test_overload.py",
     "tests/server/test_storm.py",
     "tests/trainer/distributed/test_torchrun.py",

@@ -50,4 +50,4 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
                 earlier = written
                 del body, task  # the next message may take long to arrive
 
-    return grpc.stream_stream_rpc_method_handler(answer_all, None, None)
+    return handler.stream(STREAM_METHOD, answer_all)

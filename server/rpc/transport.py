@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 import grpc
 
 from server.config import Address, ServerConfig
 from server.errors import StartupError
 
+OTHER_CALLS: Final = 1000
+MAX_PENDING_CALLS: Final = 20_000
+MAX_PENDING_S: Final = 3600  # callers have deadlines of their own
+
 
 def make_server(config: ServerConfig) -> grpc.aio.Server:
     """Returns a gRPC server without methods or ports, for the running event loop."""
     return grpc.aio.server(
-        maximum_concurrent_rpcs=config.max_concurrent_requests,
+        # Only a bound for what `CallLimit` does not count: health, reflection. Its refusals are in no metric.
+        maximum_concurrent_rpcs=config.max_concurrent_requests + OTHER_CALLS,
         options=[
+            ("grpc.max_concurrent_streams", 1000),
+            # Calls that Python has not picked up. gRPC cancels more, and our refusals need their turn in Python.
+            ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
+            ("grpc.server_max_unrequested_time_in_server", MAX_PENDING_S),
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),  # otherwise a second server would silently share the port

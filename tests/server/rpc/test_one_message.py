@@ -1,0 +1,66 @@
+"""Calls that end without a message are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from server.rpc.one_message import AnsweringEmptyCalls
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[grpc.aio.Channel]:
+    """To a server with a service from generated code."""
+    server = grpc.aio.server()
+    servicer = health.aio.HealthServicer()
+    await servicer.set("", SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, AnsweringEmptyCalls(server))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+async def no_messages() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+@pytest.mark.parametrize("path", [CHECK, WATCH])
+async def test_a_call_without_a_message_is_refused(channel: grpc.aio.Channel, path: str) -> None:
+    calls: list[Any] = [channel.stream_unary(path)(no_messages(), timeout=20) for _ in range(100)]
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError, match="ended without a message: send one") as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_call_with_a_message_is_answered(channel: grpc.aio.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]  # generated
+    assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest())
+    assert (await watch.read()).status == SERVING
+    watch.cancel()
+
+
+async def test_a_client_that_leaves_before_its_message_is_not_an_error(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_call: Callable[[], Any] = channel.stream_unary(CHECK)
+    for number in range(300):
+        call = open_call()
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        call.cancel()
+    stub: Any = health_pb2_grpc.HealthStub(channel)  # type: ignore[no-untyped-call]  # generated
+    assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
