@@ -18,10 +18,20 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
+from server.config import (
+    BACKENDS,
+    DEVICES,
+    GRPC_COMPRESSIONS,
+    MAX_SECONDS,
+    MODEL_CONTROLS,
+    PRECISIONS,
+    Address,
+    ServerConfig,
+)
 from server.errors import StartupError
 
 _USER_ERROR = 2
+_SECONDS = click.FloatRange(0.001, MAX_SECONDS)
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
@@ -30,13 +40,19 @@ _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
 class _AddressType(click.ParamType[Address]):
     name = "host:port"
 
+    def __init__(self, *, takes_unix: bool = False) -> None:
+        self._takes_unix = takes_unix
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
         if isinstance(value, Address):
             return value
         try:
-            return Address.parse(value)
+            address = Address.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if address.path and not self._takes_unix:
+            self.fail(f"{value!r} is a Unix socket, which only --address takes; give HOST:PORT", param, ctx)
+        return address
 
 
 class _IndicesType(click.ParamType[tuple[int, ...]]):
@@ -70,7 +86,7 @@ def _configure_logging(level: str) -> None:
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
-@_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
+@_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port; or unix:PATH.")
 @_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
@@ -89,6 +105,15 @@ def _configure_logging(level: str) -> None:
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows per request.")
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
+@_option("max_connections", click.IntRange(1, 1 << 20), "Most gRPC connections; more are closed at once.")
+@_option("max_connection_idle_s", _SECONDS, "Close a connection without requests after this time.  [default: never]")
+@_option("max_connection_age_s", _SECONDS, "Ask a client to connect again after this time.  [default: never]")
+@_option(
+    "max_connection_age_grace_s",
+    _SECONDS,
+    "Time that requests of an old connection have left.  [default: until they end]",
+)
+@_option("grpc_compression", click.Choice(GRPC_COMPRESSIONS), "Compress answers to clients that can read it.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import grpc
@@ -14,7 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.access_log import AccessLog
-from server.config import Address, ServerConfig
+from server.config import ServerConfig
+from server.descriptors import raise_descriptor_limit
 from server.engines.base import usable_cores
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
@@ -83,8 +85,7 @@ class Server:
             StartupError: an address is not available.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        port = bind(self._server, self.config.address)
-        self.address = Address(self.config.address.host, port)
+        self.address = replace(self.config.address, port=bind(self._server, self.config.address))
         try:
             self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
         except OSError as error:
@@ -169,6 +170,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
     Raises:
         StartupError: the server cannot start with this config.
     """
+    raise_descriptor_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, partial(_on_signal, number, stop))

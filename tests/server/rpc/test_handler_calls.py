@@ -83,13 +83,9 @@ async def channel(service: Service) -> AsyncIterator[Any]:
 
 async def never() -> AsyncIterator[bytes]:
     """A client that opens a call and sends nothing."""
-    await asyncio.Event().wait()
-    yield b""
-
-
-async def no_messages() -> AsyncIterator[bytes]:
-    return
-    yield b""
+    while True:
+        await asyncio.Event().wait()
+        yield b""
 
 
 async def refusal_of(call: Any) -> tuple[grpc.StatusCode, str | None, str | None]:
@@ -142,7 +138,7 @@ async def test_what_tells_whether_the_server_lives_is_answered_above_the_limit(s
 
 async def test_a_full_server_that_drains_says_that_it_drains(service: Service, channel: Any) -> None:
     calls = [channel.unary_unary(UNARY)(b"x") for _ in range(MAX_CALLS)]
-    await until(lambda: service.inside == MAX_CALLS)
+    await until(lambda: service.gate.inside == MAX_CALLS)
     service.gate.drain()
     code, details, _ = await refusal_of(channel.unary_unary(UNARY)(b"x"))
     assert (code, details) == (grpc.StatusCode.UNAVAILABLE, "the server is draining: try another replica")
@@ -152,7 +148,7 @@ async def test_a_full_server_that_drains_says_that_it_drains(service: Service, c
 
 async def test_a_call_without_a_message_is_refused_and_counted(service: Service, channel: Any) -> None:
     for number in range(1, 6):
-        code, details, _ = await refusal_of(channel.stream_unary(UNARY)(no_messages(), timeout=20))
+        code, details, _ = await refusal_of(channel.stream_unary(UNARY)(iter(()), timeout=20))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details is not None
         assert "ended without a message" in details
