@@ -21,7 +21,6 @@ from click.core import ParameterSource
 from server.config import (
     BACKENDS,
     DEVICES,
-    GRPC_COMPRESSIONS,
     MAX_SECONDS,
     MODEL_CONTROLS,
     PRECISIONS,
@@ -113,7 +112,7 @@ def _configure_logging(level: str) -> None:
     _SECONDS,
     "Time that requests of an old connection have left.  [default: until they end]",
 )
-@_option("grpc_compression", click.Choice(GRPC_COMPRESSIONS), "Compress answers to clients that can read it.")
+@click.option("--grpc-compression", is_flag=True, help="Compress answers for clients that can read it, which is slow.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")

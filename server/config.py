@@ -15,8 +15,6 @@ DEVICES: tuple[Device, ...] = get_args(Device)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-GrpcCompression = Literal["none", "deflate", "gzip"]
-GRPC_COMPRESSIONS: tuple[GrpcCompression, ...] = get_args(GrpcCompression)
 ModelControl = Literal["none", "explicit"]
 MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
 MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: everything except the input
@@ -95,12 +93,12 @@ class ServerConfig:
     max_pending_input_bytes: int = 512 << 20  # of all images and large requests in progress, encoded and decoded
     max_pending_answer_bytes: int = 1 << 30  # of all answers that slow clients have not read yet
     max_concurrent_requests: int = 10_000  # more are refused before their message is received
-    max_concurrent_requests_per_connection: int = 1000  # a client keeps more to itself until others have ended
+    max_concurrent_requests_per_connection: int = 4000  # a client should open another connection for more
     max_connections: int = 10_000  # to the gRPC port; also bounded by the limit of file descriptors
     max_connection_idle_s: float | None = None  # None never closes a connection without requests
     max_connection_age_s: float | None = None  # None lets a connection live as long as its client wants
     max_connection_age_grace_s: float | None = None  # None never cuts off the requests of an old connection
-    grpc_compression: GrpcCompression = "none"
+    grpc_compression: bool = False  # of answers, for clients that can read it
 
     @property
     def max_latents_bytes(self) -> int:

@@ -26,12 +26,7 @@ MIN_PING_INTERVAL_MS: Final = 5000  # clients send one every 10 s
 KEEPALIVE_INTERVAL_MS: Final = 30_000
 KEEPALIVE_TIMEOUT_MS: Final = 20_000
 HANDSHAKE_TIMEOUT_MS: Final = 20_000
-
-_COMPRESSIONS: Final = {
-    "none": grpc.Compression.NoCompression,
-    "deflate": grpc.Compression.Deflate,
-    "gzip": grpc.Compression.Gzip,
-}
+COMPRESSION_LEVEL: Final = 2  # medium; gRPC chooses an algorithm that the client can read
 
 
 def make_server(config: ServerConfig) -> grpc.aio.Server:
@@ -39,7 +34,6 @@ def make_server(config: ServerConfig) -> grpc.aio.Server:
     return grpc.aio.server(
         # Only a bound for what `CallLimit` does not count: health, reflection. Its refusals are in no metric.
         maximum_concurrent_rpcs=config.max_concurrent_requests + OTHER_CALLS,
-        compression=_COMPRESSIONS[config.grpc_compression],
         options=list(_options(config)),
     )
 
@@ -50,8 +44,10 @@ def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:
     yield "grpc.so_reuseport", 0  # otherwise a second server would silently share the port
     yield "grpc.max_allowed_incoming_connections", connections_within(config.max_connections)
     yield "grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS
-    # A peer that opens and resets calls all the time fills no more than this share of the calls that wait.
+    # A peer that opens and resets calls all the time fills no more than this share of the calls that wait, because
+    # the protection counts calls until they are freed.
     yield "grpc.max_concurrent_streams", config.max_concurrent_requests_per_connection
+    yield "grpc.http.overload_protection", 1
     # Calls that Python has not picked up. gRPC cancels more, and our refusals need their turn in Python.
     yield "grpc.server.max_pending_requests", MAX_PENDING_CALLS
     yield "grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS
@@ -62,7 +58,10 @@ def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:
     # Our own, by which the requests of a dead client leave the queue.
     yield "grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS
     yield "grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS
+    yield "grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS  # the other one is for TCP; 60 s by default
     yield "grpc.http2.max_pings_without_data", 0
+    if config.grpc_compression:
+        yield "grpc.default_compression_level", COMPRESSION_LEVEL
     for name, seconds in (
         ("grpc.max_connection_idle_ms", config.max_connection_idle_s),
         ("grpc.max_connection_age_ms", config.max_connection_age_s),

@@ -8,7 +8,7 @@ import struct
 from typing import Final
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0x1, 0x3, 0x4, 0x6, 0x7
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 _CANCEL: Final = struct.pack(">I", 0x8)
 
@@ -20,7 +20,11 @@ class RawHttp2Client:
         self._socket = socket.create_connection((host, port), timeout=20)
         self._next_stream = 1
         self._received = b""
-        self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0))
+        try:
+            self._socket.sendall(_PREFACE + _frame(_SETTINGS, 0, 0))
+        except OSError:
+            self._socket.close()
+            raise
 
     def reset_calls(self, path: str, count: int) -> None:
         """Opens calls and resets each one at once, as in the attack "HTTP/2 rapid reset".
@@ -28,17 +32,7 @@ class RawHttp2Client:
         Raises:
             OSError: the server has closed the connection.
         """
-        headers = b"".join(
-            _literal(name, value)
-            for name, value in (
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":path", path),
-                (":authority", "server"),
-                ("te", "trailers"),
-                ("content-type", "application/grpc"),
-            )
-        )
+        headers = _headers(path)
         frames = []
         for _ in range(count):
             frames.append(_frame(_HEADERS, _END_HEADERS, self._next_stream, headers))
@@ -53,6 +47,13 @@ class RawHttp2Client:
                 raise ConnectionError("the server has closed the connection")
             if writable:
                 unsent = unsent[self._socket.send(unsent, socket.MSG_DONTWAIT) :]
+
+    def call(self, path: str, message: bytes) -> None:
+        """Sends a whole request of one message, and reads nothing."""
+        data = struct.pack(">BI", 0, len(message)) + message
+        headers = _frame(_HEADERS, _END_HEADERS, self._next_stream, _headers(path))
+        self._socket.sendall(headers + _frame(_DATA, _END_STREAM, self._next_stream, data))
+        self._next_stream += 2
 
     def ping(self) -> None:
         """Sends a ping and waits for its acknowledgement.
@@ -97,6 +98,20 @@ class RawHttp2Client:
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def _headers(path: str) -> bytes:
+    return b"".join(
+        _literal(name, value)
+        for name, value in (
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "server"),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+        )
+    )
 
 
 def _literal(name: str, value: str) -> bytes:
