@@ -9,7 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2
 
+from ganserve.v1 import generator_pb2
+from server.app import Server
 from server.rpc.one_message import AnsweringEmptyCalls
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -59,3 +62,31 @@ async def test_a_client_that_leaves_before_its_message_is_not_an_error(
     stub: Any = health_pb2_grpc.HealthStub(channel)
     assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=20)).status == SERVING
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+def methods_with_one_request_message() -> list[str]:
+    services = [
+        generator_pb2.DESCRIPTOR.services_by_name["Generator"],
+        service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"],
+        health_pb2.DESCRIPTOR.services_by_name["Health"],
+    ]
+    return [
+        f"/{service.full_name}/{method.name}"
+        for service in services
+        for method in service.methods
+        if not method.client_streaming
+    ]
+
+
+async def test_no_method_of_the_server_keeps_a_call_without_a_message_open(
+    server: Server, connect: Callable[[Server], grpc.aio.Channel]
+) -> None:
+    statuses: dict[str, grpc.StatusCode] = {}
+    for path in methods_with_one_request_message():
+        call: Any = connect(server).stream_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call(iter(()), timeout=20)
+        statuses[path] = refused.value.code()
+    known = {status for status in statuses.values() if status is not grpc.StatusCode.UNIMPLEMENTED}
+    assert known == {grpc.StatusCode.INVALID_ARGUMENT}, statuses
+    assert statuses["/ganserve.v1.Generator/Generate"] is grpc.StatusCode.INVALID_ARGUMENT

@@ -53,7 +53,7 @@ async def serve(service: Service) -> AsyncIterator[Serve]:
     async def serve_one(address: Address = LOOPBACK, **changes: Any) -> Address:
         server = make_server(replace(ServerConfig(), **changes))
         servers.append(server)
-        handlers = {"Echo": grpc.unary_unary_rpc_method_handler(service.echo)}
+        handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(service.echo)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         bound = replace(address, port=bind(server, address))
         await server.start()
