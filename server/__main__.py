@@ -50,7 +50,7 @@ class _AddressType(click.ParamType[Address]):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         if address.path and not self._takes_unix:
-            self.fail(f"{value!r} is a Unix socket, which only --address takes; give HOST:PORT", param, ctx)
+            self.fail(f"{value!r} is a Unix socket, which only gRPC takes; give HOST:PORT", param, ctx)
         return address
 
 
@@ -86,7 +86,13 @@ def _configure_logging(level: str) -> None:
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port; or unix:PATH.")
+@_option("admin_address", _AddressType(takes_unix=True), "Address for load and unload calls, instead of --address.")
 @_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
+@_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
+@_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")
+@_option("tls_client_ca", click.Path(path_type=Path), "PEM file with the authorities that sign clients' certificates.")
+@_option("token_file", click.Path(path_type=Path), "File with the tokens that callers must send, one per line.")
+@_option("admin_token_file", click.Path(path_type=Path), "File with the tokens for loading and unloading models.")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")

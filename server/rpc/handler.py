@@ -1,4 +1,4 @@
-"""The request handler: maps errors to gRPC statuses, counts and logs requests, and refuses them at the gate.
+"""The request handler: checks tokens, maps errors to gRPC statuses, counts and logs requests, refuses them at the gate.
 
 It wraps every method of every service and never parses a message. It is not an interceptor, because interceptors cost
 time per request.
@@ -24,6 +24,7 @@ from server.metrics import Metrics
 from server.request import InFlightRequest
 from server.rpc.call_limit import CallLimit
 from server.rpc.one_message import receive
+from server.security.access import Access
 
 Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 """A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
@@ -32,6 +33,8 @@ StreamBehaviour = Callable[[AsyncIterator[bytes], "Context"], Awaitable[None]]
 """A method of a service that reads serialised request messages, and writes the answers to the context."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+ClientLeft = grpc.aio.InternalError
+"""What `Context.write` raises once the client has left. gRPC cancels the call soon, or has done so."""
 
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # the time that gRPC waits before it retries
 REQUEST_ID_KEY: Final = "x-request-id"
@@ -50,6 +53,7 @@ class RequestHandler:
         max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
             always passes.
         max_calls: limit for the calls of gated methods that are in the server at once.
+        access: decides which calls are allowed; None allows all.
     """
 
     def __init__(
@@ -59,12 +63,14 @@ class RequestHandler:
         access_log: AccessLog | None = None,
         max_unsent_bytes: float = math.inf,
         max_calls: float = math.inf,
+        access: Access | None = None,
     ) -> None:
         self.call_limit = CallLimit(max_calls)
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
         self._max_unsent_bytes = max_unsent_bytes
+        self._access = access
         self._unsent_bytes = 0
 
     @property
@@ -87,6 +93,7 @@ class RequestHandler:
         async def answer(_: object, context: Context) -> bytes:
             body, chosen = b"", behaviour
             try:
+                self.check_access(method, context)
                 if gated:
                     self.call_limit.enter()
                     context.add_done_callback(lambda _: self.call_limit.leave())  # type: ignore[arg-type]  # wrong stub
@@ -114,6 +121,7 @@ class RequestHandler:
         """
 
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
+            await self.admit_stream(method, context)
             try:
                 self.call_limit.enter()
             except QueueFull as error:
@@ -127,6 +135,26 @@ class RequestHandler:
             await behaviour(bodies, context)
 
         return grpc.stream_stream_rpc_method_handler(answer, None, None)
+
+    def check_access(self, method: str, context: Context) -> None:
+        """Returns if the caller may call a method.
+
+        Raises:
+            ServerError: it may not.
+        """
+        if self._access is not None:  # reading metadata costs time
+            self._access.check(method, context.invocation_metadata())
+
+    async def admit_stream(self, method: str, context: Context) -> None:
+        """Refuses a stream, counts and logs that, and ends it, unless its caller may call the method.
+
+        Each message is checked again by `attempt`, because tokens may be replaced while a stream is open.
+        """
+        try:
+            self.check_access(method, context)
+        except ServerError as error:
+            self._record(self.arrive(method, context), context, error.code, error.reason, str(error))
+            await context.abort(error.code, str(error))
 
     def arrive(self, method: str, context: Context) -> InFlightRequest:
         """Returns a new request: a unary one, or one message of a stream. Call `attempt`, then `leave`."""
@@ -149,6 +177,7 @@ class RequestHandler:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
+            self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
             self._gate.enter()
@@ -184,9 +213,7 @@ class RequestHandler:
             if request.pinned is not None:
                 request.pinned.leave()
                 request.pinned = None
-            self._metrics.request_answered(request, status.name, reason)
-            if self._access_log is not None:
-                self._access_log.write(request, context.peer(), status.name, message)
+            self._record(request, context, status, reason, message)
 
     def leave(self, request: InFlightRequest) -> None:
         """Releases the gate and the bytes of the answer, once that is sent or abandoned. Safe to call twice."""
@@ -195,6 +222,13 @@ class RequestHandler:
         if request.inside:
             request.inside = False
             self._gate.leave()
+
+    def _record(
+        self, request: InFlightRequest, context: Context, status: grpc.StatusCode, reason: str, message: str
+    ) -> None:
+        self._metrics.request_answered(request, status.name, reason)
+        if self._access_log is not None:
+            self._access_log.write(request, context.peer(), status.name, message)
 
 
 def _refusing(error: ServerError) -> Behaviour:

@@ -7,8 +7,8 @@ leaves. A handler for a stream of messages sees that there is none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias
 
 import grpc
 
@@ -33,36 +33,12 @@ async def receive(context: Context) -> Any:
     return message
 
 
-class _Registry(Protocol):
-    """What gRPC's generated code needs of a server."""
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler], /) -> None: ...
-
-    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler], /) -> None: ...
-
-
-class AnsweringEmptyCalls:
-    """Stands for a server while generated code adds a service to it, and changes the handlers with one request message.
-
-    Args:
-        server: gets the handlers.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server: _Registry = server
-
-    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Adds nothing: the same handlers follow by name."""
-
-    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
-        """Adds the methods of a service."""
-        changed = {method: _answering_empty_calls(handler) for method, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, changed),))
-        self._server.add_registered_method_handlers(service, changed)
+def answering_empty_calls(handlers: Mapping[str, Handler]) -> dict[str, Handler]:
+    """Returns handlers that do the same, but also answer calls without a message."""
+    return {method: _answering_empty_calls(handler) for method, handler in handlers.items()}
 
 
 def _answering_empty_calls(handler: Handler) -> Handler:
-    """Returns a handler that does the same, but also answers a call without a message."""
     if handler.request_streaming:
         return handler
     behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary

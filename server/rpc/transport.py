@@ -71,8 +71,15 @@ def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:
             yield name, max(1, round(seconds * 1000))
 
 
-def bind(server: grpc.aio.Server, address: Address) -> int:
-    """Listens, and returns the real port; 0 for a Unix socket.
+def bind(
+    server: grpc.aio.Server,
+    address: Address,
+    credentials: grpc.ServerCredentials | None = None,
+    flag: str = "--address",
+) -> int:
+    """Listens, with TLS if there are credentials, and returns the real port; 0 for a Unix socket.
+
+    `flag` names the address in errors.
 
     Raises:
         StartupError: the address is not available.
@@ -81,16 +88,28 @@ def bind(server: grpc.aio.Server, address: Address) -> int:
         # gRPC does not say why it cannot listen, and writes to stderr; a socket does.
         if address.path:
             _probe_socket_file(address.path)
-            server.add_insecure_port(str(address))
-            return 0
-        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-            probe.listen()
-        return server.add_insecure_port(str(address))
+        else:
+            _probe_port(address)
+        if credentials is not None:
+            port = server.add_secure_port(str(address), credentials)
+        else:
+            port = server.add_insecure_port(str(address))
     except (OSError, RuntimeError) as error:
-        raise cannot_listen("--address", address, error) from error
+        raise cannot_listen(flag, address, error) from error
+    return 0 if address.path else port
+
+
+def _probe_port(address: Address) -> None:
+    """Returns if a socket can listen there.
+
+    Raises:
+        OSError: it cannot.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(where)
+        probe.listen()
 
 
 def _probe_socket_file(path: str) -> None:

@@ -219,13 +219,13 @@ def test_a_unix_socket_is_served_again_after_a_crash_and_gone_after_a_stop(launc
 def test_metrics_are_not_served_on_a_unix_socket() -> None:
     result = CliRunner().invoke(main, ["--metrics-address", "unix:/run/metrics.sock"])
     assert result.exit_code == 2
-    assert "is a Unix socket, which only --address takes" in result.output
+    assert "is a Unix socket, which only gRPC takes" in result.output
 
 
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) >= 23
+    assert len(flagged) >= 29
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text

@@ -8,12 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2
 
 from ganserve.v1 import generator_pb2
 from server.app import Server
-from server.rpc.one_message import AnsweringEmptyCalls
+from server.rpc.health import SERVICE, Health
+from server.rpc.one_message import answering_empty_calls
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -21,11 +22,12 @@ CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    """To a server with a service from generated code."""
+    """To a server with the health service."""
     server = grpc.aio.server()
-    servicer = health.aio.HealthServicer()
-    await servicer.set("", SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, AnsweringEmptyCalls(server))
+    service = Health()
+    await service.set("", SERVING)
+    handlers = answering_empty_calls(service.method_handlers())
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
