@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from server.errors import NotAllowed
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
@@ -167,3 +168,17 @@ async def test_a_client_that_leaves_before_its_message_is_not_counted_as_invalid
     assert await channel.unary_unary(UNARY)(b"y", timeout=20) == b"y"
     await until(lambda: (service.inside, service.gate.inside) == (0, 0))
     assert service.count("Generate", "INVALID_ARGUMENT", "invalid") == (None, None)
+
+
+async def test_a_caller_without_a_token_is_refused_before_it_is_counted_or_sends_its_message(
+    service: Service, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(method: str, context: Context) -> None:
+        raise NotAllowed("show a token")
+
+    monkeypatch.setattr(service.handler, "check_access", refuse)
+    entered: list[None] = []
+    monkeypatch.setattr(service.handler.call_limit, "enter", lambda: entered.append(None))
+    for refused in (channel.stream_unary(UNARY)(never()), channel.stream_stream(STREAM)(never())):
+        assert (await refused.code(), await refused.details()) == (grpc.StatusCode.PERMISSION_DENIED, "show a token")
+    assert not entered
