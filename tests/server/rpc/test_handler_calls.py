@@ -28,7 +28,7 @@ class Service:
     def __init__(self) -> None:
         self.gate = Gate()
         self.gate.open()
-        self.metrics = Metrics(Catalog())
+        self.metrics = Metrics(Catalog(), self.gate)
         self.handler = RequestHandler(self.gate, self.metrics, max_calls=MAX_CALLS)
         self.release = asyncio.Event()
         self.address = ""
