@@ -19,12 +19,21 @@ import click
 from click.core import ParameterSource
 
 from ganserve.command_line import USER_ERROR, version_option
-from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
+from server.config import (
+    BACKENDS,
+    DEVICES,
+    MAX_SECONDS,
+    MODEL_CONTROLS,
+    PRECISIONS,
+    Address,
+    ServerConfig,
+)
 from server.errors import StartupError
 from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option
 from server.log_format import LOG_FORMATS, LogFormat, configure_logging
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
+_SECONDS = click.FloatRange(0.001, MAX_SECONDS)
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -34,13 +43,19 @@ _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
 class _AddressType(click.ParamType[Address]):
     name = "host:port"
 
+    def __init__(self, *, takes_unix: bool = False) -> None:
+        self._takes_unix = takes_unix
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
         if isinstance(value, Address):
             return value
         try:
-            return Address.parse(value)
+            address = Address.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if address.path and not self._takes_unix:
+            self.fail(f"{value!r} is a Unix socket, which only gRPC takes; give HOST:PORT", param, ctx)
+        return address
 
 
 class _AddressOrNoneType(click.ParamType[Address | None]):
@@ -93,8 +108,8 @@ _show_config = click.option(
 @click.group(cls=_Group, invoke_without_command=True, context_settings=CONTEXT_SETTINGS, epilog=HELP)
 @config_option
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
-@_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
-@_option("admin_address", _AddressType(), "Address for loading and unloading models, instead of --address.")
+@_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port; or unix:PATH.")
+@_option("admin_address", _AddressType(takes_unix=True), "Address for load and unload calls, instead of --address.")
 @_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
 @_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")
@@ -118,6 +133,15 @@ _show_config = click.option(
 @_option("max_request_rows", click.IntRange(1, 1 << 16), "Most rows per request.")
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
+@_option("max_connections", click.IntRange(1, 1 << 20), "Most gRPC connections; more are closed at once.")
+@_option("max_connection_idle_s", _SECONDS, "Close a connection without requests after this time.  [default: never]")
+@_option("max_connection_age_s", _SECONDS, "Ask a client to connect again after this time.  [default: never]")
+@_option(
+    "max_connection_age_grace_s",
+    _SECONDS,
+    "Time that requests of an old connection have left.  [default: until they end]",
+)
+@click.option("--grpc-compression", is_flag=True, help="Compress answers for clients that can read it, which is slow.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @_option("otlp_endpoint", str, "Send spans to this OpenTelemetry collector, for example http://127.0.0.1:4317.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from grpc_health.v1 import health_pb2
 
 from server import daemon_threads
 from server.access_log import AccessLog
-from server.config import Address, ServerConfig
+from server.config import ServerConfig
+from server.descriptors import raise_descriptor_limit
 from server.engines.base import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
@@ -31,6 +33,7 @@ from server.open_inference.service import InferenceService
 from server.rpc import health, reflection
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
+from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.security.access import Access
@@ -86,6 +89,7 @@ class Server:
             self.metrics,
             self._access_log,
             self.config.answer_budget_bytes,
+            self.config.max_concurrent_requests,
             access=access,
             tracer=self._tracer,
         )
@@ -94,7 +98,7 @@ class Server:
         services = {
             SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
             inference.SERVICE: self._open_inference.method_handlers(handler),
-            health.SERVICE: self._health.method_handlers(),
+            health.SERVICE: answering_empty_calls(self._health.method_handlers()),
         }
         services[reflection.SERVICE] = reflection.reflection_handlers(services, handler)
         server.add_generic_rpc_handlers(
@@ -117,10 +121,10 @@ class Server:
         for warning in exposure_warnings(self.config):
             _log.warning(warning)
         port = bind(self._server, self.config.address, self.security.credentials())
-        self.address = Address(self.config.address.host, port)
+        self.address = replace(self.config.address, port=port)
         if self._admin_server is not None and self.config.admin_address is not None and self.security.access:
             port = bind(self._admin_server, self.config.admin_address, self.security.credentials(), "--admin-address")
-            self.admin_address = Address(self.config.admin_address.host, port)
+            self.admin_address = replace(self.config.admin_address, port=port)
             self.security.access.control_at = str(self.admin_address)
             await self._admin_server.start()
         if self.config.metrics_address is not None:
@@ -214,6 +218,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
     Raises:
         StartupError: the server cannot start with this config.
     """
+    raise_descriptor_limit()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, partial(_on_signal, number, stop))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -17,22 +18,28 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ModelControl = Literal["none", "explicit"]
 MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
 MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: everything except the input
+MAX_SECONDS: Final = 2_000_000  # 23 days: gRPC counts milliseconds in 32 bits
+MAX_SOCKET_PATH_BYTES: Final = 107  # what Linux allows
+_UNIX: Final = "unix:"
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen; port 0 picks a free one."""
+    """Where to listen: a host and a port, of which 0 picks a free one, or a Unix socket."""
 
     host: str
     port: int
+    path: str = ""  # of a Unix socket; then there is no host and no port
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Parses HOST:PORT, with an IPv6 host in brackets.
+        """Parses HOST:PORT, with an IPv6 host in brackets, or unix:PATH.
 
         Raises:
             ValueError: the text does not have that form.
         """
+        if text.startswith(_UNIX):
+            return cls("", 0, _socket_path(text))
         host, _, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         if bracketed:
@@ -43,7 +50,20 @@ class Address:
         return cls(host, int(port))
 
     def __str__(self) -> str:
+        if self.path:
+            return f"{_UNIX}{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _socket_path(text: str) -> str:
+    path = text.removeprefix(_UNIX)
+    path = path[2:] if path.startswith("///") else path  # unix:///run/x.sock, as gRPC's clients may write it
+    if not path or not path.isprintable() or len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(
+            f"{text!r} is not unix:PATH with a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes;"
+            " write for example unix:/run/ganserve.sock"
+        )
+    return path
 
 
 @dataclass(frozen=True)
@@ -81,7 +101,13 @@ class ServerConfig:
     max_latent_bytes_per_row: int = 16 << 10  # multiplied by max_request_rows, bounds the latents of one request
     max_pending_input_bytes: int = 512 << 20  # of all images and large requests in progress, encoded and decoded
     max_pending_answer_bytes: int = 1 << 30  # of all answers that slow clients have not read yet
-    max_concurrent_requests: int = 10_000  # gRPC refuses more before it receives them
+    max_concurrent_requests: int = 10_000  # more are refused before their message is received
+    max_concurrent_requests_per_connection: int = 4000  # a client should open another connection for more
+    max_connections: int = 10_000  # to the gRPC port; also bounded by the limit of file descriptors
+    max_connection_idle_s: float | None = None  # None never closes a connection without requests
+    max_connection_age_s: float | None = None  # None lets a connection live as long as its client wants
+    max_connection_age_grace_s: float | None = None  # None never cuts off the requests of an old connection
+    grpc_compression: bool = False  # of answers, for clients that can read it
 
     @property
     def max_latents_bytes(self) -> int:

@@ -62,6 +62,7 @@ SCENARIOS = {
     "tests/server/models/test_bad_repositories.py",
     "tests/server/rpc/test_abandoned_calls.py",
     "tests/server/security/test_both_ends.py",
+    "tests/server/test_bursts.py",
     "tests/server/test_overload.py",
     "tests/server/test_storm.py",
     "tests/trainer/distributed/test_torchrun.py",

@@ -40,7 +40,6 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
         written.set()
 
     async def answer_all(bodies: AsyncIterator[bytes], context: Context) -> None:
-        await handler.admit_stream(STREAM_METHOD, context)
         room = asyncio.Semaphore(MAX_IN_FLIGHT)
         earlier = asyncio.Event()  # set once the previous answer is written
         earlier.set()
@@ -53,4 +52,4 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
                 earlier = written
                 del body, task  # the next message may take long to arrive
 
-    return grpc.stream_stream_rpc_method_handler(answer_all, None, None)
+    return handler.stream(STREAM_METHOD, answer_all)

@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -22,6 +22,8 @@ from server.gate import Gate
 from server.limits import quote
 from server.metrics import Metrics
 from server.request import InFlightRequest
+from server.rpc.call_limit import CallLimit
+from server.rpc.one_message import receive
 from server.security.access import Access
 from server.trace_context import sent_trace
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 """A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
+
+StreamBehaviour = Callable[[AsyncIterator[bytes], "Context"], Awaitable[None]]
+"""A method of a service that reads serialised request messages, and writes the answers to the context."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 ClientLeft = grpc.aio.InternalError
@@ -51,6 +56,7 @@ class RequestHandler:
         access_log: gets one line per request; None for no log.
         max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
             always passes.
+        max_calls: limit for the calls of gated methods that are in the server at once.
         access: decides which calls are allowed; None allows all.
         tracer: records one span per request; None for no spans.
     """
@@ -61,9 +67,11 @@ class RequestHandler:
         metrics: Metrics,
         access_log: AccessLog | None = None,
         max_unsent_bytes: float = math.inf,
+        max_calls: float = math.inf,
         access: Access | None = None,
         tracer: Tracer | None = None,
     ) -> None:
+        self.call_limit = CallLimit(max_calls)
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
@@ -89,17 +97,51 @@ class RequestHandler:
             gated: whether requests are refused while the server starts or drains, and a drain waits for them.
         """
 
-        async def answer(body: bytes, context: Context) -> bytes:
+        async def answer(_: object, context: Context) -> bytes:
+            body, chosen = b"", behaviour
+            try:
+                self.check_access(method, context)
+                if gated:
+                    self.call_limit.enter()
+                    context.add_done_callback(lambda _: self.call_limit.leave())  # type: ignore[arg-type]  # wrong stub
+                body = await receive(context)
+            except ServerError as error:
+                chosen = _refusing(error)
             request = self.arrive(method, context)
             if gated:
                 # Not when this coroutine returns: the answer is sent after that, and a drain waits for it.
                 context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # wrong stub
             try:
-                return await self.attempt(behaviour, body, request, context, gated=gated)
+                return await self.attempt(chosen, body, request, context, gated=gated)
             except ServerError as error:
                 await context.abort(error.code, str(error), _trailing_metadata(error))
 
-        return grpc.unary_unary_rpc_method_handler(answer, None, None)
+        # The answer is the same as that of a handler for one message, which would not see an empty call.
+        return grpc.stream_unary_rpc_method_handler(answer, None, None)
+
+    def stream(self, method: str, behaviour: StreamBehaviour) -> grpc.RpcMethodHandler[Any, Any]:
+        """Returns the handler of a method with many requests and answers, whose messages the behaviour answers.
+
+        Args:
+            method: name of the method, without the service.
+            behaviour: its implementation.
+        """
+
+        async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
+            await self.admit_stream(method, context)
+            try:
+                self.call_limit.enter()
+            except QueueFull as error:
+                request = self.arrive(method, context)
+                context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # wrong stub
+                try:
+                    await self.attempt(_refusing(error), b"", request, context)
+                except ServerError as refusal:
+                    await context.abort(refusal.code, str(refusal), _trailing_metadata(refusal))
+            context.add_done_callback(lambda _: self.call_limit.leave())  # type: ignore[arg-type]  # wrong stub
+            await behaviour(bodies, context)
+
+        return grpc.stream_stream_rpc_method_handler(answer, None, None)
 
     def check_access(self, method: str, context: Context) -> None:
         """Returns if the caller may call a method.
@@ -197,6 +239,13 @@ class RequestHandler:
             self._tracer.record(request, status.name, message)
         if self._access_log is not None:
             self._access_log.write(request, context.peer(), status.name, message)
+
+
+def _refusing(error: ServerError) -> Behaviour:
+    async def refuse(body: bytes, request: InFlightRequest) -> bytes:
+        raise error
+
+    return refuse
 
 
 def _failure(request: InFlightRequest, context: Context) -> str:

@@ -11,6 +11,8 @@ from server.config import MESSAGE_OVERHEAD_BYTES, Address, ServerConfig
         ("127.0.0.1:50051", Address("127.0.0.1", 50051)),
         ("[::1]:0", Address("::1", 0)),
         ("h:65535", Address("h", 65535)),
+        ("unix:/run/g.sock", Address("", 0, "/run/g.sock")),
+        ("unix:a b:1", Address("", 0, "a b:1")),
     ],
 )
 def test_addresses_survive_parsing_and_formatting(text: str, address: Address) -> None:
@@ -21,6 +23,16 @@ def test_addresses_survive_parsing_and_formatting(text: str, address: Address) -
 @pytest.mark.parametrize("text", ["", "localhost", "h:", ":1", "h:65536", "h:-1", "h:http", "::1:50051", " h:1"])
 def test_a_text_that_is_not_an_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not HOST:PORT .* write for example 127\.0\.0\.1:50051$"):
+        Address.parse(text)
+
+
+def test_a_unix_socket_may_be_written_as_a_url() -> None:
+    assert Address.parse("unix:///run/g.sock") == Address.parse("unix:/run/g.sock")
+
+
+@pytest.mark.parametrize("text", ["unix:", f"unix:{'é' * 54}", "unix:a\nb", "unix:a\0"])
+def test_a_path_that_cannot_be_a_socket_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not unix:PATH .* write for example unix:/run/ganserve\.sock$"):
         Address.parse(text)
 
 

@@ -227,6 +227,27 @@ def test_broken_cuda_prints_one_line_and_does_not_fall_back_to_the_cpu(repositor
     assert error.count("\n") == 1
 
 
+def test_a_unix_socket_is_served_again_after_a_crash_and_gone_after_a_stop(launch: Launch, tmp_path: Path) -> None:
+    path = tmp_path / "it.sock"
+    address = f"unix:{os.path.relpath(path, REPOSITORY_ROOT)}"  # the whole path may be too long
+    for stop, exit_code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
+        process = launch("--address", address)
+        assert process.stdout is not None
+        ready = next(line for line in process.stdout if line.startswith("ready: "))
+        assert f" on {address}, metrics on " in ready
+        with grpc.insecure_channel(f"unix:{os.path.relpath(path)}") as channel:
+            assert generate(channel, 2).result(timeout=20).images.shape[0] == 2
+        process.send_signal(stop)
+        assert process.wait(timeout=20) == exit_code
+    assert not path.exists()
+
+
+def test_metrics_are_not_served_on_a_unix_socket() -> None:
+    result = CliRunner().invoke(main, ["--metrics-address", "unix:/run/metrics.sock"])
+    assert result.exit_code == 2
+    assert "is a Unix socket, which only gRPC takes" in result.output
+
+
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     names = {param.name for param in main.params}
