@@ -48,6 +48,7 @@ class Server:
         self.metrics_address = config.metrics_address
         self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
+        self.metrics.watch_versions(self.models.failed_versions, lambda: self.models.load_counts)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
@@ -174,9 +175,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         if not loading.done():
             os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
-        for model in server.catalog.values():
+        for model in server.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
-        models = ", ".join(map(str, server.catalog.values()))
+        models = ", ".join(map(str, server.catalog.versions()))
         announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
         await stopping
         if not await server.drain():

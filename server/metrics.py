@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 from ganserve.foreign import version_of
 from server.config import Address
 from server.engines.base import usable_cores
-from server.models.catalog import ServedModel
+from server.models.catalog import Catalog, ServedModel
 from server.request import InFlightRequest
 from server.statistics import Histogram, ModelStatistics
 
@@ -40,13 +40,15 @@ class Metrics(Collector):
         catalog: the served models.
     """
 
-    def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._of_no_model = ModelStatistics()
         self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
         self._unsent_bytes: Callable[[], int] = lambda: 0
+        self._failed_versions: Callable[[], Iterable[_Version]] = tuple
+        self._loads: Callable[[], Mapping[str, int]] = dict
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -62,22 +64,39 @@ class Metrics(Collector):
         """Sets the function that measures the unsent answers; each scrape calls it in a thread."""
         self._unsent_bytes = unsent_bytes
 
+    def watch_versions(
+        self, failed_versions: Callable[[], Iterable[_Version]], loads: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Sets the functions that list the versions that could not be loaded, and count loads by outcome."""
+        self._failed_versions = failed_versions
+        self._loads = loads
+
     def request_answered(self, request: InFlightRequest, status: str, reason: str = "") -> None:
         """Counts one request, on the event loop; see `ModelStatistics.request_answered`.
 
         A request that names no served model counts under an empty model and version.
         """
-        model = self._catalog.get(request.model)
+        model = self._catalog.version(request.model, request.version) or self._catalog.get(request.model)
         statistics = self._of_no_model if model is None else model.statistics
         statistics.request_answered(request, status, reason)
 
     def collect(self) -> Iterator[Metric]:
         """Yields all current metrics; may be called in any thread."""
-        models = {(model.card.name, str(model.card.version)): model for model in self._catalog.values()}
+        models = {(model.card.name, str(model.card.version)): model for model in self._catalog.versions()}
         statistics = {labels: model.statistics for labels, model in models.items()}
         yield from _request_metrics({("", ""): self._of_no_model, **statistics})
         yield from _batch_metrics(statistics)
         yield from _state_metrics(models)
+        yield _gauge(
+            "version_failed",
+            "Always 1; one series per version in the repository that could not be loaded.",
+            _VERSION,
+            ((version, 1) for version in self._failed_versions()),
+        )
+        loads = self._loads().items()
+        yield _counter(
+            "version_loads", "Versions loaded.", ["outcome"], (((outcome,), count) for outcome, count in loads)
+        )
         unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])

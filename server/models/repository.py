@@ -1,17 +1,13 @@
-"""Loads the newest working version of every model in a model repository.
-
-Versions are tried from the newest to the oldest, so that one broken export does not take a model out of service.
-"""
+"""Lists the models of a model repository, and loads single versions."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ganserve.bundle import BundleError, ImageInput, list_models, list_versions, read_card, version_folder
+from ganserve.bundle import BundleError, ImageInput, list_models, read_card, version_folder
 from server.config import ServerConfig
 from server.engines.loading import load_instances
 from server.errors import StartupError
@@ -31,17 +27,16 @@ class LoadedModel:
     loaded: LoadedInstances
 
 
-def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
-    """Loads every model, one by one, by name; slow, so call it off the event loop.
+def names_to_serve(config: ServerConfig) -> list[str]:
+    """Lists the models of the repository when the server starts; reads the disk, so call it off the event loop.
 
     Raises:
-        StartupError: there is no repository or no working model, the device is not available, or flags
-            conflict.
+        StartupError: there is no repository or no model in it, or flags conflict.
     """
-    if config.cuda_graphs and config.model_control == "explicit":
+    if config.cuda_graphs and config.model_control != "none":
         raise StartupError(
             "--cuda-graphs: nothing else may run on the device while a graph is captured, so no model can be loaded"
-            " while others are served; leave out --cuda-graphs or --model-control explicit"
+            " while others are served; leave out --cuda-graphs or --model-control"
         )
     try:
         names = list_models(config.models)
@@ -53,33 +48,21 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
         ) from error
     if not names:
         raise StartupError(f"--models: {config.models} holds no model: export a run into it, or name another folder")
-    loaded = 0
-    for name in names:
-        if (model := load_newest(config, name)) is not None:
-            loaded += 1
-            yield model
-    if not loaded:
-        raise StartupError(f"--models: no model in {config.models} works; see the log above, and export them again")
+    return names
 
 
-def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
-    """Loads the newest working version of a model; logs an error and returns None if no version works.
+def load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
+    """Loads one version and warms it up; slow, so call it off the event loop.
 
     Raises:
+        BundleError: it does not work; the message says why.
         StartupError: the device is not available, so another version would not help.
     """
     try:
-        versions = list_versions(config.models, name)
+        return _load_version(config, name, version)
     except OSError as error:
-        _log.error("%s: its folder cannot be read, so the model is not served: %s", name, error)
-        return None
-    for version in reversed(versions):
-        try:
-            return _load_version(config, name, version)
-        except (BundleError, OSError) as error:
-            _log.warning("%s:%d is broken and not served: %s", name, version, error)
-    _log.error("%s: no version works, so the model is not served", name)
-    return None
+        folder = version_folder(config.models, name, version)
+        raise BundleError(f"{folder}: cannot be read ({error.strerror or error})") from error
 
 
 def _load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:

@@ -57,9 +57,9 @@ async def test_models_that_are_not_served_are_not_ready(client: Any, server: Ser
 
 async def test_a_malformed_version_is_refused_by_every_method(client: Any) -> None:
     for ask in (client.is_model_ready, client.get_model_metadata, client.get_model_config):
-        assert await refusal(ask("tiny", "new")) == (
+        assert await refusal(ask("tiny", "1.0")) == (
             "INVALID_ARGUMENT",
-            "model_version is 'new': send a number, or leave it empty for the newest one",
+            "model_version is '1.0': send a number or a label, or leave it empty for the default one",
         )
 
 
