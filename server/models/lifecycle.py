@@ -20,6 +20,7 @@ from server.models.background_tasks import BackgroundTasks
 from server.models.catalog import Catalog
 from server.models.fingerprints import ModelFiles, look_at
 from server.models.model_settings import DEFAULT_SETTINGS, ModelSettings, read_settings
+from server.models.poller import Poller
 from server.models.repository import load_version, names_to_serve
 from server.models.served_model import ServedModel
 from server.models.serving import Serving
@@ -70,6 +71,9 @@ class Models:
             raise StartupError(
                 f"--models: no model in {self._config.models} works; see the log above, and export them again"
             )
+        if self._config.model_control == "poll":
+            poller = Poller(self, self._config.models, self._config.poll_s, self._tasks)
+            self._tasks.start(poller.run())
 
     async def load(self, name: str, version: int | None = None, *, newest: bool = False) -> None:
         """Serves a model as its version policy says; a version that an operator chose stays the default.
@@ -120,11 +124,11 @@ class Models:
                 await self._apply(name, state, retry=False)
             except StartupError as error:
                 _log.error("%s: cannot be loaded: %s", name, error)
+                state.applied = await asyncio.to_thread(look_at, self._config.models, name)
 
-    def applied(self, name: str) -> ModelFiles | None:
-        """The files of a model that the last load saw; None before the first."""
-        state = self._states.get(name)
-        return None if state is None else state.applied
+    def applied(self) -> dict[str, ModelFiles]:
+        """The files of each known model that were seen when it was last brought up to date."""
+        return {name: state.applied for name, state in self._states.items() if state.applied is not None}
 
     def failed_versions(self) -> list[tuple[str, str]]:
         """Name and version of those in the repository that could not be loaded; may be called in any thread."""

@@ -145,8 +145,8 @@ def test_versions_side_by_side_are_counted_apart(metrics: Metrics, catalog: Cata
     catalog.add(served(version=2))
     for version in (1, 2, 2):
         metrics.request_answered(call_of("tiny", version), "OK")
-    for version, count in (("1", 1), ("2", 2)):
-        counted = value(metrics, "requests_total", model="tiny", version=version, method="Generate", status="OK")
+    for label, count in (("1", 1), ("2", 2)):
+        counted = value(metrics, "requests_total", model="tiny", version=label, method="Generate", status="OK")
         assert counted == count
 
 
