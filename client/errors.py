@@ -23,6 +23,10 @@ class UnknownModel(GanClientError):
     """The server does not serve this model or version; the message lists what it serves."""
 
 
+class VersionNotLoaded(GanClientError):
+    """A version of a model does not work, so the server did not load it; the message says why and what it serves."""
+
+
 class InvalidRequest(GanClientError):
     """The request can never succeed; the message names the argument."""
 
@@ -74,6 +78,7 @@ _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
     grpc.StatusCode.NOT_FOUND: UnknownModel,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.FAILED_PRECONDITION: VersionNotLoaded,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -100,7 +105,8 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
     elif kind is ServerBusy:
         text = f"{text} (the server at {address} is busy; try again later)"
     elif kind is AccessDenied:
-        text = f"{address} denies access ({text}); give a valid token"
+        is_flag = "--model-control" in text  # the server's own remedy
+        text = f"{address} denies access ({text})" + ("" if is_flag else "; give a valid token")
     elif kind is UnsupportedByServer:
         text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"
     elif kind is ServerFault:

@@ -20,6 +20,8 @@ from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
 from server.metrics import Metrics, MetricsEndpoint
+from server.model_control import service as model_control
+from server.model_control.service import ModelControlService
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
@@ -61,13 +63,16 @@ class Server:
         generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        behaviours = ModelControlService(self.models, config).behaviours()
+        handlers = {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(model_control.SERVICE, handlers),))
         open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
         )
         handlers = open_inference.method_handlers(handler)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflected = (SERVICE, model_control.SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, self._server)
 
     async def listen(self) -> None:

@@ -50,7 +50,7 @@ def back(repository: Path) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once the condition holds; a server that polls needs real time for it."""
     async with asyncio.timeout(60):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.005)
 
 
