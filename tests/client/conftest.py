@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from client import GanClient
+from tests.client.fake_control import FakeControl
 from tests.client.fake_server import FakeServer
 
 
@@ -40,3 +41,9 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def control() -> Iterator[FakeControl]:
+    with FakeControl().serve() as running:
+        yield running
