@@ -42,7 +42,7 @@ unit: $(INSTALLED) ## Run only the tests
 
 proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
-		proto/ganserve/v1/generator.proto
+		proto/ganserve/v1/*.proto
 
 pages: $(INSTALLED) ## Regenerate the generated parts of README.md and docs/
 	$(BIN)/python -m scripts.presets_table
