@@ -50,9 +50,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     models = tmp_path_factory.mktemp("serving") / "models"
     for version in (1, 2):
         publish_tiny_bundle(models, name="dcgan", version=version, latent_dim=100, shape=(1, 32, 32))
-    (publish_tiny_bundle(models, name="broken") / "model.onnx").write_bytes(
-        b"no graph"
-    )  # so that every metric has a value
+    broken = publish_tiny_bundle(models, name="broken")  # so that its metric has a value
+    (broken / "model.onnx").write_bytes(b"no graph")
     with running_server(models, "--model-control", "explicit", "--device", "cpu") as server:
         yield server
 
