@@ -304,6 +304,9 @@ class Models:
         wanted = policy.wanted_count(candidates)
         kept: set[int] = set()
         tried: list[int] = policy.missing(files.versions)
+        if tried:
+            listed = ", ".join(map(str, tried))
+            _log.warning("%s: its version_policy names %s, which the repository does not have", name, listed)
         places = 0
         for version in candidates:
             if places == wanted:
