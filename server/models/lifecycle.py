@@ -185,6 +185,8 @@ class Models:
             reason = failure.reason
         elif state.unloaded or version in state.excluded:
             reason = "unloaded"
+        elif state.chosen is not None and version > state.chosen and state.settings.policy.latest is not None:
+            reason = "newer than the chosen version"
         else:
             reason = "not loaded"
         return IndexEntry(name, version, "UNAVAILABLE", reason, *flags)

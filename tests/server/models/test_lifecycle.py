@@ -283,6 +283,7 @@ async def test_a_rollback_serves_the_previous_version_until_another_is_chosen(se
     await server.models.load("tiny")
     assert versions_of(server) == [1]
     assert [entry.version for entry in server.models.index() if entry.is_chosen] == [1]
+    assert server.models.index()[-1].reason == "newer than the chosen version"
     with pytest.raises(NotLoaded, match="tiny:1 has no older version"):
         await server.models.roll_back("tiny")
     await server.models.load("tiny", newest=True)
