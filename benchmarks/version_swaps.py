@@ -141,8 +141,8 @@ async def at_rest(server: Server, swaps: int, seconds: float, callers: Callers) 
     }
 
 
-async def swap(repository: Path, model: str, swaps: int, callers: int) -> list[dict[str, Any]]:
-    """Runs the load; returns one row of the table per point."""
+async def swap(repository: Path, model: str, swaps: int, callers: int, points: int = _POINTS) -> list[dict[str, Any]]:
+    """Runs the load; returns one row of the table before the first swap, and one at each of `points` points."""
     config = ServerConfig(
         models=repository,
         address=Address("127.0.0.1", 0),
@@ -166,10 +166,10 @@ async def swap(repository: Path, model: str, swaps: int, callers: int) -> list[d
             assert answered == version
         tasks = [asyncio.create_task(load.call(number)) for number in range(callers)]
         done, seconds = 0, 0.0
-        for point in range(_POINTS + 1):
+        for point in range(points + 1):
             load.resume()
             began_s = time.perf_counter()
-            while done < swaps * point // _POINTS:
+            while done < swaps * point // points:
                 await change_to(_VERSIONS[done % 2])
                 done += 1
             seconds += time.perf_counter() - began_s
