@@ -10,8 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
@@ -26,10 +25,14 @@ from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
+from server.rpc import health, reflection
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
 from server.rpc.transport import bind, cannot_listen, make_server
+from server.security.access import Access
+from server.security.exposure import exposure_warnings
+from server.security.security import Security
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
@@ -46,7 +49,9 @@ class Server:
         self.config = config
         self.catalog = Catalog()
         self.metrics = Metrics(self.catalog)
+        self.security = Security(config)
         self.address = config.address
+        self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
@@ -54,36 +59,57 @@ class Server:
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
-        self._health = health.aio.HealthServicer()
+        self._health = health.Health()
         self._endpoint: MetricsEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
-        self._server = make_server(config)
-        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
-        self.metrics.watch_unsent(lambda: handler.unsent_bytes)
-        generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
-        handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        behaviours = ModelControlService(self.models, config).behaviours()
-        handlers = {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(model_control.SERVICE, handlers),))
-        open_inference = InferenceService(
+        self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
+        self._open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
         )
-        handlers = open_inference.method_handlers(handler)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflected = (SERVICE, model_control.SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(reflected, self._server)
+        self._model_control = ModelControlService(self.models, config)
+        self._handlers: list[RequestHandler] = []
+        self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
+        self._server = self._make_server(self.security.access)
+        # A server of its own, because a call does not say on which port it arrived.
+        self._admin_server = None if config.admin_address is None else self._make_server(self.security.admin_access)
+
+    def _make_server(self, access: Access | None) -> grpc.aio.Server:
+        """Returns a server with all services, whose calls are checked by `access`."""
+        server = make_server(self.config)
+        handler = RequestHandler(
+            self._gate, self.metrics, self._access_log, self.config.answer_budget_bytes, access=access
+        )
+        self._handlers.append(handler)
+        behaviours = self._generator.behaviours()
+        control = self._model_control.behaviours()
+        services = {
+            SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
+            model_control.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in control.items()},
+            inference.SERVICE: self._open_inference.method_handlers(handler),
+            health.SERVICE: self._health.method_handlers(),
+        }
+        services[reflection.SERVICE] = reflection.reflection_handlers(services, handler)
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
+        )
+        return server
 
     async def listen(self) -> None:
-        """Opens both ports. Until `load`, health is NOT_SERVING and requests are refused.
+        """Opens all ports. Until `load`, health is NOT_SERVING and requests are refused.
 
         Raises:
             StartupError: an address is not available.
         """
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        port = bind(self._server, self.config.address)
+        for warning in exposure_warnings(self.config):
+            _log.warning(warning)
+        port = bind(self._server, self.config.address, self.security.credentials())
         self.address = Address(self.config.address.host, port)
+        if self._admin_server is not None and self.config.admin_address is not None and self.security.access:
+            port = bind(self._admin_server, self.config.admin_address, self.security.credentials(), "--admin-address")
+            self.admin_address = Address(self.config.admin_address.host, port)
+            self.security.access.control_at = str(self.admin_address)
+            await self._admin_server.start()
         try:
             self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
         except OSError as error:
@@ -122,7 +148,8 @@ class Server:
         Returns:
             False if a thread is still running, which would keep the process from ending.
         """
-        await self._server.stop(_STOP_GRACE_S)
+        servers = [self._server] if self._admin_server is None else [self._server, self._admin_server]
+        await asyncio.gather(*(server.stop(_STOP_GRACE_S) for server in servers))
         stopped = await self._image_reader.close()
         await self.models.close()
         await self.close_access_log()
@@ -183,7 +210,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.versions()))
-        announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
+        admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
+        announce(
+            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
+        )
         await stopping
         if not await server.drain():
             await server.close_access_log()
