@@ -109,7 +109,7 @@ def from_rpc_error(error: grpc.RpcError, address: str, timeout_s: float) -> GanC
     elif kind is ServerBusy:
         text = f"{text} (the server at {address} is busy; try again later)"
     elif kind is AccessDenied:
-        is_flag = "--model-control" in text  # the server's own remedy
+        is_flag = "--model-control" in text or "--admin-address" in text  # the server's own remedy
         text = f"{address} denies access ({text})" + ("" if is_flag else "; give a valid token")
     elif kind is UnsupportedByServer:
         text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"

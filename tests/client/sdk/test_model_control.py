@@ -65,11 +65,12 @@ def test_refusals_have_their_own_errors(
         client.load("dcgan")
 
 
-def test_a_missing_flag_of_the_server_is_not_blamed_on_the_token(control: FakeControl) -> None:
-    control.failures.append((Code.PERMISSION_DENIED, "start the server with --model-control explicit"))
+@pytest.mark.parametrize("flag", ["--model-control", "--admin-address"])
+def test_a_flag_of_the_server_is_not_blamed_on_the_token(control: FakeControl, flag: str) -> None:
+    control.failures.append((Code.PERMISSION_DENIED, f"because of {flag}"))
     with (
         GanClient(control.address) as client,
-        pytest.raises(AccessDenied, match=r"\(start the server with --model-control explicit\)$"),
+        pytest.raises(AccessDenied, match=rf"\(because of {flag}\)$"),
     ):
         client.load("dcgan")
 
