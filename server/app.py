@@ -18,7 +18,9 @@ from server.engines.base import usable_cores
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
-from server.metrics import Metrics, MetricsEndpoint
+from server.http.app import HttpApp
+from server.http.endpoint import HttpEndpoint
+from server.metrics import Metrics
 from server.model_control import service as model_control
 from server.model_control.service import ModelControlService
 from server.models.catalog import Catalog
@@ -40,7 +42,7 @@ _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
-    """A gRPC server and its metrics endpoint, on the running event loop.
+    """A gRPC server and its HTTP port, on the running event loop.
 
     Call `listen`, then `load`, then optionally `drain`, then `close`.
     """
@@ -48,19 +50,19 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics(self.catalog)
+        self._gate = Gate()
+        self.metrics = Metrics(self.catalog, self._gate)
         self.security = Security(config)
         self.address = config.address
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
-        self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
         self.metrics.watch_versions(self.models.failed_versions, lambda: self.models.load_counts)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.Health()
-        self._endpoint: MetricsEndpoint | None = None
+        self._endpoint: HttpEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         self._open_inference = InferenceService(
@@ -94,6 +96,11 @@ class Server:
         )
         return server
 
+    @property
+    def http_url(self) -> str | None:
+        """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
+        return None if self._endpoint is None else self._endpoint.url
+
     async def listen(self) -> None:
         """Opens all ports. Until `load`, health is NOT_SERVING and requests are refused.
 
@@ -110,11 +117,14 @@ class Server:
             self.admin_address = Address(self.config.admin_address.host, port)
             self.security.access.control_at = str(self.admin_address)
             await self._admin_server.start()
-        try:
-            self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
-        except OSError as error:
-            raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
-        self.metrics_address = self._endpoint.address
+        if self.config.metrics_address is not None:
+            try:
+                app = HttpApp(self.metrics.registry, self._gate)
+                tls = None if self.security.tls is None else self.security.tls.ssl_context()
+                self._endpoint = HttpEndpoint(app, self.config.metrics_address, tls)
+            except OSError as error:
+                raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+            self.metrics_address = self._endpoint.address
         await self._server.start()
 
     async def load(self) -> None:
@@ -210,10 +220,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.versions()))
+        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
-        announce(
-            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
-        )
+        announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
         if not await server.drain():
             await server.close_access_log()

@@ -16,7 +16,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
-        self._draining = False
+        self._retired = self._draining = False
         self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -26,14 +26,28 @@ class Gate:
         """Whether requests may enter."""
         return self._refusal is None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether callers should send requests: false before a stop, although the gate stays open for a while."""
+        return self.is_open and not self._retired
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server finishes its last requests."""
+        return self._draining
+
     def open(self) -> None:
         """Lets requests in, unless the server is already draining."""
         if not self._draining:
             self._refusal = None
 
+    def retire(self) -> None:
+        """Tells callers to go elsewhere, for good. Requests may still enter."""
+        self._retired = True
+
     def drain(self) -> None:
         """Refuses every request from now on."""
-        self._draining = True
+        self._retired = self._draining = True
         self._refusal = "the server is draining: try another replica"
 
     def enter(self) -> None:
