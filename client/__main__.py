@@ -31,6 +31,7 @@ from client.commands.unload import unload
 from client.commands.versions import versions
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
 from client.files.images import remove_unfinished
+from ganserve.command_line import OneLineErrors, version_option
 
 _INTERRUPTED: Final = 130
 _USER_MISTAKES: Final = (AccessDenied, InvalidRequest, UnknownModel, UnwritableOutput)
@@ -42,15 +43,17 @@ class _OneLineError(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
-class _ErrorsAsExitCodes(click.Group):
+class _ErrorsAsExitCodes(OneLineErrors, click.Group):
     """Turns the error of any subcommand into one line on stderr and an exit code."""
+
+    def describe(self, error: click.UsageError) -> str:
+        """The text of a usage error."""
+        return one_line(super().describe(error))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the subcommand."""
         try:
             return super().invoke(ctx)
-        except click.UsageError as error:  # without click's two lines of usage
-            raise _OneLineError(error.format_message(), 2) from error
         except GanClientError as error:
             raise _OneLineError(str(error), 2 if isinstance(error, _USER_MISTAKES) else 1) from error
         except KeyboardInterrupt:
@@ -58,6 +61,7 @@ class _ErrorsAsExitCodes(click.Group):
 
 
 @click.group(cls=_ErrorsAsExitCodes, context_settings={"help_option_names": ["-h", "--help"]})
+@version_option("grpcio")
 def cli() -> None:
     """Generate, translate and explore images with a ganserve server.
 

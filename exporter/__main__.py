@@ -26,6 +26,7 @@ from rich.text import Text
 
 from exporter.errors import ExportError, InputError
 from ganserve.bundle import BundleError, Card, ImageInput, LatentInput, check_name
+from ganserve.command_line import OneLineErrors, model_version_option
 
 _INPUTS = {"latent_dim", "input_image"}
 _MAX_VALUE = 1e6  # of --value-range
@@ -41,7 +42,7 @@ _MAX_INPUT_SIZE = 4096
 _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device cuda"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.command(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--checkpoint", default="best", metavar="best|last|epoch-NNNN", help="Checkpoint of the run to export.")
 @click.option("--module", metavar="PKG.MOD:CLASS", help="Export an importable torch.nn.Module instead of a run.")
@@ -79,7 +80,7 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
 )
 @click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
 @click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
-@click.option("--version", type=click.IntRange(1, 1 << 20), help="Version number.  [default: the next free one]")
+@model_version_option(1 << 20, "torch", "onnx", text="Version number; default: the next free one.")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
 @click.option("--fold/--no-fold", default=True, help="Fold each BatchNorm into the layer before it.")
 @click.option("--bf16", is_flag=True, help="Add a bfloat16 variant for CPUs, if its pixels are close to float32.")

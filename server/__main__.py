@@ -18,12 +18,16 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from ganserve.command_line import USER_ERROR, version_option
 from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
 from server.errors import StartupError
+from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option
+from server.log_format import LOG_FORMATS, LogFormat, configure_logging
 
-_USER_ERROR = 2
+_PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_log = logging.getLogger(__name__)
 _DEFAULTS = {field.name: field.default for field in fields(ServerConfig)}
 
 
@@ -62,20 +66,32 @@ def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
 
 
+class _Group(SourcedErrors, click.Group):
+    """`python -m server`."""
+
+
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(log_format: LogFormat = "text") -> Iterator[None]:
     try:
         yield
     except StartupError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(_USER_ERROR)
+        if log_format == "json":
+            _log.critical("%s", error)
+        else:
+            click.echo(f"Error: {error}", err=True)
+        sys.exit(USER_ERROR)
 
 
-def _configure_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+_show_config = click.option(
+    "--show-config",
+    is_flag=True,
+    allow_from_autoenv=False,
+    help="Print the settings in effect, as a file for --config, and exit.",
+)
 
 
-@click.group(invoke_without_command=True, context_settings={"max_content_width": 120})
+@click.group(cls=_Group, invoke_without_command=True, context_settings=CONTEXT_SETTINGS, epilog=HELP)
+@config_option
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
 @_option("admin_address", _AddressType(), "Address for loading and unloading models, instead of --address.")
@@ -110,41 +126,63 @@ def _configure_logging(level: str) -> None:
 @_option("max_request_bytes", click.IntRange(1, 1 << 30), "Most bytes of input images per request.")
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
+@_option("otlp_endpoint", str, "Send spans to this OpenTelemetry collector, for example http://127.0.0.1:4317.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
+@click.option(
+    "--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Format of the log."
+)
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
+@_show_config
+@version_option(*_PACKAGES)
 @click.pass_context
-def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
+def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, show_config: bool, **flags: Any) -> None:
     """Serve the newest working version of every model in a model repository over gRPC."""
     if context.invoked_subcommand is not None:
-        for name in context.params:
-            if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-                flag = f"--{name.replace('_', '-')}"
+        for param in main.params:
+            if context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
                 raise click.UsageError(
-                    f"{flag} is a flag of the server; write the flags of {context.invoked_subcommand} after its name"
+                    f"{param.opts[0]} is a flag of the server; write the flags of {context.invoked_subcommand} after"
+                    " its name"
                 )
+        return
+    if show_config:
+        click.echo(as_toml(context), nl=False)
         return
     from server.app import serve
 
-    _configure_logging(log_level)
+    configure_logging(log_level, log_format)
     # Pillow warns about odd metadata in uploaded files. Set once here, because catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    with _one_line_errors():
+    with _one_line_errors(log_format):
         sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
 
 
-@main.command(context_settings={"max_content_width": 120})
+@main.command(cls=SourcedErrors, context_settings=CONTEXT_SETTINGS, epilog=HELP)
+@config_option
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
-@click.option("--model", "names", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
+@click.option("--model", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
-@click.option("--seconds", type=float, default=45.0, show_default=True, help="Time to measure, excluding loading.")
-def tune(names: tuple[str, ...], seconds: float, **flags: Any) -> None:
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=45.0,
+    show_default=True,
+    help="Time to measure, excluding loading.",
+)
+@_show_config
+@version_option(*_PACKAGES)
+@click.pass_context
+def tune(context: click.Context, /, model: tuple[str, ...], seconds: float, *, show_config: bool, **flags: Any) -> None:
     """Measure the models on this machine and print the best flags to serve them."""
+    if show_config:
+        click.echo(as_toml(context), nl=False)
+        return
     from server.tuning.tune import tune as measure
 
-    _configure_logging("warning")
+    configure_logging("warning")
     with _one_line_errors():
-        measure(ServerConfig(**flags), names, seconds)
+        measure(ServerConfig(**flags), model, seconds)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ class Line(msgspec.Struct):
 
     time: datetime  # when the request ended, in UTC
     request_id: str
+    trace_id: str  # of the caller's trace, or of our own if --otlp-endpoint begins one; otherwise empty
     peer: str  # address of the client
     method: str
     model: str  # as the client sent it
@@ -99,6 +100,7 @@ class AccessLog:
         line = Line(
             time=datetime.now(UTC),
             request_id=_safe(request.request_id),
+            trace_id="" if request.trace is None else request.trace.trace_id,
             peer=_safe(peer),
             method=request.method,
             model=_safe(request.model),

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -15,6 +16,7 @@ from grpc_health.v1 import health_pb2
 from server.access_log import AccessLog
 from server.config import Address, ServerConfig
 from server.engines.base import usable_cores
+from server.errors import StartupError
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -35,6 +37,9 @@ from server.rpc.transport import bind, cannot_listen, make_server
 from server.security.access import Access
 from server.security.exposure import exposure_warnings
 from server.security.security import Security
+
+if TYPE_CHECKING:
+    from server.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
@@ -64,6 +69,7 @@ class Server:
         self._health = health.Health()
         self._endpoint: HttpEndpoint | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
+        self._tracer = None if config.otlp_endpoint is None else _open_tracer(config.otlp_endpoint)
         self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         self._open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
@@ -79,7 +85,12 @@ class Server:
         """Returns a server with all services, whose calls are checked by `access`."""
         server = make_server(self.config)
         handler = RequestHandler(
-            self._gate, self.metrics, self._access_log, self.config.answer_budget_bytes, access=access
+            self._gate,
+            self.metrics,
+            self._access_log,
+            self.config.answer_budget_bytes,
+            access=access,
+            tracer=self._tracer,
         )
         self._handlers.append(handler)
         behaviours = self._generator.behaviours()
@@ -169,7 +180,10 @@ class Server:
         return stopped
 
     async def close_access_log(self) -> None:
-        """Writes the remaining lines and closes the access log. Safe to call twice."""
+        """Writes the remaining lines and spans, and closes the access log. Safe to call twice."""
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close)
+            self._tracer = None
         if self._access_log is not None:
             await asyncio.to_thread(self._access_log.close)
             self._access_log = None
@@ -234,6 +248,16 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         _log.warning("an image is still being decoded after its client disconnected; it is cut off")
         os._exit(0)
     return 0
+
+
+def _open_tracer(endpoint: str) -> Tracer:
+    try:
+        from server.tracing import open_tracer  # an optional extra
+    except ImportError as error:
+        raise StartupError(
+            f"--otlp-endpoint: needs OpenTelemetry ({error}); run pip install '.[otel]', or leave it out"
+        ) from error
+    return open_tracer(endpoint)
 
 
 def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:

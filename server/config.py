@@ -67,6 +67,7 @@ class ServerConfig:
     cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout
+    otlp_endpoint: str | None = None  # URL of an OpenTelemetry collector
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
     engines: int | None = None  # in parallel on the CPU; None chooses by the number of cores
     max_queue_delay_us: int | None = None  # None adapts the wait to the load

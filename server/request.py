@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.trace_context import TraceContext
+
 
 class Pinned(Protocol):
     """A `ServedModel` that stays open until `leave`."""
@@ -28,6 +30,7 @@ class InFlightRequest:
     began_s: float  # time.perf_counter() at its arrival
     deadline: float = math.inf  # the caller's, on the event loop's clock
     request_id: str = ""  # for logs: the id that the client sent, or a generated one
+    trace: TraceContext | None = None  # for logs: the caller's span, later our own; None without one
     message_id: str = ""  # the id in an Open Inference message, as it was sent
     model: str = ""  # as the client sent it, whether or not it is served
     version: int = 0  # the served version; 0 until one is found

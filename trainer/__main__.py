@@ -8,24 +8,19 @@ from typing import Any
 
 import rich_click as click
 
-from trainer.exits import EXIT_INTERRUPTED, fail
+from ganserve.command_line import OneLineErrors, fail, version_option
+from trainer.exits import EXIT_INTERRUPTED
 from trainer.flags import training_flags
 
 
-class _Command(click.RichCommand):
-    """A command whose usage errors are one line, like all its other errors."""
-
-    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        """Parses the command line."""
-        try:
-            return super().make_context(*arguments, **settings)
-        except click.ClickException as error:
-            fail(error.format_message(), error.exit_code)
+class _Command(OneLineErrors, click.RichCommand):
+    """A command with the grouped help of rich-click."""
 
 
 @click.command(cls=_Command)
 @click.rich_config({"theme": "plain-slim", "options_panel_title": "Help"})
 @training_flags
+@version_option("torch", "torchvision")
 def main(**flags: Any) -> None:
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
     try:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
 from rich.table import Table
 
+from ganserve.command_line import fail
 from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
-from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, fail, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.flags import FIELDS, MODELS
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
 from trainer.presets import choose_preset, print_presets
@@ -142,8 +144,16 @@ def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:
                 f"--{name.replace('_', '-')}: does not go with --resume, which keeps the settings of the run;"
                 f" only {', '.join(others)} and {last} do"
             )
+    with ExitStack() as stack:
+        with together():
+            run = RunFolder.open(path)
+            if is_first():  # before the data is decoded, and before anything is written
+                stack.enter_context(run.locked())
+        _continue(run, given, progress)
+
+
+def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None:
     with together():
-        run = RunFolder.open(path)
         config = override(run.read_config(), _settings(given))
         config.check()
         choose_device(config.device)

@@ -232,7 +232,12 @@ _READ_BY_CONSTRAINT = {
 }
 
 # Flags whose names differ from those of their fields.
-_FLAGS = {"compile_networks": "compile", "max_corrupt_images": "max-corrupt", "evaluate_every_steps": "eval-every"}
+_FLAGS = {
+    "compile_networks": "compile",
+    "max_corrupt_images": "max-corrupt",
+    "evaluate_every_steps": "eval-every",
+    "evaluation_images": "eval-images",
+}
 
 
 def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:

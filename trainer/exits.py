@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-import click
-
+from ganserve.command_line import USER_ERROR, fail
 from trainer.errors import UserError
 
-EXIT_USER_ERROR: Final = 2
+EXIT_USER_ERROR: Final = USER_ERROR
 EXIT_INTERRUPTED: Final = 130
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """Prints an error line and exits."""
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    sys.exit(code)
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from benchmarks.claims.statistics import interval, shown
 from benchmarks.claims.subjects import Scale, Setting, check_images_name
+from ganserve.command_line import fail
 from ganserve.files import replace_file
 from trainer.config import DeviceName
 from trainer.errors import UserError
-from trainer.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, StopOnSignal, fail, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -23,6 +23,10 @@ from server.limits import quote
 from server.metrics import Metrics
 from server.request import InFlightRequest
 from server.security.access import Access
+from server.trace_context import sent_trace
+
+if TYPE_CHECKING:
+    from server.tracing import Tracer
 
 Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 """A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
@@ -48,6 +52,7 @@ class RequestHandler:
         max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
             always passes.
         access: decides which calls are allowed; None allows all.
+        tracer: records one span per request; None for no spans.
     """
 
     def __init__(
@@ -57,12 +62,14 @@ class RequestHandler:
         access_log: AccessLog | None = None,
         max_unsent_bytes: float = math.inf,
         access: Access | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
         self._max_unsent_bytes = max_unsent_bytes
         self._access = access
+        self._tracer = tracer
         self._unsent_bytes = 0
 
     @property
@@ -120,8 +127,9 @@ class RequestHandler:
         remaining_s: float | None = context.time_remaining()  # None without a deadline, whatever gRPC's stub says
         deadline = math.inf if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
         request = InFlightRequest(method, began_s, deadline)
-        if self._access_log is not None:
+        if self._access_log is not None or self._tracer is not None:
             request.request_id = _sent_request_id(context) or secrets.token_hex(8)
+            request.trace = sent_trace(context.invocation_metadata())
         return request
 
     async def attempt(
@@ -185,6 +193,8 @@ class RequestHandler:
         self, request: InFlightRequest, context: Context, status: grpc.StatusCode, reason: str, message: str
     ) -> None:
         self._metrics.request_answered(request, status.name, reason)
+        if self._tracer is not None:
+            self._tracer.record(request, status.name, message)
         if self._access_log is not None:
             self._access_log.write(request, context.peer(), status.name, message)
 

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from pathlib import Path
 
 import click
 import pytest
@@ -29,7 +30,7 @@ from server.scheduling import pacing, queue
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import ModelStatistics
 from server.tuning import choice
-from tests.docs.serving_page import COMMANDS, code, names, prose, spans, table
+from tests.docs.serving_page import COMMANDS, blocks, code, names, prose, spans, table
 
 assert isinstance(server, click.Group)
 TUNE = server.commands["tune"]
@@ -54,7 +55,7 @@ def test_the_page_lists_exactly_the_flags_and_defaults(name: str, program: click
     assert sorted(names(name)) == sorted(flags)
     defaults = program.make_context("it", []).params
     for flag, default, *texts in table(name):
-        value = defaults[flags[code(flag)].name or ""]
+        value = defaults.get(flags[code(flag)].name or "")
         if value is False:  # a switch
             assert default == "off", flag
         else:
@@ -88,6 +89,14 @@ def test_commands_on_the_page_are_valid(command: str) -> None:
     if stage == "server" and arguments[:1] == ["tune"]:
         program, arguments = TUNE, arguments[1:]
     assert program.make_context(stage, arguments).params
+
+
+def test_files_on_the_page_are_valid(tmp_path: Path) -> None:
+    assert blocks("toml")
+    for number, content in enumerate(blocks("toml")):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(content)
+        assert server.make_context("server", ["--config", str(path)]).params["models"]
 
 
 def errors(of: type[ServerError] = ServerError) -> Iterator[type[ServerError]]:

@@ -18,6 +18,7 @@ from server import access_log
 from server.access_log import MAX_REASON_LENGTH, MAX_TEXT_LENGTH, AccessLog, _safe
 from server.errors import StartupError
 from server.request import InFlightRequest
+from server.trace_context import TraceContext
 
 OpenLog = Callable[[], AccessLog]
 
@@ -65,6 +66,7 @@ def test_a_line_has_every_field_of_a_request(path: Path, open_log: OpenLog) -> N
     assert 2000 <= line.pop("duration_ms") < 60_000
     assert line == {
         "request_id": "r1",
+        "trace_id": "",
         "peer": "ipv4:127.0.0.1:5",
         "method": "Generate",
         "model": "tiny",
@@ -76,6 +78,13 @@ def test_a_line_has_every_field_of_a_request(path: Path, open_log: OpenLog) -> N
         "compute_ms": 250.0,
         "encode_ms": 1.0,
     }
+
+
+def test_a_line_has_the_trace_of_the_caller(path: Path, open_log: OpenLog) -> None:
+    log = open_log()
+    log.write(call(trace=TraceContext("a" * 32, "b" * 16)), "peer", "OK")
+    log.close()
+    assert lines(path)[0]["trace_id"] == "a" * 32
 
 
 def test_times_are_utc(path: Path, open_log: OpenLog) -> None:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from trainer.__main__ import main
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError
 from trainer.presets import MODELS
+from trainer.runs.run_folder import RunFolder
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
@@ -167,6 +170,47 @@ def test_resuming_with_a_greater_length_continues_the_run(
     assert second.exit_code == 0, second.output
     assert second.stdout.splitlines()[-1] == folder
     assert '"step":4' in (Path(folder) / "metrics.jsonl").read_text()
+
+
+def files_of(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_second_trainer_of_a_run_stops_before_it_writes_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run("--model", "gan", *TINY, "--steps", "2", "--out", str(tmp_path))
+    folder = Path(first.stdout.splitlines()[-1])
+    monkeypatch.setattr("trainer.command.load_with_config", lambda *_: pytest.fail("it read the data"))
+    with RunFolder.open(folder).locked():
+        before = files_of(folder)
+        error = the_error(run("--resume", str(folder), "--steps", "4"))
+        assert files_of(folder) == before
+    assert error.startswith(f"Error: {folder}: another trainer writes to this run; wait for it, or stop it")
+
+
+def test_a_new_run_is_locked_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def train_and_resume(config: AnyConfig, folder: RunFolder, *arguments: Any, **settings: Any) -> Summary:
+        def resume(_: object) -> None:
+            if not refused:
+                refused.append(the_error(run("--resume", str(folder.path), "--steps", "4")))
+
+        return train(config, folder, *arguments, after_step=resume, **settings)
+
+    monkeypatch.setattr("trainer.command.train", train_and_resume)
+    assert run("--model", "gan", *TINY, "--steps", "2", "--out", str(tmp_path)).exit_code == 0
+    assert "another trainer writes to this run" in refused[0]
+
+
+def test_a_folder_without_locks_is_trained_in_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunFolder, "locked", lambda _: nullcontext(enter_result=False))
+    result = run("--model", "gan", *TINY, "--steps", "2", "--out", str(tmp_path))
+    assert result.exit_code == 0
+    assert "has no locks, so nothing stops a second trainer from writing to this run; start only one" in " ".join(
+        result.output.split()
+    )
 
 
 def test_a_dry_run_does_not_resume(tmp_path: Path) -> None:

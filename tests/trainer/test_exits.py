@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from trainer.errors import RunFolderError, UserError
-from trainer.exits import StopOnSignal, fail, mistakes_in_one_line
+from trainer.exits import StopOnSignal, mistakes_in_one_line
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,6 @@ def test_an_error_ends_the_command_with_one_line_and_its_code(
 def test_an_unexpected_exception_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError), mistakes_in_one_line("interrupted"):
         _ = 1 // 0
-
-
-def test_fail_exits_with_the_given_code() -> None:
-    with pytest.raises(SystemExit) as exit_:
-        fail("no", 3)
-    assert exit_.value.code == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 import rich_click as click
+from click.testing import CliRunner
+from click.types import FloatParamType, IntParamType
 
 from trainer.__main__ import main
 from trainer.command import _RESUME_FLAGS
@@ -11,11 +13,12 @@ from trainer.presets import MODELS as PRESET_MODELS
 from trainer.presets import PRESETS
 
 OPTIONS = {option.name: option for option in main.params if isinstance(option, click.Option) and option.name}
+OPTIONS.pop("version")  # prints and exits
 
 
 def test_every_flag_is_in_exactly_one_group_and_explained() -> None:
     grouped = [flag["names"] for flags in GROUPS.values() for flag in flags]
-    assert len(grouped) == len(set(grouped)) == len(main.params)
+    assert len(grouped) == len(set(grouped)) == len(OPTIONS)
     for option in OPTIONS.values():
         assert option.help, option.name
         assert option.help.rstrip("]").endswith((".", "runs")), option.help
@@ -41,3 +44,17 @@ def test_the_models_in_the_help_are_those_of_the_presets() -> None:
 def test_flags_that_are_not_given_have_no_value() -> None:
     values = main.make_context("trainer", []).params
     assert {name for name in OPTIONS if values[name] is not None} == set()
+
+
+NUMBERS = [name for name in FIELDS if isinstance(OPTIONS[name].type, IntParamType | FloatParamType)]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_range_is_an_error_that_names_the_flag_that_was_given(name: str) -> None:
+    tried = []
+    for model in MODELS:
+        result = CliRunner().invoke(main, ["--model", model, OPTIONS[name].opts[0], "-1000000", "--dry-run"])
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        tried.append(result.stderr)
+    assert all(error.startswith(f"Error: {OPTIONS[name].opts[0]}: ") for error in tried), tried
+    assert any("expected `" in error for error in tried)

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.metrics import METRICS
 from trainer.errors import UserError
@@ -26,14 +27,14 @@ from trainer.runs.run_folder import RunFolder
 _DEFAULT_CORRUPT_IMAGES = 50
 
 
-@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.command(cls=OneLineErrors, context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("source", required=False, type=click.Path(path_type=Path))
-@click.option("--checkpoint", default="best", metavar="[best|last|epoch-NNNN]", help="Checkpoint of a run.")
+@click.option("--checkpoint", metavar="[best|last|epoch-NNNN]", help="Checkpoint of a run. [default: best]")
 @click.option("--runtime", type=click.Choice(["onnx", "torchscript"]), help="Runtime for a bundle. [default: onnx]")
 @click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size of a TorchScript file.")
 @click.option("--address", metavar="HOST:PORT", help="A running server, instead of SOURCE.")
 @click.option("--model", metavar="NAME", help="Model on the server.")
-@click.option("--version", type=click.IntRange(1), help="Version of the model; default: the newest.")
+@model_version_option(None, "torch", "torchvision", text="Version of the model; default: the newest.")
 @click.option("--dataset", "--data", metavar="DATA", help="Real images; default: the source's training data.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), help="Folder of mnist and fashion-mnist.", metavar="FOLDER"
@@ -78,7 +79,7 @@ class _Flags:
     """The flags; None means not given."""
 
     source: Path | None
-    checkpoint: str
+    checkpoint: str | None
     runtime: Any
     latent_dim: int | None
     address: str | None
@@ -100,19 +101,21 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
         raise UserError("SOURCE or --address: give either a path or a server")
     measures = _measures(flags)
     device = choose_device(flags.device)
-    folder = None
+    is_run = flags.source is not None and (flags.source / "config.json").is_file()
+    _check_applies(flags, "a server" if flags.source is None else "a run" if is_run else "a bundle or file")
+    folder, checkpoint = None, flags.checkpoint or "best"
     dataset, data_root, max_corrupt_images = "", Path("data"), _DEFAULT_CORRUPT_IMAGES
-    if flags.source is not None and (flags.source / "config.json").is_file():
+    if flags.source is not None and is_run:
         folder = RunFolder.open(flags.source)
-        folder.checkpoint_path(flags.checkpoint)
+        folder.checkpoint_path(checkpoint)
         config = folder.read_config()
         dataset, data_root, max_corrupt_images = config.dataset, Path(config.data_root), config.max_corrupt_images
         if not config.takes_latents:
             _check_translators(flags)
-            result = Result(evaluate_translators(flags.source, flags.checkpoint, config, device, progress))
-            keep(folder, flags.checkpoint, result)
+            result = Result(evaluate_translators(flags.source, checkpoint, config, device, progress))
+            keep(folder, checkpoint, result)
             return result, folder
-    source = _open(flags, dataset, device)
+    source = _open(flags, checkpoint, dataset, device)
     dataset = flags.dataset or source.facts.dataset
     if not dataset:
         raise UserError("--dataset: the source does not name its data set; give --dataset folder:PATH or mnist")
@@ -130,21 +133,31 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
     )
     result = evaluate(source, request, progress)
     if folder is not None:
-        keep(folder, flags.checkpoint, result)
+        keep(folder, checkpoint, result)
     return result, folder
 
 
-def _open(flags: _Flags, dataset: str, device: Any) -> Source:
+def _open(flags: _Flags, checkpoint: str, dataset: str, device: Any) -> Source:
     if flags.address is not None:
         if flags.model is None:
             raise UserError("--model is missing: name a model of the server")
         return ServedSource(flags.address, flags.model, flags.version)
     assert flags.source is not None
-    if flags.model is not None or flags.version is not None:
-        raise UserError("--model and --version need --address; for a bundle, give the folder of the version")
     if dataset:
-        return open_run(flags.source, flags.checkpoint, dataset, device)
+        return open_run(flags.source, checkpoint, dataset, device)
     return open_path(flags.source, flags.runtime, flags.latent_dim)
+
+
+def _check_applies(flags: _Flags, kind: str) -> None:
+    """Raises UserError if a flag is given that does not apply to this kind of source."""
+    only = {"checkpoint": "a run", "runtime": "a bundle or file", "latent_dim": "a bundle or file"}
+    only |= {"model": "a server", "version": "a server"}
+    for name, owner in only.items():
+        if owner != kind and getattr(flags, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            if owner == "a server":
+                raise UserError(f"{flag}: needs --address; for a bundle, give the folder of the version")
+            raise UserError(f"{flag}: applies only to {owner}, not to {kind}; leave it out")
 
 
 def _measures(flags: _Flags) -> tuple[str, ...]:

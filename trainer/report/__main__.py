@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from ganserve.command_line import OneLineErrors, version_option
 from trainer.errors import UserError
 from trainer.exits import mistakes_in_one_line
 from trainer.progress import Progress
@@ -18,9 +19,10 @@ from trainer.report.runs import run_page
 MAX_RUNS = 64
 
 
-@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.command(cls=OneLineErrors, context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="RUN...")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), help="HTML file to write.")
+@version_option("torch")
 def main(runs: tuple[Path, ...], out: Path) -> None:
     """Writes one self-contained HTML page about a run, or several runs side by side."""
     progress = Progress()

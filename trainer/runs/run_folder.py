@@ -9,6 +9,7 @@
     snapshots/step-00000100.safetensors  generators at some steps; benchmarks/claims keeps them
     checkpoints/epoch-0007.safetensors   networks alone, after that epoch; image-to-image models keep these
     tensorboard/                         the same curves, scores and samples as events
+    .lock                                held by the trainer that writes to the folder
 
 A file is replaced by one rename. The exceptions are metrics.jsonl, which --resume cuts back to the checkpoint, and the
 events, whose readers ignore later ones. So a run that is killed at any time resumes as if it had never stopped. Nothing
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,6 +35,7 @@ from trainer.config import AnyConfig, from_json, to_json
 from trainer.errors import RunFolderError, UserError
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
+from trainer.runs.folder_lock import FolderLock
 from trainer.runs.metrics_log import MetricsLog
 from trainer.runs.state import (
     TrainingState,
@@ -98,6 +101,7 @@ class RunFolder:
         self.metrics = MetricsLog(path / "metrics.jsonl")
         self.evaluations = MetricsLog(path / "evaluations.jsonl")
         self._config = path / "config.json"
+        self._lock = FolderLock(path)
 
     @classmethod
     def create(cls, out: Path, config: AnyConfig) -> RunFolder:
@@ -143,6 +147,19 @@ class RunFolder:
                 f"{path}: not a run folder (it has no config.json); give the folder that the trainer printed"
             )
         return run
+
+    def locked(self) -> AbstractContextManager[bool]:
+        """Keeps other trainers out of the folder; yields False if its file system has no locks. May be nested.
+
+        Raises:
+            RunFolderError: another trainer writes to it.
+            OSError: it is not writable.
+        """
+        return self._lock.held(
+            RunFolderError(
+                f"{self.path}: another trainer writes to this run; wait for it, or stop it and resume the run then"
+            )
+        )
 
     def clean_up(self) -> None:
         """Recreates empty folders that a copy may lack, and removes temporary files of a killed process."""

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.table import Table
 
+from ganserve.command_line import OneLineErrors, version_option
 from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
@@ -25,7 +26,7 @@ from trainer.sweep.trials import SharedData, Trials
 KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 
 
-@click.command(context_settings={"max_content_width": 100, "show_default": True})
+@click.command(cls=OneLineErrors, context_settings={"max_content_width": 100, "show_default": True})
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep.  [default: runs/sweeps/SPEC]")
 @click.option("--quick", is_flag=True, help="Run the spec's quick form, for a first try: minutes on a CPU.")
@@ -35,6 +36,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 @click.option("--jobs", type=int, default=1, help="Parallel trials; must be 1: a trial uses the whole machine.")
 @click.option("--dry-run", is_flag=True, help="Check the spec without data, print the grid, and exit.")
 @click.option("--report-only", is_flag=True, help="Train nothing; write the report of the existing runs.")
+@version_option("torch")
 def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: Any) -> None:
     """Trains every cell of SPEC with every seed and writes one report.
 

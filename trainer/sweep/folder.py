@@ -13,7 +13,7 @@ written resumes from its run folder.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,14 +21,10 @@ import msgspec
 
 from ganserve.files import replace_file
 from trainer.errors import UserError
+from trainer.runs.folder_lock import FolderLock
 from trainer.runs.run_folder import RunFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
-
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: the user must not start two processes
-    fcntl = None  # type: ignore[assignment]
 
 Outcome = Literal["finished", "diverged", "given up"]
 # Settings that may change while a sweep runs: its device and the location of its data.
@@ -59,21 +55,17 @@ class SweepFolder:
         Raises:
             UserError: another process works in the folder, or the folder is not writable.
         """
+        busy = UserError(f"--out {self.path}: another sweep is running in it; wait for it, or give another folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("ab")
+            with ExitStack() as stack:
+                stack.enter_context(FolderLock(self.path).held(busy))
+                for leftover in self.path.glob(".*.tmp"):  # of a killed process
+                    leftover.unlink()
+                kept = stack.pop_all()
         except OSError as error:
             raise UserError(f"--out {self.path}: not writable ({error.strerror})") from error
-        with file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise UserError(
-                        f"--out {self.path}: another sweep is running in it; wait for it, or give another folder"
-                    ) from error
-            for leftover in self.path.glob(".*.tmp"):  # of a killed process
-                leftover.unlink()
+        with kept:
             yield
 
     def claim(self, spec: Spec) -> None:

@@ -6,8 +6,8 @@ The steps are in gan_step.py and cyclegan_step.py; session.py writes the output.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
 import torch
 
@@ -49,13 +49,16 @@ def train(
 
     Raises:
         TrainingDivergedError: a loss or weight became NaN or infinite; the last good checkpoint is kept.
-        RunFolderError: the run cannot be resumed from its checkpoint.
+        RunFolderError: the run cannot be resumed from its checkpoint, or another trainer writes to it.
         UserError: the data or the device does not fit the config.
     """
     with together():
         device = choose_device(config.device)
         check_can_train(config, data, device)
     with deterministic(device, wanted=config.deterministic), ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(held(run, progress))
         torch.manual_seed(config.seed)
         if config.compile_networks:
             stack.enter_context(compiler_faults(stop_requested))
@@ -93,3 +96,19 @@ def train(
                             session.save(epoch_ended=epoch_ended, scheduled=scheduled)
                     session.given_up = any_of_all(session.given_up)
         return session.finish(interrupted=interrupted)
+
+
+@contextmanager
+def held(run: RunFolder, progress: Progress) -> Iterator[None]:
+    """Keeps other trainers out of a run folder; a warning says so if its file system cannot.
+
+    Raises:
+        RunFolderError: another trainer writes to it.
+    """
+    with run.locked() as locked:
+        if not locked:
+            progress.say(
+                f"warning: the file system of {run.path} has no locks, so nothing stops a second trainer from writing"
+                " to this run; start only one"
+            )
+        yield

@@ -9,7 +9,6 @@ import pytest
 
 from tests.trainer.sweep.conftest import WriteSpec, run, the_error
 from trainer.errors import UserError
-from trainer.sweep import folder as module
 from trainer.sweep.folder import Ending, SweepFolder
 from trainer.sweep.spec import Spec, read_spec
 
@@ -22,13 +21,6 @@ def spec(spec_file: WriteSpec) -> Spec:
 def test_a_second_process_is_refused(spec_file: WriteSpec, tmp_path: Path) -> None:
     with SweepFolder(tmp_path / "out").locked():
         assert "another sweep is running in it" in the_error(run(spec_file(), "--out", tmp_path / "out"))
-
-
-def test_a_sweep_runs_on_a_system_without_file_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "fcntl", None)
-    folder = SweepFolder(tmp_path / "out")
-    with folder.locked(), folder.locked():
-        assert folder.path.is_dir()
 
 
 def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:

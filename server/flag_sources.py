@@ -1,0 +1,186 @@
+"""Values of flags from the environment and from a file: the flag goes before the variable, that before the file.
+
+Covers all options of a command, so a new flag needs nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from ganserve.command_line import OneLineErrors
+
+ENVIRONMENT_PREFIX: Final = "GANSERVE"
+CONTEXT_SETTINGS: Final[Mapping[str, Any]] = {
+    "max_content_width": 120,
+    "auto_envvar_prefix": ENVIRONMENT_PREFIX,  # subcommands too: both commands read the same variables
+}
+HELP: Final = (
+    f"Every flag can also be set by a variable, such as {ENVIRONMENT_PREFIX}_MODELS for --models, and by a line of the"
+    " TOML file of --config, such as models = 'models'. A flag goes before the variable, and that before the file."
+)
+_FILE_KEY: Final = f"{__name__}.file"  # in the meta of a context
+_NOT_SETTINGS: Final = {"config", "show_config", "version", "help"}
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def variable_of(param: click.Parameter) -> str:
+    """The environment variable of an option."""
+    return f"{ENVIRONMENT_PREFIX}_{(param.name or '').upper()}"
+
+
+def settings_of(command: click.Command) -> dict[str, click.Option]:
+    """The options that a variable or the file can set, by their key in the file."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return {key_of(option): option for option in options if option.name not in _NOT_SETTINGS}
+
+
+def key_of(option: click.Parameter) -> str:
+    """The key of an option in the file: its flag, without the dashes before it."""
+    return option.opts[0].lstrip("-")
+
+
+class SourcedErrors(OneLineErrors):
+    """A command whose usage errors name where a wrong value comes from: the flag, the variable or the file."""
+
+    def describe(self, error: click.UsageError) -> str:
+        """The text of a usage error."""
+        param, ctx = getattr(error, "param", None), error.ctx
+        if isinstance(error, click.BadParameter) and param is not None and ctx is not None:
+            source = ctx.get_parameter_source(param.name or "")
+            hint = param.get_error_hint(ctx)
+            if source is ParameterSource.ENVIRONMENT:
+                error.param_hint = f"{hint} (env var: '{variable_of(param)}')"
+            elif source is ParameterSource.DEFAULT_MAP:
+                error.param_hint = f"{hint} (key '{key_of(param)}' in {ctx.meta[_FILE_KEY]})"
+        return super().describe(error)
+
+
+def config_option(command: _Command) -> _Command:
+    """Adds --config FILE."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        is_eager=True,  # before the flags that it sets
+        expose_value=False,
+        callback=_read_into,
+        help="TOML file with values for flags.",
+    )(command)
+
+
+def _read_into(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
+    if path is None or ctx.resilient_parsing:
+        return
+    ctx.meta[_FILE_KEY] = path
+    others = settings_of(ctx.parent.command) if ctx.parent is not None else {}
+    ctx.default_map = read_file(path, settings_of(ctx.command), others)
+
+
+def read_file(
+    path: Path, options: Mapping[str, click.Option], ignored: Mapping[str, click.Option] | None = None
+) -> dict[str, Any]:
+    """The values in a file, by the names of the parameters.
+
+    Args:
+        path: of the file.
+        options: those that the file may set, by key.
+        ignored: those of another command, which may share the file.
+
+    Raises:
+        click.UsageError: the file cannot be read, has an unknown key, or a value of the wrong type.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror}); give a readable file") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise click.UsageError(f"--config {path}: not TOML ({error}); write lines such as engines = 2") from error
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        flag = key.replace("_", "-")
+        option = options.get(flag)
+        if option is None and flag in (ignored or {}):
+            continue
+        if option is None:
+            near = get_close_matches(flag, options, 1)
+            remedy = f"did you mean {near[0]}?" if near else "the keys are the names of the flags in --help"
+            raise click.UsageError(f"--config {path}: {key}: no such setting; {remedy}")
+        if option.name in values:
+            raise click.UsageError(f"--config {path}: {key}: given twice, with _ and with -; leave one out")
+        if not _fits(value, option):
+            raise click.UsageError(
+                f"--config {path}: {key}: {_kind_of(value)} does not fit; write {_example(option, flag)}"
+            )
+        values[option.name or ""] = value
+    return values
+
+
+def _fits(value: Any, option: click.Option) -> bool:
+    """Whether a value has the type that an option reads; its own type checks the rest."""
+    if option.multiple:
+        return isinstance(value, list) and all(_fits_one(each, option) for each in value)
+    return _fits_one(value, option)
+
+
+def _fits_one(value: Any, option: click.Option) -> bool:
+    if isinstance(value, bool):
+        return option.is_flag
+    if isinstance(option.type, click.types.FloatParamType):
+        return isinstance(value, int | float)
+    if isinstance(option.type, click.types.IntParamType):
+        return isinstance(value, int)
+    return isinstance(value, str) and not option.is_flag
+
+
+def _kind_of(value: Any) -> str:
+    kinds = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "a table",
+    }
+    return kinds.get(type(value), "a date or time")
+
+
+def _example(option: click.Option, key: str) -> str:
+    if option.is_flag:
+        example = "true or false"
+    elif isinstance(option.type, click.types.FloatParamType):
+        example = "a number"
+    elif isinstance(option.type, click.types.IntParamType):
+        example = "an integer"
+    else:
+        example = "a text in quotes"
+    return f"{key} = {f'a list, each {example}' if option.multiple else example}"
+
+
+def as_toml(ctx: click.Context) -> str:
+    """The settings in effect, as the content of a file for --config; those without a value are comments."""
+    lines = []
+    for key, option in settings_of(ctx.command).items():
+        value = ctx.params[option.name or ""]
+        if option.multiple:
+            value = list(value)
+        lines.append(f"# {key} is not set\n" if value is None else f"{key} = {_toml(value)}\n")
+    return "".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, tuple):  # of numbers, which their flag takes separated by commas
+        value = ",".join(map(str, value))
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
