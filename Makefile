@@ -42,14 +42,14 @@ unit: $(INSTALLED) ## Run only the tests
 
 proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
-		proto/ganserve/v1/generator.proto
+		proto/ganserve/v1/*.proto
 
 pages: $(INSTALLED) ## Regenerate the generated parts of README.md and docs/
 	$(BIN)/python -m scripts.presets_table
 	$(BIN)/python -m scripts.ganclient_page
 
 lock: $(INSTALLED) ## Update requirements.lock to the newest versions that pyproject.toml allows
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev \
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
 		pyproject.toml --output-file requirements.lock
 
 format: $(INSTALLED) ## Format the code and fix what ruff can fix

@@ -36,10 +36,12 @@ if TYPE_CHECKING:
         UnknownModel,
         UnsupportedByServer,
         UnwritableOutput,
+        VersionNotLoaded,
     )
     from client.sdk.aio_client import AsyncGanClient
     from client.sdk.chunking import Chunk, EncodedChunk
     from client.sdk.client import GanClient
+    from client.sdk.model_control import VersionInfo
     from client.sdk.model_info import ModelDescription, ModelInfo
     from client.sdk.security import TlsOptions
 
@@ -61,6 +63,8 @@ __all__ = [
     "UnknownModel",
     "UnsupportedByServer",
     "UnwritableOutput",
+    "VersionInfo",
+    "VersionNotLoaded",
 ]
 
 # Imported on first use: gRPC reads its settings on import, and the command line sets some first.
@@ -72,6 +76,7 @@ _MODULES = {
     "ModelDescription": "client.sdk.model_info",
     "ModelInfo": "client.sdk.model_info",
     "TlsOptions": "client.sdk.security",
+    "VersionInfo": "client.sdk.model_control",
 }
 
 if not TYPE_CHECKING:  # type checkers see the imports above

@@ -21,10 +21,14 @@ from client.commands.health import health
 from client.commands.info import info
 from client.commands.interpolate import interpolate
 from client.commands.latents import latents
+from client.commands.load import load
 from client.commands.models import models
+from client.commands.rollback import rollback
 from client.commands.sample import sample
 from client.commands.translate import translate
 from client.commands.traverse import traverse
+from client.commands.unload import unload
+from client.commands.versions import versions
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnknownModel, UnwritableOutput, one_line
 from client.files.images import remove_unfinished
 from ganserve.command_line import OneLineErrors, version_option
@@ -66,7 +70,24 @@ def cli() -> None:
     """
 
 
-_COMMANDS = [bench, completion, explore, grid, health, info, interpolate, latents, models, sample, translate, traverse]
+_COMMANDS = [
+    bench,
+    completion,
+    explore,
+    grid,
+    health,
+    info,
+    interpolate,
+    latents,
+    load,
+    models,
+    rollback,
+    sample,
+    translate,
+    traverse,
+    unload,
+    versions,
+]
 for _command in _COMMANDS:
     cli.add_command(_command)
 

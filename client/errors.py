@@ -19,6 +19,10 @@ class UnknownModel(GanClientError):
     """The server does not serve this model or version; the message lists what it serves."""
 
 
+class VersionNotLoaded(GanClientError):
+    """A version of a model does not work, so the server did not load it; the message says why and what it serves."""
+
+
 class InvalidRequest(GanClientError):
     """The request can never succeed; the message names the argument."""
 

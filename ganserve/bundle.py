@@ -1,6 +1,7 @@
 """The model repository: its layout on disk, and how versions are written and read.
 
-    models/<name>/config.pbtxt               makes the folder a valid NVIDIA Triton model repository
+    models/<name>/config.pbtxt               makes the folder a valid NVIDIA Triton model repository; operators
+                                             may add lines below: version_policy, labels of versions
     models/<name>/<version>/model.onnx       latents (or input_pixels) -> images, pixels
     models/<name>/<version>/model.pt         the same graph as TorchScript
     models/<name>/<version>/model.bf16.pt    the same in bfloat16, if requested and close enough
@@ -254,7 +255,9 @@ def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]
             (folder / CARD_FILE).write_bytes(text)
             folder.chmod(0o755)  # mkdtemp makes private folders, and the server may run as another user
             target.parent.mkdir(exist_ok=True)
-            replace_file(target.parent / TRITON_CONFIG_FILE, triton_config(card).encode())
+            config = target.parent / TRITON_CONFIG_FILE
+            if not (config.is_file() and _is_config_of(config, card)):
+                replace_file(config, triton_config(card).encode())
             for path in folder.iterdir():
                 flush_to_disk(path)
             folder.rename(target)
@@ -264,6 +267,11 @@ def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]
             raise BundleError(f"{target}: cannot be written ({error.strerror}){done}") from error
         published.append(target)
     return published
+
+
+def _is_config_of(config: Path, card: Card) -> bool:
+    """Whether a config.pbtxt is the one of this card; an operator may have added lines to it."""
+    return read_regular_file(config, _MAX_CARD_BYTES).startswith(triton_config(card).encode())
 
 
 def _check_publishable(repository: Path, card: Card) -> bytes:
@@ -276,14 +284,10 @@ def _check_publishable(repository: Path, card: Card) -> bytes:
     target = version_folder(repository, card.name, card.version)
     config = target.parent / TRITON_CONFIG_FILE
     try:
-        if (
-            list_versions(repository, card.name)
-            and config.is_file()
-            and read_regular_file(config, _MAX_CARD_BYTES) != triton_config(card).encode()
-        ):
+        if list_versions(repository, card.name) and config.is_file() and not _is_config_of(config, card):
             raise BundleError(
-                f"{config}: earlier versions of {card.name!r} have another input or image shape;"
-                " give this one another --name"
+                f"{config}: earlier versions of {card.name!r} have another input or image shape, or its first lines"
+                " were edited; give this one another --name, or write your own lines below the exported ones"
             )
         if target.exists():
             raise BundleError(f"{target} already exists; give another --version, or omit it for the next free one")

@@ -122,7 +122,14 @@ _show_config = click.option(
 @_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which contain code.")
 @_option("precision", click.Choice(PRECISIONS), "bf16 computes large batches on the CPU, fp16 all batches on CUDA.")
 @_option("engines", click.IntRange(1, 256), "Engines that run in parallel on the CPU.  [default: by cores]")
-@_option("model_control", click.Choice(MODEL_CONTROLS), "explicit lets clients load and unload models.")
+@_option(
+    "model_control",
+    click.Choice(MODEL_CONTROLS),
+    "explicit lets clients load and unload models; poll also follows the repository.",
+)
+@_option(
+    "poll_s", click.FloatRange(0.1, 86_400), "Seconds between two looks at the repository, with --model-control poll."
+)
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows per batch.")
 @_option(
     "max_queue_delay_us",

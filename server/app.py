@@ -26,6 +26,8 @@ from server.generator.service import SERVICE, GeneratorService
 from server.http.app import HttpApp
 from server.http.endpoint import HttpEndpoint
 from server.metrics import Metrics
+from server.model_control import service as model_control
+from server.model_control.service import ModelControlService
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
@@ -64,6 +66,7 @@ class Server:
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
         self.models = Models(self.catalog, config, self._gate)
+        self.metrics.watch_versions(self.models.failed_versions, lambda: self.models.load_counts)
         self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
@@ -75,6 +78,7 @@ class Server:
         self._open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
         )
+        self._model_control = ModelControlService(self.models, config)
         self._handlers: list[RequestHandler] = []
         self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
         self._server = self._make_server(self.security.access)
@@ -95,8 +99,10 @@ class Server:
         )
         self._handlers.append(handler)
         behaviours = self._generator.behaviours()
+        control = self._model_control.behaviours()
         services = {
             SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
+            model_control.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in control.items()},
             inference.SERVICE: self._open_inference.method_handlers(handler),
             health.SERVICE: answering_empty_calls(self._health.method_handlers()),
         }
@@ -231,9 +237,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         if not loading.done():
             os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
-        for model in server.catalog.values():
+        for model in server.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
-        models = ", ".join(map(str, server.catalog.values()))
+        models = ", ".join(map(str, server.catalog.versions()))
         where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
         announce(f"ready: serving {models} on {server.address}, {where}{admin}")

@@ -15,7 +15,7 @@ DEVICES: tuple[Device, ...] = get_args(Device)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-ModelControl = Literal["none", "explicit"]
+ModelControl = Literal["none", "explicit", "poll"]
 MODEL_CONTROLS: tuple[ModelControl, ...] = get_args(ModelControl)
 MESSAGE_OVERHEAD_BYTES: Final = 64 << 10  # of a request: everything except the input
 MAX_SECONDS: Final = 2_000_000  # 23 days: gRPC counts milliseconds in 32 bits
@@ -83,6 +83,7 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
+    poll_s: float = 15.0  # between two looks at the repository, with model_control "poll"
     cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout

@@ -35,6 +35,13 @@ class NotServed(ServerError):  # noqa: N818 - named like the status
     reason = "not_served"
 
 
+class NotLoaded(ServerError):  # noqa: N818 - named like the status
+    """A version does not work, so it was not loaded; what was served before still is."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "not_loaded"
+
+
 class QueueFull(ServerError):  # noqa: N818 - named like the status
     """There is no room for the request now.
 

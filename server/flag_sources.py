@@ -172,6 +172,8 @@ def as_toml(ctx: click.Context) -> str:
         value = ctx.params[option.name or ""]
         if option.multiple:
             value = list(value)
+        if value is None and option.default is not None:
+            value = "none"  # as a type spells it that turns off what is on by default
         lines.append(f"# {key} is not set\n" if value is None else f"{key} = {_toml(value)}\n")
     return "".join(lines)
 

@@ -21,7 +21,7 @@ from ganserve.foreign import version_of
 from server import daemon_threads
 from server.engines.base import usable_cores
 from server.gate import Gate
-from server.models.catalog import ServedModel
+from server.models.catalog import Catalog, ServedModel
 from server.request import InFlightRequest
 from server.statistics import Histogram, ModelStatistics
 
@@ -40,7 +40,7 @@ class Metrics(Collector):
         gate: tells whether the server lets requests in.
     """
 
-    def __init__(self, catalog: Mapping[str, ServedModel], gate: Gate) -> None:
+    def __init__(self, catalog: Catalog, gate: Gate) -> None:
         self._catalog = catalog
         self._gate = gate
         self._of_no_model = ModelStatistics()
@@ -48,6 +48,8 @@ class Metrics(Collector):
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
         self._unsent_bytes: Callable[[], int] = lambda: 0
+        self._failed_versions: Callable[[], Iterable[_Version]] = tuple
+        self._loads: Callable[[], Mapping[str, int]] = dict
         self.registry = CollectorRegistry(support_collectors_without_names=True)  # otherwise ?name[]= finds nothing
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -63,18 +65,25 @@ class Metrics(Collector):
         """Sets the function that measures the unsent answers; each scrape calls it in a thread."""
         self._unsent_bytes = unsent_bytes
 
+    def watch_versions(
+        self, failed_versions: Callable[[], Iterable[_Version]], loads: Callable[[], Mapping[str, int]]
+    ) -> None:
+        """Sets the functions that list the versions that could not be loaded, and count loads by outcome."""
+        self._failed_versions = failed_versions
+        self._loads = loads
+
     def request_answered(self, request: InFlightRequest, status: str, reason: str = "") -> None:
         """Counts one request, on the event loop; see `ModelStatistics.request_answered`.
 
         A request that names no served model counts under an empty model and version.
         """
-        model = self._catalog.get(request.model)
+        model = self._catalog.version(request.model, request.version) or self._catalog.get(request.model)
         statistics = self._of_no_model if model is None else model.statistics
         statistics.request_answered(request, status, reason)
 
     def collect(self) -> Iterator[Metric]:
         """Yields all current metrics; may be called in any thread."""
-        models = {(model.card.name, str(model.card.version)): model for model in self._catalog.values()}
+        models = {(model.card.name, str(model.card.version)): model for model in self._catalog.versions()}
         asked = {labels: model for labels, model in models.items() if _is_asked(model)}
         statistics = {labels: model.statistics for labels, model in asked.items()}
         yield from _request_metrics({("", ""): self._of_no_model, **statistics})
@@ -87,6 +96,16 @@ class Metrics(Collector):
         )
         yield from _state_metrics(models, is_ready=self._gate.is_ready)
         yield _gauge("accepting_requests", "1 if the server lets requests in.", [], [((), int(self._gate.is_open))])
+        yield _gauge(
+            "version_failed",
+            "Always 1; one series per version in the repository that could not be loaded.",
+            _VERSION,
+            ((version, 1) for version in self._failed_versions()),
+        )
+        loads = self._loads().items()
+        yield _counter(
+            "version_loads", "Versions loaded.", ["outcome"], (((outcome,), count) for outcome, count in loads)
+        )
         unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])

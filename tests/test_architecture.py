@@ -233,8 +233,9 @@ def test_no_file_is_named_utils_helpers_or_common() -> None:
 def test_stubs_match_the_proto_files(tmp_path: Path) -> None:
     from grpc_tools import protoc
 
+    names = [f"ganserve/v1/{path.name}" for path in (ROOT / "proto" / "ganserve" / "v1").glob("*.proto")]
     flags = [f"--{kind}={tmp_path}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
-    code = protoc.main(["", f"--proto_path={ROOT / 'proto'}", *flags, "ganserve/v1/generator.proto"])
+    code = protoc.main(["", f"--proto_path={ROOT / 'proto'}", *flags, *names])
     assert code == 0
     for fresh in (tmp_path / "ganserve" / "v1").iterdir():
         committed = ROOT / "ganserve" / "v1" / fresh.name

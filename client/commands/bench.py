@@ -116,7 +116,7 @@ def bench(
     seconds: float,
     warmup_s: float,
     image_format: AnyFormat,
-    version: int | None,
+    version: int | str | None,
     connections: int,
     json_file: Path | None,
     connect: ConnectOptions,

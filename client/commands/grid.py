@@ -45,7 +45,7 @@ def grid(
     n: int,
     out: Path,
     seed: int | None,
-    version: int | None,
+    version: int | str | None,
     columns: int | None,
     output: Output,
     connect: ConnectOptions,

@@ -24,7 +24,7 @@ _TOO_OLD = "the server is older than this client and does not send the model's c
 @version_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the complete model card.")
 @server_options
-def info(model: str, version: int | None, as_json: bool, connect: ConnectOptions) -> None:
+def info(model: str, version: int | str | None, as_json: bool, connect: ConnectOptions) -> None:
     """Describe a served model.
 
     Prints its inputs and outputs, data set, training and metrics, how closely the exported files match the trained

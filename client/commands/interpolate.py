@@ -103,7 +103,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 def interpolate(
     *,
     model: str,
-    version: int | None,
+    version: int | str | None,
     seed: int | None,
     latents: str | None,
     from_seed: int | None,

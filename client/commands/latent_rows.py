@@ -74,8 +74,8 @@ def random_seed() -> int:
     return secrets.randbits(32)
 
 
-def served_generator(client: GanClient, model: str, version: int | None) -> ModelInfo:
-    """The served model with this name, which must generate images from latents; version None is the newest.
+def served_generator(client: GanClient, model: str, version: int | str | None) -> ModelInfo:
+    """The served model with this name, which must generate images from latents; version None is the default one.
 
     Raises:
         InvalidRequest: The model is for another task.

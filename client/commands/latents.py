@@ -68,7 +68,7 @@ def latents(
     *,
     file: str,
     model: str,
-    version: int | None,
+    version: int | str | None,
     out: Path,
     columns: int | None,
     output: Output,

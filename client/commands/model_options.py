@@ -40,10 +40,17 @@ def version_option(command: _Command) -> _Command:
     """Adds --version."""
     return click.option(
         "--version",
-        type=whole_number(1, 2**63 - 1),
-        metavar="INTEGER",
-        help="Version of the model.  [default: newest]",
+        type=_version,
+        metavar="VERSION",
+        help="Version of the model: a number, or a label such as stable.  [default: the server's, normally the newest]",
     )(command)
+
+
+def _version(text: str) -> int | str:
+    """The type of --version."""
+    if text[:1].isascii() and text[:1].isalpha():
+        return text  # the SDK checks labels
+    return whole_number(1, 2**63 - 1)(text)
 
 
 def seed_option(command: _Command) -> _Command:

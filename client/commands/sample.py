@@ -71,7 +71,7 @@ def sample(
     out: Path,
     n: int,
     seed: int | None,
-    version: int | None,
+    version: int | str | None,
     sample_format: SampleFormat | None,
     overwrite: bool,
     in_flight: int,
@@ -89,13 +89,16 @@ def sample(
     .zip    the same files
     .npz    images, uint8 (n, height, width, channels); model, version, seed
     """  # noqa: D301  (click's mark of a block that is not wrapped)
-    wanted = Wanted(model, version, seed, n, _format(out, sample_format))
+    image_format = _format(out, sample_format)
     begun_s = time.monotonic()
     with (
         _OUTPUTS.get(out.suffix.lower(), FolderOutput)(out) as output,
         connect.open(GanClient, channels=in_flight) as client,
         Interrupts() as interrupts,
     ):
+        if isinstance(version, str):
+            version = client.info(model, version).version
+        wanted = Wanted(model, version, seed, n, image_format)
         sampling = Sampling(output, wanted, client.info, lambda record, row: _fetch(client, record, row))
         record = sampling.prepare(overwrite=overwrite)
         try:

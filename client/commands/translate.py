@@ -65,7 +65,7 @@ def translate(
     out: Path,
     resize: bool,
     grid: Path | None,
-    version: int | None,
+    version: int | str | None,
     file_format: FileFormat,
     as_json: bool,
     connect: ConnectOptions,

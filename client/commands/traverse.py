@@ -81,7 +81,7 @@ _MAX_VALUE: Final = 1e30
 def traverse(
     *,
     model: str,
-    version: int | None,
+    version: int | str | None,
     seed: int | None,
     latents: str | None,
     n: int | None,

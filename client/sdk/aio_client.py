@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from client.sdk import model_control
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S
@@ -17,6 +18,7 @@ from client.sdk.client import check_columns, non_empty, pictures_of, renamed_arg
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
+from client.sdk.model_control import VersionInfo
 from client.sdk.model_info import ModelDescription, ModelInfo
 from client.sdk.security import TlsOptions
 from client.sdk.transport import AsyncConnection
@@ -64,7 +66,7 @@ class AsyncGanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
         """Generates one image per row of latents; see `GanClient.generate`."""
@@ -79,7 +81,7 @@ class AsyncGanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[Chunk, None]:
@@ -94,7 +96,7 @@ class AsyncGanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
         """Returns one image file per row; see `GanClient.generate_encoded`."""
@@ -109,7 +111,7 @@ class AsyncGanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[EncodedChunk, None]:
@@ -124,7 +126,7 @@ class AsyncGanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> list[Image]:
         """Returns one PIL image per row; see `GanClient.generate_pictures`."""
         return pictures_of(await self.generate(model, latents=latents, seed=seed, count=count, version=version))
@@ -136,7 +138,7 @@ class AsyncGanClient:
         count: int = 64,
         seed: int | None = None,
         columns: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> Image:
         """Returns one picture of many images; see `GanClient.grid`."""
         from ganserve.grids import image_grid
@@ -152,7 +154,7 @@ class AsyncGanClient:
         *,
         steps: int = 8,
         method: Method = "spherical",
-        version: int | None = None,
+        version: int | str | None = None,
         loop: bool = False,
     ) -> NDArray[np.uint8]:
         """Generates images on the path from one latent to another; see `GanClient.interpolate`."""
@@ -167,7 +169,7 @@ class AsyncGanClient:
         *,
         dimensions: Sequence[int],
         values: Sequence[float],
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> NDArray[np.uint8]:
         """Generates images with single dimensions set to several values; see `GanClient.traverse`."""
         images = await self.generate(model, latents=traversed(latents, dimensions, values), version=version)
@@ -178,7 +180,7 @@ class AsyncGanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
@@ -192,7 +194,7 @@ class AsyncGanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> AsyncGenerator[Chunk, None]:
@@ -204,7 +206,7 @@ class AsyncGanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
@@ -218,7 +220,7 @@ class AsyncGanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> AsyncGenerator[EncodedChunk, None]:
@@ -229,21 +231,37 @@ class AsyncGanClient:
         """Returns the models that are ready to serve; see `GanClient.models`."""
         return await self._connection.call(self._connection.catalog.models())
 
-    async def info(self, model: str, version: int | None = None) -> ModelInfo:
+    async def info(self, model: str, version: int | str | None = None) -> ModelInfo:
         """Returns the entry of one model in the list of models; see `GanClient.info`."""
         return await self._connection.call(self._connection.catalog.info(model, version))
 
-    async def describe(self, model: str, version: int | None = None) -> ModelDescription:
+    async def describe(self, model: str, version: int | str | None = None) -> ModelDescription:
         """Returns everything known about a served model; see `GanClient.describe`."""
         return await self._connection.call(self._connection.catalog.describe(model, version))
 
-    async def card(self, model: str, version: int | None = None) -> dict[str, Any]:
+    async def card(self, model: str, version: int | str | None = None) -> dict[str, Any]:
         """Returns the card that was published with a served model; see `GanClient.card`."""
         return (await self.describe(model, version)).card
 
     async def healthy(self, model: str | None = None) -> bool:
         """Whether the server is ready; see `GanClient.healthy`."""
         return await self._connection.call(self._connection.catalog.healthy(model))
+
+    async def versions(self, model: str | None = None) -> list[VersionInfo]:
+        """Returns the versions in the server's model repository; see `GanClient.versions`."""
+        return await self._connection.call(model_control.versions(model))
+
+    async def load(self, model: str, version: int | None = None, *, newest: bool = False) -> list[VersionInfo]:
+        """Makes the server load a model from its repository; see `GanClient.load`."""
+        return await self._connection.call(model_control.load(self._connection.catalog, model, version, newest=newest))
+
+    async def unload(self, model: str, version: int | None = None) -> None:
+        """Makes the server stop serving a model, or one version of it; see `GanClient.unload`."""
+        await self._connection.call(model_control.unload(self._connection.catalog, model, version))
+
+    async def rollback(self, model: str) -> list[VersionInfo]:
+        """Makes the server go back to the previous version of a model; see `GanClient.rollback`."""
+        return await self._connection.call(model_control.roll_back(self._connection.catalog, model))
 
     async def close(self) -> None:
         """Closes the connection; later calls raise."""
@@ -258,14 +276,14 @@ class AsyncGanClient:
         await self.close()
 
     def _generated(
-        self, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk]
+        self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]
     ) -> AsyncGenerator[_Chunk, None]:
         connection = self._connection
         ahead = connection.endpoint.channels
         return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
 
     def _translated(
-        self, model: str, images: InputImages, version: int | None, reader: Reader[_Chunk], *, resize: bool
+        self, model: str, images: InputImages, version: int | str | None, reader: Reader[_Chunk], *, resize: bool
     ) -> AsyncGenerator[_Chunk, None]:
         connection, rows = self._connection, checked_images(images)
         timeout_s = connection.endpoint.timeout_s

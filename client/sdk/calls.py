@@ -50,7 +50,7 @@ _Chunk = TypeVar("_Chunk")
 
 
 def generated(
-    catalog: Catalog, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk], ahead: int
+    catalog: Catalog, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk], ahead: int
 ) -> Steps[_Chunk, None]:
     """Generates all rows; emits the result of `reader` for each response, in order.
 
@@ -58,7 +58,7 @@ def generated(
         catalog: The models of the server.
         model: The name of the model.
         rows: Checked rows.
-        version: None: the newest, the same for all requests.
+        version: A number or a label. None: the default version. The same for all requests.
         reader: Reads each response.
         ahead: How many requests may be in flight; with 1, each is sent when its response is needed.
 
@@ -95,7 +95,7 @@ def interpolated(
     ends: tuple[Anchor, Anchor],
     steps: int,
     method: Method,
-    version: int | None,
+    version: int | str | None,
     ahead: int,
     *,
     loop: bool,
@@ -124,7 +124,7 @@ def translated(
     catalog: Catalog,
     model: str,
     rows: Iterable[InputRow],
-    version: int | None,
+    version: int | str | None,
     reader: Reader[_Chunk],
     *,
     resize: bool,
@@ -149,7 +149,7 @@ class Translation:
     Args:
         catalog: The models of the server.
         served: The model.
-        version: None: the newest, the same for all requests.
+        version: A number or a label. None: the default version. The same for all requests.
         resize: Whether to resize and crop images to the model's size.
         image_format: The format of the responses.
         timeout_s: The deadline of a request, in seconds.
@@ -159,7 +159,7 @@ class Translation:
         self,
         catalog: Catalog,
         served: ModelInfo,
-        version: int | None,
+        version: int | str | None,
         *,
         resize: bool,
         image_format: AnyFormat,
@@ -219,7 +219,7 @@ class Translator:
     Args:
         connection: To the server.
         model: The name of a served model.
-        version: None: the newest, the same for all requests.
+        version: A number or a label. None: the default version. The same for all requests.
         resize: Whether to resize and crop images to the model's size.
         image_format: The format of the responses.
         sleep: Sleeps for a number of seconds.
@@ -232,7 +232,7 @@ class Translator:
         self,
         connection: Connection,
         model: str,
-        version: int | None,
+        version: int | str | None,
         *,
         resize: bool,
         image_format: AnyFormat,
@@ -253,8 +253,9 @@ class Translator:
 
     @property
     def version(self) -> int | None:
-        """The version that answers; before the first response, the requested one."""
-        return self._translation.version
+        """The version that answers; before the first response, the requested one if it was a number."""
+        version = self._translation.version
+        return None if isinstance(version, str) else version
 
     def send(self, rows: Sequence[InputRow], first_row: int = 0) -> Iterator[tuple[int, Response]]:
         """Like `Translation.send`; yields (rows, response)."""

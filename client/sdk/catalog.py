@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from client.errors import InvalidRequest, UnknownModel
-from client.sdk.messages import check_model
-from client.sdk.model_info import ModelDescription, ModelInfo, Task, description_from, models_from, newest
+from client.sdk.messages import check_model, version_fields
+from client.sdk.model_info import ModelDescription, ModelInfo, Task, description_from, models_from, selected
 from client.sdk.steps import Steps, unary
 from ganserve.v1 import generator_pb2
 
@@ -40,8 +40,8 @@ class Catalog:
         self._listed = models_from(response)
         return list(self._listed)
 
-    def info(self, model: str, version: int | None) -> Steps[Any, ModelInfo]:
-        """Asks for the entry of one model; the newest version for None.
+    def info(self, model: str, version: int | str | None) -> Steps[Any, ModelInfo]:
+        """Asks for the entry of one model; the default version for None.
 
         Raises:
             InvalidRequest: An argument is invalid.
@@ -49,12 +49,12 @@ class Catalog:
             GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
-        served = newest((yield from self.models()), model, version)
+        served = selected((yield from self.models()), model, version)
         if served is None:
             raise self._unknown_model(model, version)
         return served
 
-    def find(self, model: str, version: int | None, task: Task) -> Steps[Any, ModelInfo]:
+    def find(self, model: str, version: int | str | None, task: Task) -> Steps[Any, ModelInfo]:
         """Like `info`, for a model of this task; asks the server only if the cached list lacks the model.
 
         Raises:
@@ -63,7 +63,7 @@ class Catalog:
             GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
-        served = newest(self._listed, model, version)
+        served = selected(self._listed, model, version)
         if served is None:
             served = yield from self.info(model, version)
         if served.task != task:
@@ -71,7 +71,7 @@ class Catalog:
             raise InvalidRequest(f"model: {model!r} {_OTHER_CALLS[served.task]}")
         return served
 
-    def describe(self, model: str, version: int | None) -> Steps[Any, ModelDescription]:
+    def describe(self, model: str, version: int | str | None) -> Steps[Any, ModelDescription]:
         """Asks for everything known about one model.
 
         Raises:
@@ -80,7 +80,7 @@ class Catalog:
             GanClientError: The server does not answer, or its response is invalid.
         """
         check_model(model, version)
-        request = generator_pb2.DescribeModelRequest(model=model, version=version or 0)
+        request = generator_pb2.DescribeModelRequest(model=model, **version_fields(version))
         return description_from(request, (yield from unary("DescribeModel", request)))
 
     def healthy(self, model: str | None) -> Steps[Any, bool]:
@@ -96,15 +96,21 @@ class Catalog:
         response = yield from unary("Check", health_pb2.HealthCheckRequest())
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             return False
-        return model is None or newest((yield from self.models()), model, None) is not None
+        return model is None or selected((yield from self.models()), model, None) is not None
 
     def forget(self) -> None:
         """Makes the next call ask again: a restarted server may have other models and limits."""
         self._listed = []
 
-    def _unknown_model(self, model: str, version: int | None) -> UnknownModel:
+    def _unknown_model(self, model: str, version: int | str | None) -> UnknownModel:
         versions = sorted(served.version for served in self._listed if served.name == model)
         names = sorted({served.name for served in self._listed})
+        if versions and isinstance(version, str):
+            labels = sorted(
+                {label for served in self._listed if served.name == model for label in served.version_labels}
+            )
+            known = f"its labels: {', '.join(labels[:_MAX_LISTED])}" if labels else "it has none"
+            return UnknownModel(f"no served version of {model!r} has the label {version!r}; {known}")
         if versions:
             listed = ", ".join(map(str, versions[-_MAX_LISTED:]))
             return UnknownModel(f"version {version} of {model!r} is not served; served versions: {listed}")

@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import grpc
 
@@ -17,7 +17,7 @@ from client.errors import InvalidRequest
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses, Target, target_of
 from client.sdk.latents import whole_number
 from client.sdk.security import TlsOptions, channel_credentials, checked_token
-from client.sdk.steps import Method
+from client.sdk.steps import ControlMethod, Method
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 
 DEFAULT_TIMEOUT_S: Final = 30.0
@@ -196,4 +196,8 @@ class Stubs:
             from grpc_health.v1.health_pb2_grpc import HealthStub  # needed for health checks only
 
             return HealthStub(self._channels[turn]).Check
+        if method in get_args(ControlMethod):
+            from ganserve.v1.model_control_pb2_grpc import ModelControlStub  # needed for few commands only
+
+            return getattr(ModelControlStub(self._channels[turn]), method)  # type: ignore[no-untyped-call]  # generated
         return getattr(self._stubs[turn], method)

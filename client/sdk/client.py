@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.errors import InvalidRequest
+from client.sdk import model_control
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S
@@ -19,6 +20,7 @@ from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.input_images import InputImages, checked_images
 from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, whole_number
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
+from client.sdk.model_control import VersionInfo
 from client.sdk.model_info import MAX_SIDE, ModelDescription, ModelInfo
 from client.sdk.security import TlsOptions
 from client.sdk.transport import Connection
@@ -89,7 +91,7 @@ class GanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
         """Generates one image per row of latents.
@@ -99,7 +101,7 @@ class GanClient:
             latents: (rows, latent_dim); or give a seed and a count instead.
             seed: 0 .. 2**64 - 1; the same seed gives the same images. None: a random one.
             count: How many rows to draw from the seed, at most 1,000,000. None: one.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
             format: "pixels" or "float32".
 
         Returns:
@@ -120,7 +122,7 @@ class GanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> Generator[Chunk, None, None]:
@@ -139,7 +141,7 @@ class GanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
         """Like `generate`, but returns one image file per row, "png" or "jpeg", made by the server."""
@@ -154,7 +156,7 @@ class GanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> Generator[EncodedChunk, None, None]:
@@ -169,7 +171,7 @@ class GanClient:
         latents: ArrayLike | None = None,
         seed: int | None = None,
         count: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> list[Image]:
         """Like `generate`, but returns one PIL image per row."""
         return pictures_of(self.generate(model, latents=latents, seed=seed, count=count, version=version))
@@ -181,7 +183,7 @@ class GanClient:
         count: int = 64,
         seed: int | None = None,
         columns: int | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> Image:
         """Returns `count` images as a grid in one picture, by default a square."""
         from ganserve.grids import image_grid
@@ -197,7 +199,7 @@ class GanClient:
         *,
         steps: int = 8,
         method: Method = "spherical",
-        version: int | None = None,
+        version: int | str | None = None,
         loop: bool = False,
     ) -> NDArray[np.uint8]:
         """Generates images on the path from one latent to another.
@@ -208,7 +210,7 @@ class GanClient:
             end: The other end, in either form.
             steps: The number of images, including both ends; at least 2.
             method: "spherical" preserves the typical length of Gaussian latents; "linear" is a straight line.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
             loop: Whether to return to the start, without repeating it, for a seamless loop.
 
         Returns:
@@ -228,7 +230,7 @@ class GanClient:
         *,
         dimensions: Sequence[int],
         values: Sequence[float],
-        version: int | None = None,
+        version: int | str | None = None,
     ) -> NDArray[np.uint8]:
         """Generates images with one dimension of the latents set to each of several values, the others unchanged.
 
@@ -237,7 +239,7 @@ class GanClient:
             latents: (rows, latent_dim).
             dimensions: The dimensions to set, each in 0 .. latent_dim - 1.
             values: The values to set them to.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
 
         Returns:
             uint8 (len(dimensions) * len(values), rows, height, width, channels): one line per dimension and value, all
@@ -254,7 +256,7 @@ class GanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
@@ -264,7 +266,7 @@ class GanClient:
             model: The name of a served model whose task is "translate".
             images: uint8 (rows, height, width, channels), or an iterable of PNG or JPEG files (bytes) or PIL images,
                 which is consumed as the requests are sent.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
             resize: Whether to resize and centre-crop images to the model's size. Without it, other sizes are refused.
             format: "pixels" or "float32".
 
@@ -284,7 +286,7 @@ class GanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> Generator[Chunk, None, None]:
@@ -296,7 +298,7 @@ class GanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
@@ -310,7 +312,7 @@ class GanClient:
         model: str,
         images: InputImages,
         *,
-        version: int | None = None,
+        version: int | str | None = None,
         resize: bool = False,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> Generator[EncodedChunk, None, None]:
@@ -325,12 +327,12 @@ class GanClient:
         """
         return self._connection.call(self._connection.catalog.models())
 
-    def info(self, model: str, version: int | None = None) -> ModelInfo:
+    def info(self, model: str, version: int | str | None = None) -> ModelInfo:
         """Returns one model's entry in the list of models.
 
         Args:
             model: The name of a served model.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
 
         Raises:
             UnknownModel: The model is not served.
@@ -338,12 +340,12 @@ class GanClient:
         """
         return self._connection.call(self._connection.catalog.info(model, version))
 
-    def describe(self, model: str, version: int | None = None) -> ModelDescription:
+    def describe(self, model: str, version: int | str | None = None) -> ModelDescription:
         """Returns everything known about a served model: its card, the sizes of its files, whether it is ready.
 
         Args:
             model: The name of a served model.
-            version: None: the newest.
+            version: A number, or a label such as "stable". None: the default version, normally the newest.
 
         Raises:
             UnknownModel: The model is not served.
@@ -352,7 +354,7 @@ class GanClient:
         """
         return self._connection.call(self._connection.catalog.describe(model, version))
 
-    def card(self, model: str, version: int | None = None) -> dict[str, Any]:
+    def card(self, model: str, version: int | str | None = None) -> dict[str, Any]:
         """Returns the card that was published with a served model, a JSON object: data set, metrics, files and more.
 
         Arguments and errors are those of `describe`. Fields may be missing, and newer exporters add some.
@@ -369,6 +371,53 @@ class GanClient:
         """
         return self._connection.call(self._connection.catalog.healthy(model))
 
+    def versions(self, model: str | None = None) -> list[VersionInfo]:
+        """Returns the versions in the server's model repository, of one model or of all, and their states.
+
+        Raises:
+            UnknownModel: The repository has no such model.
+            GanClientError: The server does not answer, or its response is invalid.
+        """
+        return self._connection.call(model_control.versions(model))
+
+    def load(self, model: str, version: int | None = None, *, newest: bool = False) -> list[VersionInfo]:
+        """Makes the server load a model from its repository; returns all versions of the model.
+
+        Args:
+            model: The name of a model in the repository.
+            version: Makes this version the default, until another one is chosen or the server restarts. None: serves
+                the versions that the version policy of the model names.
+            newest: Makes the newest version the default again.
+
+        Raises:
+            UnknownModel: The repository has no such model or version.
+            VersionNotLoaded: A version does not work; the message says why and what is served.
+            AccessDenied: The server does not let clients load models.
+            GanClientError: The server does not answer, or its response is invalid.
+        """
+        return self._connection.call(model_control.load(self._connection.catalog, model, version, newest=newest))
+
+    def unload(self, model: str, version: int | None = None) -> None:
+        """Makes the server stop serving a model, or one version of it; returns when its requests are answered.
+
+        Raises:
+            UnknownModel: The model or version is not served.
+            AccessDenied: The server does not let clients unload models.
+            GanClientError: The server does not answer.
+        """
+        self._connection.call(model_control.unload(self._connection.catalog, model, version))
+
+    def rollback(self, model: str) -> list[VersionInfo]:
+        """Makes the newest working version older than the default one the default; returns all versions of the model.
+
+        Raises:
+            UnknownModel: The model is not served.
+            VersionNotLoaded: No older version works.
+            AccessDenied: The server does not let clients load models.
+            GanClientError: The server does not answer, or its response is invalid.
+        """
+        return self._connection.call(model_control.roll_back(self._connection.catalog, model))
+
     def close(self) -> None:
         """Closes the connection; later calls raise."""
         self._connection.close()
@@ -382,14 +431,14 @@ class GanClient:
         self._connection.close()
 
     def _generated(
-        self, model: str, rows: Rows, version: int | None, reader: Reader[_Chunk]
+        self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]
     ) -> Generator[_Chunk, None, None]:
         connection = self._connection
         ahead = connection.endpoint.channels
         return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
 
     def _translated(
-        self, model: str, images: InputImages, version: int | None, reader: Reader[_Chunk], *, resize: bool
+        self, model: str, images: InputImages, version: int | str | None, reader: Reader[_Chunk], *, resize: bool
     ) -> Generator[_Chunk, None, None]:
         connection, rows = self._connection, checked_images(images)
         timeout_s = connection.endpoint.timeout_s

@@ -19,6 +19,7 @@ from client.errors import (
     ServerUnreachable,
     UnknownModel,
     UnsupportedByServer,
+    VersionNotLoaded,
     one_line,
 )
 from client.sdk.addresses import Target
@@ -98,6 +99,7 @@ _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.CANCELLED: ServerUnreachable,
     grpc.StatusCode.NOT_FOUND: UnknownModel,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.FAILED_PRECONDITION: VersionNotLoaded,
     grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -182,7 +184,8 @@ def _cause(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) -> G
     elif kind is ServerBusy:
         text = f"the server at {address} is busy: {text}" + ("" if "try again" in text else "; try again later")
     elif kind is AccessDenied:
-        text = f"{address} denies access ({text}); give a valid token"
+        is_flag = "--model-control" in text or "--admin-address" in text  # the server's own remedy
+        text = f"{address} denies access ({text})" + ("" if is_flag else "; give a valid token")
     elif kind is UnsupportedByServer:
         text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"
     elif kind is ServerFault:

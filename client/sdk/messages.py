@@ -7,6 +7,7 @@ server reports about its models.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
@@ -37,6 +38,7 @@ _DTYPES: Final[dict[PixelFormat, tuple[generator_pb2.DataType, np.dtype[Any]]]] 
     "pixels": (generator_pb2.DATA_TYPE_UINT8, np.dtype("u1")),
     "float32": (generator_pb2.DATA_TYPE_FLOAT32, np.dtype("<f4")),
 }
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _SIGNATURES: Final[dict[FileFormat, bytes]] = {"png": PNG_SIGNATURE, "jpeg": JPEG_SIGNATURE}
 
 
@@ -48,15 +50,23 @@ def check_model(model: object, version: object) -> None:
     """
     if not isinstance(model, str) or not model or not model.isprintable():
         raise InvalidRequest(f"model: must be a name, not {model!r:.60}")
-    if version is not None:
+    if isinstance(version, str):
+        if not _LABEL.fullmatch(version):
+            raise InvalidRequest(f"version: must be a number, or a label such as 'stable', not {version!r:.60}")
+    elif version is not None:
         whole_number("version", version, 1, 2**63 - 1)
 
 
+def version_fields(version: int | str | None) -> dict[str, Any]:
+    """The fields of a request that name a version: a number, a label, or None for the default version."""
+    return {"version_label": version} if isinstance(version, str) else {"version": version or 0}
+
+
 def generate_request(
-    model: str, version: int | None, rows: Rows, image_format: AnyFormat
+    model: str, version: int | str | None, rows: Rows, image_format: AnyFormat
 ) -> generator_pb2.GenerateRequest:
     """The request for one image per row of latents; does not check its arguments."""
-    request = generator_pb2.GenerateRequest(model=model, version=version or 0, format=_FORMATS[image_format])
+    request = generator_pb2.GenerateRequest(model=model, **version_fields(version), format=_FORMATS[image_format])
     if isinstance(rows, SeededRows):
         request.seeded.seed = rows.seed
         request.seeded.count = rows.count
@@ -68,19 +78,19 @@ def generate_request(
 
 
 def translate_request(
-    model: str, version: int | None, rows: Sequence[InputRow], resize: bool, image_format: AnyFormat
+    model: str, version: int | str | None, rows: Sequence[InputRow], resize: bool, image_format: AnyFormat
 ) -> generator_pb2.TranslateRequest:
     """The request for the translation of each row; does not check its arguments.
 
     Args:
         model: The name of the model.
-        version: None: the newest.
+        version: A number or a label. None: the default version.
         rows: At least one: files, or uint8 arrays (height, width, channels) of one shape.
         resize: Whether to fit images to the model's size.
         image_format: The format of the response.
     """
     request = generator_pb2.TranslateRequest(
-        model=model, version=version or 0, resize=resize, format=_FORMATS[image_format]
+        model=model, **version_fields(version), resize=resize, format=_FORMATS[image_format]
     )
     files = [row for row in rows if isinstance(row, bytes)]
     if files:

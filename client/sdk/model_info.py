@@ -48,6 +48,8 @@ class ModelInfo:
     backend: str
     max_request_rows: int  # 0: unknown
     max_request_bytes: int  # of latents, pixels or files; 0: unknown
+    version_labels: tuple[str, ...] = ()  # that the operator gave to this version
+    is_default: bool = False  # whether requests that name no version get this one; never with older servers
 
 
 def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:
@@ -66,7 +68,9 @@ def model_from(model: generator_pb2.Model) -> ModelInfo:
         ServerFault: It is invalid.
     """
     texts = (model.name, model.kind, model.architecture, model.dataset, model.device, model.backend)
-    if not model.name or not all(text.isprintable() for text in (*texts, model.latent_distribution)):
+    if not model.name or not all(
+        text.isprintable() for text in (*texts, model.latent_distribution, *model.version_labels)
+    ):
         raise invalid_response(f"it lists a model {model.name!r:.80} with an empty name or unprintable text")
     task = _TASKS.get(model.task, "unknown")
     translates = task == "translate"
@@ -91,13 +95,19 @@ def model_from(model: generator_pb2.Model) -> ModelInfo:
         backend=model.backend,
         max_request_rows=model.max_request_rows,
         max_request_bytes=model.max_request_bytes,
+        version_labels=tuple(model.version_labels),
+        is_default=model.is_default,
     )
 
 
-def newest(models: Iterable[ModelInfo], name: str, version: int | None) -> ModelInfo | None:
-    """The model of this name and version, the newest version for None; None if `models` lacks it."""
-    fitting = (model for model in models if model.name == name and version in (None, model.version))
-    return max(fitting, key=lambda model: model.version, default=None)
+def selected(models: Iterable[ModelInfo], name: str, version: int | str | None) -> ModelInfo | None:
+    """The version of this name and number or label, the default version for None; None if `models` lacks it."""
+    fitting = (
+        model
+        for model in models
+        if model.name == name and (version in (None, model.version) or version in model.version_labels)
+    )
+    return max(fitting, key=lambda model: (model.is_default, model.version), default=None)
 
 
 def _has_sizes_of(task: Task, model: generator_pb2.Model) -> bool:
@@ -142,8 +152,11 @@ def description_from(
         ServerFault: It describes a model other than the requested one, or is invalid.
     """
     model = model_from(response.model)
-    if model.name != request.model or (request.version and model.version != request.version):
-        wanted = f"{request.model!r:.80}:{request.version}" if request.version else f"{request.model!r:.80}"
+    label = request.version_label
+    is_wanted = label in model.version_labels if label else request.version in (0, model.version)
+    if model.name != request.model or not is_wanted:
+        version = label or request.version
+        wanted = f"{request.model!r:.80}:{version}" if version else f"{request.model!r:.80}"
         raise invalid_response(f"it describes {model.name!r:.80}:{model.version}, not {wanted}")
     sizes = dict(response.file_bytes)
     if len(sizes) > _MAX_FILES or any(size < 0 or not name.isprintable() for name, size in sizes.items()):

@@ -11,7 +11,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-Method: TypeAlias = Literal["ListModels", "DescribeModel", "Generate", "Translate", "Check"]
+ControlMethod: TypeAlias = Literal["ListVersions", "LoadModel", "UnloadModel", "RollbackModel"]
+Method: TypeAlias = Literal["ListModels", "DescribeModel", "Generate", "Translate", "Check"] | ControlMethod
 
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")

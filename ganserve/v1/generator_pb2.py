@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bganserve/v1/generator.proto\x12\x0bganserve.v1\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.ganserve.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\rSeededLatents\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xba\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x07latents\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12,\n\x06seeded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.SeededLatentsH\x00\x12(\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x18.ganserve.v1.ImageFormatB\x07\n\x05input\"\x1d\n\rEncodedImages\x12\x0c\n\x04\x64\x61ta\x18\x01 \x03(\x0c\"\x92\x01\n\x10GenerateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\xcb\x01\n\x10TranslateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06pixels\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x12\x0e\n\x06resize\x18\x05 \x01(\x08\x12(\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x18.ganserve.v1.ImageFormatB\x07\n\x05input\"\x93\x01\n\x11TranslateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ganserve.v1.Model\"=\n\nImageShape\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x03\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\x03\"\xe2\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x12\n\nlatent_dim\x18\x06 \x01(\x03\x12\x1b\n\x13latent_distribution\x18\x07 \x01(\t\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x03\x12\x0e\n\x06height\x18\t \x01(\x03\x12\r\n\x05width\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x0c \x01(\t\x12\x18\n\x10max_request_rows\x18\r \x01(\x03\x12\x1f\n\x04task\x18\x0e \x01(\x0e\x32\x11.ganserve.v1.Task\x12,\n\x0binput_image\x18\x0f \x01(\x0b\x32\x17.ganserve.v1.ImageShape\x12\x19\n\x11max_request_bytes\x18\x10 \x01(\x03\"6\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xe3\x01\n\x15\x44\x65scribeModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.ganserve.v1.Model\x12\x0c\n\x04\x63\x61rd\x18\x02 \x01(\t\x12\x45\n\nfile_bytes\x18\x03 \x03(\x0b\x32\x31.ganserve.v1.DescribeModelResponse.FileBytesEntry\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x1a\x30\n\x0e\x46ileBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*\x8b\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x01\x12\x18\n\x14IMAGE_FORMAT_FLOAT32\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x04*C\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x12\n\x0eTASK_TRANSLATE\x10\x02\x32\xc7\x02\n\tGenerator\x12G\n\x08Generate\x12\x1c.ganserve.v1.GenerateRequest\x1a\x1d.ganserve.v1.GenerateResponse\x12J\n\tTranslate\x12\x1d.ganserve.v1.TranslateRequest\x1a\x1e.ganserve.v1.TranslateResponse\x12M\n\nListModels\x12\x1e.ganserve.v1.ListModelsRequest\x1a\x1f.ganserve.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.ganserve.v1.DescribeModelRequest\x1a\".ganserve.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bganserve/v1/generator.proto\x12\x0bganserve.v1\"K\n\x06Tensor\x12$\n\x05\x64type\x18\x01 \x01(\x0e\x32\x15.ganserve.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\",\n\rSeededLatents\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xd1\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12&\n\x07latents\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12,\n\x06seeded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.SeededLatentsH\x00\x12(\n\x06\x66ormat\x18\x05 \x01(\x0e\x32\x18.ganserve.v1.ImageFormat\x12\x15\n\rversion_label\x18\x06 \x01(\tB\x07\n\x05input\"\x1d\n\rEncodedImages\x12\x0c\n\x04\x64\x61ta\x18\x01 \x03(\x0c\"\x92\x01\n\x10GenerateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\xe2\x01\n\x10TranslateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06pixels\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x12\x0e\n\x06resize\x18\x05 \x01(\x08\x12(\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x18.ganserve.v1.ImageFormat\x12\x15\n\rversion_label\x18\x07 \x01(\tB\x07\n\x05input\"\x93\x01\n\x11TranslateResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12%\n\x06images\x18\x03 \x01(\x0b\x32\x13.ganserve.v1.TensorH\x00\x12-\n\x07\x65ncoded\x18\x04 \x01(\x0b\x32\x1a.ganserve.v1.EncodedImagesH\x00\x42\x08\n\x06output\"\x13\n\x11ListModelsRequest\"8\n\x12ListModelsResponse\x12\"\n\x06models\x18\x01 \x03(\x0b\x32\x12.ganserve.v1.Model\"=\n\nImageShape\x12\x10\n\x08\x63hannels\x18\x01 \x01(\x03\x12\x0e\n\x06height\x18\x02 \x01(\x03\x12\r\n\x05width\x18\x03 \x01(\x03\"\x8e\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x05 \x01(\t\x12\x12\n\nlatent_dim\x18\x06 \x01(\x03\x12\x1b\n\x13latent_distribution\x18\x07 \x01(\t\x12\x10\n\x08\x63hannels\x18\x08 \x01(\x03\x12\x0e\n\x06height\x18\t \x01(\x03\x12\r\n\x05width\x18\n \x01(\x03\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x0c \x01(\t\x12\x18\n\x10max_request_rows\x18\r \x01(\x03\x12\x1f\n\x04task\x18\x0e \x01(\x0e\x32\x11.ganserve.v1.Task\x12,\n\x0binput_image\x18\x0f \x01(\x0b\x32\x17.ganserve.v1.ImageShape\x12\x19\n\x11max_request_bytes\x18\x10 \x01(\x03\x12\x16\n\x0eversion_labels\x18\x11 \x03(\t\x12\x12\n\nis_default\x18\x12 \x01(\x08\"M\n\x14\x44\x65scribeModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x15\n\rversion_label\x18\x03 \x01(\t\"\xe3\x01\n\x15\x44\x65scribeModelResponse\x12!\n\x05model\x18\x01 \x01(\x0b\x32\x12.ganserve.v1.Model\x12\x0c\n\x04\x63\x61rd\x18\x02 \x01(\t\x12\x45\n\nfile_bytes\x18\x03 \x03(\x0b\x32\x31.ganserve.v1.DescribeModelResponse.FileBytesEntry\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\r\n\x05ready\x18\x05 \x01(\x08\x1a\x30\n\x0e\x46ileBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*\x8b\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x01\x12\x18\n\x14IMAGE_FORMAT_FLOAT32\x10\x02\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x03\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x04*C\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x11\n\rTASK_GENERATE\x10\x01\x12\x12\n\x0eTASK_TRANSLATE\x10\x02\x32\xc7\x02\n\tGenerator\x12G\n\x08Generate\x12\x1c.ganserve.v1.GenerateRequest\x1a\x1d.ganserve.v1.GenerateResponse\x12J\n\tTranslate\x12\x1d.ganserve.v1.TranslateRequest\x1a\x1e.ganserve.v1.TranslateResponse\x12M\n\nListModels\x12\x1e.ganserve.v1.ListModelsRequest\x1a\x1f.ganserve.v1.ListModelsResponse\x12V\n\rDescribeModel\x12!.ganserve.v1.DescribeModelRequest\x1a\".ganserve.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,40 +33,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._loaded_options = None
   _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1677
-  _globals['_DATATYPE']._serialized_end=1758
-  _globals['_IMAGEFORMAT']._serialized_start=1761
-  _globals['_IMAGEFORMAT']._serialized_end=1900
-  _globals['_TASK']._serialized_start=1902
-  _globals['_TASK']._serialized_end=1969
+  _globals['_DATATYPE']._serialized_start=1790
+  _globals['_DATATYPE']._serialized_end=1871
+  _globals['_IMAGEFORMAT']._serialized_start=1874
+  _globals['_IMAGEFORMAT']._serialized_end=2013
+  _globals['_TASK']._serialized_start=2015
+  _globals['_TASK']._serialized_end=2082
   _globals['_TENSOR']._serialized_start=44
   _globals['_TENSOR']._serialized_end=119
   _globals['_SEEDEDLATENTS']._serialized_start=121
   _globals['_SEEDEDLATENTS']._serialized_end=165
   _globals['_GENERATEREQUEST']._serialized_start=168
-  _globals['_GENERATEREQUEST']._serialized_end=354
-  _globals['_ENCODEDIMAGES']._serialized_start=356
-  _globals['_ENCODEDIMAGES']._serialized_end=385
-  _globals['_GENERATERESPONSE']._serialized_start=388
-  _globals['_GENERATERESPONSE']._serialized_end=534
-  _globals['_TRANSLATEREQUEST']._serialized_start=537
-  _globals['_TRANSLATEREQUEST']._serialized_end=740
-  _globals['_TRANSLATERESPONSE']._serialized_start=743
-  _globals['_TRANSLATERESPONSE']._serialized_end=890
-  _globals['_LISTMODELSREQUEST']._serialized_start=892
-  _globals['_LISTMODELSREQUEST']._serialized_end=911
-  _globals['_LISTMODELSRESPONSE']._serialized_start=913
-  _globals['_LISTMODELSRESPONSE']._serialized_end=969
-  _globals['_IMAGESHAPE']._serialized_start=971
-  _globals['_IMAGESHAPE']._serialized_end=1032
-  _globals['_MODEL']._serialized_start=1035
-  _globals['_MODEL']._serialized_end=1389
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1391
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1445
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=1448
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1675
-  _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._serialized_start=1627
-  _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._serialized_end=1675
-  _globals['_GENERATOR']._serialized_start=1972
-  _globals['_GENERATOR']._serialized_end=2299
+  _globals['_GENERATEREQUEST']._serialized_end=377
+  _globals['_ENCODEDIMAGES']._serialized_start=379
+  _globals['_ENCODEDIMAGES']._serialized_end=408
+  _globals['_GENERATERESPONSE']._serialized_start=411
+  _globals['_GENERATERESPONSE']._serialized_end=557
+  _globals['_TRANSLATEREQUEST']._serialized_start=560
+  _globals['_TRANSLATEREQUEST']._serialized_end=786
+  _globals['_TRANSLATERESPONSE']._serialized_start=789
+  _globals['_TRANSLATERESPONSE']._serialized_end=936
+  _globals['_LISTMODELSREQUEST']._serialized_start=938
+  _globals['_LISTMODELSREQUEST']._serialized_end=957
+  _globals['_LISTMODELSRESPONSE']._serialized_start=959
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1015
+  _globals['_IMAGESHAPE']._serialized_start=1017
+  _globals['_IMAGESHAPE']._serialized_end=1078
+  _globals['_MODEL']._serialized_start=1081
+  _globals['_MODEL']._serialized_end=1479
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1481
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1558
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=1561
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1788
+  _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._serialized_start=1740
+  _globals['_DESCRIBEMODELRESPONSE_FILEBYTESENTRY']._serialized_end=1788
+  _globals['_GENERATOR']._serialized_start=2085
+  _globals['_GENERATOR']._serialized_end=2412
 # @@protoc_insertion_point(module_scope)

@@ -57,18 +57,20 @@ class SeededLatents(_message.Message):
     def __init__(self, seed: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "version", "latents", "seeded", "format")
+    __slots__ = ("model", "version", "latents", "seeded", "format", "version_label")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LATENTS_FIELD_NUMBER: _ClassVar[int]
     SEEDED_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_LABEL_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     latents: Tensor
     seeded: SeededLatents
     format: ImageFormat
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., latents: _Optional[_Union[Tensor, _Mapping]] = ..., seeded: _Optional[_Union[SeededLatents, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    version_label: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., latents: _Optional[_Union[Tensor, _Mapping]] = ..., seeded: _Optional[_Union[SeededLatents, _Mapping]] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class EncodedImages(_message.Message):
     __slots__ = ("data",)
@@ -89,20 +91,22 @@ class GenerateResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., images: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ...) -> None: ...
 
 class TranslateRequest(_message.Message):
-    __slots__ = ("model", "version", "pixels", "encoded", "resize", "format")
+    __slots__ = ("model", "version", "pixels", "encoded", "resize", "format", "version_label")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PIXELS_FIELD_NUMBER: _ClassVar[int]
     ENCODED_FIELD_NUMBER: _ClassVar[int]
     RESIZE_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_LABEL_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     pixels: Tensor
     encoded: EncodedImages
     resize: bool
     format: ImageFormat
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ..., resize: _Optional[bool] = ..., format: _Optional[_Union[ImageFormat, str]] = ...) -> None: ...
+    version_label: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ..., encoded: _Optional[_Union[EncodedImages, _Mapping]] = ..., resize: _Optional[bool] = ..., format: _Optional[_Union[ImageFormat, str]] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class TranslateResponse(_message.Message):
     __slots__ = ("model", "version", "images", "encoded")
@@ -137,7 +141,7 @@ class ImageShape(_message.Message):
     def __init__(self, channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows", "task", "input_image", "max_request_bytes")
+    __slots__ = ("name", "version", "kind", "architecture", "dataset", "latent_dim", "latent_distribution", "channels", "height", "width", "device", "backend", "max_request_rows", "task", "input_image", "max_request_bytes", "version_labels", "is_default")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +158,8 @@ class Model(_message.Message):
     TASK_FIELD_NUMBER: _ClassVar[int]
     INPUT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_LABELS_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     kind: str
@@ -170,15 +176,19 @@ class Model(_message.Message):
     task: Task
     input_image: ImageShape
     max_request_bytes: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ..., max_request_bytes: _Optional[int] = ...) -> None: ...
+    version_labels: _containers.RepeatedScalarFieldContainer[str]
+    is_default: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., dataset: _Optional[str] = ..., latent_dim: _Optional[int] = ..., latent_distribution: _Optional[str] = ..., channels: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., device: _Optional[str] = ..., backend: _Optional[str] = ..., max_request_rows: _Optional[int] = ..., task: _Optional[_Union[Task, str]] = ..., input_image: _Optional[_Union[ImageShape, _Mapping]] = ..., max_request_bytes: _Optional[int] = ..., version_labels: _Optional[_Iterable[str]] = ..., is_default: _Optional[bool] = ...) -> None: ...
 
 class DescribeModelRequest(_message.Message):
-    __slots__ = ("model", "version")
+    __slots__ = ("model", "version", "version_label")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_LABEL_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    version_label: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., version_label: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
     __slots__ = ("model", "card", "file_bytes", "precision", "ready")

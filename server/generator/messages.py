@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ganserve.bundle import Card, LatentInput
 from ganserve.v1 import generator_pb2 as pb
+from server.errors import InvalidRequest
 from server.generator.encoding import ENCODERS
 from server.generator.images import SentFiles, SentPixels
 from server.generator.latents import SeededLatents, SentLatents
@@ -100,8 +101,27 @@ def _before_data(
     return head + images + tensor + data
 
 
-def model_message(model: ServedModel) -> pb.Model:
-    """Returns the entry of a model in ListModels."""
+def wanted_version(message: pb.GenerateRequest | pb.TranslateRequest | pb.DescribeModelRequest) -> int | str:
+    """Returns the version that a request names, a number or a label; 0 if it names none.
+
+    Raises:
+        InvalidRequest: it names both.
+    """
+    if not message.version_label:
+        return message.version
+    if message.version:
+        raise InvalidRequest("version and version_label: set only one of them")
+    return message.version_label
+
+
+def model_message(model: ServedModel, labels: Sequence[str], *, is_default: bool) -> pb.Model:
+    """Returns the entry of a served version in ListModels.
+
+    Args:
+        model: the version.
+        labels: that stand for it.
+        is_default: whether requests that name no version get it.
+    """
     card, contract = model.card, model.contract
     message = pb.Model(
         name=card.name,
@@ -116,6 +136,8 @@ def model_message(model: ServedModel) -> pb.Model:
         backend=model.backend,
         max_request_rows=contract.max_rows[ImageFormat.PIXELS],
         max_request_bytes=contract.max_input_bytes,
+        version_labels=labels,
+        is_default=is_default,
     )
     if isinstance(card.input, LatentInput):
         message.task = pb.TASK_GENERATE
@@ -128,13 +150,13 @@ def model_message(model: ServedModel) -> pb.Model:
     return message
 
 
-def description_message(model: ServedModel) -> pb.DescribeModelResponse:
-    """Returns the answer of DescribeModel.
+def description_message(model: ServedModel, listed: pb.Model) -> pb.DescribeModelResponse:
+    """Returns the answer of DescribeModel, with the version's entry in ListModels.
 
     The card was read strictly, so it holds no unknown field and no NaN.
     """
     return pb.DescribeModelResponse(
-        model=model_message(model),
+        model=listed,
         card=msgspec.json.encode(model.card).decode(),
         file_bytes=model.file_bytes,
         precision=model.precision,

@@ -23,6 +23,7 @@ from server.generator.messages import (
     sent_images,
     sent_latents,
     serialize_response,
+    wanted_version,
 )
 from server.limits import OUTPUT_OF, ImageFormat
 from server.models.catalog import Catalog, ServedModel
@@ -74,13 +75,13 @@ class GeneratorService:
             )
         if len(body) < THREAD_WORTHY_BYTES:
             message = parse(pb.GenerateRequest, body)
-            model = self._catalog.find(message.model, message.version, request)
+            model = self._catalog.find(message.model, wanted_version(message), request)
             admitted = admit_latents(sent_latents(message), format_name(message), model.contract)
             del message
             return await self._generate(model, admitted, request)
         with self._input_budget.reserve(len(body)):  # gRPC keeps the body until the answer is made
             async with self._parser.parsed(pb.GenerateRequest, body) as message:
-                model = self._catalog.find(message.model, message.version, request)
+                model = self._catalog.find(message.model, wanted_version(message), request)
                 sent = sent_latents(message)
                 admitted = await run_in_thread(admit_latents, sent, format_name(message), model.contract)
             del message, sent
@@ -112,7 +113,7 @@ class GeneratorService:
 
     async def _admit_images(self, body: bytes, request: InFlightRequest) -> tuple[ServedModel, AdmittedImages]:
         async with self._parser.parsed(pb.TranslateRequest, body) as message:
-            model = self._catalog.find(message.model, message.version, request)
+            model = self._catalog.find(message.model, wanted_version(message), request)
             checks = (sent_images(message), format_name(message), model.contract, message.resize)
             slow = len(body) >= THREAD_WORTHY_BYTES
             admitted = await run_in_thread(admit_images, *checks) if slow else admit_images(*checks)
@@ -122,13 +123,19 @@ class GeneratorService:
     async def list_models(self, body: bytes, _: InFlightRequest) -> bytes:
         """Answers a serialised ListModelsRequest with a serialised ListModelsResponse."""
         parse_small(pb.ListModelsRequest, body)
-        served = [model_message(model) for model in self._catalog.values()]
+        served = [self._listed(model) for model in self._catalog.versions()]
         return pb.ListModelsResponse(models=served).SerializeToString()
 
     async def describe_model(self, body: bytes, request: InFlightRequest) -> bytes:
         """Answers a serialised DescribeModelRequest with a serialised DescribeModelResponse."""
         message = parse_small(pb.DescribeModelRequest, body)
-        return description_message(self._catalog.find(message.model, message.version, request)).SerializeToString()
+        model = self._catalog.find(message.model, wanted_version(message), request)
+        return description_message(model, self._listed(model)).SerializeToString()
+
+    def _listed(self, model: ServedModel) -> pb.Model:
+        name, version = model.card.name, model.card.version
+        labels = [label for label, number in self._catalog.settings(name).labels.items() if number == version]
+        return model_message(model, labels, is_default=self._catalog.get(name) is model)
 
 
 async def _compute(

@@ -1,148 +1,143 @@
-"""The table of served models; a new version replaces an entry."""
+"""The table of served versions: which one a request gets, by number, by label or by default."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
-from ganserve.bundle import Card
 from server.errors import NotServed
-from server.limits import Contract, quote
+from server.limits import quote
+from server.models.model_settings import DEFAULT_SETTINGS, ModelSettings
+from server.models.served_model import ServedModel
+from server.models.served_versions import ServedVersions
 from server.request import InFlightRequest
-from server.scheduling.batcher import Batcher
-from server.statistics import ModelStatistics
+
+__all__ = ["Catalog", "ServedModel"]
 
 _MAX_LISTED: Final = 20  # names in a message
 
 
-@dataclass(eq=False)
-class ServedModel:
-    """One version of a model.
+class Catalog(Mapping[str, ServedModel]):
+    """The served versions of every model, sorted by name; as a mapping, the default version of each.
 
-    Users call `enter` and `leave` on the event loop. If it is replaced or unloaded in between, it is closed when the
-    last user leaves. Users are counted explicitly because references can outlive a failed request for a long time.
+    Only the event loop changes it, and never in place, so threads may read it.
     """
 
-    contract: Contract
-    backend: str  # "onnx" or "torchscript"
-    device: str  # "cpu", "cuda:0"
-    precision: str  # of the engine that computes large batches: "fp32", "bf16", "fp16"
-    batcher: Batcher
-    statistics: ModelStatistics
-    file_bytes: Mapping[str, int] = field(default_factory=dict)  # of the files that the card lists and that exist
-    card: Card = field(init=False)
-    users: int = field(default=0, init=False)
-    _left: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-
-    def __post_init__(self) -> None:
-        self.card = self.contract.card
-
-    def enter(self) -> None:
-        """Keeps the model open until `leave`."""
-        self.users += 1
-
-    def leave(self) -> None:
-        """Undoes one `enter`."""
-        self.users -= 1
-        if not self.users:
-            self._left.set()
-
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keeps the model open until the context exits."""
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
-
-    async def unused(self) -> None:
-        """Returns when the model has no users; remove it from the catalog first."""
-        while self.users:
-            self._left.clear()
-            await self._left.wait()
-
-    @property
-    def ready(self) -> bool:
-        """False while an engine is being rebuilt."""
-        return not self.batcher.broken
-
-    @property
-    def max_batch_rows(self) -> int:
-        """The most rows per batch."""
-        return self.batcher.groups.full_rows
-
-    def __str__(self) -> str:
-        return f"{self.card.name}:{self.card.version}"
-
-
-class Catalog(Mapping[str, ServedModel]):
-    """The served models by name, sorted. Only the event loop changes it, and never in place, so threads may read it."""
-
     def __init__(self) -> None:
-        self._models: dict[str, ServedModel] = {}
+        self._models: dict[str, ServedVersions] = {}
+        self._defaults: dict[str, ServedModel] = {}
+        self._chosen: dict[str, tuple[int | None, ModelSettings]] = {}
 
     def add(self, model: ServedModel) -> None:
-        """Serves a model; it replaces one of the same name."""
-        self._models = dict(sorted({**self._models, model.card.name: model}.items()))
+        """Serves a version beside the others of its model; it replaces the same version."""
+        name = model.card.name
+        self._update(name, {**self._by_version(name), model.card.version: model})
 
-    def remove(self, name: str) -> None:
-        """Stops serving a model."""
-        self._models = {other: model for other, model in self._models.items() if other != name}
+    def remove(self, name: str, version: int | None = None) -> None:
+        """Stops serving a version of a model, or all of them for None."""
+        kept = {} if version is None else {v: model for v, model in self._by_version(name).items() if v != version}
+        self._update(name, kept)
 
-    def find(self, name: str, version: int, request: InFlightRequest) -> ServedModel:
+    def choose(self, name: str, preferred: int | None, settings: ModelSettings) -> None:
+        """Sets which version of a model is the default while it is served, and the labels of its versions.
+
+        Args:
+            name: name of the model.
+            preferred: a version; None means the newest served one.
+            settings: from the model's config.pbtxt.
+        """
+        self._chosen[name] = (preferred, settings)
+        self._update(name, self._by_version(name))
+
+    def settings(self, name: str) -> ModelSettings:
+        """The settings of a model; the default ones if it has none."""
+        return self._chosen.get(name, (None, DEFAULT_SETTINGS))[1]
+
+    def forget(self, name: str) -> None:
+        """Undoes `choose`."""
+        self._chosen.pop(name, None)
+
+    def versions(self, name: str | None = None) -> list[ServedModel]:
+        """All served versions of a model, or of all models for None, by name, the oldest first."""
+        models = self._models
+        if name is None:
+            return [model for versions in models.values() for model in versions.by_version.values()]
+        return list(models[name].by_version.values()) if name in models else []
+
+    def version(self, name: str, version: int) -> ServedModel | None:
+        """A served version; None if it is not served."""
+        return self._by_version(name).get(version)
+
+    def resolve(self, name: str, version: int | str) -> ServedModel | None:
+        """Returns a served version; None if it is not served.
+
+        Args:
+            name: name of the model.
+            version: a number, a label, or 0 for the default version.
+        """
+        versions = self._models.get(name)
+        return None if versions is None else versions.resolve(version)
+
+    def find(self, name: str, version: int | str, request: InFlightRequest) -> ServedModel:
         """Returns the requested model, records it on the request, and keeps it open until the request is answered.
 
         Call it at most once per request.
 
         Args:
             name: name of the model.
-            version: the served version, or 0 for the newest one.
+            version: a number, a label, or 0 for the default version.
             request: the request.
 
         Raises:
             NotServed: the model or version is not served; the message lists what is.
         """
         request.model = name
-        model = self._models.get(name)
-        if model is None:
+        versions = self._models.get(name)
+        if versions is None:
             names = list(self._models)
             listed = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
             wanted = f"no model {quote(name)} is served" if name else "model is empty"
             remedy = f"use one of {listed}" if names else "no model is loaded, so try again later"
             raise NotServed(f"{wanted}: {remedy}")
-        served = model.card.version
-        if version not in (0, served):
-            raise NotServed(
-                f"version {version} of {name!r} is not served: use version {served}, or 0 for the newest one"
-            )
-        request.version = served
+        model = versions.resolve(version)
+        if model is None:
+            raise versions.not_served(version)
+        request.version = model.card.version
         model.enter()
         request.pinned = model
         return model
 
     def __getitem__(self, name: str) -> ServedModel:
-        return self._models[name]
+        return self._defaults[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._models)
+        return iter(self._defaults)
 
     def __len__(self) -> int:
-        return len(self._models)
+        return len(self._defaults)
 
     # The methods of Mapping look up each name again, when it may be gone.
 
     def keys(self) -> KeysView[str]:
         """A snapshot of the names."""
-        return self._models.keys()
+        return self._defaults.keys()
 
     def values(self) -> ValuesView[ServedModel]:
-        """A snapshot of the models."""
-        return self._models.values()
+        """A snapshot of the default versions."""
+        return self._defaults.values()
 
     def items(self) -> ItemsView[str, ServedModel]:
-        """A snapshot of names and models."""
-        return self._models.items()
+        """A snapshot of names and default versions."""
+        return self._defaults.items()
+
+    def _by_version(self, name: str) -> Mapping[int, ServedModel]:
+        versions = self._models.get(name)
+        return {} if versions is None else versions.by_version
+
+    def _update(self, name: str, versions: Mapping[int, ServedModel]) -> None:
+        models = {other: known for other, known in self._models.items() if other != name}
+        if versions:
+            preferred, settings = self._chosen.get(name, (None, DEFAULT_SETTINGS))
+            models[name] = ServedVersions(versions, preferred, settings.labels)
+        models = dict(sorted(models.items()))
+        self._models, self._defaults = models, {name: known.default for name, known in models.items()}

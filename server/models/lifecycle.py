@@ -1,49 +1,44 @@
-"""The lifecycle of the served models: load, serve, replace by a newer version, rebuild, unload.
+"""Decides which versions are served: load, replace, go back, unload, and follow the repository.
 
-Loading runs in threads; only the event loop changes the catalog. A version that is replaced or unloaded still answers
-its requests in flight, and is closed after the last of them.
+Loading runs in threads; only the event loop changes the catalog. A newer version is loaded while the older one serves,
+and the older one goes only when the newer one is warm.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from dataclasses import replace
-from itertools import chain, repeat
-from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Collection
+from typing import Final
 
-from ganserve.bundle import BundleError, list_models, list_versions
+from ganserve.bundle import BundleError, list_models
 from server.config import ServerConfig
 from server.daemon_threads import in_daemon_thread
-from server.engines.bf16 import LARGE_ROWS, load_bf16_instances
-from server.engines.loading import load_instances
-from server.errors import NotServed, ServerError, StartupError, Unavailable
+from server.errors import NotLoaded, NotServed, StartupError, Unavailable
 from server.gate import Gate
 from server.limits import quote
-from server.models.catalog import Catalog, ServedModel
-from server.models.repository import LoadedModel, load_newest, load_repository
-from server.scheduling.batcher import Batcher
-from server.scheduling.instances import close_instances
-from server.statistics import ModelStatistics
+from server.models.background_tasks import BackgroundTasks
+from server.models.catalog import Catalog
+from server.models.fingerprints import ModelFiles, look_at
+from server.models.model_settings import DEFAULT_SETTINGS, ModelSettings, read_settings
+from server.models.poller import Poller
+from server.models.repository import load_version, names_to_serve
+from server.models.served_model import ServedModel
+from server.models.serving import Serving
+from server.models.version_state import Failure, IndexEntry, ModelState
+
+__all__ = ["IndexEntry", "Models"]
 
 _log = logging.getLogger(__name__)
-_REBUILD_PAUSES_S: Final = (0.0, 0.1, 1.0, 5.0)  # before each attempt to rebuild; the last one repeats
 _UNLOAD_WAIT_S: Final = 30.0
-
-
-class IndexEntry(NamedTuple):
-    """One version in the repository."""
-
-    name: str
-    version: int
-    state: Literal["READY", "UNAVAILABLE", "LOADING"]
-    reason: str
+_MAX_REASON_LENGTH: Final = 500
 
 
 class Models:
-    """Loads models into a catalog, replaces and unloads them, and rebuilds their engines. For one event loop.
+    """Loads versions of models into a catalog, replaces and unloads them. For one event loop.
+
+    Changes of one model wait for each other; those of different models do not, except that one version is loaded at a
+    time.
 
     Args:
         catalog: the served models.
@@ -54,45 +49,120 @@ class Models:
     def __init__(self, catalog: Catalog, config: ServerConfig, gate: Gate) -> None:
         self._catalog = catalog
         self._config = config
-        self._gate = gate
-        self._changing = asyncio.Lock()  # one load or unload at a time, because they take memory and cores
-        self._loading: set[str] = set()
+        self._tasks = BackgroundTasks()
+        self._serving = Serving(catalog, config, gate, self._tasks)
+        self._states: dict[str, ModelState] = {}
         self._stopping = asyncio.Event()
-        self._open: set[Batcher] = set()  # includes replaced versions that are still in use
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._loading = asyncio.Lock()  # one version at a time, because loading takes memory and cores
+        self.load_counts: dict[str, int] = {"ok": 0, "failed": 0}  # versions loaded, by outcome
 
     @property
     def open_batchers(self) -> int:
         """Number of versions that hold engines: the served ones, and replaced ones that are still in use."""
-        return len(self._open)
+        return self._serving.open_batchers
 
     async def load_all(self) -> None:
-        """Loads every model.
+        """Loads every model; logs those that cannot be served.
 
         Raises:
-            StartupError: no model can be served.
+            StartupError: no model can be served, or the device is not available.
         """
-        for model in await in_daemon_thread(lambda: list(load_repository(self._config))):
-            self._serve(model)
+        for name in await in_daemon_thread(names_to_serve, self._config):
+            await self._apply(name, self._state(name), retry=True)
+        if not self._catalog:
+            raise StartupError(
+                f"--models: no model in {self._config.models} works; see the log above, and export them again"
+            )
+        if self._config.model_control == "poll":
+            poller = Poller(self, self._config.models, self._config.poll_s, self._tasks)
+            self._tasks.start(poller.run())
 
-    async def load(self, name: str) -> None:
-        """Serves the newest working version of a model; it replaces the served one.
+    async def load(self, name: str, version: int | None = None, *, newest: bool = False) -> None:
+        """Serves a model as its version policy says; a version that an operator chose stays the default.
+
+        Args:
+            name: name of the model.
+            version: makes this version the default, until another one is chosen or the server restarts.
+            newest: ends the choice of a version, so that the newest one is the default again.
 
         Raises:
-            NotServed: the repository has no such model.
-            Unavailable: none of its versions works, or the server is stopping; the served one is kept.
+            NotServed: the repository has no such model or version.
+            NotLoaded: a version does not work; the message says which ones are served.
         """
         # In its own task: if the caller gives up, loading continues, and the next load waits for it.
-        await self._unless_stopping(self._start(self._load(name)))
+        await self._unless_stopping(self._tasks.start(self._load(name, version, newest=newest)))
 
-    async def unload(self, name: str) -> None:
-        """Stops serving a model; returns when its requests in flight are answered.
+    async def unload(self, name: str, version: int | None = None) -> None:
+        """Stops serving a model, or one version of it; returns when its requests in flight are answered.
 
         Raises:
             NotServed: it is not served.
             Unavailable: it is unloaded, but requests are still being answered after a long time.
         """
-        await asyncio.shield(self._start(self._unload(name)))
+        await asyncio.shield(self._tasks.start(self._unload(name, version)))
+
+    async def roll_back(self, name: str) -> None:
+        """Makes the newest working version that is older than the default one the default, and loads it if needed.
+
+        Raises:
+            NotServed: the model is not served.
+            NotLoaded: no older version works.
+        """
+        await self._unless_stopping(self._tasks.start(self._roll_back(name)))
+
+    async def follow(self, name: str) -> None:
+        """Serves what the repository has now; tries broken versions again only if their files changed.
+
+        Does nothing if an operator unloaded the model, or if it is being changed.
+        """
+        state = self._state(name)
+        if state.changing.locked():
+            return
+        async with state.changing:
+            if state.unloaded:
+                state.applied = await in_daemon_thread(look_at, self._config.models, name)
+                return
+            try:
+                await self._apply(name, state, retry=False)
+            except StartupError as error:
+                _log.error("%s: cannot be loaded: %s", name, error)
+                state.applied = await in_daemon_thread(look_at, self._config.models, name)
+
+    def applied(self) -> dict[str, ModelFiles]:
+        """The files of each known model that were seen when it was last brought up to date."""
+        return {name: state.applied for name, state in self._states.items() if state.applied is not None}
+
+    def failed_versions(self) -> list[tuple[str, str]]:
+        """Name and version of those in the repository that could not be loaded; may be called in any thread."""
+        states = self._states.copy().items()
+        return [(name, str(version)) for name, state in states for version in sorted(state.failures)]
+
+    def index(self, name: str | None = None) -> list[IndexEntry]:
+        """Returns every version of one model or of all; reads the disk, so call it off the event loop."""
+        names = sorted({*self._names(), *self._catalog}) if name is None else [name]
+        entries: list[IndexEntry] = []
+        for listed in names:
+            try:
+                versions: Collection[int] = look_at(self._config.models, listed).versions
+            except (BundleError, OSError):
+                versions = []
+            served = {model.card.version: model for model in self._catalog.versions(listed)}
+            default = self._catalog.get(listed)
+            for version in sorted({*versions, *served}):
+                model = served.get(version)
+                is_default = model is not None and model is default
+                entries.append(self._index_entry(listed, version, model, is_default=is_default))
+        return entries
+
+    def hurry(self) -> None:
+        """Before a stop: ends the delay of batches, and fails requests that wait for a load or a rebuild."""
+        self._stopping.set()
+        self._serving.hurry()
+
+    async def close(self) -> None:
+        """Lets running batches finish, fails waiting requests, and frees the engines. Safe to call twice."""
+        await self._tasks.cancel()
+        await self._serving.close()
 
     async def _unless_stopping(self, loading: asyncio.Task[None]) -> None:
         """Waits for a load, which may never end, but not after `hurry`."""
@@ -105,63 +175,8 @@ class Models:
             raise Unavailable("the server is stopping: try another replica")
         await loading
 
-    async def _load(self, name: str) -> None:
-        async with self._changing:
-            if name not in await in_daemon_thread(self._names):
-                raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
-            self._loading.add(name)
-            try:
-                model = await in_daemon_thread(load_newest, self._config, name)
-            except StartupError as error:
-                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
-            finally:
-                self._loading.discard(name)
-            if model is None:
-                raise Unavailable(f"no version of {name!r} works: see the server's log, and export it again")
-            self._serve(model)
-
-    async def _unload(self, name: str) -> None:
-        async with self._changing:
-            if (model := self._catalog.get(name)) is None:
-                raise NotServed(f"no model {quote(name)} is served")
-            if not model.ready:
-                model.batcher.fail_waiting(f"{name!r} is being unloaded, and an engine broke: try another replica")
-            self._catalog.remove(name)
-            closed, _ = await asyncio.wait([self._start(self._close(model))], timeout=_UNLOAD_WAIT_S)
-            if not closed:
-                raise Unavailable(f"{name!r} is unloaded, but requests are still being answered: wait for them")
-
-    def index(self) -> list[IndexEntry]:
-        """Returns every version in the repository; reads the disk, so call it off the event loop."""
-        served = dict(self._catalog)
-        entries: list[IndexEntry] = []
-        for name in sorted({*self._names(), *served}):
-            try:
-                versions = list_versions(self._config.models, name)
-            except (BundleError, OSError):
-                versions = []
-            model = served.get(name)
-            known = sorted({*versions, *([model.card.version] if model else [])})
-            entries.extend(self._index_entry(name, version, model) for version in known)
-        return entries
-
-    def hurry(self) -> None:
-        """Before a stop: ends the delay of batches, and fails requests that wait for a load or a rebuild."""
-        self._stopping.set()
-        for batcher in self._open:
-            if batcher.broken:
-                batcher.fail_waiting("the server is stopping: try another replica")
-            else:
-                batcher.hurry()
-
-    async def close(self) -> None:
-        """Lets running batches finish, fails waiting requests, and frees the engines. Safe to call twice."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for batcher in list(self._open):
-            await batcher.close()
-        self._open.clear()
+    def _state(self, name: str) -> ModelState:
+        return self._states.setdefault(name, ModelState())
 
     def _names(self) -> list[str]:
         try:
@@ -169,106 +184,235 @@ class Models:
         except (BundleError, OSError) as error:
             raise Unavailable(f"the model repository cannot be read: {error}") from error
 
-    def _index_entry(self, name: str, version: int, model: ServedModel | None) -> IndexEntry:
-        if model is not None and model.card.version == version:
-            return IndexEntry(name, version, *(("READY", "") if model.ready else ("UNAVAILABLE", "being rebuilt")))
-        if name in self._loading:
-            return IndexEntry(name, version, "LOADING", "")
-        return IndexEntry(name, version, "UNAVAILABLE", "not loaded")
-
-    def _serve(self, model: LoadedModel) -> None:
-        card, loaded, config = model.contract.card, model.loaded, self._config
-        before = self._catalog.get(card.name)
-        # A version that is loaded again keeps its counters, which must never go down while it is served.
-        is_same = before is not None and before.card.version == card.version
-        statistics = before.statistics if before is not None and is_same else ModelStatistics()
-        batcher = Batcher(
-            loaded.groups,
-            max_queue_rows=config.max_queue_rows,
-            max_delay_s=None if config.max_queue_delay_us is None else config.max_queue_delay_us / 1e6,
-            observer=statistics,
-            # A request whose answer is still being sent counts, too: its client is likely to send the next one.
-            is_lone=lambda: self._gate.inside <= 1,
-            name=card.name,
-        )
-        served = ServedModel(
-            model.contract, loaded.backend, loaded.device, loaded.precision, batcher, statistics, model.file_bytes
-        )
-        batcher.on_broken = lambda: self._start(self._repair(model.folder, served))
-        self._open.add(batcher)
-        self._catalog.add(served)
-        if before is not None:
-            self._start(self._close(before))
-        if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_instances(model.folder, served))
-
-    async def _close(self, model: ServedModel) -> None:
-        """Frees the engines of a version that left the catalog, once it has no users."""
-        await model.unused()
-        await model.batcher.close()
-        self._open.discard(model.batcher)
-
-    def _is_served(self, model: ServedModel) -> bool:
-        return self._catalog.get(model.card.name) is model
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None or isinstance(error, ServerError):
-            return  # a refusal is for the caller, which may be gone
-        _log.error("unexpected error", exc_info=error)
-
-    async def _add_large_instances(self, folder: Path, model: ServedModel) -> None:
-        """Loads instances that compute large batches in bf16; if that fails, fp32 computes all batches."""
-        groups = model.batcher.groups
-        try:
-            instances = await in_daemon_thread(load_bf16_instances, folder, model.card, self._config)
-        except (BundleError, StartupError, OSError) as error:
-            _log.warning("%s is served in fp32: %s", model, error)
-            return
-        if self._is_served(model) and model.batcher.groups is groups:
-            groups.add_large(instances, LARGE_ROWS)
-            model.precision = "bf16"
-            _log.info("%s: large batches are now computed in bf16", model)
+    def _index_entry(self, name: str, version: int, model: ServedModel | None, *, is_default: bool) -> IndexEntry:
+        state = self._states.get(name) or ModelState()
+        labels = tuple(label for label, labelled in state.settings.labels.items() if labelled == version)
+        failure = state.failures.get(version)
+        flags = (labels, is_default, state.chosen == version)
+        if model is not None:
+            if not model.ready:
+                return IndexEntry(name, version, "UNAVAILABLE", "being rebuilt", *flags)
+            return IndexEntry(name, version, "READY", "" if failure is None else failure.reason, *flags)
+        if state.loading == version:
+            return IndexEntry(name, version, "LOADING", "", *flags)
+        if failure is not None:
+            reason = failure.reason
+        elif state.unloaded or version in state.excluded:
+            reason = "unloaded"
+        elif state.chosen is not None and version > state.chosen and state.settings.policy.latest is not None:
+            reason = "newer than the chosen version"
         else:
-            await asyncio.to_thread(close_instances, instances)
+            reason = "not loaded"
+        return IndexEntry(name, version, "UNAVAILABLE", reason, *flags)
 
-    async def _repair(self, folder: Path, model: ServedModel) -> None:
-        """Tries to rebuild the engines of a model until they work or the model is no longer served."""
-        with model.in_use():
-            broken = model.batcher.groups
-            await model.batcher.finish_computing()
-            await asyncio.to_thread(broken.close)  # before the new ones load, because memory may not hold both
-        for pause_s in chain(_REBUILD_PAUSES_S, repeat(_REBUILD_PAUSES_S[-1])):
-            await asyncio.sleep(pause_s)
-            if not self._is_served(model):
-                model.batcher.fail_waiting(
-                    f"an engine of {model} broke, and this version is no longer served: try again"
-                )
+    async def _load(self, name: str, version: int | None, *, newest: bool) -> None:
+        if name not in await in_daemon_thread(self._names):
+            raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
+        state = self._state(name)
+        async with state.changing:
+            try:
+                if version is None:
+                    state.unloaded, state.excluded = False, frozenset()
+                    if newest:
+                        state.chosen = None
+                    await self._apply(name, state, retry=True, must_work=True)
+                else:
+                    files = await self._look(name)
+                    if version not in files.versions:
+                        raise NotServed(
+                            f"version {version} of {name!r} is not in the repository: use one of"
+                            f" {', '.join(map(str, sorted(files.versions)))}"
+                        )
+                    await self._choose(name, state, files, [version])
+            except StartupError as error:
+                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+
+    async def _roll_back(self, name: str) -> None:
+        if name not in self._catalog:
+            raise NotServed(f"no model {quote(name)} is served")
+        state = self._state(name)
+        async with state.changing:
+            if (default := self._catalog.get(name)) is None:
+                raise NotServed(f"no model {quote(name)} is served")
+            files = await self._look(name)
+            older = sorted((version for version in files.versions if version < default.card.version), reverse=True)
+            if not older:
+                raise NotLoaded(f"{default} has no older version in the repository: load another version by its number")
+            try:
+                await self._choose(name, state, files, older)
+            except StartupError as error:
+                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+
+    async def _choose(self, name: str, state: ModelState, files: ModelFiles, versions: list[int]) -> None:
+        """Makes the first of `versions` that works the default, and serves the others as the policy says.
+
+        Raises:
+            NotLoaded: none of them works; nothing changes then.
+        """
+        for version in versions:
+            if await self._ensure(name, state, version, files, retry=True):
+                state.unloaded, state.chosen = False, version
+                state.excluded -= {version}
+                await self._apply(name, state, retry=False)
                 return
-            with model.in_use():
-                if await self._rebuild(folder, model):
-                    return
+        raise NotLoaded(self._explanation(name, state, versions))
 
-    async def _rebuild(self, folder: Path, model: ServedModel) -> bool:
-        config = replace(self._config, cuda_graphs=False)  # capturing a graph would disturb other models
+    async def _unload(self, name: str, version: int | None) -> None:
+        if name not in self._catalog:
+            raise NotServed(f"no model {quote(name)} is served")
+        state = self._state(name)
+        async with state.changing:
+            models = self._catalog.versions(name)
+            if not models:
+                raise NotServed(f"no model {quote(name)} is served")
+            if version is None:
+                state.unloaded, state.chosen = True, None
+            else:
+                models = [model for model in models if model.card.version == version]
+                if not models:
+                    raise NotServed(f"version {version} of {name!r} is not served")
+                state.excluded |= {version}
+                if state.chosen == version:
+                    state.chosen = None
+            closing = self._retire(state, models)
+            self._catalog.choose(name, state.chosen, state.settings)
+        _, still_open = await asyncio.wait(closing, timeout=_UNLOAD_WAIT_S)
+        if still_open:
+            unloaded = ", ".join(map(str, models))
+            raise Unavailable(f"{unloaded} is unloaded, but requests are still being answered: wait for them")
+
+    async def _look(self, name: str) -> ModelFiles:
         try:
-            loaded = await in_daemon_thread(load_instances, folder, model.card, config)
-        except (BundleError, StartupError, OSError) as error:
-            _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
-            return False
-        except Exception:  # noqa: BLE001 - any error, such as out of memory, may be temporary
-            _log.exception("%s: rebuilding its engines failed, trying again", model)
-            return False
-        model.batcher.rebuild(loaded.groups)
-        model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
-        model.statistics.engine_rebuilt()
-        _log.warning("%s: its engines were rebuilt on %s", model, model.device)
-        if config.precision == "bf16" and loaded.precision == "fp32":
-            self._start(self._add_large_instances(folder, model))
+            return await in_daemon_thread(look_at, self._config.models, name)
+        except OSError as error:
+            raise Unavailable(f"the folder of {name!r} cannot be read: {error.strerror}") from error
+
+    async def _apply(self, name: str, state: ModelState, *, retry: bool, must_work: bool = False) -> None:
+        """Serves the versions that the policy asks for, and stops serving the others.
+
+        If none of them works, those that are served stay.
+
+        Args:
+            name: name of the model.
+            state: its state.
+            retry: whether to try a version again that could not be loaded and has not changed since.
+            must_work: whether to raise if a version could not be loaded.
+
+        Raises:
+            NotLoaded: a version could not be loaded, with `must_work`.
+            StartupError: the device is not available.
+        """
+        try:
+            files = await in_daemon_thread(look_at, self._config.models, name)
+        except OSError as error:
+            effect = "it stays as it is" if name in self._catalog else "the model is not served"
+            _log.error("%s: its folder cannot be read, so %s: %s", name, effect, error)
+            if must_work:
+                raise Unavailable(f"the folder of {name!r} cannot be read: {error.strerror}") from error
+            return
+        state.settings = await in_daemon_thread(self._settings, name, state)
+        state.failures = {version: known for version, known in state.failures.items() if version in files.versions}
+        if state.chosen is not None and state.chosen not in files.versions:
+            _log.warning("%s: the chosen version %d is gone; the newest one is the default", name, state.chosen)
+            state.chosen = None
+        policy = state.settings.policy
+        candidates = policy.candidates(files.versions, state.chosen)
+        wanted = policy.wanted_count(candidates)
+        kept: set[int] = set()
+        tried: list[int] = policy.missing(files.versions)
+        if tried:
+            listed = ", ".join(map(str, tried))
+            _log.warning("%s: its version_policy names %s, which the repository does not have", name, listed)
+        places = 0
+        for version in candidates:
+            if places == wanted:
+                break
+            if version in state.excluded:  # its place stays empty: an operator wants fewer versions, not older ones
+                places += 1
+                continue
+            tried.append(version)
+            if await self._ensure(name, state, version, files, retry=retry):
+                kept.add(version)
+                places += 1
+        self._catalog.choose(name, state.chosen, state.settings)
+        served = self._catalog.versions(name)
+        if kept or not files.versions:
+            self._retire(state, [model for model in served if model.card.version not in kept])
+        state.applied = files
+        if not files.versions:
+            state.forget_choices()
+            self._catalog.forget(name)
+        elif not self._catalog.versions(name) and places < wanted:
+            _log.error("%s: no version works, so the model is not served", name)
+        failed = [version for version in tried if version in state.failures or version not in files.versions]
+        if must_work and failed:
+            raise NotLoaded(self._explanation(name, state, failed))
+
+    async def _ensure(self, name: str, state: ModelState, version: int, files: ModelFiles, *, retry: bool) -> bool:
+        """Loads and serves a version unless its files are served already; returns whether it is served in any state."""
+        served = self._catalog.version(name, version)
+        seen = files.versions[version]
+        failure = state.failures.get(version)
+        if served is not None and state.loaded.get(version) == seen:
+            state.failures = {other: known for other, known in state.failures.items() if other != version}
+            return True
+        if failure is not None and failure.files == seen and not retry:
+            return served is not None
+        async with self._loading:
+            state.loading = version
+            try:
+                model = await in_daemon_thread(load_version, self._config, name, version)
+            except BundleError as error:
+                reason = self._reason(error)
+                _log.warning("%s:%d is broken and not served: %s", name, version, error)
+            except StartupError:
+                raise
+            except Exception as error:  # noqa: BLE001 - files are untrusted, and one model must not stop the others
+                reason = self._reason(error) or type(error).__name__
+                _log.warning("%s:%d is broken and not served", name, version, exc_info=True)
+            else:
+                reason = ""
+                self._serving.serve(model)
+            finally:
+                state.loading = None
+        others = {other: known for other, known in state.failures.items() if other != version}
+        self.load_counts["failed" if reason else "ok"] += 1
+        if reason:
+            state.failures = {**others, version: Failure(reason, seen)}
+            return served is not None
+        state.failures = others
+        state.loaded = {**state.loaded, version: seen}
         return True
+
+    def _settings(self, name: str, state: ModelState) -> ModelSettings:
+        """Reads the settings of a model; if they are invalid, warns once and returns the default ones."""
+        try:
+            settings = read_settings(self._config.models, name)
+        except BundleError as error:
+            if state.settings_error != str(error):
+                state.settings_error = str(error)
+                _log.warning("%s: its newest version is served, because %s", name, error)
+            return DEFAULT_SETTINGS
+        state.settings_error = ""
+        return settings
+
+    def _retire(self, state: ModelState, models: list[ServedModel]) -> list[asyncio.Task[None]]:
+        gone = {model.card.version for model in models}
+        state.loaded = {version: files for version, files in state.loaded.items() if version not in gone}
+        for model in models:
+            _log.info("%s is unloaded once its requests are answered", model)
+        return [self._serving.retire(model) for model in models]
+
+    def _reason(self, error: Exception) -> str:
+        """One line for clients, without the path of the repository."""
+        text = " ".join(str(error).split()).replace(f"{self._config.models}/", "")
+        return text[:_MAX_REASON_LENGTH]
+
+    def _explanation(self, name: str, state: ModelState, failed: list[int]) -> str:
+        reasons = "; ".join(
+            f"version {version} was not loaded: "
+            + (state.failures[version].reason if version in state.failures else "it is not in the repository")
+            for version in failed
+        )
+        served = ", ".join(str(model.card.version) for model in self._catalog.versions(name))
+        return f"{name!r}: {reasons}" + (f"; version {served} is served" if served else "; no version is served")

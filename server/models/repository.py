@@ -1,27 +1,14 @@
-"""Loads the newest working version of every model in a model repository.
-
-Versions are tried from the newest to the oldest, so that one broken export does not take a model out of service.
-"""
+"""Lists the models of a model repository, and loads single versions."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ganserve.bundle import (
-    BundleError,
-    Card,
-    ImageInput,
-    list_models,
-    list_versions,
-    read_card,
-    repository_above,
-    version_folder,
-)
+from ganserve.bundle import BundleError, Card, ImageInput, list_models, read_card, repository_above, version_folder
 from ganserve.foreign import first_line
 from server.config import ServerConfig
 from server.engines.loading import load_instances, within_load_timeout
@@ -42,17 +29,16 @@ class LoadedModel:
     loaded: LoadedInstances
 
 
-def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
-    """Loads every model, one by one, by name; slow, so call it off the event loop.
+def names_to_serve(config: ServerConfig) -> list[str]:
+    """Lists the models of the repository when the server starts; reads the disk, so call it off the event loop.
 
     Raises:
-        StartupError: there is no repository or no working model, the device is not available, or flags
-            conflict.
+        StartupError: there is no repository or no model in it, or flags conflict.
     """
-    if config.cuda_graphs and config.model_control == "explicit":
+    if config.cuda_graphs and config.model_control != "none":
         raise StartupError(
             "--cuda-graphs: nothing else may run on the device while a graph is captured, so no model can be loaded"
-            " while others are served; leave out --cuda-graphs or --model-control explicit"
+            " while others are served; leave out --cuda-graphs or --model-control"
         )
     try:
         names = list_models(config.models)
@@ -64,13 +50,7 @@ def load_repository(config: ServerConfig) -> Iterator[LoadedModel]:
         ) from error
     if not names:
         raise StartupError(f"--models: {no_model_in(config.models)}")
-    loaded = 0
-    for name in names:
-        if (model := load_newest(config, name)) is not None:
-            loaded += 1
-            yield model
-    if not loaded:
-        raise StartupError(f"--models: no model in {config.models} works; see the log above, and export them again")
+    return names
 
 
 def no_model_in(folder: Path) -> str:
@@ -78,26 +58,6 @@ def no_model_in(folder: Path) -> str:
     if (above := repository_above(folder)) is not None:
         return f"{folder} is a model, not a model repository: did you mean --models {above}?"
     return f"{folder} holds no model: export a run into it, or name another folder"
-
-
-def load_newest(config: ServerConfig, name: str) -> LoadedModel | None:
-    """Loads the newest working version of a model; logs an error and returns None if no version works.
-
-    Raises:
-        StartupError: the device is not available, so another version would not help.
-    """
-    try:
-        versions = list_versions(config.models, name)
-    except OSError as error:
-        _log.error("%s: its folder cannot be read, so the model is not served: %s", name, error)
-        return None
-    for version in reversed(versions):
-        try:
-            return load_version(config, name, version)
-        except BundleError as error:
-            _log.warning("%s:%d is broken and not served: %s", name, version, error)
-    _log.error("%s: no version works, so the model is not served", name)
-    return None
 
 
 def load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:

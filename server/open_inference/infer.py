@@ -37,7 +37,7 @@ class ModelInfer:
         self._catalog = catalog
         self._input_budget = input_budget
         self._parser = parser
-        self._repeated: RepeatedRequests[tuple[Contract, AdmittedInference]] = RepeatedRequests()
+        self._repeated: RepeatedRequests[tuple[Contract, int | str, AdmittedInference]] = RepeatedRequests()
 
     async def infer(self, body: bytes, request: InFlightRequest) -> bytes:
         """Answers a serialised ModelInferRequest.
@@ -63,12 +63,12 @@ class ModelInfer:
         """Fast path: reads a message that differs from an earlier one only in its latents; None for any other."""
         if (known := self._repeated.find(body)) is None:
             return None
-        (contract, earlier), data = known
+        (contract, version, earlier), data = known
         name = contract.card.name
-        model = self._catalog.get(name)
+        model = self._catalog.resolve(name, version)
         if model is None or model.contract is not contract:  # another version is served now
             return None
-        self._catalog.find(name, 0, request)
+        self._catalog.find(name, version, request)
         request.rows = earlier.rows
         return model, earlier.with_values(data)
 
@@ -76,7 +76,8 @@ class ModelInfer:
         message = parse(pb.ModelInferRequest, body)
         model, admitted = await self._read(message, request, in_thread=False)
         if not model.contract.takes_images:
-            self._repeated.remember(body, message, (model.contract, admitted.without_values()))
+            version = read_version(message.model_version)
+            self._repeated.remember(body, message, (model.contract, version, admitted.without_values()))
         return model, admitted
 
     async def _read(

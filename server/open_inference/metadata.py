@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from tritonclient.grpc import model_config_pb2 as config_pb
@@ -9,6 +10,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.limits import Tensor
 from server.models.catalog import ServedModel
+from server.models.model_settings import LABEL_PREFIX, ModelSettings
+from server.models.version_policy import VersionPolicy
 from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_LEVELS
 from server.statistics import CountedTime
 
@@ -18,19 +21,24 @@ _BACKENDS: Final = {"onnx": "onnxruntime", "torchscript": "pytorch"}
 _ANY_ROWS: Final = -1
 
 
-def metadata_message(model: ServedModel) -> pb.ModelMetadataResponse:
-    """Returns the names, types and shapes of a model's inputs and outputs; the first axis is the rows."""
+def metadata_message(model: ServedModel, versions: Sequence[ServedModel]) -> pb.ModelMetadataResponse:
+    """Returns the names, types and shapes of a model's inputs and outputs; the first axis is the rows.
+
+    Args:
+        model: the version to describe.
+        versions: all served versions of the model.
+    """
     contract = model.contract
     return pb.ModelMetadataResponse(
         name=model.card.name,
-        versions=[str(model.card.version)],
+        versions=[str(served.card.version) for served in versions],
         platform=_PLATFORMS[model.backend],
         inputs=[_tensor_metadata(contract.input)],
         outputs=[_tensor_metadata(tensor) for tensor in contract.outputs.values()],
     )
 
 
-def config_message(model: ServedModel) -> config_pb.ModelConfig:
+def config_message(model: ServedModel, settings: ModelSettings) -> config_pb.ModelConfig:
     """Returns how a model is served, as Triton's ModelConfig, whose shapes omit the first axis.
 
     `max_batch_size` is the most rows per batch; a request with more rows is split.
@@ -42,7 +50,7 @@ def config_message(model: ServedModel) -> config_pb.ModelConfig:
         name=model.card.name,
         platform=_PLATFORMS[model.backend],
         backend=_BACKENDS[model.backend],
-        version_policy=config_pb.ModelVersionPolicy(latest=config_pb.ModelVersionPolicy.Latest(num_versions=1)),
+        version_policy=_policy_message(settings.policy),
         max_batch_size=model.max_batch_rows,
         instance_group=[config_pb.ModelInstanceGroup(name=model.card.name, kind=kind, count=1)],
         dynamic_batching=config_pb.ModelDynamicBatching(
@@ -52,6 +60,8 @@ def config_message(model: ServedModel) -> config_pb.ModelConfig:
         ),
     )
     message.input.add(name=contract.input.name, data_type=_config_type(contract.input), dims=contract.input.row_shape)
+    for label, version in settings.labels.items():
+        message.parameters[f"{LABEL_PREFIX}{label}"].string_value = str(version)
     for tensor in contract.outputs.values():
         message.output.add(name=tensor.name, data_type=_config_type(tensor), dims=tensor.row_shape)
     return message
@@ -87,6 +97,15 @@ def statistics_message(model: ServedModel) -> pb.ModelStatistics:
             for batch in now.batches
         ],
     )
+
+
+def _policy_message(policy: VersionPolicy) -> config_pb.ModelVersionPolicy:
+    kind = config_pb.ModelVersionPolicy
+    if policy.latest is not None:
+        return kind(latest=kind.Latest(num_versions=policy.latest))
+    if policy.specific is not None:
+        return kind(specific=kind.Specific(versions=sorted(policy.specific)))
+    return kind(all=kind.All())
 
 
 def _tensor_metadata(tensor: Tensor) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -57,7 +57,7 @@ class RepositoryControl:
         return answer
 
     async def load(self, body: bytes, request: InFlightRequest) -> bytes:
-        """Answers a serialised RepositoryModelLoadRequest once the newest working version is served."""
+        """Answers a serialised RepositoryModelLoadRequest once the versions of its policy are served."""
         await self._models.load(await self._named(pb.RepositoryModelLoadRequest, body, request))
         return b""
 
@@ -73,7 +73,7 @@ class RepositoryControl:
         request: InFlightRequest,
     ) -> str:
         """Returns the name of the model to load or unload."""
-        if self._config.model_control != "explicit":
+        if self._config.model_control == "none":
             raise NotAllowed("clients may not load or unload models: start the server with --model-control explicit")
         async with self._parser.parsed(kind, body) as message:
             name: str = message.model_name

@@ -94,7 +94,7 @@ class InferenceService:
 
     async def server_metadata(self, _: bytes, __: InFlightRequest) -> bytes:
         """Answers with a serialised ServerMetadataResponse."""
-        extensions = [*_EXTENSIONS, *(["model_repository"] if self._config.model_control == "explicit" else [])]
+        extensions = [*_EXTENSIONS, *(["model_repository"] if self._config.model_control != "none" else [])]
         return _serialized(pb.ServerMetadataResponse(name=_NAME, version=self._version, extensions=sorted(extensions)))
 
     async def model_ready(self, body: bytes, request: InFlightRequest) -> bytes:
@@ -109,17 +109,24 @@ class InferenceService:
     async def model_metadata(self, body: bytes, request: InFlightRequest) -> bytes:
         """Answers a serialised ModelMetadataRequest with a serialised ModelMetadataResponse."""
         model = self._find(parse_small(pb.ModelMetadataRequest, body), request)
-        return _serialized(metadata_message(model))
+        return _serialized(metadata_message(model, self._catalog.versions(model.card.name)))
 
     async def model_config(self, body: bytes, request: InFlightRequest) -> bytes:
         """Answers a serialised ModelConfigRequest with a serialised ModelConfigResponse."""
         model = self._find(parse_small(pb.ModelConfigRequest, body), request)
-        return _serialized(pb.ModelConfigResponse(config=config_message(model)))
+        return _serialized(
+            pb.ModelConfigResponse(config=config_message(model, self._catalog.settings(model.card.name)))
+        )
 
     async def model_statistics(self, body: bytes, request: InFlightRequest) -> bytes:
-        """Answers a serialised ModelStatisticsRequest with a serialised ModelStatisticsResponse; no name means all."""
+        """Answers a serialised ModelStatisticsRequest with a serialised ModelStatisticsResponse.
+
+        No version means all served versions of the model, and no name those of all models.
+        """
         message = parse_small(pb.ModelStatisticsRequest, body)
-        named = [self._find(message, request)] if message.name else self._catalog.values()
+        named = [self._find(message, request)] if message.name else self._catalog.versions()
+        if message.name and not message.version:
+            named = self._catalog.versions(message.name)
         return _serialized(pb.ModelStatisticsResponse(model_stats=[statistics_message(model) for model in named]))
 
     def _find(self, message: Any, request: InFlightRequest) -> ServedModel:

@@ -6,6 +6,7 @@ message that holds them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
 from server.limits import Contract, Tensor, check_finite, quote, show_shape
+from server.models.model_settings import LABEL_PATTERN
 from server.open_inference.parameters import NO_OPTIONS, Options, Value, read_options
 
 _FP32: Final = "FP32"
@@ -22,6 +24,7 @@ MAX_ID_LENGTH: Final = 256
 MAX_TYPED_VALUES: Final = 1 << 20  # each becomes a Python object on the way
 _TYPED_FIELDS: Final = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
 _MAX_VERSION_DIGITS: Final = 19
+_LABEL: Final = re.compile(LABEL_PATTERN)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,16 +72,20 @@ class AdmittedInference:
         return AdmittedInference(inputs, self.rows, self.outputs, self.output_set, self.request_id, self.options)
 
 
-def read_version(text: str) -> int:
-    """Returns the version in a request; 0 if it is empty.
+def read_version(text: str) -> int | str:
+    """Returns the version in a request, a number or a label; 0 if it is empty.
 
     Raises:
-        InvalidRequest: it is not a number.
+        InvalidRequest: it is neither.
     """
     if not text:
         return 0
+    if _LABEL.fullmatch(text):
+        return text
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_VERSION_DIGITS):
-        raise InvalidRequest(f"model_version is {quote(text)}: send a number, or leave it empty for the newest one")
+        raise InvalidRequest(
+            f"model_version is {quote(text)}: send a number or a label, or leave it empty for the default one"
+        )
     return int(text)
 
 

@@ -6,7 +6,6 @@ measure.py measures and choice.py chooses.
 from __future__ import annotations
 
 import logging
-import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -68,8 +67,6 @@ def tune(
         StartupError: nothing can be measured.
     """
     console, bench = console or Console(), bench or Bench()
-    if not 0 < seconds < math.inf:
-        raise StartupError(f"--seconds {seconds:g}: give a finite number of seconds above 0")
     chosen = _names(config.models, names)
     models: dict[str, tuple[str, ...]] = {}
     end = bench.clock() + seconds

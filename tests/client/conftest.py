@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from client import GanClient
+from tests.client.fake_control import FakeControl
 from tests.client.fake_server import FakeServer
 
 
@@ -50,3 +51,9 @@ def unused_port() -> int:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def control() -> Iterator[FakeControl]:
+    with FakeControl().serve() as running:
+        yield running

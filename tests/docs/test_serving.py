@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from client.__main__ import cli as ganclient
 from exporter import variants
 from exporter.__main__ import main as exporter
 from server.__main__ import main as server
@@ -71,7 +72,8 @@ def test_the_page_lists_exactly_the_settings_without_a_flag() -> None:
 
 
 def test_every_flag_on_the_page_exists() -> None:
-    known = {flag for program in PROGRAMS.values() for flag in flags_of(program)}
+    programs = [*PROGRAMS.values(), *ganclient.commands.values()]
+    known = {flag for program in programs for flag in flags_of(program)}
     named = {flag for span in spans(prose()) for flag in re.findall(r"--[a-z][a-z0-9-]*", span)}
     assert named <= known
 

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2
 
-from ganserve.v1 import generator_pb2
+from ganserve.v1 import generator_pb2, model_control_pb2
 from server.config import ServerConfig
 from tests.docs.serving_page import COMMANDS, TEXT, blocks, code, names, spans, table
 from tests.end_to_end.conftest import RunningServer, running_server
@@ -31,14 +31,15 @@ METRICS_URL = "http://127.0.0.1:9095/metrics"
 TIMEOUT_S = 30
 SERVICES = {
     service.full_name: service
-    for file in (generator_pb2, service_pb2, health_pb2)
+    for file in (generator_pb2, model_control_pb2, service_pb2, health_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 }
-METHODS = [
-    (name, method)
-    for name in ("ganserve.v1.Generator", "inference.GRPCInferenceService")
-    for method in SERVICES[name].methods
-]
+TABLES = {
+    "ganserve.v1.Generator": "generator",
+    "ganserve.v1.ModelControl": "model control",
+    "inference.GRPCInferenceService": "inference",
+}
+METHODS = [(name, method) for name in TABLES for method in SERVICES[name].methods]
 GRPCURL = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("grpcurl ")]
 SUFFIXES = ("", "_bucket", "_sum", "_count")
 STANDARD = ("process_", "python_")  # metrics of the Prometheus client
@@ -48,7 +49,10 @@ STANDARD = ("process_", "python_")  # metrics of the Prometheus client
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """A server of the page's model, with model control enabled."""
     models = tmp_path_factory.mktemp("serving") / "models"
-    publish_tiny_bundle(models, name="dcgan", latent_dim=100, shape=(1, 32, 32))
+    for version in (1, 2):
+        publish_tiny_bundle(models, name="dcgan", version=version, latent_dim=100, shape=(1, 32, 32))
+    broken = publish_tiny_bundle(models, name="broken")  # so that its metric has a value
+    (broken / "model.onnx").write_bytes(b"no graph")
     with running_server(models, "--model-control", "explicit", "--device", "cpu") as server:
         yield server
 
@@ -142,12 +146,12 @@ def test_the_page_lists_exactly_the_implemented_rpcs(service: str, method: Any, 
             call(channel, path, b"")
     except grpc.RpcError as error:
         status = error.code()
-    listed = names("generator" if service.startswith("ganserve") else "inference")
+    listed = names(TABLES[service])
     assert (status is not grpc.StatusCode.UNIMPLEMENTED) == (method.name in listed), status
 
 
-@pytest.mark.parametrize(("table_name", "service"), [("generator", METHODS[0][0]), ("inference", METHODS[-1][0])])
-def test_every_rpc_on_the_page_exists(table_name: str, service: str) -> None:
+@pytest.mark.parametrize(("service", "table_name"), TABLES.items())
+def test_every_rpc_on_the_page_exists(service: str, table_name: str) -> None:
     assert set(names(table_name)) <= set(SERVICES[service].methods_by_name)
 
 

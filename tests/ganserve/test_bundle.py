@@ -135,7 +135,7 @@ def test_version_is_never_replaced(tmp_path: Path) -> None:
 def test_versions_of_a_model_keep_its_shapes(tmp_path: Path, change: dict[str, Any]) -> None:
     publish(tmp_path)
     publish(tmp_path, version=2)
-    with pytest.raises(BundleError, match="another input or image shape; give this one another --name"):
+    with pytest.raises(BundleError, match=r"another input or image shape, .*; give this one another --name"):
         publish(tmp_path, version=3, **change)
     assert bundle.list_versions(tmp_path, "tiny") == [1, 2]
 
@@ -274,3 +274,13 @@ def test_the_repository_above_a_model_or_version_is_found(tmp_path: Path, monkey
     assert bundle.repository_above(tmp_path / "nothing") is None
     monkeypatch.chdir(folder)
     assert bundle.repository_above(Path()) == tmp_path
+
+
+def test_lines_that_an_operator_adds_to_the_config_are_kept(tmp_path: Path) -> None:
+    config = tmp_path / "tiny" / bundle.TRITON_CONFIG_FILE
+    for version in (1, 2):
+        with bundle.staging_folder(tmp_path) as staged:
+            bundle.publish(tmp_path, [(staged, make_card(version=version))])
+        config.write_text(f"{config.read_text()}# added after version {version}\n")
+    added = "# added after version 1\n# added after version 2\n"
+    assert config.read_text() == bundle.triton_config(make_card()) + added

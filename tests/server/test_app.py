@@ -145,6 +145,7 @@ async def test_reflection_names_the_services_and_describes_them(server: Server, 
     listed, described = [response async for response in stub.ServerReflectionInfo(iter(requests))]
     assert {service.name for service in listed.list_services_response.service} == {
         "ganserve.v1.Generator",
+        "ganserve.v1.ModelControl",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
         "inference.GRPCInferenceService",

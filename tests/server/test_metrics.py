@@ -44,6 +44,7 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 
 def fill(metrics: Metrics, catalog: Catalog) -> None:
+    metrics.watch_versions(lambda: [("tiny", "7")], lambda: {"ok": 3, "failed": 2})
     """Gives every metric a value."""
     statistics = catalog["tiny"].statistics
     statistics.batch_computed(BatchTimes(3, 4, 0.001, 0.02, 0.003, "wide", 2))
@@ -197,6 +198,7 @@ def test_client_text_never_becomes_a_label(metrics: Metrics, name: str, version:
 def test_a_new_version_has_its_own_series_and_those_of_the_old_one_end(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     catalog.add(served(version=2, broken=True))
+    catalog.remove("tiny", 1)
     metrics.request_answered(call_of("tiny", 2), "OK")
     metrics.request_answered(call_of("tiny", 1), "OK")  # arrived before the swap
     for name in ("model_ready", "queue_rows", "rows_total"):
@@ -205,9 +207,26 @@ def test_a_new_version_has_its_own_series_and_those_of_the_old_one_end(metrics: 
     assert value(metrics, "requests_total", model="tiny", version="2", method="Generate", status="OK") == 2
 
 
+def test_versions_that_could_not_be_loaded_have_a_series(metrics: Metrics, catalog: Catalog) -> None:
+    fill(metrics, catalog)
+    assert value(metrics, "version_failed", model="tiny", version="7") == 1
+    assert value(metrics, "version_loads_total", outcome="ok") == 3
+    assert value(metrics, "version_loads_total", outcome="failed") == 2
+
+
+def test_versions_side_by_side_are_counted_apart(metrics: Metrics, catalog: Catalog) -> None:
+    catalog.add(served(version=2))
+    for version in (1, 2, 2):
+        metrics.request_answered(call_of("tiny", version), "OK")
+    for label, count in (("1", 1), ("2", 2)):
+        counted = value(metrics, "requests_total", model="tiny", version=label, method="Generate", status="OK")
+        assert counted == count
+
+
 def test_the_series_of_an_unloaded_model_end(metrics: Metrics, catalog: Catalog) -> None:
     fill(metrics, catalog)
     catalog.remove("tiny")
+    metrics.watch_versions(list, dict)
     metrics.request_answered(call_of("tiny"), "NOT_FOUND", "not_served")
     assert b"tiny" not in generate_latest(metrics.registry)
     assert value(metrics, "requests_total", model="", version="", method="Generate", status="NOT_FOUND") == 1

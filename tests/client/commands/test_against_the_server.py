@@ -63,3 +63,25 @@ def test_closed_and_open_loops_get_responses(address: str, generator: str, flags
         [item] = json.loads(result.stdout)["measurements"]
         assert item["errors"] == {}
         assert item["answered"] > 0
+
+
+def test_versions_are_loaded_rolled_back_and_unloaded_by_command(tmp_path: Path) -> None:
+    publish_tiny_bundle(tmp_path)
+    with running_server(tmp_path, "--model-control", "explicit") as server:
+
+        def table(*arguments: str) -> list[list[str]]:
+            result = run(*arguments, address=server.address)
+            assert result.exit_code == 0, result.output
+            return [line.split()[1:4] for line in result.stdout.splitlines()[1:]]
+
+        publish_tiny_bundle(tmp_path, version=2)
+        assert table("versions") == [["1", "ready", "newest"], ["2", "unavailable", "-"]]
+        assert table("load", "tiny") == [["1", "unavailable", "-"], ["2", "ready", "newest"]]
+        assert table("rollback", "tiny") == [["1", "ready", "chosen"], ["2", "unavailable", "-"]]
+        (publish_tiny_bundle(tmp_path, version=3) / "model.onnx").write_bytes(b"no graph")
+        broken = run("load", "tiny", "--newest", address=server.address)
+        assert broken.exit_code == 1
+        assert "version 3 was not loaded: tiny/3/model.onnx: its sha256 differs" in broken.stderr
+        assert broken.stderr.endswith("; version 2 is served\n")
+        assert run("unload", "tiny", address=server.address).stdout == "unloaded tiny\n"
+        assert table("versions", "tiny") == [[str(number), "unavailable", "-"] for number in (1, 2, 3)]

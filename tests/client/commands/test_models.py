@@ -47,6 +47,8 @@ def test_models_as_json_have_every_field(server: FakeServer) -> None:
             "backend": "onnx",
             "max_request_rows": 1024,
             "max_request_bytes": 0,
+            "version_labels": [],
+            "is_default": False,
         }
     ]
 

@@ -42,9 +42,9 @@ def test_a_model_must_be_a_name(client: GanClient, name: str) -> None:
         client.generate(name)
 
 
-@pytest.mark.parametrize("version", [0, -1, 2**63, 1.5, "1"])
-def test_a_version_must_be_a_positive_integer(client: GanClient, version: int) -> None:
-    with pytest.raises(InvalidRequest, match="version: must be a whole number"):
+@pytest.mark.parametrize("version", [0, -1, 2**63, 1.5, "1", "", "a b", "1a"])
+def test_a_version_must_be_a_positive_integer_or_a_label(client: GanClient, version: int) -> None:
+    with pytest.raises(InvalidRequest, match=r"version: must be a (whole )?number"):
         client.generate("dcgan", version=version)
 
 
@@ -111,3 +111,22 @@ def test_the_sizes_of_a_translator_are_listed(server: FakeServer, client: GanCli
     assert (generator.task, generator.input_height) == ("generate", 0)
     assert (other.task, other.latent_dim) == ("translate", 0)
     assert (other.input_channels, other.input_height, other.input_width) == (1, 8, 9)
+
+
+def test_without_a_version_the_default_one_is_used(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(version=1, device="old", is_default=True), model(version=2)]
+    assert client.info("dcgan").device == "old"
+    server.models = [model(version=1, device="old"), model(version=2, device="new")]  # an older server
+    assert client.info("dcgan").device == "new"
+
+
+def test_a_label_finds_its_version_and_is_sent_to_the_server(server: FakeServer, client: GanClient) -> None:
+    server.models = [model(version=1, version_labels=["stable"]), model(version=2, is_default=True)]
+    assert client.info("dcgan", "stable").version == 1
+    client.generate("dcgan", count=2, version="stable")
+    assert (server.requests[0].version, server.requests[0].version_label) == (0, "stable")
+    with pytest.raises(UnknownModel, match="no served version of 'dcgan' has the label 'canary'; its labels: stable"):
+        client.generate("dcgan", version="canary")
+    server.models = [model(version=1)]
+    with pytest.raises(UnknownModel, match="no served version of 'dcgan' has the label 'stable'; it has none"):
+        client.info("dcgan", "stable")

@@ -159,6 +159,7 @@ async def test_list_models_describes_each_model(repository: Path, start_server: 
         max_request_rows=100,
         max_request_bytes=100 * 16_384,
         task=pb.TASK_GENERATE,
+        is_default=True,
     )
 
 

@@ -213,6 +213,7 @@ async def test_translators_are_listed_with_their_input_shape(start_server: Start
         max_request_bytes=7200,
         task=pb.TASK_TRANSLATE,
         input_image=pb.ImageShape(channels=3, height=4, width=6),
+        is_default=True,
     )
 
 

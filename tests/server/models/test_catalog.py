@@ -6,6 +6,7 @@ import pytest
 
 from server.errors import NotServed
 from server.models.catalog import Catalog
+from server.models.model_settings import ModelSettings
 from server.request import InFlightRequest
 from tests.server.served_models import served
 
@@ -57,6 +58,56 @@ def test_an_empty_catalog_suggests_no_name() -> None:
         Catalog().find("tiny", 0, request_of())
 
 
+def test_several_versions_are_served_side_by_side() -> None:
+    catalog = catalog_of("tiny")
+    for version in (10, 4):
+        catalog.add(served("tiny", version))
+    assert [model.card.version for model in catalog.versions("tiny")] == [3, 4, 10]
+    assert [str(model) for model in catalog.versions()] == ["tiny:3", "tiny:4", "tiny:10"]
+    assert str(catalog["tiny"]) == "tiny:10"
+    for version, expected in ((0, 10), (3, 3), (4, 4), (10, 10)):
+        assert catalog.find("tiny", version, request_of()).card.version == expected
+    with pytest.raises(
+        NotServed, match="version 5 of 'tiny' is not served: use one of the versions 3, 4, 10, or 0 for"
+    ):
+        catalog.find("tiny", 5, request_of())
+
+
+def test_a_chosen_version_is_the_default_while_it_is_served() -> None:
+    catalog = catalog_of("tiny")
+    catalog.add(served("tiny", 4))
+    catalog.choose("tiny", 3, ModelSettings())
+    assert catalog.find("tiny", 0, request_of()).card.version == 3
+    catalog.add(served("tiny", 5))
+    assert str(catalog["tiny"]) == "tiny:3"
+    catalog.remove("tiny", 3)
+    assert str(catalog["tiny"]) == "tiny:5"
+
+
+def test_labels_stand_for_versions() -> None:
+    catalog = catalog_of("tiny")
+    catalog.add(served("tiny", 4))
+    catalog.choose("tiny", None, ModelSettings(labels={"stable": 3, "old": 1}))
+    request = request_of()
+    assert catalog.find("tiny", "stable", request).card.version == request.version == 3
+    with pytest.raises(NotServed, match="label 'old' of 'tiny' stands for version 1, which is not served: use one of"):
+        catalog.find("tiny", "old", request_of())
+    with pytest.raises(NotServed, match="'tiny' has no version label 'canary', only stable, old: use one of"):
+        catalog.find("tiny", "canary", request_of())
+    catalog.choose("tiny", None, ModelSettings(labels={"stable": 4}))
+    assert catalog.find("tiny", "stable", request_of()).card.version == 4
+
+
+def test_the_last_version_takes_its_model_out_of_the_catalog() -> None:
+    catalog = catalog_of("tiny")
+    catalog.remove("tiny", 4)
+    assert "tiny" in catalog
+    catalog.remove("tiny", 3)
+    assert "tiny" not in catalog
+    assert catalog.versions("tiny") == catalog.versions() == []
+    assert catalog.resolve("tiny", 0) is None
+
+
 async def test_a_found_model_is_in_use_until_its_request_releases_it() -> None:
     catalog, request = catalog_of("tiny"), request_of()
     model = catalog.find("tiny", 0, request)
@@ -72,6 +123,7 @@ def test_models_are_listed_by_name_and_a_snapshot_outlives_a_change() -> None:
     catalog = catalog_of("wgan", "tiny")
     models, newer = catalog.values(), served("tiny", 4)
     catalog.add(newer)
+    catalog.remove("tiny", 3)
     catalog.remove("wgan")
     assert [str(model) for model in models] == ["tiny:3", "wgan:3"]
     assert [str(model) for model in catalog.values()] == ["tiny:4"]

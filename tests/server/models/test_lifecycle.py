@@ -1,33 +1,30 @@
-"""Versions that are loaded, replaced and unloaded under load, and engines that break."""
+"""Versions that are loaded, replaced and unloaded under load."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import shutil
 import threading
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from ganserve.bundle import OUTPUT_PIXELS, version_folder
-from ganserve.v1 import generator_pb2 as pb
-from ganserve.v1.generator_pb2_grpc import GeneratorStub
+from ganserve.bundle import OUTPUT_PIXELS, TRITON_CONFIG_FILE, version_folder
 from server.app import Server
-from server.engines import loading as loading_module
-from server.errors import NotServed, Unavailable
+from server.errors import NotLoaded, NotServed, Unavailable
 from server.models import lifecycle as models
 from server.models import repository as repository_files
+from server.models import serving
 from server.models.lifecycle import IndexEntry
+from server.request import InFlightRequest
 from server.scheduling.batcher import Batcher
 from server.scheduling.instances import Instance, InstanceGroups
-from tests.server.open_inference.inference_requests import infer_request
 from tests.server.scheduling.held_run import settle, until
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_pixels
 
@@ -46,7 +43,7 @@ async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "_REBUILD_PAUSES_S", (0.0, 0.01))
+    monkeypatch.setattr(serving, "_REBUILD_PAUSES_S", (0.0, 0.01))
 
 
 def break_engine(batcher: Batcher) -> None:
@@ -74,31 +71,20 @@ async def test_requests_in_flight_are_answered_by_the_old_version(server: Server
     old.leave()
 
 
-async def test_the_engines_of_an_old_version_are_freed_after_its_last_request(server: Server, repository: Path) -> None:
-    old = server.catalog["tiny"]
-    engines = [weakref.ref(getattr(instance.run, "__self__")) for instance in old.batcher.groups.instances]  # noqa: B009 - of a method
-    publish_tiny_bundle(repository, version=2)
-    with old.in_use():
-        await server.models.load("tiny")
-        await settle()
-        assert server.models.open_batchers == 2
-    await until(lambda: server.models.open_batchers == 1)
-    assert not any(engine() for engine in engines)  # although `old` is still referenced
-    with pytest.raises(Unavailable):
-        await old.batcher.submit(LATENTS, PIXELS)
-
-
 async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2, seed=7)
     (version_folder(repository, "tiny", 2) / "model.onnx").write_bytes(b"no graph")
-    await server.models.load("tiny")
+    with pytest.raises(
+        NotLoaded, match=r"^'tiny': version 2 was not loaded: tiny/2/model.onnx: its sha256 differs.*; version 1 is"
+    ):
+        await server.models.load("tiny")
     assert str(server.catalog["tiny"]) == "tiny:1"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
 async def test_the_loaded_version_is_kept_if_no_other_works(server: Server, repository: Path) -> None:
     (version_folder(repository, "tiny", 1) / "model.onnx").write_bytes(b"no graph")
-    with pytest.raises(Unavailable, match="no version of 'tiny' works"):
+    with pytest.raises(NotLoaded, match=r"version 1 was not loaded: .* sha256 differs .*; version 1 is served"):
         await server.models.load("tiny")
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
@@ -129,106 +115,14 @@ async def test_unloading_waits_for_requests_in_flight(server: Server) -> None:
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
-@pytest.mark.parametrize("swapped", [True, False])
-async def test_failed_requests_do_not_keep_a_version_open(
-    server: Server, connect: Callable[[Server], grpc.aio.Channel], repository: Path, *, swapped: bool
-) -> None:
-    generator: Any = GeneratorStub
-    inference: Any = GRPCInferenceServiceStub
-    channel = connect(server)
-    generate, infer = generator(channel).Generate, inference(channel).ModelInfer
-    good, bad = infer_request(LATENTS), infer_request(np.full((3, 4), np.nan, np.float32))
-    seeded = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
-    too_many = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=1 << 30))
-    batcher = server.catalog["tiny"].batcher
-    outcomes: list[Any] = [*await asyncio.gather(infer(bad), generate(too_many), return_exceptions=True)]
-    with batcher.held():
-        late = [infer(good, timeout=0.2), generate(seeded, timeout=0.2)]
-        outcomes += await asyncio.gather(*late, return_exceptions=True)
-        gone = infer(good)
-        await until(lambda: batcher.queued_rows == 3)
-        gone.cancel()
-        await until(lambda: batcher.queued_rows == 0)
-    instance = batcher.groups.instances[0]
-    run, instance.run, instance.probe = instance.run, fail, None
-    outcomes += await asyncio.gather(infer(good), generate(seeded), return_exceptions=True)
-    instance.run = run
-    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
-    assert await infer(good)
-    await until(lambda: server.catalog["tiny"].users == 0)
-    if swapped:
-        publish_tiny_bundle(repository, version=2)
-        await server.models.load("tiny")
-        await until(lambda: server.models.open_batchers == 1)
-    else:
-        await asyncio.wait_for(server.models.unload("tiny"), 20)
-        assert server.models.open_batchers == 0
-
-
 async def test_the_index_lists_every_version_and_its_state(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     publish_tiny_bundle(repository, "other")
     assert server.models.index() == [
         IndexEntry("other", 1, "UNAVAILABLE", "not loaded"),
-        IndexEntry("tiny", 1, "READY", ""),
+        IndexEntry("tiny", 1, "READY", "", is_default=True),
         IndexEntry("tiny", 2, "UNAVAILABLE", "not loaded"),
     ]
-
-
-async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_server: Start, tmp_path: Path) -> None:
-    models = tmp_path / "models"
-    publish_tiny_bundle(models, "other", seed=3)
-    server = await start_server()
-    folder = version_folder(models, "tiny", 1)
-    folder.rename(tmp_path / "away")  # so that it cannot be rebuilt yet
-    model = server.catalog["tiny"]
-    break_engine(model.batcher)
-    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
-        await pixels_of(server)
-    assert not model.ready
-    with pytest.raises(Unavailable, match="broke and is being rebuilt"):
-        await pixels_of(server)
-    np.testing.assert_array_equal(await pixels_of(server, "other"), tiny_pixels(LATENTS, seed=3))
-    (tmp_path / "away").rename(folder)
-    await until(lambda: model.ready)
-    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
-
-
-async def test_rows_waiting_for_a_rebuild_are_computed_after_it(server: Server) -> None:
-    batcher = server.catalog["tiny"].batcher
-    break_engine(batcher)
-    with batcher.held():
-        tasks = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
-        await until(lambda: batcher.queued_rows == 9)
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    answered = [outcome for outcome in outcomes if isinstance(outcome, dict)]
-    assert len(answered) == 1  # the other two shared the batch that broke the engine
-    np.testing.assert_array_equal(answered[0][OUTPUT_PIXELS], tiny_pixels(LATENTS))
-
-
-async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Start, caplog: Any) -> None:
-    with caplog.at_level(logging.WARNING):
-        server = await start_server(precision="bf16")
-        await until(lambda: "tiny:1 is served in fp32" in caplog.text)
-    assert server.catalog["tiny"].precision == "fp32"
-    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
-
-
-async def test_a_failed_rebuild_is_retried_after_any_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, failures = loading_module.load_instances, ["out of memory", "once more"]
-
-    def load_at_last(*args: Any) -> Any:
-        if failures:
-            raise RuntimeError(failures.pop())
-        return load(*args)
-
-    monkeypatch.setattr(models, "load_instances", load_at_last)
-    model = server.catalog["tiny"]
-    break_engine(model.batcher)
-    with pytest.raises(Unavailable):
-        await pixels_of(server)
-    await until(lambda: model.ready)
-    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
 async def test_rows_waiting_for_a_replaced_version_fail(server: Server, repository: Path, tmp_path: Path) -> None:
@@ -248,7 +142,7 @@ async def test_rows_waiting_for_a_replaced_version_fail(server: Server, reposito
 async def test_a_load_continues_after_its_caller_gives_up(
     server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loading, go, load, began = asyncio.Event(), threading.Event(), repository_files.load_newest, []
+    loading, go, load, began = asyncio.Event(), threading.Event(), repository_files.load_version, []
     loop = asyncio.get_running_loop()
 
     def load_slowly(*args: Any) -> Any:
@@ -257,7 +151,7 @@ async def test_a_load_continues_after_its_caller_gives_up(
         assert go.wait(20)
         return load(*args)
 
-    monkeypatch.setattr(models, "load_newest", load_slowly)
+    monkeypatch.setattr(models, "load_version", load_slowly)
     publish_tiny_bundle(repository, version=2, seed=7)
     impatient = asyncio.create_task(server.models.load("tiny"))
     await loading.wait()
@@ -270,31 +164,261 @@ async def test_a_load_continues_after_its_caller_gives_up(
     assert str(server.catalog["tiny"]) == "tiny:2"
 
 
-async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
-    start_server: Start, connect: Callable[[Server], grpc.aio.Channel], repository: Path, tmp_path: Path
+def write_config(repository: Path, text: str) -> None:
+    """Replaces the settings of "tiny", as an operator does."""
+    (repository / "tiny" / TRITON_CONFIG_FILE).write_text(text)
+
+
+def versions_of(server: Server) -> list[int]:
+    return [model.card.version for model in server.catalog.versions("tiny")]
+
+
+def spoil(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"no graph")
+
+
+@pytest.mark.parametrize(
+    ("policy", "served"),
+    [
+        ("", [4]),
+        ("version_policy { latest { num_versions: 2 } }", [2, 4]),
+        ("version_policy { specific { versions: [1, 2] } }", [1, 2]),
+        ("version_policy { all { } }", [1, 2, 4]),
+        ("version_policy {", [4]),  # invalid
+    ],
+)
+async def test_the_version_policy_decides_which_versions_are_served_and_broken_ones_are_skipped(
+    start_server: Start, repository: Path, policy: str, served: list[int]
 ) -> None:
+    for version in (2, 3, 4):
+        publish_tiny_bundle(repository, version=version, seed=version)
+    spoil(version_folder(repository, "tiny", 3))
+    write_config(repository, policy)
     server = await start_server()
-    batcher = server.catalog["tiny"].batcher
-    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
-    break_engine(batcher)
-    stub: Any = GeneratorStub
-    request = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
-    with batcher.held():
-        calls = [asyncio.ensure_future(stub(connect(server)).Generate(request)) for _ in range(3)]
-        await until(lambda: batcher.queued_rows == 9)
-    await until(lambda: batcher.broken)
-    assert await asyncio.wait_for(server.drain(), 20)
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
-    await asyncio.wait_for(server.close(), 20)
+    assert versions_of(server) == served
+    for version in served[1:]:
+        model = server.catalog.find("tiny", version, InFlightRequest("ModelInfer", 0.0))
+        answer = await model.batcher.submit(LATENTS, PIXELS)
+        np.testing.assert_array_equal(answer[OUTPUT_PIXELS], tiny_pixels(LATENTS, seed=version))
+        model.leave()
 
 
-async def test_a_reloaded_version_keeps_its_counters_and_a_new_one_starts_at_zero(
-    server: Server, repository: Path
+async def test_an_invalid_config_is_logged_and_the_newest_version_served(
+    start_server: Start, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = server.catalog["tiny"].statistics
+    write_config(repository, "version_policy {")
+    server = await start_server()
     await server.models.load("tiny")
-    assert server.catalog["tiny"].statistics is first
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("tiny: its newest version is served, because ")
+    assert versions_of(server) == [1]
+
+
+async def test_a_load_follows_a_changed_policy_and_labels(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    label = 'parameters { key: "version_label.stable" value { string_value: "1" } }'
+    write_config(repository, "version_policy { all {} } " + label)
+    await server.models.load("tiny")
+    assert server.models.index("tiny") == [
+        IndexEntry("tiny", 1, "READY", "", ("stable",)),
+        IndexEntry("tiny", 2, "READY", "", is_default=True),
+    ]
+    write_config(repository, "")
+    await server.models.load("tiny")
+    assert versions_of(server) == [2]
+
+
+async def test_a_policy_that_names_a_missing_version_is_an_error_of_the_load(server: Server, repository: Path) -> None:
+    write_config(repository, "version_policy { specific { versions: [1, 9] } }")
+    with pytest.raises(NotLoaded, match="version 9 was not loaded: it is not in the repository; version 1 is served"):
+        await server.models.load("tiny")
+
+
+async def test_the_reason_of_a_failed_version_is_kept_until_it_loads(server: Server, repository: Path) -> None:
+    spoil(publish_tiny_bundle(repository, version=2))
+    with pytest.raises(NotLoaded):
+        await server.models.load("tiny")
+    old, new = server.models.index()
+    assert (old.state, old.reason, old.is_default) == ("READY", "", True)
+    assert (new.state, new.is_default) == ("UNAVAILABLE", False)
+    assert new.reason.startswith("tiny/2/model.onnx: its sha256 differs")
+    assert str(repository) not in new.reason
+    assert server.models.failed_versions() == [("tiny", "2")]
+    assert server.models.load_counts == {"ok": 1, "failed": 1}
+    shutil.rmtree(version_folder(repository, "tiny", 2))
     publish_tiny_bundle(repository, version=2)
     await server.models.load("tiny")
-    assert server.catalog["tiny"].statistics is not first
+    assert [entry.reason for entry in server.models.index()] == ["not loaded", ""]
+    assert server.models.failed_versions() == []
+    assert server.models.load_counts == {"ok": 2, "failed": 1}
+
+
+async def test_any_error_of_one_version_is_its_own(
+    server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny_bundle(repository, version=2)
+    monkeypatch.setattr(models, "load_version", fail)
+    with pytest.raises(NotLoaded, match="version 2 was not loaded: no device any more; version 1 is served"):
+        await server.models.load("tiny")
+
+
+async def test_loading_again_without_a_change_loads_nothing(server: Server) -> None:
+    before = server.catalog["tiny"]
+    await server.models.load("tiny")
+    assert server.catalog["tiny"] is before
+    assert server.models.load_counts["ok"] == 1
+
+
+async def test_a_rollback_serves_the_previous_version_until_another_is_chosen(server: Server, repository: Path) -> None:
+    for version in (2, 3):
+        publish_tiny_bundle(repository, version=version, seed=version)
+    spoil(version_folder(repository, "tiny", 2))
+    with contextlib.suppress(NotLoaded):
+        await server.models.load("tiny")
+    assert versions_of(server) == [3]
+    await server.models.roll_back("tiny")
+    assert versions_of(server) == [1]  # 2 does not work
+    np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
+    publish_tiny_bundle(repository, version=4)
+    await server.models.load("tiny")
+    assert versions_of(server) == [1]
+    assert [entry.version for entry in server.models.index() if entry.is_chosen] == [1]
+    assert server.models.index()[-1].reason == "newer than the chosen version"
+    with pytest.raises(NotLoaded, match="tiny:1 has no older version"):
+        await server.models.roll_back("tiny")
+    await server.models.load("tiny", newest=True)
+    assert versions_of(server) == [4]
+    assert not any(entry.is_chosen for entry in server.models.index())
+
+
+async def test_a_rollback_that_finds_no_working_version_changes_nothing(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    await server.models.load("tiny")
+    spoil(version_folder(repository, "tiny", 1))
+    with pytest.raises(NotLoaded, match=r"version 1 was not loaded: .*; version 2 is served"):
+        await server.models.roll_back("tiny")
+    assert versions_of(server) == [2]
+    publish_tiny_bundle(repository, version=3)
+    await server.models.load("tiny")
+    assert versions_of(server) == [3]
+
+
+async def test_with_all_versions_served_a_rollback_changes_only_the_default(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    write_config(repository, "version_policy { all {} }")
+    await server.models.load("tiny")
+    await server.models.roll_back("tiny")
+    assert versions_of(server) == [1, 2]
+    assert str(server.catalog["tiny"]) == "tiny:1"
+    assert server.models.load_counts["ok"] == 2
+
+
+async def test_one_version_can_be_loaded_by_number_and_unloaded(server: Server, repository: Path) -> None:
+    for version in (2, 3):
+        publish_tiny_bundle(repository, version=version)
+    await server.models.load("tiny", 2)
+    assert versions_of(server) == [2]
+    with pytest.raises(NotServed, match="version 9 of 'tiny' is not in the repository: use one of 1, 2, 3"):
+        await server.models.load("tiny", 9)
+    with pytest.raises(NotServed, match="version 3 of 'tiny' is not served"):
+        await server.models.unload("tiny", 3)
+    await server.models.unload("tiny", 2)
+    assert versions_of(server) == []
+    assert [entry.reason for entry in server.models.index()] == ["not loaded", "unloaded", "not loaded"]
+    await server.models.load("tiny")
+    assert versions_of(server) == [3]
+
+
+async def test_an_unloaded_version_leaves_the_others_and_its_place_empty(server: Server, repository: Path) -> None:
+    for version in (2, 3):
+        publish_tiny_bundle(repository, version=version)
+    write_config(repository, "version_policy { latest { num_versions: 2 } }")
+    await server.models.load("tiny")
+    await server.models.unload("tiny", 3)
+    assert versions_of(server) == [2]
+    await server.models.follow("tiny")
+    assert versions_of(server) == [2]
+
+
+async def test_models_are_unloaded_while_another_one_loads(
+    start_server: Start, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_tiny_bundle(repository, "other")
+    server = await start_server()
+    began, go, load = asyncio.Event(), threading.Event(), repository_files.load_version
+    loop = asyncio.get_running_loop()
+
+    def load_slowly(*args: Any) -> Any:
+        loop.call_soon_threadsafe(began.set)
+        assert go.wait(20)
+        return load(*args)
+
+    monkeypatch.setattr(models, "load_version", load_slowly)
+    publish_tiny_bundle(repository, version=2)
+    loading = asyncio.create_task(server.models.load("tiny"))
+    await began.wait()
+    assert next(entry.state for entry in server.models.index("tiny") if entry.version == 2) == "LOADING"
+    await asyncio.wait_for(server.models.unload("other"), 20)
+    assert "other" not in server.catalog
+    go.set()
+    await loading
+    assert versions_of(server) == [2]
+
+
+async def test_following_tries_a_broken_version_again_only_when_its_files_change(
+    server: Server, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = publish_tiny_bundle(repository, version=2)
+    graph = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(graph[:100])
+    for _ in range(3):
+        await server.models.follow("tiny")
+    assert versions_of(server) == [1]
+    assert server.models.load_counts == {"ok": 1, "failed": 1}
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    (folder / "model.onnx").write_bytes(graph)
+    await server.models.follow("tiny")
+    assert versions_of(server) == [2]
+
+
+async def test_following_unloads_what_left_the_folder(start_server: Start, repository: Path, tmp_path: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    server = await start_server()
+    version_folder(repository, "tiny", 2).rename(tmp_path / "away")
+    await server.models.follow("tiny")
+    assert versions_of(server) == [1]
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away1")
+    await server.models.follow("tiny")
+    assert versions_of(server) == []
+    (tmp_path / "away1").rename(version_folder(repository, "tiny", 1))
+    await server.models.follow("tiny")
+    assert versions_of(server) == [1]
+
+
+async def test_the_last_working_version_stays_when_only_broken_ones_are_left(
+    start_server: Start, repository: Path, tmp_path: Path
+) -> None:
+    server = await start_server()
+    spoil(publish_tiny_bundle(repository, version=2))
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
+    await server.models.follow("tiny")
+    assert versions_of(server) == [1]
+
+
+async def test_following_leaves_an_unloaded_model_alone(server: Server, repository: Path) -> None:
+    await server.models.unload("tiny")
+    publish_tiny_bundle(repository, version=2)
+    await server.models.follow("tiny")
+    assert versions_of(server) == []
+    await server.models.load("tiny")
+    assert versions_of(server) == [2]
+
+
+async def test_a_chosen_version_that_is_removed_is_no_longer_chosen(
+    server: Server, repository: Path, tmp_path: Path
+) -> None:
+    publish_tiny_bundle(repository, version=2)
+    await server.models.load("tiny", 1)
+    version_folder(repository, "tiny", 1).rename(tmp_path / "away")
+    await server.models.follow("tiny")
+    assert versions_of(server) == [2]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +8,30 @@ from typing import Any
 
 import pytest
 
-from ganserve.bundle import CARD_FILE, ONNX_FILE, list_versions
+from ganserve.bundle import CARD_FILE, ONNX_FILE, BundleError, list_versions
 from server.config import ServerConfig
 from server.engines.loading import load_engine
 from server.errors import StartupError
-from server.models.repository import load_repository
+from server.gate import Gate
+from server.models.catalog import Catalog
+from server.models.lifecycle import Models
+from server.models.repository import load_version
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
 
 
 def served(config: ServerConfig) -> list[tuple[str, int]]:
-    return [(card.name, card.version) for card in (model.contract.card for model in load_repository(config))]
+    """The name and version of every model that a server with this config starts with."""
+
+    async def load() -> list[tuple[str, int]]:
+        catalog = Catalog()
+        models = Models(catalog, config, Gate())
+        try:
+            await models.load_all()
+            return [(model.card.name, model.card.version) for model in catalog.versions()]
+        finally:
+            await models.close()
+
+    return asyncio.run(load())
 
 
 def spoil_card(folder: Path) -> None:
@@ -75,6 +90,14 @@ def test_a_repository_without_a_working_model_cannot_be_served(config: ServerCon
     spoil_graph(config.models / "tiny" / "1")
     with pytest.raises(StartupError, match=r"--models: no model in .* works"):
         served(config)
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_version_that_does_not_load_says_why(config: ServerConfig, spoil: Any) -> None:
+    folder = publish_tiny_bundle(config.models, version=2)
+    spoil(folder)
+    with pytest.raises(BundleError, match=f"{folder}.*: "):
+        load_version(config, "tiny", 2)
 
 
 def test_an_empty_repository_cannot_be_served(config: ServerConfig, tmp_path: Path) -> None:
@@ -151,13 +174,13 @@ def test_a_model_whose_folder_cannot_be_read_is_skipped(
         return list_versions(repository, name)
 
     publish_tiny_bundle(config.models, "locked")
-    monkeypatch.setattr("server.models.repository.list_versions", list_some)
+    monkeypatch.setattr("server.models.fingerprints.list_versions", list_some)
     assert served(config) == [("tiny", 1)]
     assert "locked: its folder cannot be read, so the model is not served" in caplog.text
 
 
 def test_cuda_graphs_and_model_control_exclude_each_other(config: ServerConfig) -> None:
     both = replace(config, cuda_graphs=True, model_control="explicit")
-    with pytest.raises(StartupError, match=r"^--cuda-graphs: .*leave out --cuda-graphs or --model-control explicit$"):
+    with pytest.raises(StartupError, match=r"^--cuda-graphs: .*leave out --cuda-graphs or --model-control$"):
         served(both)
     assert served(replace(both, cuda_graphs=False)) == served(replace(both, model_control="none")) == [("tiny", 1)]

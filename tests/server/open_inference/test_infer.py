@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -16,6 +17,7 @@ from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2
 from server.app import Server
 from server.errors import InvalidRequest, NotServed, QueueFull
+from server.models.model_settings import ModelSettings
 from server.open_inference import infer as module
 from server.rpc.parsing import THREAD_WORTHY_BYTES
 from tests.server.open_inference.inference_requests import (
@@ -178,7 +180,8 @@ async def test_the_earlier_of_deadline_and_timeout_applies(
         ({"model_name": "other"}, NotServed, "no model 'other' is served: use one of tiny"),
         ({"model_name": ""}, NotServed, "model is empty: use one of tiny"),
         ({"model_version": "2"}, NotServed, "version 2 of 'tiny' is not served: use version 3"),
-        ({"model_version": "newest"}, InvalidRequest, "model_version is 'newest': send a number"),
+        ({"model_version": "newest"}, NotServed, "'tiny' has no version label 'newest': use version 3, or 0"),
+        ({"model_version": "1.5"}, InvalidRequest, "model_version is '1.5': send a number or a label"),
         ({"inputs": []}, InvalidRequest, "inputs has 0 tensors: send one, 'latents'"),
         ({"raw_input_contents": []}, InvalidRequest, "raw_input_contents has 0 entries for 1 input"),
         ({"outputs": requested("pixels", "pixels")}, InvalidRequest, "output 'pixels' is requested twice"),
@@ -264,6 +267,18 @@ async def test_a_new_version_is_answered_in_its_own_shapes() -> None:
         rows = np.full((1, card.height, card.width, 3), 9, np.uint8)
         response = await infer(answerer, infer_request(rows, outputs=requested("pixels")))
         np.testing.assert_array_equal(array_of(response, "pixels"), rows)
+
+
+async def test_a_repeated_request_follows_its_label_to_another_version() -> None:
+    cards = [msgspec.structs.replace(GENERATOR, version=version) for version in (3, 4)]
+    answerer = model_infer(cards[0], FakeBatcher(cards[0]))
+    catalog = vars(answerer)["_catalog"]
+    catalog.add(served(cards[1], FakeBatcher(cards[1])))
+    for stable in (3, 3, 4, 4, 3):
+        catalog.choose("tiny", None, ModelSettings(labels={"stable": stable}))
+        for wanted, answered in (("stable", stable), ("3", 3), ("", 4)):
+            response = await infer(answerer, infer_request(LATENTS, model_version=wanted))
+            assert response.model_version == str(answered)
 
 
 Start = Callable[..., Awaitable[Server]]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,7 +18,7 @@ from server.app import Server
 from server.config import ServerConfig
 from server.open_inference.service import SERVICE
 from tests.server.open_inference.inference_requests import FakeBatcher, input_of, refusal, served
-from tests.server.tiny_bundles import tiny_images
+from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
 
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]
@@ -57,9 +58,9 @@ async def test_models_that_are_not_served_are_not_ready(client: Any, server: Ser
 
 async def test_a_malformed_version_is_refused_by_every_method(client: Any) -> None:
     for ask in (client.is_model_ready, client.get_model_metadata, client.get_model_config):
-        assert await refusal(ask("tiny", "new")) == (
+        assert await refusal(ask("tiny", "1.0")) == (
             "INVALID_ARGUMENT",
-            "model_version is 'new': send a number, or leave it empty for the newest one",
+            "model_version is '1.0': send a number or a label, or leave it empty for the default one",
         )
 
 
@@ -156,3 +157,30 @@ async def test_malformed_messages_are_invalid_for_every_method(server: Server, c
             await send(b"\xff")
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert f"the request is not a {method}Request" in (error.value.details() or "")
+
+
+async def test_versions_side_by_side_are_told_apart_by_every_method(start_server: Any, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    label = 'parameters { key: "version_label.stable" value { string_value: "1" } }'
+    (repository / "tiny" / "config.pbtxt").write_text("version_policy { all {} } " + label)
+    server = await start_server()
+    latents = triton.InferInput("latents", [1, 4], "FP32")
+    latents.set_data_from_numpy(np.ones((1, 4), np.float32))
+    async with triton_aio.InferenceServerClient(str(server.address)) as client:
+        for wanted, answered in (("", "2"), ("1", "1"), ("2", "2"), ("stable", "1"), ("stable", "1")):
+            answer = await client.infer("tiny", [latents], wanted)
+            assert answer.get_response().model_version == answered
+            assert await client.is_model_ready("tiny", wanted)
+            assert list((await client.get_model_metadata("tiny", wanted)).versions) == ["1", "2"]
+        assert not await client.is_model_ready("tiny", "3")
+        assert not await client.is_model_ready("tiny", "canary")
+        config = (await client.get_model_config("tiny")).config
+        assert config.version_policy.WhichOneof("policy_choice") == "all"
+        counts = {
+            wanted: {
+                one.version: one.inference_count
+                for one in (await client.get_inference_statistics("tiny", wanted)).model_stats
+            }
+            for wanted in ("", "1", "stable")
+        }
+    assert counts == {"": {"1": 3, "2": 2}, "1": {"1": 3}, "stable": {"1": 3}}

@@ -191,14 +191,18 @@ def test_a_response_too_small_for_an_image_may_fit_its_pixels() -> None:
         admit(TWO_ROWS, max_response_bytes=200)
 
 
-@pytest.mark.parametrize(("text", "version"), [("", 0), ("0", 0), ("3", 3), ("9" * 19, int("9" * 19))])
-def test_versions_are_numbers_or_empty(text: str, version: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "version"), [("", 0), ("0", 0), ("3", 3), ("9" * 19, int("9" * 19)), ("stable", "stable")]
+)
+def test_versions_are_numbers_labels_or_empty(text: str, version: int | str) -> None:
     assert read_version(text) == version
 
 
-@pytest.mark.parametrize("text", ["v1", "-1", "1.0", " 1", "\N{SUPERSCRIPT TWO}", "9" * 20, "1" * 10_000])
-def test_a_version_that_is_not_a_number_is_refused(text: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"^model_version is '.{1,90}': send a number, or leave it empty"):
+@pytest.mark.parametrize(
+    "text", ["_v1", "v 1", "v" * 65, "-1", "1.0", " 1", "\N{SUPERSCRIPT TWO}", "9" * 20, "1" * 999]
+)
+def test_a_version_that_is_neither_a_number_nor_a_label_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^model_version is '.{1,90}': send a number or a label, or leave it"):
         read_version(text)
 
 
