@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from server.config import BACKENDS, DEVICES, MODEL_CONTROLS, PRECISIONS, Address, ServerConfig
 from server.errors import StartupError
+from server.signals import ignore_unexpected_signals
 
 _USER_ERROR = 2
 _LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -91,6 +92,7 @@ def _configure_logging(level: str) -> None:
 @_option("max_image_pixels", click.IntRange(1, 1 << 26), "Most pixels per input image, before it is resized.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
+@_option("lame_duck_s", click.FloatRange(0), "Time to keep serving after SIGTERM, for balancers to notice.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
 @click.pass_context
 def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
@@ -103,6 +105,7 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
                     f"{flag} is a flag of the server; write the flags of {context.invoked_subcommand} after its name"
                 )
         return
+    ignore_unexpected_signals()
     from server.app import serve
 
     _configure_logging(log_level)

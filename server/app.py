@@ -1,20 +1,19 @@
-"""Assembles the server and runs its lifecycle: listen, load, serve, drain, stop."""
+"""Assembles the server and runs its lifecycle: load, listen, serve, retire, drain, stop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
-import signal
 from collections.abc import Callable
-from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from server.access_log import AccessLog
-from server.config import Address, ServerConfig
+from server.config import ServerConfig
 from server.engines.base import usable_cores
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
@@ -27,7 +26,9 @@ from server.open_inference.service import InferenceService
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.parsing import MessageParser
+from server.rpc.reservation import Reservation
 from server.rpc.transport import bind, cannot_listen, make_server
+from server.signals import StopSignals, on_hangup
 
 _log = logging.getLogger(__name__)
 _STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
@@ -37,7 +38,7 @@ _CUT_OFF_EXIT_CODE = 1
 class Server:
     """A gRPC server and its metrics endpoint, on the running event loop.
 
-    Call `listen`, then `load`, then optionally `drain`, then `close`.
+    Call `reserve`, `load` and `listen`; then optionally `retire` and `drain`; then `close`.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -53,6 +54,8 @@ class Server:
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.aio.HealthServicer()
         self._endpoint: MetricsEndpoint | None = None
+        self._reservation: Reservation | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._server = make_server(config)
         handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
@@ -61,7 +64,7 @@ class Server:
         handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         open_inference = InferenceService(
-            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
+            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_ready, config
         )
         handlers = open_inference.method_handlers(handler)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
@@ -69,46 +72,76 @@ class Server:
         reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(reflected, self._server)
 
-    async def listen(self) -> None:
-        """Opens both ports. Until `load`, health is NOT_SERVING and requests are refused.
+    def reserve(self) -> None:
+        """Opens the HTTP port and reserves the one for gRPC, so that both are known before the models load.
 
         Raises:
             StartupError: an address is not available.
         """
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        port = bind(self._server, self.config.address)
-        self.address = Address(self.config.address.host, port)
+        self._reservation = Reservation(self.config.address)
+        self.address = self._reservation.address
         try:
             self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
         except OSError as error:
             raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
         self.metrics_address = self._endpoint.address
-        await self._server.start()
 
     async def load(self) -> None:
-        """Loads and warms up every model, then serves all of them.
+        """Loads and warms up every model.
 
         Raises:
             StartupError: no model can be served.
         """
         await self.models.load_all()
-        self._gate.open()
+
+    async def listen(self) -> None:
+        """Opens the gRPC port and serves. Not before: for most balancers, an open port is a ready server.
+
+        Raises:
+            StartupError: the address is no longer available.
+        """
+        bind(self._server, self.address)
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._gate.open()
+        await self._server.start()
+
+    async def retire(self) -> None:
+        """Tells balancers and clients to go elsewhere, but serves those that have not noticed."""
+        self._gate.retire()
+        await self._health.enter_graceful_shutdown()
 
     async def drain(self) -> bool:
-        """Refuses new requests and finishes accepted ones; returns False if the drain timeout cut some off."""
-        await self._health.enter_graceful_shutdown()
+        """Accepts no call from now on, and finishes accepted ones.
+
+        gRPC sends GOAWAY, after which clients call another replica. It cancels the calls that it has received but not
+        yet handed over, about one per busy caller; clients may repeat these, because no work was done for them.
+
+        Returns:
+            False if the drain timeout has passed and some requests are not finished.
+        """
+        await self.retire()
         self._gate.drain()
         self.models.hurry()
         _log.info("draining: %d requests in flight", self._gate.inside)
-        if not self._gate.inside:  # wait_for with a timeout of 0 always times out
-            return True
-        try:
-            await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
-        except TimeoutError:
+        self._stopping = asyncio.create_task(self._server.stop(math.inf))
+        finishing = asyncio.create_task(self._finish(self._stopping))
+        await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
+        finishing.cancel()
+        if self._gate.inside:
             _log.warning("the drain timeout has passed: %d requests are cut off", self._gate.inside)
-            return False
-        return True
+        return not self._gate.inside
+
+    async def _finish(self, stopping: asyncio.Task[None]) -> None:
+        """Returns when every call has ended, or when those that are left have not been a request for a while.
+
+        The gate alone does not tell, because a call enters it only once its message has arrived completely. Calls
+        that never enter it, such as Watch of the health service, may never end.
+        """
+        while not stopping.done():
+            await self._gate.wait_until_empty()
+            await asyncio.wait((stopping,), timeout=_STOP_GRACE_S)
+            if not self._gate.inside:
+                return
 
     async def close(self) -> bool:
         """Closes the ports and stops every thread. Requests still in flight are cut off after a second.
@@ -116,7 +149,11 @@ class Server:
         Returns:
             False if a thread is still running, which would keep the process from ending.
         """
-        await self._server.stop(_STOP_GRACE_S)
+        await self._server.stop(_STOP_GRACE_S if self._stopping is None else None)
+        if self._stopping is not None:
+            await self._stopping
+        if self._reservation is not None:
+            self._reservation.close()
         stopped = await self._image_reader.close()
         await self.models.close()
         await self.close_access_log()
@@ -124,6 +161,11 @@ class Server:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         return stopped
+
+    def reopen_access_log(self) -> None:
+        """Opens the file of the access log again, for programs that rotate it by renaming."""
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     async def close_access_log(self) -> None:
         """Writes the remaining lines and closes the access log. Safe to call twice."""
@@ -144,8 +186,9 @@ async def start(config: ServerConfig) -> Server:
     """
     server = Server(config)
     try:
-        await server.listen()
+        server.reserve()
         await server.load()
+        await server.listen()
     except BaseException:
         await server.close()
         raise
@@ -153,7 +196,7 @@ async def start(config: ServerConfig) -> Server:
 
 
 async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
-    """Serves until SIGTERM or SIGINT, drains, and returns the exit code. A second signal ends the process at once.
+    """Serves until SIGTERM or SIGINT, drains, and returns the exit code; server/signals.py lists all signals.
 
     Args:
         config: the settings.
@@ -162,23 +205,26 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
     Raises:
         StartupError: the server cannot start with this config.
     """
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, partial(_on_signal, number, stop))
+    stop = StopSignals()
     server = Server(config)
-    stopping = asyncio.create_task(stop.wait())
+    on_hangup(server.reopen_access_log)
+    stopping = asyncio.create_task(stop.received.wait())
     try:
-        await server.listen()
+        server.reserve()
         loading = asyncio.create_task(server.load())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
+        await server.listen()
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
         announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
         await stopping
+        await server.retire()
+        if not stop.hurried:
+            await asyncio.sleep(config.lame_duck_s)
         if not await server.drain():
             await server.close_access_log()
             os._exit(_CUT_OFF_EXIT_CODE)  # the threads of the engines may never end
@@ -189,9 +235,3 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         _log.warning("an image is still being decoded after its client disconnected; it is cut off")
         os._exit(0)
     return 0
-
-
-def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        os._exit(128 + number)
-    stop.set()

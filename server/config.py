@@ -65,6 +65,7 @@ class ServerConfig:
     max_queue_delay_us: int | None = None  # None adapts the wait to the load
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
+    lame_duck_s: float = 2.0
     drain_timeout_s: float = 30.0
     max_response_bytes: int = 256 << 20
     max_request_bytes: int = 64 << 20  # of the input images of one request

@@ -8,15 +8,15 @@ from server.errors import Unavailable
 
 
 class Gate:
-    """Closed while the server starts, open while it serves, closed for good once it drains. For the event loop only.
+    """Closed while the server starts, then open. Before a stop, it first says that it is no longer ready, and drains
+    later. For the event loop only.
 
     Attributes:
         inside: number of requests that entered and have not left.
     """
 
     def __init__(self) -> None:
-        self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
-        self._draining = False
+        self._opened = self._retired = self._draining = False
         self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -24,26 +24,45 @@ class Gate:
     @property
     def is_open(self) -> bool:
         """Whether requests may enter."""
-        return self._refusal is None
+        return self._opened and not self._draining
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether callers should send requests: false before a stop, although the gate stays open for a while."""
+        return self.is_open and not self._retired
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the server finishes its last requests."""
+        return self._draining
 
     def open(self) -> None:
         """Lets requests in, unless the server is already draining."""
-        if not self._draining:
-            self._refusal = None
+        self._opened = True
+
+    def retire(self) -> None:
+        """Tells callers to go elsewhere, for good. Requests may still enter."""
+        self._retired = True
 
     def drain(self) -> None:
-        """Refuses every request from now on."""
-        self._draining = True
-        self._refusal = "the server is draining: try another replica"
+        """From now on, refuses new messages of streams, and lets in only the calls that gRPC has accepted already."""
+        self._retired = self._draining = True
 
-    def enter(self) -> None:
+    def enter(self, *, in_stream: bool = False) -> None:
         """Counts a request in; `leave` must follow.
+
+        Args:
+            in_stream: whether it is a message of a stream, which could go on forever, and not a call of its own.
 
         Raises:
             Unavailable: the gate is closed.
         """
-        if self._refusal is not None:
-            raise Unavailable(self._refusal)
+        if not self._opened:
+            raise Unavailable("the server is starting: wait until its health is SERVING, or try another replica")
+        # gRPC accepts no call while the server drains, so another one that comes in was accepted before: some of its
+        # bytes were still on the way. Its caller may not be able to repeat it.
+        if self._draining and in_stream:
+            raise Unavailable("the server is draining: try another replica")
         self.inside += 1
         self._empty.clear()
 
