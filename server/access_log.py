@@ -130,9 +130,6 @@ class AccessLog:
     def _write_until_closed(self) -> None:
         try:
             while not self._closing.wait(_PAUSE_S):
-                if self._reopening.is_set():
-                    self._reopening.clear()
-                    self._open_again()
                 self._write_waiting()
             self._write_waiting()
         finally:
@@ -154,6 +151,9 @@ class AccessLog:
         self._descriptor, self._is_torn, self._warned = descriptor, False, False
 
     def _write_waiting(self) -> None:
+        if self._reopening.is_set():
+            self._reopening.clear()
+            self._open_again()
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return

@@ -8,8 +8,9 @@ from server.errors import Unavailable
 
 
 class Gate:
-    """Closed while the server starts, then open. Before a stop, it first says that it is no longer ready, and drains
-    later. For the event loop only.
+    """Closed while the server starts, open while it serves, not ready before it stops, then draining.
+
+    For the event loop only.
 
     Attributes:
         inside: number of requests that entered and have not left.

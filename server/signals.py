@@ -17,6 +17,9 @@ import faulthandler
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
+
+_STDERR: Final = 2  # the file descriptor
 
 
 def ignore_unexpected_signals() -> None:
@@ -26,8 +29,8 @@ def ignore_unexpected_signals() -> None:
     """
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1)
-    faulthandler.register(signal.SIGQUIT, chain=True)  # then the system's reaction, which ends the process
+    faulthandler.register(signal.SIGUSR1, _STDERR)
+    faulthandler.register(signal.SIGQUIT, _STDERR, chain=True)  # then the system's reaction, which ends the process
 
 
 class StopSignals:

@@ -22,7 +22,7 @@ from server import app
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.errors import StartupError
-from tests.server.scheduling.held_run import HeldRun, until
+from tests.server.scheduling.held_run import HeldRun, settle, until
 
 Start = Callable[..., Awaitable[Server]]
 Connect = Callable[[Server], grpc.aio.Channel]
@@ -126,12 +126,18 @@ async def test_a_drain_waits_for_a_message_that_is_still_on_its_way(
     await call.wait_for_connection()
     health = health_pb2_grpc.HealthStub(connect(server))
     assert (await health.Check(health_pb2.HealthCheckRequest(service=""))).status == SERVING
-    draining = asyncio.create_task(server.drain())
-    await until(lambda: server._gate.is_draining)
+
+    async def stop() -> None:
+        assert await server.drain()
+        await server.close()
+
+    stopping = asyncio.create_task(stop())
+    await asyncio.gather(*(settle() for _ in range(20)))
+    assert not stopping.done()
     await call.write(one_row().SerializeToString())
     await call.done_writing()
     assert pb.GenerateResponse.FromString(await call).model == "tiny"
-    assert await draining
+    await stopping
 
 
 async def test_an_idle_server_drains_immediately(start_server: Start) -> None:
@@ -258,7 +264,7 @@ async def test_an_address_that_is_taken_while_the_models_load_is_named(config: S
         second.config = replace(config, address=first.address)
         second.reserve()
         await first.listen()
-        with pytest.raises(StartupError, match="^--address: cannot listen on .*in use.*another address$"):
+        with pytest.raises(StartupError, match=r"^--address: cannot listen on .*in use.*another address$"):
             await second.listen()
     finally:
         await first.close()
