@@ -121,8 +121,8 @@ async def test_a_drain_waits_for_a_message_that_is_still_on_its_way(
     # gRPC has accepted the call, but the message is complete only after the drain has begun.
     server = await start_server()
     monkeypatch.setattr(app, "_STOP_GRACE_S", 20.0)
-    generate = connect(server).stream_unary("/ganserve.v1.Generator/Generate")
-    call: Any = generate(metadata=())
+    generate: Any = connect(server).stream_unary("/ganserve.v1.Generator/Generate")
+    call = generate()
     await call.wait_for_connection()
     health = health_pb2_grpc.HealthStub(connect(server))
     assert (await health.Check(health_pb2.HealthCheckRequest(service=""))).status == SERVING
