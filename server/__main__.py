@@ -78,6 +78,7 @@ def _configure_logging(level: str) -> None:
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")
 @_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which contain code.")
 @_option("precision", click.Choice(PRECISIONS), "bf16 computes large batches on the CPU, fp16 all batches on CUDA.")
+@_option("cores", click.IntRange(1, 1024), "Cores to use.  [default: all that the process may use]")
 @_option("engines", click.IntRange(1, 256), "Engines that run in parallel on the CPU.  [default: by cores]")
 @_option("model_control", click.Choice(MODEL_CONTROLS), "explicit lets clients load and unload models.")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows per batch.")
@@ -119,6 +120,7 @@ def main(context: click.Context, /, log_level: str, **flags: Any) -> None:
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
 @click.option("--model", "names", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
+@_option("cores", click.IntRange(1, 1024), "Cores to use.  [default: all that the process may use]")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
 @click.option("--seconds", type=float, default=45.0, show_default=True, help="Time to measure, excluding loading.")
 def tune(names: tuple[str, ...], seconds: float, **flags: Any) -> None:

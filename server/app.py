@@ -14,7 +14,6 @@ from grpc_reflection.v1alpha import reflection
 
 from server.access_log import AccessLog
 from server.config import ServerConfig
-from server.engines.base import usable_cores
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -44,12 +43,12 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics(self.catalog)
+        self.metrics = Metrics(self.catalog, config.usable_cores)
         self.address = config.address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
-        self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
+        self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.aio.HealthServicer()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from ganserve.bundle import MAX_BATCH_ROWS
+from ganserve.machine import usable_cores
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
@@ -61,6 +62,7 @@ class ServerConfig:
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
+    cores: int | None = None  # None finds out how many this process may use
     engines: int | None = None  # in parallel on the CPU; None chooses by the number of cores
     max_queue_delay_us: int | None = None  # None adapts the wait to the load
     max_queue_rows: int = 4096
@@ -74,6 +76,11 @@ class ServerConfig:
     max_pending_input_bytes: int = 512 << 20  # of all images and large requests in progress, encoded and decoded
     max_pending_answer_bytes: int = 1 << 30  # of all answers that slow clients have not read yet
     max_concurrent_requests: int = 10_000  # gRPC refuses more before it receives them
+
+    @property
+    def usable_cores(self) -> int:
+        """`cores`, or as many as the affinity and the CPU quota of the process allow."""
+        return self.cores or usable_cores()
 
     @property
     def max_latents_bytes(self) -> int:

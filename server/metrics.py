@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ganserve.foreign import version_of
+from ganserve.machine import usable_cores
 from server.config import Address
-from server.engines.base import usable_cores
 from server.models.catalog import ServedModel
 from server.request import InFlightRequest
 from server.statistics import Histogram, ModelStatistics
@@ -38,10 +38,12 @@ class Metrics(Collector):
 
     Args:
         catalog: the served models.
+        cores: that the server uses; by default all that the process may use.
     """
 
-    def __init__(self, catalog: Mapping[str, ServedModel]) -> None:
+    def __init__(self, catalog: Mapping[str, ServedModel], cores: int | None = None) -> None:
         self._catalog = catalog
+        self._cores = cores or usable_cores()
         self._of_no_model = ModelStatistics()
         self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
@@ -82,7 +84,7 @@ class Metrics(Collector):
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])
         yield _gauge("unsent_bytes", "Bytes of answers that clients have not received yet.", [], [((), unsent)])
-        yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
+        yield _gauge("cores", "Processor cores that the server uses.", [], [((), self._cores)])
         yield _gauge(
             "build_info",
             "Always 1; the labels give versions.",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
+from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
@@ -42,6 +43,7 @@ def run(flags: dict[str, Any]) -> None:
     if "list_presets" in given:
         print_presets(progress)
         return
+    limit_torch_threads()
     with mistakes_in_one_line("interrupted before training began; no run was created"):
         try:
             if "wandb" in given:

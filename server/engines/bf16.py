@@ -11,7 +11,6 @@ from typing import Final
 
 from ganserve.bundle import Card
 from server.config import ServerConfig
-from server.engines.base import usable_cores
 from server.engines.layouts import Layout, automatic_layout
 from server.engines.loading import batch_rows, failures_as_bundle_errors, load_group
 from server.scheduling.instances import Instance
@@ -38,6 +37,6 @@ def load_bf16_instances(folder: Path, card: Card, config: ServerConfig) -> list[
         BundleError: the version is broken or has no bfloat16 variant.
         StartupError: PyTorch is not installed.
     """
-    layout = bf16_layout(automatic_layout(usable_cores(), config.engines))
+    layout = bf16_layout(automatic_layout(config.usable_cores, config.engines))
     max_rows = batch_rows(card, config)
     return load_group(folder, card, layout, "bf16", max_rows, warm_rows=max_rows)

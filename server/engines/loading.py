@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows, fitting_batch_rows
 from ganserve.foreign import first_line
+from ganserve.machine import usable_cores
 from server.config import Backend, Device, Precision, ServerConfig
-from server.engines.base import Engine, cuda_devices, graph_file, usable_cores, warm_up
+from server.engines.base import Engine, cuda_devices, graph_file, warm_up
 from server.engines.layouts import Layout, automatic_layout, batch_sizes, rows_within
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.errors import StartupError
@@ -62,7 +63,7 @@ def load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInst
 
 
 def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
+    engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision, threads=config.cores)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
     cores = engine.threads if engine.device == "cpu" else 1  # a CUDA device counts as one
@@ -71,7 +72,7 @@ def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) 
 
 
 def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    cores, max_rows = usable_cores(), batch_rows(card, config)
+    cores, max_rows = config.usable_cores, batch_rows(card, config)
     layout = automatic_layout(cores, config.engines)
     narrow = load_group(folder, card, layout, "narrow", max_rows, warm_rows=max_rows)
     wide = None

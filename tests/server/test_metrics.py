@@ -10,8 +10,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from ganserve.machine import usable_cores
 from server.config import Address
-from server.engines.base import usable_cores
 from server.metrics import Metrics, MetricsEndpoint
 from server.models.catalog import Catalog
 from server.statistics import BatchTimes
