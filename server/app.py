@@ -12,11 +12,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from ganserve.machine import memory_limit_bytes
 from server.access_log import AccessLog
 from server.config import ServerConfig
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
+from server.memory import resident_bytes, shortage
 from server.metrics import Metrics, MetricsEndpoint
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
@@ -92,6 +94,9 @@ class Server:
             StartupError: no model can be served.
         """
         await self.models.load_all()
+        limit_bytes = memory_limit_bytes()
+        if limit_bytes is not None and (warning := shortage(self.config, limit_bytes, resident_bytes())):
+            _log.warning("%s", warning)
 
     async def listen(self) -> None:
         """Opens the gRPC port and serves. Not before: for most balancers, an open port is a ready server.

@@ -257,6 +257,15 @@ async def test_a_second_server_cannot_share_the_port_of_the_first(config: Server
         await start(replace(config, address=server.address))
 
 
+async def test_a_start_says_that_the_memory_of_the_container_is_too_small(
+    start_server: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "memory_limit_bytes", lambda: 1 << 30)
+    with caplog.at_level(logging.WARNING):
+        await start_server()
+    assert "this container may use 1024 MiB of memory" in caplog.text
+
+
 async def test_an_address_that_is_taken_while_the_models_load_is_named(config: ServerConfig) -> None:
     first, second = Server(config), Server(config)
     try:
