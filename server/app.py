@@ -26,13 +26,15 @@ from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
+from server.rpc.health import Health
 from server.rpc.parsing import MessageParser
 from server.rpc.reservation import Reservation
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.signals import StopSignals, on_hangup
 
 _log = logging.getLogger(__name__)
-_STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
+_CLOSE_GRACE_S = 1.0  # without a drain
+_LAST_BYTES_S = 5.0  # for answers to slow clients, once gRPC has taken them, and for messages that are on their way
 _CUT_OFF_EXIT_CODE = 1
 
 
@@ -53,7 +55,7 @@ class Server:
         self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
-        self._health = health.aio.HealthServicer()
+        self._health = Health()
         self._endpoint: MetricsEndpoint | None = None
         self._reservation: Reservation | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -125,6 +127,7 @@ class Server:
         """
         await self.retire()
         self._gate.drain()
+        self._health.end_watches()
         self.models.hurry()
         _log.info("draining: %d requests in flight", self._gate.inside)
         self._stopping = asyncio.create_task(self._server.stop(math.inf))
@@ -138,12 +141,12 @@ class Server:
     async def _finish(self, stopping: asyncio.Task[None]) -> None:
         """Returns when every call has ended, or when those that are left have not been a request for a while.
 
-        The gate alone does not tell, because a call enters it only once its message has arrived completely. Calls
-        that never enter it, such as Watch of the health service, may never end.
+        The gate alone does not tell: a call enters it once its message has arrived completely, and leaves it once gRPC
+        has taken the answer, which may still wait for a slow client. Streams that are idle may never end.
         """
         while not stopping.done():
             await self._gate.wait_until_empty()
-            await asyncio.wait((stopping,), timeout=_STOP_GRACE_S)
+            await asyncio.wait((stopping,), timeout=_LAST_BYTES_S)
             if not self._gate.inside:
                 return
 
@@ -153,7 +156,7 @@ class Server:
         Returns:
             False if a thread is still running, which would keep the process from ending.
         """
-        await self._server.stop(_STOP_GRACE_S if self._stopping is None else None)
+        await self._server.stop(_CLOSE_GRACE_S if self._stopping is None else None)
         if self._stopping is not None:
             await self._stopping
         if self._reservation is not None:
