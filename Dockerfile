@@ -1,7 +1,11 @@
 # The server, without torch: docker build -t ganserve . && docker run -p 50051:50051 -v ./models:/models:ro ganserve
 # With the CUDA libraries for onnxruntime: docker build --build-arg EXTRAS=serve,cuda ...
+# With a base that cannot change: docker build --build-arg PYTHON_IMAGE=python:3.12.12-slim-bookworm@sha256:DIGEST ...
+# Scrape metrics from outside: docker run ... ganserve --address 0.0.0.0:50051 --metrics-address 0.0.0.0:9095
 
-FROM python:3.12-slim AS build
+ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
 ARG EXTRAS=serve
 ENV UV_LINK_MODE=copy
 RUN pip install --no-cache-dir uv==0.13.9 && uv venv /venv
@@ -17,12 +21,14 @@ COPY server ./server
 COPY trainer ./trainer
 RUN VIRTUAL_ENV=/venv uv pip install --no-cache --no-deps .
 
-FROM python:3.12-slim
+FROM ${PYTHON_IMAGE}
 RUN useradd --system --uid 10001 --no-create-home ganserve
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER ganserve
-EXPOSE 50051 9095
+EXPOSE 50051
 STOPSIGNAL SIGTERM
+# With TLS or another port: docker run --health-cmd "ganclient health --address ... --tls-roots ..." ...
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5m CMD ["ganclient", "health", "--address", "127.0.0.1:50051"]
 ENTRYPOINT ["python", "-m", "server", "--models", "/models"]
-CMD ["--address", "0.0.0.0:50051", "--metrics-address", "0.0.0.0:9095"]
+CMD ["--address", "0.0.0.0:50051"]

@@ -56,6 +56,10 @@ _TOO_LARGE: Final = "message larger than max"  # part of gRPC's own message, whi
 # Part of gRPC's message about a failed connection -> remedy.
 _UNREACHABLE: Final = (
     (
+        "certificate has expired",
+        "its certificate has expired: renew it, or set the clock of this machine",
+    ),
+    (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is not from a trusted authority: set --tls-roots or TlsOptions.root_certificates",
     ),

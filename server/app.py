@@ -9,8 +9,7 @@ import os
 from collections.abc import Callable
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from ganserve.machine import memory_limit_bytes
 from server.access_log import AccessLog
@@ -24,12 +23,15 @@ from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
+from server.rpc import health, reflection
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
-from server.rpc.health import Health
 from server.rpc.parsing import MessageParser
 from server.rpc.reservation import Reservation
 from server.rpc.transport import bind, cannot_listen, make_server
+from server.security.access import Access
+from server.security.exposure import exposure_warnings
+from server.security.security import Security
 from server.signals import StopSignals, on_hangup
 
 _log = logging.getLogger(__name__)
@@ -48,41 +50,65 @@ class Server:
         self.config = config
         self.catalog = Catalog()
         self.metrics = Metrics(self.catalog, config.usable_cores)
+        self.security = Security(config)
         self.address = config.address
+        self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
         self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
         self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
-        self._health = Health()
+        self._health = health.Health()
         self._endpoint: MetricsEndpoint | None = None
-        self._reservation: Reservation | None = None
+        self._reservations: list[Reservation] = []
+        self._credentials: grpc.ServerCredentials | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
-        self._server = make_server(config)
-        handler = RequestHandler(self._gate, self.metrics, self._access_log, config.answer_budget_bytes)
-        self.metrics.watch_unsent(lambda: handler.unsent_bytes)
-        generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
-        handlers = {method: handler.unary(method, behaviour) for method, behaviour in generator.behaviours().items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        open_inference = InferenceService(
+        self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
+        self._open_inference = InferenceService(
             self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_ready, config
         )
-        handlers = open_inference.method_handlers(handler)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(inference.SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflected = (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(reflected, self._server)
+        self._handlers: list[RequestHandler] = []
+        self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
+        self._server = self._make_server(self.security.access)
+        # A server of its own, because a call does not say on which port it arrived.
+        self._admin_server = None if config.admin_address is None else self._make_server(self.security.admin_access)
+
+    def _make_server(self, access: Access | None) -> grpc.aio.Server:
+        """Returns a server with all services, whose calls are checked by `access`."""
+        server = make_server(self.config)
+        handler = RequestHandler(
+            self._gate, self.metrics, self._access_log, self.config.answer_budget_bytes, access=access
+        )
+        self._handlers.append(handler)
+        behaviours = self._generator.behaviours()
+        services = {
+            SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
+            inference.SERVICE: self._open_inference.method_handlers(handler),
+            health.SERVICE: self._health.method_handlers(),
+        }
+        services[reflection.SERVICE] = reflection.reflection_handlers(services, handler)
+        server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
+        )
+        return server
 
     def reserve(self) -> None:
-        """Opens the HTTP port and reserves the one for gRPC, so that both are known before the models load.
+        """Opens the HTTP port and reserves those for gRPC, so that all are known before the models load.
 
         Raises:
             StartupError: an address is not available.
         """
-        self._reservation = Reservation(self.config.address)
-        self.address = self._reservation.address
+        for warning in exposure_warnings(self.config):
+            _log.warning(warning)
+        self._credentials = self.security.credentials()
+        self._reservations.append(Reservation(self.config.address))
+        self.address = self._reservations[-1].address
+        if self.config.admin_address is not None and self.security.access:
+            self._reservations.append(Reservation(self.config.admin_address, "--admin-address"))
+            self.admin_address = self._reservations[-1].address
+            self.security.access.control_at = str(self.admin_address)
         try:
             self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
         except OSError as error:
@@ -106,10 +132,13 @@ class Server:
         Raises:
             StartupError: the address is no longer available.
         """
-        bind(self._server, self.address)
+        bind(self._server, self.address, self._credentials)
+        if self._admin_server is not None and self.admin_address is not None:
+            bind(self._admin_server, self.admin_address, self._credentials, "--admin-address")
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         self._gate.open()
-        await self._server.start()
+        for server in self._servers:
+            await server.start()
 
     async def retire(self) -> None:
         """Tells balancers and clients to go elsewhere, but serves those that have not noticed."""
@@ -130,7 +159,7 @@ class Server:
         self._health.end_watches()
         self.models.hurry()
         _log.info("draining: %d requests in flight", self._gate.inside)
-        self._stopping = asyncio.create_task(self._server.stop(math.inf))
+        self._stopping = asyncio.create_task(self._stop(math.inf))
         finishing = asyncio.create_task(self._finish(self._stopping))
         await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
         finishing.cancel()
@@ -156,11 +185,13 @@ class Server:
         Returns:
             False if a thread is still running, which would keep the process from ending.
         """
-        await self._server.stop(_CLOSE_GRACE_S if self._stopping is None else None)
-        if self._stopping is not None:
+        if self._stopping is None:
+            await self._stop(_CLOSE_GRACE_S)
+        else:
+            await self._stop(None)
             await self._stopping
-        if self._reservation is not None:
-            self._reservation.close()
+        for reservation in self._reservations:
+            reservation.close()
         stopped = await self._image_reader.close()
         await self.models.close()
         await self.close_access_log()
@@ -168,6 +199,13 @@ class Server:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         return stopped
+
+    @property
+    def _servers(self) -> list[grpc.aio.Server]:
+        return [self._server] if self._admin_server is None else [self._server, self._admin_server]
+
+    async def _stop(self, grace_s: float | None) -> None:
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
 
     def reopen_access_log(self) -> None:
         """Opens the file of the access log again, for programs that rotate it by renaming."""
@@ -227,7 +265,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
-        announce(f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics")
+        admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
+        announce(
+            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
+        )
         await stopping
         await server.retire()
         if not stop.hurried:

@@ -53,7 +53,13 @@ class ServerConfig:
 
     models: Path = Path("models")
     address: Address = Address("127.0.0.1", 50051)
+    admin_address: Address | None = None  # where models are loaded and unloaded; None: on `address`
     metrics_address: Address = Address("127.0.0.1", 9095)
+    tls_certificate: Path | None = None  # PEM files, read again once they change; None: no TLS
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None  # of the certificates that clients must have; None: they need none
+    token_file: Path | None = None  # one token per line; None: no token is needed
+    admin_token_file: Path | None = None  # for the methods that show or change what is served
     device: Device = "auto"
     backend: Backend = "onnx"
     precision: Precision = "fp32"

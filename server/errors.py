@@ -77,3 +77,10 @@ class NotAllowed(ServerError):  # noqa: N818 - named like the status
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = "not_allowed"
+
+
+class Unauthenticated(ServerError):  # noqa: N818 - named like the status
+    """The call carries no valid token."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "unauthenticated"

@@ -59,6 +59,8 @@ SCENARIOS = {
     "tests/client/commands/test_against_the_server.py",
     "tests/client/sdk/test_against_the_server.py",
     "tests/server/engines/test_cuda_parity.py",
+    "tests/server/rpc/test_abandoned_calls.py",
+    "tests/server/security/test_both_ends.py",
     "tests/server/test_overload.py",
     "tests/server/test_storm.py",
     "tests/trainer/distributed/test_torchrun.py",

@@ -90,7 +90,7 @@ class GeneratorService:
         request.rows = admitted.rows
         slow = admitted.latents_bytes >= THREAD_WORTHY_BYTES
         if slow or (admitted.latents_bytes >= _COSTLY_SEED_BYTES and isinstance(admitted.source, SeededLatents)):
-            with model.batcher.reserve(admitted.rows):  # no work for a request that would be refused
+            with model.batcher.reserve(admitted.rows, request.deadline):  # no work for a request that would be refused
                 latents = await run_in_thread(read_latents, admitted) if slow else read_latents(admitted)
         else:
             latents = read_latents(admitted)
@@ -103,7 +103,7 @@ class GeneratorService:
             model, admitted = await self._admit_images(body, request)
             image_format = admitted.image_format
             with self._input_budget.reserve(admitted.rows_bytes):
-                with model.batcher.reserve(admitted.rows):
+                with model.batcher.reserve(admitted.rows, request.deadline):
                     pixels = await self._image_reader.read(admitted, request.deadline)
                 del admitted  # its files are not needed while the rows wait
                 images = await _compute(model, pixels, image_format, request)

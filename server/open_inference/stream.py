@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -11,7 +12,7 @@ import grpc
 from server.errors import ServerError
 from server.open_inference.infer import STREAM_METHOD, ModelInfer
 from server.open_inference.messages import stream_error
-from server.rpc.handler import Context, RequestHandler
+from server.rpc.handler import ClientLeft, Context, RequestHandler
 
 MAX_IN_FLIGHT: Final = 64  # messages per stream; more stay in the transport, whose flow control slows the sender
 
@@ -32,12 +33,14 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
                 answer = stream_error(str(error), request.message_id)
             del body  # it may be large, and the client may be slow to read earlier answers
             await earlier.wait()
-            await context.write(answer)
+            with suppress(ClientLeft):
+                await context.write(answer)
         finally:
             handler.leave(request)  # only now, because a drain waits until the answer is written
         written.set()
 
     async def answer_all(bodies: AsyncIterator[bytes], context: Context) -> None:
+        await handler.admit_stream(STREAM_METHOD, context)
         room = asyncio.Semaphore(MAX_IN_FLIGHT)
         earlier = asyncio.Event()  # set once the previous answer is written
         earlier.set()

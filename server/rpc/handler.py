@@ -1,4 +1,4 @@
-"""The request handler: maps errors to gRPC statuses, counts and logs requests, and refuses them at the gate.
+"""The request handler: checks tokens, maps errors to gRPC statuses, counts and logs requests, refuses them at the gate.
 
 It wraps every method of every service and never parses a message. It is not an interceptor, because interceptors cost
 time per request.
@@ -22,11 +22,14 @@ from server.gate import Gate
 from server.limits import quote
 from server.metrics import Metrics
 from server.request import InFlightRequest
+from server.security.access import Access
 
 Behaviour = Callable[[bytes, InFlightRequest], Awaitable[bytes]]
 """A method of a service: takes a serialised request message, returns a serialised answer, raises `ServerError`."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
+ClientLeft = grpc.aio.InternalError
+"""What `Context.write` raises once the client has left. gRPC cancels the call soon, or has done so."""
 
 PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"  # the time that gRPC waits before it retries
 REQUEST_ID_KEY: Final = "x-request-id"
@@ -44,15 +47,22 @@ class RequestHandler:
         access_log: gets one line per request; None for no log.
         max_unsent_bytes: limit for the answers that are ready but not sent; more answers are refused. A single answer
             always passes.
+        access: decides which calls are allowed; None allows all.
     """
 
     def __init__(
-        self, gate: Gate, metrics: Metrics, access_log: AccessLog | None = None, max_unsent_bytes: float = math.inf
+        self,
+        gate: Gate,
+        metrics: Metrics,
+        access_log: AccessLog | None = None,
+        max_unsent_bytes: float = math.inf,
+        access: Access | None = None,
     ) -> None:
         self._gate = gate
         self._metrics = metrics
         self._access_log = access_log
         self._max_unsent_bytes = max_unsent_bytes
+        self._access = access
         self._unsent_bytes = 0
 
     @property
@@ -84,6 +94,26 @@ class RequestHandler:
 
         return grpc.unary_unary_rpc_method_handler(answer, None, None)
 
+    def check_access(self, method: str, context: Context) -> None:
+        """Returns if the caller may call a method.
+
+        Raises:
+            ServerError: it may not.
+        """
+        if self._access is not None:  # reading metadata costs time
+            self._access.check(method, context.invocation_metadata())
+
+    async def admit_stream(self, method: str, context: Context) -> None:
+        """Refuses a stream, counts and logs that, and ends it, unless its caller may call the method.
+
+        Each message is checked again by `attempt`, because tokens may be replaced while a stream is open.
+        """
+        try:
+            self.check_access(method, context)
+        except ServerError as error:
+            self._record(self.arrive(method, context), context, error.code, error.reason, str(error))
+            await context.abort(error.code, str(error))
+
     def arrive(self, method: str, context: Context) -> InFlightRequest:
         """Returns a new request: a unary one, or one message of a stream. Call `attempt`, then `leave`."""
         began_s = time.perf_counter()
@@ -112,6 +142,7 @@ class RequestHandler:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
+            self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
             self._gate.enter(in_stream=in_stream)
@@ -147,9 +178,7 @@ class RequestHandler:
             if request.pinned is not None:
                 request.pinned.leave()
                 request.pinned = None
-            self._metrics.request_answered(request, status.name, reason)
-            if self._access_log is not None:
-                self._access_log.write(request, context.peer(), status.name, message)
+            self._record(request, context, status, reason, message)
 
     def leave(self, request: InFlightRequest) -> None:
         """Releases the gate and the bytes of the answer, once that is sent or abandoned. Safe to call twice."""
@@ -158,6 +187,13 @@ class RequestHandler:
         if request.inside:
             request.inside = False
             self._gate.leave()
+
+    def _record(
+        self, request: InFlightRequest, context: Context, status: grpc.StatusCode, reason: str, message: str
+    ) -> None:
+        self._metrics.request_answered(request, status.name, reason)
+        if self._access_log is not None:
+            self._access_log.write(request, context.peer(), status.name, message)
 
 
 def _failure(request: InFlightRequest, context: Context) -> str:

@@ -1,35 +1,90 @@
-"""The service grpc.health.v1.Health, whose watchers do not keep a server from stopping."""
+"""The service grpc.health.v1.Health, for probes and load balancers.
+
+grpc_health has one too, but its Watch goes silent for all watchers of a service once one of them leaves, and a watcher
+that does not read can stop the server from changing its status.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Final
 
-from grpc_health.v1 import health, health_pb2
+import grpc
+from grpc_health.v1 import health_pb2 as pb
 
-_LAST_STATUS_S: Final = 0.1  # to write NOT_SERVING
+from server.errors import InvalidRequest
+from server.rpc.handler import ClientLeft, Context
+from server.rpc.parsing import parse_small
+
+SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class Health(health.aio.HealthServicer):
-    """The status of the server and of its services. For the event loop only."""
+class Health:
+    """The status of the server, under the empty name, and of its services. For the event loop only.
+
+    It needs no token, so that probes work; it tells nothing except whether requests are accepted.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._ending = asyncio.Event()
+        self._statuses: dict[str, Any] = {}
+        self._changed = asyncio.Event()  # replaced at each change
+        self._shutting_down = self._ending = False
+
+    async def set(self, service: str, status: Any) -> None:
+        """Sets the status of a service, unless the server is shutting down."""
+        if not self._shutting_down:
+            self._set({service: status})
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Sets every status to NOT_SERVING, for good."""
+        self._shutting_down = True
+        self._set(dict.fromkeys(self._statuses, pb.HealthCheckResponse.NOT_SERVING))
 
     def end_watches(self) -> None:
-        """Ends every call of Watch, after `enter_graceful_shutdown`; otherwise it lasts as long as its client."""
-        self._ending.set()
+        """Ends every call of Watch once it has sent the last status; otherwise it lasts as long as its client."""
+        self._ending = True
+        self._set({})
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - its name in gRPC
-        """Sends the status of a service, and each new one, until the client leaves or the watches end."""
-        watching = asyncio.ensure_future(super().Watch(request, context))
-        ending = asyncio.ensure_future(self._ending.wait())
-        try:
-            await asyncio.wait((watching, ending), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((watching,), timeout=_LAST_STATUS_S)
-            if watching.done():
-                await watching
-        finally:
-            ending.cancel()
-            watching.cancel()
+    def method_handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Returns the handlers of all methods by name."""
+        serialize = pb.HealthCheckResponse.SerializeToString
+        return {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check, None, serialize),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, None, serialize),
+        }
+
+    def _set(self, statuses: dict[str, Any]) -> None:
+        self._statuses.update(statuses)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _check(self, body: bytes, context: Context) -> pb.HealthCheckResponse:
+        service = await _service_of(body, context)
+        status = self._statuses.get(service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no service of this name: leave it empty")
+        return pb.HealthCheckResponse(status=status)
+
+    async def _watch(self, body: bytes, context: Context) -> None:
+        service = await _service_of(body, context)
+        last = None
+        with suppress(ClientLeft):
+            while True:
+                changed = self._changed
+                status = self._statuses.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
+                if status != last:
+                    await context.write(pb.HealthCheckResponse(status=status))
+                    last = status
+                if self._ending:
+                    return
+                await changed.wait()
+
+
+async def _service_of(body: bytes, context: Context) -> str:
+    """Returns the name of the service that a request asks about; ends the call if it cannot be parsed."""
+    try:
+        name: str = parse_small(pb.HealthCheckRequest, body).service
+    except InvalidRequest as error:
+        await context.abort(error.code, str(error))
+    return name

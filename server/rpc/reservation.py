@@ -15,6 +15,10 @@ class Reservation:
     listens, the second one fails when it listens: `SO_REUSEADDR`, without which a restarted server would have to wait
     until the kernel forgets its old connections, lets both reserve it.
 
+    Args:
+        address: port 0 picks a free one.
+        flag: the flag that gave it, for messages.
+
     Attributes:
         address: the address with the real port.
 
@@ -22,20 +26,20 @@ class Reservation:
         StartupError: the address is not available.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, flag: str = "--address") -> None:
         try:
             family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[
                 0
             ]
             self._socket = socket.socket(family, kind, protocol)
         except OSError as error:
-            raise cannot_listen("--address", address, error) from error
+            raise cannot_listen(flag, address, error) from error
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(where)
         except OSError as error:
             self._socket.close()
-            raise cannot_listen("--address", address, error) from error
+            raise cannot_listen(flag, address, error) from error
         self.address = Address(address.host, self._socket.getsockname()[1])
 
     def close(self) -> None:

@@ -22,8 +22,13 @@ def make_server(config: ServerConfig) -> grpc.aio.Server:
     )
 
 
-def bind(server: grpc.aio.Server, address: Address) -> int:
-    """Listens, and returns the real port.
+def bind(
+    server: grpc.aio.Server,
+    address: Address,
+    credentials: grpc.ServerCredentials | None = None,
+    flag: str = "--address",
+) -> int:
+    """Listens, with TLS if there are credentials, and returns the real port. `flag` names the address in errors.
 
     Raises:
         StartupError: the address is not available.
@@ -35,9 +40,11 @@ def bind(server: grpc.aio.Server, address: Address) -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
             probe.listen()
+        if credentials is not None:
+            return server.add_secure_port(str(address), credentials)
         return server.add_insecure_port(str(address))
     except (OSError, RuntimeError) as error:
-        raise cannot_listen("--address", address, error) from error
+        raise cannot_listen(flag, address, error) from error
 
 
 def cannot_listen(flag: str, address: Address, error: Exception) -> StartupError:

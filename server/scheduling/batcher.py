@@ -17,10 +17,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from server.errors import DeadlinePassed, InternalError, Unavailable
+from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchObserver, BatchResult, run_alone, run_batch
 from server.scheduling.instances import Instance, InstanceGroups, Share
-from server.scheduling.pacing import Pacing, Throughput
+from server.scheduling.pacing import Pacing
 from server.scheduling.queue import DEFAULT_PRIORITY, Entry, Outputs, Part, RowQueue
+from server.scheduling.service_times import ServiceTimes
 from server.statistics import ModelStatistics
 
 _log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Batcher:
         self._name = name
         self._queue = RowQueue(max_queue_rows, name)
         self._in_flight = 0  # requests submitted and not answered
-        self._computing = 0  # batches
+        self._running: dict[Instance, float] = {}  # those that compute a batch, and when they will probably be done
         self._idle = asyncio.Event()
         self._idle.set()
         self._delay_timer: asyncio.TimerHandle | None = None
@@ -70,7 +72,8 @@ class Batcher:
         self._draining = False
         self.broken = False
         self.on_broken: Callable[[], object] | None = None
-        self._throughput = Throughput()
+        self._times = ServiceTimes()
+        self._admission = Admission(self._queue, self._times, name)
         self._threads = self._make_threads(groups)
 
     @property
@@ -84,13 +87,13 @@ class Batcher:
         return self._groups
 
     @contextmanager
-    def reserve(self, rows: int) -> Iterator[None]:
+    def reserve(self, rows: int, deadline: float = math.inf) -> Iterator[None]:
         """Reserves room in the queue while rows are being prepared; `submit` them right after.
 
         Raises:
             ServerError: refused, as in `submit`.
         """
-        self._check_room(rows)
+        self._admit(rows, deadline, DEFAULT_PRIORITY, asyncio.get_running_loop().time())
         self._queue.reserved_rows += rows
         try:
             yield
@@ -117,7 +120,7 @@ class Batcher:
         now = loop.time()
         if deadline <= now:
             raise DeadlinePassed("the deadline has passed already: allow more time")
-        self._check_room(len(inputs))
+        self._admit(len(inputs), deadline, priority, now)
         if (answer := self._answer_at_once(inputs, outputs)) is not None:
             return answer
         entry = Entry(inputs, outputs, deadline, now, loop.create_future(), priority)
@@ -165,7 +168,7 @@ class Batcher:
 
     async def finish_computing(self) -> None:
         """Returns when no batch is being computed. For a broken batcher, which starts no new ones."""
-        while self._computing:
+        while self._running:
             self._idle.clear()
             await self._idle.wait()
 
@@ -178,7 +181,7 @@ class Batcher:
         """Refuses new requests; returns when the accepted ones are computed."""
         self._draining = True
         self.hurry()
-        while self._computing or (self._queue and not self.broken):
+        while self._running or (self._queue and not self.broken):
             self._idle.clear()
             await self._idle.wait()
 
@@ -193,12 +196,19 @@ class Batcher:
     def _make_threads(self, groups: InstanceGroups) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(groups.concurrency, thread_name_prefix=f"engine-{self._name}")
 
-    def _check_room(self, rows: int) -> None:
+    def _admit(self, rows: int, deadline: float, priority: int, now: float) -> None:
         if self._draining:
             raise Unavailable(f"{self._name!r} is draining: try again, or try another replica")
         if self.broken:
             raise Unavailable(self._broken_text)
-        self._queue.check_room(rows, self._throughput.milliseconds_for)
+        busy_s = 0.0
+        if not self._groups.free:
+            busy_s = sum(max(0.0, end - now) for end in self._running.values()) / max(len(self._running), 1)
+        full_rows = self._groups.full_rows
+        self._admission.check(rows, deadline, priority, now=now, busy_s=busy_s, max_batch_rows=full_rows)
+
+    def _request_s(self, rows: int) -> float:
+        return self._times.request_s(rows, self._groups.full_rows)
 
     def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs | None:
         """Fast path: run a tiny request inline if the queue is empty; queueing would cost more than computing it."""
@@ -215,7 +225,7 @@ class Batcher:
         return answer
 
     def _expire(self, entry: Entry) -> None:
-        entry.expire()
+        entry.expire(0.0)
         self._queue.remove(entry)
 
     def _dispatch(self) -> None:
@@ -252,14 +262,16 @@ class Batcher:
             self._delay_timer = None
 
     def _start(self, share: Share, now: float) -> None:
-        parts = self._queue.take(share.rows, now)
+        # A model with nothing else to do tries any request, and learns from it.
+        idle = not self._running and self._queue.requests == 1
+        parts = self._queue.take(share.rows, now, None if idle else self._request_s)
         if not parts:  # all requests had ended
             self._groups.give_back(share.instance)
             return
         for part in parts:
             if part.start == 0:
                 self._observer.request_waited(now - part.entry.enqueued)
-        self._computing += 1
+        self._running[share.instance] = now + self._times.batch_s(sum(part.rows for part in parts))
         if share.inline:
             self._finish(self._groups, share.instance, parts, run_batch(share.instance, parts))
             return
@@ -276,15 +288,15 @@ class Batcher:
     ) -> None:
         self._finish(groups, instance, parts, result)
         self._dispatch()
-        if not self._computing:
+        if not self._running:
             self._idle.set()
 
     def _finish(self, groups: InstanceGroups, instance: Instance, parts: list[Part], result: BatchResult) -> None:
-        self._computing -= 1
+        self._running.pop(instance, None)
         groups.give_back(instance)  # not to self._groups, which may be new
         for times in result.times:
             self._observer.batch_computed(times)
-            self._throughput.computed(times.rows * groups.side_by_side(instance), times.compute_s)
+            self._times.computed(times.rows, times.compute_s, groups.side_by_side(instance))
         for part, outcome in zip(parts, result.outcomes, strict=True):
             if isinstance(outcome, Exception):
                 self._fail(part, outcome, instance_broke=result.instance_broke)

@@ -11,8 +11,6 @@ import math
 from typing import Final
 
 MAX_WAIT_S: Final = 0.002  # about the time the event loop takes to receive a dozen requests
-_MIN_RETRY_MS: Final = 10
-_LEARNING_RATE: Final = 0.1
 _MEMORY_S: Final = 0.05  # time constant with which the number of recent requests decays
 
 
@@ -57,22 +55,3 @@ class Pacing:
     def nothing_arrived(self, requests_here: int) -> None:
         """Corrects the estimate after a wait in which no request arrived."""
         self._crowd = min(self._crowd, requests_here)
-
-
-class Throughput:
-    """Estimates the rows per second of a model, from which refused clients learn when to try again."""
-
-    def __init__(self) -> None:
-        self._rows_per_s = 0.0
-
-    def computed(self, rows: int, seconds: float) -> None:
-        """Records a batch; `rows` counts those of all instances that run in parallel."""
-        rate = rows / max(seconds, 1e-6)
-        share = _LEARNING_RATE if self._rows_per_s else 1.0
-        self._rows_per_s += share * (rate - self._rows_per_s)
-
-    def milliseconds_for(self, rows: int) -> int:
-        """Estimates the time for `rows` rows."""
-        if not self._rows_per_s:
-            return _MIN_RETRY_MS
-        return max(_MIN_RETRY_MS, math.ceil(1e3 * rows / self._rows_per_s))

@@ -10,7 +10,7 @@ from tests.server.behaviours import REFUSALS
 @pytest.mark.parametrize("field", ["code", "reason"])
 def test_every_error_has_its_own_status_and_reason(field: str) -> None:
     values = [getattr(error, field) for error in REFUSALS]
-    assert len(set(values)) == len(values) == 7
+    assert len(set(values)) == len(values) == 8
 
 
 def test_an_internal_error_hides_its_cause() -> None:

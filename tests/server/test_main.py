@@ -208,7 +208,7 @@ def test_broken_cuda_prints_one_line_and_does_not_fall_back_to_the_cpu(repositor
 def test_every_flag_shows_the_default_of_the_config() -> None:
     help_text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     flagged = [field for field in fields(ServerConfig) if f"--{field.name.replace('_', '-')}" in help_text]
-    assert len(flagged) == 20
+    assert len(flagged) == 26
     flagged = [field for field in flagged if field.default not in (None, False)]
     for field in flagged:
         assert f"[default: {field.default}" in help_text

@@ -233,10 +233,10 @@ async def test_metrics_count_translations_like_generations(server: Server, stub:
 
 @pytest.fixture
 def full_batcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(batcher: Batcher, rows: int) -> None:
+    def refuse(batcher: Batcher, *_: object) -> None:
         raise QueueFull("full")
 
-    monkeypatch.setattr(Batcher, "_check_room", refuse)
+    monkeypatch.setattr(Batcher, "_admit", refuse)
 
 
 class Decoding:

@@ -1,45 +1,93 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from grpc_health.v1 import health_pb2
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
-from server.rpc.health import Health
+from server.rpc.health import SERVICE, Health
+from tests.server.scheduling.held_run import settle
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-class Context:
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.written = asyncio.Event()
-
-    async def write(self, response: health_pb2.HealthCheckResponse) -> None:
-        self.statuses.append(response.status)
-        self.written.set()
+NOT_SERVING, SERVING = pb.HealthCheckResponse.NOT_SERVING, pb.HealthCheckResponse.SERVING
+UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
 
 
-async def test_a_watch_ends_after_the_last_status() -> None:
-    health, context = Health(), Context()
+@pytest.fixture
+async def health() -> Health:
+    health = Health()
     await health.set("", SERVING)
-    any_context: Any = context
-    watch = asyncio.create_task(health.Watch(health_pb2.HealthCheckRequest(service=""), any_context))
-    await context.written.wait()
+    await health.set("a", NOT_SERVING)
+    return health
+
+
+@pytest.fixture
+async def stub(health: Health) -> AsyncIterator[Any]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, health.method_handlers())])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    make_stub: Any = pb_grpc.HealthStub
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield make_stub(channel)
+    await server.stop(None)
+
+
+def asking(service: str) -> pb.HealthCheckRequest:
+    return pb.HealthCheckRequest(service=service)
+
+
+async def test_check_answers_for_the_server_and_for_its_services(stub: Any) -> None:
+    assert (await stub.Check(asking(""))).status == SERVING
+    assert (await stub.Check(asking("a"))).status == NOT_SERVING
+    with pytest.raises(grpc.aio.AioRpcError, match="no service of this name") as raised:
+        await stub.Check(asking("b"))
+    assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_watch_sends_each_change_to_all_watchers(health: Health, stub: Any) -> None:
+    watches = [stub.Watch(asking("a")) for _ in range(3)]
+    assert [(await watch.read()).status for watch in watches] == [NOT_SERVING] * 3
+    watches.pop().cancel()  # one that leaves takes nothing from the others
+    await settle()
+    await health.set("a", SERVING)
+    assert [(await watch.read()).status for watch in watches] == [SERVING] * 2
+    await health.enter_graceful_shutdown()
+    assert [(await watch.read()).status for watch in watches] == [NOT_SERVING] * 2
+
+
+async def test_watch_of_an_unknown_service_waits_for_it(health: Health, stub: Any) -> None:
+    watch = stub.Watch(asking("b"))
+    assert (await watch.read()).status == UNKNOWN
+    await health.set("b", SERVING)
+    assert (await watch.read()).status == SERVING
+
+
+async def test_nothing_serves_again_after_a_shutdown(health: Health, stub: Any) -> None:
+    await health.enter_graceful_shutdown()
+    await health.set("", SERVING)
+    assert (await stub.Check(asking(""))).status == NOT_SERVING
+
+
+async def test_a_watcher_that_does_not_read_delays_no_change(health: Health) -> None:
+    class StuckContext:
+        async def write(self, _: pb.HealthCheckResponse) -> None:
+            await asyncio.Event().wait()
+
+    watch: Any = health.method_handlers()["Watch"].unary_stream
+    watching = asyncio.create_task(watch(asking("").SerializeToString(), StuckContext()))
+    await settle()
+    await asyncio.wait_for(health.enter_graceful_shutdown(), 5)
+    watching.cancel()
+
+
+async def test_watches_end_after_the_last_status(health: Health, stub: Any) -> None:
+    watches = [stub.Watch(asking("")) for _ in range(2)]
+    assert [(await watch.read()).status for watch in watches] == [SERVING] * 2
     await health.enter_graceful_shutdown()
     health.end_watches()
-    await watch
-    assert context.statuses == [SERVING, NOT_SERVING]
-
-
-async def test_a_watch_ends_with_its_client() -> None:
-    health, context = Health(), Context()
-    any_context: Any = context
-    watch = asyncio.create_task(health.Watch(health_pb2.HealthCheckRequest(service=""), any_context))
-    await context.written.wait()
-    watch.cancel()
-    await asyncio.wait((watch,))
-    assert watch.cancelled()
+    for watch in watches:
+        assert [status.status async for status in watch] == [NOT_SERVING]

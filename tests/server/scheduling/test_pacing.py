@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.scheduling.pacing import MAX_WAIT_S, Pacing, Throughput
+from server.scheduling.pacing import MAX_WAIT_S, Pacing
 
 
 def test_a_lone_request_does_not_wait() -> None:
@@ -72,13 +72,3 @@ def test_no_wait_ever_reaches_a_deadline_or_exceeds_its_limit(
     if due is not None:
         assert oldest < due < oldest + hurry_s
         assert due <= oldest + (MAX_WAIT_S if max_delay_s is None else max_delay_s)
-
-
-def test_throughput_follows_recent_batches() -> None:
-    throughput = Throughput()
-    assert throughput.milliseconds_for(100) == 10  # nothing is known yet
-    throughput.computed(rows=50, seconds=0.5)
-    assert throughput.milliseconds_for(100) == 1000
-    for _ in range(100):
-        throughput.computed(rows=200, seconds=0.5)
-    assert 250 <= throughput.milliseconds_for(100) <= 260

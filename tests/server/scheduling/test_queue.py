@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import InvalidRequest, QueueFull
+from server.errors import DeadlinePassed, InvalidRequest, QueueFull
 from server.scheduling.queue import PRIORITY_LEVELS, PRIORITY_STEP_S, Entry, RowQueue
 
 
@@ -85,9 +85,9 @@ def test_higher_priorities_go_first_and_no_request_starves(loop: asyncio.Abstrac
     newer = entry_at(loop, 1.5, 1)
     for entry in (bulk, normal, urgent, newer):
         queue.append(entry)
-    much_newer = entry_at(loop, 4.0, 1)
+    much_newer = entry_at(loop, 1.5 + 2 * PRIORITY_STEP_S, 1)
     queue.append(much_newer)
-    assert [part.entry for part in queue.take(9, now=4.0)] == [urgent, newer, normal, bulk, much_newer]
+    assert [part.entry for part in queue.take(9, now=much_newer.enqueued)] == [urgent, newer, normal, bulk, much_newer]
 
 
 @given(arrivals=st.lists(st.tuples(st.floats(0, 5), st.integers(1, PRIORITY_LEVELS)), min_size=1, max_size=20))
@@ -128,3 +128,49 @@ def test_the_deadline_of_an_entry_that_has_left_is_ignored(loop: asyncio.Abstrac
     assert queue.earliest_deadline == 9.0
     queue.take(1, now=0.0)
     assert queue.earliest_deadline == 9.0
+
+
+def timed_entry(loop: asyncio.AbstractEventLoop, rows: int, deadline: float) -> Entry:
+    return Entry(np.zeros((rows, 1), np.float32), frozenset(), deadline, 0.0, loop.create_future())
+
+
+def seconds_for(rows: int) -> float:
+    return rows / 10
+
+
+def test_within_a_priority_the_earlier_deadline_goes_first(loop: asyncio.AbstractEventLoop) -> None:
+    queue = RowQueue(20, "tiny")
+    patient, late, soon = (timed_entry(loop, 1, deadline) for deadline in (float("inf"), 4.0, 2.0))
+    for entry in (patient, late, soon):
+        queue.append(entry)
+    assert queue.rows_before(0.0 + PRIORITY_STEP_S + 3.0) == 1
+    assert [part.entry for part in queue.take(9, now=0.0)] == [soon, late, patient]
+
+
+def test_rows_that_cannot_be_computed_before_their_deadline_are_not_started(loop: asyncio.AbstractEventLoop) -> None:
+    queue = RowQueue(100, "tiny")
+    hopeless, split, fine = timed_entry(loop, 5, 0.4), timed_entry(loop, 40, 3.9), timed_entry(loop, 5, 9.0)
+    for entry in (hopeless, split, fine):
+        queue.append(entry)
+    assert [part.entry for part in queue.take(10, now=0.0, seconds_for=seconds_for)] == [fine]
+    assert all(isinstance(entry.done.exception(), DeadlinePassed) for entry in (hopeless, split))
+    assert queue.rows == 0
+
+
+def test_a_batch_ends_early_rather_than_make_its_rows_late(loop: asyncio.AbstractEventLoop) -> None:
+    queue = RowQueue(100, "tiny")
+    first, second = timed_entry(loop, 2, 0.5), timed_entry(loop, 8, 2.0)
+    queue.append(first)
+    queue.append(second)
+    assert [part.entry for part in queue.take(10, now=0.0, seconds_for=seconds_for)] == [first]
+    assert [part.entry for part in queue.take(10, now=0.2, seconds_for=seconds_for)] == [second]
+
+
+def test_rows_are_counted_by_priority(loop: asyncio.AbstractEventLoop) -> None:
+    queue = RowQueue(100, "tiny")
+    for priority, rows in ((1, 2), (2, 3), (3, 4)):
+        done: asyncio.Future[dict[str, np.ndarray]] = loop.create_future()
+        queue.append(Entry(np.zeros((rows, 1)), frozenset(), float("inf"), 0.0, done, priority))
+    assert [queue.rows_up_to(priority) for priority in (1, 2, 3)] == [2, 5, 9]
+    queue.take(4, now=0.0)
+    assert [queue.rows_up_to(priority) for priority in (1, 2, 3)] == [0, 1, 5]
