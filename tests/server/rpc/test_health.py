@@ -90,4 +90,5 @@ async def test_watches_end_after_the_last_status(health: Health, stub: Any) -> N
     await health.enter_graceful_shutdown()
     health.end_watches()
     for watch in watches:
-        assert [status.status async for status in watch] == [NOT_SERVING]
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.read() == grpc.aio.EOF
