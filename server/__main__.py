@@ -40,6 +40,13 @@ class _AddressType(click.ParamType[Address]):
             self.fail(str(error), param, ctx)
 
 
+class _AddressOrNoneType(click.ParamType[Address | None]):
+    name = "host:port|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address | None:
+        return None if value == "none" else _AddressType().convert(value, param, ctx)
+
+
 class _IndicesType(click.ParamType[tuple[int, ...]]):
     name = "indices"
 
@@ -73,7 +80,7 @@ def _configure_logging(level: str) -> None:
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
 @_option("address", _AddressType(), "Address for gRPC; port 0 picks a free port.")
 @_option("admin_address", _AddressType(), "Address for loading and unloading models, instead of --address.")
-@_option("metrics_address", _AddressType(), "Address for Prometheus metrics over HTTP.")
+@_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
 @_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")
 @_option("tls_client_ca", click.Path(path_type=Path), "PEM file with the authorities that sign clients' certificates.")

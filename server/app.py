@@ -17,8 +17,10 @@ from server.config import ServerConfig
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
+from server.http.app import HttpApp
+from server.http.endpoint import HttpEndpoint
 from server.memory import resident_bytes, shortage
-from server.metrics import Metrics, MetricsEndpoint
+from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
@@ -41,7 +43,7 @@ _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
-    """A gRPC server and its metrics endpoint, on the running event loop.
+    """A gRPC server and its HTTP port, on the running event loop.
 
     Call `reserve`, `load` and `listen`; then optionally `retire` and `drain`; then `close`.
     """
@@ -49,18 +51,18 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
-        self.metrics = Metrics(self.catalog, config.usable_cores)
+        self._gate = Gate()
+        self.metrics = Metrics(self.catalog, self._gate, config.usable_cores)
         self.security = Security(config)
         self.address = config.address
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
-        self._gate = Gate()
         self.models = Models(self.catalog, config, self._gate)
         self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.Health()
-        self._endpoint: MetricsEndpoint | None = None
+        self._endpoint: HttpEndpoint | None = None
         self._reservations: list[Reservation] = []
         self._credentials: grpc.ServerCredentials | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -94,6 +96,11 @@ class Server:
         )
         return server
 
+    @property
+    def http_url(self) -> str | None:
+        """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
+        return None if self._endpoint is None else self._endpoint.url
+
     def reserve(self) -> None:
         """Opens the HTTP port and reserves those for gRPC, so that all are known before the models load.
 
@@ -109,11 +116,14 @@ class Server:
             self._reservations.append(Reservation(self.config.admin_address, "--admin-address"))
             self.admin_address = self._reservations[-1].address
             self.security.access.control_at = str(self.admin_address)
-        try:
-            self._endpoint = MetricsEndpoint(self.metrics, self.config.metrics_address)
-        except OSError as error:
-            raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
-        self.metrics_address = self._endpoint.address
+        if self.config.metrics_address is not None:
+            try:
+                app = HttpApp(self.metrics.registry, self._gate)
+                tls = None if self.security.tls is None else self.security.tls.ssl_context()
+                self._endpoint = HttpEndpoint(app, self.config.metrics_address, tls)
+            except OSError as error:
+                raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
+            self.metrics_address = self._endpoint.address
 
     async def load(self) -> None:
         """Loads and warms up every model.
@@ -265,10 +275,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.catalog.values():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.values()))
+        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
-        announce(
-            f"ready: serving {models} on {server.address}, metrics on http://{server.metrics_address}/metrics{admin}"
-        )
+        announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
         await server.retire()
         if not stop.hurried:

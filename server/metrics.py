@@ -1,31 +1,29 @@
-"""The Prometheus metrics of one server, and their HTTP endpoint. Nothing is global, so a process can hold many servers.
+"""The Prometheus metrics of one server. Nothing is global, so a process can hold many servers.
 
-Nothing is counted here: each scrape reads the statistics of the served versions. The series of a version end when it is
-replaced or unloaded.
+Nothing is counted here: each scrape reads the statistics of the served versions. The series of a version begin with its
+first request, so that a version that nobody asks costs nothing, and end when it is replaced or unloaded. Only
+`ganserve_model_ready` and `ganserve_model_info` begin when it is loaded.
 """
 
 from __future__ import annotations
 
 import platform
-import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import cache
 from typing import Final, TypeVar
 
-from prometheus_client import CollectorRegistry, GCCollector, MetricsHandler, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ganserve.foreign import version_of
 from ganserve.machine import usable_cores
-from server.config import Address
+from server.gate import Gate
 from server.models.catalog import ServedModel
 from server.request import InFlightRequest
 from server.statistics import Histogram, ModelStatistics
 
-_STOP_POLL_S: Final = 0.1  # how often the endpoint checks whether it is closed
 _ROW_BOUNDS: Final = tuple(float(2**power) for power in range(11))
 _ONNXRUNTIME: Final = ("onnxruntime-gpu", "onnxruntime")  # one package or the other
 _Version = tuple[str, str]  # a model and its version; empty for requests that name no served model
@@ -38,18 +36,20 @@ class Metrics(Collector):
 
     Args:
         catalog: the served models.
+        gate: tells whether the server lets requests in.
         cores: that the server uses; by default all that the process may use.
     """
 
-    def __init__(self, catalog: Mapping[str, ServedModel], cores: int | None = None) -> None:
+    def __init__(self, catalog: Mapping[str, ServedModel], gate: Gate, cores: int | None = None) -> None:
         self._catalog = catalog
+        self._gate = gate
         self._cores = cores or usable_cores()
         self._of_no_model = ModelStatistics()
         self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
         self._input_bytes: Callable[[], int] = lambda: 0
         self._unsent_bytes: Callable[[], int] = lambda: 0
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(support_collectors_without_names=True)  # otherwise ?name[]= finds nothing
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -76,10 +76,18 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields all current metrics; may be called in any thread."""
         models = {(model.card.name, str(model.card.version)): model for model in self._catalog.values()}
-        statistics = {labels: model.statistics for labels, model in models.items()}
+        asked = {labels: model for labels, model in models.items() if _is_asked(model)}
+        statistics = {labels: model.statistics for labels, model in asked.items()}
         yield from _request_metrics({("", ""): self._of_no_model, **statistics})
         yield from _batch_metrics(statistics)
-        yield from _state_metrics(models)
+        yield _gauge(
+            "queue_rows",
+            "Rows waiting.",
+            _VERSION,
+            ((version, model.batcher.queued_rows) for version, model in asked.items()),
+        )
+        yield from _state_metrics(models, is_ready=self._gate.is_ready)
+        yield _gauge("accepting_requests", "1 if the server lets requests in.", [], [((), int(self._gate.is_open))])
         unread, size, unsent = self._unread_images(), self._input_bytes(), self._unsent_bytes()
         yield _gauge("unread_images", "Images waiting to be decoded or resized, or in progress.", [], [((), unread)])
         yield _gauge("input_bytes", "Bytes of the input in progress, encoded and decoded.", [], [((), size)])
@@ -93,34 +101,8 @@ class Metrics(Collector):
         )
 
 
-class MetricsEndpoint:
-    """Serves /metrics over HTTP in its own thread, from construction to `close`.
-
-    Raises:
-        OSError: the address is not available.
-    """
-
-    def __init__(self, metrics: Metrics, address: Address) -> None:
-        self._http = _HttpServer((address.host, address.port), MetricsHandler.factory(metrics.registry))
-        self.address = Address(address.host, self._http.server_port)
-        self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(_STOP_POLL_S,), name="metrics", daemon=True
-        )
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stops listening, and waits for the thread."""
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
-class _HttpServer(ThreadingHTTPServer):
-    """An HTTP server that can also listen on IPv6."""
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][0]
-        super().__init__(address, handler)
+def _is_asked(model: ServedModel) -> bool:
+    return model.statistics.is_used or model.batcher.queued_rows > 0
 
 
 def _request_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[Metric]:
@@ -183,18 +165,12 @@ def _batch_metrics(statistics: Mapping[_Version, ModelStatistics]) -> Iterator[M
     )
 
 
-def _state_metrics(models: Mapping[_Version, ServedModel]) -> Iterator[Metric]:
-    yield _gauge(
-        "queue_rows",
-        "Rows waiting.",
-        _VERSION,
-        ((version, model.batcher.queued_rows) for version, model in models.items()),
-    )
+def _state_metrics(models: Mapping[_Version, ServedModel], *, is_ready: bool) -> Iterator[Metric]:
     yield _gauge(
         "model_ready",
-        "1 if the model answers, 0 while its engines are being rebuilt.",
+        "1 if the model answers, 0 while its engines are being rebuilt and while the server starts or stops.",
         _VERSION,
-        ((version, int(model.ready)) for version, model in models.items()),
+        ((version, int(is_ready and model.ready)) for version, model in models.items()),
     )
     yield _gauge(
         "model_info",
@@ -223,6 +199,13 @@ def _histogram(
 ) -> Metric:
     family = HistogramMetricFamily(f"ganserve_{name}", text, labels=labels)
     for values, histogram in histograms:
-        bounds = [*map(floatToGoString, histogram.bounds), "+Inf"]
-        family.add_metric(values, list(zip(bounds, histogram.cumulative(), strict=True)), histogram.total)
+        if histogram.is_empty:
+            continue
+        buckets = list(zip(_bucket_names(histogram.bounds), histogram.cumulative(), strict=True))
+        family.add_metric(values, buckets, histogram.total)
     return family
+
+
+@cache
+def _bucket_names(bounds: tuple[float, ...]) -> list[str]:
+    return [*map(floatToGoString, bounds), "+Inf"]

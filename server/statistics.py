@@ -126,6 +126,11 @@ class ModelStatistics:
         self._last_inference_s = 0.0
         self._success, self._fail = _Outcome(), _Outcome()
 
+    @property
+    def is_used(self) -> bool:
+        """Whether anything has been counted."""
+        return bool(self.answered or self._sizes or self.rebuilds) or not self._queue.is_empty
+
     def request_waited(self, seconds: float) -> None:
         """Counts the time until the first rows of a request left the queue."""
         self._queue.observe(seconds)
@@ -224,6 +229,11 @@ class Histogram:
         """Counts a value, `times` times."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no value has been counted."""
+        return not any(self.counts)
 
     def cumulative(self) -> list[int]:
         """The number of values up to each bound, and the number of all values."""

@@ -9,9 +9,10 @@ import grpc
 import numpy as np
 
 from client.bench.results import OK, WRONG_ANSWER
-from client.errors import GanClientError, InvalidRequest, ServerFault, from_rpc_error, invalid_response
-from client.sdk.channel import Endpoint, Stubs
+from client.errors import GanClientError, InvalidRequest, ServerFault, invalid_response
+from client.sdk.channel import Endpoint, Stubs, is_any_ready
 from client.sdk.chunking import max_input_bytes
+from client.sdk.failures import failure_of
 from client.sdk.messages import AnyFormat, Request, Response, check_response, generate_request, translate_request
 from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
@@ -74,8 +75,8 @@ class Sender:
         except grpc.RpcError as error:
             status: str = error.code().name
             if status not in self.first_errors:
-                where = self._endpoint.target.text
-                self.first_errors[status] = from_rpc_error(error, where, self._endpoint.timeout_s)
+                is_connected = is_any_ready(self._channels)
+                self.first_errors[status] = failure_of(error, self._endpoint, is_connected=is_connected)
             return status
         except ServerFault as error:
             self.first_errors.setdefault(WRONG_ANSWER, error)

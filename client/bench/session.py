@@ -81,9 +81,9 @@ async def _run(
         finally:
             await sender.close()
         if results is not None and not results.answered:
-            for status, error in sender.first_errors.items():
+            for status in results.errors:  # of the measured time; the warm-up may have failed in other ways
                 if status not in _OVERLOAD:
-                    raise error
+                    raise sender.first_errors[status]
         if results is not None:
             done(Measurement(load, results, is_complete))
         if not is_complete:

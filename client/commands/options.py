@@ -142,7 +142,7 @@ CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
         show_default=True,
         show_envvar=True,
         metavar="HOST:PORT",
-        help="Address of the server; requests are balanced over several IP:PORT, separated by commas.",
+        help="Address of the server, or unix:PATH; requests are balanced over several IP:PORT, separated by commas.",
     ),
     "timeout_s": click.option(
         "--timeout-s",

@@ -18,7 +18,8 @@ _MAX_ADDRESSES: Final = 256
 _HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,252})")
 _DNS: Final = "dns:///"
 _UNIX: Final = "unix:"
-_EXAMPLES: Final = f"for example {DEFAULT_ADDRESS} or [::1]:50051"
+_MAX_SOCKET_PATH_BYTES: Final = 107  # of Linux
+_EXAMPLES: Final = f"for example {DEFAULT_ADDRESS} or [::1]:50051, or unix:PATH"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Target:
     is_balanced: bool = False
     is_local: bool = False
     is_list: bool = False
+
+    @property
+    def uses_proxy(self) -> bool:
+        """Whether gRPC may connect through http_proxy: no proxy can reach this machine, or accepts a list."""
+        return not (self.is_local or self.is_list)
 
 
 def target_of(addresses: Addresses) -> Target:
@@ -91,7 +97,7 @@ class _Place(NamedTuple):
 
 def _place(address: str) -> _Place:
     if address.startswith(_UNIX) and len(address) > len(_UNIX) and address.isprintable():
-        return _Place(address, None, "", is_local=True)
+        return _socket_file(address)
     host, _, port = address.removeprefix(_DNS).rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     try:
@@ -102,3 +108,16 @@ def _place(address: str) -> _Place:
     if not (is_host and port.isascii() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
         raise InvalidRequest(f"address {address!r}: give HOST:PORT with a port of 1 .. 65535, {_EXAMPLES}")
     return _Place(address, ip, port, is_local=ip is not None and ip.is_loopback)
+
+
+def _socket_file(address: str) -> _Place:
+    path = address.removeprefix(_UNIX)
+    if path.startswith("//") and not path.startswith("///"):
+        raise InvalidRequest(f"address {address!r}: names a host; give unix:PATH or unix:///ABSOLUTE/PATH")
+    size = len(path.removeprefix("//").encode())
+    if size > _MAX_SOCKET_PATH_BYTES:
+        raise InvalidRequest(
+            f"address {address!r}: the path has {size} bytes, and sockets allow {_MAX_SOCKET_PATH_BYTES}; give a"
+            " shorter one"
+        )
+    return _Place(address, None, "", is_local=True)

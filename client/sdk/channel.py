@@ -1,4 +1,7 @@
-"""Opens gRPC channels, and sets their message sizes, retries, load balancing and TLS."""
+"""Opens gRPC channels, and sets their message sizes, keepalive, retries, load balancing and TLS.
+
+docs/decisions/0018 explains each setting.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 MAX_TIMEOUT_S: Final = 86_400.0
 MAX_CHANNELS: Final = 64
 
+CONNECT_TIMEOUT_S: Final = 5.0  # for one attempt: several round trips of a slow network, and the handshake of TLS
+
 RETRY_PAUSE_S: Final = 0.1  # before the first retry, then twice as long each time: four retries in about 1.5 s
 
 _OPTIONS: Final[list[tuple[str, str | int]]] = [
@@ -33,9 +38,16 @@ _OPTIONS: Final[list[tuple[str, str | int]]] = [
     # The pauses between reconnects grow as well. The longest must be shorter than all retry pauses together, at least
     # 1.2 s, so that a retry reaches a server that has come back.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 800),
+    # gRPC also pings to measure the bandwidth. On a slow network the answer waits behind a large response, and the
+    # connection would seem dead. With a fixed window it need not measure: 4 MiB allow 40 MB/s at 100 ms round trip.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 4 << 20),
+    # No connection of another client in this process, which may be dead, or busy with a large response.
+    ("grpc.use_local_subchannel_pool", 1),
 ]
+_SERVICE: Final = "ganserve.v1.Generator"
+_HEALTH_SERVICE: Final = "grpc.health.v1.Health"
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,28 @@ class Endpoint:
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     retries: bool = True
 
+    @property
+    def pings_after_s(self) -> float:
+        """After how many silent seconds a request in flight pings its connection.
+
+        That makes at most three pings per request, or one in five minutes: a server with gRPC's default settings cuts
+        off a caller that sends more.
+        """
+        return min(max(10.0, self.timeout_s / 3), 310.0)
+
+    @property
+    def ping_timeout_s(self) -> float:
+        """After how many seconds without an answer to a ping its connection is dead.
+
+        On a slow network, a ping waits behind a large request. Who raises the deadline for that needs patience here.
+        """
+        return min(max(5.0, self.timeout_s / 6), 60.0)
+
+    @property
+    def notices_after_s(self) -> float:
+        """How long a request in flight takes to notice that its connection is dead, in seconds."""
+        return self.pings_after_s + self.ping_timeout_s
+
     def open(self) -> list[grpc.Channel]:
         """Opens channels, which connect at their first call."""
         if self.credentials is None:
@@ -82,21 +116,31 @@ class Endpoint:
                 "initialBackoff": f"{RETRY_PAUSE_S}s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],  # a call that the caller cancels ends at once
             }
-            config["methodConfig"] = [{"name": [{"service": "ganserve.v1.Generator"}], "retryPolicy": policy}]
+            names = [{"service": _SERVICE}, {"service": _HEALTH_SERVICE, "method": "Check"}]
+            config["methodConfig"] = [{"name": names, "retryPolicy": policy}]
         if self.target.is_balanced:
             config["loadBalancingConfig"] = [{"round_robin": {}}]
-        options = [*_OPTIONS, ("grpc.service_config", json.dumps(config))]
-        if self.target.is_local or self.target.is_list:
-            # Ignore http_proxy: no proxy can reach this machine, or accepts a list of addresses.
+            if not self.metadata:  # gRPC's own health checks carry no token, so a server may refuse them
+                config["healthCheckConfig"] = {"serviceName": ""}
+        options = [
+            *_OPTIONS,
+            # Despite its name, this is how long an attempt to connect may take. It does not delay the next one.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_TIMEOUT_S)),
+            # A request in flight finds out that a NAT gateway or load balancer forgot its connection, and is sent on a
+            # new one. Idle connections are not pinged: servers with gRPC's default settings cut off who does.
+            ("grpc.keepalive_time_ms", int(1000 * self.pings_after_s)),
+            # grpc.keepalive_timeout_ms does not shorten the minute that gRPC waits for an answer, but sets
+            # TCP_USER_TIMEOUT, whose default of 20 s suits uploads that a slow proxy holds up.
+            ("grpc.http2.ping_timeout_ms", int(1000 * self.ping_timeout_s)),
+            ("grpc.service_config", json.dumps(config)),
+        ]
+        if not self.target.uses_proxy:
             options.append(("grpc.enable_http_proxy", 0))
         if self.server_name is not None:
             options.append(("grpc.ssl_target_name_override", self.server_name))
-        if self.channels == 1:
-            return [options]
-        # Channels of one pool share a connection, which limits concurrent requests and is read by a single core.
-        return [[*options, ("grpc.use_local_subchannel_pool", 1)] for _ in range(self.channels)]
+        return [options] * self.channels
 
 
 def endpoint_of(
@@ -126,6 +170,11 @@ def endpoint_of(
         None if tls is None else tls.server_name,
         metadata,
     )
+
+
+def is_any_ready(channels: Sequence[grpc.aio.Channel]) -> bool:
+    """Whether one of these channels is connected."""
+    return any(channel.get_state() is grpc.ChannelConnectivity.READY for channel in channels)
 
 
 class Stubs:

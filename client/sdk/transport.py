@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
@@ -13,14 +14,16 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 import grpc
 
-from client.errors import GanClientError, InvalidRequest, from_rpc_error
+from client.errors import GanClientError, InvalidRequest
 from client.sdk.addresses import DEFAULT_ADDRESS, Addresses
 from client.sdk.catalog import Catalog
-from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of
+from client.sdk.channel import DEFAULT_TIMEOUT_S, Stubs, endpoint_of, is_any_ready
+from client.sdk.failures import failure_of
 from client.sdk.security import TlsOptions
 from client.sdk.steps import Emit, Pause, Send, Steps, Wait, emitted
 
 CLOSED: Final = "this client is closed; make a new one"
+_STATE_TIMEOUT_S: Final = 1.0
 
 _Value = TypeVar("_Value")
 
@@ -88,9 +91,6 @@ class _AnyConnection(ABC):
     @abstractmethod
     def _prepare(self) -> None:
         """Opens the channels, or prepares to open them at the first call."""
-
-    def _failure(self, error: grpc.RpcError) -> GanClientError:
-        return from_rpc_error(error, self.endpoint.target.text, self.endpoint.timeout_s)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,11 +175,30 @@ class Connection(_AnyConnection):
         except grpc.RpcError as error:
             if self._closed and error.code() is grpc.StatusCode.CANCELLED:  # by another thread, not by the server
                 raise InvalidRequest(CLOSED) from error
-            raise self._failure(error) from error
+            is_late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            is_connected = not is_late or any(map(_is_connected, self._channels))
+            raise failure_of(error, self.endpoint, is_connected=is_connected) from error
         except ValueError as error:
             if self._closed:  # by another thread, just before the request
                 raise InvalidRequest(CLOSED) from error
             raise
+
+
+def _is_connected(channel: grpc.Channel) -> bool:
+    told = threading.Event()
+    states: list[grpc.ChannelConnectivity] = []
+
+    def tell(state: grpc.ChannelConnectivity) -> None:
+        states.append(state)
+        told.set()
+
+    try:
+        channel.subscribe(tell)  # tells the present state at once, from a thread
+        told.wait(_STATE_TIMEOUT_S)
+        channel.unsubscribe(tell)
+    except ValueError:  # closed by another thread
+        return False
+    return not states or states[0] is grpc.ChannelConnectivity.READY  # most are, should the machine be too slow to tell
 
 
 class AsyncConnection(_AnyConnection):
@@ -238,7 +257,7 @@ class AsyncConnection(_AnyConnection):
         try:
             return await call
         except grpc.RpcError as error:
-            raise self._failure(error) from error
+            raise failure_of(error, self.endpoint, is_connected=is_any_ready(self._channels)) from error
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if self._closed and not (task and task.cancelling()):  # `close` cancelled the request, not the task

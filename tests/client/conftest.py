@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,15 @@ def wide(server: FakeServer) -> Iterator[GanClient]:
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shortens the pauses between retries, for tests of what follows them."""
     monkeypatch.setattr("client.sdk.channel.RETRY_PAUSE_S", 0.01)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @pytest.fixture

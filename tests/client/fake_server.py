@@ -93,7 +93,7 @@ class FakeServer(GeneratorServicer):
         self.description: pb.DescribeModelResponse | None = None  # instead of the default
         self.describe_failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.ready = True
-        self.health = health.HealthServicer()  # serving, until a test sets it otherwise
+        self.health: Any = health.HealthServicer()  # serving, until a test sets it otherwise
         self.requests: list[pb.GenerateRequest] = []
         self.translations: list[pb.TranslateRequest] = []
         self.rows_in_time = 1 << 20  # Translate requests with more rows miss their deadline
@@ -193,19 +193,21 @@ class FakeServer(GeneratorServicer):
         *,
         max_received_bytes: int = -1,
         credentials: grpc.ServerCredentials | None = None,
+        has_health: bool = True,
     ) -> Iterator[FakeServer]:
-        """Listens on a free port until the block ends; speaks TLS with `credentials`."""
+        """Listens on a free port or unix:PATH until the block ends; speaks TLS with `credentials`."""
         options = [("grpc.max_receive_message_length", max_received_bytes), ("grpc.max_send_message_length", -1)]
         with futures.ThreadPoolExecutor(max_workers=4) as workers:
             server = grpc.server(workers, options=options)
             add_GeneratorServicer_to_server(self, server)  # type: ignore[no-untyped-call]  # generated
-            health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+            if has_health:
+                health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
             if credentials is None:
                 port = server.add_insecure_port(address)
             else:
                 port = server.add_secure_port(address, credentials)
             server.start()
-            self.address = f"127.0.0.1:{port}"
+            self.address = address if address.startswith("unix:") else f"127.0.0.1:{port}"
             try:
                 yield self
             finally:

@@ -19,6 +19,8 @@ from server.config import ServerConfig
 from server.engines import bf16, layouts, loading, onnx_cpu
 from server.errors import ServerError
 from server.generator import image_reader
+from server.http import app as http_app
+from server.http import listener
 from server.open_inference import stream, validation
 from server.open_inference.parameters import NO_OPTIONS, read_options
 from server.rpc import handler, parsing
@@ -140,6 +142,11 @@ def test_the_page_has_every_phase_in_order() -> None:
         f"at most {validation.MAX_ID_LENGTH} characters",
         f"at most {handler.MAX_REQUEST_ID_LENGTH} printable ASCII characters",
         f"in up to {image_reader.MAX_THREADS} threads",
+        f"at most {listener.MAX_CONNECTIONS} connections",
+        f"must arrive within {listener.REQUEST_TIMEOUT_S:g} s",
+        f"must be read within {listener.ANSWER_TIMEOUT_S:g} s",
+        f"Up to {http_app.MAX_PAGES} pages of metrics",
+        f"up to {http_app.MAX_SCRAPES} scrapes are in progress",
         f"models of up to {onnx_cpu._MAX_CUT_BYTES >> 20} MiB",
         f"At least {variants.MIN_WITHIN_ONE_LEVEL:.1%} of the values",
         f"a PSNR of at least {variants.MIN_PSNR_DB:g} dB",

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,26 @@ def test_the_metrics_url_is_the_default() -> None:
     assert f"http://{ServerConfig.metrics_address}/metrics" == METRICS_URL
     assert f"curl {METRICS_URL}" in COMMANDS
     assert str(ServerConfig.address) == ADDRESS
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("curl ")])
+def test_the_http_port_answers_the_curl_commands(command: str, running: RunningServer) -> None:
+    _, url = shlex.split(command)
+    base, _, path = url.rpartition("/")
+    assert f"{base}/metrics" == METRICS_URL
+    with urllib.request.urlopen(running.metrics_url.replace("/metrics", f"/{path}"), timeout=TIMEOUT_S) as response:
+        assert response.status == 200
+
+
+def test_the_page_lists_exactly_the_http_paths(running: RunningServer) -> None:
+    base = running.metrics_url.removesuffix("/metrics")
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(base, timeout=TIMEOUT_S)
+    with error.value as reply:
+        assert re.findall(r"/[a-z0-9/]+", reply.read().decode()) == names("http paths")
+    for path in names("http paths"):
+        with urllib.request.urlopen(base + path, timeout=TIMEOUT_S) as response:
+            assert response.status == 200
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS, ids=lambda value: getattr(value, "name", ""))

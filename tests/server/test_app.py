@@ -3,14 +3,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
+import threading
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import trustme
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -22,6 +26,7 @@ from server import app
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.errors import StartupError
+from tests.server.http.http_calls import request, tls_request
 from tests.server.scheduling.held_run import HeldRun, settle, until
 
 Start = Callable[..., Awaitable[Server]]
@@ -238,7 +243,51 @@ async def test_two_servers_in_one_process_do_not_share_metrics(start_server: Sta
     first, second = await start_server(), await start_server()
     await stub_of(connect(first)).Generate(one_row())
     assert key("ganserve_rows_total", model="tiny", version="1") in await scrape(first)
-    assert (await scrape(second))[key("ganserve_rows_total", model="tiny", version="1")] == 0
+    assert key("ganserve_rows_total", model="tiny", version="1") not in await scrape(second)
+
+
+async def http_status(server: Server, path: str) -> tuple[int, str]:
+    assert server.metrics_address is not None
+    reply = await asyncio.to_thread(request, server.metrics_address, path)
+    return reply.status, reply.body.decode()
+
+
+async def test_the_http_port_tells_starting_ready_and_draining(config: ServerConfig) -> None:
+    server = Server(config)
+    try:
+        server.reserve()
+        assert await http_status(server, "/healthz") == (200, "alive\n")
+        assert await http_status(server, "/readyz") == (503, "starting\n")
+        assert (await scrape(server))[key("ganserve_accepting_requests")] == 0
+        await server.load()
+        await server.listen()
+        assert await http_status(server, "/readyz") == (200, "ready\n")
+        assert (await scrape(server))[key("ganserve_model_ready", model="tiny", version="1")] == 1
+        assert await server.drain()
+        assert await http_status(server, "/healthz") == (200, "alive\n")
+        assert await http_status(server, "/readyz") == (503, "draining\n")
+        assert (await scrape(server))[key("ganserve_model_ready", model="tiny", version="1")] == 0
+    finally:
+        await server.close()
+
+
+async def test_the_http_port_has_the_certificate_of_the_server(start_server: Start, tmp_path: Path) -> None:
+    authority, client_tls = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(client_tls)
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(str(tmp_path / "key"))
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / "certificate"))
+    server = await start_server(tls_certificate=tmp_path / "certificate", tls_key=tmp_path / "key")
+    assert server.metrics_address is not None
+    assert server.http_url == f"https://{server.metrics_address}"
+    assert (await asyncio.to_thread(tls_request, server.metrics_address, "/readyz", client_tls)).status == 200
+
+
+async def test_without_an_http_address_no_http_port_is_open(start_server: Start, connect: Connect) -> None:
+    server = await start_server(metrics_address=None)
+    assert (server.metrics_address, server.http_url) == (None, None)
+    assert "http" not in {thread.name for thread in threading.enumerate()}
+    assert (await stub_of(connect(server)).Generate(one_row())).model == "tiny"
 
 
 @pytest.mark.parametrize(("flag", "field"), [("--address", "address"), ("--metrics-address", "metrics_address")])
@@ -290,5 +339,6 @@ async def test_a_failed_start_leaves_no_port_open(config: ServerConfig, monkeypa
     with pytest.raises(StartupError, match="--models: no model repository"):
         await start(replace(config, models=config.models / "nowhere"))
     for address in (made[0].address, made[0].metrics_address):
+        assert address is not None
         assert address.port
         socket.create_server((address.host, address.port)).close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,28 @@ def test_it_prints_a_ready_line_and_exits_with_0_on_ctrl_c(launch: Launch) -> No
         assert process.wait(timeout=20) == 0
     assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
+
+
+def test_without_an_http_port_it_serves_grpc_only(launch: Launch) -> None:
+    process = launch("--metrics-address", "none")
+    lines, address = wait_until_ready(process)
+    assert lines[-1] == f"ready: serving tiny:1 on {address}, no HTTP port"
+    with grpc.insecure_channel(address) as channel:
+        assert generate(channel, 1).result(timeout=20).images.shape[0] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the files of another process")
+def test_half_sent_http_requests_do_not_lock_out_grpc_callers(launch: Launch) -> None:
+    process = launch()
+    lines, address = wait_until_ready(process)
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (160, 160))
+    host, _, port = lines[-1].rpartition("//")[2].removesuffix("/metrics").rpartition(":")
+    with ExitStack() as stack:
+        for _ in range(200):
+            connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            connection.sendall(b"GET /metr")
+        with grpc.insecure_channel(address) as channel:
+            assert generate(channel, 1).result(timeout=20).images.shape[0] == 1
 
 
 def test_requests_accepted_before_sigterm_are_answered(launch: Launch) -> None:

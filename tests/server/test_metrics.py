@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from ganserve.machine import usable_cores
-from server.config import Address
-from server.metrics import Metrics, MetricsEndpoint
+from server.gate import Gate
+from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.statistics import BatchTimes
 from tests.server.served_models import call_of, served
@@ -29,8 +28,15 @@ def catalog() -> Catalog:
 
 
 @pytest.fixture
-def metrics(catalog: Catalog) -> Metrics:
-    return Metrics(catalog)
+def gate() -> Gate:
+    gate = Gate()
+    gate.open()
+    return gate
+
+
+@pytest.fixture
+def metrics(catalog: Catalog, gate: Gate) -> Metrics:
+    return Metrics(catalog, gate)
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -81,10 +87,77 @@ def test_each_metric_has_the_value_that_was_counted(metrics: Metrics, catalog: C
     assert value(metrics, "cores") == usable_cores()
 
 
-def test_counters_of_a_served_model_start_at_zero(metrics: Metrics) -> None:
-    for name in ("rows_total", "padding_rows_total", "engine_rebuilds_total", "batch_rows_count"):
-        assert value(metrics, name, model="tiny", version="1") == 0
-    assert value(metrics, "phase_duration_seconds_count", model="tiny", version="1", phase="queue") == 0
+def test_counters_of_a_model_start_at_zero_with_its_first_request(metrics: Metrics, catalog: Catalog) -> None:
+    counters = ("rows_total", "padding_rows_total", "engine_rebuilds_total")
+    catalog.add(served())
+    assert [value(metrics, name, model="tiny", version="1") for name in counters] == [None] * 3
+    metrics.request_answered(call_of("tiny"), "INVALID_ARGUMENT", "invalid_argument")
+    assert [value(metrics, name, model="tiny", version="1") for name in counters] == [0] * 3
+
+
+def test_a_model_that_nobody_asked_has_two_series(metrics: Metrics, catalog: Catalog) -> None:
+    catalog.add(served())
+    samples = [sample for family in metrics.collect() for sample in family.samples if sample.labels.get("model")]
+    assert {sample.name for sample in samples} == {"ganserve_model_info", "ganserve_model_ready"}
+    assert len(samples) == 2
+
+
+def test_a_model_whose_first_request_waits_shows_its_queue(metrics: Metrics) -> None:
+    assert value(metrics, "queue_rows", model="tiny", version="1") == 5
+
+
+def test_histograms_begin_with_their_first_value(metrics: Metrics, catalog: Catalog) -> None:
+    catalog["tiny"].statistics.request_waited(0.5)
+    tiny = {"model": "tiny", "version": "1"}
+    assert value(metrics, "phase_duration_seconds_count", **tiny, phase="queue") == 1
+    assert value(metrics, "phase_duration_seconds_count", **tiny, phase="compute") is None
+    assert value(metrics, "batch_rows_count", **tiny) is None
+
+
+@pytest.mark.parametrize(("asked", "max_series", "max_bytes"), [(False, 2, 200), (True, 250, 25_000)])
+def test_the_cost_of_a_scrape_per_model_is_bounded(asked: bool, max_series: int, max_bytes: int, gate: Gate) -> None:
+    models = 20 if asked else 500
+    catalog = Catalog()
+    for number in range(models):
+        catalog.add(served(f"model{number:04d}"))
+    metrics = Metrics(catalog, gate)
+    for model in catalog.values() if asked else ():
+        for rows in range(1, 200):  # every batch size
+            model.statistics.batch_computed(BatchTimes(rows, 256, 0.001, 0.02, 0.003, "wide", 2))
+        model.statistics.request_waited(0.5)
+        for status in ("OK", "RESOURCE_EXHAUSTED"):
+            call = call_of(model.card.name)
+            call.admission_s = call.encode_s = 0.5
+            metrics.request_answered(call, status, "queue_full")
+    page = generate_latest(metrics.registry).decode()
+    assert len(re.findall("^[a-z].*model=.model", page, re.MULTILINE)) <= max_series * models
+    assert len(page) <= max_bytes * models + 20_000
+
+
+def test_models_are_ready_only_while_the_server_is_ready(catalog: Catalog) -> None:
+    gate = Gate()
+    metrics = Metrics(catalog, gate)
+
+    def ready_and_accepting() -> tuple[float | None, float | None]:
+        return value(metrics, "model_ready", model="tiny", version="1"), value(metrics, "accepting_requests")
+
+    assert ready_and_accepting() == (0, 0)
+    gate.open()
+    assert ready_and_accepting() == (1, 1)
+    catalog.add(served(broken=True))
+    assert ready_and_accepting() == (0, 1)
+    catalog.add(served())
+    gate.retire()
+    assert ready_and_accepting() == (0, 1)
+    gate.drain()
+    assert ready_and_accepting() == (0, 0)
+
+
+def test_metrics_can_be_filtered_by_name(metrics: Metrics, catalog: Catalog) -> None:
+    fill(metrics, catalog)
+    page = generate_latest(metrics.registry.restricted_registry(["ganserve_rows_total", "ganserve_cores"])).decode()
+    names = {line.partition("{")[0].partition(" ")[0] for line in page.splitlines() if not line.startswith("#")}
+    assert names == {"ganserve_rows_total", "ganserve_cores"}
 
 
 def test_the_input_in_progress_is_read_at_each_scrape(metrics: Metrics) -> None:
@@ -165,18 +238,6 @@ def test_both_formats_can_be_parsed(metrics: Metrics, catalog: Catalog, write: A
 
 
 def test_servers_in_one_process_count_separately(metrics: Metrics, catalog: Catalog) -> None:
-    other = Metrics(Catalog())
+    other = Metrics(Catalog(), Gate())
     fill(metrics, catalog)
     assert value(other, "rows_total", model="tiny", version="1") is None
-
-
-def test_the_endpoint_answers_until_it_is_closed(metrics: Metrics) -> None:
-    endpoint = MetricsEndpoint(metrics, Address("127.0.0.1", 0))
-    url = f"http://{endpoint.address}/metrics"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as page:
-            assert b'ganserve_rows_total{model="tiny",version="1"} 0.0' in page.read()
-    finally:
-        endpoint.close()
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(url, timeout=10)

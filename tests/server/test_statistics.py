@@ -32,6 +32,15 @@ def test_new_statistics_are_zero() -> None:
     assert snapshot.batches == ()
 
 
+def test_statistics_are_used_once_anything_is_counted() -> None:
+    statistics = [ModelStatistics() for _ in range(5)]
+    statistics[0].batch_computed(batch())
+    statistics[1].request_answered(ended(), "NOT_FOUND")
+    statistics[2].request_waited(0.0)
+    statistics[3].engine_rebuilt()
+    assert [counted.is_used for counted in statistics] == [True] * 4 + [False]
+
+
 def test_batches_are_counted_by_size() -> None:
     statistics = ModelStatistics()
     for rows in (3, 1, 3):

@@ -107,3 +107,19 @@ def test_a_server_that_is_always_full_and_one_that_fails_now_and_then_are_result
     is_complete, done = run(server)
     assert is_complete
     assert [measurement.results.errors for measurement in done] == [{"RESOURCE_EXHAUSTED": 3}, {"INTERNAL": 2}, {}]
+
+
+async def test_an_error_in_the_warm_up_does_not_end_a_load_that_is_then_only_full(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def measure(_load: Load, send: Call, **_: object) -> tuple[Results, bool]:
+        assert await send(0) == "INTERNAL"  # in the warm-up
+        return results_of([await send(1), await send(2)]), True
+
+    monkeypatch.setattr(session, "measure", measure)
+    server.failures.extend([(grpc.StatusCode.INTERNAL, "bug")] + [(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")] * 2)
+    done: list[Measurement] = []
+    plan = Plan(SERVED, LOADS[:1], "pixels", warmup_s=0.5, seconds=4.0)
+    endpoint = replace(endpoint_of(server.address), retries=False)
+    assert await session._run(plan, endpoint, lambda _load, _s: False, done.append)
+    assert [measurement.results.errors for measurement in done] == [{"RESOURCE_EXHAUSTED": 2}]

@@ -10,7 +10,16 @@ from client.sdk.addresses import target_of
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost:1", "127.0.0.1:50051", "[::1]:65535", "gan-server.example.org:80", "dns:///gan:80", "unix:/tmp/a"],
+    [
+        "localhost:1",
+        "127.0.0.1:50051",
+        "[::1]:65535",
+        "gan-server.example.org:80",
+        "dns:///gan:80",
+        "unix:/tmp/a",
+        "unix:///a",
+        "unix:a",
+    ],
 )
 def test_valid_addresses_are_accepted(address: str) -> None:
     assert (target_of(address).text, target_of(address).grpc_name) == (address, address)
@@ -108,6 +117,20 @@ def test_lists_of_addresses_that_grpc_does_not_support_are_refused(addresses: st
 )
 def test_only_loopback_and_unix_addresses_are_local(addresses: str, is_local: bool) -> None:
     assert target_of(addresses).is_local is is_local
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("unix:/" + "a" * 107, "the path has 108 bytes, and sockets allow 107; give a shorter one"),
+        ("unix:///" + "ü" * 54, "the path has 109 bytes"),
+        ("unix://tmp/gan.sock", "names a host; give unix:PATH or unix:///ABSOLUTE/PATH"),
+    ],
+)
+def test_socket_files_that_cannot_be_opened_are_refused(address: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        GanClient(address)
+    GanClient("unix:/" + "a" * 106).close()
 
 
 @given(st.text(max_size=40) | st.from_regex(r"[a-z0-9.:,/\[\]]{0,30}", fullmatch=True))

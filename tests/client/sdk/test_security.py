@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from client import AccessDenied, AsyncGanClient, GanClient, InvalidRequest, Serv
 from client.sdk.addresses import target_of
 from client.sdk.security import checked_token
 from tests.client.fake_server import FakeServer
+from tests.client.raw_server import raw_server
 from tests.client.sdk.certificates import NAME, Certificates, certificates
 
 __all__ = ["certificates"]  # a fixture
@@ -68,6 +71,26 @@ def test_connection_errors_name_the_cause_and_the_remedy(
         models(server, TlsOptions(certificates.roots))
     with pytest.raises(ServerUnreachable, match=r"it may be stopping, or require TLS"):
         models(secure, None)
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_an_expired_certificate_and_a_port_without_http2_are_named(certificates: Certificates) -> None:
+    server = FakeServer()
+    with (
+        server.serve(credentials=certificates.for_server(is_expired=True)),
+        pytest.raises(ServerUnreachable, match="its certificate has expired: renew it"),
+    ):
+        models(server, TlsOptions(certificates.roots))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server_certificate, certificates.server_key)
+    context.set_alpn_protocols(["http/1.1"])
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True):
+            pass
+
+    with raw_server(talk) as address, pytest.raises(ServerUnreachable, match="it has no HTTP/2, which gRPC requires"):
+        models(server, TlsOptions(certificates.roots), address)
 
 
 @pytest.mark.usefixtures("quick_retries")

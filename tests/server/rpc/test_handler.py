@@ -57,10 +57,10 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
+def metrics(gate: Gate) -> Metrics:
     catalog = Catalog()
     catalog.add(served())
-    return Metrics(catalog)
+    return Metrics(catalog, gate)
 
 
 @pytest.fixture
