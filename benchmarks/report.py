@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ganserve.foreign import version_of
+from ganserve.machine import usable_cores
 
 _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy")
 
@@ -21,7 +21,7 @@ _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "grpcio", "numpy")
 def machine() -> dict[str, Any]:
     """The processor and the versions that a measurement depends on."""
     versions = {package: found for package in _PACKAGES if (found := version_of(package)) != "unknown"}
-    return {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()} | versions
+    return {"processor": _processor(), "cores": usable_cores(), "python": platform.python_version()} | versions
 
 
 def report(title: str, rows: Sequence[Mapping[str, Any]], out: Path | None) -> None:

@@ -62,6 +62,7 @@ def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, Card
 def server_process(models: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process; yields it and its address."""
     flags = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    flags += ["--lame-duck-s", "0"]
     with subprocess.Popen([sys.executable, "-m", "server", *flags], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

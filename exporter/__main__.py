@@ -27,6 +27,7 @@ from rich.text import Text
 from exporter.errors import ExportError, InputError
 from ganserve.bundle import BundleError, Card, ImageInput, LatentInput, check_name
 from ganserve.command_line import OneLineErrors, model_version_option
+from ganserve.machine import limit_torch_threads
 
 _INPUTS = {"latent_dim", "input_image"}
 _MAX_VALUE = 1e6  # of --value-range
@@ -119,6 +120,7 @@ def main(
             # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
             from exporter.export import export_all, plan_exports
 
+            limit_torch_threads()
             if run is not None:
                 from exporter.source import from_run
 

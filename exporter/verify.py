@@ -27,6 +27,7 @@ from ganserve.bundle import (
     proven_batch_rows,
 )
 from ganserve.foreign import first_line
+from ganserve.machine import usable_cores
 
 IMAGE_TOLERANCE: Final = 1e-4  # for images in -1 .. 1; grows with the value range
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two levels may round either way
@@ -136,6 +137,7 @@ def open_runner(path: Path, input_name: str) -> Runner:
     if path.suffix == ".onnx":
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = usable_cores()  # ONNX Runtime does not know of CPU quotas
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
         def run_onnx(batch: NDArray[Any]) -> Arrays:

@@ -31,6 +31,7 @@ from server.config import (
 from server.errors import StartupError
 from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option
 from server.log_format import LOG_FORMATS, LogFormat, configure_logging
+from server.signals import ignore_unexpected_signals
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _SECONDS = click.FloatRange(0.001, MAX_SECONDS)
@@ -121,6 +122,7 @@ _show_config = click.option(
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")
 @_option("backend", click.Choice(BACKENDS), "ONNX Runtime, or PyTorch for TorchScript files, which contain code.")
 @_option("precision", click.Choice(PRECISIONS), "bf16 computes large batches on the CPU, fp16 all batches on CUDA.")
+@_option("cores", click.IntRange(1, 1024), "Cores to use.  [default: all that the process may use]")
 @_option("engines", click.IntRange(1, 256), "Engines that run in parallel on the CPU.  [default: by cores]")
 @_option(
     "model_control",
@@ -157,6 +159,7 @@ _show_config = click.option(
 )
 @_option("load_timeout_s", click.FloatRange(1, 86_400), "Longest time to load one version of a model.")
 @_option("compute_timeout_s", click.FloatRange(1, 86_400), "Longest time that ONNX Runtime computes one batch.")
+@_option("lame_duck_s", click.FloatRange(0), "Time to keep serving after SIGTERM, for balancers to notice.")
 @_option("drain_timeout_s", click.FloatRange(0), "Longest time to finish accepted requests after SIGTERM.")
 @_show_config
 @version_option(*_PACKAGES)
@@ -174,6 +177,7 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
     if show_config:
         click.echo(as_toml(context), nl=False)
         return
+    ignore_unexpected_signals()
     from server.app import serve
 
     configure_logging(log_level, log_format)
@@ -188,6 +192,7 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
 @click.option("--model", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
+@_option("cores", click.IntRange(1, 1024), "Cores to use.  [default: all that the process may use]")
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
 @click.option(
     "--seconds",

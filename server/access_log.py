@@ -54,15 +54,18 @@ class AccessLog:
     Args:
         descriptor: the descriptor of an open file; the log closes it.
         name: the name of the file, for messages.
+        path: where `reopen` finds it; None if it cannot be opened again.
     """
 
-    def __init__(self, descriptor: int, name: str) -> None:
+    def __init__(self, descriptor: int, name: str, path: str | None = None) -> None:
         self._descriptor = descriptor
         self._name = name
+        self._path = path
         self._lines: deque[Line] = deque()
         self._encoder = msgspec.json.Encoder()
         self._is_torn = False  # whether the last line in the file is incomplete
         self._warned = False
+        self._reopening = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, name="access-log", daemon=True)
         self._thread.start()
@@ -77,7 +80,7 @@ class AccessLog:
         try:
             if path == STDOUT:
                 return cls(os.dup(sys.stdout.fileno()), "stdout")
-            return cls(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640), path)
+            return cls(_open_file(path), path, path)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or a closed stdout
             reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
             raise StartupError(
@@ -115,6 +118,10 @@ class AccessLog:
         )
         self._lines.append(line)
 
+    def reopen(self) -> None:
+        """Opens the file by its name again before the next lines are written. Does not block."""
+        self._reopening.set()
+
     def close(self) -> None:
         """Writes the waiting lines and closes the file; may take a second, so do not call it on the event loop."""
         self._closing.set()
@@ -130,7 +137,25 @@ class AccessLog:
         finally:
             os.close(self._descriptor)
 
+    def _open_again(self) -> None:
+        if self._path is None:
+            return
+        try:
+            descriptor = _open_file(self._path)
+        except OSError as error:  # the old file is better than none
+            _log.warning(
+                "--access-log: %s cannot be opened again (%s); lines go to the file that was open",
+                self._name,
+                error.strerror or error,
+            )
+            return
+        os.close(self._descriptor)
+        self._descriptor, self._is_torn, self._warned = descriptor, False, False
+
     def _write_waiting(self) -> None:
+        if self._reopening.is_set():
+            self._reopening.clear()
+            self._open_again()
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return
@@ -151,6 +176,10 @@ class AccessLog:
         if not self._warned:
             self._warned = True
             _log.warning("--access-log: lines are lost, because %s cannot be written (%s)", self._name, reason)
+
+
+def _open_file(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _safe(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:

@@ -1,30 +1,29 @@
-"""Assembles the server and runs its lifecycle: listen, load, serve, drain, stop."""
+"""Assembles the server and runs its lifecycle: load, listen, serve, retire, drain, stop."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
-import signal
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from ganserve.machine import memory_limit_bytes
 from server import daemon_threads
 from server.access_log import AccessLog
 from server.config import ServerConfig
 from server.descriptors import raise_descriptor_limit
-from server.engines.base import usable_cores
 from server.errors import StartupError
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
 from server.http.app import HttpApp
 from server.http.endpoint import HttpEndpoint
+from server.memory import resident_bytes, shortage
 from server.metrics import Metrics
 from server.model_control import service as model_control
 from server.model_control.service import ModelControlService
@@ -37,46 +36,52 @@ from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
+from server.rpc.reservation import Reservation
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.security.access import Access
 from server.security.exposure import exposure_warnings
 from server.security.security import Security
+from server.signals import StopSignals, on_hangup
 
 if TYPE_CHECKING:
     from server.tracing import Tracer
 
 _log = logging.getLogger(__name__)
-_STOP_GRACE_S = 1.0  # for calls that a drain does not wait for, such as Watch of the health service
+_CLOSE_GRACE_S = 1.0  # without a drain
+_LAST_BYTES_S = 5.0  # for answers to slow clients, once gRPC has taken them, and for messages that are on their way
 _CUT_OFF_EXIT_CODE = 1
 
 
 class Server:
     """A gRPC server and its HTTP port, on the running event loop.
 
-    Call `listen`, then `load`, then optionally `drain`, then `close`.
+    Call `reserve`, `load` and `listen`; then optionally `retire` and `drain`; then `close`.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.catalog = Catalog()
         self._gate = Gate()
-        self.metrics = Metrics(self.catalog, self._gate)
+        self.metrics = Metrics(self.catalog, self._gate, config.usable_cores)
         self.security = Security(config)
         self.address = config.address
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
         self.models = Models(self.catalog, config, self._gate)
         self.metrics.watch_versions(self.models.failed_versions, lambda: self.models.load_counts)
-        self._image_reader = ImageReader(min(MAX_THREADS, usable_cores()), config.max_queue_rows)
+        self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
         self._input_budget = ByteBudget(config.input_budget_bytes)
         self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
         self._health = health.Health()
         self._endpoint: HttpEndpoint | None = None
+        self._reservations: list[Reservation] = []
+        self._credentials: list[grpc.ServerCredentials | None] = []  # one per port, because gRPC consumes them
+        self._stopping: asyncio.Task[None] | None = None
         self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
         self._tracer = None if config.otlp_endpoint is None else _open_tracer(config.otlp_endpoint)
         self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
         self._open_inference = InferenceService(
-            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_open, config
+            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_ready, config
         )
         self._model_control = ModelControlService(self.models, config)
         self._handlers: list[RequestHandler] = []
@@ -117,22 +122,21 @@ class Server:
         """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
         return None if self._endpoint is None else self._endpoint.url
 
-    async def listen(self) -> None:
-        """Opens all ports. Until `load`, health is NOT_SERVING and requests are refused.
+    def reserve(self) -> None:
+        """Opens the HTTP port and reserves those for gRPC, so that all are known before the models load.
 
         Raises:
             StartupError: an address is not available.
         """
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         for warning in exposure_warnings(self.config):
             _log.warning(warning)
-        port = bind(self._server, self.config.address, self.security.credentials())
-        self.address = replace(self.config.address, port=port)
-        if self._admin_server is not None and self.config.admin_address is not None and self.security.access:
-            port = bind(self._admin_server, self.config.admin_address, self.security.credentials(), "--admin-address")
-            self.admin_address = replace(self.config.admin_address, port=port)
+        self._credentials = [self.security.credentials() for _ in self._servers]
+        self._reservations.append(Reservation(self.config.address))
+        self.address = self._reservations[-1].address
+        if self.config.admin_address is not None and self.security.access:
+            self._reservations.append(Reservation(self.config.admin_address, "--admin-address"))
+            self.admin_address = self._reservations[-1].address
             self.security.access.control_at = str(self.admin_address)
-            await self._admin_server.start()
         if self.config.metrics_address is not None:
             try:
                 app = HttpApp(self.metrics.registry, self._gate)
@@ -141,32 +145,70 @@ class Server:
             except OSError as error:
                 raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
             self.metrics_address = self._endpoint.address
-        await self._server.start()
 
     async def load(self) -> None:
-        """Loads and warms up every model, then serves all of them.
+        """Loads and warms up every model.
 
         Raises:
             StartupError: no model can be served.
         """
         await self.models.load_all()
-        self._gate.open()
+        limit_bytes = memory_limit_bytes()
+        if limit_bytes is not None and (warning := shortage(self.config, limit_bytes, resident_bytes())):
+            _log.warning("%s", warning)
+
+    async def listen(self) -> None:
+        """Opens the gRPC port and serves. Not before: for most balancers, an open port is a ready server.
+
+        Raises:
+            StartupError: the address is no longer available.
+        """
+        bind(self._server, self.address, self._credentials[0])
+        if self._admin_server is not None and self.admin_address is not None:
+            bind(self._admin_server, self.admin_address, self._credentials[-1], "--admin-address")
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._gate.open()
+        for server in self._servers:
+            await server.start()
+
+    async def retire(self) -> None:
+        """Tells balancers and clients to go elsewhere, but serves those that have not noticed."""
+        self._gate.retire()
+        await self._health.enter_graceful_shutdown()
 
     async def drain(self) -> bool:
-        """Refuses new requests and finishes accepted ones; returns False if the drain timeout cut some off."""
-        await self._health.enter_graceful_shutdown()
+        """Accepts no call from now on, and finishes accepted ones.
+
+        gRPC sends GOAWAY, after which clients call another replica. It cancels the calls that it has received but not
+        yet handed over, about one per busy caller; clients may repeat these, because no work was done for them.
+
+        Returns:
+            False if the drain timeout has passed and some requests are not finished.
+        """
+        await self.retire()
         self._gate.drain()
+        self._health.end_watches()
         self.models.hurry()
         _log.info("draining: %d requests in flight", self._gate.inside)
-        if not self._gate.inside:  # wait_for with a timeout of 0 always times out
-            return True
-        try:
-            await asyncio.wait_for(self._gate.wait_until_empty(), self.config.drain_timeout_s)
-        except TimeoutError:
+        self._stopping = asyncio.create_task(self._stop(math.inf))
+        finishing = asyncio.create_task(self._finish(self._stopping))
+        await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
+        finishing.cancel()
+        if self._gate.inside:
             _log.warning("the drain timeout has passed: %d requests are cut off", self._gate.inside)
-            return False
-        return True
+        return not self._gate.inside
+
+    async def _finish(self, stopping: asyncio.Task[None]) -> None:
+        """Returns when every call has ended, or when those that are left have not been a request for a while.
+
+        The gate alone does not tell: a call enters it once its message has arrived completely, and leaves it once gRPC
+        has taken the answer, which may still wait for a slow client. Streams that are idle may never end.
+        """
+        while not stopping.done():
+            await self._gate.wait_until_empty()
+            await asyncio.wait((stopping,), timeout=_LAST_BYTES_S)
+            if not self._gate.inside:
+                return
 
     async def close(self) -> bool:
         """Closes the ports and stops every thread. Requests still in flight are cut off after a second.
@@ -174,8 +216,13 @@ class Server:
         Returns:
             False if a thread is still running, which would keep the process from ending.
         """
-        servers = [self._server] if self._admin_server is None else [self._server, self._admin_server]
-        await asyncio.gather(*(server.stop(_STOP_GRACE_S) for server in servers))
+        if self._stopping is None:
+            await self._stop(_CLOSE_GRACE_S)
+        else:
+            await self._stop(None)
+            await self._stopping
+        for reservation in self._reservations:
+            reservation.close()
         stopped = await self._image_reader.close()
         await self.models.close()
         await self.close_access_log()
@@ -183,6 +230,18 @@ class Server:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
         return stopped
+
+    @property
+    def _servers(self) -> list[grpc.aio.Server]:
+        return [self._server] if self._admin_server is None else [self._server, self._admin_server]
+
+    async def _stop(self, grace_s: float | None) -> None:
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+
+    def reopen_access_log(self) -> None:
+        """Opens the file of the access log again, for programs that rotate it by renaming."""
+        if self._access_log is not None:
+            self._access_log.reopen()
 
     async def close_access_log(self) -> None:
         """Writes the remaining lines and spans, and closes the access log. Safe to call twice."""
@@ -206,8 +265,9 @@ async def start(config: ServerConfig) -> Server:
     """
     server = Server(config)
     try:
-        await server.listen()
+        server.reserve()
         await server.load()
+        await server.listen()
     except BaseException:
         await server.close()
         raise
@@ -215,7 +275,7 @@ async def start(config: ServerConfig) -> Server:
 
 
 async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
-    """Serves until SIGTERM or SIGINT, drains, and returns the exit code. A second signal ends the process at once.
+    """Serves until SIGTERM or SIGINT, drains, and returns the exit code; server/signals.py lists all signals.
 
     Args:
         config: the settings.
@@ -225,18 +285,18 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         StartupError: the server cannot start with this config.
     """
     raise_descriptor_limit()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, partial(_on_signal, number, stop))
+    stop = StopSignals()
     server = Server(config)
-    stopping = asyncio.create_task(stop.wait())
+    on_hangup(server.reopen_access_log)
+    stopping = asyncio.create_task(stop.received.wait())
     try:
-        await server.listen()
+        server.reserve()
         loading = asyncio.create_task(server.load())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
+        await server.listen()
         for model in server.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.versions()))
@@ -244,6 +304,9 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
         announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
+        await server.retire()
+        if not stop.hurried:
+            await asyncio.sleep(config.lame_duck_s)
         if not await server.drain():
             await server.close_access_log()
             os._exit(_CUT_OFF_EXIT_CODE)  # the threads of the engines may never end
@@ -267,9 +330,3 @@ def _open_tracer(endpoint: str) -> Tracer:
             f"--otlp-endpoint: needs OpenTelemetry ({error}); run pip install '.[otel]', or leave it out"
         ) from error
     return open_tracer(endpoint)
-
-
-def _on_signal(number: signal.Signals, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        os._exit(128 + number)
-    stop.set()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from ganserve.bundle import MAX_BATCH_ROWS
+from ganserve.machine import usable_cores
 
 Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
@@ -89,10 +90,12 @@ class ServerConfig:
     access_log: str | None = None  # a path, or "-" for stdout
     otlp_endpoint: str | None = None  # URL of an OpenTelemetry collector
     max_batch_size: int = MAX_BATCH_ROWS  # rows; models of large images have a lower limit
+    cores: int | None = None  # None finds out how many this process may use
     engines: int | None = None  # in parallel on the CPU; None chooses by the number of cores
     max_queue_delay_us: int | None = None  # None adapts the wait to the load
     max_queue_rows: int = 4096
     max_request_rows: int = 1024
+    lame_duck_s: float = 2.0
     drain_timeout_s: float = 30.0
     load_timeout_s: float = 300.0  # of one version, from its card to its warm-up
     compute_timeout_s: float = 60.0  # of one run of a graph by ONNX Runtime
@@ -109,6 +112,11 @@ class ServerConfig:
     max_connection_age_s: float | None = None  # None lets a connection live as long as its client wants
     max_connection_age_grace_s: float | None = None  # None never cuts off the requests of an old connection
     grpc_compression: bool = False  # of answers, for clients that can read it
+
+    @property
+    def usable_cores(self) -> int:
+        """`cores`, or as many as the affinity and the CPU quota of the process allow."""
+        return self.cores or usable_cores()
 
     @property
     def max_latents_bytes(self) -> int:

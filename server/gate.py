@@ -8,15 +8,16 @@ from server.errors import Unavailable
 
 
 class Gate:
-    """Closed while the server starts, open while it serves, closed for good once it drains. For the event loop only.
+    """Closed while the server starts, open while it serves, not ready before it stops, then draining.
+
+    For the event loop only.
 
     Attributes:
         inside: number of requests that entered and have not left.
     """
 
     def __init__(self) -> None:
-        self._refusal: str | None = "the server is starting: wait until its health is SERVING, or try another replica"
-        self._retired = self._draining = False
+        self._opened = self._retired = self._draining = False
         self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -24,7 +25,7 @@ class Gate:
     @property
     def is_open(self) -> bool:
         """Whether requests may enter."""
-        return self._refusal is None
+        return self._opened and not self._draining
 
     @property
     def is_ready(self) -> bool:
@@ -38,26 +39,31 @@ class Gate:
 
     def open(self) -> None:
         """Lets requests in, unless the server is already draining."""
-        if not self._draining:
-            self._refusal = None
+        self._opened = True
 
     def retire(self) -> None:
         """Tells callers to go elsewhere, for good. Requests may still enter."""
         self._retired = True
 
     def drain(self) -> None:
-        """Refuses every request from now on."""
+        """From now on, refuses new messages of streams, and lets in only the calls that gRPC has accepted already."""
         self._retired = self._draining = True
-        self._refusal = "the server is draining: try another replica"
 
-    def enter(self) -> None:
+    def enter(self, *, in_stream: bool = False) -> None:
         """Counts a request in; `leave` must follow.
+
+        Args:
+            in_stream: whether it is a message of a stream, which could go on forever, and not a call of its own.
 
         Raises:
             Unavailable: the gate is closed.
         """
-        if self._refusal is not None:
-            raise Unavailable(self._refusal)
+        if not self._opened:
+            raise Unavailable("the server is starting: wait until its health is SERVING, or try another replica")
+        # gRPC accepts no call while the server drains, so another one that comes in was accepted before: some of its
+        # bytes were still on the way. Its caller may not be able to repeat it.
+        if self._draining and in_stream:
+            raise Unavailable("the server is draining: try another replica")
         self.inside += 1
         self._empty.clear()
 

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from ganserve.foreign import version_of
+from ganserve.machine import usable_cores
 from server import daemon_threads
-from server.engines.base import usable_cores
 from server.gate import Gate
 from server.models.catalog import Catalog, ServedModel
 from server.request import InFlightRequest
@@ -38,11 +38,13 @@ class Metrics(Collector):
     Args:
         catalog: the served models.
         gate: tells whether the server lets requests in.
+        cores: that the server uses; by default all that the process may use.
     """
 
-    def __init__(self, catalog: Catalog, gate: Gate) -> None:
+    def __init__(self, catalog: Catalog, gate: Gate, cores: int | None = None) -> None:
         self._catalog = catalog
         self._gate = gate
+        self._cores = cores or usable_cores()
         self._of_no_model = ModelStatistics()
         self._build = (version_of("ganserve"), platform.python_version(), version_of(*_ONNXRUNTIME))
         self._unread_images: Callable[[], int] = lambda: 0
@@ -116,7 +118,7 @@ class Metrics(Collector):
             [],
             [((), daemon_threads.abandoned())],
         )
-        yield _gauge("cores", "Processor cores that the server may use.", [], [((), usable_cores())])
+        yield _gauge("cores", "Processor cores that the server uses.", [], [((), self._cores)])
         yield _gauge(
             "build_info",
             "Always 1; the labels give versions.",

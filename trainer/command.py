@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from ganserve.command_line import fail
+from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
@@ -44,6 +45,7 @@ def run(flags: dict[str, Any]) -> None:
     if "list_presets" in given:
         print_presets(progress)
         return
+    limit_torch_threads()
     with mistakes_in_one_line("interrupted before training began; no run was created"):
         try:
             if "wandb" in given:

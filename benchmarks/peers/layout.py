@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
+
+from ganserve.machine import usable_cores
 
 
 class Layout(NamedTuple):
@@ -28,17 +29,12 @@ class Layout(NamedTuple):
 
 def one_instance_per_core() -> Layout:
     """The layout for throughput."""
-    return Layout(cores(), 1)
+    return Layout(usable_cores(), 1)
 
 
 def one_instance_on_all_cores() -> Layout:
     """The layout for latency."""
-    return Layout(1, cores())
-
-
-def cores() -> int:
-    """The number of cores that this process and its children may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Layout(1, usable_cores())
 
 
 def parse_pair(text: str, what: str, *, most: int) -> tuple[int, int]:

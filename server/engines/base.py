@@ -108,11 +108,6 @@ def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
             raise BundleError(f"{OUTPUT_IMAGES} are not finite numbers; train or export the model again")
 
 
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cuda_devices() -> int:
     """The number of devices that the NVIDIA driver reports; 0 without a driver."""
     try:

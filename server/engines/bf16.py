@@ -12,7 +12,6 @@ from typing import Final
 
 from ganserve.bundle import Card
 from server.config import ServerConfig
-from server.engines.base import usable_cores
 from server.engines.layouts import Layout, automatic_layout
 from server.engines.loading import batch_rows, failures_as_bundle_errors, load_group, within_load_timeout
 from server.scheduling.instances import Instance, close_instances
@@ -39,7 +38,7 @@ def load_bf16_instances(folder: Path, card: Card, config: ServerConfig) -> list[
         BundleError: the version is broken or has no bfloat16 variant, or takes longer than the load timeout.
         StartupError: PyTorch is not installed.
     """
-    layout = bf16_layout(automatic_layout(usable_cores(), config.engines))
+    layout = bf16_layout(automatic_layout(config.usable_cores, config.engines))
     max_rows = batch_rows(card, config)
     load = partial(load_group, folder, card, layout, "bf16", max_rows, warm_rows=max_rows)
     return within_load_timeout(config, folder, load, close_instances)

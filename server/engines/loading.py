@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar
 
 from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows, fitting_batch_rows
 from ganserve.foreign import first_line
+from ganserve.machine import usable_cores
 from server.config import Backend, Device, Precision, ServerConfig
 from server.daemon_threads import TooSlow, run_within
-from server.engines.base import Engine, GraphFile, cuda_devices, read_graph, usable_cores, warm_up
+from server.engines.base import Engine, GraphFile, cuda_devices, read_graph, warm_up
 from server.engines.layouts import Layout, automatic_layout, batch_sizes, rows_within
 from server.engines.onnx_cuda import CudaOnnxEngine, cuda_device_indices
 from server.errors import StartupError
@@ -96,7 +97,7 @@ def _load_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedIns
 
 
 def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision)
+    engine = load_engine(folder, card, "torchscript", config.device, precision=config.precision, threads=config.cores)
     max_rows = batch_rows(card, config)
     warm_up(engine, card, max_rows)
     cores = engine.threads if engine.device == "cpu" else 1  # a CUDA device counts as one
@@ -105,7 +106,7 @@ def _load_torchscript_instances(folder: Path, card: Card, config: ServerConfig) 
 
 
 def _load_cpu_instances(folder: Path, card: Card, config: ServerConfig) -> LoadedInstances:
-    cores, max_rows = usable_cores(), batch_rows(card, config)
+    cores, max_rows = config.usable_cores, batch_rows(card, config)
     layout = automatic_layout(cores, config.engines)
     limit_s = config.compute_timeout_s
     engines = _load_engines(folder, card, layout, warm_rows=max_rows, run_limit_s=limit_s)

@@ -28,7 +28,7 @@ def stream_handler(model_infer: ModelInfer, handler: RequestHandler) -> grpc.Rpc
         request = handler.arrive(STREAM_METHOD, context)
         try:
             try:
-                answer = await handler.attempt(model_infer.infer, body, request, context)
+                answer = await handler.attempt(model_infer.infer, body, request, context, in_stream=True)
             except ServerError as error:
                 answer = stream_error(str(error), request.message_id)
             del body  # it may be large, and the client may be slow to read earlier answers

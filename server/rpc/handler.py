@@ -175,7 +175,14 @@ class RequestHandler:
         return request
 
     async def attempt(
-        self, behaviour: Behaviour, body: bytes, request: InFlightRequest, context: Context, *, gated: bool = True
+        self,
+        behaviour: Behaviour,
+        body: bytes,
+        request: InFlightRequest,
+        context: Context,
+        *,
+        gated: bool = True,
+        in_stream: bool = False,
     ) -> bytes:
         """Answers a request through a behaviour, and counts and logs it.
 
@@ -188,7 +195,7 @@ class RequestHandler:
             self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
-            self._gate.enter()
+            self._gate.enter(in_stream=in_stream)
             request.inside = True
             answer = await behaviour(body, request)
             unsent_bytes = self._unsent_bytes + len(answer)

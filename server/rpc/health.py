@@ -29,7 +29,7 @@ class Health:
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {}
         self._changed = asyncio.Event()  # replaced at each change
-        self._shutting_down = False
+        self._shutting_down = self._ending = False
 
     async def set(self, service: str, status: Any) -> None:
         """Sets the status of a service, unless the server is shutting down."""
@@ -40,6 +40,11 @@ class Health:
         """Sets every status to NOT_SERVING, for good."""
         self._shutting_down = True
         self._set(dict.fromkeys(self._statuses, pb.HealthCheckResponse.NOT_SERVING))
+
+    def end_watches(self) -> None:
+        """Ends every call of Watch once it has sent the last status; otherwise it lasts as long as its client."""
+        self._ending = True
+        self._set({})
 
     def method_handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """Returns the handlers of all methods by name."""
@@ -71,6 +76,8 @@ class Health:
                 if status != last:
                     await context.write(pb.HealthCheckResponse(status=status))
                     last = status
+                if self._ending:
+                    return
                 await changed.wait()
 
 

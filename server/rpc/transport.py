@@ -87,7 +87,7 @@ def bind(
     try:
         # gRPC does not say why it cannot listen, and writes to stderr; a socket does.
         if address.path:
-            _probe_socket_file(address.path)
+            probe_socket_file(address.path)
         else:
             _probe_port(address)
         if credentials is not None:
@@ -112,7 +112,7 @@ def _probe_port(address: Address) -> None:
         probe.listen()
 
 
-def _probe_socket_file(path: str) -> None:
+def probe_socket_file(path: str) -> None:
     """Removes the socket file that a crash left behind. gRPC would also replace one that a server is using.
 
     Raises:

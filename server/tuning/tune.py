@@ -19,7 +19,6 @@ from rich.table import Table
 
 from ganserve.bundle import BundleError, Card, list_models, list_versions, read_card, version_folder
 from server.config import ServerConfig
-from server.engines.base import usable_cores
 from server.engines.bf16 import bf16_layout, has_bf16
 from server.engines.layouts import Layout, batch_sizes
 from server.engines.loading import batch_rows, load_cuda_instances, load_group
@@ -108,7 +107,7 @@ def plan_layouts(folder: Path, card: Card, config: ServerConfig) -> Plan:
     def load(layout: Layout) -> Sequence[Instance]:
         return load_group(folder, card, layout, "tuned", rows, warm_rows=1)
 
-    return Plan("cpu", cpu_layouts(usable_cores()), load, has_bf16(card))
+    return Plan("cpu", cpu_layouts(config.usable_cores), load, has_bf16(card))
 
 
 class _Shown:

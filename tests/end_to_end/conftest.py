@@ -26,7 +26,8 @@ class RunningServer:
 @contextlib.contextmanager
 def running_server(models: Path, *flags: str) -> Iterator[RunningServer]:
     """A server process that is ready; checks that SIGTERM ends it with exit code 0."""
-    arguments = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0", *flags]
+    arguments = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    arguments += ["--lame-duck-s", "0", *flags]
     process = subprocess.Popen(
         [sys.executable, "-m", "server", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

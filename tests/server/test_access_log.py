@@ -52,6 +52,14 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def wait_until_written(log: AccessLog, path: Path) -> None:
+    for _ in range(1000):
+        if path.read_text():
+            return
+        log._closing.wait(0.01)
+    raise AssertionError("nothing was written")
+
+
 def test_a_line_has_every_field_of_a_request(path: Path, open_log: OpenLog) -> None:
     log = open_log()
     before = datetime.now(UTC)
@@ -114,10 +122,7 @@ def test_lines_keep_their_order_and_are_appended(path: Path, open_log: OpenLog) 
 def test_lines_are_written_while_the_log_is_open(path: Path, open_log: OpenLog) -> None:
     log = open_log()
     log.write(call(), "peer", "OK")
-    for _ in range(1000):
-        if path.read_text():
-            break
-        log._closing.wait(0.01)
+    wait_until_written(log, path)
     assert len(lines(path)) == 1
 
 
@@ -220,3 +225,28 @@ def test_a_pipe_without_a_reader_does_not_block_closing(
     os.close(reader)  # lets the thread end
     log._thread.join(20)
     assert not log._thread.is_alive()
+
+
+def test_reopening_writes_to_a_new_file_after_a_rotation(path: Path, open_log: OpenLog) -> None:
+    log = open_log()
+    log.write(call(request_id="old"), "peer", "OK")
+    wait_until_written(log, path)
+    rotated = path.rename(path.with_suffix(".1"))
+    log.reopen()
+    log.write(call(request_id="new"), "peer", "OK")
+    log.close()
+    assert [line["request_id"] for line in lines(rotated)] == ["old"]
+    assert [line["request_id"] for line in lines(path)] == ["new"]
+
+
+def test_a_file_that_cannot_be_opened_again_stays_open(
+    path: Path, open_log: OpenLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = open_log()
+    rotated = path.rename(path.with_suffix(".1"))
+    path.mkdir()
+    log.reopen()
+    log.write(call(request_id="kept"), "peer", "OK")
+    log.close()
+    assert [line["request_id"] for line in lines(rotated)] == ["kept"]
+    assert "cannot be opened again (Is a directory); lines go to the file that was open" in caplog.text

@@ -51,13 +51,6 @@ async def health_of(channel: grpc.aio.Channel, service: str) -> int:
     return int(response.status)
 
 
-async def assert_unavailable(call: Any, message: str) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert message in (error.value.details() or "")
-
-
 async def scrape(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     url = f"http://{server.metrics_address}/metrics"
     text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=10).read().decode())
@@ -72,16 +65,19 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
     return name, frozenset(labels.items())
 
 
-async def test_a_server_listens_before_it_is_warm_and_ready(config: ServerConfig, connect: Connect) -> None:
+async def test_the_grpc_port_is_closed_until_the_models_are_ready(config: ServerConfig, connect: Connect) -> None:
     server = Server(config)
     try:
+        server.reserve()
+        assert server.address.port
+        await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{server.metrics_address}/metrics").close())
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((server.address.host, server.address.port))
+        await server.load()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((server.address.host, server.address.port))
         await server.listen()
         channel = connect(server)
-        for service in SERVICES:
-            assert await health_of(channel, service) == NOT_SERVING
-        await assert_unavailable(stub_of(channel).Generate(one_row()), "the server is starting")
-        await assert_unavailable(stub_of(channel).ListModels(pb.ListModelsRequest()), "the server is starting")
-        await server.load()
         for service in SERVICES:
             assert await health_of(channel, service) == SERVING
         assert (await stub_of(channel).Generate(one_row())).model == "tiny"
@@ -89,7 +85,15 @@ async def test_a_server_listens_before_it_is_warm_and_ready(config: ServerConfig
         await server.close()
 
 
-async def test_a_drain_refuses_new_requests_and_finishes_accepted_ones(
+async def test_a_server_that_retires_says_so_and_serves_new_connections(server: Server, connect: Connect) -> None:
+    await server.retire()
+    channel = connect(server)
+    for service in SERVICES:
+        assert await health_of(channel, service) == NOT_SERVING
+    assert (await stub_of(channel).Generate(one_row())).model == "tiny"
+
+
+async def test_a_drain_accepts_no_call_and_finishes_accepted_ones(
     server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
 ) -> None:
     held, channel = hold(server), connect(server)
@@ -99,10 +103,10 @@ async def test_a_drain_refuses_new_requests_and_finishes_accepted_ones(
     accepted.append(stub.Generate(one_row()))  # waits in the queue
     await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
     draining = asyncio.create_task(server.drain())
-    await settle()
-    assert await health_of(channel, "") == NOT_SERVING
-    assert await health_of(channel, "ganserve.v1.Generator") == NOT_SERVING
-    await assert_unavailable(stub.Generate(one_row()), "the server is draining: try another replica")
+    await until(lambda: server._gate.is_draining)
+    with pytest.raises(grpc.aio.AioRpcError) as error:  # CANCELLED until the channel has heard GOAWAY
+        await stub.Generate(one_row())
+    assert error.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     assert not draining.done()
     held.release_all()
     assert await draining
@@ -110,16 +114,48 @@ async def test_a_drain_refuses_new_requests_and_finishes_accepted_ones(
         assert response.images.shape[0] == 1
 
 
+async def test_a_drain_waits_for_a_message_that_is_still_on_its_way(
+    start_server: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # gRPC has accepted the call, but the message is complete only after the drain has begun.
+    server = await start_server()
+    monkeypatch.setattr(app, "_LAST_BYTES_S", 20.0)
+    generate: Any = connect(server).stream_unary("/ganserve.v1.Generator/Generate")
+    call = generate()
+    await call.wait_for_connection()
+    health = health_pb2_grpc.HealthStub(connect(server))
+    assert (await health.Check(health_pb2.HealthCheckRequest(service=""))).status == SERVING
+
+    async def stop() -> None:
+        assert await server.drain()
+        await server.close()
+
+    stopping = asyncio.create_task(stop())
+    await asyncio.gather(*(settle() for _ in range(20)))
+    assert not stopping.done()
+    await call.write(one_row().SerializeToString())
+    await call.done_writing()
+    assert pb.GenerateResponse.FromString(await call).model == "tiny"
+    await stopping
+
+
 async def test_an_idle_server_drains_immediately(start_server: Start) -> None:
     assert await (await start_server(drain_timeout_s=0.0)).drain()
 
 
-async def test_health_is_not_serving_after_a_drain(server: Server, connect: Connect) -> None:
-    watch = health_pb2_grpc.HealthStub(connect(server)).Watch(health_pb2.HealthCheckRequest(service=""))
-    assert (await watch.read()).status == SERVING
+async def test_watchers_of_health_hear_of_a_drain_and_do_not_delay_it(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LAST_BYTES_S", 1000.0)
+    watches = [
+        health_pb2_grpc.HealthStub(connect(server)).Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(2)
+    ]
+    for watch in watches:
+        assert (await watch.read()).status == SERVING
     assert await server.drain()
-    assert (await watch.read()).status == NOT_SERVING
-    watch.cancel()
+    for watch in watches:
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.read() == grpc.aio.EOF
 
 
 async def test_a_drain_ends_at_its_timeout(
@@ -220,11 +256,12 @@ async def http_status(server: Server, path: str) -> tuple[int, str]:
 async def test_the_http_port_tells_starting_ready_and_draining(config: ServerConfig) -> None:
     server = Server(config)
     try:
-        await server.listen()
+        server.reserve()
         assert await http_status(server, "/healthz") == (200, "alive\n")
         assert await http_status(server, "/readyz") == (503, "starting\n")
         assert (await scrape(server))[key("ganserve_accepting_requests")] == 0
         await server.load()
+        await server.listen()
         assert await http_status(server, "/readyz") == (200, "ready\n")
         assert (await scrape(server))[key("ganserve_model_ready", model="tiny", version="1")] == 1
         assert await server.drain()
@@ -266,6 +303,29 @@ async def test_an_address_in_use_is_named_with_its_flag(config: ServerConfig, fl
 async def test_a_second_server_cannot_share_the_port_of_the_first(config: ServerConfig, server: Server) -> None:
     with pytest.raises(StartupError, match="--address: cannot listen on"):
         await start(replace(config, address=server.address))
+
+
+async def test_a_start_says_that_the_memory_of_the_container_is_too_small(
+    start_server: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "memory_limit_bytes", lambda: 1 << 30)
+    with caplog.at_level(logging.WARNING):
+        await start_server()
+    assert "this container may use 1024 MiB of memory" in caplog.text
+
+
+async def test_an_address_that_is_taken_while_the_models_load_is_named(config: ServerConfig) -> None:
+    first, second = Server(config), Server(config)
+    try:
+        first.reserve()
+        second.config = replace(config, address=first.address)
+        second.reserve()
+        await first.listen()
+        with pytest.raises(StartupError, match=r"^--address: cannot listen on .*in use.*another address$"):
+            await second.listen()
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def test_a_failed_start_leaves_no_port_open(config: ServerConfig, monkeypatch: pytest.MonkeyPatch) -> None:

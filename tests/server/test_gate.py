@@ -17,15 +17,26 @@ def test_a_gate_refuses_requests_until_it_is_open() -> None:
     assert (gate.is_open, gate.inside) == (True, 1)
 
 
-def test_a_draining_gate_stays_closed_and_counts_the_requests_inside() -> None:
+def test_a_retired_gate_is_not_ready_but_lets_requests_in() -> None:
+    gate = Gate()
+    gate.open()
+    assert gate.is_ready
+    gate.retire()
+    gate.enter()
+    gate.enter(in_stream=True)
+    assert (gate.is_open, gate.is_ready, gate.inside) == (True, False, 2)
+
+
+def test_a_draining_gate_lets_in_calls_that_grpc_has_accepted_but_no_messages_of_streams() -> None:
     gate = Gate()
     gate.open()
     gate.enter()
     gate.drain()
     gate.open()
     with pytest.raises(Unavailable, match="the server is draining: try another replica"):
-        gate.enter()
-    assert (gate.is_open, gate.inside) == (False, 1)
+        gate.enter(in_stream=True)
+    gate.enter()
+    assert (gate.is_open, gate.is_ready, gate.is_draining, gate.inside) == (False, False, True, 2)
 
 
 def test_a_retired_gate_is_open_and_not_ready() -> None:

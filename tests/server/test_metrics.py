@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from server.engines.base import usable_cores
+from ganserve.machine import usable_cores
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog

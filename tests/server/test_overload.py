@@ -14,6 +14,7 @@ import pytest
 from ganserve.v1 import generator_pb2 as pb
 from server.app import Server
 from server.config import ServerConfig
+from server.gate import Gate
 from server.generator import service as generator
 from server.generator.latents import read_latents
 from tests.picture_files import encoded, noise
@@ -44,10 +45,12 @@ async def status_of(channel: grpc.aio.Channel, method: str, body: bytes) -> tupl
 
 @pytest.mark.parametrize("method", ["Generate", "Translate", "ListModels", "DescribeModel"])
 async def test_the_gate_refuses_requests_before_parsing_them(
-    config: ServerConfig, connect: Connect, method: str
+    config: ServerConfig, connect: Connect, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
+    monkeypatch.setattr(Gate, "open", lambda _: None)
     server = Server(config)
     try:
+        server.reserve()
         await server.listen()
         code, details = await status_of(connect(server), method, b"\xff")
         assert (code, "the server is starting" in details) == (grpc.StatusCode.UNAVAILABLE, True)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ganserve.machine import usable_cores
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 from trainer.errors import UserError
 from trainer.progress import Progress
@@ -88,7 +89,7 @@ def decode_each(
     """
     decoded: list[NDArray[np.uint8] | None] = []
     skipped: list[str] = []
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(max_workers=min(8, usable_cores()))
     try:
         with warnings.catch_warnings():  # odd metadata is no reason to skip a file; sizes are checked
             warnings.filterwarnings("ignore", module="PIL")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
+from ganserve.machine import limit_torch_threads
 from ganserve.metrics import METRICS
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
@@ -61,6 +62,7 @@ def main(*, as_json: bool, out: Path | None, **flags: Any) -> None:
     The metrics of a run are also appended to its evaluations.jsonl.
     """
     progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True)) if as_json else Progress()
+    limit_torch_threads()
     with mistakes_in_one_line("interrupted; nothing was written"):
         result, folder = _evaluate(_Flags(**flags), progress)
         content = msgspec.json.format(msgspec.json.encode(_plain(result)), indent=2)

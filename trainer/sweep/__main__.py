@@ -11,6 +11,7 @@ import click
 from rich.table import Table
 
 from ganserve.command_line import OneLineErrors, version_option
+from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
@@ -54,6 +55,7 @@ def main(spec: Path, *, dry_run: bool, report_only: bool, jobs: int, **flags: An
         _print_grid(resolved, cells, progress)
         if dry_run:
             return
+        limit_torch_threads()
         out = flags["out"] or Path("runs") / "sweeps" / (spec.stem + ("-quick" if resolved.is_quick else ""))
         if not _run(resolved, cells, wanted, out, _command(spec, out, flags), progress, report_only=report_only):
             progress.say("interrupted and saved; the same command continues")

@@ -39,7 +39,7 @@ def test_a_rival_that_is_not_set_up_is_skipped_and_the_runtime_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve_peers, "h2load_path", lambda: "h2load")
-    monkeypatch.setattr("benchmarks.peers.layout.cores", lambda: 1)  # so that there is one layout, not three
+    monkeypatch.setattr("benchmarks.peers.layout.usable_cores", lambda: 1)  # so that there is one layout, not three
     out = tmp_path / "peers.json"
     flags = [
         "--peers",

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from ganserve.bundle import BundleError, Card, Fidelity, read_card
+from ganserve.machine import usable_cores
 from server.config import Backend, Device, ServerConfig
-from server.engines.base import Engine, usable_cores
+from server.engines.base import Engine
 from server.engines.bf16 import LARGE_ROWS, has_bf16, load_bf16_instances
 from server.engines.layouts import automatic_layout
 from server.engines.loading import load_engine, load_instances

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ganserve.bundle import CARD_FILE, VARIANT_FILES, BundleError, Fidelity, example_rows, read_card
+from ganserve.machine import usable_cores
 from server.config import BACKENDS, PRECISIONS, Backend, Precision
-from server.engines.base import GRAPH_FILES, Engine, usable_cores, warm_up
+from server.engines.base import GRAPH_FILES, Engine, warm_up
 from server.engines.loading import load_engine
 from server.errors import StartupError
 from tests.server.tiny_bundles import publish_tiny_bundle

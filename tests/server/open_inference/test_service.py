@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from ganserve.latents import latents_from_seed
 from server.app import Server
 from server.config import ServerConfig
+from server.gate import Gate
 from server.open_inference.service import SERVICE
 from tests.server.open_inference.inference_requests import FakeBatcher, input_of, refusal, served
 from tests.server.tiny_bundles import publish_tiny_bundle, tiny_images
@@ -64,11 +65,22 @@ async def test_a_malformed_version_is_refused_by_every_method(client: Any) -> No
         )
 
 
-async def test_only_metadata_is_available_while_the_server_starts_or_drains(
-    config: ServerConfig,
+async def test_a_server_that_retires_is_not_ready_but_answers(server: Server, client: Any) -> None:
+    await server.retire()
+    assert await client.is_server_live()
+    assert not await client.is_server_ready()
+    assert not await client.is_model_ready("tiny")
+    answer = await client.infer("tiny", [input_of(latents_from_seed(1, 1, 4))])
+    assert answer.as_numpy("pixels").shape[0] == 1
+
+
+async def test_only_metadata_is_available_while_the_gate_is_closed(
+    config: ServerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Gate, "open", lambda _: None)
     server = Server(config)
     try:
+        server.reserve()
         await server.listen()
         async with triton_aio.InferenceServerClient(str(server.address)) as client:
             assert await client.is_server_live()
@@ -84,15 +96,8 @@ async def test_only_metadata_is_available_while_the_server_starts_or_drains(
                 "UNAVAILABLE",
                 "the server is starting: wait until its health is SERVING, or try another replica",
             )
-            await server.load()
-            assert await client.is_server_ready()
-            await server.drain()
-            assert await client.is_server_live()
-            assert not await client.is_server_ready()
-            assert not await client.is_model_ready("tiny")
-            assert (await client.get_model_metadata("tiny")).name == "tiny"
             for gated in (client.get_model_config("tiny"), client.get_model_repository_index()):
-                assert "draining" in (await refusal(gated))[1]
+                assert "starting" in (await refusal(gated))[1]
     finally:
         await server.close()
 

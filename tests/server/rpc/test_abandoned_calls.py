@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
+from server import app
 from server.app import Server
 from tests.server.open_inference.inference_requests import infer_request
 
@@ -199,12 +200,16 @@ async def read_to_the_end(call: Any) -> None:
         continue
 
 
-async def test_open_streams_end_with_the_server_without_an_error(server: Server, channel: grpc.aio.Channel) -> None:
-    calls = [await open_call(channel) for open_call in (stream_infer, watch, reflect)]
-    for call in calls:
+async def test_open_streams_end_with_the_server_without_an_error(
+    server: Server, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_LAST_BYTES_S", 0.01)
+    watched, *calls = [await open_call(channel) for open_call in (watch, stream_infer, reflect)]
+    for call in (watched, *calls):
         await call.read()
     await server.drain()
     await server.close()
+    await read_to_the_end(watched)
     for call in calls:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await read_to_the_end(call)

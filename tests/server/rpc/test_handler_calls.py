@@ -137,16 +137,6 @@ async def test_what_tells_whether_the_server_lives_is_answered_above_the_limit(s
     assert [await call for call in calls] == [b"x"] * MAX_CALLS
 
 
-async def test_a_full_server_that_drains_says_that_it_drains(service: Service, channel: Any) -> None:
-    calls = [channel.unary_unary(UNARY)(b"x") for _ in range(MAX_CALLS)]
-    await until(lambda: service.gate.inside == MAX_CALLS)
-    service.gate.drain()
-    code, details, _ = await refusal_of(channel.unary_unary(UNARY)(b"x"))
-    assert (code, details) == (grpc.StatusCode.UNAVAILABLE, "the server is draining: try another replica")
-    service.release.set()
-    assert [await call for call in calls] == [b"x"] * MAX_CALLS
-
-
 async def test_a_call_without_a_message_is_refused_and_counted(service: Service, channel: Any) -> None:
     for number in range(1, 6):
         code, details, _ = await refusal_of(channel.stream_unary(UNARY)(iter(()), timeout=20))

@@ -82,3 +82,13 @@ async def test_a_watcher_that_does_not_read_delays_no_change(health: Health) -> 
     await settle()
     await asyncio.wait_for(health.enter_graceful_shutdown(), 5)
     watching.cancel()
+
+
+async def test_watches_end_after_the_last_status(health: Health, stub: Any) -> None:
+    watches = [stub.Watch(asking("")) for _ in range(2)]
+    assert [(await watch.read()).status for watch in watches] == [SERVING] * 2
+    await health.enter_graceful_shutdown()
+    health.end_watches()
+    for watch in watches:
+        assert (await watch.read()).status == NOT_SERVING
+        assert await watch.read() == grpc.aio.EOF

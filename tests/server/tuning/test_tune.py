@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from ganserve.bundle import CARD_FILE, BundleError, Card, read_card
+from ganserve.machine import usable_cores
 from server.__main__ import main
 from server.config import ServerConfig
-from server.engines.base import cuda_devices, usable_cores
+from server.engines.base import cuda_devices
 from server.engines.layouts import Layout
 from server.errors import StartupError
 from server.scheduling.instances import Instance
