@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import click
 from click.core import ParameterSource
 
 from ganserve.command_line import USER_ERROR, version_option
+from server import daemon_threads
 from server.config import (
     BACKENDS,
     DEVICES,
@@ -95,6 +97,9 @@ def _one_line_errors(log_format: LogFormat = "text") -> Iterator[None]:
             _log.critical("%s", error)
         else:
             click.echo(f"Error: {error}", err=True)
+        if daemon_threads.running():  # ONNX Runtime aborts the process if a thread still computes when Python ends
+            sys.stdout.flush()
+            os._exit(USER_ERROR)
         sys.exit(USER_ERROR)
 
 

@@ -36,7 +36,7 @@ from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
-from server.rpc.reservation import Reservation
+from server.rpc.reservation import Reservation, check_distinct
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.security.access import Access
 from server.security.exposure import exposure_warnings
@@ -128,6 +128,7 @@ class Server:
         Raises:
             StartupError: an address is not available.
         """
+        check_distinct(self.config)
         for warning in exposure_warnings(self.config):
             _log.warning(warning)
         self._credentials = [self.security.credentials() for _ in self._servers]

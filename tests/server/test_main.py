@@ -284,6 +284,15 @@ def test_an_endless_graph_holds_up_neither_the_start_nor_the_end(launch: Launch,
     assert "Traceback" not in log
 
 
+def test_a_server_whose_models_never_load_ends_with_an_error(launch: Launch, tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    publish_tiny_bundle(endless, change_graph=loop_forever)
+    process = launch("--models", str(endless), "--load-timeout-s", "1", "--compute-timeout-s", "3600")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert log.endswith("works; see the log above, and export them again\n")
+
+
 def test_a_model_in_place_of_a_repository_gets_a_hint(launch: Launch, repository: Path) -> None:
     process = launch("--models", str(repository / "tiny"))
     _, log = process.communicate(timeout=60)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from server.config import Address
+from server.config import Address, ServerConfig
 from server.errors import StartupError
-from server.rpc.reservation import Reservation
+from server.rpc.reservation import Reservation, check_distinct
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
@@ -37,3 +38,20 @@ def test_a_port_whose_old_connections_are_not_forgotten_yet_can_be_reserved() ->
         with socket.create_connection(listener.getsockname()):
             listener.accept()[0].close()  # the side that closes first waits for a minute
     Reservation(address).close()
+
+
+@pytest.mark.parametrize(
+    ("addresses", "message"),
+    [
+        (("127.0.0.1:80", "127.0.0.1:80", "127.0.0.1:81"), "--admin-address: 127.0.0.1:80 is the --address already;"),
+        (("unix:/x", "unix:/x", "127.0.0.1:81"), "--admin-address: unix:/x is the --address already;"),
+        (("127.0.0.1:80", "127.0.0.1:81", "127.0.0.1:80"), "--metrics-address: 127.0.0.1:80 is the --address already;"),
+    ],
+)
+def test_two_flags_cannot_name_the_same_address(addresses: tuple[str, str, str], message: str) -> None:
+    with pytest.raises(StartupError, match=f"^{message} give another address$"):
+        check_distinct(ServerConfig(Path(), *map(Address.parse, addresses)))
+
+
+def test_free_ports_and_missing_ports_are_distinct() -> None:
+    check_distinct(ServerConfig(Path(), Address("127.0.0.1", 0), Address("127.0.0.1", 0), None))
