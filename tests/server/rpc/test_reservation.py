@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -49,9 +48,12 @@ def test_a_port_whose_old_connections_are_not_forgotten_yet_can_be_reserved() ->
     ],
 )
 def test_two_flags_cannot_name_the_same_address(addresses: tuple[str, str, str], message: str) -> None:
+    address, admin_address, metrics_address = map(Address.parse, addresses)
     with pytest.raises(StartupError, match=f"^{message} give another address$"):
-        check_distinct(ServerConfig(Path(), *map(Address.parse, addresses)))
+        check_distinct(ServerConfig(address=address, admin_address=admin_address, metrics_address=metrics_address))
 
 
 def test_free_ports_and_missing_ports_are_distinct() -> None:
-    check_distinct(ServerConfig(Path(), Address("127.0.0.1", 0), Address("127.0.0.1", 0), None))
+    check_distinct(
+        ServerConfig(address=Address("127.0.0.1", 0), admin_address=Address("127.0.0.1", 0), metrics_address=None)
+    )
