@@ -42,7 +42,7 @@ def _lacks(config: ServerConfig, *, admin: bool = False) -> str:
     if config.tls_certificate is None:
         lacks.append("without TLS (--tls-certificate, --tls-key)")
     if not has_tokens and config.tls_client_ca is None:
-        lacks.append("without proving who they are (--token-file or --tls-client-ca)")
+        lacks.append("without authentication (--token-file or --tls-client-ca)")
     return " and ".join(lacks)
 
 

@@ -87,7 +87,7 @@ def test_files_next_to_models_and_versions_are_not_listed(tmp_path: Path) -> Non
 def test_repository_that_does_not_exist_gives_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         BundleError,
-        match=r"no model repository at .*export a run into it \(python -m exporter RUN --models .*/nothing\)",
+        match=r"no model repository at .*: export .* exporter RUN --models .*/nothing\), or",
     ):
         bundle.list_models(tmp_path / "nothing")
 

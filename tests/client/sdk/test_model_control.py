@@ -57,7 +57,7 @@ async def test_both_clients_send_the_request_and_return_the_versions(
         (
             Code.PERMISSION_DENIED,
             AccessDenied,
-            r"denies access \(because\); give a valid token \(--token-file, token=\)$",
+            r"\(because\); give a valid token \(--token-file, token=\)$",
         ),
     ],
 )

@@ -41,12 +41,10 @@ def test_a_port_whose_old_connections_are_not_forgotten_yet_can_be_reserved() ->
 
 def test_two_flags_with_the_same_address_are_refused_before_the_models_load() -> None:
     same = Address("127.0.0.1", 50051)
-    with pytest.raises(StartupError, match=r"^--metrics-address: 127.0.0.1:50051 is the address of --address too; "):
+    with pytest.raises(StartupError, match=r"^--metrics-address: 127\.0\.0\.1:50051 is the address of --address too; "):
         refuse_shared_ports(ServerConfig(address=same, metrics_address=same))
-    with pytest.raises(StartupError, match="^--admin-address: unix:it.sock is the address of --address too; "):
-        refuse_shared_ports(
-            ServerConfig(address=Address.parse("unix:it.sock"), admin_address=Address("", 0, "it.sock"))
-        )
+    with pytest.raises(StartupError, match=r"^--admin-address: unix:it\.sock is the address of --address too; "):
+        refuse_shared_ports(ServerConfig(address=Address("", 0, "it.sock"), admin_address=Address("", 0, "it.sock")))
 
 
 def test_two_free_ports_are_different_addresses() -> None:

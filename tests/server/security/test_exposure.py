@@ -26,7 +26,7 @@ def test_the_loopback_needs_no_protection(host: str) -> None:
 def test_an_open_address_gets_one_line(host: str) -> None:
     [line] = warnings(address=Address(host, 50051))
     assert line.startswith(f"--address {Address(host, 50051)}: other machines can reach it without TLS")
-    assert " and without proving who they are (--token-file or --tls-client-ca)" in line
+    assert " and without authentication (--token-file or --tls-client-ca)" in line
 
 
 @pytest.mark.parametrize(
