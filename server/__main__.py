@@ -135,12 +135,14 @@ def _one_line_errors(log_format: LogFormat = "text") -> Iterator[None]:
 
 
 def _announce(line: str) -> None:
-    """Prints a line; a closed pipe or a full disk is no reason to stop serving."""
+    """Prints a line, or logs it: a closed pipe or a full disk is no reason to stop serving."""
     try:
         click.echo(line)
     except OSError as error:
         sys.stdout = None  # or Python would fail to flush it at the end
-        _log.warning("stdout cannot be written (%s): %s", error.strerror, line)
+        _log.warning("stdout cannot be written (%s)", error.strerror)
+    if sys.stdout is None:
+        _log.info("%s", line)
 
 
 _show_config = click.option(

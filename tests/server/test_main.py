@@ -111,6 +111,7 @@ def test_it_serves_even_if_stdout_cannot_be_written(repository: Path) -> None:
             assert process.stderr is not None
             line = next(line for line in process.stderr if "stdout cannot be written" in line)
             assert "No space left on device" in line
+            assert next(line for line in process.stderr if "ready: serving tiny:1 on 127.0.0.1:" in line)
             process.terminate()
             assert process.wait(timeout=20) == 0
             assert "Traceback" not in process.stderr.read()
