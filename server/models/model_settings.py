@@ -37,6 +37,10 @@ class ModelSettings:
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
 
+    def labels_of(self, version: int) -> list[str]:
+        """The labels that stand for a version."""
+        return [label for label, labelled in self.labels.items() if labelled == version]
+
 
 DEFAULT_SETTINGS: Final = ModelSettings()
 
