@@ -26,7 +26,7 @@ _UNIX: Final = "unix:"
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen: a host and a port, of which 0 picks a free one, or a Unix socket."""
+    """Where to listen: a host and a port (0 picks a free one), or a Unix socket."""
 
     host: str
     port: int

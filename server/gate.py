@@ -42,7 +42,7 @@ class Gate:
         self._opened = True
 
     def retire(self) -> None:
-        """Tells callers to go elsewhere, for good. Requests may still enter."""
+        """Makes the server not ready, for good, so that callers go elsewhere. Requests may still enter."""
         self._retired = True
 
     def drain(self) -> None:

@@ -117,7 +117,7 @@ async def _has_left(receive: _Receive) -> bool:
         async with asyncio.timeout(0):
             message = await receive()
             return bool(message["type"] == "http.disconnect")
-    except TimeoutError:  # it is sending a body, which nobody reads
+    except TimeoutError:  # it is sending a body, which is not read
         return False
 
 

@@ -274,7 +274,7 @@ class Models:
                 state.excluded |= {version}
                 if state.chosen == version:
                     state.chosen = None
-            closing = self._retire(state, models)
+            closing = self._remove(state, models)
             self._catalog.choose(name, state.chosen, state.settings)
         _, still_open = await asyncio.wait(closing, timeout=_UNLOAD_WAIT_S)
         if still_open:
@@ -329,7 +329,7 @@ class Models:
         self._catalog.choose(name, state.chosen, state.settings)
         served = self._catalog.versions(name)
         if kept or not files.versions:
-            self._retire(state, [model for model in served if model.card.version not in kept])
+            self._remove(state, [model for model in served if model.card.version not in kept])
         if not files.versions:
             state.forget_choices()
             self._catalog.forget(name)
@@ -376,12 +376,12 @@ class Models:
         state.settings_error = ""
         return settings
 
-    def _retire(self, state: ModelState, models: list[ServedModel]) -> list[asyncio.Task[None]]:
+    def _remove(self, state: ModelState, models: list[ServedModel]) -> list[asyncio.Task[None]]:
         gone = {model.card.version for model in models}
         state.loaded = {version: files for version, files in state.loaded.items() if version not in gone}
         for model in models:
             _log.info("%s is unloaded once its requests are answered", model)
-        return [self._serving.retire(model) for model in models]
+        return [self._serving.remove(model) for model in models]
 
     def _reason(self, error: Exception) -> str:
         """One line for clients, without the path of the repository."""

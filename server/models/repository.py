@@ -53,7 +53,7 @@ def names_to_serve(config: ServerConfig) -> list[str]:
 
 
 def no_model_in(folder: Path) -> str:
-    """Says that a model repository is empty, and what to do."""
+    """The error text for a folder without models."""
     if (above := repository_above(folder)) is not None:
         return f"{folder} is a model, not a model repository: did you mean --models {above}?"
     return f"{folder} holds no model: export a run into it, or name another folder"

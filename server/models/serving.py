@@ -79,7 +79,7 @@ class Serving:
         if config.precision == "bf16" and loaded.precision == "fp32":
             self._tasks.start(self._add_large_instances(model.folder, served))
 
-    def retire(self, model: ServedModel) -> asyncio.Task[None]:
+    def remove(self, model: ServedModel) -> asyncio.Task[None]:
         """Stops serving a version; the task ends once its requests in flight are answered and it is freed."""
         if not model.ready:
             model.batcher.fail_waiting(f"{model} is being unloaded, and an engine broke: try again")
