@@ -147,10 +147,7 @@ class Serving:
             loaded = await in_daemon_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:
             _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
-            return False
-        except Exception:  # noqa: BLE001 - any error, such as out of memory, may be temporary
-            _log.exception("%s: rebuilding its engines failed, trying again", model)
-            return False
+            return False  # any error, such as out of memory, may be temporary
         model.batcher.rebuild(loaded.groups)
         model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
         model.statistics.engine_rebuilt()
