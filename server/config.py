@@ -84,7 +84,7 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
-    poll_s: float = 15.0  # between two looks at the repository, with model_control "poll"
+    poll_s: float = 15.0  # between two scans of the repository, with model_control "poll"
     cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout
