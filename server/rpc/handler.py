@@ -146,8 +146,6 @@ class RequestHandler:
     async def admit_stream(self, method: str, context: Context, *, counted: bool = False) -> None:
         """Ends a stream that may not begin, and counts and logs the refusal.
 
-        Each message is checked again by `attempt`, because tokens may be replaced while a stream is open.
-
         Args:
             method: name of the method, without the service.
             context: the stream.
@@ -190,7 +188,8 @@ class RequestHandler:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
-            self.check_access(request.method, context)
+            if in_stream:  # tokens may be replaced while a stream is open
+                self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
             self._gate.enter(in_stream=in_stream)
