@@ -321,7 +321,8 @@ def main(requests: int, callers: int, out: Path | None) -> None:
             torch.manual_seed(version)
             publish_untrained(repository, _MODEL, _PRESET)
         flags = ("--model-control", "explicit", "--log-level", "warning")
-        servers = [Replica(repository, *ports, flags) for ports in zip(*[iter(free_ports(4))] * 2, strict=True)]
+        ports = free_ports(4)
+        servers = [Replica(repository, ports[index], ports[index + 2], flags) for index in range(2)]
         try:
             began = time.monotonic()
             tally = asyncio.run(run(servers, repository, shelf, requests, callers))

@@ -65,14 +65,13 @@ class HttpApp:
         if path != "/metrics" and path not in self._health:
             await _send(send, _text(HTTPStatus.NOT_FOUND, f"not found: use one of /metrics, {', '.join(self._health)}"))
         elif scope["method"] not in _METHODS:
-            allowed = ", ".join(_METHODS)
-            answer = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(_METHODS)}")
-            await _send(send, answer._replace(headers=[*answer.headers, ("Allow", allowed)]))
+            allow = ("Allow", ", ".join(_METHODS))
+            await _send(send, _text(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(_METHODS)}", allow))
         elif path in self._health:
             await _send(send, self._health[path]())
         elif self._scrapes >= MAX_SCRAPES:
-            answer = _text(HTTPStatus.SERVICE_UNAVAILABLE, "too many scrapes at once: try again")
-            await _send(send, answer._replace(headers=[*answer.headers, ("Retry-After", "1")]))
+            refusal = "too many scrapes at once: try again"
+            await _send(send, _text(HTTPStatus.SERVICE_UNAVAILABLE, refusal, ("Retry-After", "1")))
         else:
             self._scrapes += 1
             try:
@@ -121,8 +120,8 @@ async def _has_left(receive: _Receive) -> bool:
         return False
 
 
-def _text(status: HTTPStatus, text: str) -> Answer:
-    return Answer(status, [("Content-Type", _TEXT)], f"{text}\n".encode())
+def _text(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [("Content-Type", _TEXT), *headers], f"{text}\n".encode())
 
 
 def _json(status: HTTPStatus, value: dict[str, bool]) -> Answer:

@@ -89,7 +89,7 @@ def _version_message(entry: IndexEntry) -> pb.ModelVersion:
     return pb.ModelVersion(
         model=entry.name,
         version=entry.version,
-        state=pb.VersionState.Value(f"VERSION_STATE_{entry.state}"),
+        state=f"VERSION_STATE_{entry.state}",
         reason=entry.reason,
         labels=entry.labels,
         is_default=entry.is_default,

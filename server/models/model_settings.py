@@ -23,10 +23,9 @@ from server.limits import quote
 from server.models.version_policy import VersionPolicy
 
 LABEL_PREFIX: Final = "version_label."
-LABEL_PATTERN: Final = r"[A-Za-z][A-Za-z0-9._-]{0,63}"  # never a number
+LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # never a number
 
 _MAX_CONFIG_BYTES: Final = 1 << 20
-_LABEL: Final = re.compile(LABEL_PATTERN)
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -84,7 +83,7 @@ def _labels(config: config_pb.ModelConfig, path: Path) -> dict[str, int]:
         if not key.startswith(LABEL_PREFIX):
             continue
         label, version = key.removeprefix(LABEL_PREFIX), value.string_value
-        if not _LABEL.fullmatch(label):
+        if not LABEL.fullmatch(label):
             raise BundleError(
                 f"{path}: version label {quote(label)}: use 1 to 64 letters, digits, '.', '_' or '-', a letter first"
             )
