@@ -54,7 +54,7 @@ class HttpApp:
         self._pages = asyncio.Semaphore(MAX_PAGES)
         self._health: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
-            "/readyz": lambda: _text(self._ready_status(), self._state()),
+            "/readyz": lambda: _text(self._ready_status(), self._gate.state),
             "/v2/health/live": lambda: _json(HTTPStatus.OK, {"live": True}),
             "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._gate.is_ready}),
         }
@@ -80,14 +80,6 @@ class HttpApp:
                         await _send(send, await asyncio.to_thread(self._metrics, scope))
             finally:
                 self._scrapes -= 1
-
-    def _state(self) -> str:
-        gate = self._gate
-        if gate.is_ready:
-            return "ready"
-        if gate.is_draining:
-            return "draining"
-        return "stopping" if gate.is_open else "starting"
 
     def _ready_status(self) -> HTTPStatus:
         return HTTPStatus.OK if self._gate.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
