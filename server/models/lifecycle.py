@@ -221,7 +221,7 @@ class Models:
 
     async def _load(self, name: str, version: int | None, *, newest: bool) -> None:
         if name not in await in_daemon_thread(self._names):
-            raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
+            raise NotServed(f"no model {quote(name)} is in the repository: export it first")
         async with self._changing(name) as state:
             files = await self._scan(name)
             if version is None:
