@@ -88,6 +88,37 @@ def test_it_prints_a_ready_line_and_exits_with_0_on_ctrl_c(launch: Launch) -> No
     assert "Traceback" not in process.stderr.read()
 
 
+def test_the_log_tells_each_step_of_a_stop(launch: Launch) -> None:
+    process = launch("--lame-duck-s", "0.05", "--drain-timeout-s", "20")
+    wait_until_ready(process)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    assert [line.partition(" INFO ")[2] for line in log.splitlines()[-3:]] == [
+        "stopping: serving for 0.05 s more (--lame-duck-s), until balancers notice",
+        "draining: finishing 0 requests in at most 20 s (--drain-timeout-s)",
+        "stopped",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_it_serves_even_if_stdout_cannot_be_written(repository: Path) -> None:
+    command = [sys.executable, "-m", "server", "--models", str(repository), "--device", "cpu", *ANY_PORTS, *AT_ONCE]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=full, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "stdout cannot be written" in line)
+            assert "No space left on device" in line
+            assert next(line for line in process.stderr if "ready: serving tiny:1 on 127.0.0.1:" in line)
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
 def test_without_an_http_port_it_serves_grpc_only(launch: Launch) -> None:
     process = launch("--metrics-address", "none")
     lines, address = wait_until_ready(process)
