@@ -365,14 +365,15 @@ class Models:
         return True
 
     def _settings(self, name: str, state: ModelState) -> ModelSettings:
-        """Reads the settings of a model; if they are invalid, warns once and returns the default ones."""
+        """Reads the settings of a model; if they are invalid, warns once and returns the last valid ones."""
         try:
             settings = read_settings(self._config.models, name)
         except BundleError as error:
             if state.settings_error != str(error):
                 state.settings_error = str(error)
-                _log.warning("%s: its newest version is served, because %s", name, error)
-            return DEFAULT_SETTINGS
+                kept = "its newest version is served" if state.settings is DEFAULT_SETTINGS else "its settings stay"
+                _log.warning("%s: %s, because %s", name, kept, error)
+            return state.settings
         state.settings_error = ""
         return settings
 

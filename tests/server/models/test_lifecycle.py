@@ -214,6 +214,19 @@ async def test_an_invalid_config_is_logged_and_the_newest_version_served(
     assert versions_of(server) == [1]
 
 
+async def test_a_config_that_becomes_invalid_changes_nothing(
+    start_server: Start, repository: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_tiny_bundle(repository, version=2)
+    write_config(repository, "version_policy { all {} }")
+    server = await start_server()
+    write_config(repository, "version_policy {")
+    await server.models.load("tiny")
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("tiny: its settings stay, because ")
+    assert versions_of(server) == [1, 2]
+
+
 async def test_a_load_follows_a_changed_policy_and_labels(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     label = 'parameters { key: "version_label.stable" value { string_value: "1" } }'
