@@ -18,10 +18,8 @@ import asyncio
 import json
 import random
 import shutil
-import signal
 import socket
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +37,9 @@ import torch
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
+from benchmarks.peers.catalogue import free_ports
 from benchmarks.report import report
+from benchmarks.rolling_restart import Replica
 from benchmarks.serving import publish_untrained
 from ganserve.bundle import ONNX_FILE, OUTPUT_PIXELS, Card, read_card, version_folder
 from ganserve.v1 import generator_pb2 as pb
@@ -50,24 +50,15 @@ _VERSIONS: Final = 3  # published before the start, and served in turn
 _SWAP_PAUSE_S: Final = 0.5
 _MAX_ROWS: Final = 40
 _HUNG_S: Final = 60.0
-_RETRIES: Final = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
-    }
-)
+_RETRY_POLICY: Final = {
+    "maxAttempts": 5,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
 _CHANNEL: Final = [
-    ("grpc.service_config", _RETRIES),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": _RETRY_POLICY}]})),
     ("grpc.enable_retries", 1),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -109,51 +100,6 @@ _SPOILERS: Final[list[tuple[Spoil | None, grpc.StatusCode]]] = [
     (_not_finite, Status.INVALID_ARGUMENT),
     (None, Status.INVALID_ARGUMENT),  # bytes that are no message
 ]
-
-
-class Servers:
-    """Two servers on fixed ports that serve one repository, with models loaded by request."""
-
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
-        self.ports = [_free_port() for _ in range(2)]
-        self._processes = [self._start(port) for port in self.ports]
-
-    @property
-    def target(self) -> str:
-        """Both addresses, for gRPC."""
-        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
-
-    def restart(self, number: int) -> int:
-        """Stops one server with SIGTERM and starts it again; returns its exit code."""
-        code = self._stop(self._processes[number])
-        self._processes[number] = self._start(self.ports[number])
-        return code
-
-    def stop(self) -> list[int]:
-        """Stops both; returns their exit codes."""
-        return [self._stop(process) for process in self._processes]
-
-    def _start(self, port: int) -> subprocess.Popen[str]:
-        addresses = ["--address", f"127.0.0.1:{port}", "--metrics-address", "127.0.0.1:0"]
-        flags = ["--models", str(self._repository), *addresses, "--model-control", "explicit", "--log-level", "warning"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "server", *flags],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("ready:"))
-        return process
-
-    def _stop(self, process: subprocess.Popen[str]) -> int:
-        process.send_signal(signal.SIGTERM)
-        return process.wait(60)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -217,13 +163,13 @@ class Chaos:
                 deadline_s = 10 ** chance.uniform(-3, 0) if lot < 0.55 else None
                 await self._good(channel, request, latents, deadline_s)
 
-    async def vandal(self, ports: list[int]) -> None:
+    async def vandal(self, servers: list[Replica]) -> None:
         """Connects and hangs up in the middle of a message, again and again."""
         chance = random.Random(-1)
         preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
         while self.left > 0:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", chance.choice(ports))
+                _, writer = await asyncio.open_connection(*chance.choice(servers).address.split(":"))
             except OSError:  # this server is being restarted
                 await asyncio.sleep(0.1)
                 continue
@@ -306,9 +252,9 @@ def _infer(latents: NDArray[np.float32]) -> service_pb2.ModelInferRequest:
     return request
 
 
-async def swap_versions(servers: Servers, repository: Path, shelf: Path, chaos: Chaos, tally: Tally) -> None:
+async def swap_versions(servers: list[Replica], repository: Path, shelf: Path, chaos: Chaos, tally: Tally) -> None:
     """Takes the newest versions out of the repository and puts them back, and loads the model each time."""
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}") for port in servers.ports]
+    channels = [grpc.aio.insecure_channel(server.address) for server in servers]
     load = service_pb2.RepositoryModelLoadRequest(model_name=_MODEL).SerializeToString()
     shown = _VERSIONS
     direction = -1
@@ -333,16 +279,16 @@ async def swap_versions(servers: Servers, repository: Path, shelf: Path, chaos: 
         await channel.close()
 
 
-async def restart_half_way(servers: Servers, chaos: Chaos, tally: Tally) -> None:
+async def restart_half_way(servers: list[Replica], chaos: Chaos, tally: Tally) -> None:
     """Restarts one server once half of the requests are sent."""
     await chaos.half_way.wait()
-    code = await asyncio.to_thread(servers.restart, 1)
+    code, _ = await asyncio.to_thread(servers[1].restart, 0.0)
     tally.outcomes["restarts"] += 1
     if code:
         tally.fault("exit codes", f"the restarted server ended with {code}")
 
 
-async def run(servers: Servers, repository: Path, shelf: Path, requests: int, callers: int) -> Tally:
+async def run(servers: list[Replica], repository: Path, shelf: Path, requests: int, callers: int) -> Tally:
     """Sends all requests; returns what became of them."""
     folders = {version: version_folder(repository, _MODEL, version) for version in range(1, _VERSIONS + 1)}
     expected = {
@@ -350,11 +296,12 @@ async def run(servers: Servers, repository: Path, shelf: Path, requests: int, ca
         for version, folder in folders.items()
     }
     tally = Tally()
-    chaos = Chaos(servers.target, expected, read_card(folders[1]), tally, requests)
+    target = "ipv4:" + ",".join(server.address for server in servers)
+    chaos = Chaos(target, expected, read_card(folders[1]), tally, requests)
     async with asyncio.TaskGroup() as tasks:
         for number in range(callers):
             tasks.create_task(chaos.caller(number))
-        tasks.create_task(chaos.vandal(servers.ports))
+        tasks.create_task(chaos.vandal(servers))
         tasks.create_task(swap_versions(servers, repository, shelf, chaos, tally))
         tasks.create_task(restart_half_way(servers, chaos, tally))
     await chaos.close()
@@ -373,13 +320,15 @@ def main(requests: int, callers: int, out: Path | None) -> None:
         for version in range(1, _VERSIONS + 1):
             torch.manual_seed(version)
             publish_untrained(repository, _MODEL, _PRESET)
-        servers = Servers(repository)
+        flags = ("--model-control", "explicit", "--log-level", "warning")
+        ports = free_ports(4)
+        servers = [Replica(repository, ports[index], ports[index + 2], flags) for index in range(2)]
         try:
             began = time.monotonic()
             tally = asyncio.run(run(servers, repository, shelf, requests, callers))
             took_s = time.monotonic() - began
         finally:
-            codes = servers.stop()
+            codes = [server.stop() for server in servers]
     for code in codes:
         if code:
             tally.fault("exit codes", f"a server ended with {code}")

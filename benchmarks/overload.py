@@ -122,6 +122,12 @@ class Sender:
             return _PUSHED_BACK if pushed_back else error.code().name
         return OK
 
+    async def measure(self, load: Load, seconds: float, warmup_s: float = _WARMUP_S) -> Results:
+        """Sends a load for some seconds."""
+        results, _ = await measure(load, self.send, warmup_s=warmup_s, seconds=seconds, tick=lambda _: False)
+        assert results is not None  # no tick stops it early
+        return results
+
     async def close(self) -> None:
         """Closes the connections."""
         for channel in self._channels:
@@ -163,11 +169,9 @@ async def server_goodput(
     async def measured(load: Load, deadline_s: float) -> Results:
         sender = Sender(address, body, deadline_s)
         try:
-            results, _ = await measure(load, sender.send, warmup_s=_WARMUP_S, seconds=seconds, tick=lambda _: False)
+            return await sender.measure(load, seconds)
         finally:
             await sender.close()
-        assert results is not None  # no tick stops it early
-        return results
 
     for number in range(1, rounds + 1):
         for deadline_s in deadlines_s:

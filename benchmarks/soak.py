@@ -20,9 +20,7 @@ import numpy as np
 from benchmarks.overload import Sender, generate_request, resident_mib
 from benchmarks.report import report
 from benchmarks.serving import publish_untrained, server_process
-from client.bench.loads import ClosedLoad, Load, OpenLoad
-from client.bench.loops import measure
-from client.bench.results import Results
+from client.bench.loads import ClosedLoad, OpenLoad
 
 _CALLERS = 8
 _WARMUP_S = 2.0
@@ -33,17 +31,11 @@ _DEADLINE_S = 10.0
 async def soak(address: str, pid: int, body: bytes, rows: int, share: float, windows: int, window_s: float) -> Any:
     """Returns the capacity in images per second, and one table row per window."""
     sender = Sender(address, body, _DEADLINE_S)
-
-    async def measured(load: Load, seconds: float, warmup_s: float) -> Results:
-        results, _ = await measure(load, sender.send, warmup_s=warmup_s, seconds=seconds, tick=lambda _: False)
-        assert results is not None  # no tick stops it early
-        return results
-
     try:
-        capacity = (await measured(ClosedLoad(rows, _CALLERS), _CAPACITY_S, _WARMUP_S)).images_per_s
+        capacity = (await sender.measure(ClosedLoad(rows, _CALLERS), _CAPACITY_S, _WARMUP_S)).images_per_s
         table: list[dict[str, Any]] = []
         for number in range(1, windows + 1):
-            results = await measured(OpenLoad(rows, share * capacity / rows, "poisson"), window_s, 0.0)
+            results = await sender.measure(OpenLoad(rows, share * capacity / rows, "poisson"), window_s, 0.0)
             table.append(
                 {
                     "window": number,

@@ -89,7 +89,7 @@ def _upwards(mounted: Path, path: str, inside: str) -> Iterator[Path]:
     """The folder of the group `path` and those above it, where the group `inside` is mounted at `mounted`."""
     inside = inside.rstrip("/")
     folder = mounted
-    # A container may see the path on its host, of which it has mounted only its own group.
+    # A container may see the path on its host, but has mounted only its own group.
     if path.startswith(f"{inside}/") and ".." not in path:
         folder = mounted / path.removeprefix(inside).strip("/")
     yield folder

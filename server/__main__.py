@@ -190,7 +190,7 @@ _show_config = click.option(
     "explicit lets clients load and unload models; poll also follows the repository.",
 )
 @_option(
-    "poll_s", click.FloatRange(0.1, 86_400), "Seconds between two looks at the repository, with --model-control poll."
+    "poll_s", click.FloatRange(0.1, 86_400), "Seconds between two scans of the repository, with --model-control poll."
 )
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Most rows per batch.")
 @_option(

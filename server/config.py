@@ -26,7 +26,7 @@ _UNIX: Final = "unix:"
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen: a host and a port, of which 0 picks a free one, or a Unix socket."""
+    """Where to listen: a host and a port (0 picks a free one), or a Unix socket."""
 
     host: str
     port: int
@@ -84,7 +84,7 @@ class ServerConfig:
     backend: Backend = "onnx"
     precision: Precision = "fp32"
     model_control: ModelControl = "none"
-    poll_s: float = 15.0  # between two looks at the repository, with model_control "poll"
+    poll_s: float = 15.0  # between two scans of the repository, with model_control "poll"
     cuda_devices: tuple[int, ...] | None = None  # indices; None uses all
     cuda_graphs: bool = False
     access_log: str | None = None  # a path, or "-" for stdout

@@ -115,20 +115,10 @@ class OneAtATime:
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self, work: Callable[..., _T], *arguments: Any) -> _T:
         """See `in_daemon_thread`."""
-        task = asyncio.get_running_loop().create_task(self._run(work, *arguments))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    async def _run(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        async with self._turn:
-            return await in_daemon_thread(work, *arguments)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it as seen, because the caller may be gone
+        await self._turn.acquire()
+        outcome = asyncio.ensure_future(in_daemon_thread(work, *arguments))
+        outcome.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(outcome)  # a caller that gives up leaves the turn to the work

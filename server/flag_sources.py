@@ -116,53 +116,27 @@ def read_file(
             raise click.UsageError(f"--config {path}: {key}: no such setting; {remedy}")
         if option.name in values:
             raise click.UsageError(f"--config {path}: {key}: given twice, with _ and with -; leave one out")
-        if not _fits(value, option):
-            raise click.UsageError(
-                f"--config {path}: {key}: {_kind_of(value)} does not fit; write {_example(option, flag)}"
-            )
+        types, expected = _expected(option)
+        parts = value if option.multiple else [value]
+        # A bool is an int in Python, but not in TOML.
+        if not isinstance(parts, list) or not all(
+            isinstance(part, types) and isinstance(part, bool) is option.is_flag for part in parts
+        ):
+            expected = f"a list, each {expected}" if option.multiple else expected
+            raise click.UsageError(f"--config {path}: {key}: the value does not fit; write {flag} = {expected}")
         values[option.name or ""] = value
     return values
 
 
-def _fits(value: Any, option: click.Option) -> bool:
-    """Whether a value has the type that an option reads; its own type checks the rest."""
-    if option.multiple:
-        return isinstance(value, list) and all(_fits_one(each, option) for each in value)
-    return _fits_one(value, option)
-
-
-def _fits_one(value: Any, option: click.Option) -> bool:
-    if isinstance(value, bool):
-        return option.is_flag
-    if isinstance(option.type, click.types.FloatParamType):
-        return isinstance(value, int | float)
-    if isinstance(option.type, click.types.IntParamType):
-        return isinstance(value, int)
-    return isinstance(value, str) and not option.is_flag
-
-
-def _kind_of(value: Any) -> str:
-    kinds = {
-        bool: "true or false",
-        int: "an integer",
-        float: "a number",
-        str: "a text",
-        list: "a list",
-        dict: "a table",
-    }
-    return kinds.get(type(value), "a date or time")
-
-
-def _example(option: click.Option, key: str) -> str:
+def _expected(option: click.Option) -> tuple[type[Any] | tuple[type[Any], ...], str]:
+    """The types of a TOML value that an option takes, and their description."""
     if option.is_flag:
-        example = "true or false"
-    elif isinstance(option.type, click.types.FloatParamType):
-        example = "a number"
-    elif isinstance(option.type, click.types.IntParamType):
-        example = "an integer"
-    else:
-        example = "a text in quotes"
-    return f"{key} = {f'a list, each {example}' if option.multiple else example}"
+        return bool, "true or false"
+    if isinstance(option.type, click.types.FloatParamType):
+        return (int, float), "a number"
+    if isinstance(option.type, click.types.IntParamType):
+        return int, "an integer"
+    return str, "a text in quotes"
 
 
 def as_toml(ctx: click.Context) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 from server.errors import Unavailable
 
 
 class Gate:
-    """Closed while the server starts, open while it serves, not ready before it stops, then draining.
+    """Refuses requests while the server starts, and new messages of streams while it drains.
 
     For the event loop only.
 
     Attributes:
+        state: where the server is: starting, ready, stopping (it still lets requests in) or draining.
         inside: number of requests that entered and have not left.
     """
 
     def __init__(self) -> None:
-        self._opened = self._retired = self._draining = False
+        self.state: Literal["starting", "ready", "stopping", "draining"] = "starting"
         self.inside = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -25,29 +27,26 @@ class Gate:
     @property
     def is_open(self) -> bool:
         """Whether requests may enter."""
-        return self._opened and not self._draining
+        return self.state in ("ready", "stopping")
 
     @property
     def is_ready(self) -> bool:
         """Whether callers should send requests: false before a stop, although the gate stays open for a while."""
-        return self.is_open and not self._retired
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether the server finishes its last requests."""
-        return self._draining
+        return self.state == "ready"
 
     def open(self) -> None:
         """Lets requests in, unless the server is already draining."""
-        self._opened = True
+        if self.state == "starting":
+            self.state = "ready"
 
     def retire(self) -> None:
-        """Tells callers to go elsewhere, for good. Requests may still enter."""
-        self._retired = True
+        """Makes the server not ready, for good, so that callers go elsewhere. Requests may still enter."""
+        if self.state == "ready":
+            self.state = "stopping"
 
     def drain(self) -> None:
         """From now on, refuses new messages of streams, and lets in only the calls that gRPC has accepted already."""
-        self._retired = self._draining = True
+        self.state = "draining"
 
     def enter(self, *, in_stream: bool = False) -> None:
         """Counts a request in; `leave` must follow.
@@ -58,11 +57,11 @@ class Gate:
         Raises:
             Unavailable: the gate is closed.
         """
-        if not self._opened:
+        if self.state == "starting":
             raise Unavailable("the server is starting: wait until its health is SERVING, or try another replica")
         # gRPC accepts no call while the server drains, so another one that comes in was accepted before: some of its
         # bytes were still on the way. Its caller may not be able to repeat it.
-        if self._draining and in_stream:
+        if self.state == "draining" and in_stream:
             raise Unavailable("the server is draining: try another replica")
         self.inside += 1
         self._empty.clear()

@@ -31,5 +31,5 @@ def shortage(config: ServerConfig, limit_bytes: int, used_bytes: int) -> str | N
     return (
         f"this container may use {limit_bytes // _MIB} MiB of memory: the server holds {used_bytes // _MIB} MiB with"
         f" its models, and requests may need {(needed_bytes - used_bytes) // _MIB} MiB more, after which the kernel"
-        " ends it; raise the limit, serve fewer models, or lower max_pending_input_bytes and max_pending_answer_bytes"
+        " ends it; raise the limit, or serve fewer models"
     )

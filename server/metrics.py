@@ -1,7 +1,7 @@
 """The Prometheus metrics of one server. Nothing is global, so a process can hold many servers.
 
 Nothing is counted here: each scrape reads the statistics of the served versions. The series of a version begin with its
-first request, so that a version that nobody asks costs nothing, and end when it is replaced or unloaded. Only
+first request, so that an unused version costs nothing, and end when it is replaced or unloaded. Only
 `ganserve_model_ready` and `ganserve_model_info` begin when it is loaded.
 """
 

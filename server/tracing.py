@@ -131,7 +131,7 @@ class Tracer:
             _log.warning("--otlp-endpoint: the collector does not answer, so the last spans are lost")
 
 
-class RemarkingExporter(SpanExporter):
+class LoggingExporter(SpanExporter):
     """Sends spans through another exporter, and logs only when that begins to fail and when it works again.
 
     Args:
@@ -179,9 +179,9 @@ def open_tracer(endpoint: str) -> Tracer:
         raise StartupError(
             f"--otlp-endpoint: {endpoint!r} is not the URL of a collector; write for example http://127.0.0.1:4317"
         )
-    # It logs each failed batch and each lost span; RemarkingExporter says once what matters.
+    # It logs each failed batch and each lost span; LoggingExporter says once what matters.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
-    return Tracer(RemarkingExporter(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S), endpoint))
+    return Tracer(LoggingExporter(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_TIMEOUT_S), endpoint))
 
 
 def _context_of(parent: TraceContext | None) -> Context:

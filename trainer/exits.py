@@ -12,7 +12,6 @@ from typing import Any, Final
 from ganserve.command_line import USER_ERROR, fail
 from trainer.errors import UserError
 
-EXIT_USER_ERROR: Final = USER_ERROR
 EXIT_INTERRUPTED: Final = 130
 
 
@@ -26,9 +25,9 @@ def mistakes_in_one_line(interrupted: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        fail(str(error), EXIT_USER_ERROR)
+        fail(str(error), USER_ERROR)
     except OSError as error:
-        fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", EXIT_USER_ERROR)
+        fail(f"{str(error.filename or 'a file')[:200]}: {error.strerror}", USER_ERROR)
     except KeyboardInterrupt as error:
         fail(str(error) or interrupted, EXIT_INTERRUPTED)
 

@@ -15,13 +15,11 @@ from ganserve.command_line import fail
 from ganserve.files import replace_file
 from trainer.config import DeviceName
 from trainer.errors import UserError
-from trainer.exits import EXIT_INTERRUPTED, EXIT_USER_ERROR, StopOnSignal, mistakes_in_one_line
+from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
 
 if TYPE_CHECKING:
     from benchmarks.claims.outcomes import Outcome
-
-__all__ = ["EXIT_USER_ERROR", "main"]
 
 _MOST_SEEDS = 100
 _INTERRUPTED = "interrupted; the runs are kept, and the same command continues"

@@ -34,65 +34,51 @@ _CONNECTING: Final = re.compile(
     r"(?:failed to connect to all addresses|connections to all backends failing); last error: (?:[A-Z_]+: )?"
 )
 
-# Part of gRPC's message about a failed connection -> remedy; the first that matches.
-_UNREACHABLE: Final = (
-    (
-        "certificate has expired",
-        "its certificate has expired: renew it, or set the clock of this machine",
-    ),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "its certificate is not from a trusted authority: set --tls-roots or TlsOptions.root_certificates",
-    ),
-    (
-        "Hostname Verification Check failed",
-        "its certificate is for another name: set --tls-server-name or TlsOptions.server_name",
-    ),
-    ("WRONG_VERSION_NUMBER", "it does not use TLS: turn TLS off, or name another address"),
-    ("NO_APPLICATION_PROTOCOL", "it has no HTTP/2, which gRPC requires: name the gRPC port, or turn HTTP/2 on there"),
-    ("ALPN", "it has no HTTP/2, which gRPC requires: name the gRPC port, or turn HTTP/2 on there"),
-    (
-        "http1.x server",
-        "it speaks HTTP/1, not gRPC: name the gRPC port, not that of the metrics or of a web server, or turn TLS on"
-        " (--tls, TlsOptions) if the port requires it",
-    ),
-    ("got frame type 80", "it speaks HTTP/1, not gRPC: name the gRPC port, not that of the metrics or of a web server"),
-    ("Expected SETTINGS frame", "it does not speak gRPC: another program has this port, so name the server's port"),
-    (
-        "before receiving SETTINGS frame",
-        "it accepts connections but says nothing: it hangs, or is no gRPC server; name the server's port",
-    ),
-    (
-        "Socket closed",
-        "it closed the connection: it may be stopping, or require TLS (--tls, TlsOptions) or a client certificate",
-    ),
-    (
-        "Connection reset by peer",
-        "it closed the connection: it may be stopping, or require TLS (--tls, TlsOptions) or a client certificate",
-    ),
-    ("Connection refused", "nothing listens there: start the server, or name another address"),
-    ("HTTP proxy returned response code", "the HTTP proxy refuses to connect to it"),
-    ("No such file or directory", "there is no such socket: start the server with this --address, or name another"),
-    ("Permission denied", "this user may not open the socket: change its permissions, or run as another user"),
-    ("errors resolving", "the name has no address: check its spelling, and the DNS of this machine"),
-    ("DNS resolution failed", "the name has no address: check its spelling, and the DNS of this machine"),
-    (
-        "backend unhealthy",
-        "their health is NOT_SERVING: they are starting or draining; wait, or name another address",
-    ),
-    ("ping timeout", "the connection is dead, and so were new ones: check the network to the server"),
-    ("keepalive", "the connection is dead, and so were new ones: check the network to the server"),
-    (
-        "handshaker shutdown",  # the attempt to connect took too long
-        "packets to it get no answer: check the address, the network and its firewall",
-    ),
-    (
-        "imed out",  # of connect(), in several spellings
-        "packets to it get no answer: check the address, the network and its firewall",
-    ),
-    ("o route to host", "packets to it get no answer: check the address, the network and its firewall"),
-    ("etwork is unreachable", "this machine has no network to it: check the address and the network"),
+_NO_HTTP2: Final = "it has no HTTP/2, which gRPC requires: name the gRPC port, or turn HTTP/2 on there"
+_CLOSED: Final = (
+    "it closed the connection: it may be stopping, or require TLS (--tls, TlsOptions) or a client certificate"
 )
+_NO_ADDRESS: Final = "the name has no address: check its spelling, and the DNS of this machine"
+_DEAD: Final = "the connection is dead, and so were new ones: check the network to the server"
+_SILENT: Final = "packets to it get no answer: check the address, the network and its firewall"
+
+# Part of gRPC's message about a failed connection -> remedy; the first that matches.
+_UNREACHABLE: Final = {
+    "certificate has expired": "its certificate has expired: renew it, or set the clock of this machine",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "its certificate is not from a trusted authority: set --tls-roots or TlsOptions.root_certificates"
+    ),
+    "Hostname Verification Check failed": (
+        "its certificate is for another name: set --tls-server-name or TlsOptions.server_name"
+    ),
+    "WRONG_VERSION_NUMBER": "it does not use TLS: turn TLS off, or name another address",
+    "NO_APPLICATION_PROTOCOL": _NO_HTTP2,
+    "ALPN": _NO_HTTP2,
+    "http1.x server": (
+        "it speaks HTTP/1, not gRPC: name the gRPC port, not that of the metrics or of a web server, or turn TLS on"
+        " (--tls, TlsOptions) if the port requires it"
+    ),
+    "got frame type 80": "it speaks HTTP/1, not gRPC: name the gRPC port, not that of the metrics or of a web server",
+    "Expected SETTINGS frame": "it does not speak gRPC: another program has this port, so name the server's port",
+    "before receiving SETTINGS frame": (
+        "it accepts connections but says nothing: it hangs, or is no gRPC server; name the server's port"
+    ),
+    "Socket closed": _CLOSED,
+    "Connection reset by peer": _CLOSED,
+    "Connection refused": "nothing listens there: start the server, or name another address",
+    "HTTP proxy returned response code": "the HTTP proxy refuses to connect to it",
+    "No such file or directory": "there is no such socket: start the server with this --address, or name another",
+    "Permission denied": "this user may not open the socket: change its permissions, or run as another user",
+    "errors resolving": _NO_ADDRESS,
+    "DNS resolution failed": _NO_ADDRESS,
+    "backend unhealthy": "their health is NOT_SERVING: they are starting or draining; wait, or name another address",
+    "ping timeout": _DEAD,
+    "keepalive": _DEAD,
+    "handshaker shutdown": _SILENT,  # the attempt to connect took too long
+    "imed out": _SILENT,  # of connect(), in several spellings
+    "o route to host": _SILENT,
+    "etwork is unreachable": "this machine has no network to it: check the address and the network",
+}
 
 _BY_STATUS: Final[dict[grpc.StatusCode, type[GanClientError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServerUnreachable,
@@ -177,7 +163,9 @@ def _cause(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) -> G
             " proxy may have lost it: try again later"
         )
     elif kind is ServerUnreachable:
-        remedy = next((hint for sign, hint in _UNREACHABLE if sign in text), "start one, or name another address")
+        remedy = next(
+            (hint for sign, hint in _UNREACHABLE.items() if sign in text), "start one, or name another address"
+        )
         text = f"no server is ready at {address} ({text}); {remedy}"
     elif kind is DeadlineExceeded:
         return _late(text, endpoint, is_connected=is_connected)

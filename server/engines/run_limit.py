@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import onnxruntime
@@ -43,15 +44,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self.runs: set[_Run] = set()
-        self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=self._watch, name="run limit", daemon=True)
-                thread.start()
-                self._thread = thread
+        threading.Thread(target=self._watch, name="run limit", daemon=True).start()
 
     def _watch(self) -> None:
         while True:
@@ -63,7 +56,9 @@ class _Watch:
                     run.options.terminate = True
 
 
-_watch: Final = _Watch()
+@cache
+def _watch() -> _Watch:
+    return _Watch()
 
 
 class RunLimit:
@@ -76,7 +71,7 @@ class RunLimit:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._ticks = math.ceil(limit_s / _TICK_S)
-        _watch.start()
+        self._runs = _watch().runs
 
     def run(self, call: Callable[[Any], _T]) -> _T:
         """Calls `call` with new onnxruntime.RunOptions, which it passes to a session.
@@ -88,7 +83,7 @@ class RunLimit:
         options = onnxruntime.RunOptions()
         options.log_severity_level = _SILENT
         run = _Run(options, self._ticks)
-        _watch.runs.add(run)
+        self._runs.add(run)
         try:
             return call(options)
         except Exception as error:
@@ -97,4 +92,4 @@ class RunLimit:
                 raise RunTooLong(text) from error
             raise
         finally:
-            _watch.runs.discard(run)
+            self._runs.discard(run)

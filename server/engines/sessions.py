@@ -21,7 +21,7 @@ def open_session(content: bytes, options: Any, providers: Sequence[Any], **setti
         settings: further arguments of InferenceSession.
 
     Raises:
-        Exception: the graph does not run, or refers to weights in another file, which nobody has verified.
+        Exception: the graph does not run, or refers to weights in another file, which would be unverified.
     """
     # By default, a graph in memory finds other files in the working directory. No file is below a device.
     options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.devnull)

@@ -133,9 +133,8 @@ class GeneratorService:
         return description_message(model, self._listed(model)).SerializeToString()
 
     def _listed(self, model: ServedModel) -> pb.Model:
-        name, version = model.card.name, model.card.version
-        labels = [label for label, number in self._catalog.settings(name).labels.items() if number == version]
-        return model_message(model, labels, is_default=self._catalog.get(name) is model)
+        labels = self._catalog.settings(model.card.name).labels_of(model.card.version)
+        return model_message(model, labels, is_default=self._catalog.get(model.card.name) is model)
 
 
 async def _compute(

@@ -54,7 +54,7 @@ class HttpApp:
         self._pages = asyncio.Semaphore(MAX_PAGES)
         self._health: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
-            "/readyz": lambda: _text(self._ready_status(), self._state()),
+            "/readyz": lambda: _text(self._ready_status(), self._gate.state),
             "/v2/health/live": lambda: _json(HTTPStatus.OK, {"live": True}),
             "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._gate.is_ready}),
         }
@@ -65,14 +65,13 @@ class HttpApp:
         if path != "/metrics" and path not in self._health:
             await _send(send, _text(HTTPStatus.NOT_FOUND, f"not found: use one of /metrics, {', '.join(self._health)}"))
         elif scope["method"] not in _METHODS:
-            allowed = ", ".join(_METHODS)
-            answer = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(_METHODS)}")
-            await _send(send, answer._replace(headers=[*answer.headers, ("Allow", allowed)]))
+            allow = ("Allow", ", ".join(_METHODS))
+            await _send(send, _text(HTTPStatus.METHOD_NOT_ALLOWED, f"use {' or '.join(_METHODS)}", allow))
         elif path in self._health:
             await _send(send, self._health[path]())
         elif self._scrapes >= MAX_SCRAPES:
-            answer = _text(HTTPStatus.SERVICE_UNAVAILABLE, "too many scrapes at once: try again")
-            await _send(send, answer._replace(headers=[*answer.headers, ("Retry-After", "1")]))
+            refusal = "too many scrapes at once: try again"
+            await _send(send, _text(HTTPStatus.SERVICE_UNAVAILABLE, refusal, ("Retry-After", "1")))
         else:
             self._scrapes += 1
             try:
@@ -81,14 +80,6 @@ class HttpApp:
                         await _send(send, await asyncio.to_thread(self._metrics, scope))
             finally:
                 self._scrapes -= 1
-
-    def _state(self) -> str:
-        gate = self._gate
-        if gate.is_ready:
-            return "ready"
-        if gate.is_draining:
-            return "draining"
-        return "stopping" if gate.is_open else "starting"
 
     def _ready_status(self) -> HTTPStatus:
         return HTTPStatus.OK if self._gate.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
@@ -117,12 +108,12 @@ async def _has_left(receive: _Receive) -> bool:
         async with asyncio.timeout(0):
             message = await receive()
             return bool(message["type"] == "http.disconnect")
-    except TimeoutError:  # it is sending a body, which nobody reads
+    except TimeoutError:  # it is sending a body, which is not read
         return False
 
 
-def _text(status: HTTPStatus, text: str) -> Answer:
-    return Answer(status, [("Content-Type", _TEXT)], f"{text}\n".encode())
+def _text(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, [("Content-Type", _TEXT), *headers], f"{text}\n".encode())
 
 
 def _json(status: HTTPStatus, value: dict[str, bool]) -> Answer:

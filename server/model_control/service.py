@@ -17,13 +17,6 @@ from server.rpc.parsing import parse_small
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["ModelControl"].full_name
 
 
-_STATES: Final = {
-    "READY": pb.VERSION_STATE_READY,
-    "UNAVAILABLE": pb.VERSION_STATE_UNAVAILABLE,
-    "LOADING": pb.VERSION_STATE_LOADING,
-}
-
-
 class ModelControlService:
     """Answers from the models of a server, if its config allows it.
 
@@ -96,7 +89,7 @@ def _version_message(entry: IndexEntry) -> pb.ModelVersion:
     return pb.ModelVersion(
         model=entry.name,
         version=entry.version,
-        state=_STATES[entry.state],
+        state=f"VERSION_STATE_{entry.state}",
         reason=entry.reason,
         labels=entry.labels,
         is_default=entry.is_default,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from server.errors import NotServed
@@ -115,20 +115,6 @@ class Catalog(Mapping[str, ServedModel]):
 
     def __len__(self) -> int:
         return len(self._defaults)
-
-    # The methods of Mapping look up each name again, when it may be gone.
-
-    def keys(self) -> KeysView[str]:
-        """A snapshot of the names."""
-        return self._defaults.keys()
-
-    def values(self) -> ValuesView[ServedModel]:
-        """A snapshot of the default versions."""
-        return self._defaults.values()
-
-    def items(self) -> ItemsView[str, ServedModel]:
-        """A snapshot of names and default versions."""
-        return self._defaults.items()
 
     def _by_version(self, name: str) -> Mapping[int, ServedModel]:
         versions = self._models.get(name)

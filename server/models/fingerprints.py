@@ -30,8 +30,8 @@ class RepositoryFiles:
     problems: Mapping[str, str] = field(default_factory=dict)  # why a model cannot be read; "" for the repository
 
 
-def look_at_all(repository: Path) -> RepositoryFiles:
-    """Looks at the files of every model; reads the disk."""
+def scan_repository(repository: Path) -> RepositoryFiles:
+    """Lists the files of every model; reads the disk."""
     models: dict[str, ModelFiles] = {}
     problems: dict[str, str] = {}
     try:
@@ -40,7 +40,7 @@ def look_at_all(repository: Path) -> RepositoryFiles:
         return RepositoryFiles({}, {"": f"the model repository {repository} cannot be read ({error.strerror})"})
     for name in names:
         try:
-            files = look_at(repository, name)
+            files = scan_model(repository, name)
         except BundleError:  # not the name of a model
             continue
         except OSError as error:
@@ -51,8 +51,8 @@ def look_at_all(repository: Path) -> RepositoryFiles:
     return RepositoryFiles(models, problems)
 
 
-def look_at(repository: Path, name: str) -> ModelFiles:
-    """Looks at the files of a model, which has none unless it has a version; reads the disk.
+def scan_model(repository: Path, name: str) -> ModelFiles:
+    """Lists the files of a model, which has none unless it has a version; reads the disk.
 
     Raises:
         BundleError: the name is not one of a model.
@@ -72,7 +72,7 @@ def look_at(repository: Path, name: str) -> ModelFiles:
 def fingerprint_of(folder: Path) -> Fingerprint:
     """The fingerprint of the files in a folder; that of a folder that cannot be read is empty."""
     entries: list[tuple[str, int, int, int]] = []
-    with contextlib.suppress(OSError), os.scandir(folder) as files:  # it may be removed while we look
+    with contextlib.suppress(OSError), os.scandir(folder) as files:  # it may be removed meanwhile
         for file in files:
             with contextlib.suppress(OSError):
                 entries.append(_entry(file.name, file.stat()))

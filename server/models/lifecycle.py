@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Final
 
 from ganserve.bundle import BundleError, list_models
@@ -19,13 +20,13 @@ from server.gate import Gate
 from server.limits import quote
 from server.models.background_tasks import BackgroundTasks
 from server.models.catalog import Catalog
-from server.models.fingerprints import ModelFiles, look_at
+from server.models.fingerprints import ModelFiles, scan_model
 from server.models.model_settings import DEFAULT_SETTINGS, ModelSettings, read_settings
 from server.models.poller import Poller
 from server.models.repository import load_version, names_to_serve
 from server.models.served_model import ServedModel
 from server.models.serving import Serving
-from server.models.version_state import Failure, IndexEntry, ModelState
+from server.models.version_state import Failure, IndexEntry, ModelState, VersionStatus
 
 __all__ = ["IndexEntry", "Models"]
 
@@ -68,13 +69,18 @@ class Models:
             StartupError: no model can be served, or the device is not available.
         """
         for name in await in_daemon_thread(names_to_serve, self._config):
-            await self._apply(name, self._state(name), retry=True)
+            try:
+                files = await self._scan(name)
+            except Unavailable as error:
+                _log.error("%s: the model is not served: %s", name, error)
+            else:
+                await self._apply(name, self._state(name), files, retry=True)
         if not self._catalog:
             raise StartupError(
                 f"--models: no model in {self._config.models} works; see the log above, and export them again"
             )
         if self._config.model_control == "poll":
-            poller = Poller(self, self._config.models, self._config.poll_s, self._tasks)
+            poller = Poller(self.follow, self._applied, self._config.models, self._config.poll_s, self._tasks)
             self._tasks.start(poller.run())
 
     async def load(self, name: str, version: int | None = None, *, newest: bool = False) -> None:
@@ -119,18 +125,14 @@ class Models:
         if state.changing.locked():
             return
         async with state.changing:
-            if state.unloaded:
-                state.applied = await in_daemon_thread(look_at, self._config.models, name)
-                return
             try:
-                await self._apply(name, state, retry=False)
-            except StartupError as error:
-                _log.error("%s: cannot be loaded: %s", name, error)
-                state.applied = await in_daemon_thread(look_at, self._config.models, name)
-
-    def applied(self) -> dict[str, ModelFiles]:
-        """The files of each known model that were seen when it was last brought up to date."""
-        return {name: state.applied for name, state in self._states.items() if state.applied is not None}
+                files = await self._scan(name)
+                if state.unloaded:
+                    state.applied = files
+                else:
+                    await self._apply(name, state, files, retry=False)
+            except (StartupError, Unavailable) as error:
+                _log.error("%s: what is served stays as it is: %s", name, error)
 
     def failed_versions(self) -> list[tuple[str, str]]:
         """Name and version of those in the repository that could not be loaded; may be called in any thread."""
@@ -143,7 +145,7 @@ class Models:
         entries: list[IndexEntry] = []
         for listed in names:
             try:
-                versions: Collection[int] = look_at(self._config.models, listed).versions
+                versions: Collection[int] = scan_model(self._config.models, listed).versions
             except (BundleError, OSError):
                 versions = []
             served = {model.card.version: model for model in self._catalog.versions(listed)}
@@ -175,6 +177,9 @@ class Models:
             raise Unavailable("the server is stopping: try another replica")
         await loading
 
+    def _applied(self) -> dict[str, ModelFiles]:
+        return {name: state.applied for name, state in self._states.items() if state.applied is not None}
+
     def _state(self, name: str) -> ModelState:
         return self._states.setdefault(name, ModelState())
 
@@ -186,62 +191,61 @@ class Models:
 
     def _index_entry(self, name: str, version: int, model: ServedModel | None, *, is_default: bool) -> IndexEntry:
         state = self._states.get(name) or ModelState()
-        labels = tuple(label for label, labelled in state.settings.labels.items() if labelled == version)
         failure = state.failures.get(version)
-        flags = (labels, is_default, state.chosen == version)
+        reason = "" if failure is None else failure.reason
+        status: VersionStatus = "UNAVAILABLE"
         if model is not None:
-            if not model.ready:
-                return IndexEntry(name, version, "UNAVAILABLE", "being rebuilt", *flags)
-            return IndexEntry(name, version, "READY", "" if failure is None else failure.reason, *flags)
-        if state.loading == version:
-            return IndexEntry(name, version, "LOADING", "", *flags)
-        if failure is not None:
-            reason = failure.reason
-        elif state.unloaded or version in state.excluded:
-            reason = "unloaded"
-        elif state.chosen is not None and version > state.chosen and state.settings.policy.latest is not None:
-            reason = "newer than the chosen version"
-        else:
-            reason = "not loaded"
-        return IndexEntry(name, version, "UNAVAILABLE", reason, *flags)
+            status, reason = ("READY", reason) if model.ready else (status, "being rebuilt")
+        elif state.loading == version:
+            status, reason = "LOADING", ""
+        elif failure is None:
+            reason = state.why_not_served(version)
+        return IndexEntry(
+            name, version, status, reason, tuple(state.settings.labels_of(version)), is_default, state.chosen == version
+        )
+
+    @asynccontextmanager
+    async def _changing(self, name: str) -> AsyncIterator[ModelState]:
+        """Holds the lock of a model for a change that a client requests, which a missing device makes UNAVAILABLE."""
+        state = self._state(name)
+        async with state.changing:
+            try:
+                yield state
+            except StartupError as error:
+                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+
+    def _served(self, name: str) -> list[ServedModel]:
+        if not (models := self._catalog.versions(name)):
+            raise NotServed(f"no model {quote(name)} is served")
+        return models
 
     async def _load(self, name: str, version: int | None, *, newest: bool) -> None:
         if name not in await in_daemon_thread(self._names):
-            raise NotServed(f"no model {quote(name)} is in the repository: export it into {self._config.models}")
-        state = self._state(name)
-        async with state.changing:
-            try:
-                if version is None:
-                    state.unloaded, state.excluded = False, frozenset()
-                    if newest:
-                        state.chosen = None
-                    await self._apply(name, state, retry=True, must_work=True)
-                else:
-                    files = await self._look(name)
-                    if version not in files.versions:
-                        raise NotServed(
-                            f"version {version} of {name!r} is not in the repository: use one of"
-                            f" {', '.join(map(str, sorted(files.versions)))}"
-                        )
-                    await self._choose(name, state, files, [version])
-            except StartupError as error:
-                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+            raise NotServed(f"no model {quote(name)} is in the repository: export it first")
+        async with self._changing(name) as state:
+            files = await self._scan(name)
+            if version is None:
+                state.unloaded, state.excluded = False, frozenset()
+                if newest:
+                    state.chosen = None
+                if failed := await self._apply(name, state, files, retry=True):
+                    raise NotLoaded(self._explanation(name, state, failed))
+            elif version in files.versions:
+                await self._choose(name, state, files, [version])
+            else:
+                known = ", ".join(map(str, sorted(files.versions)))
+                raise NotServed(f"version {version} of {name!r} is not in the repository: use one of {known}")
 
     async def _roll_back(self, name: str) -> None:
-        if name not in self._catalog:
-            raise NotServed(f"no model {quote(name)} is served")
-        state = self._state(name)
-        async with state.changing:
-            if (default := self._catalog.get(name)) is None:
-                raise NotServed(f"no model {quote(name)} is served")
-            files = await self._look(name)
+        self._served(name)
+        async with self._changing(name) as state:
+            self._served(name)
+            default = self._catalog[name]
+            files = await self._scan(name)
             older = sorted((version for version in files.versions if version < default.card.version), reverse=True)
             if not older:
                 raise NotLoaded(f"{default} has no older version in the repository: load another version by its number")
-            try:
-                await self._choose(name, state, files, older)
-            except StartupError as error:
-                raise Unavailable(f"{name!r} cannot be loaded: {error}") from error
+            await self._choose(name, state, files, older)
 
     async def _choose(self, name: str, state: ModelState, files: ModelFiles, versions: list[int]) -> None:
         """Makes the first of `versions` that works the default, and serves the others as the policy says.
@@ -253,18 +257,14 @@ class Models:
             if await self._ensure(name, state, version, files, retry=True):
                 state.unloaded, state.chosen = False, version
                 state.excluded -= {version}
-                await self._apply(name, state, retry=False)
+                await self._apply(name, state, files, retry=False)
                 return
         raise NotLoaded(self._explanation(name, state, versions))
 
     async def _unload(self, name: str, version: int | None) -> None:
-        if name not in self._catalog:
-            raise NotServed(f"no model {quote(name)} is served")
-        state = self._state(name)
-        async with state.changing:
-            models = self._catalog.versions(name)
-            if not models:
-                raise NotServed(f"no model {quote(name)} is served")
+        self._served(name)
+        async with self._changing(name) as state:
+            models = self._served(name)
             if version is None:
                 state.unloaded, state.chosen = True, None
             else:
@@ -274,42 +274,34 @@ class Models:
                 state.excluded |= {version}
                 if state.chosen == version:
                     state.chosen = None
-            closing = self._retire(state, models)
+            closing = self._remove(state, models)
             self._catalog.choose(name, state.chosen, state.settings)
         _, still_open = await asyncio.wait(closing, timeout=_UNLOAD_WAIT_S)
         if still_open:
             unloaded = ", ".join(map(str, models))
             raise Unavailable(f"{unloaded} is unloaded, but requests are still being answered: wait for them")
 
-    async def _look(self, name: str) -> ModelFiles:
+    async def _scan(self, name: str) -> ModelFiles:
         try:
-            return await in_daemon_thread(look_at, self._config.models, name)
+            return await in_daemon_thread(scan_model, self._config.models, name)
         except OSError as error:
-            raise Unavailable(f"the folder of {name!r} cannot be read: {error.strerror}") from error
+            raise Unavailable(f"the folder of {name!r} cannot be read ({error.strerror}): make it readable") from error
 
-    async def _apply(self, name: str, state: ModelState, *, retry: bool, must_work: bool = False) -> None:
-        """Serves the versions that the policy asks for, and stops serving the others.
+    async def _apply(self, name: str, state: ModelState, files: ModelFiles, *, retry: bool) -> list[int]:
+        """Serves the versions that the policy asks for, stops serving the others, and returns those that failed.
 
         If none of them works, those that are served stay.
 
         Args:
             name: name of the model.
             state: its state.
+            files: its files.
             retry: whether to try a version again that could not be loaded and has not changed since.
-            must_work: whether to raise if a version could not be loaded.
 
         Raises:
-            NotLoaded: a version could not be loaded, with `must_work`.
             StartupError: the device is not available.
         """
-        try:
-            files = await in_daemon_thread(look_at, self._config.models, name)
-        except OSError as error:
-            effect = "it stays as it is" if name in self._catalog else "the model is not served"
-            _log.error("%s: its folder cannot be read, so %s: %s", name, effect, error)
-            if must_work:
-                raise Unavailable(f"the folder of {name!r} cannot be read: {error.strerror}") from error
-            return
+        state.applied = files
         state.settings = await in_daemon_thread(self._settings, name, state)
         state.failures = {version: known for version, known in state.failures.items() if version in files.versions}
         if state.chosen is not None and state.chosen not in files.versions:
@@ -337,51 +329,39 @@ class Models:
         self._catalog.choose(name, state.chosen, state.settings)
         served = self._catalog.versions(name)
         if kept or not files.versions:
-            self._retire(state, [model for model in served if model.card.version not in kept])
-        state.applied = files
+            self._remove(state, [model for model in served if model.card.version not in kept])
         if not files.versions:
             state.forget_choices()
             self._catalog.forget(name)
         elif not self._catalog.versions(name) and places < wanted:
             _log.error("%s: no version works, so the model is not served", name)
-        failed = [version for version in tried if version in state.failures or version not in files.versions]
-        if must_work and failed:
-            raise NotLoaded(self._explanation(name, state, failed))
+        return [version for version in tried if version in state.failures or version not in files.versions]
 
     async def _ensure(self, name: str, state: ModelState, version: int, files: ModelFiles, *, retry: bool) -> bool:
         """Loads and serves a version unless its files are served already; returns whether it is served in any state."""
-        served = self._catalog.version(name, version)
+        is_served = self._catalog.version(name, version) is not None
         seen = files.versions[version]
         failure = state.failures.get(version)
-        if served is not None and state.loaded.get(version) == seen:
-            state.failures = {other: known for other, known in state.failures.items() if other != version}
+        if is_served and state.loaded.get(version) == seen:
+            state.record_failure(version, None)
             return True
         if failure is not None and failure.files == seen and not retry:
-            return served is not None
+            return is_served
         async with self._loading:
             state.loading = version
             try:
                 model = await in_daemon_thread(load_version, self._config, name, version)
             except BundleError as error:
-                reason = self._reason(error)
                 _log.warning("%s:%d is broken and not served: %s", name, version, error)
-            except StartupError:
-                raise
-            except Exception as error:  # noqa: BLE001 - files are untrusted, and one model must not stop the others
-                reason = self._reason(error) or type(error).__name__
-                _log.warning("%s:%d is broken and not served", name, version, exc_info=True)
-            else:
-                reason = ""
-                self._serving.serve(model)
+                state.record_failure(version, Failure(self._reason(error), seen))
+                self.load_counts["failed"] += 1
+                return is_served
             finally:
                 state.loading = None
-        others = {other: known for other, known in state.failures.items() if other != version}
-        self.load_counts["failed" if reason else "ok"] += 1
-        if reason:
-            state.failures = {**others, version: Failure(reason, seen)}
-            return served is not None
-        state.failures = others
+            self._serving.serve(model)
+        state.record_failure(version, None)
         state.loaded = {**state.loaded, version: seen}
+        self.load_counts["ok"] += 1
         return True
 
     def _settings(self, name: str, state: ModelState) -> ModelSettings:
@@ -396,12 +376,12 @@ class Models:
         state.settings_error = ""
         return settings
 
-    def _retire(self, state: ModelState, models: list[ServedModel]) -> list[asyncio.Task[None]]:
+    def _remove(self, state: ModelState, models: list[ServedModel]) -> list[asyncio.Task[None]]:
         gone = {model.card.version for model in models}
         state.loaded = {version: files for version, files in state.loaded.items() if version not in gone}
         for model in models:
             _log.info("%s is unloaded once its requests are answered", model)
-        return [self._serving.retire(model) for model in models]
+        return [self._serving.remove(model) for model in models]
 
     def _reason(self, error: Exception) -> str:
         """One line for clients, without the path of the repository."""

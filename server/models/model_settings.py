@@ -8,9 +8,7 @@ The other fields describe the model for Triton; here, its card does that.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +18,14 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as config_pb
 
 from ganserve.bundle import TRITON_CONFIG_FILE, BundleError, check_name
+from ganserve.files import read_regular_file
 from server.limits import quote
 from server.models.version_policy import VersionPolicy
 
 LABEL_PREFIX: Final = "version_label."
-LABEL_PATTERN: Final = r"[A-Za-z][A-Za-z0-9._-]{0,63}"  # never a number
+LABEL: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")  # never a number
 
 _MAX_CONFIG_BYTES: Final = 1 << 20
-_LABEL: Final = re.compile(LABEL_PATTERN)
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
 
 
@@ -37,6 +35,10 @@ class ModelSettings:
 
     policy: VersionPolicy = field(default_factory=VersionPolicy)
     labels: Mapping[str, int] = field(default_factory=dict)
+
+    def labels_of(self, version: int) -> list[str]:
+        """The labels that stand for a version."""
+        return [label for label, labelled in self.labels.items() if labelled == version]
 
 
 DEFAULT_SETTINGS: Final = ModelSettings()
@@ -50,7 +52,7 @@ def read_settings(repository: Path, name: str) -> ModelSettings:
     """
     path = repository / check_name(name) / TRITON_CONFIG_FILE
     try:
-        text = _read(path)
+        text = read_regular_file(path, _MAX_CONFIG_BYTES)
     except FileNotFoundError:
         return DEFAULT_SETTINGS
     except OSError as error:
@@ -62,17 +64,6 @@ def read_settings(repository: Path, name: str) -> ModelSettings:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"{path}: not a valid ModelConfig ({reason}); fix it") from error
     return ModelSettings(_policy(config), _labels(config, path))
-
-
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # O_NONBLOCK, because opening a FIFO would wait
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BundleError(f"{path}: not a regular file; replace it")
-        content = file.read(_MAX_CONFIG_BYTES + 1)
-    if len(content) > _MAX_CONFIG_BYTES:
-        raise BundleError(f"{path}: larger than {_MAX_CONFIG_BYTES} bytes, so not a ModelConfig; replace it")
-    return content
 
 
 def _policy(config: config_pb.ModelConfig) -> VersionPolicy:
@@ -92,7 +83,7 @@ def _labels(config: config_pb.ModelConfig, path: Path) -> dict[str, int]:
         if not key.startswith(LABEL_PREFIX):
             continue
         label, version = key.removeprefix(LABEL_PREFIX), value.string_value
-        if not _LABEL.fullmatch(label):
+        if not LABEL.fullmatch(label):
             raise BundleError(
                 f"{path}: version label {quote(label)}: use 1 to 64 letters, digits, '.', '_' or '-', a letter first"
             )

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from server.daemon_threads import in_daemon_thread
 from server.models.background_tasks import BackgroundTasks
-from server.models.fingerprints import ModelFiles, RepositoryFiles, look_at_all
+from server.models.fingerprints import ModelFiles, RepositoryFiles, scan_repository
 
 _log = logging.getLogger(__name__)
 _NO_FILES = ModelFiles()
 
 
-class Follower(Protocol):
-    """Brings a model up to date with its files: `Models`."""
-
-    def follow(self, name: str) -> Coroutine[Any, Any, None]:
-        """Serves what the repository has now."""
-
-    def applied(self) -> Mapping[str, ModelFiles]:
-        """The files of each known model that were seen when it was last brought up to date."""
-
-
 class Poller:
-    """Looks at the files of a repository again and again. For one event loop.
+    """Scans a repository periodically. For one event loop.
 
-    Copying a version takes time, so a change counts once two looks in a row see the same files.
+    Copying a version takes time, so a change counts once two scans in a row see the same files.
 
     Args:
-        models: brings models up to date.
+        follow: brings a model up to date.
+        applied: returns the files that each known model had when it was last brought up to date.
         repository: the model repository.
-        poll_s: seconds between two looks.
+        poll_s: seconds between two scans.
         tasks: a model that takes long to load must not delay the others.
     """
 
-    def __init__(self, models: Follower, repository: Path, poll_s: float, tasks: BackgroundTasks) -> None:
-        self._models = models
+    def __init__(
+        self,
+        follow: Callable[[str], Coroutine[Any, Any, None]],
+        applied: Callable[[], Mapping[str, ModelFiles]],
+        repository: Path,
+        poll_s: float,
+        tasks: BackgroundTasks,
+    ) -> None:
+        self._follow = follow
+        self._applied = applied
         self._repository = repository
         self._poll_s = poll_s
         self._tasks = tasks
@@ -47,15 +46,15 @@ class Poller:
         self._problems: Mapping[str, str] = {}
 
     async def run(self) -> None:
-        """Looks at the repository until it is cancelled."""
+        """Polls the repository until it is cancelled."""
         while True:
             await asyncio.sleep(self._poll_s)
-            await self.look()
+            await self.poll()
 
-    async def look(self) -> None:
-        """Looks once, and starts to bring models up to date whose files have changed and then stayed the same."""
-        now = await in_daemon_thread(look_at_all, self._repository)
-        applied = self._models.applied()
+    async def poll(self) -> None:
+        """Scans once, and starts to bring models up to date whose files have changed and then stayed the same."""
+        now = await in_daemon_thread(scan_repository, self._repository)
+        applied = self._applied()
         problems = dict(now.problems)
         if not now.models and not problems and any(files.versions for files in applied.values()):
             problems[""] = f"the model repository {self._repository} is empty: is it mounted?"
@@ -71,4 +70,4 @@ class Poller:
             known = applied.get(name)
             is_new = known is None and bool(files.versions)
             if (is_new or known not in (None, files)) and before.models.get(name, _NO_FILES) == files:
-                self._tasks.start(self._models.follow(name))
+                self._tasks.start(self._follow(name))

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from ganserve.bundle import BundleError, Card, ImageInput, list_models, read_card, repository_above, version_folder
-from ganserve.foreign import first_line
 from server.config import ServerConfig
-from server.engines.loading import load_instances, within_load_timeout
+from server.engines.loading import failures_as_bundle_errors, load_instances, within_load_timeout
 from server.errors import StartupError
 from server.limits import Contract, ImageFormat, contract_of
 from server.scheduling.instances import LoadedInstances
@@ -54,7 +53,7 @@ def names_to_serve(config: ServerConfig) -> list[str]:
 
 
 def no_model_in(folder: Path) -> str:
-    """Says that a model repository is empty, and what to do."""
+    """The error text for a folder without models."""
     if (above := repository_above(folder)) is not None:
         return f"{folder} is a model, not a model repository: did you mean --models {above}?"
     return f"{folder} holds no model: export a run into it (python -m exporter RUN --models {folder}), or give another"
@@ -69,13 +68,10 @@ def load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:
     """
     folder = version_folder(config.models, name, version)
     try:
-        return _load_version(config, folder)
+        with failures_as_bundle_errors():  # whatever is in a file, only its own version fails
+            return _load_version(config, folder)
     except OSError as error:
         raise BundleError(f"{folder}: cannot be read ({error.strerror or error})") from error
-    except (BundleError, StartupError):
-        raise
-    except Exception as error:  # whatever is in a file, only its own version fails
-        raise BundleError(f"{folder}: loading failed ({first_line(error)}); export the model again") from error
 
 
 def _load_version(config: ServerConfig, folder: Path) -> LoadedModel:

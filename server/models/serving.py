@@ -79,7 +79,7 @@ class Serving:
         if config.precision == "bf16" and loaded.precision == "fp32":
             self._tasks.start(self._add_large_instances(model.folder, served))
 
-    def retire(self, model: ServedModel) -> asyncio.Task[None]:
+    def remove(self, model: ServedModel) -> asyncio.Task[None]:
         """Stops serving a version; the task ends once its requests in flight are answered and it is freed."""
         if not model.ready:
             model.batcher.fail_waiting(f"{model} is being unloaded, and an engine broke: try again")
@@ -147,10 +147,7 @@ class Serving:
             loaded = await in_daemon_thread(load_instances, folder, model.card, config)
         except (BundleError, StartupError, OSError) as error:
             _log.error("%s: rebuilding its engines failed, trying again: %s", model, error)
-            return False
-        except Exception:  # noqa: BLE001 - any error, such as out of memory, may be temporary
-            _log.exception("%s: rebuilding its engines failed, trying again", model)
-            return False
+            return False  # any error, such as out of memory, may be temporary
         model.batcher.rebuild(loaded.groups)
         model.backend, model.device, model.precision = loaded.backend, loaded.device, loaded.precision
         model.statistics.engine_rebuilt()

@@ -6,7 +6,6 @@ message that holds them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidRequest
 from server.limits import Contract, Tensor, check_finite, quote, show_shape
-from server.models.model_settings import LABEL_PATTERN
+from server.models.model_settings import LABEL
 from server.open_inference.parameters import NO_OPTIONS, Options, Value, read_options
 
 _FP32: Final = "FP32"
@@ -24,7 +23,6 @@ MAX_ID_LENGTH: Final = 256
 MAX_TYPED_VALUES: Final = 1 << 20  # each becomes a Python object on the way
 _TYPED_FIELDS: Final = {"FP32": "fp32_contents", "UINT8": "uint_contents"}
 _MAX_VERSION_DIGITS: Final = 19
-_LABEL: Final = re.compile(LABEL_PATTERN)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +78,7 @@ def read_version(text: str) -> int | str:
     """
     if not text:
         return 0
-    if _LABEL.fullmatch(text):
+    if LABEL.fullmatch(text):
         return text
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_VERSION_DIGITS):
         raise InvalidRequest(

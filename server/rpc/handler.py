@@ -129,16 +129,7 @@ class RequestHandler:
         """
 
         async def answer(bodies: AsyncIterator[bytes], context: Context) -> None:
-            await self.admit_stream(method, context)
-            try:
-                self.call_limit.enter()
-            except QueueFull as error:
-                request = self.arrive(method, context)
-                context.add_done_callback(lambda _: self.leave(request))  # type: ignore[arg-type]  # wrong stub
-                try:
-                    await self.attempt(_refusing(error), b"", request, context)
-                except ServerError as refusal:
-                    await abort(context, refusal, _trailing_metadata(refusal))
+            await self.admit_stream(method, context, counted=True)
             context.add_done_callback(lambda _: self.call_limit.leave())  # type: ignore[arg-type]  # wrong stub
             await behaviour(bodies, context)
 
@@ -153,16 +144,21 @@ class RequestHandler:
         if self._access is not None:  # reading metadata costs time
             self._access.check(method, context.invocation_metadata())
 
-    async def admit_stream(self, method: str, context: Context) -> None:
-        """Refuses a stream, counts and logs that, and ends it, unless its caller may call the method.
+    async def admit_stream(self, method: str, context: Context, *, counted: bool = False) -> None:
+        """Ends a stream that may not begin, and counts and logs the refusal.
 
-        Each message is checked again by `attempt`, because tokens may be replaced while a stream is open.
+        Args:
+            method: name of the method, without the service.
+            context: the stream.
+            counted: whether the stream counts as a call; `call_limit.leave` must follow.
         """
         try:
             self.check_access(method, context)
+            if counted:
+                self.call_limit.enter()
         except ServerError as error:
             self._record(self.arrive(method, context), context, error.code, error.reason, str(error))
-            await abort(context, error)
+            await abort(context, error, _trailing_metadata(error))
 
     def arrive(self, method: str, context: Context) -> InFlightRequest:
         """Returns a new request: a unary one, or one message of a stream. Call `attempt`, then `leave`."""
@@ -193,7 +189,8 @@ class RequestHandler:
         status = grpc.StatusCode.OK
         reason = message = ""
         try:
-            self.check_access(request.method, context)
+            if in_stream:  # tokens may be replaced while a stream is open
+                self.check_access(request.method, context)
             if not gated:
                 return await behaviour(body, request)
             self._gate.enter(in_stream=in_stream)

@@ -29,9 +29,6 @@ class Access:
         tokens: one is needed for every method; None: for none.
         admin_tokens: one is needed for `ADMIN_METHODS`, and is good for every other method too; None: `tokens` decides.
         control_at: the address where `CONTROL_METHODS` are answered instead of here; empty: here.
-
-    Attributes:
-        control_at: the same.
     """
 
     def __init__(

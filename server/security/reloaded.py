@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
+from ganserve.files import read_regular_file
 from server.errors import StartupError
 
 MAX_FILE_BYTES: Final = 4 << 20  # a bundle of all public authorities takes about 0.2 MiB
@@ -71,16 +71,10 @@ def read_file(flag: str, path: Path, kind: str) -> bytes:
         StartupError: it cannot be read, or is not a regular file of at most `MAX_FILE_BYTES`.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for its writer
-            raise StartupError(f"{flag}: {path} is not a regular file; name {kind}")
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
+        return read_regular_file(path, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise StartupError(f"{flag}: {path} cannot be read ({reason}); name {kind}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise StartupError(f"{flag}: {path} has more than {MAX_FILE_BYTES} bytes; name {kind}")
-    return content
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

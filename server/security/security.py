@@ -32,11 +32,9 @@ class Security:
         self.tls = _tls(config)
         tokens = _tokens("--token-file", config.token_file)
         admin_tokens = _tokens("--admin-token-file", config.admin_token_file)
-        has_admin_port = config.admin_address is not None
-        checks_tokens = tokens is not None or admin_tokens is not None
-        here = Access(tokens, admin_tokens) if checks_tokens else None
-        self.admin_access = here
-        self.access = Access(tokens, admin_tokens, str(config.admin_address)) if has_admin_port else here
+        self.access = self.admin_access = Access(tokens, admin_tokens) if tokens or admin_tokens else None
+        if config.admin_address is not None:
+            self.access = Access(tokens, admin_tokens, str(config.admin_address))
 
     def credentials(self) -> grpc.ServerCredentials | None:
         """Returns credentials for a gRPC port; None without TLS."""

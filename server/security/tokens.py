@@ -10,7 +10,6 @@ from typing import Final
 from server.errors import StartupError
 from server.security.reloaded import Reloaded, read_file
 
-MAX_TOKEN_CHARACTERS: Final = 8 << 10  # about gRPC's limit for all headers together
 _KIND: Final = "a file with one token per line"
 
 
@@ -47,10 +46,10 @@ class TokenFile:
             token = line.strip()
             if not token or token.startswith("#"):
                 continue
-            if len(token) > MAX_TOKEN_CHARACTERS or not all("!" <= character <= "~" for character in token):
+            if not all("!" <= character <= "~" for character in token):
                 raise StartupError(
-                    f"{self._flag}: {self._path}, line {number}: a token must be 1 to {MAX_TOKEN_CHARACTERS} printable"
-                    " ASCII characters without spaces; make one, for example with 'openssl rand -hex 32'"
+                    f"{self._flag}: {self._path}, line {number}: a token must be printable ASCII characters without"
+                    " spaces; make one, for example with 'openssl rand -hex 32'"
                 )
             digests.append(_digest(token))
         if not digests:

@@ -103,7 +103,7 @@ async def test_a_drain_accepts_no_call_and_finishes_accepted_ones(
     accepted.append(stub.Generate(one_row()))  # waits in the queue
     await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
     draining = asyncio.create_task(server.drain())
-    await until(lambda: server._gate.is_draining)
+    await until(lambda: server._gate.state == "draining")
     with pytest.raises(grpc.aio.AioRpcError) as error:  # CANCELLED until the channel has heard GOAWAY
         await stub.Generate(one_row())
     assert error.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

@@ -19,6 +19,8 @@ def held() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
+    for thread in list(daemon_threads._running):
+        thread.join(WAIT_S)
 
 
 def nothing(_: object) -> None:

@@ -36,16 +36,21 @@ def test_a_draining_gate_lets_in_calls_that_grpc_has_accepted_but_no_messages_of
     with pytest.raises(Unavailable, match="the server is draining: try another replica"):
         gate.enter(in_stream=True)
     gate.enter()
-    assert (gate.is_open, gate.is_ready, gate.is_draining, gate.inside) == (False, False, True, 2)
+    assert (gate.is_open, gate.is_ready, gate.state, gate.inside) == (False, False, "draining", 2)
 
 
 def test_a_retired_gate_is_open_and_not_ready() -> None:
     gate = Gate()
-    states = [(gate.is_open, gate.is_ready, gate.is_draining)]
+    states = [(gate.is_open, gate.is_ready, gate.state)]
     for change in (gate.open, gate.retire, gate.drain):
         change()
-        states.append((gate.is_open, gate.is_ready, gate.is_draining))
-    assert states == [(False, False, False), (True, True, False), (True, False, False), (False, False, True)]
+        states.append((gate.is_open, gate.is_ready, gate.state))
+    assert states == [
+        (False, False, "starting"),
+        (True, True, "ready"),
+        (True, False, "stopping"),
+        (False, False, "draining"),
+    ]
 
 
 async def test_the_wait_for_an_empty_gate_ends_with_the_last_request() -> None:

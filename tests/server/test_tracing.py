@@ -37,7 +37,7 @@ from server.app import Server
 from server.errors import StartupError
 from server.request import InFlightRequest
 from server.trace_context import TraceContext
-from server.tracing import RemarkingExporter, Tracer, open_tracer
+from server.tracing import LoggingExporter, Tracer, open_tracer
 
 ROOT = Path(__file__).parents[2]
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -253,7 +253,7 @@ class Scripted(SpanExporter):
 def test_failures_are_logged_once_until_the_collector_works_again(caplog: pytest.LogCaptureFixture) -> None:
     success, failure = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
     inner = Scripted(success, failure, RuntimeError("odd"), failure, success, success, failure)
-    exporter = RemarkingExporter(inner, "http://c:4317")
+    exporter = LoggingExporter(inner, "http://c:4317")
     with caplog.at_level(logging.INFO):
         results = [exporter.export([]) for _ in range(7)]
     exporter.shutdown()

@@ -177,7 +177,7 @@ def open_path(path: Path, runtime: Runtime | None, latent_dim: int | None) -> So
     """
     path = path.resolve()
     if latent_dim is not None and (path.is_dir() or path.suffix == ".onnx" or path.with_name(CARD_FILE).is_file()):
-        raise UserError(f"--latent-dim: {path.name} says its latent size itself; leave --latent-dim out")
+        raise UserError(f"--latent-dim: {path.name} states its latent size; leave --latent-dim out")
     try:
         if path.is_file():
             return _open_file(path, runtime, latent_dim)

@@ -38,11 +38,8 @@ class FolderLock:
             self._lock.acquire()
         except Timeout:
             raise busy from None
-        except NotImplementedError:  # older versions of filelock: ENOSYS
-            yield False
-            return
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+        except (OSError, NotImplementedError) as error:  # the second by older versions of filelock
+            if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
                 raise
             yield False
             return

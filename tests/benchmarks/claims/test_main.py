@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from benchmarks.claims.__main__ import EXIT_USER_ERROR, main
+from benchmarks.claims.__main__ import main
 from benchmarks.claims.claims import CLAIMS, Claim
+from ganserve.command_line import USER_ERROR
 
 
 def run(*arguments: str) -> Result:
@@ -73,7 +74,7 @@ def test_the_claims_are_listed() -> None:
 )
 def test_a_mistake_is_a_one_line_error(arguments: tuple[str, ...], message: str) -> None:
     result = run(*arguments)
-    assert result.exit_code == EXIT_USER_ERROR
+    assert result.exit_code == USER_ERROR
     assert result.output.startswith("Error: ")
     assert message in result.output
     assert result.output.count("\n") == 1

@@ -61,7 +61,7 @@ def test_other_errors_of_a_run_are_raised_as_they_are() -> None:
 
 def test_a_run_that_ends_in_time_is_no_longer_watched() -> None:
     assert RunLimit(60).run(lambda options: options.terminate) is False
-    assert not run_limit._watch.runs
+    assert not run_limit._watch().runs
 
 
 def test_a_run_within_the_limit_is_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:

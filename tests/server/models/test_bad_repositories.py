@@ -177,7 +177,10 @@ async def test_a_model_folder_that_cannot_be_read_is_skipped(
 
     monkeypatch.setattr(Path, "iterdir", refuse)  # root, who may run the tests, can read everything
     assert await served_by(config) == ["tiny"]
-    assert any(message.startswith("locked: its folder cannot be read") for message in caplog.messages)
+    assert any(
+        message.startswith("locked: the model is not served: the folder of 'locked' cannot be read")
+        for message in caplog.messages
+    )
 
 
 @pytest.mark.parametrize("kind", ["card.json fifo", "endless", "deep json"])

@@ -121,10 +121,10 @@ async def test_a_found_model_is_in_use_until_its_request_releases_it() -> None:
 
 def test_models_are_listed_by_name_and_a_snapshot_outlives_a_change() -> None:
     catalog = catalog_of("wgan", "tiny")
-    models, newer = catalog.values(), served("tiny", 4)
-    catalog.add(newer)
+    models = catalog.versions()
+    catalog.add(served("tiny", 4))
     catalog.remove("tiny", 3)
     catalog.remove("wgan")
     assert [str(model) for model in models] == ["tiny:3", "wgan:3"]
-    assert [str(model) for model in catalog.values()] == ["tiny:4"]
-    assert (list(catalog.keys()), list(catalog.items()), len(catalog)) == (["tiny"], [("tiny", newer)], 1)
+    assert [str(model) for model in catalog.versions()] == ["tiny:4"]
+    assert (list(catalog), len(catalog)) == (["tiny"], 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.models.fingerprints import ModelFiles, fingerprint_of, look_at
+from server.models.fingerprints import ModelFiles, fingerprint_of, scan_model
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 
@@ -42,12 +42,12 @@ def publish_another(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [append, touch, replace_by_an_equal_file, remove, edit_config, publish_another])
 def test_every_change_of_the_files_is_seen(repository: Path, change: Callable[[Path], None]) -> None:
-    before = look_at(repository, "tiny")
-    assert look_at(repository, "tiny") == before
+    before = scan_model(repository, "tiny")
+    assert scan_model(repository, "tiny") == before
     change(repository / "tiny")
-    assert look_at(repository, "tiny") != before
+    assert scan_model(repository, "tiny") != before
 
 
 def test_a_model_that_is_gone_has_no_files(repository: Path) -> None:
-    assert look_at(repository, "other") == ModelFiles()
+    assert scan_model(repository, "other") == ModelFiles()
     assert fingerprint_of(repository / "other" / "1") == ()

@@ -264,8 +264,10 @@ async def test_any_error_of_one_version_is_its_own(
     server: Server, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_tiny_bundle(repository, version=2)
-    monkeypatch.setattr(models, "load_version", fail)
-    with pytest.raises(NotLoaded, match="version 2 was not loaded: no device any more; version 1 is served"):
+    monkeypatch.setattr(repository_files, "contract_of", fail)
+    with pytest.raises(
+        NotLoaded, match=r"version 2 was not loaded: loading failed \(RuntimeError: no device any more\);.*version 1 is"
+    ):
         await server.models.load("tiny")
 
 

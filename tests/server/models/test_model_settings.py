@@ -60,7 +60,7 @@ def test_labels_are_parameters(config_file: Path) -> None:
     [
         ("version_policy {", "not a valid ModelConfig"),
         ("version_polcy { all {} }", 'not a valid ModelConfig .*no field named "version_polcy"'),
-        ("a" * ((1 << 20) + 1), "larger than 1048576 bytes"),
+        ("a" * ((1 << 20) + 1), r"cannot be read \(larger than 1048576 bytes\)"),
         ("\x00\xff", "not a valid ModelConfig"),
         ("input { " * 5000, "not a valid ModelConfig"),
         ('parameters { key: "version_label.3" value { string_value: "3" } }', "version label '3': use 1 to 64 letters"),
@@ -86,5 +86,5 @@ def test_only_a_regular_file_is_read(config_file: Path) -> None:
         read(config_file)
     config_file.unlink()
     config_file.mkdir()
-    with pytest.raises(BundleError, match=r"cannot be read|not a regular file"):
+    with pytest.raises(BundleError, match="cannot be read"):
         read(config_file)

@@ -12,7 +12,7 @@ import pytest
 from ganserve.bundle import list_versions, version_folder
 from server.app import Server
 from server.models.background_tasks import BackgroundTasks
-from server.models.fingerprints import ModelFiles, look_at
+from server.models.fingerprints import ModelFiles, scan_model
 from server.models.poller import Poller
 from tests.server.scheduling.held_run import settle
 from tests.server.tiny_bundles import publish_tiny_bundle
@@ -28,7 +28,7 @@ class FakeModels:
 
     async def follow(self, name: str) -> None:
         self.followed.append(name)
-        self.files[name] = look_at(self.repository, name)
+        self.files[name] = scan_model(self.repository, name)
 
     def applied(self) -> Mapping[str, ModelFiles]:
         return self.files
@@ -63,11 +63,11 @@ def models(repository: Path) -> FakeModels:
 async def look(models: FakeModels) -> AsyncIterator[Callable[[], Awaitable[list[str]]]]:
     """Looks at the repository once; returns which models were then brought up to date."""
     tasks = BackgroundTasks()
-    poller = Poller(models, models.repository, 1.0, tasks)
+    poller = Poller(models.follow, models.applied, models.repository, 1.0, tasks)
 
     async def look_once() -> list[str]:
         models.followed.clear()
-        await poller.look()
+        await poller.poll()
         await settle()
         return list(models.followed)
 

@@ -176,7 +176,7 @@ def test_a_model_whose_folder_cannot_be_read_is_skipped(
     publish_tiny_bundle(config.models, "locked")
     monkeypatch.setattr("server.models.fingerprints.list_versions", list_some)
     assert served(config) == [("tiny", 1)]
-    assert "locked: its folder cannot be read, so the model is not served" in caplog.text
+    assert "locked: the model is not served: the folder of 'locked' cannot be read" in caplog.text
 
 
 def test_cuda_graphs_and_model_control_exclude_each_other(config: ServerConfig) -> None:

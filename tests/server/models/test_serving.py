@@ -140,14 +140,14 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
 
 
 async def test_a_failed_rebuild_is_retried_after_any_error(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    load, failures = loading_module.load_instances, ["out of memory", "once more"]
+    load, failures = loading_module.load_engine, ["out of memory", "once more"]
 
-    def load_at_last(*args: Any) -> Any:
+    def load_at_last(*args: Any, **settings: Any) -> Any:
         if failures:
             raise RuntimeError(failures.pop())
-        return load(*args)
+        return load(*args, **settings)
 
-    monkeypatch.setattr(serving, "load_instances", load_at_last)
+    monkeypatch.setattr(loading_module, "load_engine", load_at_last)
     model = server.catalog["tiny"]
     break_engine(model.batcher)
     with pytest.raises(Unavailable):

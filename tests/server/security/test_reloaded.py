@@ -107,9 +107,9 @@ def test_files_that_cannot_be_read_are_named_with_flag_reason_and_remedy(
     (tmp_path / "large").write_text("large")
     for name, reason in [
         ("missing", "cannot be read (No such file or directory)"),
-        ("pipe", "is not a regular file"),
-        (".", "is not a regular file"),
-        ("large", "has more than 3 bytes"),
+        ("pipe", "cannot be read (not a regular file)"),
+        (".", "cannot be read (Is a directory)"),
+        ("large", "cannot be read (larger than 3 bytes)"),
     ]:
         with pytest.raises(StartupError) as raised:
             read_file("--flag", tmp_path / name, "a PEM file")

@@ -164,7 +164,7 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
         (("run", "--model", "a"), "--model: needs --address"),
         (("alone.onnx", "--version", "1"), "--version: needs --address; for a bundle, give the folder of the version"),
         (("run", "--latent-dim", "4"), "--latent-dim: applies only to a bundle or file, not to a run; leave it out"),
-        (("alone.onnx", "--latent-dim", "4"), "--latent-dim: alone.onnx says its latent size itself"),
+        (("alone.onnx", "--latent-dim", "4"), "--latent-dim: alone.onnx states its latent size"),
         (("run", "--runtime", "onnx"), "--runtime: applies only to a bundle or file, not to a run; leave it out"),
         (("cycle", "--runtime", "onnx"), "--runtime: applies only to a bundle or file, not to a run"),
         (("alone.onnx", "--checkpoint", "best"), "--checkpoint: applies only to a run, not to a bundle or file"),
