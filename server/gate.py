@@ -14,11 +14,12 @@ class Gate:
 
     Attributes:
         inside: number of requests that entered and have not left.
+        entered: number of requests that have entered since the start.
     """
 
     def __init__(self) -> None:
         self._opened = self._retired = self._draining = False
-        self.inside = 0
+        self.inside = self.entered = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -65,6 +66,7 @@ class Gate:
         if self._draining and in_stream:
             raise Unavailable("the server is draining: try another replica")
         self.inside += 1
+        self.entered += 1
         self._empty.clear()
 
     def leave(self) -> None:
