@@ -121,13 +121,16 @@ async def test_a_drain_loses_no_call_of_a_burst(server: Server, connect: Connect
     assert [await call.code() for call in calls] == [grpc.StatusCode.OK] * 50
 
 
-async def test_a_drain_loses_no_answer_that_waits_in_the_kernel_for_a_slow_client(start_server: Start) -> None:
+async def test_a_drain_loses_no_answer_that_waits_in_the_kernel_for_a_slow_client(
+    start_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # gRPC would close the connection, and the kernel throws unsent bytes away once the client sends another frame.
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.5)
     server = await start_server(max_request_rows=8000, max_queue_rows=8000)
     request = pb.GenerateRequest(
         model="tiny", seeded=pb.SeededLatents(count=8000), format=pb.ImageFormat.IMAGE_FORMAT_FLOAT32
     )
-    with Relay(server.address.port, delay_s=0.02, buffer_bytes=1 << 16).serve() as relay:
+    with Relay(server.address.port, delay_s=0.05, buffer_bytes=1 << 16).serve() as relay:
         async with grpc.aio.insecure_channel(relay.address) as channel:
             call = stub_of(channel).Generate(request)
             await until(lambda: server._gate.entered == 1 and not server._gate.inside)
