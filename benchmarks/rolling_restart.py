@@ -212,7 +212,7 @@ class Replica:
 class Proxy:
     """HAProxy, Envoy or nginx in front of the servers, until `close`.
 
-    HAProxy asks /readyz, and Envoy the health service. nginx asks nothing: it leaves a server only when a request fails,
+    HAProxy asks /readyz, and Envoy the health service. nginx asks nothing: it leaves a server when a request fails,
     unless it is told before.
 
     Args:
