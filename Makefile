@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types unit proto pages lock format clean
+.PHONY: help install demo test test-all soak chaos lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ test: lint types unit ## Check style and types, and run the tests
 
 test-all: lint types ## The same plus the slow tests, which start and kill many processes
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+soak: $(INSTALLED) ## Load a server at 80% for 20 minutes: does its memory grow, or its throughput fall?
+	$(BIN)/python -m benchmarks.soak
+
+chaos: $(INSTALLED) ## Send 50,000 good, bad, hurried and cancelled requests during swaps and a restart
+	$(BIN)/python -m benchmarks.chaos
 
 lint: $(INSTALLED) ## Check style
 	$(BIN)/ruff check .

@@ -122,7 +122,12 @@ def list_models(repository: Path) -> list[str]:
         OSError: The repository itself cannot be read.
     """
     if not repository.is_dir():
-        raise BundleError(f"no model repository at {repository}: export a run into it, or give another folder")
+        if repository.exists():
+            raise BundleError(f"{repository} is a file, not a model repository: give the folder that holds the models")
+        raise BundleError(
+            f"no model repository at {repository}: export a run into it (python -m exporter RUN --models {repository}),"
+            " or give another folder"
+        )
     names = sorted(entry.name for entry in repository.iterdir() if _NAME.fullmatch(entry.name))
     return [name for name in names if _may_have_versions(repository, name)]
 

@@ -32,6 +32,14 @@ class OneLineErrors(click.Command):
     A group that inherits from this class and click.Group covers its subcommands too, except for the numbers.
     """
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for param in self.params:  # click would say "not a valid integer range"
+            if isinstance(param.type, click.IntRange):
+                param.type.name = "integer"
+            elif isinstance(param.type, click.FloatRange):
+                param.type.name = "number"
+
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Parses the command line."""
         with self._errors_in_one_line():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.types import OptionHelpExtra
 
 from ganserve.command_line import USER_ERROR, version_option
+from server import daemon_threads
 from server.config import (
     BACKENDS,
     DEVICES,
@@ -30,11 +33,14 @@ from server.config import (
 )
 from server.errors import StartupError
 from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option
+from server.help_sections import SectionedHelp
 from server.log_format import LOG_FORMATS, LogFormat, configure_logging
 from server.signals import ignore_unexpected_signals
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _SECONDS = click.FloatRange(0.001, MAX_SECONDS)
+_METAVARS = {"models": "FOLDER", "otlp_endpoint": "URL", "metrics_address": "HOST:PORT|none"}
+_SOCKET_OR_PORT = "HOST:PORT|unix:PATH"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -76,13 +82,45 @@ class _IndicesType(click.ParamType[tuple[int, ...]]):
         return tuple(map(int, indices))
 
 
+class _Option(click.Option):
+    """An option whose help leaves out the range of a number, which an error about it gives."""
+
+    def get_help_extra(self, ctx: click.Context) -> OptionHelpExtra:
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
 def _option(name: str, kind: Any, text: str) -> Callable[[_Command], _Command]:
     """A flag for one field of `ServerConfig`, with its default."""
-    default = _DEFAULTS[name]
-    return click.option(f"--{name.replace('_', '-')}", name, type=kind, default=default, show_default=True, help=text)
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        cls=_Option,
+        type=kind,
+        metavar=_metavar(name, kind),
+        default=_DEFAULTS[name],
+        show_default=True,
+        help=text,
+    )
 
 
-class _Group(SourcedErrors, click.Group):
+def _metavar(name: str, kind: Any) -> str | None:
+    """What the help calls the value of a flag; None leaves it to the type."""
+    if name in _METAVARS:
+        return _METAVARS[name]
+    if isinstance(kind, click.Path) or name == "access_log":
+        return "FILE"
+    if isinstance(kind, _AddressType):
+        return _SOCKET_OR_PORT
+    if isinstance(kind, click.FloatRange):
+        return "SECONDS"
+    if name.endswith("_us"):
+        return "MICROSECONDS"
+    return "NUMBER" if isinstance(kind, click.IntRange) else None
+
+
+class _Group(SourcedErrors, SectionedHelp, click.Group):
     """`python -m server`."""
 
 
@@ -95,7 +133,21 @@ def _one_line_errors(log_format: LogFormat = "text") -> Iterator[None]:
             _log.critical("%s", error)
         else:
             click.echo(f"Error: {error}", err=True)
+        if daemon_threads.running():  # ONNX Runtime aborts the process if a thread still computes when Python ends
+            sys.stdout.flush()
+            os._exit(USER_ERROR)
         sys.exit(USER_ERROR)
+
+
+def _announce(line: str) -> None:
+    """Prints a line, or logs it: a closed pipe or a full disk is no reason to stop serving."""
+    try:
+        click.echo(line)
+    except OSError as error:
+        sys.stdout = None  # or Python would fail to flush it at the end
+        _log.warning("stdout cannot be written (%s)", error.strerror)
+    if sys.stdout is None:
+        _log.info("%s", line)
 
 
 _show_config = click.option(
@@ -109,14 +161,22 @@ _show_config = click.option(
 @click.group(cls=_Group, invoke_without_command=True, context_settings=CONTEXT_SETTINGS, epilog=HELP)
 @config_option
 @_option("models", click.Path(path_type=Path), "Model repository to serve.")
-@_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port; or unix:PATH.")
-@_option("admin_address", _AddressType(takes_unix=True), "Address for load and unload calls, instead of --address.")
+@_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port.")
+@_option(
+    "admin_address",
+    _AddressType(takes_unix=True),
+    "Address for loading and unloading models, instead of --address.",
+)
 @_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
 @_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")
 @_option("tls_client_ca", click.Path(path_type=Path), "PEM file with the authorities that sign clients' certificates.")
 @_option("token_file", click.Path(path_type=Path), "File with the tokens that callers must send, one per line.")
-@_option("admin_token_file", click.Path(path_type=Path), "File with the tokens for loading and unloading models.")
+@_option(
+    "admin_token_file",
+    click.Path(path_type=Path),
+    "File with tokens for loading and unloading models, one per line.",
+)
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cuda_devices", _IndicesType(), "CUDA devices to use, for example 0,1.  [default: all]")
 @click.option("--cuda-graphs", is_flag=True, help="Replay each batch size as a CUDA graph.")
@@ -184,10 +244,15 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
     # Pillow warns about odd metadata in uploaded files. Set once here, because catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with _one_line_errors(log_format):
-        sys.exit(asyncio.run(serve(ServerConfig(**flags), click.echo)))
+        sys.exit(asyncio.run(serve(ServerConfig(**flags), _announce)))
 
 
-@main.command(cls=SourcedErrors, context_settings=CONTEXT_SETTINGS, epilog=HELP)
+@main.command(
+    cls=SourcedErrors,
+    context_settings=CONTEXT_SETTINGS,
+    epilog=HELP,
+    short_help="Measure the models and print the best flags.",
+)
 @config_option
 @_option("models", click.Path(path_type=Path), "Model repository to measure.")
 @click.option("--model", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
@@ -196,6 +261,8 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
 @_option("max_batch_size", click.IntRange(1, 1 << 16), "Largest batch to measure, in rows.")
 @click.option(
     "--seconds",
+    cls=_Option,
+    metavar="SECONDS",
     type=click.FloatRange(0, min_open=True),
     default=45.0,
     show_default=True,

@@ -37,7 +37,7 @@ from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
 from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
-from server.rpc.reservation import Reservation
+from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.rpc.unsent import unsent_bytes
 from server.security.access import Access
@@ -130,6 +130,7 @@ class Server:
         Raises:
             StartupError: an address is not available.
         """
+        refuse_shared_ports(self.config)
         for warning in exposure_warnings(self.config):
             _log.warning(warning)
         self._credentials = [self.security.credentials() for _ in self._servers]
@@ -191,7 +192,11 @@ class Server:
         """
         await self.retire()
         self.models.hurry()
-        _log.info("draining: %d requests in flight", self._gate.inside)
+        _log.info(
+            "draining: finishing %d requests in at most %g s (--drain-timeout-s)",
+            self._gate.inside,
+            self.config.drain_timeout_s,
+        )
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
         finishing.cancel()
@@ -309,11 +314,12 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.catalog.versions()))
         where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
-        admin = "" if server.admin_address is None else f", models are loaded and unloaded on {server.admin_address}"
+        admin = "" if server.admin_address is None else f", admin calls on {server.admin_address}"
         announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
         await server.retire()
-        if not stop.hurried:
+        if not stop.hurried and config.lame_duck_s:
+            _log.info("stopping: serving for %g s more (--lame-duck-s), until balancers notice", config.lame_duck_s)
             await asyncio.sleep(config.lame_duck_s)
         if not await server.drain():
             await server.close_access_log()
@@ -327,6 +333,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
     if daemon_threads.running():
         _log.warning("a model is still being loaded; it is cut off")
         os._exit(0)
+    _log.info("stopped")
     return 0
 
 

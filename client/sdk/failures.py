@@ -184,8 +184,9 @@ def _cause(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) -> G
     elif kind is ServerBusy:
         text = f"the server at {address} is busy: {text}" + ("" if "try again" in text else "; try again later")
     elif kind is AccessDenied:
-        is_flag = "--model-control" in text or "--admin-address" in text  # the server's own remedy
-        text = f"{address} denies access ({text})" + ("" if is_flag else "; give a valid token")
+        has_remedy = any(flag in text for flag in ("--model-control", "--admin-address", "--admin-token-file"))
+        remedy = "" if has_remedy else "; give a valid token (--token-file, token=)"
+        text = f"{address} denies access ({text}){remedy}"
     elif kind is UnsupportedByServer:
         text = f"{address} is not a ganserve server, or is an older one ({text}); name another address"
     elif kind is ServerFault:

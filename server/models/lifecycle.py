@@ -414,5 +414,7 @@ class Models:
             + (state.failures[version].reason if version in state.failures else "it is not in the repository")
             for version in failed
         )
-        served = ", ".join(str(model.card.version) for model in self._catalog.versions(name))
-        return f"{name!r}: {reasons}" + (f"; version {served} is served" if served else "; no version is served")
+        served = [str(model.card.version) for model in self._catalog.versions(name)]
+        if len(served) > 1:
+            return f"{name!r}: {reasons}; versions {', '.join(served)} are served"
+        return f"{name!r}: {reasons}; " + (f"version {served[0]} is served" if served else "no version is served")

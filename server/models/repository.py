@@ -57,7 +57,7 @@ def no_model_in(folder: Path) -> str:
     """Says that a model repository is empty, and what to do."""
     if (above := repository_above(folder)) is not None:
         return f"{folder} is a model, not a model repository: did you mean --models {above}?"
-    return f"{folder} holds no model: export a run into it, or name another folder"
+    return f"{folder} holds no model: export a run into it (python -m exporter RUN --models {folder}), or give another"
 
 
 def load_version(config: ServerConfig, name: str, version: int) -> LoadedModel:

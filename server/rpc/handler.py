@@ -22,6 +22,7 @@ from server.gate import Gate
 from server.limits import quote
 from server.metrics import Metrics
 from server.request import InFlightRequest
+from server.rpc.abort import abort
 from server.rpc.call_limit import CallLimit
 from server.rpc.one_message import receive
 from server.security.access import Access
@@ -114,7 +115,7 @@ class RequestHandler:
             try:
                 return await self.attempt(chosen, body, request, context, gated=gated)
             except ServerError as error:
-                await context.abort(error.code, str(error), _trailing_metadata(error))
+                await abort(context, error, _trailing_metadata(error))
 
         # The answer is the same as that of a handler for one message, which would not see an empty call.
         return grpc.stream_unary_rpc_method_handler(answer, None, None)
@@ -137,7 +138,7 @@ class RequestHandler:
                 try:
                     await self.attempt(_refusing(error), b"", request, context)
                 except ServerError as refusal:
-                    await context.abort(refusal.code, str(refusal), _trailing_metadata(refusal))
+                    await abort(context, refusal, _trailing_metadata(refusal))
             context.add_done_callback(lambda _: self.call_limit.leave())  # type: ignore[arg-type]  # wrong stub
             await behaviour(bodies, context)
 
@@ -161,7 +162,7 @@ class RequestHandler:
             self.check_access(method, context)
         except ServerError as error:
             self._record(self.arrive(method, context), context, error.code, error.reason, str(error))
-            await context.abort(error.code, str(error))
+            await abort(context, error)
 
     def arrive(self, method: str, context: Context) -> InFlightRequest:
         """Returns a new request: a unary one, or one message of a stream. Call `attempt`, then `leave`."""

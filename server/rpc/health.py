@@ -13,7 +13,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, NotServed
+from server.rpc.abort import abort
 from server.rpc.handler import ClientLeft, Context
 from server.rpc.parsing import parse_small
 
@@ -63,7 +64,7 @@ class Health:
         service = await _service_of(body, context)
         status = self._statuses.get(service)
         if status is None:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "this server has no service of this name: leave it empty")
+            await abort(context, NotServed("this server has no service of this name: leave it empty"))
         return pb.HealthCheckResponse(status=status)
 
     async def _watch(self, body: bytes, context: Context) -> None:
@@ -86,5 +87,5 @@ async def _service_of(body: bytes, context: Context) -> str:
     try:
         name: str = parse_small(pb.HealthCheckRequest, body).service
     except InvalidRequest as error:
-        await context.abort(error.code, str(error))
+        await abort(context, error)
     return name

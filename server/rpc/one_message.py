@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 
 from server.errors import InvalidRequest
+from server.rpc.abort import abort
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -47,7 +48,7 @@ def _answering_empty_calls(handler: Handler) -> Handler:
         try:
             message = await receive(context)
         except InvalidRequest as error:
-            await context.abort(error.code, str(error))
+            await abort(context, error)
         return await behaviour(message, context)
 
     wrap = grpc.stream_stream_rpc_method_handler if handler.response_streaming else grpc.stream_unary_rpc_method_handler

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from server.errors import InvalidRequest
+from server.rpc.abort import abort
 from server.rpc.handler import ClientLeft, Context, RequestHandler
 from server.rpc.parsing import parse_small
 
@@ -33,7 +34,7 @@ def reflection_handlers(services: Iterable[str], handler: RequestHandler) -> dic
                 async for response in servicer.ServerReflectionInfo(_parsed(bodies), context):
                     await context.write(response)
         except InvalidRequest as error:
-            await context.abort(error.code, str(error))
+            await abort(context, error)
 
     serialize = pb.ServerReflectionResponse.SerializeToString
     return {METHOD: grpc.stream_stream_rpc_method_handler(answer, None, serialize)}

@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import socket
+from itertools import combinations
 
-from server.config import Address
+from server.config import Address, ServerConfig
+from server.errors import StartupError
 from server.rpc.transport import cannot_listen, probe_socket_file
+
+
+def refuse_shared_ports(config: ServerConfig) -> None:
+    """Finds two flags with the same address, which would only fail once the models are loaded.
+
+    Raises:
+        StartupError: two flags give the same address.
+    """
+    flags = {
+        "--address": config.address,
+        "--admin-address": config.admin_address,
+        "--metrics-address": config.metrics_address,
+    }
+    for (flag, address), (other, same) in combinations(flags.items(), 2):
+        if address is not None and address == same and (address.port or address.path):
+            raise StartupError(f"{other}: {address} is the address of {flag} too; give another one")
 
 
 class Reservation:

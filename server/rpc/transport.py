@@ -135,7 +135,19 @@ def probe_socket_file(path: str) -> None:
     Path(path).unlink()
 
 
+_REMEDIES: Final[dict[int, str]] = {
+    errno.EADDRINUSE: "stop the program that listens there, or give another address",
+    errno.EADDRNOTAVAIL: "give an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "give a port above 1023 or a writable folder, or run as another user",
+    errno.ENOENT: "create the folder of the socket, or give another one",
+}
+
+
 def cannot_listen(flag: str, address: Address, error: Exception) -> StartupError:
     """The error for an address that is not available; `flag` names it."""
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return StartupError(f"{flag}: cannot listen on {address} ({reason}); free it, or give another address")
+    number = getattr(error, "errno", None)
+    if isinstance(number, int) and number in _REMEDIES:
+        reason, remedy = os.strerror(number), _REMEDIES[number]  # asyncio and gRPC repeat the address in their texts
+    else:
+        reason, remedy = getattr(error, "strerror", None) or str(error), "give another address"
+    return StartupError(f"{flag}: cannot listen on {address} ({reason}); {remedy}")

@@ -12,7 +12,7 @@ import math
 from typing import Final
 
 from server.errors import DeadlinePassed, QueueFull, ServerError
-from server.scheduling.queue import RowQueue, urgency_of
+from server.scheduling.queue import PRIORITY_STEP_S, RowQueue, urgency_of
 from server.scheduling.service_times import ServiceTimes
 
 MIN_TARGET_S: Final = 0.1  # queueing delay during overload
@@ -38,6 +38,11 @@ class Admission:
     def is_overloaded(self, now: float) -> bool:
         """Whether the queue is kept short, because requests were refused a moment ago."""
         return now - self._refused < OVERLOAD_MEMORY_S
+
+    @property
+    def patience_s(self) -> float:
+        """How long requests that can wait let tighter deadlines pass: at most as long as two full queues take."""
+        return min(PRIORITY_STEP_S, 2 * self._times.rows_s(self._queue.max_rows) or math.inf)
 
     def check(
         self, rows: int, deadline: float, priority: int, *, now: float, busy_s: float, max_batch_rows: int
@@ -69,9 +74,15 @@ class Admission:
         if not times.rows_per_s:
             return
         target_s = max(MIN_TARGET_S, 2 * times.batch_s(max_batch_rows))
+        patience_s = self.patience_s
+        urgency = urgency_of(now, deadline, priority, patience_s)
         if self.is_overloaded(now):
-            standing_s = times.rows_s(queue.rows_up_to(priority) + queue.reserved_rows)
-            if standing_s > target_s:
+            if deadline - now < patience_s:
+                standing_rows, limit_s = queue.rows_before(urgency), target_s
+            else:  # each of these may wait for patience_s, so together they get at least a quarter of the capacity
+                standing_rows, limit_s = queue.rows_up_to(priority), max(target_s, patience_s / 4)
+            standing_s = times.rows_s(standing_rows + queue.reserved_rows)
+            if standing_s > limit_s:
                 self._refused = now
                 raise self._overload(standing_s)
         if deadline == math.inf:
@@ -79,7 +90,7 @@ class Admission:
         left_s = (deadline - now) * (1 - SENDING_SHARE) - busy_s - times.request_s(rows, max_batch_rows)
         if times.rows_s(queue.rows + queue.reserved_rows) <= left_s:
             return
-        ahead_s = times.rows_s(queue.rows_before(urgency_of(now, deadline, priority)) + queue.reserved_rows)
+        ahead_s = times.rows_s(queue.rows_before(urgency) + queue.reserved_rows)
         if ahead_s <= left_s:
             return
         if ahead_s > target_s:

@@ -123,7 +123,7 @@ class Batcher:
         self._admit(len(inputs), deadline, priority, now)
         if (answer := self._answer_at_once(inputs, outputs)) is not None:
             return answer
-        entry = Entry(inputs, outputs, deadline, now, loop.create_future(), priority)
+        entry = Entry(inputs, outputs, deadline, now, loop.create_future(), priority, self._admission.patience_s)
         self._queue.append(entry)
         self._in_flight += 1
         self._pacing.arrived(now, self._in_flight)

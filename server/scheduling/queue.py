@@ -33,13 +33,14 @@ class Entry:
     enqueued: float
     done: asyncio.Future[Outputs]
     priority: int = DEFAULT_PRIORITY
+    patience_s: float = PRIORITY_STEP_S  # see `urgency_of`
     taken_rows: int = 0
     finished_rows: int = 0
     gathered: Outputs = field(default_factory=dict)  # results of a split request, filled in by the threads
     order: tuple[float, int] = field(init=False)  # the smallest goes first
 
     def __post_init__(self) -> None:
-        self.order = (urgency_of(self.enqueued, self.deadline, self.priority), next(_numbers))
+        self.order = (urgency_of(self.enqueued, self.deadline, self.priority, self.patience_s), next(_numbers))
 
     @property
     def waiting_rows(self) -> int:
@@ -97,7 +98,7 @@ class RowQueue:
     """
 
     def __init__(self, max_rows: int, name: str) -> None:
-        self._max_rows = max_rows
+        self.max_rows = max_rows
         self._name = name
         self._entries: list[Entry] = []  # sorted by their order
         self._level_rows = [0] * PRIORITY_LEVELS
@@ -126,14 +127,14 @@ class RowQueue:
             InvalidRequest: it can never fit.
             QueueFull: it does not fit now.
         """
-        if rows > self._max_rows:
+        if rows > self.max_rows:
             raise InvalidRequest(
-                f"{rows} rows are more than the queue can hold ({self._max_rows}): ask for fewer per request"
+                f"{rows} rows are more than the queue can hold ({self.max_rows}): ask for fewer per request"
             )
         taken = self.rows + self.reserved_rows
-        if taken + rows > self._max_rows:
+        if taken + rows > self.max_rows:
             raise QueueFull(
-                f"the queue of {self._name!r} is full ({taken} of {self._max_rows} rows wait,"
+                f"the queue of {self._name!r} is full ({taken} of {self.max_rows} rows wait,"
                 f" {rows} more do not fit): try again after a pause",
                 retry_after_ms(taken) if retry_after_ms is not None else None,
             )
@@ -209,12 +210,12 @@ class RowQueue:
         self._level_rows[entry.priority - 1] += rows
 
 
-def urgency_of(enqueued: float, deadline: float, priority: int) -> float:
+def urgency_of(enqueued: float, deadline: float, priority: int, patience_s: float = PRIORITY_STEP_S) -> float:
     """When a request wants to be computed: the smallest goes first.
 
-    It includes the age, so that no request starves, and at most one level of priority for a tight deadline.
+    It includes the age, so that no request starves. Tighter deadlines that arrive later go first for `patience_s`.
     """
-    return enqueued + (priority - 1) * PRIORITY_STEP_S + min(deadline - enqueued, PRIORITY_STEP_S)
+    return enqueued + (priority - 1) * PRIORITY_STEP_S + min(deadline - enqueued, patience_s)
 
 
 def _instantly(_: int) -> float:

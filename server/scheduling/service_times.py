@@ -7,6 +7,8 @@ from typing import Final
 
 _MIN_RETRY_MS: Final = 10
 _LEARNING_RATE: Final = 0.2
+_OUTLIER: Final = 4.0  # a batch counts as no slower than this many times the estimate: the machine may have slept
+_SLACK: Final = 1.5  # how far sizes may deviate from what others let expect
 
 
 class ServiceTimes:
@@ -17,15 +19,32 @@ class ServiceTimes:
     """
 
     def __init__(self) -> None:
-        self._row_s: dict[int, float] = {}  # seconds per row of one batch, by the bit length of its rows
+        # By the bit length of the rows of a batch.
+        self._row_s: dict[int, float] = {}  # seconds per row of one batch
+        self._batches_at_once: dict[int, int] = {}
         self.rows_per_s = 0.0  # at the most efficient size; 0 until a batch was computed
 
     def computed(self, rows: int, seconds: float, batches_at_once: int) -> None:
         """Records a batch, and how many such batches run in parallel."""
         size, row_s = rows.bit_length(), max(seconds, 1e-6) / rows
-        known = self._row_s.get(size)
-        self._row_s[size] = row_s if known is None else known + _LEARNING_RATE * (row_s - known)
-        self.rows_per_s = batches_at_once / min(self._row_s.values())
+        change = 1.0
+        if (known := self._row_s.get(size)) is not None:
+            row_s = known + _LEARNING_RATE * (min(row_s, _OUTLIER * known) - known)
+            change = row_s / known
+        self._change_others(size, row_s, change)
+        self._row_s[size] = row_s
+        self._batches_at_once[size] = batches_at_once
+        self.rows_per_s = max(self._batches_at_once[size] / row_s for size, row_s in self._row_s.items())
+
+    def _change_others(self, newest: int, row_s: float, change: float) -> None:
+        """Adapts the estimates of other sizes, which may not be computed for a long time.
+
+        A model that becomes slower or faster does so for all sizes. And more rows take at least as long as fewer, but
+        no longer in proportion.
+        """
+        for size, known in self._row_s.items():
+            least, most = sorted((row_s, 2.0 ** (newest - size) * row_s))
+            self._row_s[size] = min(max(change * known, least / _SLACK), most * _SLACK)
 
     def batch_s(self, rows: int) -> float:
         """Estimates the seconds that one instance takes for a batch; 0 if nothing is known."""

@@ -63,8 +63,8 @@ class Access:
                 raise Unauthenticated("the token is not valid: it is misspelt, or was replaced; ask for a new one")
         if method in CONTROL_METHODS and self.control_at:
             raise NotAllowed(
-                f"{method} is answered on the admin address of this server only (--admin-address"
-                f" {self.control_at}): call it there"
+                f"{method} is answered on the admin address of this server only: call it on {self.control_at}, as its"
+                " --admin-address says"
             )
         if method in ADMIN_METHODS and self._admin_tokens is not None and not is_admin:
             raise NotAllowed(f"{method} needs a token of the server's --admin-token-file: send an admin token")

@@ -1,4 +1,4 @@
-"""Warns about addresses that other machines can reach without protection."""
+"""Warns about addresses that other machines can reach without protection, or that have no use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from server.config import Address, ServerConfig
 
 
 def exposure_warnings(config: ServerConfig) -> list[str]:
-    """Returns one line per gRPC address that other machines can reach and that is not protected.
+    """Returns one line per gRPC address that other machines can reach without protection, or that has no use.
 
     Args:
         config: the settings.
@@ -26,7 +26,12 @@ def exposure_warnings(config: ServerConfig) -> list[str]:
                 f"--model-control {config.model_control}: every caller of {config.address} may load and unload models;"
                 " set --admin-address or --admin-token-file"
             )
-    if config.admin_address is not None and not _is_local(config.admin_address):
+    if config.admin_address is not None and config.model_control == "none":
+        warnings.append(
+            f"--admin-address {config.admin_address}: has no use, because clients may not load models; add"
+            " --model-control explicit or poll"
+        )
+    elif config.admin_address is not None and not _is_local(config.admin_address):
         lacks = _lacks(config, admin=True)
         if lacks:
             warnings.append(
@@ -42,7 +47,7 @@ def _lacks(config: ServerConfig, *, admin: bool = False) -> str:
     if config.tls_certificate is None:
         lacks.append("without TLS (--tls-certificate, --tls-key)")
     if not has_tokens and config.tls_client_ca is None:
-        lacks.append("without proving who they are (--token-file or --tls-client-ca)")
+        lacks.append("without authentication (--token-file or --tls-client-ca)")
     return " and ".join(lacks)
 
 

@@ -224,6 +224,8 @@ def _show_commands(console: Console, config: ServerConfig, models: dict[str, tup
         command += ["--models", str(config.models)]
     if config.device != ServerConfig.device:
         command += ["--device", config.device]
+    if config.cores is not None:
+        command += ["--cores", str(config.cores)]
     choices = list(dict.fromkeys(models.values()))
     lines = ["Serve with:"]
     for flags in choices:

@@ -85,8 +85,17 @@ def test_files_next_to_models_and_versions_are_not_listed(tmp_path: Path) -> Non
 
 
 def test_repository_that_does_not_exist_gives_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no model repository at .*export a run into it"):
+    with pytest.raises(
+        BundleError,
+        match=r"no model repository at .*: export .* exporter RUN --models .*/nothing\), or",
+    ):
         bundle.list_models(tmp_path / "nothing")
+
+
+def test_a_file_as_repository_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("")
+    with pytest.raises(BundleError, match=r"model\.onnx is a file, not a model repository: give the folder"):
+        bundle.list_models(tmp_path / "model.onnx")
 
 
 def test_published_version_is_complete_and_readable_by_others(tmp_path: Path) -> None:

@@ -122,6 +122,16 @@ def test_help_of_a_group_without_a_command_is_not_an_error() -> None:
     assert "Error" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(click.IntRange(1, 9), "'x' is not a valid integer."), (click.FloatRange(0, 1), "'x' is not a valid number.")],
+)
+def test_a_text_as_number_is_refused_in_plain_words(kind: click.ParamType[object], reason: str) -> None:
+    command = OneLineErrors("it", params=[click.Option(["--n"], type=kind)])
+    result = CliRunner().invoke(command, ["--n", "x"])
+    assert (result.exit_code, result.stderr) == (2, f"Error: Invalid value for '--n': {reason}\n")
+
+
 def test_fail_prints_one_line_and_exits_with_the_given_code(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         fail("no\n  space", 3)

@@ -88,6 +88,37 @@ def test_it_prints_a_ready_line_and_exits_with_0_on_ctrl_c(launch: Launch) -> No
     assert "Traceback" not in process.stderr.read()
 
 
+def test_the_log_tells_each_step_of_a_stop(launch: Launch) -> None:
+    process = launch("--lame-duck-s", "0.05", "--drain-timeout-s", "20")
+    wait_until_ready(process)
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=20)
+    assert [line.partition(" INFO ")[2] for line in log.splitlines()[-3:]] == [
+        "stopping: serving for 0.05 s more (--lame-duck-s), until balancers notice",
+        "draining: finishing 0 requests in at most 20 s (--drain-timeout-s)",
+        "stopped",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_it_serves_even_if_stdout_cannot_be_written(repository: Path) -> None:
+    command = [sys.executable, "-m", "server", "--models", str(repository), "--device", "cpu", *ANY_PORTS, *AT_ONCE]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, cwd=REPOSITORY_ROOT, stdout=full, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "stdout cannot be written" in line)
+            assert "No space left on device" in line
+            assert next(line for line in process.stderr if "ready: serving tiny:1 on 127.0.0.1:" in line)
+            process.terminate()
+            assert process.wait(timeout=20) == 0
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
+
+
 def test_without_an_http_port_it_serves_grpc_only(launch: Launch) -> None:
     process = launch("--metrics-address", "none")
     lines, address = wait_until_ready(process)
@@ -282,6 +313,15 @@ def test_an_endless_graph_holds_up_neither_the_start_nor_the_end(launch: Launch,
     assert "loading has not ended after 1 s; check its disk and its graph, or raise --load-timeout-s" in log
     assert "a model is still being loaded; it is cut off" in log
     assert "Traceback" not in log
+
+
+def test_a_server_whose_models_never_load_ends_with_an_error(launch: Launch, tmp_path: Path) -> None:
+    endless = tmp_path / "endless"
+    publish_tiny_bundle(endless, change_graph=loop_forever)
+    process = launch("--models", str(endless), "--load-timeout-s", "1", "--compute-timeout-s", "3600")
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert log.endswith("works; see the log above, and export them again\n")
 
 
 def test_a_model_in_place_of_a_repository_gets_a_hint(launch: Launch, repository: Path) -> None:

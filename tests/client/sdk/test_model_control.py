@@ -54,7 +54,11 @@ async def test_both_clients_send_the_request_and_return_the_versions(
     [
         (Code.FAILED_PRECONDITION, VersionNotLoaded, "^because$"),
         (Code.NOT_FOUND, UnknownModel, "^because$"),
-        (Code.PERMISSION_DENIED, AccessDenied, r"denies access \(because\); give a valid token$"),
+        (
+            Code.PERMISSION_DENIED,
+            AccessDenied,
+            r"\(because\); give a valid token \(--token-file, token=\)$",
+        ),
     ],
 )
 def test_refusals_have_their_own_errors(
@@ -65,7 +69,7 @@ def test_refusals_have_their_own_errors(
         client.load("dcgan")
 
 
-@pytest.mark.parametrize("flag", ["--model-control", "--admin-address"])
+@pytest.mark.parametrize("flag", ["--model-control", "--admin-address", "--admin-token-file"])
 def test_a_flag_of_the_server_is_not_blamed_on_the_token(control: FakeControl, flag: str) -> None:
     control.failures.append((Code.PERMISSION_DENIED, f"because of {flag}"))
     with (

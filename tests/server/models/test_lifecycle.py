@@ -234,6 +234,13 @@ async def test_a_policy_that_names_a_missing_version_is_an_error_of_the_load(ser
         await server.models.load("tiny")
 
 
+async def test_all_served_versions_are_named_when_a_load_fails(server: Server, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=2)
+    write_config(repository, "version_policy { specific { versions: [1, 2, 9] } }")
+    with pytest.raises(NotLoaded, match=r"it is not in the repository; versions 1, 2 are served$"):
+        await server.models.load("tiny")
+
+
 async def test_the_reason_of_a_failed_version_is_kept_until_it_loads(server: Server, repository: Path) -> None:
     spoil(publish_tiny_bundle(repository, version=2))
     with pytest.raises(NotLoaded):

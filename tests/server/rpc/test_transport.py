@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -85,6 +86,23 @@ async def test_an_address_in_use_is_named_with_the_reason(serve: Serve) -> None:
     with pytest.raises(StartupError, match=f"^--address: cannot listen on {address} .*in use"):
         bind(second, address)
     await second.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EADDRINUSE, "in use); stop the program that listens there, or give another address"),
+        (errno.EADDRNOTAVAIL, "address); give an address of this machine, or 0.0.0.0 for all of them"),
+        (errno.EACCES, "denied); give a port above 1023 or a writable folder, or run as another user"),
+        (errno.ENOENT, "directory); create the folder of the socket, or give another one"),
+    ],
+)
+def test_the_remedy_depends_on_why_it_cannot_listen(number: int, remedy: str) -> None:
+    error = OSError(number, "while attempting to bind on address ('::1', 1)")
+    text = str(transport.cannot_listen("--address", Address("::1", 1), error))
+    assert text.startswith("--address: cannot listen on [::1]:1 (")
+    assert text.endswith(remedy)
+    assert "attempting" not in text
 
 
 class TestPings:

@@ -9,7 +9,7 @@ import pytest
 
 from server.errors import DeadlinePassed, QueueFull
 from server.scheduling.admission import MIN_TARGET_S, OVERLOAD_MEMORY_S, SENDING_SHARE, Admission
-from server.scheduling.queue import DEFAULT_PRIORITY, Entry, RowQueue
+from server.scheduling.queue import DEFAULT_PRIORITY, PRIORITY_STEP_S, Entry, RowQueue
 from server.scheduling.service_times import ServiceTimes
 
 NOW = 100.0
@@ -98,19 +98,38 @@ def test_a_refusal_means_overload_only_if_a_shorter_queue_would_have_helped(
     assert model.admission.is_overloaded(NOW) is overloaded
 
 
-def test_during_overload_the_queue_is_kept_short(model: Model) -> None:
-    target_s = max(MIN_TARGET_S, 2 * 0.1)
+@pytest.mark.parametrize(("left_s", "limit_s"), [(1.0, max(MIN_TARGET_S, 2 * 0.1)), (60.0, PRIORITY_STEP_S / 4)])
+def test_during_overload_the_queue_is_kept_short(model: Model, left_s: float, limit_s: float) -> None:
+    model.admission._refused = NOW
+    model.wait(int(100 * limit_s), NOW + left_s)
+    model.check(50, left_s)  # its own rows do not count
+    model.wait(1, NOW + left_s)
+    with pytest.raises(
+        QueueFull, match=rf"^'tiny' is overloaded \(its queue takes about {1000 * limit_s + 10:.0f} ms\): try again"
+    ):
+        model.check(1, left_s + 0.001)
+    model.check(1, left_s, priority=1)  # no row of its priority waits
+
+
+def test_a_full_queue_means_overload(model: Model) -> None:
     model.wait(1000)
     with pytest.raises(QueueFull, match="is full"):
         model.check(1)
-    short = Model(model._loop)
-    short.admission._refused = NOW
-    short.wait(int(100 * target_s))
-    short.check(500, 60.0)  # its own rows do not count
-    short.wait(1)
-    with pytest.raises(QueueFull, match=r"^'tiny' is overloaded \(its queue takes about 210 ms\): try again"):
-        short.check(1, 60.0)
-    short.check(1, 60.0, priority=1)  # no row of its priority waits
+    assert model.admission.is_overloaded(NOW)
+
+
+def test_during_overload_rows_that_can_wait_do_not_count_against_a_tight_deadline(model: Model) -> None:
+    model.admission._refused = NOW
+    model.wait(500)
+    model.check(1, 1.0)
+
+
+@pytest.mark.parametrize(("rows_per_s", "patience_s"), [(0, 5.0), (100, 5.0), (1000, 2.0)])
+def test_no_request_lets_others_pass_for_longer_than_two_full_queues_take(
+    model: Model, rows_per_s: float, patience_s: float
+) -> None:
+    model.times.rows_per_s = rows_per_s
+    assert model.admission.patience_s == patience_s
 
 
 def test_overload_ends_after_a_while_without_refusals_or_at_once_if_the_model_is_idle(model: Model) -> None:

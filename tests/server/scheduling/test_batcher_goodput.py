@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.scheduling.admission import MIN_TARGET_S
-from tests.server.scheduling.virtual_time import Caller, overload, sizes
+from tests.server.scheduling.virtual_time import ROWS_PER_S, Caller, overload, sizes
 
 
 @pytest.mark.parametrize("deadline_s", [0.5, 1.0, 5.0])
@@ -63,3 +63,40 @@ def test_overload_ends_when_the_load_does(monkeypatch: pytest.MonkeyPatch) -> No
     caller = Caller(0.8, deadline_s=1.0)
     assert overload(monkeypatch, caller) >= 0.78
     assert set(caller.outcomes) == {"answered"}
+
+
+@pytest.mark.parametrize(("callers", "rows"), [(4, 1000), (8, 1000), (100, 64)])
+def test_callers_that_can_wait_do_not_starve_a_light_load_of_tight_deadlines(
+    monkeypatch: pytest.MonkeyPatch, callers: int, rows: int
+) -> None:
+    bulk, hurried = Caller(deadline_s=60.0, rows=lambda: rows, in_turn=callers), Caller(0.3, deadline_s=0.5)
+    assert overload(monkeypatch, bulk, hurried, seconds=30) >= 0.9
+    assert hurried.outcomes["answered"] >= 0.9 * hurried.outcomes.total()
+
+
+def test_callers_that_wait_for_their_answers_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = Caller(deadline_s=10.0, rows=lambda: 64, in_turn=16)
+    assert overload(monkeypatch, caller, seconds=10) >= 0.95
+    assert set(caller.outcomes) == {"answered"}
+
+
+def test_a_model_that_becomes_slower_still_computes_what_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batch_s(rows: int, now: float) -> float:
+        return rows / ROWS_PER_S * (1 if now < 2 else 10)
+
+    caller = Caller(5, 2.0, sizes(1, 64))
+    assert overload(monkeypatch, caller, seconds=22, batch_s=batch_s) >= (2 * 0.95 + 20 * 0.1 * 0.85) / 22
+    assert caller.outcomes["DeadlinePassed"] <= 0.01 * caller.outcomes.total()
+
+
+def test_a_batch_that_takes_long_once_does_not_slow_the_model_down_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    stalled: list[float] = []
+
+    def batch_s(_: int, now: float) -> float:
+        if now > 1 and not stalled:
+            stalled.append(now)
+            return 5.0
+        return 0.02  # as on a GPU, whatever the size of the batch
+
+    caller = Caller(2, deadline_s=0.2, rows=lambda: 1)
+    assert overload(monkeypatch, caller, seconds=20, batch_s=batch_s) >= 2 * (20 - 5 - 1) / 20

@@ -49,3 +49,30 @@ def test_the_most_efficient_size_gives_the_rows_per_second_of_all_instances() ->
 def test_a_request_takes_at_least_one_batch_and_its_share_of_all_instances(rows: int, seconds: float) -> None:
     times = times_of((16, 0.064), (64, 0.064), batches_at_once=2)
     assert times.request_s(rows, 64) == pytest.approx(seconds)
+
+
+def test_sizes_that_are_not_computed_follow_a_model_that_becomes_slower_or_faster() -> None:
+    for factor in (10, 0.1):
+        times = times_of((1, 0.004), (8, 0.016), (64, 0.064))
+        for _ in range(40):
+            times.computed(8, factor * 0.016, 1)
+        assert times.batch_s(64) == pytest.approx(factor * 0.064, rel=0.02)
+        assert times.batch_s(1) == pytest.approx(factor * 0.004, rel=0.02)
+
+
+def test_a_batch_during_which_the_machine_slept_hardly_counts() -> None:
+    times = times_of((64, 0.064), (64, 100.0))
+    assert times.batch_s(64) < 2 * 0.064
+
+
+def test_an_estimate_that_contradicts_newer_ones_of_other_sizes_is_corrected() -> None:
+    times = times_of((64, 6.4), (16, 0.016))  # the first batch took long
+    assert times.batch_s(64) <= 1.5 * 4 * 0.016
+    times = times_of((1, 6.4), (16, 0.016))
+    assert times.batch_s(1) <= 1.5 * 0.016
+
+
+def test_rows_per_second_do_not_mix_sizes_that_run_alone_with_those_that_run_side_by_side() -> None:
+    times = times_of((4, 0.004))  # one instance on all cores
+    times.computed(64, 0.128, 2)
+    assert times.rows_per_s == pytest.approx(1000)

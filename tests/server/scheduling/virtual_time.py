@@ -24,6 +24,10 @@ from server.scheduling.queue import DEFAULT_PRIORITY
 
 ROWS_PER_S = 1000.0
 PIXELS = frozenset({"pixels"})
+RETRY_S = 0.05
+
+BatchTime = Callable[[int, float], float]
+"""Maps the rows of a batch, and the time when it starts, to its seconds."""
 
 
 class _Selector(selectors.SelectSelector):
@@ -50,12 +54,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Threads:
     """Stands in for the threads of a batcher: the result of a batch arrives after the time that it takes."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, batch_s: BatchTime) -> None:
         self._loop = loop
+        self._batch_s = batch_s
+        self.took_s = 0.0  # of the batch whose result arrives
 
     def submit(self, run: Callable[..., None], *arguments: Any) -> None:
-        parts = arguments[-1]
-        self._loop.call_later(sum(part.rows for part in parts) / ROWS_PER_S, run, *arguments)
+        seconds = self._batch_s(sum(part.rows for part in arguments[-1]), self._loop.time())
+        self._loop.call_later(seconds, self._finish, seconds, run, *arguments)
+
+    def _finish(self, seconds: float, run: Callable[..., None], *arguments: Any) -> None:
+        self.took_s = seconds
+        run(*arguments)
 
     def shutdown(self, *, wait: bool = True) -> None:
         """Nothing is running."""
@@ -63,12 +73,13 @@ class _Threads:
 
 @dataclass
 class Caller:
-    """Sends requests at a fixed share of the capacity, whether or not they are answered."""
+    """Sends requests at a fixed share of the capacity, whether or not they are answered; or one after the other."""
 
-    load: float  # rows per second, as a multiple of the capacity
+    load: float = 0.0  # rows per second, as a multiple of the capacity
     deadline_s: float = math.inf
     rows: Callable[[], int] = lambda: 16
     priority: int = DEFAULT_PRIORITY
+    in_turn: int = 0  # this many send a request once the one before has ended, instead of `load`
     outcomes: Counter[str] = field(default_factory=Counter)
     answered_rows: int = 0
     latencies_s: list[float] = field(default_factory=list)
@@ -84,25 +95,37 @@ def sizes(least: int, most: int) -> Callable[[], int]:
     return lambda: source.randint(least, most)
 
 
+def in_proportion(rows: int, _: float) -> float:
+    """An engine that computes `ROWS_PER_S`, whatever the size of the batch."""
+    return rows / ROWS_PER_S
+
+
 def overload(
-    monkeypatch: pytest.MonkeyPatch, *callers: Caller, seconds: float = 6.0, max_queue_rows: int = 4096
+    monkeypatch: pytest.MonkeyPatch,
+    *callers: Caller,
+    seconds: float = 6.0,
+    max_queue_rows: int = 4096,
+    batch_s: BatchTime = in_proportion,
 ) -> float:
     """Sends the requests of some callers to one engine; returns the answered rows as a share of the capacity.
 
     It counts whatever is answered in time within `seconds`.
     """
     clock = SimpleNamespace(now=0.0)
+    threads: _Threads
     monkeypatch.setattr(batch, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
     def run(inputs: NDArray[Any], _: frozenset[str]) -> dict[str, NDArray[Any]]:
-        clock.now += len(inputs) / ROWS_PER_S  # what the batch measures
+        clock.now += threads.took_s  # what the batch measures
         return {"pixels": np.zeros((len(inputs), 1), np.uint8)}
 
     async def main() -> None:
+        nonlocal threads
         loop = asyncio.get_running_loop()
+        threads = _Threads(loop, batch_s)
         batcher = Batcher(InstanceGroups.of(run, 64), max_queue_rows=max_queue_rows, name="tiny")
         batcher._threads.shutdown()
-        batcher._threads = _Threads(loop)  # type: ignore[assignment]
+        batcher._threads = threads  # type: ignore[assignment]
 
         async def request(caller: Caller, rows: int) -> None:
             began = loop.time()
@@ -116,6 +139,13 @@ def overload(
             if loop.time() <= seconds:
                 caller.answered_rows += rows
 
+        async def send_in_turn(caller: Caller) -> None:
+            while loop.time() < seconds:
+                refused = caller.outcomes["QueueFull"]
+                await request(caller, caller.rows())
+                if caller.outcomes["QueueFull"] > refused:
+                    await asyncio.sleep(RETRY_S)
+
         async def send(caller: Caller) -> None:
             async with asyncio.TaskGroup() as requests:
                 sent_rows = 0
@@ -127,7 +157,10 @@ def overload(
 
         async with asyncio.TaskGroup() as senders:
             for caller in callers:
-                senders.create_task(send(caller))
+                if not caller.in_turn:
+                    senders.create_task(send(caller))
+                for _ in range(caller.in_turn):
+                    senders.create_task(send_in_turn(caller))
         await batcher.close()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

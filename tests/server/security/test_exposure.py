@@ -26,7 +26,7 @@ def test_the_loopback_needs_no_protection(host: str) -> None:
 def test_an_open_address_gets_one_line(host: str) -> None:
     [line] = warnings(address=Address(host, 50051))
     assert line.startswith(f"--address {Address(host, 50051)}: other machines can reach it without TLS")
-    assert " and without proving who they are (--token-file or --tls-client-ca)" in line
+    assert " and without authentication (--token-file or --tls-client-ca)" in line
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,12 @@ def test_a_control_plane_for_all_callers_gets_a_line() -> None:
 
 
 def test_an_open_admin_address_gets_a_line() -> None:
-    [line] = warnings(admin_address=Address("::", 1))
+    [line] = warnings(admin_address=Address("::", 1), model_control="explicit")
     assert line.startswith("--admin-address [::]:1: other machines can load and unload models without TLS")
-    assert not warnings(admin_address=Address("::", 1), admin_token_file=FILE, **TLS)
+    assert not warnings(admin_address=Address("::", 1), model_control="explicit", admin_token_file=FILE, **TLS)
+
+
+def test_an_admin_address_on_which_no_model_can_be_loaded_gets_a_line() -> None:
+    [line] = warnings(admin_address=Address("127.0.0.1", 1))
+    assert line.startswith("--admin-address 127.0.0.1:1: has no use, ")
+    assert line.endswith("; add --model-control explicit or poll")

@@ -43,7 +43,7 @@ async def test_models_are_loaded_on_the_admin_address_only(start_server: Start) 
     server = await start_server(model_control="explicit", admin_address=ANY_PORT)
     assert server.admin_address is not None
     assert server.admin_address.port not in {0, server.address.port}
-    where = f"is answered on the admin address of this server only (--admin-address {server.admin_address}"
+    where = f"is answered on the admin address of this server only: call it on {server.admin_address}, "
     async with triton.InferenceServerClient(str(server.address)) as client:
         for call in (client.load_model("tiny"), client.unload_model("tiny")):
             with pytest.raises(InferenceServerException) as raised:
@@ -87,7 +87,7 @@ async def test_an_open_address_is_warned_about_once(start_server: Start, caplog:
     await start_server(address=Address("0.0.0.0", 0))
     assert [line for line in caplog.messages if "other machines" in line] == [
         "--address 0.0.0.0:0: other machines can reach it without TLS (--tls-certificate, --tls-key) and without"
-        " proving who they are (--token-file or --tls-client-ca); see Security in docs/serving.md"
+        " authentication (--token-file or --tls-client-ca); see Security in docs/serving.md"
     ]
 
 

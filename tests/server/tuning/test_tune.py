@@ -93,6 +93,12 @@ def test_the_command_measures_a_real_bundle_and_prints_flags_that_the_server_tak
     assert main.make_context("server", flags).params["engines"] >= 1
 
 
+def test_the_printed_command_keeps_the_number_of_cores_that_was_measured(repository: Path) -> None:
+    result = command("tune", "--models", str(repository), "--device", "cpu", "--seconds", "0.2", "--cores", "1")
+    (flags,) = flags_of(result.stdout)
+    assert flags[4:8] == ["--cores", "1", "--engines", "1"]
+
+
 def test_the_table_marks_the_best_and_a_line_says_what_was_chosen_and_why(tuning: Tuning) -> None:
     shown = tuning.run()
     assert shown.count("*") == 1
