@@ -38,7 +38,7 @@ from benchmarks.serving import publish_untrained
 from client import GanClient
 from ganserve.bundle import LatentInput
 
-Through = Literal["direct", "haproxy", "nginx", "nginx-reload"]
+Through = Literal["direct", "haproxy", "envoy", "nginx", "nginx-reload"]
 
 _TIMEOUT_S: Final = 30.0  # of a request
 _STOP_TIMEOUT_S: Final = 60.0
@@ -62,6 +62,55 @@ backend ganserve
     balance roundrobin
     option httpchk GET /readyz
     default-server proto h2 check inter 500ms fall 2 rise 1
+{servers}
+"""
+
+_ENVOY: Final = """\
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: grpc
+          codec_type: HTTP2
+          stream_idle_timeout: 0s
+          route_config:
+            virtual_hosts:
+            - name: ganserve
+              domains: ["*"]
+              routes:
+              - match: {{prefix: /}}
+                route:
+                  cluster: ganserve
+                  timeout: 0s
+                  retry_policy: {{retry_on: "connect-failure,refused-stream", num_retries: 2}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: ganserve
+    type: STATIC
+    connect_timeout: 2s
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}
+    common_lb_config: {{healthy_panic_threshold: {{value: 0}}}}
+    health_checks:
+    - timeout: 1s
+      interval: 0.5s
+      no_traffic_interval: 0.5s
+      unhealthy_threshold: 2
+      healthy_threshold: 1
+      grpc_health_check: {{}}
+    load_assignment:
+      cluster_name: ganserve
+      endpoints:
+      - lb_endpoints:
 {servers}
 """
 
@@ -161,9 +210,10 @@ class Replica:
 
 
 class Proxy:
-    """HAProxy or nginx in front of the servers, until `close`.
+    """HAProxy, Envoy or nginx in front of the servers, until `close`.
 
-    HAProxy asks /readyz. nginx asks nothing: it leaves a server only when a request fails, unless it is told before.
+    HAProxy asks /readyz, and Envoy the health service. nginx asks nothing: it leaves a server when a request fails,
+    unless it is told before.
 
     Args:
         through: which proxy, and whether nginx is told before a server stops.
@@ -175,17 +225,24 @@ class Proxy:
     """
 
     def __init__(self, through: Through, replicas: list[Replica], folder: Path) -> None:
-        kind = "haproxy" if through == "haproxy" else "nginx"
-        program = shutil.which(kind, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+        kind = through.removesuffix("-reload")
+        program = shutil.which(kind) or shutil.which(kind, path="/usr/sbin:/usr/local/sbin")
         if program is None:
             raise click.ClickException(f"--through {through}: {kind} is not installed")
         (self._port,) = free_ports(1)
         self.address = f"127.0.0.1:{self._port}"
         self._is_told = through == "nginx-reload"
-        self._replicas, self._folder, self._file = replicas, folder, folder / f"{kind}.conf"
+        self._replicas, self._folder, self._file = (
+            replicas,
+            folder,
+            folder / (f"{kind}.yaml" if kind == "envoy" else f"{kind}.conf"),
+        )
         if kind == "haproxy":
             self._write_haproxy()
             command = [program, "-db", "-f", str(self._file)]
+        elif kind == "envoy":
+            self._write_envoy()
+            command = [program, "-c", str(self._file), "--concurrency", "1", "--log-level", "warning"]
         else:
             self._write_nginx(stopping=None)
             command = [program, "-c", str(self._file), "-p", str(folder)]
@@ -215,6 +272,14 @@ class Proxy:
             for index, of in enumerate(self._replicas)
         )
         self._file.write_text(_HAPROXY.format(port=self._port, servers=servers))
+
+    def _write_envoy(self) -> None:
+        addresses = (of.address.rsplit(":", 1) for of in self._replicas)
+        servers = "\n".join(
+            f"        - endpoint: {{address: {{socket_address: {{address: {host}, port_value: {port}}}}}}}"
+            for host, port in addresses
+        )
+        self._file.write_text(_ENVOY.format(port=self._port, servers=servers))
 
     def _write_nginx(self, stopping: Replica | None) -> None:
         servers = "\n".join(

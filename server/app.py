@@ -31,6 +31,7 @@ from server.models.catalog import Catalog
 from server.models.lifecycle import Models
 from server.open_inference import service as inference
 from server.open_inference.service import InferenceService
+from server.quiet import wait_until_quiet
 from server.rpc import health, reflection
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
@@ -38,6 +39,7 @@ from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
 from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server
+from server.rpc.unsent import unsent_bytes
 from server.security.access import Access
 from server.security.exposure import exposure_warnings
 from server.security.security import Security
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CLOSE_GRACE_S = 1.0  # without a drain
-_LAST_BYTES_S = 5.0  # for answers to slow clients, once gRPC has taken them, and for messages that are on their way
+_PATIENCE_S = 5.0  # with clients that keep sending requests, do not read their answers, or leave their streams idle
 _CUT_OFF_EXIT_CODE = 1
 
 
@@ -178,40 +180,46 @@ class Server:
         await self._health.enter_graceful_shutdown()
 
     async def drain(self) -> bool:
-        """Accepts no call from now on, and finishes accepted ones.
+        """Finishes all requests, and accepts no call from then on.
 
-        gRPC sends GOAWAY, after which clients call another replica. It cancels the calls that it has received but not
-        yet handed over, about one per busy caller; clients may repeat these, because no work was done for them.
+        The server first waits for a moment in which nothing would be lost, and answers requests until then. If it finds
+        none, gRPC sends GOAWAY, after which clients call another replica. It then cancels the calls that it has
+        received but not yet handed over, about one per busy caller; clients may repeat these, because no work was done
+        for them.
 
         Returns:
             False if the drain timeout has passed and some requests are not finished.
         """
         await self.retire()
-        self._gate.drain()
-        self._health.end_watches()
         self.models.hurry()
         _log.info(
             "draining: finishing %d requests in at most %g s (--drain-timeout-s)",
             self._gate.inside,
             self.config.drain_timeout_s,
         )
-        self._stopping = asyncio.create_task(self._stop(math.inf))
-        finishing = asyncio.create_task(self._finish(self._stopping))
+        finishing = asyncio.create_task(self._finish())
         await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
         finishing.cancel()
+        self._gate.drain()
         if self._gate.inside:
             _log.warning("the drain timeout has passed: %d requests are cut off", self._gate.inside)
         return not self._gate.inside
 
-    async def _finish(self, stopping: asyncio.Task[None]) -> None:
-        """Returns when every call has ended, or when those that are left have not been a request for a while.
+    async def _finish(self) -> None:
+        """Stops gRPC once it is quiet, and returns when no call is left that is a request.
 
         The gate alone does not tell: a call enters it once its message has arrived completely, and leaves it once gRPC
         has taken the answer, which may still wait for a slow client. Streams that are idle may never end.
         """
-        while not stopping.done():
+        ports = {address.port for address in (self.address, self.admin_address) if address is not None}
+        patience_s = min(_PATIENCE_S, self.config.drain_timeout_s / 2)
+        await wait_until_quiet(self._gate, lambda: unsent_bytes(ports), patience_s)
+        self._gate.drain()
+        self._health.end_watches()
+        self._stopping = asyncio.create_task(self._stop(math.inf))
+        while not self._stopping.done():
             await self._gate.wait_until_empty()
-            await asyncio.wait((stopping,), timeout=_LAST_BYTES_S)
+            await asyncio.wait((self._stopping,), timeout=_PATIENCE_S)
             if not self._gate.inside:
                 return
 

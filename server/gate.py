@@ -16,11 +16,12 @@ class Gate:
     Attributes:
         state: where the server is: starting, ready, stopping (it still lets requests in) or draining.
         inside: number of requests that entered and have not left.
+        entered: number of requests that have entered since the start.
     """
 
     def __init__(self) -> None:
         self.state: Literal["starting", "ready", "stopping", "draining"] = "starting"
-        self.inside = 0
+        self.inside = self.entered = 0
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -64,6 +65,7 @@ class Gate:
         if self.state == "draining" and in_stream:
             raise Unavailable("the server is draining: try another replica")
         self.inside += 1
+        self.entered += 1
         self._empty.clear()
 
     def leave(self) -> None:

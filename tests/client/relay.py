@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager, suppress
@@ -13,12 +14,14 @@ class Relay:
 
     Args:
         port: Of the server, on this machine.
-        delay_s: How long data travels in each direction, in seconds.
+        delay_s: How long data travels in each direction, in seconds; at most 64 KiB travel at once.
+        buffer_bytes: How much of what the server sends waits here; the kernel's default may be megabytes.
     """
 
-    def __init__(self, port: int, *, delay_s: float = 0.0) -> None:
+    def __init__(self, port: int, *, delay_s: float = 0.0, buffer_bytes: int | None = None) -> None:
         self.address = ""
         self._delay_s = delay_s
+        self._buffer_bytes = buffer_bytes
         self.connections = 0
         self._port = port
         self._forgotten: set[int] = set()
@@ -55,7 +58,17 @@ class Relay:
     async def _connect(self, caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
-        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
+        connection = socket.socket()
+        connection.setblocking(False)
+        if self._buffer_bytes is not None:  # before it connects, because TCP then announces it
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self._port))
+        except OSError:
+            connection.close()
+            to_caller.close()
+            return
+        server, to_server = await asyncio.open_connection(sock=connection)
         self._writers += [to_caller, to_server]
         self._conversations += [
             asyncio.create_task(self._forward(number, caller, to_server)),

@@ -26,6 +26,7 @@ from server import app
 from server.app import Server, start
 from server.config import Address, ServerConfig
 from server.errors import StartupError
+from tests.client.relay import Relay
 from tests.server.http.http_calls import request, tls_request
 from tests.server.scheduling.held_run import HeldRun, settle, until
 
@@ -93,9 +94,56 @@ async def test_a_server_that_retires_says_so_and_serves_new_connections(server: 
     assert (await stub_of(channel).Generate(one_row())).model == "tiny"
 
 
-async def test_a_drain_accepts_no_call_and_finishes_accepted_ones(
+async def test_a_drain_answers_requests_that_come_while_others_are_in_progress(
     server: Server, connect: Connect, hold: Callable[[Server], HeldRun]
 ) -> None:
+    held = hold(server)
+    long = stub_of(connect(server)).Generate(one_row())
+    await held.started()
+    draining = asyncio.create_task(server.drain())
+    await asyncio.gather(*(settle() for _ in range(20)))
+    late = stub_of(connect(server)).Generate(one_row())
+    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
+    assert not draining.done()
+    held.release_all()
+    assert await draining
+    for response in await asyncio.gather(long, late):
+        assert response.images.shape[0] == 1
+
+
+async def test_a_drain_loses_no_call_of_a_burst(server: Server, connect: Connect) -> None:
+    # gRPC cancels calls that Python has not picked up when it stops.
+    channel = connect(server)
+    await channel.channel_ready()
+    calls = [stub_of(channel).Generate(one_row()) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert await server.drain()
+    assert [await call.code() for call in calls] == [grpc.StatusCode.OK] * 50
+
+
+async def test_a_drain_loses_no_answer_that_waits_in_the_kernel_for_a_slow_client(
+    start_server: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # gRPC would close the connection, and the kernel throws unsent bytes away once the client sends another frame.
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.5)
+    server = await start_server(max_request_rows=8000, max_queue_rows=8000)
+    request = pb.GenerateRequest(
+        model="tiny", seeded=pb.SeededLatents(count=8000), format=pb.ImageFormat.IMAGE_FORMAT_FLOAT32
+    )
+    with Relay(server.address.port, delay_s=0.05, buffer_bytes=1 << 16).serve() as relay:
+        async with grpc.aio.insecure_channel(relay.address) as channel:
+            call = stub_of(channel).Generate(request)
+            await until(lambda: server._gate.entered == 1 and not server._gate.inside)
+            assert await server.drain()
+            await server.close()
+            assert await stub_of(channel).Generate(one_row()).code() == grpc.StatusCode.UNAVAILABLE  # sends a frame
+            assert (await call).images.shape[0] == 8000
+
+
+async def test_a_drain_accepts_no_call_once_requests_keep_coming_and_finishes_accepted_ones(
+    server: Server, connect: Connect, hold: Callable[[Server], HeldRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.0)
     held, channel = hold(server), connect(server)
     stub = stub_of(channel)
     accepted = [stub.Generate(one_row())]
@@ -119,7 +167,7 @@ async def test_a_drain_waits_for_a_message_that_is_still_on_its_way(
 ) -> None:
     # gRPC has accepted the call, but the message is complete only after the drain has begun.
     server = await start_server()
-    monkeypatch.setattr(app, "_LAST_BYTES_S", 20.0)
+    monkeypatch.setattr(app, "_PATIENCE_S", 20.0)
     generate: Any = connect(server).stream_unary("/ganserve.v1.Generator/Generate")
     call = generate()
     await call.wait_for_connection()
@@ -146,7 +194,7 @@ async def test_an_idle_server_drains_immediately(start_server: Start) -> None:
 async def test_watchers_of_health_hear_of_a_drain_and_do_not_delay_it(
     server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_LAST_BYTES_S", 1000.0)
+    monkeypatch.setattr(app, "_PATIENCE_S", 1000.0)
     watches = [
         health_pb2_grpc.HealthStub(connect(server)).Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(2)
     ]

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 from tritonclient.utils import InferenceServerException
 
+from server import app
 from server.app import Server
 from server.open_inference.stream import MAX_IN_FLIGHT
 from tests.server.open_inference.inference_requests import (
@@ -147,13 +148,14 @@ async def test_final_answers_are_marked_on_request(stream: Any) -> None:
 
 
 async def test_a_closed_gate_answers_each_message_with_the_reason(
-    stream: Any, server: Server, fake: FakeBatcher
+    stream: Any, server: Server, fake: FakeBatcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.0)
     call = stream()
     await call.write(numbered(0))
     await until(lambda: len(fake.submitted) == 1)
     draining = asyncio.create_task(server.drain())
-    await settle()
+    await until(lambda: server._gate.is_draining)
     await call.write(numbered(1))
     await settle()
     fake.release(0)
