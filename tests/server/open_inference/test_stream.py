@@ -155,7 +155,7 @@ async def test_a_closed_gate_answers_each_message_with_the_reason(
     await call.write(numbered(0))
     await until(lambda: len(fake.submitted) == 1)
     draining = asyncio.create_task(server.drain())
-    await until(lambda: server._gate.is_draining)
+    await until(lambda: server._gate.state == "draining")
     await call.write(numbered(1))
     await settle()
     fake.release(0)
