@@ -203,7 +203,7 @@ async def read_to_the_end(call: Any) -> None:
 async def test_open_streams_end_with_the_server_without_an_error(
     server: Server, channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_LAST_BYTES_S", 0.01)
+    monkeypatch.setattr(app, "_PATIENCE_S", 0.01)
     watched, *calls = [await open_call(channel) for open_call in (watch, stream_infer, reflect)]
     for call in (watched, *calls):
         await call.read()
