@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.errors import ExportError, InputError
-from ganserve.bundle import BundleError, Card, ImageInput, LatentInput, check_name
+from ganserve.bundle import MAX_VERSION, BundleError, Card, ImageInput, LatentInput, check_name
 from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.machine import limit_torch_threads
 
@@ -81,7 +81,7 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
 )
 @click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
 @click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
-@model_version_option(1 << 20, "torch", "onnx", text="Version number; default: the next free one.")
+@model_version_option(MAX_VERSION, "torch", "onnx", text="Version number; default: the next free one.")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
 @click.option("--fold/--no-fold", default=True, help="Fold each BatchNorm into the layer before it.")
 @click.option("--bf16", is_flag=True, help="Add a bfloat16 variant for CPUs, if its pixels are close to float32.")

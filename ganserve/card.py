@@ -23,6 +23,7 @@ INPUT_PIXELS = "input_pixels"  # of a translator: uint8 (rows, height, width, ch
 OUTPUT_IMAGES = "images"  # float32 (rows, channels, height, width), in the card's value range
 OUTPUT_PIXELS = "pixels"  # uint8 (rows, height, width, channels)
 
+MAX_VERSION: Final = 2**63 - 1  # the largest of both protocols; dates such as 20260131 are versions, too
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -94,7 +95,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     schema_version: Literal[2, 3] = SCHEMA_VERSION  # version 2 had no variants
     name: str
-    version: Positive
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
     kind: str  # the model it was trained as, such as "dcgan"; empty for an imported generator
     architecture: str  # a registry name, or "module:Class" for an imported generator
     dataset: str

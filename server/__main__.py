@@ -32,7 +32,7 @@ from server.config import (
     ServerConfig,
 )
 from server.errors import StartupError
-from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option
+from server.flag_sources import CONTEXT_SETTINGS, HELP, SourcedErrors, as_toml, config_option, misspelt_variables
 from server.help_sections import SectionedHelp
 from server.log_format import LOG_FORMATS, LogFormat, configure_logging
 from server.signals import ignore_unexpected_signals
@@ -241,6 +241,8 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
     from server.app import serve
 
     configure_logging(log_level, log_format)
+    for name, meant in misspelt_variables(main, os.environ).items():
+        _log.warning("the variable %s sets nothing: did you mean %s?", name, meant)
     # Pillow warns about odd metadata in uploaded files. Set once here, because catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with _one_line_errors(log_format):

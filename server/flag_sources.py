@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -41,6 +41,13 @@ def settings_of(command: click.Command) -> dict[str, click.Option]:
     """The options that a variable or the file can set, by their key in the file."""
     options = [param for param in command.params if isinstance(param, click.Option)]
     return {key_of(option): option for option in options if option.name not in _NOT_SETTINGS}
+
+
+def misspelt_variables(command: click.Command, environment: Iterable[str]) -> dict[str, str]:
+    """Variables that set nothing but are spelt almost like one that does, with that one."""
+    known = [variable_of(option) for option in settings_of(command).values()]
+    unknown = [name for name in environment if name.startswith(f"{ENVIRONMENT_PREFIX}_") and name not in known]
+    return {name: close[0] for name in unknown if (close := get_close_matches(name, known, 1, cutoff=0.9))}
 
 
 def key_of(option: click.Parameter) -> str:

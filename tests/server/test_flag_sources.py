@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from server.__main__ import main, tune
 from server.config import ServerConfig
-from server.flag_sources import as_toml, read_file, settings_of, variable_of
+from server.flag_sources import as_toml, misspelt_variables, read_file, settings_of, variable_of
 
 COMMANDS = {"server": main, "tune": tune}
 ALL = [
@@ -226,3 +226,8 @@ def test_the_help_explains_the_sources_once() -> None:
     text = " ".join(CliRunner().invoke(main, ["--help"]).output.split())
     assert text.count("GANSERVE_") == 1
     assert "A flag goes before the variable, and that before the file." in text
+
+
+def test_a_misspelt_variable_is_told_from_a_setting_and_from_those_of_other_programs() -> None:
+    names = ["GANSERVE_MAX_BATCH_SIEZ", "GANSERVE_MAX_BATCH_SIZE", "GANSERVE_TIMEOUT_S", "MAX_BATCH_SIZE"]
+    assert misspelt_variables(main, names) == {"GANSERVE_MAX_BATCH_SIEZ": "GANSERVE_MAX_BATCH_SIZE"}

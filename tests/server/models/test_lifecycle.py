@@ -203,6 +203,11 @@ async def test_the_version_policy_decides_which_versions_are_served_and_broken_o
         model.leave()
 
 
+async def test_a_date_is_a_version(start_server: Start, repository: Path) -> None:
+    publish_tiny_bundle(repository, version=20260131)
+    assert versions_of(await start_server()) == [20260131]
+
+
 async def test_an_invalid_config_is_logged_and_the_newest_version_served(
     start_server: Start, repository: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
