@@ -74,6 +74,7 @@ SCENARIOS = {
     "tests/trainer/sweep/test_specs_of_experiments.py",
     "tests/trainer/test_progressive_export.py",
     "tests/trainer/test_training_page.py",
+    "tests/trainer/training/test_drawn_domains_over_seeds.py",
     "tests/trainer/training/test_every_size.py",
     "tests/trainer/training/test_partial_batches.py",
 }

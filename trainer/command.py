@@ -22,6 +22,7 @@ from trainer.presets import choose_preset, print_presets
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.wandb_log import check_wandb, wandb_logs
+from trainer.settings import LENGTHS, fields_of, parse_setting
 from trainer.training.kinds import check_can_train, growth_warning, load_with_config
 from trainer.training.loop import train
 from trainer.training.session import Summary
@@ -40,7 +41,7 @@ def run(flags: dict[str, Any]) -> None:
     Args:
         flags: by the names of flags.py; None if the flag is not given.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value not in (None, ())}
     progress = Progress()
     if "list_presets" in given:
         print_presets(progress)
@@ -88,14 +89,12 @@ def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """The fields of the config that the flags set."""
-    both = {"generator_lr": given["lr"], "discriminator_lr": given["lr"]} if "lr" in given else {}
-    settings = both | {FIELDS[name]: value for name, value in given.items() if name in FIELDS}
-    lengths = [name for name in ("epochs", "steps", "images") if name in given]
-    if len(lengths) > 1:
-        raise UserError(f"{' and '.join(f'--{name}' for name in lengths)}: give one of them")
-    if lengths:
-        settings |= {"epochs": None, "steps": None, "images": None, lengths[0]: given[lengths[0]]}
-    return settings
+    named = {name: value for name, value in given.items() if name in FIELDS or name in {"lr", *LENGTHS}}
+    for name, value in map(parse_setting, given.get("set", ())):
+        if name in {"model", "preset", "dataset"}:
+            raise UserError(f"--set {name}: choose it with --{name}")
+        named[name] = value
+    return fields_of(named)
 
 
 def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: str | None) -> None:

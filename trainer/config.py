@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, Metric
+from trainer.augmentation import AUGMENTATIONS
 from trainer.errors import UserError
 from trainer.metrics.choosing import choosing_metric
 from trainer.models import (
@@ -135,10 +136,17 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     discriminator_loss_scale: Rate = 1.0
     clip_value: Annotated[float, msgspec.Meta(gt=0, le=1e3)] = 0.01  # wgan: critic weights are clipped to +- this
     gp_weight: Weight = 10.0  # wgan-gp: lambda
+    r1: Weight = 0.0  # gamma of the zero-centred gradient penalty at real images
+    r2: Weight = 0.0  # the same at fakes
+    penalty_every: Positive = 1  # discriminator updates per update with r1 and r2, which then weigh as much more
     drift: Weight = 0.0  # weight of the mean squared score of reals, which keeps a critic's scores near 0
     div_k: Weight = 2.0  # wgan-div: weight of the penalty
     div_p: Annotated[float, msgspec.Meta(ge=1, le=16)] = 6.0  # wgan-div: power of the gradient norm
     div_points: DivergencePoints = "interpolates"
+
+    # Images that the discriminator sees.
+    mirror: bool = False  # mirror half of the real images at random
+    augment: tuple[str, ...] = ()  # augmentations of reals and fakes, in this order
 
     # Updates.
     optimizer: OptimizerName = "adam"
@@ -169,6 +177,8 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def _check_network(self) -> None:
         OBJECTIVES[self.objective]  # raises if there is no such objective
+        for name in self.augment:
+            AUGMENTATIONS[name]  # likewise
         check_network(self.network)
         if self.growth is not None:
             check_growth(self.growth, self.network.image_size)
@@ -231,6 +241,8 @@ _READ_BY_CONSTRAINT = {
     "div_p": "divergence",
 }
 
+_CHOOSES_OBJECTIVE = {"gan", "dcgan"}  # models that are not named after their objective
+
 # Flags whose names differ from those of their fields.
 _FLAGS = {
     "compile_networks": "compile",
@@ -245,6 +257,11 @@ def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:
     for field in fields:
         if field == "critic_norm":
             is_read = ARCHITECTURES[config.network.architecture].reads_critic_norm
+        elif field == "objective":
+            is_read = config.model in _CHOOSES_OBJECTIVE
+            if is_read and isinstance(config, GanConfig) and config.constraint != "none":
+                name = config.objective
+                raise UserError(f"--objective {name}: belongs to another model; give --model {name}")
         else:
             is_read = _READ_BY_CONSTRAINT.get(field, config.constraint) == config.constraint
         if not is_read:
@@ -256,7 +273,8 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
 
     Args:
         config: to copy.
-        settings: values by field name; fields of the nested tables are named `network.FIELD` and `growth.FIELD`.
+        settings: values by field name; fields of the nested tables are named `network.FIELD` and `growth.FIELD`, and
+            one of Adam's betas `betas.0` or `betas.1`.
 
     Raises:
         UserError: the model has no such setting, or a value has the wrong type or is out of range; the message names
@@ -266,7 +284,10 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
     for name, value in settings.items():
         scope, _, field = name.rpartition(".")
         table = raw.get(scope) if scope else raw
-        if table is None or field not in table:
+        if isinstance(table, tuple) and field in {"0", "1"}:
+            raw[scope] = tuple(value if str(index) == field else other for index, other in enumerate(table))
+            continue
+        if not isinstance(table, dict) or field not in table:
             raise UserError(f"--{_flag(field)}: {config.model} ({config.preset}) has no such setting")
         table[field] = value
     try:
@@ -274,6 +295,8 @@ def override(config: Config, settings: dict[str, Any]) -> Config:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
         field = path.rstrip("`").split(".")[-1].partition("[")[0]
+        if field == "betas":
+            field = "beta2" if "[1]" in path else "beta1"
         if field == "generator_lr" and settings.get(field) == settings.get("discriminator_lr"):
             field = "lr"  # one flag sets both
         raise UserError(f"--{_flag(field)}: {reason[0].lower()}{reason[1:]}") from None

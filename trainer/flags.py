@@ -16,16 +16,35 @@ MODELS: Final = ("gan", "dcgan", "wgan", "wgan-gp", "wgan-div", "pggan", "cycleg
 # Flags that set fields of the config -> the fields, in the config itself or in its tables `network` and `growth`.
 _SAME_NAME: Final = (
     *("data_root", "batch_size", "optimizer", "generator_lr", "discriminator_lr", "seed", "device", "deterministic"),
-    *("n_critic", "clip_value", "gp_weight", "div_k", "div_p", "drift", "on_collapse", "best_by"),
-    *("cycle_weight", "identity_weight", "pool_images", "keep_epochs", "mirror", "domains"),
+    *(
+        "n_critic",
+        "clip_value",
+        "gp_weight",
+        "div_k",
+        "div_p",
+        "drift",
+        "r1",
+        "r2",
+        "penalty_every",
+        "objective",
+        "ema_decay",
+        "on_collapse",
+        "best_by",
+    ),
+    *("cycle_weight", "identity_weight", "pool_images", "keep_epochs", "mirror", "domains", "augment"),
 )
 FIELDS: Final = {name: name for name in _SAME_NAME} | {
     "max_corrupt": "max_corrupt_images",
+    "beta1": "betas.0",
+    "beta2": "betas.1",
     "compile": "compile_networks",
     "eval_every": "evaluate_every_steps",
     "eval_images": "evaluation_images",
     **{name: f"growth.{name}" for name in ("stabilise_images", "fade_images")},
-    **{name: f"network.{name}" for name in ("image_size", "latent_dim", "width", "critic_norm", "residual_blocks")},
+    **{
+        name: f"network.{name}"
+        for name in ("image_size", "latent_dim", "width", "critic_norm", "spectral_norm", "residual_blocks")
+    },
 }
 
 
@@ -70,16 +89,33 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
             default=None,
             help="Compile the networks with torch.compile. Meant for GPUs; slower on a CPU.",
         ),
+        _flag("--set", multiple=True, metavar="KEY=VALUE", help="Any field of the config; see --dry-run; repeatable."),
         _flag("--deterministic", is_flag=True, default=None, help="Make CUDA runs bit-identical; slower."),
     ),
     "Per model": (
         _flag("--optimizer", metavar="[adam|rmsprop|sgd]", help="All but cyclegan: optimizer of both networks."),
+        _flag("--beta1", type=float, help="Decay rate of Adam's first moment."),
+        _flag("--beta2", type=float, help="Decay rate of Adam's second moment."),
+        _flag("--ema-decay", type=float, help="All but cyclegan: decay rate of the averaged generator."),
         _flag("--n-critic", type=int, help="All but cyclegan: discriminator updates per generator update."),
         _flag("--latent-dim", type=int, help="All but cyclegan: number of values in a latent."),
         _flag(
             "--critic-norm",
             metavar="[batch|instance|layer|none]",
             help="Convolutional gan, dcgan, wgan*: normalisation in the discriminator.",
+        ),
+        _flag(
+            "--objective",
+            metavar="LOSS",
+            help="gan, dcgan: nonsaturating, saturating, hinge, lsgan or relativistic.",
+        ),
+        _flag("--r1", type=float, help="All but cyclegan: weight of the R1 penalty, on the gradient at real images."),
+        _flag("--r2", type=float, help="All but cyclegan: weight of the R2 penalty, on the gradient at fakes."),
+        _flag("--penalty-every", type=int, help="All but cyclegan: apply --r1 and --r2 in every N-th update only."),
+        _flag(
+            "--spectral-norm/--no-spectral-norm",
+            default=None,
+            help="All but pggan, cyclegan: divide the discriminator's weights by their largest singular value.",
         ),
         _flag("--drift", type=float, help="All but cyclegan: weight of the mean squared critic score of real images."),
         _flag("--clip-value", type=float, help="wgan: clip critic weights to +- this value."),
@@ -92,7 +128,12 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         _flag("--cycle-weight", type=float, help="cyclegan: weight of the cycle-consistency loss."),
         _flag("--identity-weight", type=float, help="cyclegan: weight of the identity loss."),
         _flag("--pool-images", type=int, help="cyclegan: earlier fakes kept to show to each discriminator."),
-        _flag("--mirror/--no-mirror", default=None, help="cyclegan: mirror half of the training images at random."),
+        _flag("--mirror/--no-mirror", default=None, help="Mirror half of the training images at random."),
+        _flag(
+            "--augment",
+            metavar="LIST",
+            help="All but cyclegan: colour,translation,cutout or some of them, for few images; or none.",
+        ),
         _flag("--residual-blocks", type=int, help="cyclegan: residual blocks per generator."),
         _flag("--keep-epochs", type=int, help="cyclegan: keep the networks of every N-th epoch."),
     ),

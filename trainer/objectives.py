@@ -37,6 +37,39 @@ def saturating_generator_loss(fake_logits: Tensor) -> Tensor:
     return -F.softplus(fake_logits).mean()
 
 
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Scores of reals below 1 and of fakes above -1 are penalised linearly (Miyato et al. 2018, eq. 16)."""
+    return F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Minus the mean score of fakes (Miyato et al. 2018, eq. 17)."""
+    return -fake_logits.mean()
+
+
+def least_squares_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Half the squared distance of real scores from 1 and of fake scores from 0 (Mao et al. 2017, eq. 9)."""
+    return ((real_logits - 1).square().mean() + fake_logits.square().mean()) / 2
+
+
+def least_squares_generator_loss(fake_logits: Tensor) -> Tensor:
+    """Half the squared distance of fake scores from 1 (Mao et al. 2017, eq. 9)."""
+    return (fake_logits - 1).square().mean() / 2
+
+
+def relativistic_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Each real image should score higher than the fake paired with it (Jolicoeur-Martineau 2018, section 4.1).
+
+    The relativistic pairing GAN, also the loss of R3GAN (Huang et al. 2024, "The GAN is dead; long live the GAN!").
+    """
+    return F.softplus(fake_logits - real_logits).mean()
+
+
+def relativistic_generator_loss(fake_logits: Tensor, real_logits: Tensor) -> Tensor:
+    """Each fake should score higher than the real image paired with it (Jolicoeur-Martineau 2018, section 4.1)."""
+    return F.softplus(real_logits - fake_logits).mean()
+
+
 def wasserstein_critic_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Mean score of fakes minus mean score of reals (Arjovsky et al. 2017, algorithm 1)."""
     return fake_logits.mean() - real_logits.mean()
@@ -66,6 +99,15 @@ def gradient_penalty(critic: Critic, reals: Tensor, fakes: Tensor) -> Tensor:
     return (gradient_norms(critic, interpolate(reals, fakes)) - 1).square().mean()
 
 
+def zero_centred_penalty(critic: Critic, points: Tensor) -> Tensor:
+    """Half the mean squared gradient norm, without its weight gamma.
+
+    R1 at real images and R2 at fakes (Mescheder et al. 2018, "Which Training Methods for GANs do actually Converge?",
+    eqs. 9 and 10).
+    """
+    return gradient_norms(critic, points).square().mean() / 2
+
+
 def divergence_penalty(
     critic: Critic, reals: Tensor, fakes: Tensor, power: float, points: DivergencePoints = "interpolates"
 ) -> Tensor:
@@ -85,8 +127,9 @@ class Objective:
     """The losses that both networks minimise, and how the critic is kept smooth."""
 
     discriminator_loss: Callable[[Tensor, Tensor], Tensor]
-    generator_loss: Callable[[Tensor], Tensor]
+    generator_loss: Callable[..., Tensor]  # of the logits of fakes and, if they are paired, of reals
     constraint: Constraint = "none"
+    is_paired: bool = False  # the generator's loss compares each fake with a real image
     scores_are_probabilities: bool = False  # a sigmoid turns D(x) into a probability; critic scores stay raw
 
 
@@ -99,6 +142,9 @@ OBJECTIVES.add(
     "saturating",
     Objective(bce_discriminator_loss, saturating_generator_loss, scores_are_probabilities=True),
 )
+OBJECTIVES.add("hinge", Objective(hinge_discriminator_loss, hinge_generator_loss))
+OBJECTIVES.add("lsgan", Objective(least_squares_discriminator_loss, least_squares_generator_loss))
+OBJECTIVES.add("relativistic", Objective(relativistic_discriminator_loss, relativistic_generator_loss, is_paired=True))
 OBJECTIVES.add("wgan", Objective(wasserstein_critic_loss, wasserstein_generator_loss, "clip"))
 OBJECTIVES.add("wgan-gp", Objective(wasserstein_critic_loss, wasserstein_generator_loss, "gradient-penalty"))
 OBJECTIVES.add("wgan-div", Objective(wasserstein_critic_loss, wasserstein_generator_loss, "divergence"))

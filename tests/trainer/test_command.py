@@ -306,3 +306,22 @@ def test_a_killed_run_resumes_to_the_same_weights_as_an_uninterrupted_one(tmp_pa
     actual = load_file(folder / "checkpoints" / "last.safetensors")
     assert expected.keys() == actual.keys()
     assert all(torch.equal(tensor, actual[name]) for name, tensor in expected.items())
+
+
+def test_any_field_can_be_set_by_its_name_or_by_its_flag(tmp_path: Path) -> None:
+    settings = ("--set", "network.spectral_norm=true", "--set", "r1=0.5", "--set", "steps=3", "--beta1", "0")
+    result = run("--model", "dcgan", "--dataset", "digits", *settings, "--dry-run")
+    config = json.loads(result.stdout)
+    assert (config["network"]["spectral_norm"], config["r1"], config["steps"], config["betas"]) == (
+        True,
+        0.5,
+        3,
+        [0, 0.999],
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [("model=gan", "--set model: choose it with --model"), ("nosuch=1", "--nosuch: dcgan")]
+)
+def test_a_setting_that_cannot_be_set_is_refused(setting: str, message: str) -> None:
+    assert the_error(run("--model", "dcgan", "--set", setting, "--dry-run")).startswith(f"Error: {message}")

@@ -75,7 +75,8 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_flag(
         ("dcgan", {"steps": None}, "--epochs, --steps and --images: give one of the three"),
         ("dcgan", {"batch_size": 1}, "--batch-size 1: batch statistics need at least 2 images"),
         ("dcgan", {"dataset": ""}, "--dataset: preset 'dcgan-digits' has no data set"),
-        ("dcgan", {"objective": "hinge"}, "choose one of nonsaturating"),
+        ("dcgan", {"objective": "vanilla"}, "choose one of nonsaturating"),
+        ("pggan", {"network.spectral_norm": True}, "--spectral-norm: does not go with pggan"),
         ("dcgan", {"network.architecture": "biggan"}, "choose one of mlp-dropout"),
         ("pggan", {"network.image_size": 48}, "--image-size 48: pggan makes powers of two from 8 to 1024"),
         ("pggan", {"growth.start_resolution": 6}, "growth.start_resolution 6: give a power of two"),
@@ -135,6 +136,8 @@ def test_a_kind_names_what_it_exports_and_measures(model: str, exports: dict[str
         ("pggan", "pggan-small", "gp_weight", True),
         ("pggan", "pggan-small", "critic_norm", False),
         ("dcgan", "dcgan-digits", "critic_norm", True),
+        ("dcgan", "dcgan-digits", "objective", True),
+        ("wgan", "wgan-digits", "objective", False),
         ("cyclegan", "cyclegan-digits", "pool_images", True),
     ],
 )
@@ -142,3 +145,17 @@ def test_a_flag_without_effect_is_refused(model: str, preset: str, field: str, i
     flag = f"--{field.replace('_', '-')}"
     with nullcontext() if is_read else pytest.raises(UserError, match=rf"^{flag}: {model} \({preset}\) has no such"):
         check_flags(PRESETS[model, preset].config, [field])
+
+
+def test_one_beta_of_adam_is_replaced_and_named_in_errors() -> None:
+    config = PRESETS["dcgan", "dcgan-digits"].config
+    assert override(config, {"betas.0": 0.25}).betas == (0.25, 0.999)
+    for index, flag in enumerate(("--beta1", "--beta2")):
+        with pytest.raises(UserError, match=f"^{flag}: expected"):
+            override(config, {f"betas.{index}": 1.5})
+
+
+def test_the_objective_of_another_model_is_refused_as_a_flag() -> None:
+    config = override(PRESETS["dcgan", "dcgan-digits"].config, {"objective": "wgan"})
+    with pytest.raises(UserError, match=r"^--objective wgan: belongs to another model; give --model wgan$"):
+        check_flags(config, ["objective"])

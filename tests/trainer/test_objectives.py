@@ -13,12 +13,19 @@ from trainer.objectives import (
     divergence_penalty,
     gradient_norms,
     gradient_penalty,
+    hinge_discriminator_loss,
+    hinge_generator_loss,
     interpolate,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     nonsaturating_generator_loss,
     read_scores,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
     saturating_generator_loss,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
+    zero_centred_penalty,
 )
 
 SHAPE = (5, 3, 8, 8)
@@ -51,8 +58,38 @@ def test_gan_losses_equal_binary_cross_entropy_of_the_sigmoid() -> None:
     torch.testing.assert_close(saturating_generator_loss(fake), -bce(fake, zeros))
 
 
-def test_both_generator_losses_push_scores_of_fakes_up() -> None:
-    for loss in (nonsaturating_generator_loss, saturating_generator_loss, wasserstein_generator_loss):
+def test_hinge_losses_ignore_scores_beyond_the_margin() -> None:
+    real, fake = torch.tensor([3.0, 0.5, -1.0]), torch.tensor([-3.0, -0.5, 1.0])
+    assert hinge_discriminator_loss(real, fake).item() == pytest.approx((0.5 + 2) / 3 + (0.5 + 2) / 3)
+    assert hinge_generator_loss(fake).item() == pytest.approx(2.5 / 3)
+
+
+def test_least_squares_losses_are_half_the_squared_distances_from_1_and_0() -> None:
+    real, fake = torch.tensor([1.0, 3.0]), torch.tensor([0.0, -2.0])
+    assert least_squares_discriminator_loss(real, fake).item() == pytest.approx((2 + 2) / 2)
+    assert least_squares_generator_loss(fake).item() == pytest.approx((1 + 9) / 2 / 2)
+
+
+def test_relativistic_losses_are_cross_entropies_of_the_difference_of_a_pair() -> None:
+    real, fake = torch.randn(16), torch.randn(16)
+    ones = torch.ones(16)
+    bce = F.binary_cross_entropy_with_logits
+    torch.testing.assert_close(relativistic_discriminator_loss(real, fake), bce(real - fake, ones))
+    torch.testing.assert_close(relativistic_generator_loss(fake, real), bce(fake - real, ones))
+
+
+def test_the_zero_centred_penalty_of_a_linear_critic_is_half_its_squared_norm() -> None:
+    weight = torch.randn(SHAPE[1:])
+    penalty = zero_centred_penalty(linear_critic(weight), torch.randn(SHAPE))  # type: ignore[arg-type]
+    torch.testing.assert_close(penalty, weight.square().sum() / 2)
+
+
+def test_every_generator_loss_pushes_scores_of_fakes_up() -> None:
+    losses = (
+        *(nonsaturating_generator_loss, saturating_generator_loss, wasserstein_generator_loss, hinge_generator_loss),
+        *(least_squares_generator_loss, lambda logits: relativistic_generator_loss(logits, torch.randn(4))),
+    )
+    for loss in losses:
         logits = torch.zeros(4, requires_grad=True)
         loss(logits).backward()  # type: ignore[no-untyped-call]
         assert logits.grad is not None

@@ -8,6 +8,7 @@ and so are not in the registry.
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from trainer.errors import UserError
 from trainer.models import dcgan, mlp, progressive, upsample
@@ -41,6 +42,8 @@ def check_network(config: NetworkConfig) -> None:
             f"--image-size {config.image_size}: {architecture.name} makes {architecture.sizes_text};"
             " choose such a size or another --preset"
         )
+    if config.spectral_norm and architecture.grows:
+        raise UserError(f"--spectral-norm: does not go with {architecture.name}, which scales its weights itself")
 
 
 def build_generator(config: NetworkConfig) -> nn.Module:
@@ -50,6 +53,15 @@ def build_generator(config: NetworkConfig) -> nn.Module:
 
 
 def build_discriminator(config: NetworkConfig) -> nn.Module:
-    """Builds the discriminator or critic: images (N, channels, size, size) -> logits (N,)."""
+    """Builds the discriminator or critic: images (N, channels, size, size) -> logits (N,).
+
+    With `spectral_norm`, the weights of every layer are divided by their largest singular value, estimated by one power
+    iteration per forward pass (Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks").
+    """
     check_network(config)
-    return ARCHITECTURES[config.architecture].discriminator(config)
+    network = ARCHITECTURES[config.architecture].discriminator(config)
+    if config.spectral_norm:
+        for module in list(network.modules()):
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                spectral_norm(module)
+    return network

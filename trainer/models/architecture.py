@@ -21,6 +21,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     latent_dim: Annotated[int, msgspec.Meta(ge=1, le=8192)] = 100
     width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # factor on the number of features of every hidden layer
     critic_norm: CriticNorm = "batch"  # ignored by architectures without normalisation in the discriminator
+    spectral_norm: bool = False  # of every layer of the discriminator
 
     def features(self, count: int) -> int:
         """The number of features of a hidden layer that has `count` at width 1."""

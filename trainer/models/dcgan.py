@@ -18,9 +18,12 @@ from trainer.models.latent_layer import LatentLayer
 
 
 def _widths(config: NetworkConfig) -> list[int]:
-    """Features of the generator's hidden maps from 4x4 up: halved at each doubling, 64 at width 1 in the last."""
+    """Features of the generator's hidden maps from 4x4 up: halved at each doubling, 64 at width 1 in the last.
+
+    At most 1024, which 128x128 needs: at 512x512, 4096 would take 134 million weights in one layer.
+    """
     steps = upsampling_steps(config.image_size)
-    return [config.features(64 * 2**power) for power in reversed(range(steps))]
+    return [config.features(min(64 * 2**power, 1024)) for power in reversed(range(steps))]
 
 
 def _generator_k4(config: NetworkConfig) -> nn.Module:
@@ -120,7 +123,7 @@ def _discriminator_32(config: NetworkConfig) -> nn.Module:
     )
 
 
-_SIZES = (is_power_of_two_in(8, 128), "powers of two from 8 to 128")
+_SIZES = (is_power_of_two_in(8, 512), "powers of two from 8 to 512")
 
 ARCHITECTURES = (
     Architecture("dcgan-k4", _generator_k4, _discriminator_k4, *_SIZES, reads_critic_norm=True, gains_from_bf16=True),

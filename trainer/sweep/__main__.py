@@ -16,10 +16,11 @@ from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
+from trainer.settings import parse_setting
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell, cells_of
 from trainer.sweep.results import print_results
-from trainer.sweep.spec import Spec, parse_setting, quick_form, read_spec, with_settings
+from trainer.sweep.spec import Spec, quick_form, read_spec, with_settings
 from trainer.sweep.sweep_page import write_report
 from trainer.sweep.trials import SharedData, Trials
 

@@ -6,15 +6,14 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from trainer.config import AnyConfig, check_flags, override, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import UserError
-from trainer.flags import FIELDS
 from trainer.parallel import choose_device
 from trainer.presets import choose_preset
-from trainer.sweep.spec import LENGTHS, Setting, Settings, Spec
+from trainer.settings import LENGTHS, Setting, fields_of
+from trainer.sweep.spec import Settings, Spec
 
 MAX_CELLS = 1000
 MAX_TRIALS = 10_000
@@ -95,7 +94,7 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
         if not chosen["dataset"]:
             raise UserError("--dataset: this sweep needs your data; give --set dataset=zip:PATH, or folder:PATH")
         check_dataset_name(chosen["dataset"])
-    fields = _fields({name: value for name, value in both.items() if name not in _CHOOSES_PRESET})
+    fields = fields_of({name: value for name, value in both.items() if name not in _CHOOSES_PRESET})
     if "seed" in fields:
         raise UserError("--seed: not for sweeps; set seeds = [...] instead")
     config = override(choose_preset(chosen["model"], chosen["preset"], chosen["dataset"]), fields | {"seed": seed})
@@ -104,24 +103,6 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
     if "precision" in fields:
         return config
     return with_precision(config, "auto", choose_device(config.device))
-
-
-def _fields(settings: Settings) -> dict[str, Any]:
-    """Settings, named after flags or config fields -> fields of the config."""
-    fields: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name == "lr":
-            fields |= {"generator_lr": value, "discriminator_lr": value} | {
-                key: fields[key] for key in ("generator_lr", "discriminator_lr") if key in fields
-            }
-        elif name in LENGTHS:
-            given = [other for other in LENGTHS if other in settings]
-            if len(given) > 1:
-                raise UserError(f"{' and '.join(f'--{other}' for other in given)}: give only one")
-            fields |= {other: value if other == name else None for other in LENGTHS}
-        else:
-            fields[FIELDS.get(name, name)] = value
-    return fields
 
 
 def _text(name: str, value: Setting | None) -> str | None:

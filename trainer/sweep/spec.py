@@ -7,8 +7,6 @@ every seed. docs/experiments.md has an example.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -16,11 +14,9 @@ import msgspec
 from msgspec.structs import replace
 
 from trainer.errors import UserError
+from trainer.settings import LENGTHS, Setting
 
 MAX_SPEC_BYTES = 1 << 20
-_SETTING = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_.]{0,60})=(?P<value>.*)", re.DOTALL)
-
-Setting: TypeAlias = bool | int | float | str | list[float | str]
 Settings: TypeAlias = dict[str, Setting]
 Axis: TypeAlias = list[Setting] | dict[str, Settings]
 Seeds = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=2**53)]], msgspec.Meta(min_length=1, max_length=100)]
@@ -110,25 +106,6 @@ def with_settings(spec: Spec, settings: Settings) -> Spec:
             if name in varied:
                 raise UserError(f"--set {name}: the axis {axis!r} varies it; change the spec")
     return replace(spec, base=_with_length_of(spec.base, settings))
-
-
-def parse_setting(text: str) -> tuple[str, Setting]:
-    """Parses KEY=VALUE. The value is TOML, or else a plain string.
-
-    Raises:
-        UserError: the text has another form.
-    """
-    match = _SETTING.fullmatch(text)
-    if match is None:
-        raise UserError(f"--set {text!r}: give KEY=VALUE, such as --set dataset=zip:faces.zip or --set epochs=5")
-    try:
-        value = tomllib.loads(f"value = {match['value']}")
-        return match["name"], msgspec.convert(value["value"], Setting) if len(value) == 1 else match["value"]
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError):
-        return match["name"], match["value"]
-
-
-LENGTHS = ("epochs", "steps", "images")
 
 
 def _with_length_of(settings: Settings, newer: Settings) -> Settings:

@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from trainer.augmentation import mirrored_at_random
 from trainer.config import CycleConfig
 from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
 from trainer.metrics.translation import mean_absolute_error, ms_ssim
-from trainer.parallel import own_rows, world_size
+from trainer.parallel import own_rows
 from trainer.precision import autocast
 from trainer.runs import plots
 from trainer.runs.collapse import sample_spread
@@ -156,8 +157,7 @@ class CycleTraining(Training):
             indices = own_rows(stream_indices(seed, state.images_seen, self.batch_size, len(images)))
             batch = to_unit_range(images[indices.to(images.device)].to(state.device))
             if config.mirror:
-                mirrored = own_rows(torch.rand(len(batch) * world_size(), 1, 1, 1)).to(state.device) < 0.5
-                batch = torch.where(mirrored, batch.flip(-1), batch)
+                batch = mirrored_at_random(batch)
             batches.append(batch)
         return batches[0], batches[1]
 

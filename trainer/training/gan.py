@@ -12,6 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from ganserve.latents import latents_from_seed
 from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
+from trainer.augmentation import mirrored_at_random
 from trainer.config import GanConfig
 from trainer.data.datasets import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
 from trainer.errors import UserError
@@ -99,6 +100,8 @@ class GanTraining(Training):
         indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, self.images_per_epoch))
         pixels = self._images[indices.to(self._images.device)].to(state.device)
         reals = downscale(to_unit_range(pixels), self.output_size)
+        if self._config.mirror:
+            reals = mirrored_at_random(reals)
         if self._config.growth is not None and self._config.growth.blend_reals:
             reals = blend(reals, self.fade)
         with autocast(self._config.precision, state.device):

@@ -14,11 +14,19 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 from torch.optim.sgd import SGD
 
+from trainer.augmentation import augmented
 from trainer.config import EMA_GENERATOR, GanConfig
 from trainer.models import build_discriminator, build_generator
 from trainer.models.across_processes import across_processes
 from trainer.models.progressive import ProgressiveNetwork
-from trainer.objectives import OBJECTIVES, divergence_penalty, gradient_penalty, read_accuracy, read_scores
+from trainer.objectives import (
+    OBJECTIVES,
+    divergence_penalty,
+    gradient_penalty,
+    read_accuracy,
+    read_scores,
+    zero_centred_penalty,
+)
 from trainer.parallel import average_gradients, own_rows, world_size
 from trainer.runs.state import TrainingState
 
@@ -107,7 +115,7 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     after: Tensor | None = None
     fakes: Tensor | None = None
     if config.generator_first and (state.step == 0 or state.critic_steps_since_generator >= wanted):
-        generator_loss, after, fakes = _update_generator(state, config, count, None)
+        generator_loss, after, fakes = _update_generator(state, config, reals, None)
     state.critic_steps_since_generator += 1
     turn = not config.generator_first and state.critic_steps_since_generator >= wanted
     if fakes is None or not config.reuse_fakes:
@@ -116,7 +124,7 @@ def train_step(state: GanState, config: GanConfig, reals: Tensor) -> StepResult:
     loss, real_logits, fake_logits = _update_discriminator(state, config, reals, fakes.detach())
     if turn:
         kept = fakes if config.reuse_fakes else None
-        generator_loss, after, _ = _update_generator(state, config, count, kept)
+        generator_loss, after, _ = _update_generator(state, config, reals, kept)
     state.step += 1
     state.images_seen += count * world_size()
     objective = OBJECTIVES[config.objective]
@@ -142,7 +150,7 @@ def _update_discriminator(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One discriminator update; returns (loss, logits of reals, logits of fakes)."""
     objective = OBJECTIVES[config.objective]
-    critic = state.discriminator
+    critic = augmented(state.discriminator, config.augment)
     # Two forwards, not one on the joined batch: batch norm must see reals and fakes apart.
     real_logits, fake_logits = critic(reals).to(reals.dtype), critic(fakes).to(fakes.dtype)
     loss = objective.discriminator_loss(real_logits, fake_logits) * config.discriminator_loss_scale
@@ -150,6 +158,10 @@ def _update_discriminator(
         loss = loss + config.gp_weight * gradient_penalty(critic, reals, fakes)
     elif objective.constraint == "divergence":
         loss = loss + config.div_k * divergence_penalty(critic, reals, fakes, config.div_p, config.div_points)
+    if (config.r1 or config.r2) and state.step % config.penalty_every == 0:
+        at_reals = config.r1 * zero_centred_penalty(critic, reals) if config.r1 else 0.0
+        at_fakes = config.r2 * zero_centred_penalty(critic, fakes) if config.r2 else 0.0
+        loss = loss + config.penalty_every * (at_reals + at_fakes)
     if config.drift:
         loss = loss + config.drift * real_logits.square().mean()
     state.discriminator_optimizer.zero_grad(set_to_none=True)
@@ -158,21 +170,27 @@ def _update_discriminator(
     state.discriminator_optimizer.step()
     if objective.constraint == "clip":
         with torch.no_grad():
-            for parameter in critic.parameters():  # batch norm's too, as in the paper; buffers never
+            for parameter in state.discriminator.parameters():  # batch norm's too, as in the paper; buffers never
                 parameter.clamp_(-config.clip_value, config.clip_value)
     return loss.detach(), real_logits.detach(), fake_logits.detach()
 
 
 def _update_generator(
-    state: GanState, config: GanConfig, count: int, fakes: Tensor | None
+    state: GanState, config: GanConfig, reals: Tensor, fakes: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One generator update, on the given fakes with their graph or on new ones; returns (loss, D(G(z)), fakes)."""
     objective = OBJECTIVES[config.objective]
     if fakes is None:
-        fakes = _new_fakes(state, config, count)
+        fakes = _new_fakes(state, config, len(reals))
     state.discriminator.requires_grad_(False)  # its weight gradients are not needed
-    logits = state.discriminator(fakes).to(fakes.dtype)
-    loss = objective.generator_loss(logits)
+    critic = augmented(state.discriminator, config.augment)
+    logits = critic(fakes).to(fakes.dtype)
+    if objective.is_paired:
+        with torch.no_grad():
+            real_logits = critic(reals).to(reals.dtype)
+        loss = objective.generator_loss(logits, real_logits)
+    else:
+        loss = objective.generator_loss(logits)
     state.generator_optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     average_gradients(state.generator_optimizer)

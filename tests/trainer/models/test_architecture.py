@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from trainer.models import build_discriminator
 from trainer.models.architecture import (
     CriticNorm,
     NetworkConfig,
@@ -51,3 +52,20 @@ def test_dcgan_initialisation_keeps_linear_layers() -> None:
     assert torch.equal(linear.weight, before)
     assert not torch.equal(norm.weight, torch.ones(4))
     assert torch.equal(norm.bias, torch.zeros(4))
+
+
+@pytest.mark.parametrize("architecture", ["mlp-batchnorm", "dcgan-k4"])
+def test_spectral_norm_limits_the_largest_singular_value_of_every_layer_to_1(architecture: str) -> None:
+    config = NetworkConfig(
+        architecture=architecture, image_size=32, width=0.125, critic_norm="none", spectral_norm=True
+    )
+    network = build_discriminator(config)
+    images = torch.randn(2, 1, 32, 32)
+    for _ in range(50):  # power iterations
+        network(images)
+    network.eval()
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert layers
+    for layer in layers:
+        largest = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)
+        torch.testing.assert_close(largest, torch.tensor(1.0), rtol=0.05, atol=0.0)

@@ -51,3 +51,11 @@ def test_width_scales_hidden_layers_only() -> None:
     network = NetworkConfig(architecture="dcgan-k4", image_size=64, channels=3, width=0.5)
     shapes = [m.weight.shape[:2] for m in build_generator(network).modules() if isinstance(m, nn.ConvTranspose2d)]
     assert [tuple(shape) for shape in shapes] == [(100, 256), (256, 128), (128, 64), (64, 32), (32, 3)]
+
+
+@pytest.mark.parametrize(("size", "widths"), [(64, [512, 256, 128, 64]), (512, [1024, 1024, 1024, 512, 256, 128, 64])])
+def test_a_stage_per_doubling_has_half_the_features_and_at_most_1024(size: int, widths: list[int]) -> None:
+    config = NetworkConfig(architecture="dcgan-k4", image_size=size, channels=3)
+    with torch.device("meta"):
+        network = build_discriminator(config)
+    assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)] == [*widths[::-1], 1]

@@ -66,7 +66,7 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({}, {"dataset": ""}, "--set dataset=zip:PATH"),
         ({}, {"seed": 3}, "--seed: not for sweeps"),
         ({}, {"warp": 3}, "--warp: dcgan (dcgan-digits) has no such setting"),
-        ({}, {"epochs": 1, "steps": 1}, "--epochs and --steps: give only one"),
+        ({}, {"epochs": 1, "steps": 1}, "--epochs and --steps: give one of them"),
         ({"lr": [0.1, -1.0]}, {}, "cell lr -1: --lr: expected `float` > 0"),
         ({"clip_value": [0.1, 0.2]}, {}, "cell clip_value 0.1: --clip-value: dcgan (dcgan-digits) has no such setting"),
         ({"image_size": [32, 48]}, {}, "cell image_size 48: --image-size 48"),

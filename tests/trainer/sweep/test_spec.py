@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.trainer.sweep.conftest import TINY, WriteSpec
 from trainer.errors import UserError
-from trainer.sweep.spec import MAX_SPEC_BYTES, parse_setting, quick_form, read_spec, with_settings
+from trainer.sweep.spec import MAX_SPEC_BYTES, quick_form, read_spec, with_settings
 
 QUICK = """
 [quick]
@@ -75,35 +73,3 @@ def test_a_setting_that_an_axis_varies_is_refused(spec_file: WriteSpec) -> None:
     for name in ("lr", "image_size"):
         with pytest.raises(UserError, match=f"--set {name}: the axis"):
             with_settings(spec, {name: 1})
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "value"),
-    [
-        ("epochs=3", "epochs", 3),
-        ("lr=1e-4", "lr", 1e-4),
-        ("mirror=false", "mirror", False),
-        ("dataset=zip:faces.zip", "dataset", "zip:faces.zip"),
-        ('dataset="folder:a b"', "dataset", "folder:a b"),
-        ("dataset=", "dataset", ""),
-        ("domains=['a', 'b']", "domains", ["a", "b"]),
-        ("network.width=0.5", "network.width", 0.5),
-        ("dataset=folder:a=b", "dataset", "folder:a=b"),
-        ("dataset=1\nx = 2", "dataset", "1\nx = 2"),
-        ("start=2020-01-01", "start", "2020-01-01"),
-    ],
-)
-def test_settings_are_read_as_toml_or_as_plain_text(text: str, name: str, value: object) -> None:
-    assert parse_setting(text) == (name, value)
-
-
-@pytest.mark.parametrize("text", ["epochs", "=3", "a b=3", ""])
-def test_a_setting_without_name_and_value_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="--set"):
-        parse_setting(text)
-
-
-@given(st.text())
-def test_any_value_is_read_or_refused(text: str) -> None:
-    name, _ = parse_setting(f"key={text}")
-    assert name == "key"

@@ -86,7 +86,7 @@ def test_a_generator_update_adds_nothing_to_the_discriminators_gradients() -> No
     state, reals = start(config)
     train_step(state, config, reals)
     before = [parameter.grad.clone() for parameter in state.discriminator.parameters() if parameter.grad is not None]
-    _update_generator(state, config, config.batch_size, None)
+    _update_generator(state, config, reals, None)
     after = [parameter.grad for parameter in state.discriminator.parameters()]
     assert len(before) == len(after)
     assert all(new is not None and torch.equal(old, new) for old, new in zip(before, after, strict=True))
@@ -145,3 +145,41 @@ def test_a_critic_learns_to_tell_images_from_noise() -> None:
     state, reals = start(config)
     losses = [train_step(state, config, reals).discriminator_loss.item() for _ in range(40)]
     assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def discriminator_losses(steps: int, **settings: object) -> list[Tensor]:
+    torch.manual_seed(0)
+    config = small_gan("gan", "gan-digits", **settings)
+    state, reals = start(config)
+    return [train_step(state, config, reals).discriminator_loss for _ in range(steps)]
+
+
+def test_lazy_penalties_apply_in_every_nth_update_with_n_times_the_weight() -> None:
+    lazy = discriminator_losses(2, r1=1.0, r2=0.5, penalty_every=2)
+    heavy = discriminator_losses(1, r1=2.0, r2=1.0)
+    light = discriminator_losses(2, r1=1.0, r2=0.5)
+    torch.testing.assert_close(lazy[0], heavy[0])
+    assert lazy[0] > light[0]
+    assert lazy[1] < light[1]  # without a penalty
+
+
+@pytest.mark.parametrize("objective", ["hinge", "lsgan", "relativistic"])
+def test_every_objective_of_a_gan_trains_both_networks(objective: str) -> None:
+    config = small_gan("dcgan", "dcgan-digits", objective=objective, r1=0.1, r2=0.1)
+    state, reals = start(config)
+    networks = (state.generator, state.discriminator)
+    before = [parameter.clone() for network in networks for parameter in network.parameters()]
+    result = train_step(state, config, reals)
+    after = [parameter for network in networks for parameter in network.parameters()]
+    assert result.generator_loss is not None
+    assert torch.isfinite(result.discriminator_loss)
+    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.ndim > 1)
+
+
+def test_a_paired_generator_loss_leaves_the_reals_scores_alone() -> None:
+    config = small_gan("gan", "gan-digits", objective="relativistic")
+    state, reals = start(config)
+    train_step(state, config, reals)
+    before = [parameter.clone() for parameter in state.discriminator.parameters()]
+    _update_generator(state, config, reals, None)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.discriminator.parameters(), strict=True))
