@@ -71,7 +71,7 @@ Spoil = Callable[[Any], None]
 
 
 def _no_model(request: Any) -> None:
-    setattr(request, "model" if isinstance(request, pb.GenerateRequest) else "model_name", "nobody")
+    setattr(request, "model" if isinstance(request, pb.GenerateRequest) else "model_name", "unknown")
 
 
 def _short_data(request: Any) -> None:

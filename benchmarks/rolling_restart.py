@@ -6,7 +6,7 @@ Callers keep sending requests while one server at a time gets SIGTERM, ends and 
 a large batch that takes a good part of a second, so that every restart finds requests in progress. With
 `--through direct`, GanClient balances between the two servers itself. Otherwise Triton's client, which repeats nothing,
 sends everything to a proxy, which must be installed, with the configuration of docs/operations.md. With `nginx-reload`,
-nginx is told before a server stops, because it does not check the health of servers.
+nginx does not check the health of servers, so the script marks a server as down before it stops it.
 
 A request that does not return its images is lost. The exit code is 1 if one is lost, or if a server ends with another
 code than 0.
@@ -213,10 +213,10 @@ class Proxy:
     """HAProxy, Envoy or nginx in front of the servers, until `close`.
 
     HAProxy asks /readyz, and Envoy the health service. nginx asks nothing: it leaves a server when a request fails,
-    unless it is told before.
+    unless the server is marked as down before.
 
     Args:
-        through: which proxy, and whether nginx is told before a server stops.
+        through: which proxy, and whether a server is marked as down in nginx before it stops.
         replicas: the servers.
         folder: for its configuration and log.
 
