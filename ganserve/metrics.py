@@ -40,6 +40,7 @@ _PGGAN: Final = "Karras et al. 2018"
 _FRECHET: Final = "Heusel et al. 2017"
 _IMPROVED: Final = "Kynkäänniemi et al. 2019"
 _RELIABLE: Final = "Naeem et al. 2020"
+_MODES: Final = "Metz et al. 2017"
 _FEATURES: Final = "in the features of the data set's classifier"
 
 # Metrics of images made from latents; the first one chooses the best checkpoint by default.
@@ -60,6 +61,8 @@ GAN_METRICS: Final[dict[str, Metric]] = {
     "recall": Metric("recall", "larger", f"share of real images near a sample {_FEATURES}", _IMPROVED),
     "density": Metric("density", "larger", f"how densely real images lie around samples {_FEATURES}", _RELIABLE),
     "coverage": Metric("coverage", "larger", f"share of real images with a sample nearby {_FEATURES}", _RELIABLE),
+    "modes_covered": Metric("modes", "larger", "number of classes that a classifier finds among samples", _MODES),
+    "modes_kl": Metric("modes KL", "smaller", "KL divergence of the classes of the samples from equal shares", _MODES),
     "inception_fid": Metric("FID", "smaller", "Frechet distance in the features of Inception v3", _FRECHET),
     "inception_kid": Metric("KID", "smaller", "kernel distance in the same features", "Bińkowski et al. 2018"),
 }

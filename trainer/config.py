@@ -60,8 +60,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     # Model and data.
     model: str
     preset: str
-    dataset: str  # "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH"; "" in presets that need images
-    data_root: str = "data"  # folder of mnist and fashion-mnist; they are downloaded to it if missing
+    dataset: str  # a name of trainer/data/datasets.py, "folder:PATH" or "zip:PATH"; "" in presets that need images
+    data_root: str = "data"  # folder of torchvision's data sets; they are downloaded to it if missing
     max_corrupt_images: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
 
     # Length. A step is one batch of real images. Exactly one of epochs, steps and images is set.
@@ -109,7 +109,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if not self.dataset:
             raise UserError(
                 f"--dataset: preset {self.preset!r} has no data set of its own;"
-                " give --dataset folder:PATH, zip:PATH, mnist, fashion-mnist or digits"
+                " give --dataset folder:PATH, zip:PATH, or the name of a data set"
             )
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """The table of presets, and how to choose one: by model and id, or by model and data set.
 
-The default for a data set is the model's first preset whose `fits` names it; `images` stands for folder:PATH and
-zip:PATH.
+The default for a data set is the model's first preset whose `fits` names it; `images` stands for folder:PATH, zip:PATH,
+cifar10 and celeba.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from trainer.models.growth import GrowthConfig
 from trainer.progress import Progress
 
 DataKind = Literal["digits", "mnist", "fashion-mnist", "images"]
+_LIKE: dict[str, DataKind] = {"stacked-mnist": "mnist", "cifar10": "images", "celeba": "images"}
 
 
 @dataclass(frozen=True)
@@ -318,7 +319,7 @@ def choose_preset(model: str, name: str | None, dataset: str | None) -> AnyConfi
     if name is not None:
         config = presets[name].config
     else:
-        kind = "images" if dataset is not None and ":" in dataset else dataset or "digits"
+        kind = "images" if dataset is not None and ":" in dataset else _LIKE.get(dataset or "", dataset or "digits")
         config = (
             next((preset.config for preset in presets.values() if kind in preset.fits), None)
             or next(iter(presets.values())).config

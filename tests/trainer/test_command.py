@@ -46,7 +46,7 @@ def the_error(result: Result) -> str:
         ([], "--model is missing: choose one of gan, dcgan, wgan"),
         (["--model", "vae"], "--model 'vae': choose one of gan, dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan, all"),
         (["--model", "dcgan", "--preset", "nope"], "--preset 'nope': the presets of dcgan are dcgan-digits"),
-        (["--model", "dcgan", "--dataset", "celeba"], "--dataset 'celeba': choose one of digits"),
+        (["--model", "dcgan", "--dataset", "imagenet"], "--dataset 'imagenet': choose one of digits"),
         (["--model", "dcgan", "--preset", "dcgan64-k4"], "--dataset: preset 'dcgan64-k4' has no data set of its own"),
         (["--model", "dcgan", "--image-size", "48"], "--image-size 48: dcgan-k4 makes powers of two"),
         (["--model", "dcgan", "--batch-size", "1798"], "--batch-size 1798: digits has only 1797 images"),
@@ -73,6 +73,7 @@ def the_error(result: Result) -> str:
         (["--model", "dcgan", "--lr", "-1"], "--lr: expected `float` > 0"),
         (["--model", "all", "--preset", "dcgan-digits"], "--preset goes with one model"),
         (["--model", "dcgan", "--dataset", "folder:/nowhere/at/all"], "no such folder"),
+        (["--model", "cyclegan", "--dataset", "cifar10"], "--dataset cifar10: is one domain; give digits"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_flag_and_exits_with_2(

@@ -1,31 +1,27 @@
 """Data sets by name, decoded to one uint8 tensor of images and shown in an endless, seeded order.
 
-`digits` comes with scikit-learn; `mnist` and `fashion-mnist` are torchvision's; `folder:PATH` and `zip:PATH` are
+`digits` comes with scikit-learn; `mnist`, `fashion-mnist`, `cifar10` and `celeba` are torchvision's
+(torchvision_sets.py); `stacked-mnist` is made from `mnist` (stacked_mnist.py); `folder:PATH` and `zip:PATH` are
 arbitrary image files (image_files.py).
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-import urllib.error
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data import image_files
+from trainer.data import image_files, stacked_mnist
+from trainer.data.torchvision_sets import open_celeba, read_set
 from trainer.errors import UserError
 from trainer.progress import Progress
-
-if TYPE_CHECKING:
-    from torchvision.datasets import MNIST  # torchvision takes seconds to import
 
 _RESIZE_CHUNK = 2048
 
@@ -84,38 +80,55 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float().div_(127.5).sub_(1.0)
 
 
-def _digits(_: Path, image_size: int, progress: Progress) -> Tensor:
+@dataclass(frozen=True)
+class LabelledData:
+    """A data set whose images have classes; --data-root is the argument of the functions."""
+
+    train: Callable[[Path], Tensor]  # uint8 (N, C, H, W), at its own size
+    labels: Callable[[Path], Tensor]  # of the training images, int64 (N,)
+    test: Callable[[Path], Tensor] | None = None
+    stacks: tuple[stacked_mnist.Stack, stacked_mnist.Stack] | None = None  # of resized training and test images
+
+
+def _digits(_: Path) -> Tensor:
     from sklearn.datasets import load_digits
 
     levels = load_digits().images  # (1797, 8, 8), 0..16
-    images = torch.from_numpy(np.rint(levels * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    return _resize(images, image_size, progress)
+    return torch.from_numpy(np.rint(levels * (255 / 16)).astype(np.uint8)).unsqueeze(1)
 
 
-def _torchvision(name: str) -> Callable[[Path, int, Progress], Tensor]:
-    def load(root: Path, image_size: int, progress: Progress) -> Tensor:
-        from torchvision import datasets
+def _labels_of_digits(_: Path) -> Tensor:
+    from sklearn.datasets import load_digits
 
-        images, _ = _read_or_download(getattr(datasets, name), root)
-        return _resize(images.unsqueeze(1), image_size, progress)
-
-    return load
+    return torch.from_numpy(load_digits().target).long()
 
 
-BUILT_IN: dict[str, Callable[[Path, int, Progress], Tensor]] = {
-    "digits": _digits,
+def _torchvision(name: str) -> LabelledData:
+    return LabelledData(
+        train=lambda root: read_set(name, root)[0],
+        labels=lambda root: read_set(name, root)[1],
+        test=lambda root: read_set(name, root, train=False)[0],
+    )
+
+
+STACKED_MNIST: Final = "stacked-mnist"
+CELEBA: Final = "celeba"
+LABELLED: Final[dict[str, LabelledData]] = {
+    "digits": LabelledData(_digits, _labels_of_digits),
     "mnist": _torchvision("MNIST"),
     "fashion-mnist": _torchvision("FashionMNIST"),
+    STACKED_MNIST: replace(_torchvision("MNIST"), stacks=(stacked_mnist.TRAINING, stacked_mnist.TEST)),
+    "cifar10": _torchvision("CIFAR10"),
 }
-FILE_PREFIXES = ("folder:", "zip:")
-_WITH_TEST_IMAGES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # -> torchvision's class
+NAMES: Final = (*LABELLED, CELEBA)
+FILE_PREFIXES: Final = ("folder:", "zip:")
 
 
 def check_dataset_name(name: str) -> None:
     """Raises UserError, listing the data sets, if the name is unknown; reads no file."""
-    if name in BUILT_IN or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
+    if name in NAMES or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
         return
-    raise UserError(f"--dataset {name!r}: choose one of {', '.join(BUILT_IN)}, folder:PATH, zip:PATH")
+    raise UserError(f"--dataset {name!r}: choose one of {', '.join(NAMES)}, folder:PATH, zip:PATH")
 
 
 def load_images(
@@ -128,10 +141,12 @@ def load_images(
             or it cannot be downloaded.
     """
     check_dataset_name(name)
-    if name in BUILT_IN:
-        return ImageData(name, BUILT_IN[name](data_root, image_size, progress))
+    if name in LABELLED:
+        data = LABELLED[name]
+        images = _resize(data.train(data_root), image_size, progress)
+        return ImageData(name, images if data.stacks is None else data.stacks[0].images(images))
     kind, _, path = name.partition(":")
-    with image_files.open_source(kind, Path(path)) as source:
+    with open_celeba(data_root) if name == CELEBA else image_files.open_source(kind, Path(path)) as source:
         decoded, skipped = image_files.decode_each(source, image_size, max_corrupt_images, progress)
     readable = [image for image in decoded if image is not None]
     if not readable:
@@ -146,15 +161,11 @@ def load_labels(name: str, data_root: Path) -> Tensor | None:
     Raises:
         UserError: they cannot be downloaded.
     """
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        return torch.from_numpy(load_digits().target).long()
-    if name not in _WITH_TEST_IMAGES:
+    if name not in LABELLED:
         return None
-    from torchvision import datasets
-
-    return _read_or_download(getattr(datasets, _WITH_TEST_IMAGES[name]), data_root)[1].long()
+    data = LABELLED[name]
+    labels = data.labels(data_root)
+    return labels if data.stacks is None else data.stacks[0].labels(labels)
 
 
 def load_test_images(name: str, *, data_root: Path, image_size: int, progress: Progress) -> ImageData:
@@ -164,12 +175,11 @@ def load_test_images(name: str, *, data_root: Path, image_size: int, progress: P
         UserError: the data set has no test images, or they cannot be downloaded.
     """
     check_dataset_name(name)
-    if name not in _WITH_TEST_IMAGES:
+    data = LABELLED.get(name)
+    if data is None or data.test is None:
         raise UserError(f"--split test: {name} has no test images; give --split train")
-    from torchvision import datasets
-
-    images, _ = _read_or_download(getattr(datasets, _WITH_TEST_IMAGES[name]), data_root, train=False)
-    return ImageData(name, _resize(images.unsqueeze(1), image_size, progress))
+    images = _resize(data.test(data_root), image_size, progress)
+    return ImageData(name, images if data.stacks is None else data.stacks[1].images(images))
 
 
 def stream_indices(seed: int, position: int, length: int, count: int) -> Tensor:
@@ -209,34 +219,3 @@ def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
         for chunk in progress.track(torch.split(images, _RESIZE_CHUNK), "resizing")
     ]
     return torch.cat(chunks)
-
-
-def _read_or_download(dataset: type[MNIST], root: Path, *, train: bool = True) -> tuple[Tensor, Tensor]:
-    """The training or test images, and their labels.
-
-    Reads the files under `root` (torchvision's layout), or downloads them to it. torchvision checks the hash of every
-    archive and shows a progress bar.
-    """
-    raw = root / dataset.__name__ / "raw"
-    archives = [raw / name for name, _ in dataset.resources]
-    try:
-        if not all(path.is_file() for path in archives) or all(path.with_suffix("").is_file() for path in archives):
-            return _contents(dataset(str(root), train, download=True))
-        # Unpack elsewhere: the folder of the archives may be read-only.
-        with tempfile.TemporaryDirectory() as folder:
-            copies = Path(folder) / dataset.__name__ / "raw"
-            copies.mkdir(parents=True)
-            for path in archives:
-                shutil.copyfile(path, copies / path.name)
-            return _contents(dataset(folder, train, download=True))
-    except (RuntimeError, OSError, urllib.error.URLError, ValueError) as error:
-        names = ", ".join(name for name, _ in dataset.resources)
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"--data-root {root}: {dataset.__name__} is missing and could not be downloaded ({reason});"
-            f" put {names} into {raw}"
-        ) from error
-
-
-def _contents(dataset: MNIST) -> tuple[Tensor, Tensor]:
-    return dataset.data, dataset.targets  # uint8 (N, 28, 28), int64 (N,)

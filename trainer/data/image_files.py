@@ -114,8 +114,10 @@ def decode_each(
 
 def stack_images(images: Sequence[NDArray[np.uint8]], channels: int) -> Tensor:
     """One or more arrays (H, W, 1 or `channels`) -> uint8 (N, channels, H, W); gray images repeat their channel."""
-    alike = [image if image.shape[2] == channels else np.repeat(image, channels, axis=2) for image in images]
-    return torch.from_numpy(np.stack(alike)).permute(0, 3, 1, 2).contiguous()
+    stacked = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.uint8)
+    for row, image in zip(stacked, images, strict=True):
+        row[:] = image.transpose(2, 0, 1)
+    return torch.from_numpy(stacked)
 
 
 def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:

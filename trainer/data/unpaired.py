@@ -1,7 +1,7 @@
 """Unpaired data: images of two domains, A and B, that translators learn to convert into each other.
 
-`folder:PATH` and `zip:PATH` hold the folders trainA and trainB, and optionally testA and testB. The built-in data sets
-of gray images (datasets.py) are drawn in two styles (drawn_domains.py).
+`folder:PATH` and `zip:PATH` hold the folders trainA and trainB, and optionally testA and testB. Data sets of gray
+strokes are drawn in two styles (drawn_domains.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data import image_files
-from trainer.data.datasets import BUILT_IN, batch_indices, check_dataset_name, load_images, sha256_of
+from trainer.data.datasets import batch_indices, check_dataset_name, load_images, sha256_of
 from trainer.data.drawn_domains import CHALK, INK, draw
 from trainer.data.image_files import ImageFile, ImageSource
 from trainer.errors import UserError
@@ -26,7 +26,8 @@ from trainer.progress import Progress
 TRAINING_PARTS = ("trainA", "trainB")
 TEST_PARTS = ("testA", "testB")
 PARTS = TRAINING_PARTS + TEST_PARTS
-DRAWN_TEST_IMAGES = 64  # held out from a built-in data set and drawn in both styles
+DRAWN = ("digits", "mnist", "fashion-mnist")  # data sets of bright strokes on black
+DRAWN_TEST_IMAGES = 64  # held out from such a data set and drawn in both styles
 
 _Parts: TypeAlias = dict[str, list[ImageFile]]
 _Image: TypeAlias = NDArray[np.uint8]
@@ -101,7 +102,7 @@ def load_unpaired(
             unreadable.
     """
     check_dataset_name(name)
-    if name in BUILT_IN:
+    if name in DRAWN:
         gray = load_images(
             name,
             data_root=data_root,
@@ -110,7 +111,9 @@ def load_unpaired(
             progress=progress,
         )
         return _drawn(name, gray.images, progress)
-    kind, _, path = name.partition(":")
+    kind, colon, path = name.partition(":")
+    if not colon:
+        raise UserError(f"--dataset {name}: is one domain; give {', '.join(DRAWN)}, folder:PATH or zip:PATH")
     with image_files.open_source(kind, Path(path)) as source:
         parts, are_pairs = _pairs_in_one_order(_split(source))
         everything = ImageSource(source.flag, [file for files in parts.values() for file in files])

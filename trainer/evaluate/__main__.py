@@ -16,11 +16,12 @@ from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.machine import limit_torch_threads
 from ganserve.metrics import METRICS
+from trainer.data.datasets import LABELLED
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
 from trainer.exits import mistakes_in_one_line
-from trainer.metrics.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, MEASURES, shown
+from trainer.metrics.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, LABEL_MEASURES, MEASURES, shown
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
@@ -38,7 +39,7 @@ _DEFAULT_CORRUPT_IMAGES = 50
 @model_version_option(None, "torch", "torchvision", text="Version of the model; default: the newest.")
 @click.option("--dataset", "--data", metavar="DATA", help="Real images; default: the source's training data.")
 @click.option(
-    "--data-root", type=click.Path(path_type=Path), help="Folder of mnist and fashion-mnist.", metavar="FOLDER"
+    "--data-root", type=click.Path(path_type=Path), help="Folder of torchvision's data sets.", metavar="FOLDER"
 )
 @click.option("--split", type=click.Choice(["train", "test"]), default="train", help="Split of the real images.")
 @click.option("--images", type=click.IntRange(2, 1 << 20), help=f"Images per set; default: all, at most {MOST_IMAGES}.")
@@ -121,6 +122,8 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
     dataset = flags.dataset or source.facts.dataset
     if not dataset:
         raise UserError("--dataset: the source does not name its data set; give --dataset folder:PATH or mnist")
+    if flags.measures == "all" and dataset not in LABELLED:
+        measures = tuple(name for name in measures if name not in LABEL_MEASURES)
     request = Request(
         dataset=dataset,
         data_root=flags.data_root or data_root,

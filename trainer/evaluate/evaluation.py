@@ -12,6 +12,8 @@ from torch import Tensor
 
 from trainer.config import TRANSLATORS, AnyConfig
 from trainer.data.datasets import (
+    LABELLED,
+    STACKED_MNIST,
     ImageData,
     check_dataset_name,
     load_images,
@@ -19,9 +21,10 @@ from trainer.data.datasets import (
     load_test_images,
     stream_indices,
 )
+from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, feature_network
-from trainer.metrics.scorer import Comparison, Scores, score
+from trainer.metrics.scorer import LABEL_MEASURES, Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
 from trainer.training.kinds import KINDS, load_data
@@ -34,8 +37,8 @@ class Request:
     """What to measure.
 
     Attributes:
-        dataset: "digits", "mnist", "fashion-mnist", "folder:PATH" or "zip:PATH".
-        data_root: folder of mnist and fashion-mnist.
+        dataset: a name of trainer/data/datasets.py, "folder:PATH" or "zip:PATH".
+        data_root: folder of torchvision's data sets.
         max_corrupt_images: unreadable images to skip at most.
         split: of the reals: train or test.
         images: number of fakes, and largest number of reals; None: the number of reals, at most 10,000.
@@ -73,6 +76,9 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
         UserError: the source or the data set is not available, or they do not fit together.
     """
     check_dataset_name(request.dataset)
+    if request.dataset not in LABELLED and (needless := set(LABEL_MEASURES) & set(request.measures)):
+        names = ", ".join(needless)
+        raise UserError(f"--measures {names}: the images of {request.dataset} have no classes; leave it out")
     size = source.facts.image_size or next(source.chunks(1, request.seed)).shape[-1]
     data = _Data(request, size, progress)
     reals = data.test.images if request.split == "test" else data.train.images
@@ -86,6 +92,7 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
         request.seed,
         request.device,
         data.classifier,
+        data.judge,
         request.inception_weights,
         progress,
     )
@@ -125,14 +132,7 @@ class _Data:
     def train(self) -> ImageData:
         """The training images."""
         if self._train is None:
-            request = self._request
-            self._train = load_images(
-                request.dataset,
-                data_root=request.data_root,
-                image_size=self._size,
-                max_corrupt_images=request.max_corrupt_images,
-                progress=self._progress,
-            )
+            self._train = self._load(self._request.dataset)
         return self._train
 
     @property
@@ -147,8 +147,25 @@ class _Data:
 
     def classifier(self) -> FeatureNetwork:
         """The classifier of the training images, for both splits."""
-        labels = load_labels(self._request.dataset, self._request.data_root)
-        return feature_network(self.train.images, labels, self._request.device, self._progress)
+        return self._classifier_of(self.train)
+
+    def judge(self) -> FeatureNetwork:
+        """The classifier that names classes: of MNIST for Stacked-MNIST, which has too many classes for one network."""
+        return self._classifier_of(self._load("mnist") if self._request.dataset == STACKED_MNIST else self.train)
+
+    def _classifier_of(self, data: ImageData) -> FeatureNetwork:
+        labels = load_labels(data.name, self._request.data_root)
+        return feature_network(data.images, labels, self._request.device, self._progress)
+
+    def _load(self, name: str) -> ImageData:
+        request = self._request
+        return load_images(
+            name,
+            data_root=request.data_root,
+            image_size=self._size,
+            max_corrupt_images=request.max_corrupt_images,
+            progress=self._progress,
+        )
 
 
 def evaluate_translators(

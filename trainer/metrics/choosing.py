@@ -8,14 +8,15 @@ from typing import Final
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, METRICS, Metric
 from trainer.errors import UserError
 
-_NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
+# These need a file of weights, or labels and many images.
+_ONLY_AFTERWARDS: Final = {"inception_fid", "inception_kid", "modes_covered", "modes_kl"}
 _BASELINE: Final = "_unchanged"  # metrics of unchanged images depend on the data alone, so no run is best at them
 
 
 def choosing_metrics(*, latents: bool) -> dict[str, Metric]:
     """The metrics that can choose the best checkpoint of a GAN, or else of a CycleGAN; the default comes first."""
     metrics = GAN_METRICS if latents else CYCLE_METRICS
-    return {name: metric for name, metric in metrics.items() if has_best(name) and name not in _NEED_WEIGHTS}
+    return {name: metric for name, metric in metrics.items() if has_best(name) and name not in _ONLY_AFTERWARDS}
 
 
 def choosing_metric(best_by: str, *, latents: bool) -> str:

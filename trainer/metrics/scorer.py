@@ -28,6 +28,7 @@ from trainer.metrics.inception import (
     kernel_distance,
     load_inception,
 )
+from trainer.metrics.modes import classes_of, divergence_from_uniform, modes_covered
 from trainer.metrics.neighbours import (
     DENSITY_COVERAGE_NEIGHBOURS,
     PRECISION_RECALL_NEIGHBOURS,
@@ -68,6 +69,7 @@ class Comparison:
         seed: of patches, directions and subsets.
         device: to compute on.
         classifier: returns the classifier of the data set; called only if a measure needs it.
+        judge: the same for a classifier that names the class of an image; None: `classifier` does.
         inception_weights: a file, for FID and KID.
         progress: output for the user.
     """
@@ -78,6 +80,7 @@ class Comparison:
     seed: int = 0
     device: torch.device = CPU
     classifier: Callable[[], FeatureNetwork] | None = None
+    judge: Callable[[], FeatureNetwork] | None = None
     inception_weights: Path | None = None
     progress: Progress = field(default_factory=Progress)
 
@@ -165,6 +168,20 @@ def _density_coverage(images: Comparison) -> Measurement:
     return {"density": density, "coverage": coverage}, protocol
 
 
+def _modes(images: Comparison) -> Measurement:
+    judge = images.network if images.judge is None else images.judge()
+    classes, count = classes_of(judge, images.fakes)
+    protocol = {
+        "modes": count,
+        "modes_judge_sha256": judge.metadata.weights_sha256,
+        "modes_judge_accuracy": judge.metadata.accuracy,
+    }
+    return {
+        "modes_covered": float(modes_covered(classes, count)),
+        "modes_kl": divergence_from_uniform(classes, count),
+    }, protocol
+
+
 def _fid(images: Comparison) -> Measurement:
     reals, fakes, _ = images.inception
     return {"inception_fid": inception_distance(reals, fakes)}, images.inception_protocol()
@@ -190,11 +207,13 @@ MEASURES: Final[dict[str, Measure]] = {
     "frechet": Measure(("frechet_distance",), _frechet),
     "precision-recall": Measure(("precision", "recall"), _precision_recall),
     "density-coverage": Measure(("density", "coverage"), _density_coverage),
+    "modes": Measure(("modes_covered", "modes_kl"), _modes),
     "fid": Measure(("inception_fid",), _fid),
     "kid": Measure(("inception_kid",), _kid),
 }
 CHEAP_MEASURES: Final = ("swd", "ms-ssim")
 DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "density-coverage")
+LABEL_MEASURES: Final = ("modes",)
 INCEPTION_MEASURES: Final = ("fid", "kid")
 
 
@@ -242,9 +261,11 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def shown(value: float) -> str:
-    """A metric as text, with four significant digits or two decimals."""
+    """A metric as text, with four significant digits or two decimals; whole numbers have none."""
     if not math.isfinite(value):
         return "-"
+    if float(value).is_integer():
+        return f"{value:.0f}"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
 
 

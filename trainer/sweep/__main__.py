@@ -24,8 +24,15 @@ from trainer.sweep.spec import Spec, quick_form, read_spec, with_settings
 from trainer.sweep.sweep_page import write_report
 from trainer.sweep.trials import SharedData, Trials
 
-# Training images of the built-in data sets: a dry run converts epochs to images without decoding the data.
-KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
+# Training images of the data sets by name: a dry run converts epochs to images without decoding the data.
+KNOWN_IMAGES = {
+    "digits": 1_797,
+    "mnist": 60_000,
+    "fashion-mnist": 60_000,
+    "stacked-mnist": 128_000,
+    "cifar10": 50_000,
+    "celeba": 202_599,
+}
 
 
 @click.command(cls=OneLineErrors, context_settings={"max_content_width": 100, "show_default": True})
@@ -33,7 +40,7 @@ KNOWN_IMAGES = {"digits": 1_797, "mnist": 60_000, "fashion-mnist": 60_000}
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the sweep.  [default: runs/sweeps/SPEC]")
 @click.option("--quick", is_flag=True, help="Run the spec's quick form, for a first try: minutes on a CPU.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting for all cells; repeatable.")
-@click.option("--data-root", metavar="FOLDER", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
+@click.option("--data-root", metavar="FOLDER", help="Folder of torchvision's data sets; missing files are downloaded.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Train only the first N cells.")
 @click.option("--jobs", type=int, default=1, help="Parallel trials; must be 1: a trial uses the whole machine.")
 @click.option("--dry-run", is_flag=True, help="Check the spec without data, print the grid, and exit.")

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, override
-from trainer.data.datasets import BUILT_IN, ImageData, load_images
+from trainer.data.datasets import NAMES, ImageData, load_images
 from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
 from trainer.models.growth import batch_sizes, growth_at, total_images
@@ -64,7 +64,7 @@ def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, 
         UserError: as `load_data`.
     """
     config = with_absolute_paths(config)
-    with first_before_others(config.dataset in BUILT_IN):  # a download may be needed
+    with first_before_others(config.dataset in NAMES):  # a download may be needed
         data = load_data(config, progress)
     return override(config, {"network.channels": data.channels}), data
 

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import gzip
-import hashlib
-import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision import datasets
+from PIL import Image
 
 from trainer.data.datasets import (
     ImageData,
@@ -30,28 +26,6 @@ def load(name: str, progress: Progress, root: Path = Path("nowhere"), size: int 
     return load_images(name, data_root=root, image_size=size, max_corrupt_images=0, progress=progress)
 
 
-def idx(array: np.ndarray) -> bytes:
-    """An array in MNIST's file format."""
-    return gzip.compress(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
-
-
-@pytest.fixture
-def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny MNIST in torchvision's layout, with hashes that torchvision will check."""
-    images = np.arange(6 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(6, 28, 28)
-    labels = np.arange(6, dtype=np.uint8)
-    contents = {"train-images-idx3-ubyte.gz": idx(images), "train-labels-idx1-ubyte.gz": idx(labels)}
-    contents |= {"t10k-images-idx3-ubyte.gz": idx(255 - images), "t10k-labels-idx1-ubyte.gz": idx(labels)}
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name, content in contents.items():
-        (raw / name).write_bytes(content)
-    resources = [(name, hashlib.md5(content).hexdigest()) for name, content in contents.items()]
-    monkeypatch.setattr(datasets.MNIST, "resources", resources)
-    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nothing listens there
-    return tmp_path
-
-
 @pytest.mark.parametrize("size", [8, 28, 32])
 def test_digits_are_the_1797_of_scikit_learn_at_any_size(quiet: Progress, size: int) -> None:
     data = load("digits", quiet, size=size)
@@ -66,29 +40,6 @@ def test_pixels_are_scaled_to_the_range_of_a_tanh() -> None:
     assert to_unit_range(pixels).flatten().tolist() == [-1.0, 1.0]
 
 
-def test_mnist_archives_are_used_and_their_folder_stays_unchanged(quiet: Progress, mnist_root: Path) -> None:
-    before = sorted(mnist_root.rglob("*"))
-    data = load("mnist", quiet, mnist_root, size=28)
-    assert data.images.shape == (6, 1, 28, 28)
-    assert data.images[0, 0, 0].tolist() == list(range(28))
-    assert sorted(mnist_root.rglob("*")) == before
-
-
-def test_a_damaged_mnist_archive_is_refused_with_a_remedy(quiet: Progress, mnist_root: Path) -> None:
-    (mnist_root / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").write_bytes(b"not what was published")
-    with pytest.raises(UserError, match=r"--data-root .*could not be downloaded.*train-images-idx3-ubyte.gz"):
-        load("mnist", quiet, mnist_root)
-
-
-def test_mnist_that_is_missing_and_cannot_be_downloaded_is_a_clear_error(
-    quiet: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(UserError, match=r"--data-root .*FashionMNIST is missing") as caught:
-        load("fashion-mnist", quiet, tmp_path)
-    assert "\n" not in str(caught.value)
-
-
 def test_mnist_has_labels_and_test_images(quiet: Progress, mnist_root: Path) -> None:
     labels = load_labels("mnist", mnist_root)
     assert labels is not None
@@ -98,9 +49,46 @@ def test_mnist_has_labels_and_test_images(quiet: Progress, mnist_root: Path) -> 
     assert torch.equal(test.images, 255 - load("mnist", quiet, mnist_root, size=28).images)
 
 
-@pytest.mark.parametrize("name", ["", "celeba", "folder:", "zip", "Digits"])
+def test_stacked_mnist_has_labels_and_test_images(quiet: Progress, mnist_root: Path) -> None:
+    data, labels = load("stacked-mnist", quiet, mnist_root, size=4), load_labels("stacked-mnist", mnist_root)
+    assert data.images.shape == (128_000, 3, 4, 4)
+    assert labels is not None
+    digits = load("mnist", quiet, mnist_root, size=4).images
+    red, green, blue = (labels // factor % 10 for factor in (100, 10, 1))  # the labels of the tiny MNIST are indices
+    for channel, digit in enumerate((red, green, blue)):
+        assert torch.equal(data.images[:, channel], digits[digit, 0])
+    test = load_test_images("stacked-mnist", data_root=mnist_root, image_size=4, progress=quiet)
+    assert test.images.shape == (26_000, 3, 4, 4)
+    assert not torch.equal(test.images, data.images[:26_000])
+
+
+def test_cifar10_has_labels_and_test_images(quiet: Progress, cifar_root: Path) -> None:
+    data, labels = load("cifar10", quiet, cifar_root, size=64), load_labels("cifar10", cifar_root)
+    assert data.images.shape == (10, 3, 64, 64)
+    assert labels is not None
+    assert labels.tolist() == [0, 9, 1, 8, 2, 7, 3, 6, 4, 5]
+    assert load_test_images("cifar10", data_root=cifar_root, image_size=32, progress=quiet).images.shape[0] == 2
+
+
+def test_celeba_is_cropped_to_its_central_square(quiet: Progress, tmp_path: Path) -> None:
+    folder = tmp_path / "celeba" / "img_align_celeba"
+    folder.mkdir(parents=True)
+    picture = Image.new("RGB", (178, 218), "red")
+    picture.paste("blue", (0, 20, 178, 198))
+    picture.save(folder / "000001.jpg", quality=95)
+    (folder / "000002.jpg").write_bytes(b"not an image")
+    data = load_images("celeba", data_root=tmp_path, image_size=64, max_corrupt_images=1, progress=quiet)
+    assert data.images.shape == (1, 3, 64, 64)
+    assert data.images[0, 0, 2:-2].max() < 40  # no red
+    assert len(data.skipped) == 1
+    assert load_labels("celeba", tmp_path) is None
+    with pytest.raises(UserError, match="--split test: celeba has no test images"):
+        load_test_images("celeba", data_root=tmp_path, image_size=64, progress=quiet)
+
+
+@pytest.mark.parametrize("name", ["", "imagenet", "folder:", "zip", "Digits"])
 def test_an_unknown_data_set_is_refused_with_the_valid_ones(name: str) -> None:
-    with pytest.raises(UserError, match="digits, mnist, fashion-mnist, folder:PATH, zip:PATH"):
+    with pytest.raises(UserError, match="digits, mnist, fashion-mnist, stacked-mnist, cifar10, celeba, folder:PATH"):
         check_dataset_name(name)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.picture_files import encoded
 from trainer.data import unpaired
-from trainer.data.datasets import BUILT_IN, ImageData
+from trainer.data.datasets import NAMES, ImageData
 from trainer.data.drawn_domains import CHALK, INK, Style
 from trainer.data.unpaired import UnpairedData, load_unpaired, sha256_of_unpaired
 from trainer.errors import UserError
@@ -232,7 +232,7 @@ def built_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("built_in")
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", unpaired.DRAWN)
 @pytest.mark.parametrize("size", [32, 64])
 def test_a_built_in_set_is_drawn_in_two_styles(load: Load, name: str, size: int) -> None:
     data = load(name, size=size)
@@ -250,6 +250,12 @@ def test_a_built_in_set_is_drawn_in_two_styles(load: Load, name: str, size: int)
         (images[:, 0, size // 2] != images[:, 0, 0, 0, None]).sum(1).max() for images in (data.test_a, data.test_b)
     )
     assert widths_a < widths_b
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(unpaired.DRAWN)))
+def test_a_set_of_other_images_is_refused_as_one_domain(load: Load, name: str) -> None:
+    with pytest.raises(UserError, match=f"--dataset {name}: is one domain; give digits, .*folder:PATH"):
+        load(name)
 
 
 @pytest.mark.usefixtures("built_in")

@@ -106,6 +106,26 @@ def test_test_images_are_compared_with_the_classifier_of_the_training_images(
         assert torch.equal(shown[-1], TRAIN)
 
 
+def test_a_classifier_of_mnist_judges_stacked_mnist_at_its_size(
+    compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, Tensor]] = []
+    monkeypatch.setattr(evaluation, "load_labels", lambda name, _root: name)
+    monkeypatch.setattr(evaluation, "feature_network", lambda images, labels, *_: trained.append((labels, images)))
+    for dataset, judged in (("stacked-mnist", "mnist"), ("digits", "digits")):
+        evaluate(SOURCE, dataclasses.replace(REQUEST, dataset=dataset), quiet)
+        assert compared[-1].judge is not None
+        compared[-1].judge()
+        assert trained[-1][0] == judged
+        assert trained[-1][1].shape[-1] == SOURCE.facts.image_size
+
+
+def test_modes_of_images_without_classes_are_refused_before_any_work(quiet: Progress) -> None:
+    request = dataclasses.replace(REQUEST, dataset="folder:somewhere", measures=("swd", "modes"))
+    with pytest.raises(UserError, match="--measures modes: the images of folder:somewhere have no classes"):
+        evaluate(SOURCE, request, quiet)
+
+
 @pytest.mark.parametrize(("split", "wanted", "counts"), [("train", 6, 6), ("train", 30, 10), ("test", None, 10)])
 def test_the_floor_compares_real_images_with_others(
     split: str, wanted: int | None, counts: int, compared: list[Comparison], quiet: Progress
@@ -123,8 +143,8 @@ def test_the_floor_compares_real_images_with_others(
 
 def test_an_unknown_data_set_is_refused_before_any_image_is_made(quiet: Progress) -> None:
     unused = LocalSource(Facts("a source", "onnx", image_size=8), 2, lambda _: pytest.fail("it was used"))
-    with pytest.raises(UserError, match="--dataset 'celeba'"):
-        evaluate(unused, dataclasses.replace(REQUEST, dataset="celeba"), quiet)
+    with pytest.raises(UserError, match="--dataset 'imagenet'"):
+        evaluate(unused, dataclasses.replace(REQUEST, dataset="imagenet"), quiet)
 
 
 def test_what_was_measured_is_kept_with_its_checkpoint_and_a_torn_line_repaired(

@@ -159,7 +159,7 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
         (("run", "--measures", "fid"), "--inception-weights"),
         (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
         (("run", "--split", "test"), "--split test: digits"),
-        (("run", "--dataset", "celeba"), "--dataset 'celeba'"),
+        (("run", "--dataset", "imagenet"), "--dataset 'imagenet'"),
         (("run", "--images", "4"), "--images: 4 images are too few"),
         (("run", "--model", "a"), "--model: needs --address"),
         (("alone.onnx", "--version", "1"), "--version: needs --address; for a bundle, give the folder of the version"),

@@ -90,6 +90,17 @@ def test_cheap_measures_need_no_classifier(quiet: Progress) -> None:
     score(Comparison(shapes(9, 0), shapes(9, 1), classifier=refuse, progress=quiet), CHEAP_MEASURES)
 
 
+def test_another_classifier_may_judge_the_modes(quiet: Progress) -> None:
+    judge = feature_network(shapes(200, 8), torch.arange(200) % 3, CPU, quiet)
+    images = compared(shapes(40, 0), shapes(30, 1), quiet, judge=lambda: judge)
+    protocol = score(images, ["modes"]).protocol
+    assert (protocol["modes"], protocol["modes_judge_sha256"]) == (3, judge.metadata.weights_sha256)
+    assert protocol["modes_judge_accuracy"] == judge.metadata.accuracy
+    own = score(compared(shapes(40, 0), shapes(30, 1), quiet), ["modes"])
+    assert own.protocol["modes"] == 4
+    assert own.metrics["modes_covered"] <= 4
+
+
 def test_the_global_random_state_is_unchanged(quiet: Progress) -> None:
     state = torch.get_rng_state()
     one, other = (score(compared(shapes(30, 0), shapes(30, 1), quiet), WEIGHTLESS) for _ in range(2))
@@ -132,6 +143,8 @@ def test_pixels_equal_those_that_a_server_sends() -> None:
     assert torch.equal(to_pixels(images), graph(images)[1].permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize(("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(math.nan, "-"), (123.456, "123.46"), (0.123456, "0.1235"), (0, "0"), (1e3, "1000")]
+)
 def test_a_metric_is_shown_with_its_significant_digits(value: float, text: str) -> None:
     assert shown(value) == text
