@@ -20,6 +20,7 @@ from trainer.registry import Registry
 
 _SHIFT: Final = 1 / 8  # of the side of an image
 _CUT: Final = 1 / 2
+_ENLARGED: Final = 286 / 256
 
 Augmentation = Callable[[Tensor], Tensor]
 
@@ -82,6 +83,20 @@ def augmented(critic: Augmentation, names: Iterable[str]) -> Augmentation:
 def mirrored_at_random(images: Tensor) -> Tensor:
     """Mirrors half of the images from left to right."""
     return torch.where(_draw(images, 0.0, 1.0) < 0.5, images.flip(-1), images)
+
+
+def jittered_at_random(images: Tensor) -> Tensor:
+    """Enlarges images (N, C, S, S) by 286/256 and crops S x S at a random place.
+
+    The jitter of Zhu et al. 2017 ("CycleGAN", published code), with the same bicubic kernel: values stay in [-1, 1].
+    """
+    side = images.shape[-1]
+    large = round(side * _ENLARGED)
+    rows, columns = (torch.arange(side, device=images.device) + _draw_whole(images, large - side + 1) for _ in range(2))
+    enlarged = F.interpolate(images, size=(large, large), mode="bicubic", antialias=True).clamp(-1, 1)
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    cropped = enlarged.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
 
 
 def _draw(images: Tensor, low: float, high: float) -> Tensor:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 from rich.table import Table
 
 from ganserve.command_line import fail
 from ganserve.machine import limit_torch_threads
-from trainer.config import AnyConfig, check_flags, override, to_json, with_precision
+from trainer.config import AnyConfig, check_flags, from_json, override, to_json, with_precision
 from trainer.data.datasets import check_dataset_name
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
@@ -20,6 +21,7 @@ from trainer.flags import FIELDS, MODELS
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
 from trainer.presets import choose_preset, print_presets
 from trainer.progress import Progress
+from trainer.runs.initial_weights import check_initial_weights, with_growth_continued
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.wandb_log import check_wandb, wandb_logs
 from trainer.settings import LENGTHS, fields_of, parse_setting
@@ -69,22 +71,46 @@ def run(flags: dict[str, Any]) -> None:
 
 
 def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
-    """The configs to train: presets with flags applied, checked as far as possible without data."""
+    """The configs to train: recipes with flags applied, checked as far as possible without data."""
+    if "dataset" in given:
+        check_dataset_name(given["dataset"])
+    settings = _settings(given)
+    if "init_from" in settings:  # the recipe may name a checkpoint of another run
+        settings = {"init_checkpoint": "best"} | settings
+    configs = []
+    for recipe, precision in _recipes(given):
+        config = override(recipe, settings)
+        config.check()
+        check_flags(config, (field.rpartition(".")[2] for field in settings))
+        config = with_precision(config, given.get("precision", precision), choose_device(config.device))
+        configs.append(with_growth_continued(config))
+    return configs
+
+
+def _recipes(given: dict[str, Any]) -> list[tuple[AnyConfig, str]]:
+    """The configs that flags change, with their precision: presets, or the config of another run."""
     model, preset, dataset = (given.get(name) for name in ("model", "preset", "dataset"))
+    if "config" in given or ("init_from" in given and model is None and preset is None):
+        for name in ("model", "preset"):
+            if name in given:
+                raise UserError(f"--{name}: does not go with --config, which names its {name}; give one of the two")
+        config = _read_config(given["config"] if "config" in given else Path(given["init_from"]))
+        return [(config if dataset is None else override(config, {"dataset": dataset}), config.precision)]
     if model is None:
         raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
     if model == "all" and preset is not None:
         raise UserError("--preset goes with one model, not with --model all")
-    if dataset is not None:
-        check_dataset_name(dataset)
-    settings = _settings(given)
-    configs = []
-    for name in MODELS if model == "all" else [model]:
-        config = override(choose_preset(name, preset, dataset), settings)
-        config.check()
-        check_flags(config, (field.rpartition(".")[2] for field in settings))
-        configs.append(with_precision(config, given.get("precision", "auto"), choose_device(config.device)))
-    return configs
+    return [(choose_preset(name, preset, dataset), "auto") for name in (MODELS if model == "all" else [model])]
+
+
+def _read_config(path: Path) -> AnyConfig:
+    """The config of a run, or of a file as --dry-run prints it."""
+    if not path.is_file():
+        return RunFolder.open(path).read_config()
+    try:
+        return from_json(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"--config {path}: not a valid config of this version of ganserve ({error})") from error
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +129,7 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
         prepared = [load_with_config(config, progress) for config in configs]
         for config, data in prepared:
             check_can_train(config, data, choose_device(config.device))
+            check_initial_weights(config)
     summaries: list[tuple[AnyConfig, Summary]] = []
     diverged: list[str] = []
     with StopOnSignal() as stop:

@@ -64,6 +64,10 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     data_root: str = "data"  # folder of torchvision's data sets; they are downloaded to it if missing
     max_corrupt_images: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 50
 
+    # The weights to begin with: a checkpoint of another run. "" draws new ones from the seed.
+    init_from: str = ""  # folder of that run
+    init_checkpoint: str = "best"
+
     # Length. A step is one batch of real images. Exactly one of epochs, steps and images is set.
     batch_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] = 64
     epochs: Positive | None = None
@@ -209,6 +213,7 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     identity_weight: Weight = 5.0
     pool_images: Annotated[int, msgspec.Meta(ge=0, le=10**4)] = 50  # capacity of each discriminator's image pool
     mirror: bool = True  # mirror half of the training images at random
+    jitter: bool = False  # enlarge training images by 286/256, and crop at random
     # Share of the run with a constant learning rate; after it the rate falls linearly to 0.
     constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     keep_epochs: Positive = 1  # keep the four networks of every N-th epoch
@@ -249,6 +254,7 @@ _FLAGS = {
     "max_corrupt_images": "max-corrupt",
     "evaluate_every_steps": "eval-every",
     "evaluation_images": "eval-images",
+    "init_checkpoint": "checkpoint",
 }
 
 
@@ -257,6 +263,10 @@ def check_flags(config: AnyConfig, fields: Iterable[str]) -> None:
     for field in fields:
         if field == "critic_norm":
             is_read = ARCHITECTURES[config.network.architecture].reads_critic_norm
+        elif field == "init_checkpoint":
+            if not config.init_from:
+                raise UserError("--checkpoint: goes with --init-from RUN")
+            is_read = True
         elif field == "objective":
             is_read = config.model in _CHOOSES_OBJECTIVE
             if is_read and isinstance(config, GanConfig) and config.constraint != "none":

@@ -31,10 +31,21 @@ _SAME_NAME: Final = (
         "on_collapse",
         "best_by",
     ),
-    *("cycle_weight", "identity_weight", "pool_images", "keep_epochs", "mirror", "domains", "augment"),
+    *(
+        "cycle_weight",
+        "identity_weight",
+        "pool_images",
+        "keep_epochs",
+        "mirror",
+        "jitter",
+        "domains",
+        "augment",
+        "init_from",
+    ),
 )
 FIELDS: Final = {name: name for name in _SAME_NAME} | {
     "max_corrupt": "max_corrupt_images",
+    "checkpoint": "init_checkpoint",
     "beta1": "betas.0",
     "beta2": "betas.1",
     "compile": "compile_networks",
@@ -59,6 +70,18 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "Model and data": (
         _flag("--model", metavar="MODEL", help=f"Model to train: {', '.join(MODELS)}, or all of them in turn."),
         _flag("--preset", metavar="ID", help="Recipe of the model. Default: the one for the data set."),
+        _flag(
+            "--config",
+            type=_PATH,
+            metavar="RUN",
+            help="Settings of a new run instead of a preset: those of another run, or a JSON file of --dry-run.",
+        ),
+        _flag(
+            "--init-from",
+            metavar="RUN",
+            help="Begin with the weights of another run; without --model, with its settings too.",
+        ),
+        _flag("--checkpoint", metavar="NAME", help="Checkpoint of --init-from: best (default), last or epoch-0007."),
         _flag("--list-presets", is_flag=True, default=None, help="List the presets of every model and exit."),
         _flag(
             "--dataset",
@@ -133,6 +156,7 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         _flag("--identity-weight", type=float, help="cyclegan: weight of the identity loss."),
         _flag("--pool-images", type=int, help="cyclegan: earlier fakes kept to show to each discriminator."),
         _flag("--mirror/--no-mirror", default=None, help="Mirror half of the training images at random."),
+        _flag("--jitter/--no-jitter", default=None, help="cyclegan: enlarge training images a little, crop at random."),
         _flag(
             "--augment",
             metavar="LIST",

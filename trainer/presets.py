@@ -273,6 +273,7 @@ RECIPES = (
         TranslatorConfig(image_size=64, channels=3, width=0.5, residual_blocks=6, upsampling="nearest"),
         batch_size=4,
         epochs=60,
+        jitter=True,
     ),
     _cycle(
         "cyclegan-64",
@@ -281,6 +282,7 @@ RECIPES = (
         TranslatorConfig(image_size=64, channels=3, residual_blocks=9, upsampling="nearest", patch_field=94),
         batch_size=64,
         epochs=200,
+        jitter=True,
     ),
     _cycle(
         "cyclegan-paper128",
@@ -289,6 +291,7 @@ RECIPES = (
         TranslatorConfig(image_size=128, channels=3, residual_blocks=6),
         batch_size=1,
         epochs=200,
+        jitter=True,
     ),
     _cycle(
         "cyclegan-paper",
@@ -297,6 +300,7 @@ RECIPES = (
         TranslatorConfig(image_size=256, channels=3, residual_blocks=9),
         batch_size=1,
         epochs=200,
+        jitter=True,
     ),
 )
 

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from trainer.augmentation import AUGMENTATIONS, augmented, change_colour, cut_out, mirrored_at_random, translate
+from trainer.augmentation import (
+    AUGMENTATIONS,
+    augmented,
+    change_colour,
+    cut_out,
+    jittered_at_random,
+    mirrored_at_random,
+    translate,
+)
 
 SIDE = 16
 
@@ -58,6 +68,40 @@ def test_half_of_the_images_are_mirrored(images: Tensor) -> None:
     kept = (result == images).flatten(1).all(1)
     assert (mirrored ^ kept).all()
     assert 10 < mirrored.sum() < 54
+
+
+def test_jitter_shows_crops_of_the_enlarged_image_at_every_place() -> None:
+    side, large = 32, 36  # 32 x 286 / 256, rounded
+    ramp = torch.linspace(-1, 1, side)
+    image = torch.stack([ramp[:, None].expand(side, side), ramp[None, :].expand(side, side)])  # rows, columns
+    pixels = ((image + 1) * 127.5).permute(1, 2, 0).numpy()
+    enlarged = torch.stack(
+        [
+            torch.from_numpy(
+                np.asarray(Image.fromarray(channel).resize((large, large), Image.Resampling.BICUBIC)) / 127.5 - 1
+            )
+            for channel in pixels.transpose(2, 0, 1)
+        ]
+    ).clamp(-1, 1)
+    crops = {
+        (top, left): enlarged[:, top : top + side, left : left + side]
+        for top in range(large - side + 1)
+        for left in range(large - side + 1)
+    }
+    shown = jittered_at_random(image.expand(400, -1, -1, -1))
+    assert shown.shape == (400, 2, side, side)
+    found = {
+        next(place for place, crop in crops.items() if torch.allclose(each, crop.float(), atol=1e-5)) for each in shown
+    }
+    assert found == crops.keys()
+
+
+def test_jitter_stays_in_range_and_keeps_flat_images() -> None:
+    flat = torch.full((4, 1, 16, 16), 0.25)
+    torch.testing.assert_close(jittered_at_random(flat), flat)
+    edges = torch.ones(4, 1, 16, 16)
+    edges[..., :8] = -1  # bicubic interpolation overshoots at an edge
+    assert jittered_at_random(edges).abs().max() <= 1
 
 
 def test_a_critic_without_augmentations_is_itself_and_the_others_apply_in_order(images: Tensor) -> None:

@@ -326,3 +326,79 @@ def test_any_field_can_be_set_by_its_name_or_by_its_flag(tmp_path: Path) -> None
 )
 def test_a_setting_that_cannot_be_set_is_refused(setting: str, message: str) -> None:
     assert the_error(run("--model", "dcgan", "--set", setting, "--dry-run")).startswith(f"Error: {message}")
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A short run at an unusual learning rate, on digits."""
+    settings = ("--steps", "2", *TINY, "--lr", "0.005", "--seed", "7", "--precision", "fp32")
+    result = run("--model", "dcgan", *settings, "--out", str(tmp_path / "earlier"))
+    assert result.exit_code == 0, result.output
+    return Path(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_new_run_takes_the_settings_of_another_and_flags_change_them(earlier: Path, tmp_path: Path) -> None:
+    (tmp_path / "saved.json").write_text(run("--config", str(earlier), "--dry-run").stdout)
+    flags = ("--seed", "8", "--dataset", "mnist", "--images", "99")
+    for source in (earlier, earlier / "config.json", tmp_path / "saved.json"):
+        same = json.loads(run("--config", str(source), "--dry-run").stdout)
+        assert same == json.loads((earlier / "config.json").read_text())
+        changed = json.loads(run("--config", str(source), *flags, "--dry-run").stdout)
+        differences = {name: value for name, value in changed.items() if value != same[name]}
+        assert differences == {"seed": 8, "dataset": "mnist", "steps": None, "images": 99}
+    result = run("--config", str(earlier), "--out", str(tmp_path / "new"))
+    again = Path(result.stdout.splitlines()[-1])
+    assert again.parent == tmp_path / "new"
+    first, second = (load_file(folder / "checkpoints" / "last.safetensors") for folder in (earlier, again))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("flag", ["--model", "--preset"])
+def test_the_settings_of_a_run_do_not_go_with_another_recipe(flag: str, tmp_path: Path) -> None:
+    error = the_error(run("--config", str(tmp_path), flag, "dcgan"))
+    assert error.startswith(f"Error: {flag}: does not go with --config, which names its {flag[2:]}")
+
+
+def test_a_config_that_is_missing_or_invalid_is_an_error(tmp_path: Path) -> None:
+    assert "not a run folder" in the_error(run("--config", str(tmp_path / "nowhere")))
+    (tmp_path / "notes.json").write_text("{}")
+    assert "notes.json: not a valid config of this version" in the_error(run("--config", str(tmp_path / "notes.json")))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_new_run_begins_with_the_weights_of_another(earlier: Path, tmp_path: Path) -> None:
+    still = ("--lr", "1e-12", "--batch-size", "16", "--steps", "1", "--out", str(tmp_path / "new"))
+    result = run("--init-from", str(earlier), "--checkpoint", "last", *still)
+    assert result.exit_code == 0, result.output
+    assert f"weights: {earlier} (last, step 2)" in " ".join(result.stdout.split())
+    folder = Path(result.stdout.splitlines()[-1])
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["init_from"], config["init_checkpoint"]) == (str(earlier), "last")
+    assert (config["seed"], config["batch_size"]) == (7, 16)
+    first, second = (load_file(each / "checkpoints" / "last.safetensors") for each in (earlier, folder))
+    weights = [name for name in first if name.startswith(("generator.", "discriminator.")) and "weight" in name]
+    assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in weights)
+    next_config = json.loads(run("--init-from", str(folder), "--dry-run").stdout)
+    assert (next_config["init_from"], next_config["init_checkpoint"]) == (str(folder), "best")
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--init-from", "EARLIER", "--model", "dcgan"], "its networks differ (width 0.05 there, 0.5 here)"),
+        (["--init-from", "EARLIER", "--model", "cyclegan"], "is a run of dcgan; cyclegan has other networks"),
+        (["--init-from", "EARLIER", "--checkpoint", "epoch-0003"], "has no epoch-0003 checkpoint yet"),
+        (["--init-from", "EARLIER", "--checkpoint", "first"], "--checkpoint 'first': choose best, last or"),
+        (["--init-from", "nowhere", "--model", "dcgan"], "nowhere: not a run folder"),
+        (["--init-from", "EARLIER", "--preset", "dcgan-digits"], "--model is missing"),
+        (["--model", "dcgan", "--checkpoint", "last"], "--checkpoint: goes with --init-from RUN"),
+    ],
+)
+def test_weights_that_cannot_be_taken_are_an_error_before_a_run_is_created(
+    flags: list[str], message: str, earlier: Path, tmp_path: Path
+) -> None:
+    words = [str(earlier) if word == "EARLIER" else word for word in flags]
+    assert message in the_error(run(*words, "--out", str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()

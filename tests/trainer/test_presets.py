@@ -80,6 +80,12 @@ def test_the_settings_of_the_cyclegan_paper_are_in_its_presets(preset: str, bloc
     )
 
 
+def test_pictures_are_jittered_and_digits_are_not() -> None:
+    configs = (preset.config for preset in PRESETS.values())
+    jittered = {config.preset: config.jitter for config in configs if isinstance(config, CycleConfig)}
+    assert jittered == {name: name != "cyclegan-digits" for name in jittered}
+
+
 def test_unknown_names_list_the_valid_ones() -> None:
     with pytest.raises(UserError, match="dcgan, wgan, wgan-gp, wgan-div, pggan, cyclegan"):
         choose_preset("vae", None, None)

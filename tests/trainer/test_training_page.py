@@ -19,7 +19,8 @@ from trainer.runs.run_folder import RunFolder
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 PROGRAM = "python -m trainer "
 COMMANDS = re.findall(rf"^(?:\$ )?{PROGRAM}(.*)$", PAGE, re.MULTILINE)
-ALONE = [command for command in COMMANDS if not {"--resume", "--wandb"} & set(shlex.split(command))]
+FROM_A_RUN = ("--config", "--init-from")
+ALONE = [command for command in COMMANDS if not {"--resume", "--wandb", *FROM_A_RUN} & set(shlex.split(command))]
 SHORT = ["--width", "0.05", "--batch-size", "8"]
 
 
@@ -58,6 +59,20 @@ def test_the_resumed_run_equals_a_longer_run_bit_for_bit() -> None:
     resumed, uninterrupted = (load_file(run / "checkpoints" / "last.safetensors") for run in (begun, whole))
     assert resumed.keys() == uninterrupted.keys()
     assert all(torch.equal(resumed[name], uninterrupted[name]) for name in resumed)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_new_run_starts_from_the_one_before() -> None:
+    begin, settings, weights = COMMANDS[(first := COMMANDS.index(next(filter(starts, COMMANDS)))) - 1 : first + 2]
+    begun = train(begin, 2)
+    dry = CliRunner().invoke(main, shlex.split(settings))
+    assert dry.exit_code == 0, dry.output
+    assert '"seed": 4' in dry.output
+    assert RunFolder.open(train(weights, 2)).read_config().init_from == str(begun.absolute())
+
+
+def starts(command: str) -> bool:
+    return any(flag in command for flag in FROM_A_RUN)
 
 
 def test_the_table_of_files_matches_a_run_folder(tmp_path: Path) -> None:

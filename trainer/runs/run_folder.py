@@ -214,6 +214,10 @@ class RunFolder:
         """
         return _read(self.checkpoint_path(which))[0]
 
+    def read_checkpoint(self, which: str) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
+        """The metadata and all tensors of a checkpoint; raises as `read_metadata`."""
+        return _read(self.checkpoint_path(which))
+
     def load_checkpoint(self, state: TrainingState) -> CheckpointMetadata:
         """Restores networks, optimisers, counters and torch's random state from the last checkpoint.
 
@@ -221,7 +225,7 @@ class RunFolder:
             RunFolderError: there is no checkpoint yet, or it does not belong to this config.
         """
         path = self.checkpoint_path("last")
-        metadata, tensors = _read(path)
+        metadata, tensors = self.read_checkpoint("last")
         try:
             if set(metadata.counters) != set(state.counters):
                 raise UserError(f"its counters are {', '.join(metadata.counters) or 'missing'}")
@@ -265,6 +269,7 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
     except (RuntimeError, ValueError, UserError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RunFolderError(f"{path}: does not fit config.json ({reason})") from error
+    initial = {"init_from": f"{Path(config.init_from).name} ({config.init_checkpoint})"} if config.init_from else {}
     return [
         ExportedRun(
             network=network.eval().requires_grad_(False),
@@ -282,6 +287,7 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
                 "step": metadata.step,
                 "images_seen": metadata.images_seen,
                 "seed": config.seed,
+                **initial,
                 **metadata.metrics,
             },
         )

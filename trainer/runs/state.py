@@ -41,6 +41,7 @@ class TrainingState(ABC):
     images_seen: int = 0  # real images in them
 
     COUNTERS: ClassVar[tuple[str, ...]] = ()  # names of a subclass's own integer fields
+    CARRIED_COUNTERS: ClassVar[tuple[str, ...]] = ()  # those that describe the networks, so they go with their weights
 
     @property
     @abstractmethod

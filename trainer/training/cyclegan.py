@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trainer.augmentation import mirrored_at_random
+from trainer.augmentation import jittered_at_random, mirrored_at_random
 from trainer.config import CycleConfig
 from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
@@ -156,6 +156,8 @@ class CycleTraining(Training):
             seed = 2 * config.seed + domain
             indices = own_rows(stream_indices(seed, state.images_seen, self.batch_size, len(images)))
             batch = to_unit_range(images[indices.to(images.device)].to(state.device))
+            if config.jitter:
+                batch = jittered_at_random(batch)
             if config.mirror:
                 batch = mirrored_at_random(batch)
             batches.append(batch)

@@ -45,6 +45,7 @@ class GanState(TrainingState):
     trained_size: int = 0  # output size of the last step, in pixels
 
     COUNTERS: ClassVar[tuple[str, ...]] = ("generator_steps", "critic_steps_since_generator", "trained_size")
+    CARRIED_COUNTERS: ClassVar[tuple[str, ...]] = ("generator_steps",)  # without it, the average would forget
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -70,10 +70,13 @@ def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, 
 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
-    """The config with the paths of its data made absolute."""
+    """The config with the paths of its data and of its initial weights made absolute."""
     kind, colon, path = config.dataset.partition(":")
     dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
-    return override(config, {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())})
+    settings = {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())}
+    if config.init_from:
+        settings["init_from"] = str(Path(config.init_from).absolute())
+    return override(config, settings)
 
 
 def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None:

@@ -14,6 +14,7 @@ import torch
 from trainer.config import AnyConfig
 from trainer.parallel import any_of_all, choose_device, is_first, together
 from trainer.progress import Progress
+from trainer.runs.initial_weights import load_initial_weights
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.run_log import RunLog
 from trainer.runs.tensorboard_log import TensorBoardLog
@@ -66,6 +67,10 @@ def train(
             training = new_training(config, data, device)
             session = Session(config, run, training, progress)
         step = session.restore() if resume else 0
+        if config.init_from and step == 0:
+            with together():
+                source = load_initial_weights(config, session.state)
+            progress.say(f"weights: {config.init_from} ({config.init_checkpoint}, step {source.step})")
         if is_first():
             board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
             session.logs = (board, *logs)

@@ -163,6 +163,20 @@ def test_without_mirroring_every_image_is_shown_as_it_is(shown: list[Batches]) -
     assert _orientations(shown, data) == {False: 80}
 
 
+def test_with_jitter_images_of_both_domains_are_enlarged_and_cropped_the_same_in_each_run(shown: list[Batches]) -> None:
+    data = noise_domains((4, 4), paired=False)  # one batch shows all images
+    for _ in range(2):
+        torch.manual_seed(3)
+        CycleTraining(cycle_config(mirror=False, jitter=True), data, CPU).train_step(0.0)
+    for batch, images in ((shown[0].real_a, data.train_a), (shown[0].real_b, data.train_b)):
+        assert batch.shape == images.shape
+        assert batch.min() >= 0
+        assert batch.max() <= 255
+        assert not any(torch.allclose(crop, image.float()) for crop in batch for image in images)
+    assert torch.equal(shown[0].real_a, shown[1].real_a)
+    assert torch.equal(shown[0].real_b, shown[1].real_b)
+
+
 def test_with_mirroring_half_of_the_images_are_mirrored(shown: list[Batches]) -> None:
     data = noise_domains(paired=False)
     training = CycleTraining(cycle_config(mirror=True), data, CPU)

@@ -27,7 +27,7 @@ SMALLER: Final = {"network.image_size": 16, "network.latent_dim": 8, "network.wi
 KINDS: Final = {
     "gan": small_config("dcgan", "dcgan-digits", steps=8, **SMALLER),
     "growing": small_config("pggan", "pggan-small", steps=8),
-    "translator": small_config("cyclegan", "cyclegan-digits", steps=8, mirror=True),
+    "translator": small_config("cyclegan", "cyclegan-digits", steps=8, mirror=True, jitter=True),
 }
 # What else a checkpoint holds, or a step draws at random.
 CONFIGS: Final = KINDS | {
