@@ -13,17 +13,15 @@ from torch import Tensor
 from trainer.config import TRANSLATORS, AnyConfig
 from trainer.data.datasets import (
     LABELLED,
-    STACKED_MNIST,
     ImageData,
     check_dataset_name,
     load_images,
-    load_labels,
     load_test_images,
     stream_indices,
 )
 from trainer.errors import UserError
 from trainer.evaluate.sources import Source
-from trainer.metrics.classifier import FeatureNetwork, feature_network
+from trainer.metrics.classifier import FeatureNetwork, classifier_of
 from trainer.metrics.scorer import LABEL_MEASURES, Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
@@ -92,7 +90,6 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
         request.seed,
         request.device,
         data.classifier,
-        data.judge,
         request.inception_weights,
         progress,
     )
@@ -132,7 +129,14 @@ class _Data:
     def train(self) -> ImageData:
         """The training images."""
         if self._train is None:
-            self._train = self._load(self._request.dataset)
+            request = self._request
+            self._train = load_images(
+                request.dataset,
+                data_root=request.data_root,
+                image_size=self._size,
+                max_corrupt_images=request.max_corrupt_images,
+                progress=self._progress,
+            )
         return self._train
 
     @property
@@ -147,25 +151,7 @@ class _Data:
 
     def classifier(self) -> FeatureNetwork:
         """The classifier of the training images, for both splits."""
-        return self._classifier_of(self.train)
-
-    def judge(self) -> FeatureNetwork:
-        """The classifier that names classes: of MNIST for Stacked-MNIST, which has too many classes for one network."""
-        return self._classifier_of(self._load("mnist") if self._request.dataset == STACKED_MNIST else self.train)
-
-    def _classifier_of(self, data: ImageData) -> FeatureNetwork:
-        labels = load_labels(data.name, self._request.data_root)
-        return feature_network(data.images, labels, self._request.device, self._progress)
-
-    def _load(self, name: str) -> ImageData:
-        request = self._request
-        return load_images(
-            name,
-            data_root=request.data_root,
-            image_size=self._size,
-            max_corrupt_images=request.max_corrupt_images,
-            progress=self._progress,
-        )
+        return classifier_of(self.train, self._request.data_root, self._request.device, self._progress)
 
 
 def evaluate_translators(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganserve.files import replace_file
-from trainer.data.datasets import sha256_of
+from trainer.data.datasets import STACKED_MNIST, ImageData, load_images, load_labels, sha256_of
 from trainer.progress import Progress
 
 Task = Literal["labels", "rotations"]
@@ -68,8 +68,13 @@ class FeatureNetwork:
     metadata: FeatureMetadata
 
     def features(self, images: Tensor) -> Tensor:
-        """The last hidden layer for uint8 images (N, C, H, W) of any size, (N, 64) on the CPU."""
-        return self._run(images)[0]
+        """The last hidden layer for uint8 images (N, C, H, W) of any size, (N, 64) on the CPU.
+
+        A network of gray images looks at the channels of colour images one by one: (N, C x 64).
+        """
+        if images.shape[1] == self.metadata.channels:
+            return self._run(images)[0]
+        return torch.cat([self._run(channel)[0] for channel in torch.split(images, 1, dim=1)], dim=1)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities of uint8 images (N, C, H, W), (N, classes) on the CPU."""
@@ -112,6 +117,21 @@ def cache_folder() -> Path:
     """The cache: $GANSERVE_CACHE, or ~/.cache/ganserve."""
     given = os.environ.get(CACHE_VARIABLE)
     return Path(given) if given else Path.home() / ".cache" / "ganserve"
+
+
+def classifier_of(data: ImageData, data_root: Path, device: torch.device, progress: Progress) -> FeatureNetwork:
+    """The classifier of a data set's training images, from the cache or newly trained.
+
+    For Stacked-MNIST it is that of MNIST at the same size, which looks at the channels one by one: a network of its
+    1,000 classes would be right about half of the images.
+
+    Raises:
+        UserError: labels are missing and cannot be downloaded.
+    """
+    if data.name == STACKED_MNIST:
+        size = data.images.shape[-1]
+        data = load_images("mnist", data_root=data_root, image_size=size, max_corrupt_images=0, progress=progress)
+    return feature_network(data.images, load_labels(data.name, data_root), device, progress)
 
 
 def feature_network(images: Tensor, labels: Tensor | None, device: torch.device, progress: Progress) -> FeatureNetwork:

@@ -69,7 +69,6 @@ class Comparison:
         seed: of patches, directions and subsets.
         device: to compute on.
         classifier: returns the classifier of the data set; called only if a measure needs it.
-        judge: the same for a classifier that names the class of an image; None: `classifier` does.
         inception_weights: a file, for FID and KID.
         progress: output for the user.
     """
@@ -80,7 +79,6 @@ class Comparison:
     seed: int = 0
     device: torch.device = CPU
     classifier: Callable[[], FeatureNetwork] | None = None
-    judge: Callable[[], FeatureNetwork] | None = None
     inception_weights: Path | None = None
     progress: Progress = field(default_factory=Progress)
 
@@ -169,17 +167,12 @@ def _density_coverage(images: Comparison) -> Measurement:
 
 
 def _modes(images: Comparison) -> Measurement:
-    judge = images.network if images.judge is None else images.judge()
-    classes, count = classes_of(judge, images.fakes)
-    protocol = {
-        "modes": count,
-        "modes_judge_sha256": judge.metadata.weights_sha256,
-        "modes_judge_accuracy": judge.metadata.accuracy,
-    }
-    return {
+    classes, count = classes_of(images.network, images.fakes)
+    metrics = {
         "modes_covered": float(modes_covered(classes, count)),
         "modes_kl": divergence_from_uniform(classes, count),
-    }, protocol
+    }
+    return metrics, images.feature_protocol() | {"modes": count}
 
 
 def _fid(images: Comparison) -> Measurement:

@@ -14,9 +14,9 @@ from ganserve.latents import latents_from_seed
 from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
 from trainer.augmentation import mirrored_at_random
 from trainer.config import GanConfig
-from trainer.data.datasets import ImageData, load_labels, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.data.datasets import ImageData, on_device, sha256_of, stream_indices, to_unit_range
 from trainer.errors import UserError
-from trainer.metrics.classifier import FeatureNetwork, feature_network
+from trainer.metrics.classifier import FeatureNetwork, classifier_of
 from trainer.metrics.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
 from trainer.models.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
 from trainer.models.progressive import ProgressiveNetwork
@@ -164,8 +164,8 @@ class GanTraining(Training):
     def classifier(self) -> FeatureNetwork:
         """The classifier of the data set, whose features some metrics use; trained if it is not cached."""
         if self._classifier is None:
-            labels = load_labels(self._data.name, Path(self._config.data_root))
-            self._classifier = feature_network(self._data.images, labels, self.state.device, Progress())
+            root = Path(self._config.data_root)
+            self._classifier = classifier_of(self._data, root, self.state.device, Progress())
         return self._classifier
 
     def draw_figures(self, run: RunFolder) -> None:

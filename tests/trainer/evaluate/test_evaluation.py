@@ -95,8 +95,7 @@ def test_test_images_are_compared_with_the_classifier_of_the_training_images(
     compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Tensor] = []
-    monkeypatch.setattr(evaluation, "load_labels", lambda *_: None)
-    monkeypatch.setattr(evaluation, "feature_network", lambda images, *_: shown.append(images))
+    monkeypatch.setattr(evaluation, "classifier_of", lambda data, *_: shown.append(data.images))
     for split, reals in (("test", TEST), ("train", TRAIN)):
         evaluate(SOURCE, dataclasses.replace(REQUEST, split=split), quiet)
         assert compared[-1].split == split
@@ -104,20 +103,6 @@ def test_test_images_are_compared_with_the_classifier_of_the_training_images(
         assert compared[-1].classifier is not None
         compared[-1].classifier()
         assert torch.equal(shown[-1], TRAIN)
-
-
-def test_a_classifier_of_mnist_judges_stacked_mnist_at_its_size(
-    compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained: list[tuple[str, Tensor]] = []
-    monkeypatch.setattr(evaluation, "load_labels", lambda name, _root: name)
-    monkeypatch.setattr(evaluation, "feature_network", lambda images, labels, *_: trained.append((labels, images)))
-    for dataset, judged in (("stacked-mnist", "mnist"), ("digits", "digits")):
-        evaluate(SOURCE, dataclasses.replace(REQUEST, dataset=dataset), quiet)
-        assert compared[-1].judge is not None
-        compared[-1].judge()
-        assert trained[-1][0] == judged
-        assert trained[-1][1].shape[-1] == SOURCE.facts.image_size
 
 
 def test_modes_of_images_without_classes_are_refused_before_any_work(quiet: Progress) -> None:

@@ -8,8 +8,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from trainer.data.datasets import ImageData
 from trainer.metrics import classifier as features
-from trainer.metrics.classifier import FEATURES, feature_network
+from trainer.metrics.classifier import FEATURES, classifier_of, feature_network
 from trainer.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("classifier_cache")
@@ -121,3 +122,30 @@ def test_by_default_the_cache_is_in_the_home_folder(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv(features.CACHE_VARIABLE)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert features.cache_folder() == tmp_path / ".cache" / "ganserve"
+
+
+def test_stacked_mnist_is_classified_by_the_network_of_mnist_channel_by_channel(
+    monkeypatch: pytest.MonkeyPatch, progress: Progress
+) -> None:
+    images, labels = bars()
+    loaded: list[tuple[str, int]] = []
+
+    def load(name: str, *, image_size: int, **_: object) -> ImageData:
+        loaded.append((name, image_size))
+        return ImageData(name, images)
+
+    monkeypatch.setattr(features, "load_images", load)
+    monkeypatch.setattr(features, "load_labels", lambda name, _root: labels if name == "mnist" else None)
+    stacked = torch.cat([images[:30], images[30:60], images[60:90]], dim=1)
+    network = classifier_of(ImageData("stacked-mnist", stacked), Path(), CPU, progress)
+    assert loaded == [("mnist", images.shape[-1])]
+    assert (network.metadata.channels, network.metadata.task) == (1, "labels")
+    expected = torch.cat([network.features(images[start : start + 30]) for start in (0, 30, 60)], dim=1)
+    assert torch.equal(network.features(stacked), expected)
+
+
+def test_any_other_data_set_has_its_own_classifier(monkeypatch: pytest.MonkeyPatch, progress: Progress) -> None:
+    images, labels = bars()
+    monkeypatch.setattr(features, "load_labels", lambda name, _root: labels if name == "digits" else None)
+    for name, task in (("digits", "labels"), ("folder:bars", "rotations")):
+        assert classifier_of(ImageData(name, images), Path(), CPU, progress).metadata.task == task

@@ -78,6 +78,7 @@ def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
         "feature_task": "rotations",
         "precision_recall_neighbours": 3,
         "density_coverage_neighbours": 5,
+        "modes": 4,
     }
     assert {name: protocol[name] for name in expected} == expected
     assert len(protocol["levels"]) == 1
@@ -88,17 +89,6 @@ def test_cheap_measures_need_no_classifier(quiet: Progress) -> None:
         raise AssertionError
 
     score(Comparison(shapes(9, 0), shapes(9, 1), classifier=refuse, progress=quiet), CHEAP_MEASURES)
-
-
-def test_another_classifier_may_judge_the_modes(quiet: Progress) -> None:
-    judge = feature_network(shapes(200, 8), torch.arange(200) % 3, CPU, quiet)
-    images = compared(shapes(40, 0), shapes(30, 1), quiet, judge=lambda: judge)
-    protocol = score(images, ["modes"]).protocol
-    assert (protocol["modes"], protocol["modes_judge_sha256"]) == (3, judge.metadata.weights_sha256)
-    assert protocol["modes_judge_accuracy"] == judge.metadata.accuracy
-    own = score(compared(shapes(40, 0), shapes(30, 1), quiet), ["modes"])
-    assert own.protocol["modes"] == 4
-    assert own.metrics["modes_covered"] <= 4
 
 
 def test_the_global_random_state_is_unchanged(quiet: Progress) -> None:
