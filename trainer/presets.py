@@ -120,6 +120,14 @@ _PGGAN: dict[str, Any] = {
     "lr": 1e-3,
     "betas": (0.0, 0.99),
 }
+_R3: dict[str, Any] = {
+    "objective": "relativistic",
+    "r1": 1.0,
+    "r2": 1.0,
+    "critic_norm": "none",
+    "betas": (0.0, 0.99),
+    "ema_decay": 0.99,
+}
 _PGGAN_BATCHES = {32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
 
 # model, id, fits, summary, architecture, image size, settings that differ from the defaults of config.py
@@ -147,6 +155,17 @@ RECIPES = (
     ),
     _preset("dcgan", "dcgan64-k4", "images", "the PyTorch tutorial's", "dcgan-k4", 64, **_TUTORIAL),
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
+    _preset(
+        "dcgan",
+        "dcgan-r3",
+        ("digits", *_GRAY, "images"),
+        "residual blocks without norm, R3GAN's loss",
+        "residual",
+        32,
+        width=0.25,
+        steps=2000,
+        **_R3,
+    ),
     _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
     _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
     _preset("wgan", "wgan64-k4", "images", "one critic update per step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
