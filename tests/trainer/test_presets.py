@@ -24,10 +24,11 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
 @pytest.mark.parametrize(
     ("model", "dataset", "preset"),
     [
-        ("dcgan", "mnist", "dcgan-upsample32"),
-        ("dcgan", "fashion-mnist", "dcgan-fmnist32"),
+        ("gan", "fashion-mnist", "gan-digits"),
+        ("dcgan", "mnist", "dcgan-digits"),
+        ("wgan", "mnist", "wgan-digits"),
         ("dcgan", "zip:faces.zip", "dcgan64-k4"),
-        ("wgan-gp", "fashion-mnist", "mlp-wgan28"),
+        ("wgan-gp", "fashion-mnist", "wgan-gp-digits"),
         ("wgan-div", "folder:faces", "wgan-div"),
         ("gan", "folder:faces", "mlp-anime64"),
         ("pggan", "mnist", "pggan-small"),

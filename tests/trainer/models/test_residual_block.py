@@ -17,7 +17,7 @@ def test_a_new_block_is_the_identity_and_one_step_changes_it() -> None:
     with torch.no_grad():
         for parameter in block.parameters():
             assert parameter.grad is not None
-            parameter -= parameter.grad
+            parameter.sub_(parameter.grad)
     assert not torch.equal(block(maps), maps)
 
 
