@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from trainer.flags import FIELDS, MODELS
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
 from trainer.presets import choose_preset, print_presets
 from trainer.progress import Progress
+from trainer.runs import plots
 from trainer.runs.initial_weights import check_initial_weights, with_growth_continued
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.wandb_log import check_wandb, wandb_logs
@@ -155,6 +157,8 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
         progress.say(f"interrupted before {', '.join(untrained)}")
     if not summaries:
         raise TrainingDivergedError("; ".join(diverged))
+    if len(summaries) > 1 and is_first():
+        _draw_side_by_side(summaries, progress)
     _finish(summaries, progress)
     if untrained:
         sys.exit(EXIT_INTERRUPTED)
@@ -162,6 +166,15 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
         fail("; ".join(diverged), EXIT_DIVERGED)
     if any(summary.given_up for _, summary in summaries):
         sys.exit(EXIT_GIVEN_UP)
+
+
+def _draw_side_by_side(summaries: Sequence[tuple[AnyConfig, Summary]], progress: Progress) -> None:
+    """Draws the last samples of all models of --model all in one picture."""
+    grids = {config.model: max((summary.run / "samples").glob("step-*.png")) for config, summary in summaries}
+    first = summaries[0][1].run
+    path = first.with_name(f"{first.name.partition('-')[0]}-side-by-side.png")
+    plots.save_side_by_side(grids, path)
+    progress.say(f"all models side by side: {path}")
 
 
 def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:

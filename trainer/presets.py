@@ -91,6 +91,7 @@ def _cycle(
 
 
 _GRAY: tuple[DataKind, ...] = ("mnist", "fashion-mnist")
+_SMALL: tuple[DataKind, ...] = ("digits", *_GRAY)
 _QUICK = "half width, minutes on a CPU"
 _HALF: dict[str, Any] = {"width": 0.5}
 _PAPER_ADAM: dict[str, Any] = {"betas": (0.0, 0.9)}
@@ -121,15 +122,23 @@ _PGGAN: dict[str, Any] = {
     "lr": 1e-3,
     "betas": (0.0, 0.99),
 }
+_R3: dict[str, Any] = {
+    "objective": "relativistic",
+    "r1": 1.0,
+    "r2": 1.0,
+    "critic_norm": "none",
+    "betas": (0.0, 0.99),
+    "ema_decay": 0.99,
+}
 _PGGAN_BATCHES = {32: 64, 64: 32, 128: 16, 256: 8, 512: 4, 1024: 4}
 
 # model, id, fits, summary, architecture, image size, settings that differ from the defaults of config.py
 RECIPES = (
-    _preset("gan", "gan-digits", "digits", "fully connected, minutes on a CPU", "mlp-batchnorm", 32, steps=4000),
+    _preset("gan", "gan-digits", _SMALL, "fully connected, minutes on a CPU", "mlp-batchnorm", 32, steps=4000),
     _preset("gan", "mlp-mnist", "mnist", "fully connected, dropout", "mlp-dropout", 28, **_GENERATOR_FIRST),
     _preset("gan", "mlp-fmnist", "fashion-mnist", "fully connected, one hidden layer", "mlp-shallow", 28, epochs=50),
     _preset("gan", "mlp-anime64", "images", "fully connected, saturating loss", "mlp-batchnorm", 64, **_SATURATING),
-    _preset("dcgan", "dcgan-digits", "digits", _QUICK, "dcgan-k4", 32, **_DCGAN_DIGITS),
+    _preset("dcgan", "dcgan-digits", _SMALL, _QUICK, "dcgan-k4", 32, **_DCGAN_DIGITS),
     _preset(
         "dcgan", "dcgan-upsample32", "mnist", "upsampling, 3x3 convolutions", "dcgan-upsample", 32, **_GENERATOR_FIRST
     ),
@@ -148,7 +157,18 @@ RECIPES = (
     ),
     _preset("dcgan", "dcgan64-k4", "images", "the PyTorch tutorial's", "dcgan-k4", 64, **_TUTORIAL),
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
-    _preset("wgan", "wgan-digits", "digits", _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
+    _preset(
+        "dcgan",
+        "dcgan-r3",
+        (*_SMALL, "images"),
+        "residual blocks without norm, R3GAN's loss",
+        "residual",
+        32,
+        width=0.25,
+        steps=2000,
+        **_R3,
+    ),
+    _preset("wgan", "wgan-digits", _SMALL, _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
     _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
     _preset("wgan", "wgan64-k4", "images", "one critic update per step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
     _preset("wgan", "wgan64-k5", "images", "5x5 kernels", "dcgan-k5", 64, lr=5e-5, epochs=150, **_RMSPROP),
@@ -165,7 +185,7 @@ RECIPES = (
         warm_start=True,
         **_RMSPROP,
     ),
-    _preset("wgan-gp", "wgan-gp-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset("wgan-gp", "wgan-gp-digits", _SMALL, _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
     _preset("wgan-gp", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28),
     _preset(
         "wgan-gp", "wgan-gp", "images", "one critic update per step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
@@ -183,7 +203,7 @@ RECIPES = (
         n_critic=5,
         **_PAPER_ADAM,
     ),
-    _preset("wgan-div", "wgan-div-digits", "digits", _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset("wgan-div", "wgan-div-digits", _SMALL, _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
     _preset(
         "wgan-div",
         "mlp-wgan28",
@@ -219,7 +239,7 @@ RECIPES = (
     _preset(
         "pggan",
         "pggan-small",
-        ("digits", *_GRAY),
+        _SMALL,
         "an eighth of the width, short phases, minutes on a CPU",
         "pggan",
         32,
@@ -257,7 +277,7 @@ RECIPES = (
     ),
     _cycle(
         "cyclegan-digits",
-        ("digits", *_GRAY),
+        _SMALL,
         "a quarter of the width, 3 blocks, minutes on a CPU",
         TranslatorConfig(image_size=32, channels=3, width=0.25, residual_blocks=3),
         batch_size=8,

@@ -141,8 +141,9 @@ def test_training_ends_with_the_next_command_and_the_run_folder(tmp_path: Path) 
 def test_all_models_are_trained_in_turn_and_summarised(tmp_path: Path) -> None:
     result = run("--model", "all", "--steps", "2", *TINY, "--out", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
-    folders = sorted((tmp_path / "runs").iterdir())
+    picture, *folders = sorted((tmp_path / "runs").iterdir(), key=lambda path: (path.is_dir(), path))
     assert [folder.name for folder in folders] == [f"{n:04d}-{name}-digits" for n, name in enumerate(MODELS, 1)]
+    assert f"all models side by side: {picture}" in result.stdout
     assert result.stdout.splitlines()[-1] == str(folders[-1])
     table = result.stdout[result.stdout.index("Trained runs") :]
     assert all(name in table for name in MODELS)

@@ -24,23 +24,28 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
 @pytest.mark.parametrize(
     ("model", "dataset", "preset"),
     [
-        ("dcgan", "mnist", "dcgan-upsample32"),
-        ("dcgan", "fashion-mnist", "dcgan-fmnist32"),
+        ("gan", "fashion-mnist", "gan-digits"),
+        ("dcgan", "mnist", "dcgan-digits"),
+        ("wgan", "mnist", "wgan-digits"),
         ("dcgan", "zip:faces.zip", "dcgan64-k4"),
-        ("wgan-gp", "fashion-mnist", "mlp-wgan28"),
+        ("wgan-gp", "fashion-mnist", "wgan-gp-digits"),
         ("wgan-div", "folder:faces", "wgan-div"),
         ("gan", "folder:faces", "mlp-anime64"),
         ("pggan", "mnist", "pggan-small"),
         ("pggan", "folder:faces", "pggan-anime128"),
         ("cyclegan", "fashion-mnist", "cyclegan-digits"),
         ("cyclegan", "folder:horse2zebra", "cyclegan-small"),
-        ("dcgan", "stacked-mnist", "dcgan-upsample32"),
         ("dcgan", "cifar10", "dcgan64-k4"),
         ("gan", "celeba", "mlp-anime64"),
     ],
 )
 def test_the_data_set_chooses_the_preset(model: str, dataset: str, preset: str) -> None:
     assert choose_preset(model, None, dataset).preset == preset
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stacked_mnist_has_the_recipe_of_mnist(model: str) -> None:
+    assert choose_preset(model, None, "stacked-mnist").preset == choose_preset(model, None, "mnist").preset
 
 
 def gan_preset(model: str, preset: str) -> GanConfig:

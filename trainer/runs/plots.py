@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ganserve.grids import PADDING, labelled_lines
 from trainer.runs import charts
 
 GRID_COLUMNS = 8
+SIDE_BY_SIDE_COLUMNS = 4
 GIF_MAX_FRAMES = 60
 GIF_MAX_SIDE = 1024  # pixels; larger grids are made smaller
 ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
@@ -45,6 +46,20 @@ def save_real_beside_fake(reals: Tensor, fakes: Tensor, path: Path) -> None:
         axes.imshow(grid_image(images))
         axes.set_title(title)
         axes.axis("off")
+    replace_file(path, charts.png(figure))
+
+
+def save_side_by_side(grids: Mapping[str, Path], path: Path) -> None:
+    """Pictures from files next to each other, four in a line, each under its title."""
+    lines = -(-len(grids) // SIDE_BY_SIDE_COLUMNS)
+    figure = charts.new_figure(3 * SIDE_BY_SIDE_COLUMNS, 3.3 * lines)
+    panels = list(figure.subplots(lines, SIDE_BY_SIDE_COLUMNS, squeeze=False).flat)
+    for axes in panels:
+        axes.axis("off")
+    for axes, (title, file) in zip(panels, grids.items(), strict=False):
+        with Image.open(file) as grid:
+            axes.imshow(grid.convert("RGB"))
+        axes.set_title(title)
     replace_file(path, charts.png(figure))
 
 

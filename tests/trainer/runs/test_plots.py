@@ -28,6 +28,20 @@ def test_the_animation_ends_with_the_last_sample_and_is_thinned(tmp_path: Path) 
         assert animation.convert("L").getpixel((0, 0)) == pytest.approx(149, abs=2)
 
 
+def test_five_pictures_side_by_side_take_two_lines_of_four_in_their_own_colours(tmp_path: Path) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255)]
+    grids = {}
+    for number, colour in enumerate(colours):
+        grids[f"model {number}"] = tmp_path / f"{number}.png"
+        Image.new("RGB", (40, 40), colour).save(grids[f"model {number}"])
+    figures.save_side_by_side(grids, tmp_path / "all.png")
+    with Image.open(tmp_path / "all.png") as picture:
+        for number, colour in enumerate(colours):
+            line, column = divmod(number, 4)
+            middle = (int((column + 0.5) * picture.width / 4), int((line + 0.55) * picture.height / 2))
+            assert picture.convert("RGB").getpixel(middle) == colour
+
+
 def test_without_samples_there_is_no_animation(tmp_path: Path) -> None:
     figures.save_progress_gif([], tmp_path / "progress.gif")
     assert list(tmp_path.iterdir()) == []
