@@ -62,7 +62,7 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({}, {"model": "vae"}, "--model 'vae'"),
         ({}, {"preset": "none"}, "--preset 'none'"),
         ({}, {"model": 3}, "--model 3"),
-        ({}, {"dataset": "imagenet"}, "--dataset 'celeba'"),
+        ({}, {"dataset": "imagenet"}, "--dataset 'imagenet'"),
         ({}, {"dataset": ""}, "--set dataset=zip:PATH"),
         ({}, {"seed": 3}, "--seed: not for sweeps"),
         ({}, {"warp": 3}, "--warp: dcgan (dcgan-digits) has no such setting"),
