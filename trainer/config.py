@@ -166,6 +166,11 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return OBJECTIVES[self.objective].constraint
 
     @property
+    def differentiates_twice(self) -> bool:
+        """Whether a penalty on the discriminator's gradient is differentiated again."""
+        return self.constraint in ("gradient-penalty", "divergence") or self.r1 > 0 or self.r2 > 0
+
+    @property
     def scores_are_probabilities(self) -> bool:
         """Whether D(x) is read through a sigmoid."""
         return OBJECTIVES[self.objective].scores_are_probabilities
@@ -204,6 +209,7 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     takes_latents: ClassVar = False
     growth: ClassVar[None] = None
     constraint: ClassVar[Constraint] = "none"
+    differentiates_twice: ClassVar[bool] = False
     scores_are_probabilities: ClassVar[bool] = False
     gains_from_bf16: ClassVar[bool] = True
 

@@ -17,9 +17,6 @@ from trainer.config import EMA_GENERATOR, AnyConfig
 from trainer.errors import UserError
 from trainer.parallel import world_size
 
-# Penalties whose gradient is differentiated again, which compiled networks do not support.
-_DIFFERENTIATED_TWICE = ("gradient-penalty", "divergence")
-
 
 def check_compiler(device: torch.device) -> None:
     """Checks that networks can be compiled, before the run begins.
@@ -38,8 +35,11 @@ def check_compiler(device: torch.device) -> None:
 
 
 def names_to_compile(config: AnyConfig, names: Collection[str]) -> list[str]:
-    """The networks to compile: those that a step runs, except a critic whose penalty differentiates it twice."""
-    left_out = {EMA_GENERATOR, *(("discriminator",) if config.constraint in _DIFFERENTIATED_TWICE else ())}
+    """The networks to compile: those that a step runs, except a discriminator that a penalty differentiates twice.
+
+    Compiled networks do not support that.
+    """
+    left_out = {EMA_GENERATOR, *(("discriminator",) if config.differentiates_twice else ())}
     return [name for name in names if name not in left_out]
 
 

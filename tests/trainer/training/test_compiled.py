@@ -85,17 +85,23 @@ def test_a_compiled_step_computes_what_an_eager_one_does(config: AnyConfig) -> N
 @pytest.mark.usefixtures("only_captured")
 @pytest.mark.parametrize(
     "config",
-    [gan_config(), gan_config(objective="wgan-gp"), cycle_config()],
-    ids=["nonsaturating", "wgan-gp", "cyclegan"],
+    [
+        gan_config(),
+        gan_config(objective="wgan-gp"),
+        gan_config(objective="relativistic", r1=1.0, r2=1.0, penalty_every=2),
+        cycle_config(),
+    ],
+    ids=["nonsaturating", "wgan-gp", "relativistic with r1 and r2", "cyclegan"],
 )
 def test_a_step_of_captured_graphs_computes_what_an_eager_one_does(config: AnyConfig) -> None:
     assert_compiled_equals_eager(config)
 
 
+@pytest.mark.parametrize("penalties", [{}, {"r1": 1.0}, {"r2": 1.0}], ids=str)
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_critic_whose_penalty_differentiates_it_twice_stays_as_it_is(name: str) -> None:
-    chosen = compiled.names_to_compile(gan_config(objective=name), GAN_NETWORKS)
-    penalised = OBJECTIVES[name].constraint in ("gradient-penalty", "divergence")
+def test_a_critic_whose_penalty_differentiates_it_twice_stays_as_it_is(name: str, penalties: dict[str, float]) -> None:
+    chosen = compiled.names_to_compile(gan_config(objective=name, **penalties), GAN_NETWORKS)
+    penalised = bool(penalties) or OBJECTIVES[name].constraint in ("gradient-penalty", "divergence")
     assert chosen == (["generator"] if penalised else ["generator", "discriminator"])
 
 
