@@ -43,7 +43,7 @@ _RELIABLE: Final = "Naeem et al. 2020"
 _MODES: Final = "Metz et al. 2017"
 _FEATURES: Final = "in the features of the data set's classifier"
 
-# Metrics of images made from latents; the first one chooses the best checkpoint by default.
+# Metrics of images made from latents.
 GAN_METRICS: Final[dict[str, Metric]] = {
     "sliced_wasserstein_distance": Metric(
         "SWD", "smaller", "sliced Wasserstein distance x 1000 to real images of the same size", _PGGAN

@@ -20,11 +20,13 @@ settings.register_profile("ganserve", deadline=None, suppress_health_check=[Heal
 settings.load_profile("ganserve")
 
 
-@pytest.fixture(autouse=True)
-def _no_user_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps tests from reading or writing the user's cache."""
-    if not os.environ.get("GANSERVE_CACHE"):
-        monkeypatch.setenv("GANSERVE_CACHE", str(_cache_folder(tmp_path_factory)))
+    with pytest.MonkeyPatch.context() as patch:
+        if not os.environ.get("GANSERVE_CACHE"):
+            patch.setenv("GANSERVE_CACHE", str(_cache_folder(tmp_path_factory)))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,7 @@ def _one_torch_thread() -> Iterator[None]:
 
 
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.getbasetemp() / "cache"
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"  # one for all workers
     folder.mkdir(exist_ok=True)
     return folder

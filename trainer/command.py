@@ -27,6 +27,7 @@ from trainer.runs.initial_weights import check_initial_weights, with_growth_cont
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.wandb_log import check_wandb, wandb_logs
 from trainer.settings import LENGTHS, fields_of, parse_setting
+from trainer.training.figures_table import figures_table
 from trainer.training.kinds import check_can_train, growth_warning, load_with_config
 from trainer.training.loop import train
 from trainer.training.session import Summary
@@ -210,7 +211,7 @@ def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Prints the summary of all runs; the last line is the last run folder."""
     table = Table(title="Trained runs")
-    for heading in ("model", "preset", "steps", "size", "images/s", "time", "score", "last", "best", "run"):
+    for heading in ("model", "preset", "steps", "size", "images/s", "time", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:
         table.add_row(
@@ -220,15 +221,15 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
             f"{summary.output_size}x{summary.output_size}",
             f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
-            summary.score_name,
-            "-" if summary.score is None else f"{summary.score:.3g}",
-            "-" if summary.best_score is None else f"{summary.best_score:.3g}",
             str(summary.run),
         )
     progress.console.print(table)
     last = summaries[-1][1]
+    for config, summary in summaries:
+        if summary.last:
+            progress.console.print(figures_table(config, summary))
     for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
-        progress.say(explanation)
+        progress.say(f"* chooses the best checkpoint. {explanation}")
     progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
     for _, summary in summaries:
         for notice in summary.notices:

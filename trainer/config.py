@@ -19,7 +19,7 @@ from torch import nn
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, Metric
 from trainer.augmentation import AUGMENTATIONS
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_metric
+from trainer.metrics.choosing import check_choosing
 from trainer.models import (
     ARCHITECTURES,
     NetworkConfig,
@@ -88,17 +88,23 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     checkpoint_every_steps: Positive = 500
     evaluate_every_steps: Positive = 100  # at the first end of an epoch after each multiple of this
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
-    best_by: str = ""  # metric that chooses the best checkpoint; "" is the default of the kind
+    best_by: str = ""  # metric that chooses the best checkpoint; "": default_score_metric
     on_collapse: OnCollapse = "warn"  # what to do when the run stops making progress
 
     @property
     def score_metric(self) -> str:
-        """Name of the metric that chooses the best checkpoint.
+        """Name of the metric that chooses the best checkpoint."""
+        return self.best_by or self.default_score_metric
 
-        Raises:
-            UserError: `best_by` names no metric of this kind that can choose.
-        """
-        return choosing_metric(self.best_by, latents=self.takes_latents)
+    @property
+    @abstractmethod
+    def default_score_metric(self) -> str:
+        """The metric that chooses without `best_by`."""
+
+    @property
+    def uses_inception(self) -> bool:
+        """Whether evaluations measure FID and KID."""
+        return False
 
     def check(self) -> None:
         """Checks that the settings fit together.
@@ -108,7 +114,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         """
         if sum(length is not None for length in (self.epochs, self.steps, self.images)) != 1:
             raise UserError("--epochs, --steps and --images: give one of the three")
-        _ = self.score_metric
+        check_choosing(self.score_metric, latents=self.takes_latents, inception=self.uses_inception)
         self._check_network()
         if not self.dataset:
             raise UserError(
@@ -159,6 +165,19 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     generator_first: bool = False  # update the generator before the discriminator in a step
     reuse_fakes: bool = False  # update the generator on the discriminator's fakes instead of new ones
     ema_decay: Beta = 0.999  # of the averaged generator, which is sampled and exported
+
+    # Evaluations.
+    inception_weights: str = ""  # file, for FID and KID; "": do not measure them
+
+    @property
+    def default_score_metric(self) -> str:
+        """See `TrainConfig`: a growing network makes images of several sizes, and SWD suits them all."""
+        return "frechet_distance" if self.growth is None else "sliced_wasserstein_distance"
+
+    @property
+    def uses_inception(self) -> bool:
+        """See `TrainConfig`."""
+        return bool(self.inception_weights)
 
     @property
     def constraint(self) -> Constraint:
@@ -223,6 +242,11 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     # Share of the run with a constant learning rate; after it the rate falls linearly to 0.
     constant_lr_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     keep_epochs: Positive = 1  # keep the four networks of every N-th epoch
+
+    @property
+    def default_score_metric(self) -> str:
+        """See `TrainConfig`."""
+        return "paired_l1"
 
     @property
     def exports(self) -> Mapping[str, str]:

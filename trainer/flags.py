@@ -30,6 +30,7 @@ _SAME_NAME: Final = (
         "ema_decay",
         "on_collapse",
         "best_by",
+        "inception_weights",
     ),
     *(
         "cycle_weight",
@@ -169,7 +170,17 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         _flag("--out", type=_PATH, help="Folder to create run folders in.  [default: runs]"),
         _flag("--eval-every", type=int, help="Steps between evaluations; each waits for the end of its epoch."),
         _flag("--eval-images", type=int, help="Real and generated images per evaluation."),
-        _flag("--best-by", metavar="METRIC", help="Metric that chooses the best checkpoint."),
+        _flag(
+            "--best-by",
+            metavar="METRIC",
+            help="Metric that chooses the best checkpoint. Default: frechet_distance; for pggan"
+            " sliced_wasserstein_distance, for cyclegan paired_l1.",
+        ),
+        _flag(
+            "--inception-weights",
+            metavar="FILE",
+            help="All but cyclegan: measure FID and KID too, with these weights; slow on a CPU.",
+        ),
         _flag("--on-collapse", metavar="[warn|stop]", help="What to do when the run stops making progress."),
         _flag("--wandb", metavar="PROJECT", help="Also log to this Weights & Biases project, if wandb is installed."),
         _flag("--dry-run", is_flag=True, default=None, help="Print the resolved config and exit."),

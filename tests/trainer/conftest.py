@@ -60,6 +60,14 @@ def _torch_as_it_was() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _brief_classifiers() -> Iterator[None]:
+    """Trains the classifiers of data sets only briefly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "_MOST_SHOWN", 512)
+        yield
+
+
 @pytest.fixture
 def quiet() -> Progress:
     return Progress(Console(file=io.StringIO(), width=200))
@@ -67,10 +75,9 @@ def quiet() -> Progress:
 
 @pytest.fixture
 def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of classifiers, which train only briefly."""
+    """An empty cache of classifiers."""
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv(classifier.CACHE_VARIABLE, str(folder))
-    monkeypatch.setattr(classifier, "_MOST_SHOWN", 512)
     return folder
 
 

@@ -125,7 +125,7 @@ def test_a_kind_names_what_it_exports_and_measures(model: str, exports: dict[str
     assert (config.exports, config.takes_latents, config.network.latent_dim > 0) == (exports, latents, latents)
     assert config.score_metric in config.METRICS
     with pytest.raises(UserError, match="--best-by 'beauty': choose one of"):
-        _ = override(config, {"best_by": "beauty"}).score_metric
+        override(config, {"best_by": "beauty"}).check()
 
 
 @pytest.mark.parametrize(

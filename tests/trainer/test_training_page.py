@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from trainer.__main__ import main
 from trainer.runs.collapse import NOTICES
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.verdict import VERDICTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
 PROGRAM = "python -m trainer "
@@ -90,8 +91,8 @@ def test_the_table_of_files_matches_a_run_folder(tmp_path: Path) -> None:
     assert {name.rstrip("/") for name in documented} == (left - {"checkpoints"}) | {"evaluations.jsonl"}
 
 
-def test_the_table_of_warnings_matches_the_watch() -> None:
-    assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == set(NOTICES)
+def test_the_tables_of_warnings_match_the_code() -> None:
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", PAGE, re.MULTILINE)) == {*NOTICES, *VERDICTS}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -22,6 +22,7 @@ from trainer.data.datasets import (
 from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, classifier_of
+from trainer.metrics.floor import disjoint_sets
 from trainer.metrics.scorer import LABEL_MEASURES, Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
@@ -107,12 +108,14 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
 def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, Tensor]:
     """Two disjoint sets of real images."""
     train = data.train.images
-    order = stream_indices(request.seed, 0, len(train), len(train))
     if request.split == "test":
         test = data.test.images
-        return train[order[:wanted]], test[stream_indices(request.seed, 0, min(wanted, len(test)), len(test))]
-    half = min(wanted, len(train) // 2)
-    return train[order[half : 2 * half]], train[order[:half]]
+        chosen, held_out = (
+            stream_indices(request.seed, 0, min(wanted, len(images)), len(images)) for images in (train, test)
+        )
+        return train[chosen], test[held_out]
+    ones, others = disjoint_sets(request.seed, wanted, len(train))
+    return train[others], train[ones]
 
 
 class _Data:

@@ -8,27 +8,28 @@ from typing import Final
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS, METRICS, Metric
 from trainer.errors import UserError
 
-# These need a file of weights, or labels and many images.
-_ONLY_AFTERWARDS: Final = {"inception_fid", "inception_kid", "modes_covered", "modes_kl"}
+NEED_WEIGHTS: Final = {"inception_fid", "inception_kid"}
+_ONLY_AFTERWARDS: Final = {"modes_covered", "modes_kl"}  # need labels and many images
 _BASELINE: Final = "_unchanged"  # metrics of unchanged images depend on the data alone, so no run is best at them
 
 
 def choosing_metrics(*, latents: bool) -> dict[str, Metric]:
-    """The metrics that can choose the best checkpoint of a GAN, or else of a CycleGAN; the default comes first."""
+    """The metrics that can choose the best checkpoint of a GAN, or else of a CycleGAN."""
     metrics = GAN_METRICS if latents else CYCLE_METRICS
     return {name: metric for name, metric in metrics.items() if has_best(name) and name not in _ONLY_AFTERWARDS}
 
 
-def choosing_metric(best_by: str, *, latents: bool) -> str:
-    """The metric that `best_by` names; "" names the default.
+def check_choosing(name: str, *, latents: bool, inception: bool) -> None:
+    """Checks that a metric can choose the best checkpoint; `inception`: evaluations measure FID and KID.
 
     Raises:
-        UserError: this metric cannot choose a checkpoint.
+        UserError: it cannot.
     """
     choices = choosing_metrics(latents=latents)
-    if best_by and best_by not in choices:
-        raise UserError(f"--best-by {best_by!r}: choose one of {', '.join(choices)}")
-    return best_by or next(iter(choices))
+    if name not in choices:
+        raise UserError(f"--best-by {name!r}: choose one of {', '.join(choices)}")
+    if name in NEED_WEIGHTS and not inception:
+        raise UserError(f"--best-by {name}: give --inception-weights FILE as well")
 
 
 def has_best(name: str) -> bool:

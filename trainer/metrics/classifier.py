@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -41,8 +42,10 @@ _HELD_OUT: Final = 10  # hold out one image in this many
 _PEAK_LR: Final = 3e-3
 _SEED: Final = 20
 _CHUNK: Final = 512
+_TARGETS: Final[dict[Task, str]] = {"labels": "classes", "rotations": "quarter turns"}
+_INFORMATIVE_ACCURACY: Final = 0.5  # chance is 25% for quarter turns
+_INFORMATIVE_HELD_OUT: Final = 10  # the accuracy of fewer images says nothing
 _KEY: Final = "ganserve-features"
-_RECIPE: Final = f"1 {_SIZE_PIXELS} {_WIDTHS} {_BATCH} {_MOST_SHOWN} {_MOST_PASSES} {_HELD_OUT} {_PEAK_LR} {_SEED}"
 
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -145,14 +148,19 @@ def feature_network(images: Tensor, labels: Tensor | None, device: torch.device,
     """
     parts = (images,) if labels is None else (images, labels.long())
     data_sha256 = sha256_of(*parts)
-    name = hashlib.sha256(f"{data_sha256} {_RECIPE}".encode()).hexdigest()
+    name = hashlib.sha256(f"{data_sha256} {_recipe()}".encode()).hexdigest()
     path = cache_folder() / "features" / f"{name}.safetensors"
     if path.is_file():
         try:
             return _on(_read(path, data_sha256), device)
         except (SafetensorError, msgspec.MsgspecError, OSError, ValueError, RuntimeError, RecursionError) as error:
             progress.say(f"{path}: damaged ({' '.join(str(error).split())[:200]}); training the classifier again")
+    started = time.perf_counter()
     trained = _train(images, labels, data_sha256, device, progress)
+    progress.say(
+        f"the classifier took {time.perf_counter() - started:.0f} s, and is right about"
+        f" {trained.metadata.accuracy:.1%} of {_held_out(len(images))} held-out images; kept in {path.parent}"
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {_KEY: msgspec.json.encode(trained.metadata).decode()}
@@ -162,12 +170,28 @@ def feature_network(images: Tensor, labels: Tensor | None, device: torch.device,
     return trained
 
 
+def check_informative(features: FeatureNetwork, images: int, progress: Progress) -> None:
+    """Tells the user if the features mean little: the classifier is often wrong, or has learnt from few images."""
+    metadata = features.metadata
+    if _held_out(images) < _INFORMATIVE_HELD_OUT:
+        progress.say(
+            f"note: the classifier has seen only {images} images, so the Frechet distance, precision and recall are"
+            " rough here; look at samples/ as well"
+        )
+    elif metadata.accuracy < _INFORMATIVE_ACCURACY:
+        progress.say(
+            f"note: the classifier of {_TARGETS[metadata.task]} is right about only {metadata.accuracy:.0%} of held-out"
+            " images, so the Frechet distance, precision and recall mean little here;"
+            " --best-by sliced_wasserstein_distance chooses without them"
+        )
+
+
 def _train(
     images: Tensor, labels: Tensor | None, data_sha256: str, device: torch.device, progress: Progress
 ) -> FeatureNetwork:
     generator = torch.Generator().manual_seed(_SEED)
     order = torch.randperm(len(images), generator=generator)
-    held_out, rest = order[: max(1, len(order) // _HELD_OUT)], order[max(1, len(order) // _HELD_OUT) :]
+    held_out, rest = torch.split(order, [_held_out(len(order)), len(order) - _held_out(len(order))])
     classes = 4 if labels is None else int(labels.max()) + 1
     size = min(_SIZE_PIXELS, images.shape[-1])
     network = _new(images.shape[1], max(2, classes)).to(device)
@@ -178,8 +202,8 @@ def _train(
     stream = torch.cat([rest[torch.randperm(len(rest), generator=generator)] for _ in range(-(-shown // len(rest)))])
     stream = stream[:shown]
     turns = torch.randint(4, (len(stream),), generator=generator)
-    target = "classes" if labels is not None else "quarter turns"
-    progress.say(f"training a classifier of {target} on this data set, once: {len(stream)} images")
+    task: Task = "rotations" if labels is None else "labels"
+    progress.say(f"training a classifier of {_TARGETS[task]} on this data set, once: {len(stream)} images")
     batches = list(zip(torch.split(stream, _BATCH), torch.split(turns, _BATCH), strict=True))
     for chosen, batch_turns in progress.track(batches, "classifier"):
         if len(chosen) == 1 and len(batches) > 1:
@@ -197,7 +221,7 @@ def _train(
             batch, wanted = _examples(images, labels, chosen, chosen % 4, size, device)
             right += int((network(batch).argmax(1) == wanted).sum())
     metadata = FeatureMetadata(
-        task="rotations" if labels is None else "labels",
+        task=task,
         classes=network.decide.out_features,
         channels=images.shape[1],
         image_size=size,
@@ -205,8 +229,15 @@ def _train(
         data_sha256=data_sha256,
         weights_sha256=_sha256_of_weights(network),
     )
-    progress.say(f"accuracy on {len(held_out)} held-out images: {metadata.accuracy:.1%}")
     return FeatureNetwork(network.requires_grad_(False), metadata)
+
+
+def _recipe() -> str:
+    return f"1 {_SIZE_PIXELS} {_WIDTHS} {_BATCH} {_MOST_SHOWN} {_MOST_PASSES} {_HELD_OUT} {_PEAK_LR} {_SEED}"
+
+
+def _held_out(images: int) -> int:
+    return max(1, images // _HELD_OUT)
 
 
 def _new(channels: int, classes: int) -> Classifier:

@@ -24,6 +24,11 @@ def frechet_distance(reals: Tensor, fakes: Tensor) -> float:
     return gaussian_distance(*_moments(reals.double()), *_moments(fakes.double()))
 
 
+def total_variance(features: Tensor) -> float:
+    """The sum of the variances of features (N, D): their Frechet distance to copies of their own mean."""
+    return float(features.double().var(0).sum())
+
+
 def gaussian_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^1/2), of means (D,) and covariances (D, D), float64."""
     # tr (C1 C2)^1/2 is the sum of the singular values of C1^1/2 C2^1/2: this needs roots of symmetric matrices only,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ KID_SUBSET_IMAGES = 1000  # or all images, if fewer
 _CHUNK = 32
 
 
+@lru_cache(maxsize=1)  # the evaluations of a run share it
 def load_inception(weights: Path, device: torch.device) -> tuple[nn.Module, str]:
     """The network, uint8 images (N, 3, H, W) -> features (N, 2048), and the SHA-256 of the weights file.
 

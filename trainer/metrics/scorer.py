@@ -20,7 +20,7 @@ from ganserve.metrics import METRICS
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork
 from trainer.metrics.diversity import ms_ssim_between, scale_count
-from trainer.metrics.frechet import frechet_distance
+from trainer.metrics.frechet import frechet_distance, total_variance
 from trainer.metrics.inception import (
     RESIZER,
     inception_distance,
@@ -151,7 +151,9 @@ def _ms_ssim(images: Comparison) -> Measurement:
 
 
 def _frechet(images: Comparison) -> Measurement:
-    return {"frechet_distance": frechet_distance(*images.features)}, images.feature_protocol()
+    reals, fakes = images.features
+    protocol = images.feature_protocol() | {"feature_variance": total_variance(reals)}
+    return {"frechet_distance": frechet_distance(reals, fakes)}, protocol
 
 
 def _precision_recall(images: Comparison) -> Measurement:
@@ -205,6 +207,8 @@ MEASURES: Final[dict[str, Measure]] = {
     "kid": Measure(("inception_kid",), _kid),
 }
 CHEAP_MEASURES: Final = ("swd", "ms-ssim")
+TRAINING_MEASURES: Final = (*CHEAP_MEASURES, "frechet", "precision-recall")  # of a network that does not grow
+FEATURE_MEASURES: Final = ("frechet", "precision-recall", "density-coverage")
 DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "density-coverage")
 LABEL_MEASURES: Final = ("modes",)
 INCEPTION_MEASURES: Final = ("fid", "kid")

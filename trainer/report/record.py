@@ -51,6 +51,7 @@ class RunRecord:
     curves: dict[str, Curve]
     epoch_ends: dict[int, int]  # epoch -> its last step in the log
     evaluations: list[EvaluationRow]
+    floor: EvaluationRow | None  # real images against other real images, at the last image size
     warnings: list[tuple[int, str]]  # (step, text)
     more_warnings: int
     samples: dict[int, Path]  # by step, ascending
@@ -124,6 +125,7 @@ def read_record(path: Path, name: str = "") -> RunRecord:
         curves={key: Curve(np.array(steps), np.array(values)) for key, (steps, values) in reader.curves.items()},
         epoch_ends=reader.epoch_ends,
         evaluations=reader.evaluations,
+        floor=reader.floor,
         warnings=reader.warnings,
         more_warnings=reader.more_warnings,
         samples=_samples(run.samples),
@@ -140,6 +142,7 @@ class _Reader:
         self.curves: dict[str, tuple[array[float], array[float]]] = {}
         self.epoch_ends: dict[int, int] = {}
         self.evaluations: list[EvaluationRow] = []
+        self.floor: EvaluationRow | None = None
         self.warnings: list[tuple[int, str]] = []
         self.more_warnings = 0
 
@@ -148,10 +151,9 @@ class _Reader:
         if kind == "step":
             self._take_step(row, step)
         elif kind == "evaluation" and len(self.evaluations) < MAX_EVALUATIONS:
-            known = {key for key in row if key in METRICS}
-            metrics = {key: value for key in row if key in known and (value := number(row[key])) is not None}
-            protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
-            self.evaluations.append(EvaluationRow(step, metrics, dict(list(protocol.items())[:MAX_METRICS])))
+            self.evaluations.append(_evaluation(row))
+        elif kind == "floor":
+            self.floor = _evaluation(row)
         elif kind == "warning":
             if len(self.warnings) < MAX_WARNINGS:
                 self.warnings.append((step, _shown(row.get("text", ""))))
@@ -174,6 +176,13 @@ class _Reader:
             steps, values = self.curves.setdefault(key, (array("d"), array("d")))
             steps.append(step)
             values.append(measured)
+
+
+def _evaluation(row: dict[str, Any]) -> EvaluationRow:
+    known = {key for key in row if key in METRICS}
+    metrics = {key: value for key in row if key in known and (value := number(row[key])) is not None}
+    protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
+    return EvaluationRow(row["step"], metrics, dict(list(protocol.items())[:MAX_METRICS]))
 
 
 def number(value: object) -> float | None:

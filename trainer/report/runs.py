@@ -75,6 +75,20 @@ def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
                     )
                 )
             rows.append(cells)
+    for record in records:
+        if (floor := record.floor) is not None:
+            values = [floor.metrics.get(name) for name in names]
+            rows.append(
+                [
+                    TableCell(
+                        f"{record.name}: {floor.protocol.get('real_images', '?')} real images and as many others"
+                    ),
+                    *(
+                        TableCell("-" if value is None else shown_metric(name, value), is_number=True)
+                        for name, value in zip(names, values, strict=True)
+                    ),
+                ]
+            )
     note = "Best: the evaluation of the best checkpoint. " + protocol_text(records)
     return Table("Evaluations", headings, rows, note.strip())
 

@@ -130,7 +130,7 @@ class _Stillness:
     steps: int = 0
 
     def see(self, row: Mapping[str, Any]) -> bool:
-        losses = {name: value for name in _LOSSES if (value := _number(row.get(name))) is not None}
+        losses = {name: value for name in _LOSSES if (value := finite_number(row.get(name))) is not None}
         moved = any(
             abs(value - self.at[name]) > STILL_LOSS * abs(self.at[name])
             for name, value in losses.items()
@@ -157,22 +157,22 @@ class Watch:
 
     def see(self, row: Mapping[str, Any]) -> list[Notice]:
         """Takes in the next row of metrics.jsonl, of any kind; returns the warnings that it causes, usually none."""
-        step, images = row["step"], _number(row.get("images")) or 0.0
+        step, images = row["step"], finite_number(row.get("images")) or 0.0
         found: list[str] = []
         if row["kind"] == "step":
-            self._generator_steps += _number(row.get("g_loss")) is not None
-            accuracy = _number(row.get("d_accuracy"))
+            self._generator_steps += finite_number(row.get("g_loss")) is not None
+            accuracy = finite_number(row.get("d_accuracy"))
             if accuracy is not None and self._certain.see(accuracy, images, self.images_per_epoch):
                 found.append("discriminator-wins")
             if self._still.see(row):
                 found.append("losses-stand-still")
         elif row["kind"] == "samples":
-            share = _number(row.get("sample_spread"))
+            share = finite_number(row.get("sample_spread"))
             if share is not None and self._alike.see(share, self._generator_steps):
                 found.append("samples-alike")
         return [Notice(step, name, NOTICES[name]) for name in found]
 
 
-def _number(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
     """The value as a float if it is a finite number, else None."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ class MetricsLog:
 
     - step: losses and scores of one step.
     - evaluation: metrics, and how they were measured.
+    - floor: the same metrics of real images against other real images, before the first evaluation of an image size.
     - samples: how much the images of the sample grid differ.
-    - warning: `name` and `text` of a warning (collapse.py).
+    - warning: `name` and `text` of a warning (collapse.py, verdict.py).
     """
 
     path: Path
@@ -48,9 +49,12 @@ class MetricsLog:
                 raise RunFolderError(f"{self.path}, line {number}: not a line of metrics ({error})") from error
             yield row
 
-    def rewind(self, step: int) -> None:
-        """Drops the rows after `step`, which a resumed run writes again."""
-        replace_file(self.path, _encode(row for row in self.read() if row["step"] <= step))
+    def rewind(self, step: int, *, warnings: Container[str] = ()) -> None:
+        """Drops the rows after `step`, and all warnings with these names, which a resumed run writes again."""
+        kept = (row for row in self.read() if row["step"] <= step)
+        replace_file(
+            self.path, _encode(row for row in kept if row["kind"] != "warning" or row.get("name") not in warnings)
+        )
 
 
 def _encode(rows: Iterable[dict[str, Any]]) -> bytes:

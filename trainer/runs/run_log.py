@@ -61,10 +61,11 @@ def curves_of_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {name: sum(several) / len(several) for name, several in values.items()}
 
 
-def curves_of_evaluation(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The finite metrics of an evaluation."""
-    numbers = ((name, _finite(value)) for name, value in metrics.items())
-    return {f"evaluation/{name}": number for name, number in numbers if number is not None}
+def curves_of_evaluation(metrics: Mapping[str, Any], floor: Mapping[str, Any]) -> dict[str, float]:
+    """The finite metrics of an evaluation, and of real images against other real images where they are known."""
+    numbers = [(f"evaluation/{name}", _finite(value)) for name, value in metrics.items()]
+    numbers += [(f"floor/{name}", _finite(floor.get(name))) for name in metrics]
+    return {name: number for name, number in numbers if number is not None}
 
 
 def _finite(value: object) -> float | None:

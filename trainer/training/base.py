@@ -13,6 +13,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from trainer.metrics.scorer import Scores
+from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.state import TrainingState
 
@@ -93,6 +95,17 @@ class Training(ABC):
     @abstractmethod
     def evaluate(self) -> Evaluation:
         """Scores the networks."""
+
+    def prepare_evaluations(self, progress: Progress) -> None:  # noqa: B027  (only metrics in features need it)
+        """Loads or trains what `evaluate` needs; called before the first step, so that an error shows early.
+
+        Raises:
+            UserError: something is missing.
+        """
+
+    def measure_floor(self) -> Scores | None:
+        """The metrics of real images against other real images, at the current size; None if they do not exist."""
+        return None
 
     @abstractmethod
     def draw_figures(self, run: RunFolder) -> None:

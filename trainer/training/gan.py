@@ -16,8 +16,21 @@ from trainer.augmentation import mirrored_at_random
 from trainer.config import GanConfig
 from trainer.data.datasets import ImageData, on_device, sha256_of, stream_indices, to_unit_range
 from trainer.errors import UserError
-from trainer.metrics.classifier import FeatureNetwork, classifier_of
-from trainer.metrics.scorer import CHEAP_MEASURES, Comparison, Scores, measure_of, score, to_pixels, unmeasurable
+from trainer.metrics.classifier import FeatureNetwork, check_informative, classifier_of
+from trainer.metrics.floor import disjoint_sets
+from trainer.metrics.scorer import (
+    CHEAP_MEASURES,
+    FEATURE_MEASURES,
+    FEWEST_IMAGES,
+    INCEPTION_MEASURES,
+    TRAINING_MEASURES,
+    Comparison,
+    Scores,
+    measure_of,
+    score,
+    to_pixels,
+    unmeasurable,
+)
 from trainer.models.growth import GrowthState, batch_size_at, blend, downscale, growth_at, pixels_shown
 from trainer.models.progressive import ProgressiveNetwork
 from trainer.parallel import own_rows
@@ -140,17 +153,14 @@ class GanTraining(Training):
         return sample_spread(self._sample(self._fixed_latents()), reals)
 
     def evaluate(self) -> Evaluation:
-        """See `Training`: the averaged generator against real images, by cheap metrics and the choosing one."""
-        config, size = self._config, self.output_size
-        count = min(config.evaluation_images, self.images_per_epoch, max(16, _EVALUATION_PIXELS // size**2))
+        """See `Training`: the averaged generator against real images."""
+        config = self._config
+        count = min(self._evaluation_images(), self.images_per_epoch)
         latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
         fakes = self._sample(latents).cpu()
-        images = Comparison(
-            to_pixels(fakes), to_pixels(self._first_reals(count)), device=self.state.device, classifier=self.classifier
-        )
+        finite = bool(fakes.isfinite().all())
+        scores = self._score(fakes, self._first_reals(count)) if finite else Scores(unmeasurable(self._measures()), {})
         name = config.score_metric
-        measures = tuple(dict.fromkeys((*CHEAP_MEASURES, measure_of(name))))
-        scores = score(images, measures) if fakes.isfinite().all() else Scores(unmeasurable(measures), {})
         larger_is_better = config.METRICS[name].better == "larger"
         value = scores.metrics[name]
         return Evaluation(
@@ -161,11 +171,23 @@ class GanTraining(Training):
             larger_is_better,
         )
 
-    def classifier(self) -> FeatureNetwork:
+    def measure_floor(self) -> Scores | None:
+        """See `Training`: two halves of the images if there are too few for two sets of an evaluation's size."""
+        ones, others = disjoint_sets(self._config.seed, self._evaluation_images(), self.images_per_epoch)
+        if len(ones) < FEWEST_IMAGES:
+            return None
+        return self._score(self._reals(others), self._reals(ones))
+
+    def prepare_evaluations(self, progress: Progress) -> None:
+        """See `Training`: the classifier, if a metric uses it."""
+        if not set(FEATURE_MEASURES).isdisjoint(self._measures()):
+            check_informative(self.classifier(progress), self.data_images, progress)
+
+    def classifier(self, progress: Progress | None = None) -> FeatureNetwork:
         """The classifier of the data set, whose features some metrics use; trained if it is not cached."""
         if self._classifier is None:
             root = Path(self._config.data_root)
-            self._classifier = classifier_of(self._data, root, self.state.device, Progress())
+            self._classifier = classifier_of(self._data, root, self.state.device, progress or Progress())
         return self._classifier
 
     def draw_figures(self, run: RunFolder) -> None:
@@ -202,9 +224,35 @@ class GanTraining(Training):
             if isinstance(network, ProgressiveNetwork):
                 network.set_growth(growth.resolution, growth.alpha)
 
+    def _measures(self) -> tuple[str, ...]:
+        config = self._config
+        measures = TRAINING_MEASURES if config.growth is None else CHEAP_MEASURES
+        inception = INCEPTION_MEASURES if config.uses_inception else ()
+        return tuple(dict.fromkeys((*measures, *inception, measure_of(config.score_metric))))
+
+    def _evaluation_images(self) -> int:
+        """The number of fakes to score at the current size, if there are as many reals."""
+        return min(self._config.evaluation_images, max(16, _EVALUATION_PIXELS // self.output_size**2))
+
+    def _score(self, images: Tensor, reals: Tensor) -> Scores:
+        """Scores images against reals, both (N, C, H, W) in about [-1, 1]."""
+        weights = self._config.inception_weights
+        comparison = Comparison(
+            to_pixels(images),
+            to_pixels(reals),
+            device=self.state.device,
+            classifier=self.classifier,
+            inception_weights=Path(weights) if weights else None,
+        )
+        return score(comparison, self._measures())
+
     def _first_reals(self, count: int) -> Tensor:
         """The first real images of the run at the current size, (count, C, H, W) in [-1, 1], on the CPU."""
-        chosen = self._data.images[stream_indices(self._config.seed, 0, count, self.images_per_epoch)]
+        return self._reals(stream_indices(self._config.seed, 0, count, self.images_per_epoch))
+
+    def _reals(self, indices: Tensor) -> Tensor:
+        """Real images at the current size, (N, C, H, W) in [-1, 1], on the CPU."""
+        chosen = self._data.images[indices]
         chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
         return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
 

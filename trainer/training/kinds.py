@@ -16,6 +16,8 @@ from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, overr
 from trainer.data.datasets import NAMES, ImageData, load_images
 from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
+from trainer.metrics.inception import load_inception
+from trainer.metrics.scorer import FEWEST_IMAGES
 from trainer.models.growth import batch_sizes, growth_at, total_images
 from trainer.parallel import check_shares, first_before_others
 from trainer.progress import Progress
@@ -73,18 +75,20 @@ def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """The config with the paths of its data and of its initial weights made absolute."""
     kind, colon, path = config.dataset.partition(":")
     dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
-    settings = {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())}
+    paths = {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())}
     if config.init_from:
-        settings["init_from"] = str(Path(config.init_from).absolute())
-    return override(config, settings)
+        paths["init_from"] = str(Path(config.init_from).absolute())
+    if isinstance(config, GanConfig) and config.inception_weights:
+        paths["inception_weights"] = str(Path(config.inception_weights).absolute())
+    return override(config, paths)
 
 
 def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None:
     """Checks that a run can begin with this data on this device.
 
     Raises:
-        UserError: the data set is smaller than a batch, the processes cannot share a batch evenly, or --compile is set
-            and PyTorch's compiler does not work.
+        UserError: the data set is too small for a batch or an evaluation, the processes cannot share a batch evenly,
+            --compile is set and PyTorch's compiler does not work, or Inception's weights cannot be loaded.
     """
     if config.compile_networks:
         check_compiler(device)
@@ -93,6 +97,10 @@ def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None
     name, count = data.smallest_part
     if batch_size > count:
         raise UserError(f"--batch-size {batch_size}: {name} has only {count} images; give at most {count}")
+    if config.takes_latents and count < FEWEST_IMAGES:
+        raise UserError(f"--dataset: {name} has only {count} images; evaluations need at least {FEWEST_IMAGES}")
+    if isinstance(config, GanConfig) and config.inception_weights:
+        load_inception(Path(config.inception_weights), device)  # evaluations find it loaded
 
 
 def growth_warning(config: AnyConfig, data: Data) -> str | None:

@@ -75,6 +75,10 @@ def train(
             board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
             session.logs = (board, *logs)
 
+        if not session.finished:
+            with together():
+                if is_first():  # it alone evaluates
+                    training.prepare_evaluations(progress)
         interrupted, state = False, session.state
         with progress.bar() as bar:
             done, total = session.length

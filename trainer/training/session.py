@@ -8,13 +8,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ganserve.metrics import METRICS
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.parallel import is_first, means_of_all, together
@@ -24,6 +25,7 @@ from trainer.runs.collapse import Notice, Watch
 from trainer.runs.run_folder import CheckpointMetadata, RunFolder
 from trainer.runs.run_log import RunLog, curves_of_evaluation, curves_of_steps
 from trainer.runs.state import TrainingState
+from trainer.runs.verdict import VERDICTS, Verdict
 from trainer.training.base import Evaluation, Measurements, Training
 
 
@@ -44,6 +46,9 @@ class Summary:
     interrupted: bool
     given_up: bool  # by --on-collapse stop
     notices: Sequence[Notice]  # all warnings of this run
+    last: Mapping[str, float | None]  # metrics of the last evaluation, by name
+    best: Mapping[str, float | None]  # of the best checkpoint
+    floor: Mapping[str, Any]  # of real images against other real images, at the final size; empty if not measured
 
 
 @dataclass
@@ -64,6 +69,8 @@ class Session:
     logs: Sequence[RunLog] = ()  # receive a copy of what the run folder receives
     notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
+    floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
+    verdict: Verdict = field(default_factory=Verdict)
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
 
@@ -122,10 +129,13 @@ class Session:
                         " length from the start"
                     )
                 self.run.write_config(self.config)
-                self.run.metrics.rewind(step)
+                self.run.metrics.rewind(step, warnings=VERDICTS)  # the end of the run judges it again
         with together():
             for row in self.run.metrics.read():
                 self.notices += self.watch.see(row)
+                self.verdict.see(row)
+                if row["kind"] == "floor":
+                    self.floors[row["image_size"]] = row
         return step
 
     def _load_last(self) -> int:
@@ -144,6 +154,9 @@ class Session:
             )
         self.train_seconds = metadata.train_seconds
         self.best_score, self.best_size = metadata.best_score, metadata.best_size
+        best = self.run.read_metadata("best").metrics if self.run.checkpoint_path("best").is_file() else {}
+        if best and self.config.score_metric not in best:  # an earlier version chose by another metric
+            self.best_score = None
         self.epoch_step = metadata.epoch_step
         training.restored(metadata.output_size, metadata.fade)
         return metadata.step
@@ -203,14 +216,17 @@ class Session:
         written: list[dict[str, Any]] = []
         notices: list[Notice] = []
         for row in rows:
-            written.append(row)
-            for notice in self.watch.see(row):
-                notices.append(notice)
-                written.append({"kind": "warning", "step": notice.step, "name": notice.name, "text": notice.text})
+            found = self.watch.see(row)
+            self.verdict.see(row)
+            notices += found
+            written += [row, *map(_row_of, found)]
         if is_first():
             self.run.metrics.append(written)
-        self.notices += notices
         self.given_up = self.given_up or (bool(notices) and self.config.on_collapse == "stop")
+        self._announce(notices)
+
+    def _announce(self, notices: Sequence[Notice]) -> None:
+        self.notices += notices
         for notice in notices:
             self.progress.say(f"warning: step {notice.step}: {notice.text}")
             for log in self.logs:
@@ -250,9 +266,10 @@ class Session:
         training, step = self.training, self.state.step
         self.evaluation = evaluation = training.evaluate()
         self.scored_step = step
-        self.run.metrics.append([{"kind": "evaluation", "step": step, **evaluation.metrics, **evaluation.protocol}])
+        floor = self._floor()
+        self.record([{"kind": "evaluation", "step": step, **evaluation.metrics, **evaluation.protocol}])
         for log in self.logs:
-            log.scalars(step, curves_of_evaluation(evaluation.metrics))
+            log.scalars(step, curves_of_evaluation(evaluation.metrics, floor))
         score, best_score = evaluation.score, self.best_score
         larger = training.output_size > self.best_size
         best = larger or score is None or best_score is None
@@ -262,6 +279,23 @@ class Session:
             self.best_score, self.best_size = evaluation.score, training.output_size
         self.progress.say(f"[step {step}]  {evaluation.text}{' (best so far)' if best else ''}")
         return best
+
+    def _floor(self) -> Mapping[str, Any]:
+        """The floor's row at the current image size, measured before its first evaluation; empty if there is none."""
+        size = self.training.output_size
+        if size not in self.floors and (scores := self.training.measure_floor()) is not None:
+            self.floors[size] = {"kind": "floor", "step": self.state.step, **scores.metrics, **scores.protocol}
+            self.record([dict(self.floors[size])])
+            self.progress.say(f"real against real images ({scores.protocol['real_images']} each): {scores.text}")
+        return self.floors.get(size, {})
+
+    def _judge(self) -> None:
+        """Appends the warnings about the figures at the end, and prints them."""
+        notices = self.verdict.notices()
+        self.run.metrics.append(map(_row_of, notices))
+        self._announce(notices)
+        for log in self.logs:
+            log.flush()
 
     def _checkpoint(self, *, best: bool, epoch_ended: bool) -> None:
         self.log_steps()
@@ -296,7 +330,10 @@ class Session:
                 # The run was interrupted at what is now its last step, so it was never evaluated.
                 self.save(epoch_ended=False, scheduled=True)
             if is_first():
+                if self.finished:
+                    self._judge()
                 training.draw_figures(run)
+        best = run.read_metadata("best").metrics if run.checkpoint_path("best").is_file() else {}
         return Summary(
             run.path,
             state.step,
@@ -311,12 +348,19 @@ class Session:
             interrupted and not self.finished,
             self.given_up and not self.finished,
             tuple(self.notices),
+            {name: value for name, value in self.verdict.last.items() if name in METRICS},
+            best,
+            self.floors.get(training.output_size, {}),
         )
 
     def _diverged(self, step: int, what: str) -> str:
         path = self.run.checkpoint_path("last")
         kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
         return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
+
+
+def _row_of(notice: Notice) -> dict[str, Any]:
+    return {"kind": "warning", "step": notice.step, "name": notice.name, "text": notice.text}
 
 
 def _clock(seconds: float) -> str:

@@ -9,10 +9,10 @@ import torch
 from msgspec.structs import replace as replaced
 
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
-from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
+from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_images
 from trainer.config import GanConfig
 from trainer.errors import UserError
-from trainer.metrics.choosing import choosing_metric, choosing_metrics, has_best, is_best, is_better
+from trainer.metrics.choosing import NEED_WEIGHTS, choosing_metrics, has_best, is_best, is_better
 from trainer.models import NetworkConfig
 from trainer.training.gan import GanTraining
 
@@ -24,7 +24,7 @@ def fixed_config(**fields: object) -> GanConfig:
     return replaced(growing_config(), growth=None, network=network, objective="nonsaturating", drift=0.0, **fields)
 
 
-@pytest.mark.parametrize("metric", choosing_metrics(latents=True))
+@pytest.mark.parametrize("metric", sorted(choosing_metrics(latents=True).keys() - NEED_WEIGHTS))
 def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str) -> None:
     config = fixed_config(best_by=metric)
     config.check()
@@ -39,15 +39,23 @@ def test_any_metric_with_a_direction_can_choose_the_best_checkpoint(metric: str)
     assert training.evaluate().score == (-math.inf if evaluation.larger_is_better else math.inf)
 
 
-@pytest.mark.parametrize("best_by", ["ms_ssim", "inception_fid", "paired_l1", "fid", "d_loss"])
+@pytest.mark.parametrize("best_by", ["ms_ssim", "paired_l1", "fid", "d_loss"])
 def test_a_metric_that_cannot_choose_is_refused_with_the_valid_ones(best_by: str) -> None:
     with pytest.raises(UserError, match=f"--best-by '{best_by}': choose one of sliced_wasserstein_distance"):
         fixed_config(best_by=best_by).check()
 
 
+@pytest.mark.parametrize("best_by", sorted(NEED_WEIGHTS))
+def test_a_metric_of_inception_chooses_only_with_weights(best_by: str) -> None:
+    with pytest.raises(UserError, match=f"^--best-by {best_by}: give --inception-weights FILE as well$"):
+        fixed_config(best_by=best_by).check()
+    fixed_config(best_by=best_by, inception_weights="weights.pth").check()
+
+
 def test_each_kind_of_training_has_its_own_default() -> None:
-    assert choosing_metric("", latents=True) == "sliced_wasserstein_distance"
-    assert choosing_metric("", latents=False) == "paired_l1"
+    assert fixed_config().score_metric == "frechet_distance"
+    assert growing_config().score_metric == "sliced_wasserstein_distance"
+    assert cycle_config().score_metric == "paired_l1"
     assert choosing_metrics(latents=False) == CYCLE_METRICS
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from trainer.data.datasets import ImageData
 from trainer.metrics import classifier as features
-from trainer.metrics.classifier import FEATURES, classifier_of, feature_network
+from trainer.metrics.classifier import FEATURES, check_informative, classifier_of, feature_network
 from trainer.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("classifier_cache")
@@ -149,3 +150,31 @@ def test_any_other_data_set_has_its_own_classifier(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(features, "load_labels", lambda name, _root: labels if name == "digits" else None)
     for name, task in (("digits", "labels"), ("folder:bars", "rotations")):
         assert classifier_of(ImageData(name, images), Path(), CPU, progress).metadata.task == task
+
+
+def test_its_cost_and_accuracy_are_printed_once(progress: Progress, said: io.StringIO, classifier_cache: Path) -> None:
+    for _ in range(2):
+        feature_network(*bars(), CPU, progress)
+    (line,) = (line for line in said.getvalue().splitlines() if " took " in line)
+    assert re.fullmatch(
+        rf"the classifier took \d+ s, and is right about [\d.]+% of 20 held-out images; kept in {classifier_cache}/.*",
+        line,
+    )
+
+
+def test_a_classifier_of_images_without_an_upright_is_said_to_mean_little(
+    progress: Progress, said: io.StringIO
+) -> None:
+    noise = torch.randint(0, 256, (200, 1, 16, 16), dtype=torch.uint8)
+    check_informative(feature_network(noise, None, CPU, progress), len(noise), progress)
+    assert "mean little here; --best-by sliced_wasserstein_distance" in said.getvalue()
+
+
+def test_nothing_is_said_of_a_good_classifier(progress: Progress, said: io.StringIO) -> None:
+    check_informative(feature_network(*bars(), CPU, progress), 200, progress)
+    assert "note: " not in said.getvalue()
+
+
+def test_a_classifier_of_few_images_is_said_to_be_rough(progress: Progress, said: io.StringIO) -> None:
+    check_informative(feature_network(*bars(40), CPU, progress), 40, progress)
+    assert "note: the classifier has seen only 40 images" in said.getvalue()

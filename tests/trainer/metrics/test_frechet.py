@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import linalg  # type: ignore[import-untyped]
 
-from trainer.metrics.frechet import frechet_distance, gaussian_distance
+from trainer.metrics.frechet import frechet_distance, gaussian_distance, total_variance
 from trainer.metrics.inception import inception_distance
 
 
@@ -56,3 +56,8 @@ def test_the_distance_is_symmetric() -> None:
 def test_sets_without_a_distance_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match="at least two features"):
         frechet_distance(torch.zeros(shapes[0]), torch.zeros(shapes[1]))
+
+
+def test_the_total_variance_is_the_distance_to_copies_of_the_mean() -> None:
+    images = features(300, 6, 0)
+    assert total_variance(images) == pytest.approx(frechet_distance(images, images.mean(0).expand(9, -1)), rel=1e-5)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from trainer.presets import PRESETS
 from trainer.report.record import EvaluationRow, RunRecord
 
-CONFIG = PRESETS["dcgan", "dcgan-digits"].config
+CONFIG = replace(PRESETS["dcgan", "dcgan-digits"].config, best_by="sliced_wasserstein_distance")
 
 
 def record(*evaluations: EvaluationRow, **changes: Any) -> RunRecord:
@@ -21,6 +23,7 @@ def record(*evaluations: EvaluationRow, **changes: Any) -> RunRecord:
         "images_per_s": 0.1 + 0.2,
         "train_seconds": 3.0,
         "curves": {},
+        "floor": None,
         "epoch_ends": {1: 4, 2: 8},
         "warnings": [],
         "more_warnings": 0,

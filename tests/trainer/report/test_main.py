@@ -123,7 +123,7 @@ def test_a_run_without_output_has_a_page(own_run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_charts")
 def test_warnings_of_a_run_are_shown_and_bounded(own_run: Path, tmp_path: Path) -> None:
-    with (own_run / "metrics.jsonl").open("a") as file:
+    with (own_run / "metrics.jsonl").open("w") as file:
         for step in range(MAX_WARNINGS + 3):
             file.write(f'{{"kind": "warning", "step": {step}, "name": "x", "text": "it has collapsed"}}\n')
     page = page_of(own_run, out=tmp_path)

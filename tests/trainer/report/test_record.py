@@ -37,6 +37,15 @@ def test_curves_metrics_and_protocol_are_separated(bare: Path) -> None:
     assert row.protocol == {"real_images": "16", "levels": "1, None", "split": "train"}
 
 
+def test_the_floor_is_that_of_the_last_image_size(bare: Path) -> None:
+    assert read_record(bare).floor is None
+    add(bare, kind="floor", step=1, ms_ssim=0.3, image_size=8)
+    add(bare, kind="floor", step=2, ms_ssim=0.25, image_size=16)
+    floor = read_record(bare).floor
+    assert floor is not None
+    assert (floor.metrics, floor.protocol) == ({"ms_ssim": 0.25}, {"image_size": "16"})
+
+
 @pytest.mark.parametrize(("best_by", "best_step"), [("sliced_wasserstein_distance", 3), ("recall", 2)])
 def test_the_best_evaluation_is_by_the_choosing_metric(bare: Path, best_by: str, best_step: int) -> None:
     config = bare / "config.json"

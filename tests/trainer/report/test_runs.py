@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.trainer.report.made_up import record, row
 from trainer.report.page import Table
-from trainer.report.record import RunRecord
+from trainer.report.record import EvaluationRow, RunRecord
 from trainer.report.runs import SHOWN_MOMENTS, run_page
 
 pytestmark = pytest.mark.usefixtures("no_charts")
@@ -47,6 +47,12 @@ def test_the_page_of_one_run_has_its_summary_settings_and_commands(tmp_path: Pat
 def test_what_is_unknown_of_a_run_is_left_out_of_its_summary() -> None:
     [line] = run_page([record(images_per_s=None, train_seconds=None)]).lead
     assert line.endswith("512 real images.")
+
+
+def test_real_images_stand_below_the_evaluations() -> None:
+    floor = EvaluationRow(4, {"sliced_wasserstein_distance": 2.5}, {"real_images": "16"})
+    [table] = run_page([record(row(4, 9.0, 0.5), floor=floor)]).tables
+    assert texts(table)[-1] == ["r: 16 real images and as many others", "2.50", "-"]
 
 
 def test_runs_are_compared_at_their_last_and_best_evaluations_and_the_best_is_marked() -> None:

@@ -47,3 +47,10 @@ def test_an_invalid_line_is_refused_with_its_number(log: MetricsLog, line: str) 
     append_raw(log, line.encode("latin-1") + b"\n")
     with pytest.raises(RunFolderError, match=r"metrics.jsonl, line 2: not a line of metrics"):
         list(log.read())
+
+
+def test_warnings_that_the_end_of_a_run_repeats_are_dropped_by_name(log: MetricsLog) -> None:
+    log.append([{"kind": "warning", "step": step, "name": name} for step, name in ((1, "a"), (2, "b"), (3, "c"))])
+    log.append([{"kind": "evaluation", "step": 2, "name": "b"}])
+    log.rewind(2, warnings=("b",))
+    assert [(row["kind"], row["name"]) for row in log.read()] == [("warning", "a"), ("evaluation", "b")]

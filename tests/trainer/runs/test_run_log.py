@@ -31,4 +31,12 @@ def test_without_rows_there_are_no_points() -> None:
 
 
 def test_a_metric_that_is_not_finite_has_no_point() -> None:
-    assert curves_of_evaluation({"a": 1, "b": math.inf, "c": None, "d": math.nan}) == {"evaluation/a": 1.0}
+    assert curves_of_evaluation({"a": 1, "b": math.inf, "c": None, "d": math.nan}, {}) == {"evaluation/a": 1.0}
+
+
+def test_a_metric_of_real_images_is_a_curve_beside_that_of_the_samples() -> None:
+    assert curves_of_evaluation({"a": 1, "b": 2}, {"a": 0.5, "step": 7}) == {
+        "evaluation/a": 1.0,
+        "evaluation/b": 2.0,
+        "floor/a": 0.5,
+    }

@@ -78,7 +78,8 @@ def test_a_cell_has_its_failures_and_the_commands_of_its_first_seed(results: Res
     assert high.warnings == ["seed 1: diverged: NaN"]
     assert low.commands[0] == (
         "Train only its first seed:",
-        "python -m trainer --model dcgan --preset dcgan-digits --dataset digits --precision fp32",
+        "python -m trainer --model dcgan --preset dcgan-digits --dataset digits --precision fp32"
+        " --best-by sliced_wasserstein_distance",
     )
     assert low.commands[1] == ("Export seed 0:", "python -m exporter out/runs/r")
 

@@ -87,7 +87,10 @@ def test_a_finished_sweep_trains_nothing_again(
 
 KILLED = """
 import os, signal, sys
+from trainer.metrics import classifier
 from trainer.sweep import __main__ as program
+
+classifier._MOST_SHOWN = 512  # as in this process
 
 class Stop(program.StopOnSignal):
     asked = 0

@@ -131,6 +131,59 @@ def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> Non
     assert f"SWD {evaluation.score:.2f}" in evaluation.text
 
 
+def test_a_network_that_does_not_grow_is_also_measured_in_features(classifier_cache: Path) -> None:
+    evaluation = start(fixed_config()).evaluate()
+    assert evaluation.score == evaluation.metrics["frechet_distance"]
+    assert {"sliced_wasserstein_distance", "ms_ssim", "precision", "recall"} < evaluation.metrics.keys()
+    assert {"feature_sha256", "feature_variance", "feature_accuracy"} < evaluation.protocol.keys()
+
+
+@pytest.mark.parametrize(("count", "wanted", "each"), [(40, 16, 16), (18, 16, 9), (12, 16, 6)])
+def test_the_floor_compares_the_first_real_images_with_as_many_others(count: int, wanted: int, each: int) -> None:
+    config = growing_config(seed=3, evaluation_images=wanted)
+    data = noise_images(config, count)
+    training = GanTraining(config, data, CPU)
+    floor, evaluation = training.measure_floor(), training.evaluate()
+    assert floor is not None
+    assert floor.metrics.keys() == evaluation.metrics.keys()
+    assert floor.protocol.keys() == evaluation.protocol.keys()
+    assert (floor.protocol["real_images"], floor.protocol["fake_images"]) == (each, each)
+    order = stream_indices(3, 0, 2 * each, count)
+    ones, others = (
+        torch.from_numpy(box_means(to_unit_range(data.images[half]).numpy(), 4)) for half in torch.split(order, each)
+    )
+    ones, others = (((images + 1) * 127.5).round().clamp(0, 255).byte() for images in (ones, others))
+    (level,) = sliced_wasserstein_distance(ones, others)
+    assert floor.metrics["sliced_wasserstein_distance"] == pytest.approx(level, rel=1e-3)
+
+
+def test_too_few_images_for_two_sets_have_no_floor() -> None:
+    config = growing_config()
+    assert GanTraining(config, noise_images(config, 11), CPU).measure_floor() is None
+
+
+def test_the_classifier_is_trained_before_the_first_step_if_a_metric_needs_it(
+    classifier_cache: Path, quiet: Progress
+) -> None:
+    start(growing_config()).prepare_evaluations(quiet)
+    assert not list(classifier_cache.rglob("*.safetensors"))
+    start(fixed_config()).prepare_evaluations(quiet)
+    assert list(classifier_cache.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("metric", ["inception_fid", "inception_kid"])
+def test_inceptions_metrics_choose_the_best_checkpoint(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Replaces Inception, which is slow: the mean of each eighth of the pixels.
+    def network(images: Tensor) -> Tensor:
+        return images.float().flatten(1).view(len(images), 8, -1).mean(2)
+
+    monkeypatch.setattr(scorer, "load_inception", lambda *_: (network, "ab" * 32))
+    evaluation = start(fixed_config(best_by=metric, inception_weights="weights.pth")).evaluate()
+    assert evaluation.score == evaluation.metrics[metric]
+    assert {"inception_fid", "inception_kid", "frechet_distance"} < evaluation.metrics.keys()
+    assert evaluation.protocol["inception_sha256"] == "ab" * 32
+
+
 def test_few_images_are_compared_with_as_many_fakes() -> None:
     protocol = start(fixed_config(evaluation_images=512)).evaluate().protocol
     assert (protocol["real_images"], protocol["fake_images"]) == (18, 18)

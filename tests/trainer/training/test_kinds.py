@@ -108,3 +108,16 @@ def test_a_run_too_short_to_reach_its_size_is_foreseen(length: dict[str, int | N
     foreseen = growth_warning(config, noise_images(config, 6))
     assert (foreseen or "").startswith(note or "")
     assert (foreseen is None) == (note is None)
+
+
+def test_too_few_images_for_an_evaluation_are_turned_away_before_training() -> None:
+    config = growing_config(batch_size=4)
+    check_can_train(config, noise_images(config, 6), CPU)
+    with pytest.raises(UserError, match=r"^--dataset: noise has only 5 images; evaluations need at least 6$"):
+        check_can_train(config, noise_images(config, 5), CPU)
+
+
+def test_missing_weights_of_inception_are_reported_before_training(tmp_path: Path) -> None:
+    config = growing_config(inception_weights=str(tmp_path / "weights.pth"))
+    with pytest.raises(UserError, match=r"^--inception-weights .*weights\.pth: not readable"):
+        check_can_train(config, noise_images(config), CPU)

@@ -16,6 +16,7 @@ from trainer.config import AnyConfig, override
 from trainer.progress import Progress
 from trainer.runs import collapse as watch
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.verdict import VERDICTS
 from trainer.training.gan import GanTraining
 from trainer.training.gan_step import StepResult, train_step
 from trainer.training.loop import train
@@ -49,12 +50,11 @@ def rows(run: RunFolder, *kinds: str) -> list[dict[str, Any]]:
 def test_a_warning_is_said_and_recorded_once_and_the_training_goes_on(tmp_path: Path, quiet: Progress) -> None:
     run, summary = run_training(config_of(), tmp_path, quiet)
     assert (summary.step, summary.given_up) == (12, False)
-    (row,) = rows(run, "warning")
+    (row,) = (row for row in rows(run, "warning") if row["name"] in watch.NOTICES)
     assert (row["step"], row["name"]) == (6, "discriminator-wins")  # 24 images; 20 are not an epoch after the first 4
-    assert [notice.text for notice in summary.notices] == [row["text"]]
+    assert summary.notices[0].text == row["text"]
     said: str = quiet.console.file.getvalue()  # type: ignore[attr-defined]
-    assert said.count("warning: ") == 1
-    assert f"warning: step 6: {row['text']}" in " ".join(said.split())
+    assert " ".join(said.split()).count(f"warning: step 6: {row['text']}") == 1
 
 
 @pytest.mark.usefixtures("certain")
@@ -88,7 +88,8 @@ def test_an_interruption_changes_nothing_of_what_is_noticed(
     monkeypatch.setattr(GanTraining, "sample_spread", lambda training: shares.get(training.state.step, 0.01))
     config = config_of(checkpoint_every_steps=4)
     whole, summary = run_training(config, tmp_path / "whole", quiet)
-    assert [notice.name for notice in summary.notices] == ["discriminator-wins", "samples-alike"]
+    noticed = [notice.name for notice in summary.notices]
+    assert [name for name in noticed if name in watch.NOTICES] == ["discriminator-wins", "samples-alike"]
     parts = RunFolder.create(tmp_path / "parts", config)
     train(config, parts, made_up_images(config), quiet, stop_requested=stop_after(stop))
     again = train(config, parts, made_up_images(config), quiet, resume=True)
@@ -129,3 +130,36 @@ def test_the_command_line_has_an_exit_code_of_its_own_for_it(tmp_path: Path) -> 
     resumed = CliRunner().invoke(main, ["--resume", str(folder), "--steps", "41"])
     assert resumed.exit_code == 0, resumed.output
     assert override(RunFolder.open(folder).read_config(), {}).on_collapse == "stop"
+
+
+def judged(run: RunFolder) -> list[tuple[int, str]]:
+    return [(row["step"], row["name"]) for row in rows(run, "warning") if row["name"] in VERDICTS]
+
+
+@pytest.mark.parametrize("on_collapse", ["warn", "stop"])
+def test_a_finished_run_far_from_real_images_gets_a_warning_and_is_not_given_up(
+    on_collapse: str, tmp_path: Path, quiet: Progress
+) -> None:
+    run, summary = run_training(config_of(on_collapse=on_collapse), tmp_path, quiet)
+    assert (12, "far-from-real") in judged(run)
+    assert [(notice.step, notice.name) for notice in summary.notices] == judged(run)
+    assert (summary.step, summary.given_up, summary.interrupted) == (12, False, False)
+    said: str = quiet.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "warning: step 12: the generated images are still far from real ones" in " ".join(said.split())
+
+
+def test_the_verdict_is_the_same_after_a_resume_and_is_made_anew_at_a_later_end(
+    tmp_path: Path, quiet: Progress, stop_after: StopAfter
+) -> None:
+    config = config_of()
+    straight, _ = run_training(config, tmp_path, quiet)
+    stopped = RunFolder.create(tmp_path, config)
+    train(config, stopped, made_up_images(config), quiet, stop_requested=stop_after(7))
+    assert judged(stopped) == []
+    for _ in range(2):  # the second time, nothing is left to train
+        summary = train(config, stopped, made_up_images(config), quiet, resume=True)
+        assert rows(stopped, "warning", "floor", "evaluation") == rows(straight, "warning", "floor", "evaluation")
+        assert [(notice.step, notice.name) for notice in summary.notices] == judged(straight)
+    longer = override(config, {"steps": 14})
+    train(longer, stopped, made_up_images(longer), quiet, resume=True)
+    assert {step for step, _ in judged(stopped)} == {14}

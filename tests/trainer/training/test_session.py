@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec.structs import replace
 
-from tests.trainer.tiny_trainings import CPU, growing_config, noise_images
+from tests.trainer.tiny_trainings import CPU, growing_config, noise_images, train_run
 from trainer.config import GanConfig
 from trainer.errors import TrainingDivergedError
 from trainer.progress import Progress
@@ -144,3 +145,31 @@ def test_steps_that_are_left_are_expected_to_take_longer_at_larger_sizes(new: Ne
     session = at(new(steps=12), 2, 8)  # ten steps of at most four images to go
     session.train_seconds = 8 * 4 * 4.0
     assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)
+
+
+def test_the_floor_is_measured_before_the_first_evaluation_of_each_size(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing_config(evaluate_every_steps=1)
+    run = RunFolder.create(tmp_path, config)
+    train_run(config, noise_images(config), run, quiet, monkeypatch)
+    found = [(row["kind"], row["image_size"]) for row in run.metrics.read() if row["kind"] in {"floor", "evaluation"}]
+    sizes = [size for kind, size in found if kind == "floor"]
+    assert sizes == [4, 8, 16]
+    assert all(found.index(("floor", size)) < found.index(("evaluation", size)) for size in sizes)
+
+
+def test_a_run_whose_best_checkpoint_was_chosen_by_another_metric_chooses_anew(
+    tmp_path: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = growing_config(steps=4, best_by="recall")
+    run = RunFolder.create(tmp_path, config)
+    train_run(config, noise_images(config), run, quiet, monkeypatch)
+    by_swd = replace(config, best_by="")
+    session = Session(by_swd, run, GanTraining(by_swd, noise_images(by_swd), CPU), quiet)
+    session.restore()
+    assert session.best_score == run.read_metadata("best").best_score
+    missing = replace(config, best_by="coverage")
+    session = Session(missing, run, GanTraining(missing, noise_images(missing), CPU), quiet)
+    session.restore()
+    assert session.best_score is None
