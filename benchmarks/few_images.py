@@ -24,9 +24,9 @@ from torch import Tensor
 from benchmarks.report import report
 from ganserve.latents import latents_from_seed
 from trainer.config import AnyConfig, override, with_precision
-from trainer.data.datasets import ImageData, load_labels, stream_indices
+from trainer.data.datasets import ImageData, stream_indices
 from trainer.errors import UserError
-from trainer.metrics.classifier import feature_network
+from trainer.metrics.classifier import classifier_of
 from trainer.metrics.scorer import Comparison, score, to_pixels
 from trainer.parallel import choose_device
 from trainer.presets import choose_preset
@@ -84,12 +84,11 @@ def main(
     try:
         chosen = override(choose_preset("dcgan", "dcgan-digits", dataset), settings)
         config, data = load_with_config(with_precision(chosen, "auto", choose_device("auto")), progress)
-        labels = load_labels(dataset, Path(data_root))
     except UserError as error:
         raise click.ClickException(str(error)) from error
     assert isinstance(data, ImageData)
     config = override(config, {"evaluation_images": min(eval_images, len(data)), "evaluate_every_steps": 10**9})
-    classifier = feature_network(data.images, labels, choose_device("cpu"), progress)
+    classifier = classifier_of(data, Path(data_root), choose_device("cpu"), progress)
     rows: list[dict[str, Any]] = []
     for count in map(int, counts.split(",")):
         for augmented in ((), tuple(augment.split(","))):

@@ -134,6 +134,7 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     FIGURES: ClassVar = {
         "real_beside_fake.png": "Real images next to fakes",
         "traversal.png": "Single dimensions of the latents at chosen values",
+        "growth.png": "The same latents at each size of a growing network",
     }
     takes_latents: ClassVar = True
     exports: ClassVar[Mapping[str, str]] = {"": EMA_GENERATOR}  # suffix of a bundle's name -> network in a checkpoint

@@ -207,8 +207,7 @@ MEASURES: Final[dict[str, Measure]] = {
     "kid": Measure(("inception_kid",), _kid),
 }
 CHEAP_MEASURES: Final = ("swd", "ms-ssim")
-TRAINING_MEASURES: Final = (*CHEAP_MEASURES, "frechet", "precision-recall")  # of a network that does not grow
-FEATURE_MEASURES: Final = ("frechet", "precision-recall", "density-coverage")
+TRAINING_MEASURES: Final = (*CHEAP_MEASURES, "frechet", "precision-recall")
 DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "density-coverage")
 LABEL_MEASURES: Final = ("modes",)
 INCEPTION_MEASURES: Final = ("fid", "kid")

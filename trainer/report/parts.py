@@ -68,13 +68,16 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
     return pictures
 
 
+_NOT_IN_ALL_RUNS: Final = {"traversal.png", "growth.png"}  # of older versions; of networks that do not grow
+
+
 def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
     """The figures, other than curves, that a run draws at its end; `which` ends their captions."""
     figures = record.path / "figures"
     return [
         picture_of_file(figures / name, caption + which, side=WIDE_PIXELS, is_pixels=False)
         for name, caption in record.config.FIGURES.items()
-        if name != "traversal.png" or (figures / name).is_file()  # runs of older versions lack it
+        if name not in _NOT_IN_ALL_RUNS or (figures / name).is_file()
     ]
 
 

@@ -63,6 +63,16 @@ def save_side_by_side(grids: Mapping[str, Path], path: Path) -> None:
     replace_file(path, charts.png(figure))
 
 
+def save_growth(frames: Sequence[Path], path: Path) -> None:
+    """The last sample grid of each image size, side by side; `frames` are in the order of training."""
+    grids = {}
+    for frame in frames:
+        with Image.open(frame) as grid:
+            side = (grid.width - PADDING) // GRID_COLUMNS - PADDING
+        grids[f"{side}x{side}"] = frame
+    save_side_by_side(grids, path)
+
+
 def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
     """The traversal sheet: one line of `GRID_COLUMNS` images (N, C, H, W) in [-1, 1] per label."""
     save_image(labelled_lines(grid_image(images), labels), path)

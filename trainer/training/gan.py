@@ -20,7 +20,6 @@ from trainer.metrics.classifier import FeatureNetwork, check_informative, classi
 from trainer.metrics.floor import disjoint_sets
 from trainer.metrics.scorer import (
     CHEAP_MEASURES,
-    FEATURE_MEASURES,
     FEWEST_IMAGES,
     INCEPTION_MEASURES,
     TRAINING_MEASURES,
@@ -179,9 +178,8 @@ class GanTraining(Training):
         return self._score(self._reals(others), self._reals(ones))
 
     def prepare_evaluations(self, progress: Progress) -> None:
-        """See `Training`: the classifier, if a metric uses it."""
-        if not set(FEATURE_MEASURES).isdisjoint(self._measures()):
-            check_informative(self.classifier(progress), self.data_images, progress)
+        """See `Training`: the classifier of the data set."""
+        check_informative(self.classifier(progress), self.data_images, progress)
 
     def classifier(self, progress: Progress | None = None) -> FeatureNetwork:
         """The classifier of the data set, whose features some metrics use; trained if it is not cached."""
@@ -200,7 +198,10 @@ class GanTraining(Training):
         reals = self._first_reals(min(GRID_IMAGES, self.images_per_epoch))
         plots.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
         self._draw_traversal(folder / "traversal.png")
-        plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), folder / "progress.gif")
+        samples = sorted(run.samples.glob("step-*.png"))
+        plots.save_progress_gif(samples, folder / "progress.gif")
+        if self._config.growth is not None:
+            plots.save_growth(samples, folder / "growth.png")
 
     def _draw_traversal(self, path: Path) -> None:
         """Varies single dimensions of the first fixed latents."""
@@ -225,8 +226,9 @@ class GanTraining(Training):
                 network.set_growth(growth.resolution, growth.alpha)
 
     def _measures(self) -> tuple[str, ...]:
+        """Measures of images of the current size; the classifier has learnt images of the final one."""
         config = self._config
-        measures = TRAINING_MEASURES if config.growth is None else CHEAP_MEASURES
+        measures = TRAINING_MEASURES if self.output_size == config.network.image_size else CHEAP_MEASURES
         inception = INCEPTION_MEASURES if config.uses_inception else ()
         return tuple(dict.fromkeys((*measures, *inception, measure_of(config.score_metric))))
 

@@ -42,6 +42,17 @@ def test_five_pictures_side_by_side_take_two_lines_of_four_in_their_own_colours(
             assert picture.convert("RGB").getpixel(middle) == colour
 
 
+def test_growth_shows_the_last_grid_of_each_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = []
+    for number, side in enumerate((4, 4, 8, 16, 16)):
+        frames.append(tmp_path / f"step-{number}.png")
+        figures.save_image(figures.grid_image(torch.zeros(64, 1, side, side)), frames[-1])
+    shown = {}
+    monkeypatch.setattr(figures, "save_side_by_side", lambda grids, _path: shown.update(grids))
+    figures.save_growth(frames, tmp_path / "growth.png")
+    assert shown == {"4x4": frames[1], "8x8": frames[2], "16x16": frames[4]}
+
+
 def test_without_samples_there_is_no_animation(tmp_path: Path) -> None:
     figures.save_progress_gif([], tmp_path / "progress.gif")
     assert list(tmp_path.iterdir()) == []

@@ -131,7 +131,7 @@ def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> Non
     assert f"SWD {evaluation.score:.2f}" in evaluation.text
 
 
-def test_a_network_that_does_not_grow_is_also_measured_in_features(classifier_cache: Path) -> None:
+def test_a_network_that_does_not_grow_is_always_measured_in_features(classifier_cache: Path) -> None:
     evaluation = start(fixed_config()).evaluate()
     assert evaluation.score == evaluation.metrics["frechet_distance"]
     assert {"sliced_wasserstein_distance", "ms_ssim", "precision", "recall"} < evaluation.metrics.keys()
@@ -162,13 +162,18 @@ def test_too_few_images_for_two_sets_have_no_floor() -> None:
     assert GanTraining(config, noise_images(config, 11), CPU).measure_floor() is None
 
 
-def test_the_classifier_is_trained_before_the_first_step_if_a_metric_needs_it(
-    classifier_cache: Path, quiet: Progress
-) -> None:
+def test_the_classifier_is_trained_before_the_first_step(classifier_cache: Path, quiet: Progress) -> None:
     start(growing_config()).prepare_evaluations(quiet)
-    assert not list(classifier_cache.rglob("*.safetensors"))
-    start(fixed_config()).prepare_evaluations(quiet)
     assert list(classifier_cache.rglob("*.safetensors"))
+
+
+def test_a_growing_network_is_measured_in_features_at_its_final_size_only(classifier_cache: Path) -> None:
+    training = start(growing_config())
+    assert "frechet_distance" not in training.evaluate().metrics
+    training.restored(training._config.network.image_size, 1.0)
+    evaluation = training.evaluate()
+    assert evaluation.metrics["frechet_distance"] > 0
+    assert evaluation.score == evaluation.metrics["sliced_wasserstein_distance"]
 
 
 @pytest.mark.parametrize("metric", ["inception_fid", "inception_kid"])
