@@ -25,7 +25,8 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
     ("model", "dataset", "preset"),
     [
         ("gan", "fashion-mnist", "gan-digits"),
-        ("dcgan", "mnist", "dcgan-digits"),
+        ("dcgan", "mnist", "dcgan-mnist"),
+        ("dcgan", "stacked-mnist", "dcgan-mnist"),
         ("wgan", "mnist", "wgan-digits"),
         ("dcgan", "zip:faces.zip", "dcgan64-k4"),
         ("wgan-gp", "fashion-mnist", "wgan-gp-digits"),
