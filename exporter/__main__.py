@@ -80,7 +80,12 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
     help="Export an entire module written by torch.save(module, FILE), instead of a run.",
 )
 @click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
-@click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
+@click.option(
+    "--name",
+    help="Model name in the repository.  [default: data set and model of the run, such as my-pictures-dcgan;"
+    " the model alone for digits]",
+    show_default=False,
+)
 @model_version_option(MAX_VERSION, "torch", "onnx", text="Version number; default: the next free one.")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
 @click.option("--fold/--no-fold", default=True, help="Fold each BatchNorm into the layer before it.")

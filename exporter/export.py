@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from exporter.errors import InputError, ParityError
@@ -90,12 +91,16 @@ def export_all(
         ExportError: A network cannot be exported, or a file does not match it.
         BundleError: The repository does not accept a version.
     """
+    announce("check the images")
+    drafts = [_draft(source, plan) for source, plan in exports]
+    for draft in drafts:
+        bundle.check_publishable(exports[0][1].repository, draft)
     with ExitStack() as stack:
         staged: list[tuple[Path, Card]] = []
-        for source, plan in exports:
+        for (source, plan), draft in zip(exports, drafts, strict=True):
             folder = stack.enter_context(bundle.staging_folder(plan.repository))
             announce_one = announce if len(exports) == 1 else _with_name(announce, plan.name)
-            staged.append((folder, _build(source, plan, folder, announce_one)))
+            staged.append((folder, _build(source, plan, draft, folder, announce_one)))
         announce("publish")
         folders = bundle.publish(exports[0][1].repository, staged)
         return list(zip(folders, (card for _, card in staged), strict=True))
@@ -105,11 +110,41 @@ def _with_name(announce: Announce, name: str) -> Announce:
     return lambda step: announce(f"{name}: {step}")
 
 
-def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card:
+def _reference(source: Source) -> ServedGraph:
+    return ServedGraph(source.network, source.input, source.value_min, source.value_max)
+
+
+def _draft(source: Source, plan: Plan) -> Card:
+    """Checks the network's images; returns its card, still without files and measurements."""
+    channels, height, width = check_output(source, _reference(source))
+    return Card(
+        name=plan.name,
+        version=plan.version,
+        kind=source.kind,
+        architecture=source.architecture,
+        dataset=source.dataset,
+        input=source.input,
+        channels=channels,
+        height=height,
+        width=width,
+        value_min=source.value_min,
+        value_max=source.value_max,
+        files={},
+        parity=[],
+        training={  # JSON has no NaN and no infinity
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in source.training.items()
+        },
+        tool_versions={
+            "python": platform.python_version(),
+            **{tool: version_of(*packages) for tool, packages in _TOOLS.items()},
+        },
+    )
+
+
+def _build(source: Source, plan: Plan, draft: Card, staged: Path, announce: Announce) -> Card:
     """Writes and verifies all files in `staged`; returns their card."""
-    announce("check the images")
-    reference = ServedGraph(source.network, source.input, source.value_min, source.value_max)
-    channels, height, width = check_output(source, reference)
+    reference = _reference(source)
     rows = torch.from_numpy(bundle.example_rows(source.input, 0, _EXAMPLE_ROWS))
 
     graph = fold_batch_norms(reference) if plan.fold else reference
@@ -133,27 +168,9 @@ def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card
     }
     files = [ONNX_FILE, TORCHSCRIPT_FILE]
     files += [VARIANT_FILES[precision] for precision, fidelity in variants.items() if fidelity.published]
-    return Card(
-        name=plan.name,
-        version=plan.version,
-        kind=source.kind,
-        architecture=source.architecture,
-        dataset=source.dataset,
-        input=source.input,
-        channels=channels,
-        height=height,
-        width=width,
-        value_min=source.value_min,
-        value_max=source.value_max,
+    return msgspec.structs.replace(
+        draft,
         files={name: bundle.sha256_of(staged / name) for name in files},
         parity=parity,
         variants=variants,
-        training={  # JSON has no NaN and no infinity
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in source.training.items()
-        },
-        tool_versions={
-            "python": platform.python_version(),
-            **{tool: version_of(*packages) for tool, packages in _TOOLS.items()},
-        },
     )

@@ -22,6 +22,7 @@ from tests.exporter.generators import (
     TutorialGenerator,
     randomise,
 )
+from tests.server.tiny_bundles import publish_tiny_bundle
 
 OWN_MODULE = """
 from tests.exporter.generators import TutorialGenerator
@@ -150,7 +151,7 @@ def test_run_of_two_translators_is_exported_as_two_models(
 def test_a_run_is_published_only_if_all_its_networks_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_runs(monkeypatch, make_translation_run(nn.Identity(), BatchMeanTranslator()))
     assert "image of a row depends" in assert_one_line(run_cli(tmp_path, "--models", tmp_path / "models"))
-    assert list((tmp_path / "models").iterdir()) == []
+    assert not (tmp_path / "models").exists()
 
 
 def test_version_that_one_of_two_models_has_stops_both_before_any_work(
@@ -217,13 +218,22 @@ def test_version_that_exists_gives_one_line(own: Path) -> None:
     assert "already exists" in assert_one_line(run_cli(*own_flags(version="1")))
 
 
-@pytest.mark.usefixtures("without_onnx")
-def test_name_that_has_other_shapes_gives_one_line(own: Path) -> None:
-    other = own / "models" / "own"
-    (other / "1").mkdir(parents=True)
-    (other / bundle.TRITON_CONFIG_FILE).write_text('name: "own"')
-    assert "another input or image shape" in assert_one_line(run_cli(*own_flags()))
+def test_name_that_has_other_shapes_gives_one_line_before_any_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_bundle(own / "models", name="own", latent_dim=LATENT_DIM, shape=(3, 16, 16))
+    monkeypatch.setattr("exporter.export.write_torchscript", lambda *_: pytest.fail("began to work"))
+    assert assert_one_line(run_cli(*own_flags())) == (
+        "Error: models/own/1: turns latents of size 6 into images of 16x16x3, and this network turns latents of size 6"
+        " into images of 8x8x3; give it another --name"
+    )
     assert bundle.list_versions(own / "models", "own") == [1]
+
+
+def test_edited_triton_config_gives_one_line_before_any_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_bundle(own / "models", name="own", latent_dim=LATENT_DIM, shape=(3, 8, 8))
+    (own / "models" / "own" / bundle.TRITON_CONFIG_FILE).write_text('name: "own"')
+    monkeypatch.setattr("exporter.export.write_torchscript", lambda *_: pytest.fail("began to work"))
+    line = assert_one_line(run_cli(*own_flags()))
+    assert "config.pbtxt: its first lines are not those that this export writes" in line
 
 
 @pytest.mark.usefixtures("without_onnx")
