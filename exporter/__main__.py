@@ -10,6 +10,7 @@ python -m exporter --pickle generator.pkl --allow-pickle --latent-dim 100 --name
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -295,4 +296,7 @@ def _print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[st
 
 
 if __name__ == "__main__":
+    # OpenMP reads it when torch is imported. By default its threads spin while they wait, which on a busy machine takes
+    # the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from torch import Tensor, nn
 
 from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
@@ -21,7 +22,7 @@ from exporter.torchscript import write_torchscript
 from exporter.variants import Announce, build_variant
 from exporter.verify import check_output, prove_parity
 from ganserve import bundle
-from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card
+from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card, Parity, RowInput
 from ganserve.foreign import version_of
 
 _EXAMPLE_ROWS = 3  # traced batch: above 1, and unlikely to be the size of a layer
@@ -152,11 +153,8 @@ def _build(source: Source, plan: Plan, draft: Card, staged: Path, announce: Anno
     announce(f"fold {total - left} of {total} BatchNorms")
     announce("write TorchScript")
     write_torchscript(graph, rows, staged / TORCHSCRIPT_FILE)
-    announce("write ONNX")
-    write_onnx(graph, source.input.name, rows, staged / ONNX_FILE)
-    announce("compare both files with eager PyTorch")
     try:
-        parity = prove_parity(reference, staged, source.input)
+        parity = _write_onnx_and_compare(graph, reference, source.input, rows, staged, announce)
     except ParityError as error:
         if total == left:
             raise
@@ -174,3 +172,26 @@ def _build(source: Source, plan: Plan, draft: Card, staged: Path, announce: Anno
         parity=parity,
         variants=variants,
     )
+
+
+def _write_onnx_and_compare(
+    graph: nn.Module,
+    reference: ServedGraph,
+    row_input: RowInput,
+    example_rows: Tensor,
+    staged: Path,
+    announce: Announce,
+) -> list[Parity]:
+    """Writes `ONNX_FILE` from a trace if that matches the network, otherwise with torch.export; compares both files."""
+    announce("write ONNX")
+    traced = write_onnx(graph, row_input.name, example_rows, staged / ONNX_FILE)
+    announce("compare both files with eager PyTorch")
+    try:
+        return prove_parity(reference, staged, row_input)
+    except ParityError:
+        if not traced:
+            raise
+    announce("write ONNX with torch.export")
+    write_onnx(graph, row_input.name, example_rows, staged / ONNX_FILE, from_trace=False)
+    announce("compare both files with eager PyTorch")
+    return prove_parity(reference, staged, row_input)
