@@ -72,7 +72,7 @@ def _from_trace(graph: nn.Module, input_name: str, example_rows: Tensor) -> onnx
             torch.onnx.export(
                 graph,
                 (example_rows,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # any binary file works
                 dynamo=False,
                 input_names=[input_name],
                 output_names=[OUTPUT_IMAGES, OUTPUT_PIXELS],

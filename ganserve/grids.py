@@ -14,6 +14,8 @@ PADDING: Final = 2  # pixels between images and around them
 MIN_LABELLED_PIXELS: Final = 9  # minimum height of a line with a readable label
 
 _MAX_FONT_PIXELS: Final = 14
+_FITTING_PICTURE: Final = 1024  # pixels; the longest side of a grid that fits on a screen
+_FITTING_IMAGE: Final = 256  # pixels; the longest side up to which an image of a grid is magnified
 _LABEL_GAP: Final = 4  # pixels on both sides of a label
 
 
@@ -48,6 +50,26 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
         top, left = padding + line * (height + padding), padding + column * (width + padding)
         canvas[top : top + height, left : left + width] = image
     return to_pil(canvas)
+
+
+def fitting_scale(height: int, width: int, rows: int, columns: int | None = None) -> int:
+    """The factor that makes a grid of small images large enough to look at, and not larger than a screen; at least 1.
+
+    Args:
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
+        rows: The number of images.
+        columns: As for `image_grid`.
+    """
+    columns = min(grid_columns(rows) if columns is None else columns, rows)
+    lines = math.ceil(rows / columns)
+    room = min((_FITTING_PICTURE - PADDING) // count - PADDING for count in (lines, columns))
+    return max(1, min(room, _FITTING_IMAGE) // max(height, width))
+
+
+def magnified(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Repeats each pixel of uint8 images (..., height, width, channels) as a square of scale x scale."""
+    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
 def grid_columns(rows: int) -> int:
