@@ -17,12 +17,13 @@ from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
 from exporter.graph import ServedGraph
 from exporter.onnx_graph import write_onnx
+from exporter.sample import write_sample
 from exporter.source import Source
 from exporter.torchscript import write_torchscript
 from exporter.variants import Announce, build_variant
 from exporter.verify import check_output, prove_parity
 from ganserve import bundle
-from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card, Parity, RowInput
+from ganserve.bundle import ONNX_FILE, SAMPLE_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card, LatentInput, Parity, RowInput
 from ganserve.foreign import version_of
 
 _EXAMPLE_ROWS = 3  # traced batch: above 1, and unlikely to be the size of a layer
@@ -40,6 +41,8 @@ class Plan:
     version: int
     fold: bool = True
     variants: tuple[str, ...] = ()  # reduced precisions to add, keys of VARIANTS
+    license: str = ""  # for the card; one line, at most MAX_STATEMENT characters
+    intended_use: str = ""  # as `license`
 
 
 def plan_export(
@@ -124,6 +127,8 @@ def _draft(source: Source, plan: Plan) -> Card:
         kind=source.kind,
         architecture=source.architecture,
         dataset=source.dataset,
+        license=plan.license,
+        intended_use=plan.intended_use,
         input=source.input,
         channels=channels,
         height=height,
@@ -164,6 +169,8 @@ def _build(source: Source, plan: Plan, draft: Card, staged: Path, announce: Anno
         precision: build_variant(precision, source, reference, rows, staged, announce, fold=plan.fold)
         for precision in plan.variants
     }
+    if isinstance(source.input, LatentInput):
+        write_sample(reference, source.input, draft.height, draft.width, staged / SAMPLE_FILE)
     files = [ONNX_FILE, TORCHSCRIPT_FILE]
     files += [VARIANT_FILES[precision] for precision, fidelity in variants.items() if fidelity.published]
     return msgspec.structs.replace(

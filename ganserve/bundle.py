@@ -7,6 +7,7 @@
     models/<name>/<version>/model.bf16.pt    the same in bfloat16, if requested and close enough
     models/<name>/<version>/model.fp16.onnx  the same in float16, if requested and close enough
     models/<name>/<version>/card.json        describes the model, with the parity measured at export
+    models/<name>/<version>/sample.png       images of a generator, for people: nothing reads it
 
 The exporter writes it; the server and trainer.evaluate read it. A version appears by one rename, complete or not at
 all, and never changes afterwards. Readers trust nothing here: only regular files are read, cards are decoded strictly,
@@ -34,6 +35,7 @@ from ganserve.card import (
     INPUT_LATENTS,
     INPUT_PIXELS,
     MAX_BATCH_ROWS,
+    MAX_STATEMENT,
     MAX_VERSION,
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
@@ -55,10 +57,12 @@ __all__ = [
     "INPUT_LATENTS",
     "INPUT_PIXELS",
     "MAX_BATCH_ROWS",
+    "MAX_STATEMENT",
     "MAX_VERSION",
     "ONNX_FILE",
     "OUTPUT_IMAGES",
     "OUTPUT_PIXELS",
+    "SAMPLE_FILE",
     "TORCHSCRIPT_FILE",
     "TRITON_CONFIG_FILE",
     "VARIANT_FILES",
@@ -90,6 +94,7 @@ ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
 VARIANT_FILES: Final[Mapping[str, str]] = {"bf16": "model.bf16.pt", "fp16": "model.fp16.onnx"}  # by precision
 CARD_FILE = "card.json"
+SAMPLE_FILE = "sample.png"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
 _MAX_CARD_BYTES = 1 << 20

@@ -13,6 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 PADDING: Final = 2  # pixels between images and around them
 MIN_LABELLED_PIXELS: Final = 9  # minimum height of a line with a readable label
 
+SAMPLE_SEED: Final = 0  # of the images in the sample of a generator
+
 _MAX_FONT_PIXELS: Final = 14
 _FITTING_PICTURE: Final = 1024  # pixels; the longest side of a grid that fits on a screen
 _FITTING_IMAGE: Final = 256  # pixels; the longest side up to which an image of a grid is magnified
@@ -65,6 +67,17 @@ def fitting_scale(height: int, width: int, rows: int, columns: int | None = None
     lines = math.ceil(rows / columns)
     room = min((_FITTING_PICTURE - PADDING) // count - PADDING for count in (lines, columns))
     return max(1, min(room, _FITTING_IMAGE) // max(height, width))
+
+
+def sample_rows(height: int, width: int) -> int:
+    """How many images of a generator its sample shows: 16, or 4 large ones; those of seed `SAMPLE_SEED`."""
+    return 16 if max(height, width) <= _FITTING_IMAGE else 4
+
+
+def fitting_grid(images: NDArray[np.uint8]) -> Image.Image:
+    """A nearly square grid, magnified by `fitting_scale`; see `image_grid`."""
+    rows, height, width, _ = images.shape
+    return image_grid(magnified(images, fitting_scale(height, width, rows)))
 
 
 def magnified(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

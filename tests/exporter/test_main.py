@@ -100,6 +100,15 @@ def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_onnx")
+def test_license_and_intended_use_are_written_to_the_card(own: Path) -> None:
+    result = run_cli(*own_flags(license="CC-BY-4.0", intended_use="Teaching; not for portraits."))
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert (card.license, card.intended_use) == ("CC-BY-4.0", "Teaching; not for portraits.")
+    assert "  sample.png  16 images" in result.stdout.splitlines()
+
+
+@pytest.mark.usefixtures("without_onnx")
 def test_variant_that_is_not_close_enough_is_skipped_in_one_line(own: Path) -> None:
     torch.save(randomise(FloatOnlyGenerator()).state_dict(), own / "own.pth")
     flags = own_flags(module="tests.exporter.generators:FloatOnlyGenerator", module_kwargs="{}")
@@ -109,7 +118,7 @@ def test_variant_that_is_not_close_enough_is_skipped_in_one_line(own: Path) -> N
     folder = own / result.stdout.splitlines()[-1]
     card = bundle.read_card(folder)
     assert not card.variants["bf16"].published
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt", "sample.png"]
     assert set(card.files) == {"model.onnx", "model.pt"}
     (line,) = (line for line in result.stderr.splitlines() if "skip" in line)
     assert line.startswith("  skip bf16, model.bf16.pt is not published: the network does not run in bfloat16 (")
@@ -198,6 +207,8 @@ def test_version_that_one_of_two_models_has_stops_both_before_any_work(
         pytest.param(
             [*own_flags(), "--value-range", "0", "nan"], "'--value-range': nan is not a finite number", id="nan"
         ),
+        pytest.param(own_flags(license=""), "--license: give 1 to 500 printable characters", id="license"),
+        pytest.param(own_flags(intended_use="a\nb"), "--intended-use: give 1 to 500 printable", id="intended-use"),
         pytest.param(own_flags(name="../up"), "model name '../up'", id="name"),
         pytest.param(own_flags(module_kwargs="{"), "'{' is not JSON", id="not-json"),
         pytest.param(own_flags(module_kwargs="[2]"), "'[2]' is not a JSON object", id="not-an-object"),
