@@ -382,6 +382,8 @@ def test_a_new_run_begins_with_the_weights_of_another(earlier: Path, tmp_path: P
     assert all(torch.allclose(first[name], second[name], atol=1e-6) for name in weights)
     next_config = json.loads(run("--init-from", str(folder), "--dry-run").stdout)
     assert (next_config["init_from"], next_config["init_checkpoint"]) == (str(folder), "best")
+    without = run("--config", str(folder), "--init-from", "", "--dry-run")
+    assert json.loads(without.stdout)["init_from"] == ""
 
 
 @pytest.mark.usefixtures("no_figures")

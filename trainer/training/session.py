@@ -70,13 +70,14 @@ class Session:
     notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
     floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
-    verdict: Verdict = field(default_factory=Verdict)
+    verdict: Verdict = field(init=False)
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = self.training.state
         self.watch = Watch(self.training.images_per_epoch)
+        self.verdict = Verdict(self.config.remedy)
 
     @property
     def epoch(self) -> int:
@@ -223,12 +224,13 @@ class Session:
         if is_first():
             self.run.metrics.append(written)
         self.given_up = self.given_up or (bool(notices) and self.config.on_collapse == "stop")
-        self._announce(notices)
-
-    def _announce(self, notices: Sequence[Notice]) -> None:
-        self.notices += notices
         for notice in notices:
             self.progress.say(f"warning: step {notice.step}: {notice.text}")
+        self._log(notices)
+
+    def _log(self, notices: Sequence[Notice]) -> None:
+        self.notices += notices
+        for notice in notices:
             for log in self.logs:
                 log.text(notice.step, f"warning/{notice.name}", notice.text)
 
@@ -290,10 +292,10 @@ class Session:
         return self.floors.get(size, {})
 
     def _judge(self) -> None:
-        """Appends the warnings about the figures at the end, and prints them."""
+        """Appends the warnings about the figures at the end; the summary prints them."""
         notices = self.verdict.notices()
         self.run.metrics.append(map(_row_of, notices))
-        self._announce(notices)
+        self._log(notices)
         for log in self.logs:
             log.flush()
 
