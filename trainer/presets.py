@@ -184,6 +184,7 @@ RECIPES = (
         "R3GAN's loss, no norm in the discriminator",
         "dcgan-k4",
         32,
+        penalty_every=4,
         steps=5000,
         **_RELATIVISTIC_DCGAN,
     ),

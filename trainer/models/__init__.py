@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from trainer.errors import UserError
-from trainer.models import dcgan, mlp, progressive, residual, upsample
+from trainer.models import dcgan, mlp, progressive, upsample
 from trainer.models.architecture import Architecture, NetworkConfig
 from trainer.models.cyclegan import TranslatorConfig, build_patch_discriminator, build_translator, check_translator
 from trainer.registry import Registry
@@ -21,7 +21,6 @@ for _architecture in (
     *mlp.ARCHITECTURES,
     *dcgan.ARCHITECTURES,
     *upsample.ARCHITECTURES,
-    *residual.ARCHITECTURES,
     *progressive.ARCHITECTURES,
 ):
     ARCHITECTURES.add(_architecture.name, _architecture)

@@ -155,7 +155,7 @@ class GanTraining(Training):
         """See `Training`: the averaged generator against real images."""
         config = self._config
         count = min(self._evaluation_images(), self.images_per_epoch)
-        latents = torch.from_numpy(latents_from_seed(config.seed + 1, count, config.network.latent_dim))
+        latents = torch.from_numpy(latents_from_seed(config.seed, count, config.network.latent_dim))
         fakes = self._sample(latents).cpu()
         finite = bool(fakes.isfinite().all())
         scores = self._score(fakes, self._first_reals(count)) if finite else Scores(unmeasurable(self._measures()), {})
@@ -242,6 +242,7 @@ class GanTraining(Training):
         comparison = Comparison(
             to_pixels(images),
             to_pixels(reals),
+            seed=self._config.seed,
             device=self.state.device,
             classifier=self.classifier,
             inception_weights=Path(weights) if weights else None,

@@ -28,7 +28,7 @@ def _cache(classifier_cache: Path) -> None:
 
 
 def _train(model: str, preset: str, out: Path) -> Path:
-    config = small_config(model, preset, steps=2, dataset="digits")
+    config = small_config(model, preset, steps=2, dataset="digits", seed=3)
     run = RunFolder.create(out, config)
     quiet = Progress(Console(file=io.StringIO()))
     with pytest.MonkeyPatch.context() as patch:

@@ -36,12 +36,12 @@ ALL_BUT_INCEPTION = {
 }
 
 
-def call(*arguments: str | Path) -> Result:
+def call(*arguments: str | Path | int) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def scored(*arguments: str | Path) -> dict[str, Any]:
-    done = call(*arguments, *SMALL, "--json")
+def scored(*arguments: str | Path | int) -> dict[str, Any]:
+    done = call(*SMALL, *arguments, "--json")
     assert done.exit_code == 0, done.output
     content: dict[str, Any] = json.loads(done.stdout)
     return content
@@ -58,6 +58,19 @@ def test_a_run_is_scored_on_the_images_of_its_seed(trained_run: Path, quiet: Pro
     levels = sliced_wasserstein_distance(reals, fakes, seed=3)
     assert found["protocol"]["levels"] == pytest.approx(levels, rel=1e-4)
     assert found["metrics"] == pytest.approx({"sliced_wasserstein_distance": sum(levels) / 2}, rel=1e-4)
+
+
+def test_a_run_scores_as_its_training_logged(trained_run: Path) -> None:
+    run = RunFolder.open(trained_run)
+    floor, logged = (row for row in run.metrics.read() if row["kind"] in {"floor", "evaluation"})
+    seed, images = run.read_config().seed, run.read_config().evaluation_images
+    measures = ["--measures", "swd,ms-ssim,frechet,precision-recall"]
+    found = scored(trained_run, "--checkpoint", "last", "--seed", seed, "--images", images, *measures, "--real-floor")
+    assert found["metrics"] == {name: logged[name] for name in found["metrics"]}
+    assert found["floor"]["metrics"] == {name: floor[name] for name in found["floor"]["metrics"]}
+    assert {name: found["protocol"][name] for name in logged if name in found["protocol"]} == {
+        name: value for name, value in logged.items() if name in found["protocol"]
+    }
 
 
 @pytest.mark.timeout(240)

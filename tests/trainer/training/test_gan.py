@@ -115,13 +115,13 @@ def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> Non
     training = GanTraining(config, data, CPU)
     take(training, 5)
     evaluation = training.evaluate()
-    latents = torch.from_numpy(latents_from_seed(4, 16, 8))
+    latents = torch.from_numpy(latents_from_seed(3, 16, 8))
     with torch.inference_mode():
         fakes = training.state.ema_generator(latents)
     chosen = stream_indices(3, 0, 16, len(data))
     reals = box_means(to_unit_range(data.images[chosen]).numpy(), 8)
     pixels = [((images + 1) * 127.5).round().clamp(0, 255).byte() for images in (torch.from_numpy(reals), fakes)]
-    levels = sliced_wasserstein_distance(pixels[0], pixels[1])
+    levels = sliced_wasserstein_distance(pixels[0], pixels[1], seed=3)
     assert evaluation.score == pytest.approx(sum(levels) / len(levels), rel=1e-3)
     similarities = {"ms_ssim": ms_ssim_between(pixels[1]), "ms_ssim_real": ms_ssim_between(pixels[0])}
     assert evaluation.metrics == {"sliced_wasserstein_distance": evaluation.score} | similarities
@@ -153,7 +153,7 @@ def test_the_floor_compares_the_first_real_images_with_as_many_others(count: int
         torch.from_numpy(box_means(to_unit_range(data.images[half]).numpy(), 4)) for half in torch.split(order, each)
     )
     ones, others = (((images + 1) * 127.5).round().clamp(0, 255).byte() for images in (ones, others))
-    (level,) = sliced_wasserstein_distance(ones, others)
+    (level,) = sliced_wasserstein_distance(ones, others, seed=3)
     assert floor.metrics["sliced_wasserstein_distance"] == pytest.approx(level, rel=1e-3)
 
 
