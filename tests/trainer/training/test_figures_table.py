@@ -28,10 +28,10 @@ def lines(config: AnyConfig, **fields: Any) -> list[list[str]]:
 
 def test_each_metric_stands_beside_that_of_real_images() -> None:
     last = {"sliced_wasserstein_distance": 30.0, "ms_ssim": 0.2, "ms_ssim_real": 0.15, "inception_fid": None}
-    best = {"sliced_wasserstein_distance": 20.0, "ms_ssim": 0.25, "ms_ssim_real": 0.15}
+    best = {"sliced_wasserstein_distance": 20.5, "ms_ssim": 0.25, "ms_ssim_real": 0.15}
     floor = {"real_images": 512, "sliced_wasserstein_distance": 10.0, "ms_ssim": 0.14, "ms_ssim_real": 0.16}
     assert lines(growing_config(), last=last, best=best, floor=floor) == [
-        ["SWD *", "30.00", "20.00", "10.00", "smaller"],
+        ["SWD *", "30", "20.50", "10", "smaller"],
         ["MS-SSIM", "0.2", "0.25", "0.15", "as real images"],
         ["FID", "-", "-", "-", "smaller"],
     ]
