@@ -228,8 +228,8 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
     for config, summary in summaries:
         if summary.last:
             progress.console.print(figures_table(config, summary))
-    for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
-        progress.say(f"* chooses the best checkpoint. {explanation}")
+    for metric in dict.fromkeys(config.METRICS[config.score_metric] for config, _ in summaries):
+        progress.say(f"* chooses the best checkpoint. {metric}")
     progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
     for _, summary in summaries:
         for notice in summary.notices:
