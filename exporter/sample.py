@@ -24,5 +24,7 @@ def write_sample(reference: ServedGraph, row_input: RowInput, height: int, width
     """
     rows = torch.from_numpy(example_rows(row_input, SAMPLE_SEED, sample_rows(height, width)))
     with torch.no_grad():
-        batches = [reference(batch)[1].numpy() for batch in rows.split(fitting_batch_rows(row_input, height, width))]
+        batches = [
+            reference(batch)[1].numpy() for batch in torch.split(rows, fitting_batch_rows(row_input, height, width))
+        ]
     fitting_grid(np.concatenate(batches)).save(path, format="PNG")
