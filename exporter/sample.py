@@ -27,4 +27,4 @@ def write_sample(reference: ServedGraph, row_input: RowInput, height: int, width
         batches = [
             reference(batch)[1].numpy() for batch in torch.split(rows, fitting_batch_rows(row_input, height, width))
         ]
-    fitting_grid(np.concatenate(pixels)).save(path, format="PNG")
+    fitting_grid(np.concatenate(batches)).save(path, format="PNG")
