@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from ganserve.files import replace_file
 from trainer.config import AnyConfig, from_json, to_json
+from trainer.data.datasets import short_name
 from trainer.errors import RunFolderError, UserError
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
@@ -49,6 +50,7 @@ __all__ = ["CheckpointMetadata", "ExportedRun", "RunFolder", "RunFolderError", "
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
+_MOST_SLUG = 40  # characters
 _CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
@@ -66,7 +68,8 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     metrics: dict[str, float | None] = msgspec.field(name="figures")
     best_score: float | None  # so far, among checkpoints with the largest images
     best_size: Count
-    epoch_step: Count  # step of the last end of an epoch
+    # Step of the last save that follows from the step alone, so not of one at an interruption.
+    planned_step: Count = msgspec.field(name="epoch_step")
     data_images: Count
     data_sha256: str  # of all decoded pixels; --resume compares it
 
@@ -110,9 +113,7 @@ class RunFolder:
         Raises:
             RunFolderError: `out` is not writable.
         """
-        data = config.dataset.partition(":")
-        label = Path(data[2]).stem if data[2] else data[0]
-        name = f"{config.model}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
+        name = f"{config.model}-{_slug(config.dataset)}"
         try:
             out.mkdir(parents=True, exist_ok=True)
             hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # renamed when it is complete
@@ -293,6 +294,14 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
         )
         for suffix, network in networks.items()
     ]
+
+
+def _slug(dataset: str) -> str:
+    """A data set's name for the name of a run: letters, digits and dashes, without the folders above it."""
+    kind, colon, name = short_name(dataset).partition(":")
+    words = name.removesuffix(".zip") if colon else kind
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", words)[:_MOST_SLUG].strip("-").lower()
+    return slug or "pictures"  # a name in another script, or the root of a disk
 
 
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:

@@ -94,15 +94,15 @@ def train(
 
                 interrupted = any_of_all(stop_requested())
                 epoch_ended = session.epoch > epoch
-                due = state.step % config.checkpoint_every_steps == 0
-                scheduled = epoch_ended or due or session.finished or training.about_to_grow
+                planned = session.save_is_due(epoch_ended=epoch_ended)
+                scheduled = planned or session.finished
                 if state.step % config.log_every_steps == 0:
                     session.log_steps()
                 if scheduled or interrupted or session.given_up:
                     session.log_steps()
                     with together():  # the other processes wait for the first
                         if is_first():
-                            session.save(epoch_ended=epoch_ended, scheduled=scheduled)
+                            session.save(planned=planned, scheduled=scheduled, epoch_ended=epoch_ended)
                     session.given_up = any_of_all(session.given_up)
         return session.finish(interrupted=interrupted)
 

@@ -62,7 +62,7 @@ class Session:
     train_seconds: float = 0.0
     evaluation: Evaluation | None = None  # the last one
     scored_step: int = 0  # of that evaluation
-    epoch_step: int = 0  # at the last end of an epoch
+    planned_step: int = 0  # of the last save that follows from the step alone
     best_score: float | None = None
     best_size: int = 0  # pixels; output size of the best checkpoint
     pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # unread: step, images seen, values
@@ -157,7 +157,7 @@ class Session:
         best = self.run.read_metadata("best").metrics if self.run.checkpoint_path("best").is_file() else {}
         if best and self.config.score_metric not in best:  # an earlier version chose by another metric
             self.best_score = None
-        self.epoch_step = metadata.epoch_step
+        self.planned_step = metadata.planned_step
         training.restored(metadata.output_size, metadata.fade)
         return metadata.step
 
@@ -232,11 +232,29 @@ class Session:
             for log in self.logs:
                 log.text(notice.step, f"warning/{notice.name}", notice.text)
 
-    def save(self, *, epoch_ended: bool, scheduled: bool) -> None:
+    def save_is_due(self, *, epoch_ended: bool) -> bool:
+        """Whether a grid and a checkpoint follow this step; depends on the step alone, not on interruptions."""
+        step, config, training = self.state.step, self.config, self.training
+        if step % config.checkpoint_every_steps == 0 or training.about_to_grow:
+            return True
+        interval = config.sample_every_steps
+        return epoch_ended and (step // interval > self.planned_step // interval or self._keeps_epoch())
+
+    def _keeps_epoch(self) -> bool:
+        """Whether the networks are kept, if an epoch has ended."""
+        keep_epochs = self.training.keep_epochs
+        return keep_epochs is not None and self.epoch % keep_epochs == 0
+
+    def save(self, *, planned: bool, scheduled: bool, epoch_ended: bool) -> None:
         """Samples, evaluates if an evaluation is due, and writes a checkpoint.
 
         Evaluations depend on the step alone, so that an interruption does not change which checkpoint is best. A run
         that is extended past its end has one more. For the same reason, the watch sees scheduled samples only.
+
+        Args:
+            planned: `save_is_due` at this step.
+            scheduled: planned, or at the end of the run.
+            epoch_ended: by this step.
 
         Raises:
             TrainingDivergedError: a weight is not finite.
@@ -250,9 +268,9 @@ class Session:
         if scheduled:
             share = training.sample_spread()
             self.record([{"kind": "samples", "step": step, "images": self.state.images_seen, "sample_spread": share}])
-        due = epoch_ended and step // interval > self.epoch_step // interval
-        if epoch_ended:
-            self.epoch_step = step
+        due = planned and step // interval > self.planned_step // interval
+        if planned:
+            self.planned_step = step
         best = (due or self.finished or training.about_to_grow) and self._evaluate()
         self._checkpoint(best=best, epoch_ended=epoch_ended)
         for log in self.logs:
@@ -314,11 +332,11 @@ class Session:
             metrics=dict(self.evaluation.metrics) if self.evaluation is not None and scored else {},
             best_score=self.best_score,
             best_size=self.best_size,
-            epoch_step=self.epoch_step,
+            planned_step=self.planned_step,
             data_images=training.data_images,
             data_sha256=training.data_sha256,
         )
-        if epoch_ended and training.keep_epochs is not None and self.epoch % training.keep_epochs == 0:
+        if epoch_ended and self._keeps_epoch():
             self.run.keep_networks(state, metadata, self.epoch)
         self.run.save_checkpoint(state, metadata, best=best)  # last, so that a kill before it repeats everything
 
@@ -328,7 +346,7 @@ class Session:
         with together():
             if is_first() and self.finished and state.step and not run.checkpoint_path("best").is_file():
                 # The run was interrupted at what is now its last step, so it was never evaluated.
-                self.save(epoch_ended=False, scheduled=True)
+                self.save(planned=False, scheduled=True, epoch_ended=False)
             if is_first():
                 if self.finished:
                     self._judge()
