@@ -247,18 +247,17 @@ def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None
 
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Prints the summary of all runs; the last line is the last run folder."""
-    table = Table(title="Trained runs")
-    for heading in ("model", "preset", "steps", "size", "images/s", "time", "run"):
+    table = Table(title="Trained runs", title_justify="left", box=None, pad_edge=False)
+    for heading in ("model", "steps", "size", "images/s", "training", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:
         table.add_row(
             config.model,
-            config.preset,
-            str(summary.step),
+            f"{summary.step:,}",
             f"{summary.output_size}x{summary.output_size}",
             f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
-            str(summary.run),
+            summary.run.name,
         )
     progress.console.print(table)
     last = summaries[-1][1]

@@ -44,22 +44,28 @@ class Plan:
             for line in self.inspection.lines():
                 progress.say(line)
         progress.say(self.settings())
+        if (changes := self.changes()) is not None:
+            progress.say(changes)
         if (time_text := self.time()) is not None:
             progress.say(time_text)
 
     def settings(self) -> str:
-        """The settings that decide the time, and what is done to few pictures: "240 images, 32x32, batch 32, ..."."""
+        """The settings that decide the time: "240 images, 32x32 in colour, batch 32, 1,500 steps"."""
         config, size = self.config, self.config.network.image_size
         steps = total_steps(config, self.data.images_per_epoch)
         length = f"{steps:,} steps" if steps is not None else f"{config.images:,} images"
         colours = "gray" if self.data.channels == 1 else "in colour"
         parts = [self.data.summary, f"{size}x{size} {colours}", f"batch {config.batch_size}", length]
-        if config.mirror:
-            parts.append("mirrored (--no-mirror)")
-        if not isinstance(config, CycleConfig) and config.augment:
-            parts.append("augmented (--augment none)")
-        skipped = f" ({len(self.data.skipped)} unreadable left out)" if self.data.skipped else ""
+        skipped = f" ({len(self.data.skipped)} left out)" if self.data.skipped else ""
         return f"{config.model} on {short_name(config.dataset)}{skipped}: {', '.join(parts)}"
+
+    def changes(self) -> str | None:
+        """How the images are changed at random, and the flags against it; None if they are not."""
+        config = self.config
+        changes = {"mirrored": "--no-mirror"} if config.mirror else {}
+        if not isinstance(config, CycleConfig) and config.augment:
+            changes["augmented"] = "--augment none"
+        return f"{' and '.join(changes)} at random; without: {' '.join(changes.values())}" if changes else None
 
     def time(self) -> str | None:
         """The estimated time and the memory so far; None for a short, distributed or compiled run."""

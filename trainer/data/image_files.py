@@ -91,6 +91,7 @@ def decode_each(
     """
     decoded: list[NDArray[np.uint8] | None] = []
     skipped: list[str] = []
+    progress.say(f"decoding {len(source.files):,} pictures to {image_size}x{image_size}")
     pool = ThreadPoolExecutor(max_workers=min(8, usable_cores()))
     try:
         with warnings.catch_warnings():  # odd metadata is no reason to skip a file; sizes are checked
@@ -162,7 +163,7 @@ def _why_left_out(path: PurePosixPath) -> str | None:
     if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
         return "hidden"
     if path.suffix.lower() not in SUFFIXES:
-        return f"{path.suffix.lower()} files" if path.suffix else "files without a suffix"
+        return path.suffix.lower() if path.suffix else "without a suffix"
     return None
 
 

@@ -57,12 +57,8 @@ def estimate_s(config: AnyConfig, data: Data, device: torch.device, *, image_siz
     config.check()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         training = new_training(config, _few(data, config), device)
-        positions = (
-            [0]
-            if config.growth is None
-            else [images * part // _GROWING_POSITIONS for part in range(_GROWING_POSITIONS)]
-        )
-        seconds = [_image_s(training, position) for position in positions]
+        parts = 1 if config.growth is None else _GROWING_POSITIONS
+        seconds = [_image_s(training, images * part // parts) for part in range(parts)]
     return sum(seconds) / len(seconds) * images
 
 

@@ -27,6 +27,7 @@ from trainer.runs.run_log import RunLog, curves_of_evaluation, curves_of_steps
 from trainer.runs.state import TrainingState
 from trainer.runs.verdict import VERDICTS, Verdict
 from trainer.training.base import Evaluation, Measurements, Training
+from trainer.training.estimate import total_steps
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Session:
     given_up: bool = False  # by --on-collapse stop
     floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
     verdict: Verdict = field(default_factory=Verdict)
+    began_s: float = field(default_factory=time.perf_counter)  # see `begin`
+    images_at_start: int = 0
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
 
@@ -103,13 +106,25 @@ class Session:
         return self.state.images_seen / max(self.train_seconds, 1e-9)
 
     @property
+    def step_text(self) -> str:
+        """The step of the last one, such as "50/1500"; the share of the run instead if their number is unknown."""
+        done, total = self.length
+        steps = total_steps(self.config, self.training.images_per_epoch)
+        return f"{self.state.step}/{steps}" if steps is not None else f"{self.state.step}, {done / total:.0%}"
+
+    @property
     def seconds_left(self) -> float:
-        """Estimated from the training time so far."""
+        """Estimated from the time since the start of this process, with scores, samples and checkpoints."""
         done, total = self.length
         left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
-        seen = self.state.images_seen
-        worked = self.training.work(seen)
-        return (self.training.work(seen + left) - worked) * self.train_seconds / max(worked, 1.0)
+        seen, work = self.state.images_seen, self.training.work
+        passed_s = time.perf_counter() - self.began_s
+        return (work(seen + left) - work(seen)) * passed_s / max(work(seen) - work(self.images_at_start), 1.0)
+
+    def begin(self) -> None:
+        """Starts the clock of `seconds_left`: called before the first step of this process."""
+        self.began_s = time.perf_counter()
+        self.images_at_start = self.state.images_seen
 
     def restore(self) -> int:
         """Restores the last checkpoint if there is one; returns its step, or 0.
@@ -188,10 +203,9 @@ class Session:
         for row in reversed(rows):  # show the last value of what is not measured at every step
             newest |= {key: value for key, value in row.items() if newest[key] is None}
         digits = 0 if self.images_per_s >= 10 else 1
-        of_steps = f"/{self.config.steps}" if self.config.steps else ""
         self.progress.say(
-            f"[epoch {newest['epoch']}][step {self.state.step}{of_steps}]  {self.training.describe(newest)}"
-            f"  {self.images_per_s:.{digits}f} images/s  {_clock(self.seconds_left)} left"
+            f"[step {self.step_text}] {self.training.describe(newest)}"
+            f" {self.images_per_s:.{digits}f} images/s {_clock(self.seconds_left)} left"
         )
 
     def _read_pending(self) -> list[dict[str, Any]]:
@@ -260,6 +274,8 @@ class Session:
             TrainingDivergedError: a weight is not finite.
         """
         self.log_steps()
+        if not scheduled:
+            self.progress.say(f"stopping after step {self.state.step}: saving a checkpoint")
         step, training, interval = self.state.step, self.training, self.config.evaluate_every_steps
         grid = training.sample()
         plots.save_image(grid, self.run.samples / f"step-{step:08d}.png")
@@ -350,6 +366,7 @@ class Session:
             if is_first():
                 if self.finished:
                     self._judge()
+                self.progress.say("drawing the figures")
                 training.draw_figures(run)
         best = run.read_metadata("best").metrics if run.checkpoint_path("best").is_file() else {}
         return Summary(
