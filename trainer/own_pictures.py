@@ -31,7 +31,7 @@ _SHORT_PENALTY: Final = _SHORT | {"generator_lr": 5e-4, "discriminator_lr": 5e-4
 _RECIPES: Final[dict[str, tuple[str, int, int, dict[str, Any]]]] = {
     "gan": ("gan-digits", 32, 3000, {}),
     "dcgan": ("dcgan-mnist", 32, 1500, {}),
-    "wgan": ("wgan-digits", 32, 1500, _SHORT),
+    "wgan": ("wgan-digits", 32, 3000, _SHORT),
     "wgan-gp": ("wgan-gp-digits", 32, 1500, _SHORT_PENALTY),
     "wgan-div": ("wgan-div-digits", 32, 1500, _SHORT_PENALTY),
     "pggan": ("pggan-small", 16, 2500, {}),

@@ -42,10 +42,11 @@ def test_the_summary_names_sizes_crops_folders_and_reasons(messy: Path) -> None:
 
 
 def test_a_zip_file_is_inspected_like_its_folder(messy: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "my pictures", "w") as archive:
+    (tmp_path / "zipped").mkdir()
+    with zipfile.ZipFile(tmp_path / "zipped" / "my pictures", "w") as archive:
         for path in messy.rglob("*"):
             archive.write(path, path.relative_to(messy))
-    zipped, folder = inspect("zip", tmp_path / "my pictures"), inspect("folder", messy)
+    zipped, folder = inspect("zip", tmp_path / "zipped" / "my pictures"), inspect("folder", messy)
     assert sorted(zipped.sizes) == sorted(folder.sizes)
     assert zipped.left_out == folder.left_out
     assert zipped.lines()[0] == folder.lines()[0]
