@@ -69,3 +69,8 @@ def test_a_growing_network_reaches_its_final_size_before_the_run_ends(device: st
 def test_an_unknown_model_is_an_error() -> None:
     with pytest.raises(UserError, match=r"^--model 'vae': choose one of gan, dcgan"):
         recipe_for("vae", pictures(9), "cpu", "zip:x")
+
+
+def test_the_dcgan_keeps_the_measured_optimiser_whatever_its_preset_has() -> None:
+    config = recipe_for("dcgan", pictures(100), "cpu", "zip:x")
+    assert (config.generator_lr, config.discriminator_lr, config.betas) == (4e-4, 1e-4, (0.5, 0.999))
