@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -23,6 +24,8 @@ class _Command(OneLineErrors, click.RichCommand):
 @version_option("torch", "torchvision")
 def main(**flags: Any) -> None:
     """Trains a GAN: images in, run folder out. The last line printed is the run folder."""
+    if sys.stderr.isatty():
+        click.echo("starting: PyTorch is being loaded", err=True)
     try:
         from trainer.command import run  # imports torch, which takes seconds
     except KeyboardInterrupt:

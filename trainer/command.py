@@ -10,16 +10,20 @@ from typing import Any, Final
 
 import click
 import msgspec
+from rich.console import Console
 from rich.table import Table
 
 from ganserve.command_line import fail
 from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig, check_flags, from_json, override, to_json, with_precision
-from trainer.data.datasets import check_dataset_name
+from trainer.data.datasets import check_dataset_name, is_own, normal_name
+from trainer.data.inspection import Inspection, inspect
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.flags import FIELDS, MODELS
+from trainer.own_pictures import recipe_for
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
+from trainer.plan import Plan
 from trainer.presets import choose_preset, print_presets
 from trainer.progress import Progress
 from trainer.runs import plots
@@ -27,8 +31,9 @@ from trainer.runs.initial_weights import check_initial_weights, with_growth_cont
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.wandb_log import check_wandb, wandb_logs
 from trainer.settings import LENGTHS, fields_of, parse_setting
+from trainer.settings_table import settings_table
 from trainer.training.figures_table import figures_table
-from trainer.training.kinds import check_can_train, growth_warning, load_with_config
+from trainer.training.kinds import Data, check_can_train, growth_warning, load_with_config
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
@@ -48,6 +53,8 @@ def run(flags: dict[str, Any]) -> None:
     """
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     progress = Progress()
+    if "dataset" in given:
+        given["dataset"] = normal_name(given["dataset"])
     if "list_presets" in given:
         print_presets(progress)
         return
@@ -62,9 +69,12 @@ def run(flags: dict[str, Any]) -> None:
                     return
                 with together():
                     configs = _resolve(given)
-                if "dry_run" in given:
+                if "show_config" in given:
                     for config in configs:
-                        click.echo(to_json(config))
+                        progress.console.print(settings_table(config))
+                    return
+                if "dry_run" in given:
+                    _plan(configs, progress)
                     return
                 _train_all(configs, given.get("out", Path("runs")), progress, given.get("wandb"))
         except PeerError as error:
@@ -103,7 +113,18 @@ def _recipes(given: dict[str, Any]) -> list[tuple[AnyConfig, str]]:
         raise UserError(f"--model is missing: choose one of {', '.join(MODELS)}, all")
     if model == "all" and preset is not None:
         raise UserError("--preset goes with one model, not with --model all")
-    return [(choose_preset(name, preset, dataset), "auto") for name in (MODELS if model == "all" else [model])]
+    models = MODELS if model == "all" else [model]
+    if preset is None and dataset is not None and is_own(dataset):
+        device_type = choose_device(given.get("device", "auto")).type
+        inspection = _inspect(dataset)
+        return [(recipe_for(name, inspection, device_type, dataset), "auto") for name in models]
+    return [(choose_preset(name, preset, dataset), "auto") for name in models]
+
+
+def _inspect(dataset: str) -> Inspection:
+    """What the user's own pictures are."""
+    kind, _, path = dataset.partition(":")
+    return inspect(kind, Path(path))
 
 
 def _read_config(path: Path) -> AnyConfig:
@@ -126,6 +147,21 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     return fields_of(named)
 
 
+def _plan(configs: list[AnyConfig], progress: Progress) -> None:
+    """--dry-run: prints the configs, and on the standard error the data and time of one's own pictures."""
+    told = Progress(Console(stderr=True, highlight=False, soft_wrap=True))
+    for config in configs:
+        if is_own(config.dataset):
+            resolved, data = load_with_config(config, told)
+            _tell_plan(resolved, data, told)
+        click.echo(to_json(config))
+
+
+def _tell_plan(config: AnyConfig, data: Data, progress: Progress) -> None:
+    inspection = _inspect(config.dataset) if is_own(config.dataset) else None
+    Plan(config, data, inspection, choose_device(config.device)).tell(progress)
+
+
 def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: str | None) -> None:
     """Trains one config after another; a run that diverges does not stop the next ones."""
     with together():
@@ -133,6 +169,8 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
         for config, data in prepared:
             check_can_train(config, data, choose_device(config.device))
             check_initial_weights(config)
+    for config, data in prepared:
+        _tell_plan(config, data, progress)
     summaries: list[tuple[AnyConfig, Summary]] = []
     diverged: list[str] = []
     with StopOnSignal() as stop:
@@ -140,8 +178,7 @@ def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: s
             with together():
                 created = str(RunFolder.create(out, config).path) if is_first() else ""
             run = RunFolder(Path(texts_of_all(created)[0]))
-            progress.say(f"training {config.model} ({config.preset}) on {config.dataset}: {data.summary} -> {run.path}")
-            progress.say(to_json(config))
+            progress.say(f"training {config.model} ({config.preset}) in {run.path}")
             if (warning := growth_warning(config, data)) is not None:
                 progress.say(warning)
             try:
@@ -210,18 +247,17 @@ def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None
 
 def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> None:
     """Prints the summary of all runs; the last line is the last run folder."""
-    table = Table(title="Trained runs")
-    for heading in ("model", "preset", "steps", "size", "images/s", "time", "run"):
+    table = Table(title="Trained runs", title_justify="left", box=None, pad_edge=False)
+    for heading in ("model", "steps", "size", "images/s", "training", "run"):
         table.add_column(heading, overflow="fold")
     for config, summary in summaries:
         table.add_row(
             config.model,
-            config.preset,
-            str(summary.step),
+            f"{summary.step:,}",
             f"{summary.output_size}x{summary.output_size}",
             f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
-            str(summary.run),
+            summary.run.name,
         )
     progress.console.print(table)
     last = summaries[-1][1]

@@ -85,10 +85,13 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     compile_networks: bool = False  # with torch.compile
     deterministic: bool = False  # CUDA only: bit-identical runs, slower; a CPU is always deterministic
 
-    # Output. A sample grid and a checkpoint are also written at the end of every epoch.
+    # Output. A sample grid and a checkpoint are written every `checkpoint_every_steps`, and at the first end of an
+    # epoch after each multiple of `sample_every_steps`; the first of them after each multiple of
+    # `evaluate_every_steps` is evaluated too.
     log_every_steps: Positive = 50
     checkpoint_every_steps: Positive = 500
-    evaluate_every_steps: Positive = 100  # at the first end of an epoch after each multiple of this
+    sample_every_steps: Positive = 1
+    evaluate_every_steps: Positive = 100
     evaluation_images: Annotated[int, msgspec.Meta(ge=16, le=1 << 16)] = 512
     best_by: str = ""  # metric that chooses the best checkpoint; "": default_score_metric
     on_collapse: OnCollapse = "warn"  # what to do when the run stops making progress

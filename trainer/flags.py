@@ -70,7 +70,11 @@ def _flag(*names: str, **settings: Any) -> dict[str, Any]:
 GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     "Model and data": (
         _flag("--model", metavar="MODEL", help=f"Model to train: {', '.join(MODELS)}, or all of them in turn."),
-        _flag("--preset", metavar="ID", help="Recipe of the model. Default: the one for the data set."),
+        _flag(
+            "--preset",
+            metavar="ID",
+            help="Recipe of the model. Default: the one for the data set; for own pictures, from their number.",
+        ),
         _flag(
             "--config",
             type=_PATH,
@@ -168,7 +172,7 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
     ),
     "Output": (
         _flag("--out", type=_PATH, help="Folder to create run folders in.  [default: runs]"),
-        _flag("--eval-every", type=int, help="Steps between evaluations; each waits for the end of its epoch."),
+        _flag("--eval-every", type=int, help="Steps between evaluations; each waits for the next sample grid."),
         _flag("--eval-images", type=int, help="Real and generated images per evaluation."),
         _flag(
             "--best-by",
@@ -183,7 +187,10 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         ),
         _flag("--on-collapse", metavar="[warn|stop]", help="What to do when the run stops making progress."),
         _flag("--wandb", metavar="PROJECT", help="Also log to this Weights & Biases project, if wandb is installed."),
-        _flag("--dry-run", is_flag=True, default=None, help="Print the resolved config and exit."),
+        _flag(
+            "--show-config", is_flag=True, default=None, help="Show all flags with their values in this run, and exit."
+        ),
+        _flag("--dry-run", is_flag=True, default=None, help="Inspect the data, print the resolved config and exit."),
     ),
 }
 

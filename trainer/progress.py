@@ -28,15 +28,13 @@ class Progress:
         shown = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in line)
         self.console.print(shown.encode("utf-8", "backslashreplace").decode(), markup=False)
 
-    def bar(self) -> RichProgress:
-        """A bar with counts, elapsed and remaining time; prints nothing without a terminal."""
+    def bar(self, *, clock: bool = True) -> RichProgress:
+        """A bar; with `clock`, also counts, elapsed and remaining time. Prints nothing without a terminal."""
+        clock_columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         return RichProgress(
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *(clock_columns if clock else ()),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,

@@ -53,10 +53,10 @@ class Generator(nn.Sequential):
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like that of a reader of README: some images, and a module with weights."""
     folder = tmp_path_factory.mktemp("readme")
-    for name, images in (("faces", 130), ("pictures", 3)):
-        (folder / name).mkdir()
+    for name, images in (("faces", 130), ("pictures", 3), ("emoji/trainA", 4), ("emoji/trainB", 4)):
+        (folder / name).mkdir(parents=True)
         for index in range(images):
-            Image.new("RGB", (64, 64), (index, 90, 90)).save(folder / name / f"{index}.png")
+            Image.new("RGB", (48, 48), (index, 90, 90)).save(folder / name / f"{index}.png")
     (folder / "my_nets.py").write_text(MY_NETS)
     namespace: dict[str, type[torch.nn.Module]] = {}
     exec(compile(MY_NETS, "my_nets.py", "exec"), namespace)

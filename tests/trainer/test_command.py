@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
@@ -411,3 +412,79 @@ def test_weights_that_cannot_be_taken_are_an_error_before_a_run_is_created(
     words = [str(earlier) if word == "EARLIER" else word for word in flags]
     assert message in the_error(run(*words, "--out", str(tmp_path / "new")))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Ten pictures, a text file and a broken picture."""
+    folder = tmp_path / "My Pictures"
+    folder.mkdir()
+    for index in range(10):
+        Image.effect_noise((64, 64), 20 + 10 * index).save(folder / f"{index}.png")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "broken.png").write_text("no picture")
+    return folder
+
+
+def test_a_dry_run_on_own_pictures_tells_data_steps_and_time_beside_the_config(
+    pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.plan.estimate_s", lambda *_, image_size=None: 300.0 if image_size is None else 900.0)
+    result = run("--model", "dcgan", "--dataset", f"folder:{pictures}/", "--device", "cpu", "--dry-run")
+    assert result.exit_code == 0, result.output
+    config = json.loads(result.stdout)
+    assert (config["preset"], config["dataset"], config["steps"]) == ("own-pictures", f"folder:{pictures}", 1500)
+    said = result.stderr
+    assert "My Pictures: 11 pictures of 64x64 in 12 files" in said
+    assert "left out: 1 .txt" in said
+    assert "skipped broken.png" in said
+    assert "dcgan on folder:My Pictures (1 left out): 10 images, 32x32 gray, batch 8, 1,500 steps" in said
+    assert "about 5 minutes on this machine" in said
+    assert "--image-size 64 takes about 15 minutes" in said
+
+
+def test_a_dry_run_on_a_folder_that_does_not_exist_is_an_error() -> None:
+    error = the_error(run("--model", "dcgan", "--dataset", "folder:nowhere", "--dry-run"))
+    assert error == "Error: --dataset folder:nowhere: no such folder\n"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_on_own_pictures_prints_no_config_and_no_path_above_them(pictures: Path, tmp_path: Path) -> None:
+    flags = ("--steps", "2", "--width", "0.05", "--device", "cpu", "--out", str(tmp_path / "runs"))
+    result = run("--model", "dcgan", "--dataset", f"folder:{pictures}/.", *flags)
+    assert result.exit_code == 0, result.output
+    folder = Path(result.stdout.splitlines()[-1])
+    assert folder.name == "0001-dcgan-my-pictures"
+    assert str(pictures) not in result.stdout
+    assert "{" not in result.stdout
+    config = json.loads((folder / "config.json").read_text())
+    assert (config["dataset"], config["network"]["width"]) == (f"folder:{pictures}", 0.05)
+
+
+def test_a_preset_is_used_unchanged_for_own_pictures(pictures: Path) -> None:
+    flags = ("--preset", "dcgan64-k4", "--batch-size", "8", "--dry-run")
+    config = json.loads(run("--model", "dcgan", "--dataset", f"folder:{pictures}", *flags).stdout)
+    assert (config["preset"], config["epochs"], config["network"]["image_size"]) == ("dcgan64-k4", 50, 64)
+
+
+def test_show_config_prints_every_flag_with_its_value_and_writes_nothing(tmp_path: Path) -> None:
+    result = run("--model", "wgan-gp", "--lr", "0.001", "--show-config", "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    shown = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line.startswith("--")}
+    assert (shown["--generator-lr"], shown["--gp-weight"], shown["--n-critic"]) == ("0.001", "10", "2")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_timing_steps_before_a_run_does_not_change_it(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--model", "gan", "--dataset", f"folder:{pictures}", "--width", "0.05", "--steps", "4", "--device", "cpu")
+    untimed = run(*flags, "--out", str(pictures.parent / "untimed"))
+    monkeypatch.setattr("trainer.plan._FEWEST_STEPS", 1)
+    timed = run(*flags, "--out", str(pictures.parent / "timed"))
+    assert "on this machine" in timed.stdout
+    assert "on this machine" not in untimed.stdout
+    first, second = (
+        load_file(Path(result.stdout.splitlines()[-1]) / "checkpoints" / "last.safetensors")
+        for result in (untimed, timed)
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -28,6 +28,9 @@ SHORT = ["--width", "0.05", "--batch-size", "8"]
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-pictures").mkdir()
+    for index in range(9):
+        Image.effect_noise((40, 40), 20 + 10 * index).save(tmp_path / "my-pictures" / f"{index}.png")
 
 
 def train(command: str, steps: int) -> Path:

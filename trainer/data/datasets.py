@@ -8,6 +8,7 @@ arbitrary image files (image_files.py).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -129,6 +130,19 @@ def check_dataset_name(name: str) -> None:
     if name in NAMES or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
         return
     raise UserError(f"--dataset {name!r}: choose one of {', '.join(NAMES)}, folder:PATH, zip:PATH")
+
+
+def is_own(name: str) -> bool:
+    """Whether a data set is a folder or zip file of the user."""
+    return name.startswith(FILE_PREFIXES)
+
+
+def normal_name(name: str) -> str:
+    """A data set's name with the path in its usual form: without a trailing slash, `~` and `.`; still relative."""
+    if not is_own(name):
+        return name
+    kind, _, path = name.partition(":")
+    return f"{kind}:{os.path.normpath(Path(path).expanduser())}"
 
 
 def load_images(

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +28,7 @@ from trainer.errors import UserError
 from trainer.progress import Progress
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_FILE_BYTES = 64 << 20
 MAX_IMAGE_PIXELS = 64 << 20  # checked in the header, so that a decompression bomb is never decoded
 
@@ -47,6 +48,7 @@ class ImageSource:
 
     flag: str  # --dataset and its value, for messages
     files: list[ImageFile]
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that are not read: why -> how many
 
 
 @contextmanager
@@ -89,6 +91,7 @@ def decode_each(
     """
     decoded: list[NDArray[np.uint8] | None] = []
     skipped: list[str] = []
+    progress.say(f"decoding {len(source.files):,} pictures to {image_size}x{image_size}")
     pool = ThreadPoolExecutor(max_workers=min(8, usable_cores()))
     try:
         with warnings.catch_warnings():  # odd metadata is no reason to skip a file; sizes are checked
@@ -126,7 +129,7 @@ def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
     Raises:
         UnreadablePictureError: it is not an image, is truncated, or is too large.
     """
-    picture = decode_picture(data, formats=_FORMATS, max_pixels=MAX_IMAGE_PIXELS)
+    picture = decode_picture(data, formats=IMAGE_FORMATS, max_pixels=MAX_IMAGE_PIXELS)
     fitted = fit_picture(picture, image_size, image_size)
     array = np.asarray(fitted, dtype=np.uint8)
     return array[:, :, None] if array.ndim == 2 else array
@@ -141,16 +144,31 @@ def _decode(file: ImageFile, image_size: int) -> NDArray[np.uint8] | str:
 
 def _source(flag: str, found: Iterable[tuple[str, Callable[[], bytes]]]) -> ImageSource:
     """Keeps the files that have an image's suffix and are not hidden."""
-    files = [ImageFile(name, PurePosixPath(name.replace(os.sep, "/")), read) for name, read in found]
-    files = [
-        file
-        for file in files
-        if file.path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") or part == "__MACOSX" for part in file.path.parts)
-    ]
+    files: list[ImageFile] = []
+    left_out: Counter[str] = Counter()
+    for name, read in found:
+        path = PurePosixPath(name.replace(os.sep, "/"))
+        if (reason := _why_left_out(path)) is None:
+            files.append(ImageFile(name, path, read))
+        else:
+            left_out[reason] += 1
     if not files:
-        raise UserError(f"{flag}: no images found (looked for {', '.join(sorted(SUFFIXES))})")
-    return ImageSource(flag, files)
+        others = f"; it holds {_counts(left_out)}" if left_out else ""
+        raise UserError(f"{flag}: no images found (looked for {', '.join(sorted(SUFFIXES))}){others}")
+    return ImageSource(flag, files, dict(left_out.most_common()))
+
+
+def _why_left_out(path: PurePosixPath) -> str | None:
+    """Why a file is not read; None if it is."""
+    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return "hidden"
+    if path.suffix.lower() not in SUFFIXES:
+        return path.suffix.lower() if path.suffix else "without a suffix"
+    return None
+
+
+def _counts(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
 
 
 def _read_file(path: Path) -> bytes:

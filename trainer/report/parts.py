@@ -14,6 +14,7 @@ from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.flags import FIELDS
 from trainer.metrics.choosing import has_best
+from trainer.own_pictures import PRESET as OWN_PICTURES
 from trainer.presets import choose_preset
 from trainer.report.page import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
 from trainer.report.record import RunRecord
@@ -131,6 +132,8 @@ def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
 def command_of(config: AnyConfig) -> tuple[str, str]:
     """The command that trains a run with these settings, and a note on settings without a flag."""
     words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
+    if config.preset == OWN_PICTURES:  # chosen by the trainer from the pictures
+        return shlex.join([*words[:5], *words[7:]]), "the settings follow from the pictures; --config RUN repeats them"
     try:
         preset = dict(_flat(msgspec.to_builtins(choose_preset(config.model, config.preset, config.dataset))))
     except UserError:

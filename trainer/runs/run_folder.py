@@ -52,6 +52,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
 _UNNAMED_DATASET = "digits"  # its models are called "dcgan", not "digits-dcgan"
 _MAX_MODEL_NAME = 64  # characters, in a model repository
+_MAX_SLUG = 40  # characters of the data set in the name of a run
 _CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
@@ -69,7 +70,8 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     metrics: dict[str, float | None] = msgspec.field(name="figures")
     best_score: float | None  # so far, among checkpoints with the largest images
     best_size: Count
-    epoch_step: Count  # step of the last end of an epoch
+    # Step of the last save that follows from the step alone, so not of one at an interruption.
+    planned_step: Count = msgspec.field(name="epoch_step")
     data_images: Count
     data_sha256: str  # of all decoded pixels; --resume compares it
 
@@ -113,7 +115,7 @@ class RunFolder:
         Raises:
             RunFolderError: `out` is not writable.
         """
-        name = f"{config.model}-{slug_of(config.dataset)}"
+        name = f"{config.model}-{slug_of(config.dataset)[:_MAX_SLUG].rstrip('-')}"
         try:
             out.mkdir(parents=True, exist_ok=True)
             hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # renamed when it is complete

@@ -74,8 +74,8 @@ class CycleTraining(Training):
     def describe(self, row: Row) -> str:
         """See `Training`."""
         return (
-            f"D loss {row['d_loss']:.4f}  G loss {row['g_loss']:.4f}  cycle {row['cycle_loss']:.4f}"
-            f"  identity {row['identity_loss']:.4f}  D(real) {row['d_real']:.3f}  D(fake) {row['d_fake']:.3f}"
+            f"D {row['d_loss']:.3f} G {row['g_loss']:.3f} cycle {row['cycle_loss']:.3f}"
+            f" identity {row['identity_loss']:.3f}"
         )
 
     def sample(self) -> Image.Image:

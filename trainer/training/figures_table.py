@@ -26,7 +26,9 @@ def figures_table(config: AnyConfig, summary: Summary) -> Table:
     note = ""
     if (floor_images := summary.floor.get("real_images")) is not None:
         note = f", {floor_images} real images against {floor_images} others"
-    table = Table(title=f"{summary.run.name}: step {summary.step}{note}", title_justify="left")
+    table = Table(
+        title=f"{summary.run.name}: step {summary.step}{note}", title_justify="left", box=None, pad_edge=False
+    )
     for heading in ("metric", "last", "best", "real images" if config.takes_latents else "unchanged", "better"):
         table.add_column(heading, justify="left" if heading in {"metric", "better"} else "right")
     for name, value in summary.last.items():

@@ -132,13 +132,13 @@ class GanTraining(Training):
         """See `Training`."""
         g_loss = row["g_loss"]
         text = (
-            f"D loss {row['d_loss']:.4f}  G loss {'-' if g_loss is None else f'{g_loss:.4f}'}"
-            f"  D(x) {row['d_real']:.4f}  D(G(z)) {row['d_fake']:.4f}"
+            f"D {row['d_loss']:.3f} G {'-' if g_loss is None else f'{g_loss:.3f}'}"
+            f" D(x) {row['d_real']:.3f} D(G(z)) {row['d_fake']:.3f}"
         )
         if "resolution" not in row:
             return text
         size, alpha = int(row["resolution"]), row["alpha"]
-        return f"{size}x{size}{'' if alpha == 1 else f' fading in {alpha:.0%}'}  {text}"
+        return f"{size}x{size}{'' if alpha == 1 else f' {alpha:.0%}'} {text}"
 
     def sample(self) -> Image.Image:
         """See `Training`: a grid of the averaged generator's images."""

@@ -5,6 +5,7 @@ Facts that need neither data nor networks are on the config classes (config.py).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, override
-from trainer.data.datasets import NAMES, ImageData, load_images
+from trainer.data.datasets import NAMES, ImageData, load_images, normal_name
 from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
 from trainer.metrics.inception import load_inception
@@ -73,8 +74,8 @@ def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
     """The config with the paths of its data and of its initial weights made absolute."""
-    kind, colon, path = config.dataset.partition(":")
-    dataset = f"{kind}:{Path(path).absolute()}" if colon else config.dataset
+    kind, colon, path = normal_name(config.dataset).partition(":")
+    dataset = f"{kind}:{os.path.normpath(Path(path).absolute())}" if colon else config.dataset
     paths = {"dataset": dataset, "data_root": str(Path(config.data_root).absolute())}
     if config.init_from:
         paths["init_from"] = str(Path(config.init_from).absolute())

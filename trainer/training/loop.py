@@ -68,9 +68,7 @@ def train(
             session = Session(config, run, training, progress)
         step = session.restore() if resume else 0
         if config.init_from and step == 0:
-            with together():
-                source = load_initial_weights(config, session.state)
-            progress.say(f"weights: {config.init_from} ({config.init_checkpoint}, step {source.step})")
+            _load_initial_weights(session)
         if is_first():
             board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
             session.logs = (board, *logs)
@@ -80,31 +78,39 @@ def train(
                 if is_first():  # it alone evaluates
                     training.prepare_evaluations(progress)
         interrupted, state = False, session.state
-        with progress.bar() as bar:
+        session.begin()
+        with progress.bar(clock=False) as bar:
             done, total = session.length
-            task = bar.add_task(config.model, total=total, completed=done)
+            task = bar.add_task(f"step {session.step_text}", total=total, completed=done)
             while not (session.finished or interrupted or session.given_up):
                 epoch, started = session.epoch, time.perf_counter()
                 measured = training.train_step(done / total)
                 session.train_seconds += time.perf_counter() - started
                 session.pending.append((state.step, state.images_seen, measured))
                 done, _ = session.length
-                bar.update(task, completed=done)
+                bar.update(task, completed=done, description=f"step {session.step_text}")
                 after_step(training)
 
                 interrupted = any_of_all(stop_requested())
                 epoch_ended = session.epoch > epoch
-                due = state.step % config.checkpoint_every_steps == 0
-                scheduled = epoch_ended or due or session.finished or training.about_to_grow
+                planned = session.save_is_due(epoch_ended=epoch_ended)
+                scheduled = planned or session.finished
                 if state.step % config.log_every_steps == 0:
                     session.log_steps()
                 if scheduled or interrupted or session.given_up:
                     session.log_steps()
                     with together():  # the other processes wait for the first
                         if is_first():
-                            session.save(epoch_ended=epoch_ended, scheduled=scheduled)
+                            session.save(planned=planned, scheduled=scheduled, epoch_ended=epoch_ended)
                     session.given_up = any_of_all(session.given_up)
         return session.finish(interrupted=interrupted)
+
+
+def _load_initial_weights(session: Session) -> None:
+    config = session.config
+    with together():
+        source = load_initial_weights(config, session.state)
+    session.progress.say(f"weights: {config.init_from} ({config.init_checkpoint}, step {source.step})")
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from trainer.runs.run_log import RunLog, curves_of_evaluation, curves_of_steps
 from trainer.runs.state import TrainingState
 from trainer.runs.verdict import VERDICTS, Verdict
 from trainer.training.base import Evaluation, Measurements, Training
+from trainer.training.estimate import total_steps
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Session:
     train_seconds: float = 0.0
     evaluation: Evaluation | None = None  # the last one
     scored_step: int = 0  # of that evaluation
-    epoch_step: int = 0  # at the last end of an epoch
+    planned_step: int = 0  # of the last save that follows from the step alone
     best_score: float | None = None
     best_size: int = 0  # pixels; output size of the best checkpoint
     pending: list[tuple[int, int, Measurements]] = field(default_factory=list)  # unread: step, images seen, values
@@ -67,6 +68,8 @@ class Session:
     notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
     floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
+    began_s: float = field(default_factory=time.perf_counter)  # see `begin`
+    images_at_start: int = 0
     verdict: Verdict = field(init=False)
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
@@ -101,13 +104,25 @@ class Session:
         return self.state.images_seen / max(self.train_seconds, 1e-9)
 
     @property
+    def step_text(self) -> str:
+        """The step of the last one, such as "50/1500"; the share of the run instead if their number is unknown."""
+        done, total = self.length
+        steps = total_steps(self.config, self.training.images_per_epoch)
+        return f"{self.state.step}/{steps}" if steps is not None else f"{self.state.step}, {done / total:.0%}"
+
+    @property
     def seconds_left(self) -> float:
-        """Estimated from the training time so far."""
+        """Estimated from the time since the start of this process, with scores, samples and checkpoints."""
         done, total = self.length
         left = total - done if self.config.steps is None else (total - done) * self.training.batch_size
-        seen = self.state.images_seen
-        worked = self.training.work(seen)
-        return (self.training.work(seen + left) - worked) * self.train_seconds / max(worked, 1.0)
+        seen, work = self.state.images_seen, self.training.work
+        passed_s = time.perf_counter() - self.began_s
+        return (work(seen + left) - work(seen)) * passed_s / max(work(seen) - work(self.images_at_start), 1.0)
+
+    def begin(self) -> None:
+        """Starts the clock of `seconds_left`: called before the first step of this process."""
+        self.began_s = time.perf_counter()
+        self.images_at_start = self.state.images_seen
 
     def restore(self) -> int:
         """Restores the last checkpoint if there is one; returns its step, or 0.
@@ -155,7 +170,7 @@ class Session:
         best = self._best_metrics()
         if best and self.config.score_metric not in best:  # an earlier version chose by another metric
             self.best_score = None
-        self.epoch_step = metadata.epoch_step
+        self.planned_step = metadata.planned_step
         training.restored(metadata.output_size, metadata.fade)
         return metadata.step
 
@@ -186,10 +201,9 @@ class Session:
         for row in reversed(rows):  # show the last value of what is not measured at every step
             newest |= {key: value for key, value in row.items() if newest[key] is None}
         digits = 0 if self.images_per_s >= 10 else 1
-        of_steps = f"/{self.config.steps}" if self.config.steps else ""
         self.progress.say(
-            f"[epoch {newest['epoch']}][step {self.state.step}{of_steps}]  {self.training.describe(newest)}"
-            f"  {self.images_per_s:.{digits}f} images/s  {_clock(self.seconds_left)} left"
+            f"[step {self.step_text}] {self.training.describe(newest)}"
+            f" {self.images_per_s:.{digits}f} images/s {_clock(self.seconds_left)} left"
         )
 
     def _read_pending(self) -> list[dict[str, Any]]:
@@ -231,16 +245,36 @@ class Session:
             for log in self.logs:
                 log.text(notice.step, f"warning/{notice.name}", notice.text)
 
-    def save(self, *, epoch_ended: bool, scheduled: bool) -> None:
+    def save_is_due(self, *, epoch_ended: bool) -> bool:
+        """Whether a grid and a checkpoint follow this step; depends on the step alone, not on interruptions."""
+        step, config, training = self.state.step, self.config, self.training
+        if step % config.checkpoint_every_steps == 0 or training.about_to_grow:
+            return True
+        interval = config.sample_every_steps
+        return epoch_ended and (step // interval > self.planned_step // interval or self._keeps_epoch())
+
+    def _keeps_epoch(self) -> bool:
+        """Whether the networks are kept, if an epoch has ended."""
+        keep_epochs = self.training.keep_epochs
+        return keep_epochs is not None and self.epoch % keep_epochs == 0
+
+    def save(self, *, planned: bool, scheduled: bool, epoch_ended: bool) -> None:
         """Samples, evaluates if an evaluation is due, and writes a checkpoint.
 
         Evaluations depend on the step alone, so that an interruption does not change which checkpoint is best. A run
         that is extended past its end has one more. For the same reason, the watch sees scheduled samples only.
 
+        Args:
+            planned: `save_is_due` at this step.
+            scheduled: planned, or at the end of the run.
+            epoch_ended: by this step.
+
         Raises:
             TrainingDivergedError: a weight is not finite.
         """
         self.log_steps()
+        if not scheduled:
+            self.progress.say(f"stopping after step {self.state.step}: saving a checkpoint")
         step, training, interval = self.state.step, self.training, self.config.evaluate_every_steps
         grid = training.sample()
         plots.save_image(grid, self.run.samples / f"step-{step:08d}.png")
@@ -249,9 +283,9 @@ class Session:
         if scheduled:
             share = training.sample_spread()
             self.record([{"kind": "samples", "step": step, "images": self.state.images_seen, "sample_spread": share}])
-        due = epoch_ended and step // interval > self.epoch_step // interval
-        if epoch_ended:
-            self.epoch_step = step
+        due = planned and step // interval > self.planned_step // interval
+        if planned:
+            self.planned_step = step
         best = (due or self.finished or training.about_to_grow) and self._evaluate()
         self._checkpoint(best=best, epoch_ended=epoch_ended)
         for log in self.logs:
@@ -313,11 +347,11 @@ class Session:
             metrics=dict(self.evaluation.metrics) if self.evaluation is not None and scored else {},
             best_score=self.best_score,
             best_size=self.best_size,
-            epoch_step=self.epoch_step,
+            planned_step=self.planned_step,
             data_images=training.data_images,
             data_sha256=training.data_sha256,
         )
-        if epoch_ended and training.keep_epochs is not None and self.epoch % training.keep_epochs == 0:
+        if epoch_ended and self._keeps_epoch():
             self.run.keep_networks(state, metadata, self.epoch)
         self.run.save_checkpoint(state, metadata, best=best)  # last, so that a kill before it repeats everything
 
@@ -327,10 +361,11 @@ class Session:
         with together():
             if is_first() and self.finished and state.step and not run.checkpoint_path("best").is_file():
                 # The run was interrupted at what is now its last step, so it was never evaluated.
-                self.save(epoch_ended=False, scheduled=True)
+                self.save(planned=False, scheduled=True, epoch_ended=False)
             if is_first():
                 if self.finished:
                     self._judge()
+                self.progress.say("drawing the figures")
                 training.draw_figures(run)
         return Summary(
             run=run.path,

@@ -15,6 +15,7 @@ from trainer.data.datasets import (
     load_images,
     load_labels,
     load_test_images,
+    normal_name,
     stream_indices,
     to_unit_range,
 )
@@ -119,3 +120,21 @@ def test_a_batch_may_span_two_passes_without_losing_an_image() -> None:
     batches = [stream_indices(3, 4 * step, 4, 6).tolist() for step in range(3)]
     shown = [index for batch in batches for index in batch]
     assert sorted(shown[:6]) == sorted(shown[6:]) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "normal"),
+    [
+        ("digits", "digits"),
+        ("folder:faces/", "folder:faces"),
+        ("folder:./a/../faces", "folder:faces"),
+        ("zip:/data/my faces.zip", "zip:/data/my faces.zip"),
+    ],
+)
+def test_paths_of_data_sets_have_one_form(name: str, normal: str) -> None:
+    assert normal_name(name) == normal
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert normal_name("folder:~/faces") == f"folder:{tmp_path}/faces"

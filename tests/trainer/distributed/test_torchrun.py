@@ -62,13 +62,13 @@ def test_the_example_of_the_guide_trains_and_sigterm_stops_it_with_a_checkpoint(
         with process.stdout:
             for line in process.stdout:
                 lines.append(line)
-                if "][step 50/" in line:
+                if "[step 50/" in line:
                     process.terminate()
     finally:
         watchdog.cancel()
         process.terminate()  # torchrun ends its processes before itself
         process.wait(timeout=200)
-    assert any("][step 50/" in line for line in lines), lines
+    assert any("[step 50/" in line for line in lines), lines
     said = "".join(lines)
     run = RunFolder(next(tmp_path.iterdir()))
     step = run.read_metadata().step

@@ -42,7 +42,7 @@ def metadata_of(training: Training, **changes: object) -> CheckpointMetadata:
         metrics={"some_distance": 4.0},
         best_score=3.0,
         best_size=training.output_size,
-        epoch_step=0,
+        planned_step=0,
         data_images=training.data_images,
         data_sha256=training.data_sha256,
     )

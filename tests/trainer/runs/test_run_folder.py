@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tests.trainer.conftest import small_config
 from tests.trainer.runs.saved_states import ONE_OF_EACH_KIND, after_steps, metadata_of, new, save
-from trainer.config import AnyConfig
+from trainer.config import AnyConfig, override
 from trainer.errors import RunFolderError
+from trainer.presets import PRESETS
 from trainer.runs.run_folder import RunFolder, load_generators
 from trainer.runs.state import state_to_tensors
 from trainer.training.base import Training
@@ -241,3 +242,18 @@ def test_clean_up_repairs_a_folder_after_a_kill_or_a_copy(run: RunFolder) -> Non
     run.clean_up()
     assert run.samples.is_dir()
     assert list((run.path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("folder:/home/me/v1.5 faces/", "0001-dcgan-v1-5-faces"),
+        ("zip:/home/me/faces.zip", "0001-dcgan-faces"),
+        ("folder:/home/me/写真", "0001-dcgan-pictures"),
+        ("folder:" + "x" * 200, "0001-dcgan-" + "x" * 40),
+        ("digits", "0001-dcgan-digits"),
+    ],
+)
+def test_a_run_is_named_after_its_data_without_the_folders_above(dataset: str, name: str, tmp_path: Path) -> None:
+    config = override(PRESETS["dcgan", "dcgan-digits"].config, {"dataset": dataset})
+    assert RunFolder.create(tmp_path, config).path.name == name

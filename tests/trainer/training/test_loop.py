@@ -67,17 +67,17 @@ def test_samples_are_a_grid_of_64_images_at_the_size_of_then(model: str, tmp_pat
 @pytest.mark.parametrize(
     ("model", "shown"),
     [
-        ("dcgan", ("D loss", "G loss", "D(x)", "D(G(z))")),
-        ("pggan", ("8x8 fading in 10%", "D loss", "G loss", "D(x)", "D(G(z))")),
-        ("cyclegan", ("D loss", "G loss", "cycle", "identity", "D(real)", "D(fake)")),
+        ("dcgan", ("D ", "G ", "D(x)", "D(G(z))")),
+        ("pggan", ("8x8 10%", "D ", "G ", "D(x)", "D(G(z))")),
+        ("cyclegan", ("D ", "G ", "cycle", "identity")),
     ],
 )
 def test_the_log_gives_losses_scores_speed_and_time_left(
     model: str, shown: tuple[str, ...], tmp_path: Path, quiet: Progress
 ) -> None:
     run_training(small_config(model, first_preset(model), log_every_steps=2), tmp_path, quiet)
-    line = next(line for line in printed(quiet).splitlines() if "[step 2/4]  " in line)
-    for part in ("[epoch 1][step 2/4]", *shown, "images/s", "left"):
+    line = next(line for line in printed(quiet).splitlines() if "[step 2/4] " in line)
+    for part in ("[step 2/4]", *shown, "images/s", "left"):
         assert part in line
 
 

@@ -44,6 +44,11 @@ def at(session: Session, step: int, images: int) -> Session:
     return session
 
 
+def pass_time(session: Session, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stops the clock some seconds after the start of the session."""
+    monkeypatch.setattr("trainer.training.session.time.perf_counter", lambda: session.began_s + seconds)
+
+
 def printed(session: Session) -> list[str]:
     text: str = session.progress.console.file.getvalue()  # type: ignore[attr-defined]
     return text.splitlines()
@@ -86,8 +91,7 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
     assert rows[0]["images_per_s"] == pytest.approx(5.0, abs=0.2)
     (line,) = printed(session)
     assert re.fullmatch(
-        r"\[epoch 2\]\[step 2/10\]  D loss 0\.7500  G loss 2\.0000  D\(x\) 0\.5000  D\(G\(z\)\) 0\.2500"
-        r"  [45]\.\d images/s  \d:\d\d left",
+        r"\[step 2/10\] D 0\.750 G 2\.000 D\(x\) 0\.500 D\(G\(z\)\) 0\.250 [45]\.\d images/s \d:\d\d left",
         line,
     )
 
@@ -96,7 +100,7 @@ def test_what_a_step_does_not_measure_is_told_as_it_was_last(new: New) -> None:
     session = at(new(), 3, 12)
     session.pending = [(1, 4, measured(g_loss=7.0)), (2, 8, measured(g_loss=6.0)), (3, 12, measured(g_loss=None))]
     session.log_steps()
-    assert "G loss 6.0000" in printed(session)[0]
+    assert " G 6.000 " in printed(session)[0]
     assert [row["g_loss"] for row in session.run.metrics.read()] == [7.0, 6.0, None]
 
 
@@ -104,7 +108,7 @@ def test_what_was_never_measured_is_told_as_a_dash(new: New) -> None:
     session = at(new(), 1, 4)
     session.pending = [(1, 4, measured(g_loss=None))]
     session.log_steps()
-    assert "G loss -  D(x)" in printed(session)[0]
+    assert " G - D(x)" in printed(session)[0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -117,33 +121,47 @@ def test_only_the_steps_before_a_loss_that_is_not_finite_are_written(bad: float,
 
 
 @pytest.mark.parametrize(
-    ("train_seconds", "left"),
+    ("passed_s", "left"),
     [(1.0, r"0:0\d left"), (70.0, r"1:4\d left"), (3600.0, r"1:30:0\d left")],  # six steps to go after four, no growth
 )
-def test_the_time_left_is_told_in_minutes_or_hours(train_seconds: float, left: str, new: New) -> None:
+def test_the_time_left_is_told_in_minutes_or_hours(
+    passed_s: float, left: str, new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = at(new(growth=None), 4, 16)
-    session.train_seconds = train_seconds
+    pass_time(session, passed_s, monkeypatch)
     session.pending = [(4, 16, measured())]
     session.log_steps()
-    assert re.search(rf"  {left}$", printed(session)[0])
+    assert re.search(rf" {left}$", printed(session)[0])
 
 
-def test_larger_images_are_expected_to_take_longer(new: New) -> None:
+def test_larger_images_are_expected_to_take_longer(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
     session = at(new(steps=None, images=48), 2, 8)
-    session.train_seconds = 8 * 4 * 4.0  # a second a pixel
+    pass_time(session, 8 * 4 * 4.0, monkeypatch)  # a second a pixel
     # Sixteen images each while 8x8 fades in and stabilises, and as many of 16x16.
     assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)
 
 
-def test_without_growth_all_images_are_expected_to_take_as_long(new: New) -> None:
+def test_without_growth_all_images_are_expected_to_take_as_long(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
     session = at(new(steps=None, images=48, growth=None), 2, 12)
-    session.train_seconds = 6.0
+    pass_time(session, 6.0, monkeypatch)
     assert session.seconds_left == pytest.approx(18.0)
 
 
-def test_steps_that_are_left_are_expected_to_take_longer_at_larger_sizes(new: New) -> None:
+def test_a_resumed_run_is_expected_to_take_as_long_as_its_steps_since_then(
+    new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = at(new(steps=None, images=48, growth=None), 2, 12)
+    session.begin()
+    at(session, 4, 24)
+    pass_time(session, 6.0, monkeypatch)
+    assert session.seconds_left == pytest.approx(12.0)
+
+
+def test_steps_that_are_left_are_expected_to_take_longer_at_larger_sizes(
+    new: New, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = at(new(steps=12), 2, 8)  # ten steps of at most four images to go
-    session.train_seconds = 8 * 4 * 4.0
+    pass_time(session, 8 * 4 * 4.0, monkeypatch)
     assert session.seconds_left == pytest.approx(16 * 8 * 8 + 24 * 16 * 16)
 
 

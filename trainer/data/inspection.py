@@ -1,0 +1,106 @@
+"""What a folder or zip file of pictures holds, found without decoding it: numbers, sizes, folders, files left out."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from ganserve.picture_headers import UnreadablePictureError, read_outline
+from trainer.data.image_files import IMAGE_FORMATS, ImageFile, open_source
+from trainer.data.unpaired import TRAINING_PARTS
+
+MOST_HEADERS: Final = 200  # read for the sizes
+_MOST_SHOWN: Final = 5  # folders and reasons in a line
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A summary of the files of one data set."""
+
+    name: str  # of the folder or zip file, without its path
+    pictures: int
+    left_out: Mapping[str, int]  # why -> number of files
+    folders: Mapping[str, int]  # the folders that hold pictures -> their number; "" is the top
+    sizes: Sequence[tuple[int, int]]  # width and height in pixels, of up to MOST_HEADERS pictures
+
+    @property
+    def short_side(self) -> int:
+        """The median of the shorter sides, in pixels; 0 if no header is readable."""
+        sides = sorted(map(min, self.sizes))
+        return sides[len(sides) // 2] if sides else 0
+
+    def in_domain(self, domain: str) -> int:
+        """Pictures below the folder `domain`, such as trainA, at any depth."""
+        return sum(count for folder, count in self.folders.items() if domain in folder.split("/"))
+
+    @property
+    def largest_domain(self) -> int:
+        """Pictures in the larger one of trainA and trainB."""
+        return max(map(self.in_domain, TRAINING_PARTS))
+
+    @property
+    def smallest_domain(self) -> int:
+        """Pictures in the smaller one of trainA and trainB."""
+        return min(map(self.in_domain, TRAINING_PARTS))
+
+    def lines(self) -> list[str]:
+        """The summary for the user."""
+        total = self.pictures + sum(self.left_out.values())
+        lines = [f"{self.name}: {_number(self.pictures, 'picture')}{self._size_text()} in {_number(total, 'file')}"]
+        if self.left_out:
+            lines.append(f"left out: {_shortened(self.left_out)}")
+        if (cropped := sum(width != height for width, height in self.sizes)) > 0:
+            share = "all" if cropped == len(self.sizes) else f"{max(1, round(100 * cropped / len(self.sizes)))}%"
+            lines.append(f"not square: {share}; their centre is used")
+        if len(self.folders) > 1:
+            lines.append(f"folders: {_shortened({name or 'top': count for name, count in self.folders.items()})}")
+        return lines
+
+    def _size_text(self) -> str:
+        if not self.sizes:
+            return ""
+        smallest, largest = (choose(self.sizes, key=lambda size: size[0] * size[1]) for choose in (min, max))
+        if smallest == largest:
+            return f" of {smallest[0]}x{smallest[1]}"
+        return f" from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}"
+
+
+def inspect(kind: str, path: Path) -> Inspection:
+    """Inspects a folder or a zip file.
+
+    Raises:
+        UserError: it does not exist, is not of this kind, or holds no image.
+    """
+    with open_source(kind, path) as source:
+        folders = Counter("/".join(file.path.parts[:-1]) for file in source.files)
+        step = max(1, len(source.files) // MOST_HEADERS)
+        sizes = [size for file in source.files[::step][:MOST_HEADERS] if (size := _size_of(file)) is not None]
+        return Inspection(
+            path.absolute().name, len(source.files), source.left_out, dict(sorted(folders.items())), sizes
+        )
+
+
+def _size_of(file: ImageFile) -> tuple[int, int] | None:
+    """Width and height by the header; None if it is unreadable, which decoding reports."""
+    try:
+        with Image.open(io.BytesIO(read_outline(file.read()).data), formats=IMAGE_FORMATS) as image:
+            return image.size
+    except (UnreadablePictureError, OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _shortened(counts: Mapping[str, int]) -> str:
+    """The first few counts: "120 cats, 119 dogs and 3 more"."""
+    shown = [f"{count:,} {name}" for name, count in list(counts.items())[:_MOST_SHOWN]]
+    more = len(counts) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -1,0 +1,102 @@
+"""What a user sees before training: the data, the settings that decide the time, and how long it will take."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from trainer.config import AnyConfig, CycleConfig
+from trainer.data.dataset_names import without_path
+from trainer.data.inspection import Inspection
+from trainer.errors import UserError
+from trainer.parallel import world_size
+from trainer.progress import Progress
+from trainer.training.estimate import estimate_s, total_steps
+from trainer.training.kinds import Data
+
+_FEWEST_STEPS: Final = 100  # a shorter run takes hardly longer than timing it
+_LARGEST_SUGGESTED: Final = 128  # pixels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config with its data, before training.
+
+    Args:
+        config: the resolved settings.
+        data: at the size of the config.
+        inspection: of the user's own pictures; None for a built-in data set.
+        device: to train on.
+    """
+
+    config: AnyConfig
+    data: Data
+    inspection: Inspection | None
+    device: torch.device
+
+    def tell(self, progress: Progress) -> None:
+        """Prints the data, the plan and the estimated time, from a few timed steps."""
+        if self.inspection is not None:
+            for line in self.inspection.lines():
+                progress.say(line)
+        progress.say(self.settings())
+        if (changes := self.changes()) is not None:
+            progress.say(changes)
+        if (time_text := self.time()) is not None:
+            progress.say(time_text)
+
+    def settings(self) -> str:
+        """The settings that decide the time: "240 images, 32x32 in colour, batch 32, 1,500 steps"."""
+        config, size = self.config, self.config.network.image_size
+        steps = total_steps(config, self.data.images_per_epoch)
+        length = f"{steps:,} steps" if steps is not None else f"{config.images:,} images"
+        colours = "gray" if self.data.channels == 1 else "in colour"
+        parts = [self.data.summary, f"{size}x{size} {colours}", f"batch {config.batch_size}", length]
+        skipped = f" ({len(self.data.skipped)} left out)" if self.data.skipped else ""
+        return f"{config.model} on {without_path(config.dataset)}{skipped}: {', '.join(parts)}"
+
+    def changes(self) -> str | None:
+        """How the images are changed at random, and the flags against it; None if they are not."""
+        config = self.config
+        changes = {"mirrored": "--no-mirror"} if config.mirror else {}
+        if not isinstance(config, CycleConfig) and config.augment:
+            changes["augmented"] = "--augment none"
+        return f"{' and '.join(changes)} at random; without: {' '.join(changes.values())}" if changes else None
+
+    def time(self) -> str | None:
+        """The estimated time and the memory so far; None for a short, distributed or compiled run."""
+        config = self.config
+        steps = total_steps(config, self.data.images_per_epoch)
+        if world_size() > 1 or config.compile_networks or (steps is not None and steps < _FEWEST_STEPS):
+            return None
+        seconds = estimate_s(config, self.data, self.device)
+        text = f"about {_duration(seconds)} on this machine, {_memory_gb(self.device):.1f} GB of memory"
+        larger = 2 * config.network.image_size
+        if self.inspection is None or larger > min(_LARGEST_SUGGESTED, self.inspection.short_side):
+            return text
+        try:
+            other = estimate_s(config, self.data, self.device, image_size=larger)
+        except UserError:  # the networks have no such size
+            return text
+        return f"{text}; --image-size {larger} takes about {_duration(other)}"
+
+
+def _duration(seconds: float) -> str:
+    """A rounded duration: "40 seconds", "5 minutes", "2.5 hours"."""
+    for unit, length in (("day", 86400.0), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= 0.95 * length:
+            count = round(seconds / length, 1 if seconds < 5 * length and unit != "minute" else 0)
+            return f"{count:g} {unit}{'' if count == 1 else 's'}"
+    return f"{max(1, round(seconds))} seconds"
+
+
+def _memory_gb(device: torch.device) -> float:
+    """The most memory so far: of this process, or on a GPU that of the tensors on it."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
