@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ganserve.metrics import METRICS
+from ganserve.metrics import METRICS, STANDARD_ERROR
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.parallel import is_first, means_of_all, together
@@ -46,7 +46,7 @@ class Summary:
     interrupted: bool
     given_up: bool  # by --on-collapse stop
     notices: Sequence[Notice]  # all warnings of this run
-    last: Mapping[str, float | None]  # metrics of the last evaluation, by name
+    last: Mapping[str, float | None]  # metrics of the last evaluation and their standard errors, by name
     best: Mapping[str, float | None]  # of the best checkpoint
     floor: Mapping[str, Any]  # of real images against other real images, at the final size; empty if not measured
 
@@ -333,7 +333,6 @@ class Session:
                 if self.finished:
                     self._judge()
                 training.draw_figures(run)
-        best = run.read_metadata("best").metrics if run.checkpoint_path("best").is_file() else {}
         return Summary(
             run.path,
             state.step,
@@ -348,15 +347,28 @@ class Session:
             interrupted and not self.finished,
             self.given_up and not self.finished,
             tuple(self.notices),
-            {name: value for name, value in self.verdict.last.items() if name in METRICS},
-            best,
+            {name: value for name, value in self.verdict.last.items() if _is_figure(name)},
+            self._best_figures(),
             self.floors.get(training.output_size, {}),
         )
+
+    def _best_figures(self) -> Mapping[str, float | None]:
+        """The metrics of the best checkpoint, and their standard errors."""
+        if not self.run.checkpoint_path("best").is_file():
+            return {}
+        best = self.run.read_metadata("best")
+        rows = (row for row in self.run.metrics.read() if row["kind"] == "evaluation" and row["step"] == best.step)
+        recorded: Mapping[str, Any] = next(rows, {})
+        return {**{name: value for name, value in recorded.items() if _is_figure(name)}, **best.metrics}
 
     def _diverged(self, step: int, what: str) -> str:
         path = self.run.checkpoint_path("last")
         kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
         return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
+
+
+def _is_figure(name: str) -> bool:
+    return name.removesuffix(STANDARD_ERROR) in METRICS
 
 
 def _row_of(notice: Notice) -> dict[str, Any]:

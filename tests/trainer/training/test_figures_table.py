@@ -46,6 +46,17 @@ def test_translations_stand_beside_unchanged_images() -> None:
     ]
 
 
+def test_standard_errors_stand_beside_the_metrics_and_their_references() -> None:
+    last = {"ms_ssim": 0.1511, "ms_ssim_real": 0.1568, "ms_ssim_real_standard_error": 0.0042}
+    last |= {"sliced_wasserstein_distance": 17.522, "sliced_wasserstein_distance_standard_error": 0.62}
+    best = {"ms_ssim": 0.14, "ms_ssim_standard_error": 0.013}
+    floor = {"sliced_wasserstein_distance": 7.39, "sliced_wasserstein_distance_standard_error": 0.13}
+    assert lines(growing_config(), last=last, best=best, floor=floor) == [
+        ["MS-SSIM", "0.1511", "0.140 ± 0.013", "0.157 ± 0.004", "as real images"],
+        ["SWD *", "17.5 ± 0.6", "-", "7.39 ± 0.13", "smaller"],
+    ]
+
+
 @pytest.mark.parametrize("floor", [{}, {"real_images": 9}])
 def test_the_title_names_the_number_of_real_images(floor: dict[str, int]) -> None:
     config = growing_config()
