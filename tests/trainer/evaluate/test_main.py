@@ -20,6 +20,7 @@ from trainer.data import datasets as data
 from trainer.data.datasets import load_images, load_test_images, stream_indices
 from trainer.errors import UserError
 from trainer.evaluate.__main__ import main
+from trainer.metrics.scorer import shown
 from trainer.metrics.sliced_wasserstein import sliced_wasserstein_distance
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
@@ -115,7 +116,8 @@ def test_metrics_of_a_run_are_appended_to_its_evaluations(trained_run: Path) -> 
     assert (floor["kind"], floor["step"]) == ("floor", 2)
     assert row["fake_images"] == row["real_images"] == 40
     assert floor["sliced_wasserstein_distance"] < row["sliced_wasserstein_distance"]
-    assert f"{row['sliced_wasserstein_distance']:.2f}" in done.output
+    name = "sliced_wasserstein_distance"
+    assert shown(row[name], row[f"{name}{STANDARD_ERROR}"]) in done.output
     assert "evaluations.jsonl" in done.output
 
 
