@@ -147,9 +147,9 @@ class CycleTraining(Training):
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
-        plots.save_loss_curve(rows, run.figures / "loss_curve.png")
+        plots.save_loss_curve(rows, run.figures / "loss_curve.png", self._config)
         plots.save_cycle_curve(rows, run.figures / "cycle_curve.png")
-        plots.save_confidence_curve(rows, run.figures / "confidence_curve.png", probabilities=False)
+        plots.save_score_curve(rows, run.figures, self._config)
         plots.save_image(self.sample(), run.figures / "translations.png")
         plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
