@@ -105,7 +105,7 @@ def metric_curves(records: Sequence[RunRecord], name: str, axis: str) -> list[Cu
     for record in records:
         rows = [row for row in record.evaluations if name in row.metrics]
         steps = [row.step for row in rows]
-        places = np.mean([other.places(steps, axis) for other in records], axis=0) if axis == "time" else None
+        places = np.array([_mean_minutes(records, step) for step in steps], float) if axis == "time" else None
         errors = [row.errors.get(name, 0.0) for row in rows]
         curves.append(
             Curve(
@@ -115,6 +115,11 @@ def metric_curves(records: Sequence[RunRecord], name: str, axis: str) -> list[Cu
             )
         )
     return curves
+
+
+def _mean_minutes(records: Sequence[RunRecord], step: int) -> float:
+    """The training time until a step, the mean over the runs that have reached it."""
+    return float(np.mean([record.places([step], "time") for record in records if record.steps >= step]))
 
 
 def reference_of(record: RunRecord, name: str) -> tuple[str, EvaluationRow, str] | None:
@@ -173,15 +178,18 @@ _MOST_COLUMNS: Final = 8
 
 
 def differing_settings(configs: Mapping[str, AnyConfig]) -> list[Table]:
-    """The settings that differ among runs or cells, without the seed and places of files; no table without any."""
-    flat = {name: dict(settings_of(config)) for name, config in configs.items()}
+    """The settings that differ among the runs or cells that have them, without seeds; no table if there are none."""
+    flat = {
+        name: {key: "-" if value == "null" else value.strip('"') for key, value in settings_of(config)}
+        for name, config in configs.items()
+    }
     keys = dict.fromkeys(key for settings in flat.values() for key in settings if key not in _NOT_COMPARED_SETTINGS)
-    differing = [key for key in keys if len({settings.get(key) for settings in flat.values()}) > 1]
+    differing = [key for key in keys if len({settings[key] for settings in flat.values() if key in settings}) > 1]
     if not differing:
         return []
 
     def cell(name: str, key: str) -> TableCell:
-        return TableCell(flat[name].get(key, "-").strip('"'), is_number=True)
+        return TableCell(flat[name].get(key, "-"), is_number=True)
 
     if len(flat) <= _MOST_COLUMNS:
         rows = [[TableCell(key), *(cell(name, key) for name in flat)] for key in differing]
@@ -190,7 +198,7 @@ def differing_settings(configs: Mapping[str, AnyConfig]) -> list[Table]:
     return [Table("Settings that differ", ["", *differing], rows)]
 
 
-_NOT_COMPARED_SETTINGS: Final = {"schema_version", "seed", "device", "data_root", "network.channels"}
+_NOT_COMPARED_SETTINGS: Final = {"schema_version", "kind", "seed", "device", "data_root", "network.channels"}
 _PLACES: Final = ("data_root", "init_from", "inception_weights")
 
 

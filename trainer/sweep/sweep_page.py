@@ -109,7 +109,8 @@ def _metrics_table(results: Results, title: str, whens: Mapping[str, str], note:
             for name, found in zip(names, references, strict=True)
         ]
         cells = [TableCell(text, is_number=True, columns=len(whens)) for text in texts]
-        rows.append([TableCell("real or unchanged images"), *cells])
+        labels = dict.fromkeys(label for found in references for label in found)
+        rows.append([TableCell(" or ".join(labels)), *cells])
     groups = [("", 1), *((heading_of(name), len(whens)) for name in names)]
     return Table(title, ["cell", *[*whens.values()] * len(names)], rows, note, groups)
 
