@@ -72,7 +72,7 @@ def train(
                 source = load_initial_weights(config, session.state)
             progress.say(f"weights: {config.init_from} ({config.init_checkpoint}, step {source.step})")
         if is_first():
-            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
+            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step, config)))
             session.logs = (board, *logs)
 
         if not session.finished:
