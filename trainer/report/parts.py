@@ -235,7 +235,8 @@ def protocol_text(records: Sequence[RunRecord]) -> str:
     names = dict.fromkeys(name for row in rows for name in row if name != "levels")
     parts = []
     for name in names:
-        values = dict.fromkeys(row[name] for row in rows if name in row)
+        cut = 12 if name.endswith("sha256") else None
+        values = dict.fromkeys(row[name][:cut] for row in rows if name in row)
         shown = next(iter(values)) if len(values) == 1 else f"differs ({', '.join(list(values)[:4])})"
         parts.append(f"{name.replace('_', ' ')} {shown}")
     return "Protocol: " + "; ".join(parts) + "." if parts else ""

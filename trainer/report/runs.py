@@ -101,7 +101,8 @@ def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
         of_runs.setdefault(tuple(_reference(record, name) for name in names), []).append(record.name)
     for texts, runs in of_runs.items():
         if any(text != "-" for text in texts):
-            label = "reference" if len(of_runs) == 1 else f"reference of {', '.join(runs)}"
+            owners = ", ".join(runs) if len(runs) <= 2 else f"{runs[0]} and {len(runs) - 1} more"
+            label = "reference" if len(of_runs) == 1 else f"reference of {owners}"
             rows.append([TableCell(label), *(TableCell(text, is_number=True, columns=2) for text in texts)])
     note = (
         f"Best: the evaluation of the best checkpoint. The best value of a column is marked among runs of one data set"

@@ -35,7 +35,9 @@ def figures_table(config: AnyConfig, summary: Summary) -> Table:
             metric = METRICS[name]
             mark = " *" if name == config.score_metric else ""
             last, best = (_shown(name, figures) for figures in (summary.last, summary.best))
-            table.add_row(f"{metric.label}{mark}", last, best, _reference(name, summary), metric.better)
+            table.add_row(
+                f"{metric.label}{mark}", last, best, _reference(name, summary), metric.better.removesuffix(" images")
+            )
     return table
 
 

@@ -75,7 +75,13 @@ def test_the_report_compares_the_cells_and_has_the_command(spec_file: WriteSpec,
     command = shlex.join(["python", "-m", "trainer.sweep", path.name, "--out", out.name, "--set", "ema_decay=0.5"])
     assert command in page
     assert str(tmp_path) not in page
-    for text in ("At step 2", "At the end", "Settings that differ", "SWD (smaller is better)", "lr 0.001, step 2"):
+    for text in (
+        "At step 2",
+        "At the end",
+        "Settings that differ",
+        "SWD (smaller is better)",
+        '<td class="">lr 0.001</td>',
+    ):
         assert text in page
     assert page.count('class="number best"') >= 2
     assert page.count("<img") >= 2 * 2 + 2 + 2 * 2  # grids at two moments, metrics, curves
