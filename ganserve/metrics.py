@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 Better = Literal["smaller", "larger", "as real images"]
 
+STANDARD_ERROR: Final = "_standard_error"  # ends the name of a metric's standard error in a protocol
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -212,6 +212,11 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return OBJECTIVES[self.objective].scores_are_probabilities
 
     @property
+    def has_critic(self) -> bool:
+        """Whether D estimates a Wasserstein distance, D(x) - D(G(z)), and is not a classifier."""
+        return self.constraint != "none"
+
+    @property
     def gains_from_bf16(self) -> bool:
         """Whether a step is faster in bf16 on a device that has instructions for it."""
         return ARCHITECTURES[self.network.architecture].gains_from_bf16
@@ -247,6 +252,7 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
     constraint: ClassVar[Constraint] = "none"
     differentiates_twice: ClassVar[bool] = False
     scores_are_probabilities: ClassVar[bool] = False
+    has_critic: ClassVar[bool] = False
     gains_from_bf16: ClassVar[bool] = True
 
     network: TranslatorConfig

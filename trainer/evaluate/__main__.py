@@ -15,13 +15,13 @@ from rich.table import Table
 from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.machine import limit_torch_threads
-from ganserve.metrics import METRICS
+from ganserve.metrics import METRICS, STANDARD_ERROR
 from trainer.data.datasets import LABELLED
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
 from trainer.exits import mistakes_in_one_line
-from trainer.metrics.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, LABEL_MEASURES, MEASURES, shown
+from trainer.metrics.scorer import DEFAULT_MEASURES, INCEPTION_MEASURES, LABEL_MEASURES, MEASURES, Scores, shown
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
@@ -207,21 +207,28 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def _print(result: Result, progress: Progress) -> None:
-    table = Table(title="Metrics")
+    table = Table(title="Metrics, with their standard errors")
     for heading in ("metric", "value", *(["reals"] if result.floor else []), "better", "meaning"):
         table.add_column(heading, overflow="fold")
-    for name, value in result.scores.metrics.items():
+    for name in result.scores.metrics:
         metric = METRICS[name]
-        floor = [shown(result.floor.metrics.get(name, math.nan))] if result.floor else []
-        table.add_row(metric.label, shown(value), *floor, metric.better, metric.explanation)
+        columns = (result.scores, result.floor) if result.floor else (result.scores,)
+        values = (_with_error(name, scores) for scores in columns)
+        table.add_row(metric.label, *values, metric.better, metric.explanation)
     progress.console.print(table)
-    parts = (f"{name} {_short(value)}" for name, value in result.scores.protocol.items())
+    protocol = {name: value for name, value in result.scores.protocol.items() if not name.endswith(STANDARD_ERROR)}
+    parts = (f"{name} {_short(value)}" for name, value in protocol.items())
     progress.say(f"protocol: {', '.join(parts)}")
     if result.floor is not None and result.floor.protocol["real_images"] != result.scores.protocol["real_images"]:
         progress.say(
             f"the floor compares {result.floor.protocol['real_images']} real images with as many others. Fewer images"
             " make every distance larger, so give --images of at most half the data to compare"
         )
+
+
+def _with_error(name: str, scores: Scores) -> str:
+    error = scores.protocol.get(f"{name}{STANDARD_ERROR}", math.nan)
+    return shown(scores.metrics.get(name, math.nan), error)
 
 
 def _short(value: Any) -> str:

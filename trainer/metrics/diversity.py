@@ -5,9 +5,17 @@ similar show a collapsed generator. The metric is from Wang et al. 2003, "Multi-
 quality assessment", with the window of Karras et al. 2018's published code: 11 pixels, or the image size at a coarse
 scale, with sigma in proportion. So five scales fit from 16 pixels on; torchmetrics, with a fixed window, needs 176.
 Compare with pairs of real images: more similar means collapse, less similar means noise.
+
+Each image is compared with several others: one partner per image left a standard deviation of 0.03 to 0.04 over sets
+of 240 samples of one generator, 32 partners 0.007 to 0.018.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -17,29 +25,71 @@ from trainer.metrics.translation import SCALE_WEIGHTS, WINDOW_PIXELS, WINDOW_SIG
 
 _K1, _K2 = 0.01, 0.03  # stabilise quotients in dark or flat regions: Wang et al. 2004, "Image quality assessment"
 _CHUNK_PIXELS = 1 << 18  # per chunk, which bounds memory
+MOST_SHIFTS: Final = 16  # more partners hardly narrow the spread
+_COMPARED_VALUES: Final = 1 << 23  # pairs times the values of an image, about a second on one core
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The mean over pairs of images, and its standard error over sets of as many images."""
+
+    mean: float
+    standard_error: float
+    pairs: int
 
 
 def ms_ssim_between(images: Tensor) -> float:
-    """The mean MS-SSIM of the first and the second image, the third and the fourth, and so on; 1: all are equal.
+    """The mean MS-SSIM of pairs of images; 1: all are equal. See `similarity_of_pairs`."""
+    return similarity_of_pairs(images).mean
 
-    The images must be in random order. A last image without a partner is ignored.
+
+def shift_count(shape: Sequence[int]) -> int:
+    """The number of partners to each side of an image, for images of shape (N, C, H, W): at most 16, if small."""
+    fitting = _COMPARED_VALUES // math.prod(shape)
+    return max(1, min(MOST_SHIFTS, fitting, (shape[0] - 1) // 2))
+
+
+def similarity_of_pairs(images: Tensor) -> Similarity:
+    """The MS-SSIM of each image and the next `shift_count` ones; the first follow the last.
+
+    Pairs that share an image are not independent, so the standard error adds their covariances to the variance of
+    independent pairs: Aronow, Samii and Assenova 2015, "Cluster-Robust Variance Estimation for Dyadic Data", section 3.
 
     Args:
-        images: (N, C, H, W), uint8, or float in [-1, 1]; N at least 2.
+        images: (N, C, H, W) in random order, uint8, or float in [-1, 1]; N at least 2.
 
     Raises:
         ValueError: fewer than two images.
     """
-    pairs = len(images) // 2
-    if images.ndim != 4 or pairs < 1:
+    if images.ndim != 4 or len(images) < 2:
         raise ValueError(f"expected at least two images (N, C, H, W), got {tuple(images.shape)}")
-    step = max(1, _CHUNK_PIXELS // images[0].numel())
-    total = 0.0
-    for begin in range(0, pairs, step):
-        chunk = images[2 * begin : 2 * min(pairs, begin + step)]
-        chunk = chunk.float() if images.dtype == torch.uint8 else (chunk.float() + 1) * 127.5
-        total += multiscale_similarity(chunk[0::2], chunk[1::2]).sum(dtype=torch.float64).item()
-    return total / pairs
+    count, shifts = len(images), shift_count(images.shape)
+    around = torch.cat([images, images[:shifts]])
+    similarities = torch.stack(
+        [_similarities(images, around[shift : shift + count]) for shift in range(1, shifts + 1)]
+    )  # (shifts, N)
+    mean = similarities.mean().item()
+    deviations = similarities - mean
+    independent = deviations.square().sum().item()
+    of_image = deviations.sum(0)
+    for shift, row in enumerate(deviations, 1):
+        of_image = of_image + torch.roll(row, shift)
+    # Every pair counts once for each of its two images, so one of the two variances is taken off again.
+    with_shared = of_image.square().sum().item() - independent
+    pairs = count * shifts
+    return Similarity(mean, math.sqrt(max(independent, with_shared)) / pairs, pairs)
+
+
+def _similarities(first: Tensor, second: Tensor) -> Tensor:
+    """The MS-SSIM of each pair of images (N, C, H, W), float64 (N,) on the CPU."""
+    step = max(1, _CHUNK_PIXELS // first[0].numel())
+    chunks = zip(torch.split(first, step), torch.split(second, step), strict=True)
+    return torch.cat([multiscale_similarity(_levels(one), _levels(other)).double().cpu() for one, other in chunks])
+
+
+def _levels(images: Tensor) -> Tensor:
+    """uint8, or float in [-1, 1], -> float 0..255."""
+    return images.float() if images.dtype == torch.uint8 else (images.float() + 1) * 127.5
 
 
 def scale_count(size: int) -> int:

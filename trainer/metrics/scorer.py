@@ -19,7 +19,7 @@ from torch import Tensor
 from ganserve.metrics import METRICS
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork
-from trainer.metrics.diversity import ms_ssim_between, scale_count
+from trainer.metrics.diversity import scale_count, similarity_of_pairs
 from trainer.metrics.frechet import frechet_distance, total_variance
 from trainer.metrics.inception import (
     RESIZER,
@@ -35,7 +35,13 @@ from trainer.metrics.neighbours import (
     density_coverage,
     precision_recall,
 )
-from trainer.metrics.sliced_wasserstein import DIRECTIONS, PATCHES_PER_IMAGE, Pyramid, sliced_wasserstein_distance
+from trainer.metrics.sliced_wasserstein import (
+    DIRECTIONS,
+    PATCHES_PER_IMAGE,
+    Pyramid,
+    distances_and_error,
+)
+from trainer.metrics.standard_errors import half_sample_errors, recorded
 from trainer.progress import Progress
 
 FEWEST_IMAGES: Final = DENSITY_COVERAGE_NEIGHBOURS + 1
@@ -124,48 +130,60 @@ Measurement = tuple[Metrics, Protocol]
 
 
 def _swd(images: Comparison) -> Measurement:
-    levels, protocol = _levels(images, "pggan")
-    return {"sliced_wasserstein_distance": _mean(levels)}, {"levels": levels} | protocol
+    return _sliced(images, "sliced_wasserstein_distance", "levels", "pggan")
 
 
 def _swd_mmgeneration(images: Comparison) -> Measurement:
-    levels, protocol = _levels(images, "mmgeneration")
-    return {"sliced_wasserstein_distance_mmgeneration": _mean(levels)}, {"levels_mmgeneration": levels} | protocol
+    return _sliced(images, "sliced_wasserstein_distance_mmgeneration", "levels_mmgeneration", "mmgeneration")
 
 
-def _levels(images: Comparison, pyramid: Pyramid) -> tuple[list[float], Protocol]:
+def _sliced(images: Comparison, name: str, levels_name: str, pyramid: Pyramid) -> Measurement:
     count = min(len(images.reals), len(images.fakes))  # equal numbers, because sorted patches are paired
     reals, fakes = (each[:count].to(images.device) for each in (images.reals, images.fakes))
-    levels = sliced_wasserstein_distance(reals, fakes, images.seed, pyramid=pyramid)
-    return levels, {"swd_images": count, "swd_patches": PATCHES_PER_IMAGE, "swd_directions": DIRECTIONS}
+    levels, error = distances_and_error(reals, fakes, images.seed, pyramid=pyramid)
+    protocol = {"swd_images": count, "swd_patches": PATCHES_PER_IMAGE, "swd_directions": DIRECTIONS}
+    return {name: _mean(levels)}, {levels_name: levels} | protocol | recorded([name], [error])
 
 
 def _ms_ssim(images: Comparison) -> Measurement:
-    fakes, reals = (ms_ssim_between(each.to(images.device)) for each in (images.fakes, images.reals))
+    fakes, reals = (similarity_of_pairs(each.to(images.device)) for each in (images.fakes, images.reals))
     protocol = {
-        "ms_ssim_pairs": len(images.fakes) // 2,
+        "ms_ssim_pairs": fakes.pairs,
         "ms_ssim_scales": scale_count(min(images.fakes.shape[-2:])),
         "ms_ssim_window": "11 pixels, shrinking with the scale",
     }
-    return {"ms_ssim": fakes, "ms_ssim_real": reals}, protocol
+    metrics = {"ms_ssim": fakes.mean, "ms_ssim_real": reals.mean}
+    return metrics, protocol | recorded(list(metrics), [fakes.standard_error, reals.standard_error])
 
 
 def _frechet(images: Comparison) -> Measurement:
-    reals, fakes = images.features
+    reals, _ = images.features
     protocol = images.feature_protocol() | {"feature_variance": total_variance(reals)}
-    return {"frechet_distance": frechet_distance(reals, fakes)}, protocol
+    return _of_features(images, ["frechet_distance"], lambda real, fake: [frechet_distance(real, fake)], protocol)
 
 
 def _precision_recall(images: Comparison) -> Measurement:
-    precision, recall = precision_recall(*images.features)
     protocol = images.feature_protocol() | {"precision_recall_neighbours": PRECISION_RECALL_NEIGHBOURS}
-    return {"precision": precision, "recall": recall}, protocol
+    return _of_features(images, ["precision", "recall"], precision_recall, protocol)
 
 
 def _density_coverage(images: Comparison) -> Measurement:
-    density, coverage = density_coverage(*images.features)
     protocol = images.feature_protocol() | {"density_coverage_neighbours": DENSITY_COVERAGE_NEIGHBOURS}
-    return {"density": density, "coverage": coverage}, protocol
+    return _of_features(images, ["density", "coverage"], density_coverage, protocol)
+
+
+def _of_features(
+    images: Comparison,
+    names: Sequence[str],
+    measure: Callable[[Tensor, Tensor], Sequence[float]],
+    protocol: Protocol,
+) -> Measurement:
+    """Metrics of the features of reals and fakes, and their standard errors."""
+    reals, fakes = images.features
+    errors = half_sample_errors(
+        lambda real, fake: measure(reals[real], fakes[fake]), len(reals), len(fakes), images.seed
+    )
+    return dict(zip(names, measure(reals, fakes), strict=True)), protocol | recorded(names, errors)
 
 
 def _modes(images: Comparison) -> Measurement:
@@ -256,10 +274,16 @@ def to_pixels(images: Tensor) -> Tensor:
     return torch.round((images + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
 
 
-def shown(value: float) -> str:
-    """A metric as text, with four significant digits or two decimals; whole numbers have none."""
+def shown(value: float, error: float = math.nan) -> str:
+    """A metric as text, with four significant digits or two decimals; whole numbers have none.
+
+    With its standard error, both have as many decimals as give the error one digit, or two that begin with a 1.
+    """
     if not math.isfinite(value):
         return "-"
+    if math.isfinite(error) and error > 0:
+        decimals = max(0, -math.floor(math.log10(error / 2)))
+        return f"{value:.{decimals}f} \N{PLUS-MINUS SIGN} {error:.{decimals}f}"
     if float(value).is_integer():
         return f"{value:.0f}"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"

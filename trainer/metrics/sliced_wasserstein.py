@@ -10,6 +10,7 @@ As there, a gray image counts as three equal channels; one channel would change 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -19,8 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.metrics.standard_errors import half_sample_errors, used_share
+
 PATCH_PIXELS = 7
 PATCHES_PER_IMAGE = 128
+ERROR_PATCHES = 32  # of an image, for the standard error
+ERROR_DIRECTIONS = 32  # for the standard error
 DIRECTIONS = 4 * 128
 SMALLEST_LEVEL_PIXELS = 16
 SCALE = 1000.0  # the usual unit
@@ -52,13 +57,40 @@ def sliced_wasserstein_distance(
     Raises:
         ValueError: the shapes differ, or there are no images.
     """
+    return [SCALE * _distance(*sets, seed) for sets in _patches_of_levels(reals, fakes, seed, pyramid)]
+
+
+def distances_and_error(
+    reals: Tensor, fakes: Tensor, seed: int = 0, *, pyramid: Pyramid = "pggan"
+) -> tuple[list[float], float]:
+    """`sliced_wasserstein_distance`, and the standard error of its mean over levels; NaN with too few images.
+
+    The error is computed from `ERROR_DIRECTIONS` of the directions, which are sorted again for each half of the images.
+    """
+    levels, rows = [], []
+    for sets in _patches_of_levels(reals, fakes, seed, pyramid):
+        levels.append(SCALE * _distance(*sets, seed))
+        rows.append([_Projected(patches, seed) for patches in sets])
+
+    def mean_of_levels(real: Tensor, fake: Tensor) -> list[float]:
+        distances = [
+            float((one.sorted_rows(real) - other.sorted_rows(fake)).abs().mean(dtype=torch.float64))
+            for one, other in rows
+        ]
+        return [SCALE * sum(distances) / len(distances)]
+
+    (error,) = half_sample_errors(mean_of_levels, len(reals), len(fakes), seed) or [math.nan]
+    return levels, error
+
+
+def _patches_of_levels(
+    reals: Tensor, fakes: Tensor, seed: int, pyramid: Pyramid
+) -> Iterator[tuple[_Patches, _Patches]]:
     if reals.shape != fakes.shape or reals.ndim != 4 or not len(reals):
         raise ValueError(f"expected equal shapes (N, C, H, W), got {tuple(reals.shape)} and {tuple(fakes.shape)}")
     generator = np.random.Generator(np.random.PCG64(seed))
-    return [
-        SCALE * _distance(_Patches(reals, level, pyramid, generator), _Patches(fakes, level, pyramid, generator), seed)
-        for level in range(level_count(min(reals.shape[-2:])))
-    ]
+    for level in range(level_count(min(reals.shape[-2:]))):
+        yield _Patches(reals, level, pyramid, generator), _Patches(fakes, level, pyramid, generator)
 
 
 def level_count(size: int) -> int:
@@ -89,7 +121,7 @@ class _Patches:
         height, width = -(-height >> level), -(-width >> level)  # halves are rounded up
         self._size = min(PATCH_PIXELS, height, width)
         self.values = self.channels * self._size**2  # of one patch
-        self.count = count * PATCHES_PER_IMAGE
+        self.images, self.count = count, count * PATCHES_PER_IMAGE
         shape = (count, PATCHES_PER_IMAGE)
         self._tops = torch.from_numpy(generator.integers(height - self._size + 1, size=shape))
         self._lefts = torch.from_numpy(generator.integers(width - self._size + 1, size=shape))
@@ -128,6 +160,16 @@ class _Patches:
                 done += len(chunk)
             yield rows.add_(offsets[begin : begin + group, None])
 
+    def of_images(self) -> Iterator[Tensor]:
+        """Some patches of each image that errors are computed from, (n, P, C, size * size) float32, in chunks."""
+        left = int(used_share(self.images) * self.images)
+        for chunk in self.chunks():
+            patches = chunk.view(-1, PATCHES_PER_IMAGE, self.channels, self._size**2)[:left, :ERROR_PATCHES]
+            yield patches
+            left -= len(patches)
+            if not left:
+                return
+
     def _cut(self) -> Iterator[Tensor]:
         step = max(1, _CHUNK_PIXELS // (self.channels * self._images.shape[-2] * self._images.shape[-1]))
         for begin in range(0, len(self._images), step):
@@ -152,6 +194,34 @@ def _distance(reals: _Patches, fakes: _Patches, seed: int) -> float:
         for row, other in zip(_sorted(real_rows), _sorted(fake_rows), strict=True):
             total += float(abs(row - other).mean(dtype=torch.float64 if isinstance(row, Tensor) else np.float64))
     return total / directions.shape[1]
+
+
+class _Projected:
+    """Patches of a set of images along a few directions, from which those of any of the images follow.
+
+    Each choice of images has its own mean and deviation per channel, so the channels stay apart.
+    """
+
+    def __init__(self, patches: _Patches, seed: int) -> None:
+        directions = _directions(patches.channels, patches.values, seed)[:, :ERROR_DIRECTIONS].float()
+        by_channel = directions.view(patches.channels, -1, directions.shape[1])  # (C, values, D)
+        self._sums = by_channel.sum(1)  # (C, D)
+        rows, means, squares = [], [], []
+        for chunk in patches.of_images():
+            rows.append(torch.einsum("npcv,cvd->cdnp", chunk, by_channel.to(chunk.device)).cpu())
+            means.append(chunk.double().mean((1, 3)).cpu())
+            squares.append(chunk.double().square().mean((1, 3)).cpu())
+        self._rows = torch.cat(rows, dim=2)  # (C, D, N, P)
+        self._means, self._squares = torch.cat(means), torch.cat(squares)  # (N, C)
+
+    def sorted_rows(self, images: Tensor) -> Tensor:
+        """The normalised patches of some images along each direction, sorted, (D, patches)."""
+        mean = self._means[images].mean(0)
+        deviation = (self._squares[images].mean(0) - mean.square()).clamp(min=0).sqrt() + 1e-8
+        total = torch.zeros(len(self._sums[0]), len(images) * self._rows.shape[-1])
+        for rows, sums, centre, width in zip(self._rows, self._sums, mean.tolist(), deviation.tolist(), strict=True):
+            total += (rows[:, images].flatten(1) - centre * sums[:, None]) / width
+        return torch.from_numpy(_sorted(total))
 
 
 def _directions(channels: int, values: int, seed: int) -> Tensor:

@@ -17,20 +17,20 @@ SMALLEST_IMAGE_PIXELS = 2 * WINDOW_PIXELS
 _CHUNK = 64  # pairs per chunk, which bounds memory
 
 
-def mean_absolute_error(first: Tensor, second: Tensor) -> float:
-    """The mean of |difference| over all pairs, channels and pixels, as a share of the range from black to white.
+def absolute_errors(first: Tensor, second: Tensor) -> Tensor:
+    """The mean of |difference| over channels and pixels of each pair, as a share of the range from black to white.
 
-    Takes two float tensors (N, C, H, W) in [-1, 1]; returns 0 (identical) to 1 (black against white).
+    Takes two float tensors (N, C, H, W) in [-1, 1]; returns float64 (N,), 0 (identical) to 1 (black against white).
 
     Raises:
         ValueError: the shapes differ, or there are no images.
     """
     _check(first, second)
-    return (first - second).abs().mean(dtype=torch.float64).item() / 2
+    return (first - second).abs().mean((1, 2, 3), dtype=torch.float64) / 2
 
 
-def ms_ssim(first: Tensor, second: Tensor) -> float:
-    """The mean over pairs of the multi-scale structural similarity; 1 is identical, larger is better.
+def ms_ssims(first: Tensor, second: Tensor) -> Tensor:
+    """The multi-scale structural similarity of each pair, float64 (N,); 1 is identical, larger is better.
 
     Takes two float tensors (N, C, H, W) in [-1, 1]. They are compared as intensities 0..1, because the metric is
     undefined for negative ones, with a Gaussian window of 11 pixels and sigma 1.5. Each scale halves the image. The
@@ -43,9 +43,9 @@ def ms_ssim(first: Tensor, second: Tensor) -> float:
 
     _check(first, second)
     weights = scale_weights(min(first.shape[-2:]))
-    total = 0.0
+    similarities = []
     for one, other in zip(torch.split(first, _CHUNK), torch.split(second, _CHUNK), strict=True):
-        similarities = multiscale_structural_similarity_index_measure(
+        of_pairs = multiscale_structural_similarity_index_measure(
             (one.float() + 1) / 2,
             (other.float() + 1) / 2,
             kernel_size=WINDOW_PIXELS,
@@ -54,8 +54,8 @@ def ms_ssim(first: Tensor, second: Tensor) -> float:
             betas=weights,
             reduction="none",
         )
-        total += similarities.sum(dtype=torch.float64).item()
-    return total / len(first)
+        similarities.append(of_pairs.double().reshape(-1).cpu())
+    return torch.cat(similarities)
 
 
 def scale_weights(size: int) -> tuple[float, ...]:

@@ -18,6 +18,7 @@ MAX_PICTURE_BYTES = 64 << 20
 MAX_PICTURE_PIXELS = 1 << 26
 SHOWN_PIXELS = 560  # largest width and height; larger pictures are shrunk
 WIDE_PIXELS = 1100  # the same for charts and figures
+AXES = ("steps", "images", "time")  # horizontal axes of charts over the course of a run; the first is shown at first
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Picture:
     uri: str = ""
     missing: str = ""
     is_pixels: bool = False  # a grid of small images: the browser enlarges it without smoothing
+    axis: str = ""  # one of AXES: of several pictures, the reader chooses which to see
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class TableCell:
     text: str
     is_best: bool = False
     is_number: bool = False
+    is_warning: bool = False
+    columns: int = 1  # that the cell covers
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[TableCell]]
     note: str = ""
+    groups: Sequence[tuple[str, int]] = ()  # headings above the headings, and how many columns each covers
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,12 @@ class Page:
     strips: Sequence[Strip] = field(default_factory=tuple)
     details: Sequence[Detail] = field(default_factory=tuple)
 
+    @property
+    def axes(self) -> Sequence[str]:
+        """The horizontal axes that the reader may choose from."""
+        found = {picture.axis for strip in self.charts for picture in strip.pictures}
+        return [axis for axis in AXES if axis in found]
+
 
 def picture_of_file(path: Path | None, caption: str, *, side: int = SHOWN_PIXELS, is_pixels: bool = True) -> Picture:
     """A PNG file of a run, decoded and encoded again because it is untrusted. An unreadable file leaves a note."""
@@ -104,9 +115,9 @@ def picture_of_file(path: Path | None, caption: str, *, side: int = SHOWN_PIXELS
     return Picture(caption, _data_uri("image/png", buffer.getvalue()), is_pixels=is_pixels)
 
 
-def picture_of_svg(svg: bytes, caption: str) -> Picture:
+def picture_of_svg(svg: bytes, caption: str, axis: str = "") -> Picture:
     """A chart as a picture."""
-    return Picture(caption, _data_uri("image/svg+xml", svg))
+    return Picture(caption, _data_uri("image/svg+xml", svg), axis=axis)
 
 
 def render(page: Page) -> str:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from ganserve.metrics import METRICS
-from trainer.config import AnyConfig
+from trainer.config import AnyConfig, override
 from trainer.errors import UserError
 from trainer.flags import FIELDS
-from trainer.metrics.choosing import has_best
+from trainer.metrics.choosing import has_best, is_best
+from trainer.metrics.scorer import shown
 from trainer.own_pictures import PRESET as OWN_PICTURES
 from trainer.presets import choose_preset
-from trainer.report.page import WIDE_PIXELS, Picture, picture_of_file, picture_of_svg
-from trainer.report.record import RunRecord
+from trainer.report.page import AXES, WIDE_PIXELS, Picture, Table, TableCell, picture_of_file, picture_of_svg
+from trainer.report.record import EvaluationRow, RunRecord, compared_protocol
 from trainer.runs import charts
 from trainer.runs.charts import Curve
 
@@ -59,9 +61,8 @@ def training_charts(records: Sequence[RunRecord]) -> list[Picture]:
     if not any(record.curves for record in records):
         return []
     config = records[0].config
-    probabilities = config.scores_are_probabilities
     pictures = []
-    for chart in (charts.LOSSES, charts.confidence(probabilities=probabilities), charts.LOSS_PARTS, charts.ACCURACY):
+    for chart in (charts.losses(config), charts.scores(config), charts.LOSS_PARTS, charts.ACCURACY):
         series = {label: _curves(records, key) for label, key in chart.keys.items()}
         if any(series.values()):
             figure = charts.step_chart(series, y_label=chart.y_label)
@@ -83,13 +84,136 @@ def drawn_figures(record: RunRecord, which: str = "") -> list[Picture]:
 
 
 def metric_charts(groups: Groups, names: Sequence[str]) -> list[Picture]:
-    """Each metric over the steps of its evaluations, one line per cell or run."""
+    """Each metric over steps, images and time, one line per cell or run; its reference is a level line."""
     pictures = []
     for name in names:
-        series = {group: [_metric_curve(record, name) for record in records] for group, records in groups.items()}
-        figure = charts.metric_chart(series, y_label=label_of(name))
-        pictures.append(picture_of_svg(charts.svg(figure), heading_of(name)))
+        references = reference_lines([record for records in groups.values() for record in records], name)
+        for axis in AXES:
+            series = {group: metric_curves(records, name, axis) for group, records in groups.items()}
+            figure = charts.metric_chart(
+                series, y_label=label_of(name), x_label=_AXIS_LABELS[axis], references=references
+            )
+            pictures.append(picture_of_svg(charts.svg(figure), heading_of(name), axis))
     return pictures
+
+
+_AXIS_LABELS: Final = {"steps": "steps", "images": "real images shown", "time": "training time (min)"}
+
+
+def metric_curves(records: Sequence[RunRecord], name: str, axis: str) -> list[Curve]:
+    """A metric of the runs of one cell; over time, all runs take as long as their mean."""
+    curves = []
+    for record in records:
+        rows = [row for row in record.evaluations if name in row.metrics]
+        steps = [row.step for row in rows]
+        places = np.array([_mean_minutes(records, step) for step in steps], float) if axis == "time" else None
+        errors = [row.errors.get(name, 0.0) for row in rows]
+        curves.append(
+            Curve(
+                record.places(steps, axis) if places is None else places,
+                np.array([row.metrics[name] for row in rows], float),
+                np.array(errors, float) if any(errors) else None,
+            )
+        )
+    return curves
+
+
+def _mean_minutes(records: Sequence[RunRecord], step: int) -> float:
+    """The training time until a step, the mean over the runs that have reached it."""
+    return float(np.mean([record.places([step], "time") for record in records if record.steps >= step]))
+
+
+def reference_of(record: RunRecord, name: str) -> tuple[str, EvaluationRow, str] | None:
+    """What a metric is compared with: a label, the evaluation that holds it, and the name of the metric there.
+
+    The same metric of the real images of the last evaluation, of the floor, or of unchanged images.
+    """
+    last, floor = record.last, record.floor
+    unchanged = f"{name.removesuffix('_ab').removesuffix('_ba')}_unchanged"
+    if last is not None and f"{name}_real" in last.metrics:
+        return "real images", last, f"{name}_real"
+    if last is not None and unchanged in last.metrics:
+        return "unchanged", last, unchanged
+    if floor is not None and name in floor.metrics:
+        return "real images", floor, name
+    return None
+
+
+def reference_lines(records: Sequence[RunRecord], name: str) -> dict[str, float]:
+    """The mean reference of a metric by its label; empty if the runs have references of different protocols."""
+    found = [reference for record in records if (reference := reference_of(record, name)) is not None]
+    protocols = {compared_protocol(key, row) for _, row, key in found}
+    datasets = {record.config.dataset for record in records}
+    if not found or len(protocols) > 1 or len(datasets) > 1:
+        return {}
+    return {found[0][0]: sum(row.metrics[key] for _, row, key in found) / len(found)}
+
+
+def is_reference(name: str) -> bool:
+    """Whether a metric is the reference of another: of real or of unchanged images."""
+    return name.endswith(("_real", "_unchanged"))
+
+
+def is_best_of(
+    name: str, record: RunRecord, row: EvaluationRow, others: Sequence[tuple[RunRecord, EvaluationRow]]
+) -> bool:
+    """Whether no evaluation of the same data set and protocol is better; False without another to compare with."""
+    protocol = (record.config.dataset, compared_protocol(name, row))
+    alike = [
+        other.metrics[name]
+        for of, other in others
+        if name in other.metrics and (of.config.dataset, compared_protocol(name, other)) == protocol
+    ]
+    return name in row.metrics and len(alike) > 1 and is_best(name, row.metrics[name], alike)
+
+
+def shown_with_error(name: str, row: EvaluationRow) -> str:
+    """A metric of an evaluation and its standard error, as text."""
+    if name not in row.metrics:
+        return "-"
+    error = row.errors.get(name)
+    return shown_metric(name, row.metrics[name]) if not error else shown(row.metrics[name], error)
+
+
+_MOST_COLUMNS: Final = 8
+
+
+def differing_settings(configs: Mapping[str, AnyConfig]) -> list[Table]:
+    """The settings that differ among the runs or cells that have them, without seeds; no table if there are none."""
+    flat = {
+        name: {key: "-" if value == "null" else value.strip('"') for key, value in settings_of(config)}
+        for name, config in configs.items()
+    }
+    keys = dict.fromkeys(key for settings in flat.values() for key in settings if key not in _NOT_COMPARED_SETTINGS)
+    differing = [key for key in keys if len({settings[key] for settings in flat.values() if key in settings}) > 1]
+    if not differing:
+        return []
+
+    def cell(name: str, key: str) -> TableCell:
+        return TableCell(flat[name].get(key, "-"), is_number=True)
+
+    if len(flat) <= _MOST_COLUMNS:
+        rows = [[TableCell(key), *(cell(name, key) for name in flat)] for key in differing]
+        return [Table("Settings that differ", ["setting", *flat], rows)]
+    rows = [[TableCell(name), *(cell(name, key) for key in differing)] for name in flat]
+    return [Table("Settings that differ", ["", *differing], rows)]
+
+
+_NOT_COMPARED_SETTINGS: Final = {"schema_version", "kind", "seed", "device", "data_root", "network.channels"}
+_PLACES: Final = ("data_root", "init_from", "inception_weights")
+
+
+def without_places(config: AnyConfig) -> AnyConfig:
+    """The config with the names of files and folders, but not where they are: a page may be shown to others."""
+    kind, colon, path = config.dataset.partition(":")
+    places = {name: shown_path(value) for name in _PLACES if (value := getattr(config, name, None))}
+    return override(config, places | {"dataset": f"{kind}{colon}{shown_path(path) if colon else ''}"})
+
+
+def shown_path(path: str | Path) -> str:
+    """A relative path as it is, of another only the name."""
+    path = Path(path)
+    return path.name if path.is_absolute() or ".." in path.parts or "~" in path.parts else str(path)
 
 
 def metric_names(records: Sequence[RunRecord], wanted: Sequence[str] = ()) -> list[str]:
@@ -112,7 +236,8 @@ def protocol_text(records: Sequence[RunRecord]) -> str:
     names = dict.fromkeys(name for row in rows for name in row if name != "levels")
     parts = []
     for name in names:
-        values = dict.fromkeys(row[name] for row in rows if name in row)
+        cut = 12 if name.endswith("sha256") else None
+        values = dict.fromkeys(row[name][:cut] for row in rows if name in row)
         shown = next(iter(values)) if len(values) == 1 else f"differs ({', '.join(list(values)[:4])})"
         parts.append(f"{name.replace('_', ' ')} {shown}")
     return "Protocol: " + "; ".join(parts) + "." if parts else ""
@@ -126,11 +251,13 @@ def warning_lines(record: RunRecord) -> list[str]:
 
 def settings_of(config: AnyConfig) -> list[tuple[str, str]]:
     """All settings, named as in config.json."""
-    return [(name, msgspec.json.encode(value).decode()) for name, value in _flat(msgspec.to_builtins(config))]
+    flat = _flat(msgspec.to_builtins(without_places(config)))
+    return [(name, msgspec.json.encode(value).decode()) for name, value in flat]
 
 
 def command_of(config: AnyConfig) -> tuple[str, str]:
     """The command that trains a run with these settings, and a note on settings without a flag."""
+    config = without_places(config)
     words = ["python", "-m", "trainer", "--model", config.model, "--preset", config.preset, "--dataset", config.dataset]
     if config.preset == OWN_PICTURES:  # chosen by the trainer from the pictures
         return shlex.join([*words[:5], *words[7:]]), "the settings follow from the pictures; --config RUN repeats them"
@@ -171,9 +298,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _curves(records: Sequence[RunRecord], key: str) -> list[Curve]:
+    if key == charts.SCORE_DIFFERENCE:
+        pairs = zip(_curves(records, "d_real"), _curves(records, "d_fake"), strict=True)
+        return [charts.difference(real, fake) for real, fake in pairs]
     return [record.curves[key] for record in records if key in record.curves]
-
-
-def _metric_curve(record: RunRecord, name: str) -> Curve:
-    points = [(row.step, row.metrics[name]) for row in record.evaluations if name in row.metrics]
-    return Curve(np.array([step for step, _ in points], float), np.array([value for _, value in points], float))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from ganserve.metrics import METRICS
+from ganserve.metrics import METRICS, STANDARD_ERROR
 from trainer.config import AnyConfig
 from trainer.errors import RunFolderError
 from trainer.metrics.choosing import is_better
-from trainer.runs.charts import Curve
+from trainer.runs.charts import Curve, Floats
+from trainer.runs.collapse import DIVERSE_SPREAD
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.verdict import Verdict
 
 MAX_METRICS_BYTES = 512 << 20  # 187,600 steps take about 50 MB
 MAX_METRICS = 40
@@ -35,6 +38,7 @@ class EvaluationRow:
     step: int
     metrics: dict[str, float]
     protocol: dict[str, str]  # as text
+    errors: dict[str, float] = field(default_factory=dict)  # standard errors by metric
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class RunRecord:
     warnings: list[tuple[int, str]]  # (step, text)
     more_warnings: int
     samples: dict[int, Path]  # by step, ascending
+    collapse: str = ""  # why the samples count as collapsed; empty if they do not
 
     @property
     def last(self) -> EvaluationRow | None:
@@ -69,17 +74,33 @@ class RunRecord:
 
     @property
     def best(self) -> EvaluationRow | None:
-        """The best evaluation by that metric at the final image size; the last one if it was not measured."""
+        """The best evaluation by that metric in the protocol of the last one, which has the final image size.
+
+        The last one if the metric was not measured.
+        """
         name = self.score_name
         if name is None or self.last is None:
             return self.last
-        size = self.last.protocol.get("image_size")
-        rows = [row for row in self.evaluations if name in row.metrics and row.protocol.get("image_size") == size]
+        protocol = compared_protocol(name, self.last)
+        rows = [row for row in self.evaluations if name in row.metrics and compared_protocol(name, row) == protocol]
         best = rows[0]
         for row in rows[1:]:
             if is_better(name, row.metrics[name], best.metrics[name]):
                 best = row
         return best
+
+    def places(self, steps: Sequence[int], axis: str) -> Floats:
+        """Where steps lie on a horizontal axis: steps, real images shown, or minutes of training."""
+        wanted = np.array(steps, float)
+        images, speed = self.curves.get("images"), self.curves.get("images_per_s")
+        if axis == "steps" or images is None or speed is None:
+            return wanted
+        shown: Floats = np.interp(wanted, images.steps, images.values)
+        if axis == "images":
+            return shown
+        # The log holds the mean speed since the start of the run.
+        speeds: Floats = np.maximum(np.interp(wanted, speed.steps, speed.values), 1e-9)
+        return shown / speeds / 60
 
     def sample_at_epoch(self, epoch: int) -> int | None:
         """The step of the sample grid at the end of an epoch; None if the run has not reached it."""
@@ -129,6 +150,7 @@ def read_record(path: Path, name: str = "") -> RunRecord:
         warnings=reader.warnings,
         more_warnings=reader.more_warnings,
         samples=_samples(run.samples),
+        collapse=reader.collapse,
     )
 
 
@@ -145,16 +167,29 @@ class _Reader:
         self.floor: EvaluationRow | None = None
         self.warnings: list[tuple[int, str]] = []
         self.more_warnings = 0
+        self._verdict = Verdict()
+        self._alike = ""  # the newest warning about alike samples
+
+    @property
+    def collapse(self) -> str:
+        """Why the samples count as collapsed at the last evaluation; empty if they do not."""
+        missing = [notice.text for notice in self._verdict.notices() if notice.name == "modes-missing"]
+        return missing[0] if missing else self._alike
 
     def take(self, row: dict[str, Any]) -> None:
         kind, step = row["kind"], row["step"]
+        self._verdict.see(row)
         if kind == "step":
             self._take_step(row, step)
         elif kind == "evaluation" and len(self.evaluations) < MAX_EVALUATIONS:
             self.evaluations.append(_evaluation(row))
         elif kind == "floor":
             self.floor = _evaluation(row)
+        elif kind == "samples" and (number(row.get("sample_spread")) or 0) > DIVERSE_SPREAD:
+            self._alike = ""  # recovered
         elif kind == "warning":
+            if row.get("name") == "samples-alike":
+                self._alike = _shown(row.get("text", ""))
             if len(self.warnings) < MAX_WARNINGS:
                 self.warnings.append((step, _shown(row.get("text", ""))))
             else:
@@ -181,8 +216,33 @@ class _Reader:
 def _evaluation(row: dict[str, Any]) -> EvaluationRow:
     known = {key for key in row if key in METRICS}
     metrics = {key: value for key in row if key in known and (value := number(row[key])) is not None}
-    protocol = {key: _shown(row[key]) for key in row if key not in known | {"kind", "step"}}
-    return EvaluationRow(row["step"], metrics, dict(list(protocol.items())[:MAX_METRICS]))
+    errors = {key: value for key in metrics if (value := number(row.get(f"{key}{STANDARD_ERROR}"))) is not None}
+    others = (key for key in row if key not in known | {"kind", "step"} and not key.endswith(STANDARD_ERROR))
+    protocol = {key: _shown(row[key]) for key in others}
+    return EvaluationRow(row["step"], metrics, dict(list(protocol.items())[:MAX_METRICS]), errors)
+
+
+# Entries of a protocol that begin so belong to some metrics only.
+_OF_METRICS: Final = {
+    "swd_": ("sliced_wasserstein_distance", "sliced_wasserstein_distance_mmgeneration"),
+    "ms_ssim_": ("ms_ssim", "ms_ssim_real"),
+    "feature_": ("frechet_distance", "precision", "recall", "density", "coverage", "modes_covered", "modes_kl"),
+    "precision_recall_": ("precision", "recall"),
+    "density_coverage_": ("density", "coverage"),
+    "inception_": ("inception_fid", "inception_kid"),
+}
+# What was drawn or measured, and does not make two metrics differ in kind.
+_NOT_COMPARED: Final = {"seed", "levels", "levels_mmgeneration", "feature_accuracy", "feature_variance", "checkpoint"}
+
+
+def compared_protocol(name: str, row: EvaluationRow) -> tuple[tuple[str, str], ...]:
+    """What two evaluations must share for their values of a metric to be comparable: image size, numbers of images."""
+
+    def belongs(entry: str) -> bool:
+        metrics = next((metrics for begin, metrics in _OF_METRICS.items() if entry.startswith(begin)), (name,))
+        return entry not in _NOT_COMPARED and name in metrics
+
+    return tuple(sorted((entry, value) for entry, value in row.protocol.items() if belongs(entry)))
 
 
 def number(value: object) -> float | None:

@@ -5,37 +5,45 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from trainer.metrics.choosing import is_best
 from trainer.report.page import Detail, Page, Picture, Strip, Table, TableCell, picture_of_file
 from trainer.report.parts import (
     command_of,
+    differing_settings,
     drawn_figures,
     explanations,
     heading_of,
+    is_best_of,
+    is_reference,
     metric_charts,
     metric_names,
     protocol_text,
+    reference_of,
     settings_of,
-    shown_metric,
+    shown_path,
+    shown_with_error,
     training_charts,
     warning_lines,
+    without_places,
 )
 from trainer.report.record import RunRecord
 
 SHOWN_MOMENTS = 6  # sample grids shown for one run
+_ERRORS = "\N{PLUS-MINUS SIGN}: standard error over sets of as many images; it says nothing about other seeds."
+_LINES = "Dashed lines: real or unchanged images. Bars: two standard errors."
 SHARED_MOMENTS = (0.1, 0.25, 0.5, 1.0)  # moments at which runs are compared, as shares of their steps
 
 
 def run_page(records: Sequence[RunRecord]) -> Page:
     """Builds the page."""
     groups = {record.name: [record] for record in records}
-    names = metric_names(records)
+    names = [name for name in metric_names(records) if not is_reference(name)]
     single = records[0] if len(records) == 1 else None
-    charts = [Strip("Metrics over steps", metric_charts(groups, names), explanations(names))] if names else []
+    evaluations = [(_table_of_one(single, names) if single else _table(records, names))] if names else []
+    charts = [Strip("Metrics", metric_charts(groups, names), f"{_LINES} {explanations(names)}")] if names else []
     return Page(
         title=f"Run {single.name}" if single else f"{len(records)} runs compared",
         lead=[_summary(record) for record in records],
-        tables=[_table(records, names)] if names else [],
+        tables=[*differing_settings({record.name: record.config for record in records}), *evaluations],
         charts=charts,
         strips=[_samples_over_time(single)] if single else _samples_side_by_side(records),
         details=[_detail(record) for record in records],
@@ -43,7 +51,7 @@ def run_page(records: Sequence[RunRecord]) -> Page:
 
 
 def _summary(record: RunRecord) -> str:
-    config = record.config
+    config = without_places(record.config)
     speed = "" if record.images_per_s is None else f", {record.images_per_s:.4g} images/s"
     time = "" if record.train_seconds is None else f", {record.train_seconds:.0f} s of training"
     return (
@@ -52,45 +60,61 @@ def _summary(record: RunRecord) -> str:
     )
 
 
-def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
-    headings = ["run", *map(heading_of, names)]
+def _table_of_one(record: RunRecord, names: Sequence[str]) -> Table:
+    """One row per metric: last, best, and what it is compared with."""
+    last, best = record.last, record.best
+    assert last is not None
+    assert best is not None
     rows = []
-    for when in ("last", "best"):
-        chosen = [record.last if when == "last" else record.best for record in records]
-        for record, row in zip(records, chosen, strict=True):
-            if row is None:
-                rows.append(
-                    [TableCell(f"{record.name}: no evaluation"), *[TableCell("-", is_number=True)] * len(names)]
-                )
-                continue
-            cells = [TableCell(f"{record.name}, {when} (step {row.step:,})")]
-            for name in names:
-                value = row.metrics.get(name)
-                others = [other.metrics[name] for other in chosen if other is not None and name in other.metrics]
-                cells.append(
-                    TableCell(
-                        "-" if value is None else shown_metric(name, value),
-                        is_number=True,
-                        is_best=value is not None and len(others) > 1 and is_best(name, value, others),
-                    )
-                )
-            rows.append(cells)
+    for name in names:
+        texts = [heading_of(name), shown_with_error(name, last), shown_with_error(name, best), _reference(record, name)]
+        rows.append([TableCell(text, is_number=number > 0) for number, text in enumerate(texts)])
+    headings = [
+        "metric",
+        f"last (step {last.step:,})",
+        f"best checkpoint (step {best.step:,})",
+        "real images" if record.config.takes_latents else "unchanged",
+    ]
+    return Table("Evaluations", headings, rows, f"{_ERRORS} {protocol_text([record])}".strip())
+
+
+def _table(records: Sequence[RunRecord], names: Sequence[str]) -> Table:
+    """One row per run: each metric at the last and the best evaluation, and its reference below."""
+    evaluated = [record for record in records if record.last is not None]
+    chosen = {
+        when: [(record, row) for record in evaluated if (row := getattr(record, when)) is not None]
+        for when in ("last", "best")
+    }
+    rows = []
     for record in records:
-        if (floor := record.floor) is not None:
-            values = [floor.metrics.get(name) for name in names]
-            rows.append(
-                [
-                    TableCell(
-                        f"{record.name}: {floor.protocol.get('real_images', '?')} real images and as many others"
-                    ),
-                    *(
-                        TableCell("-" if value is None else shown_metric(name, value), is_number=True)
-                        for name, value in zip(names, values, strict=True)
-                    ),
-                ]
-            )
-    note = "Best: the evaluation of the best checkpoint. " + protocol_text(records)
-    return Table("Evaluations", headings, rows, note.strip())
+        if record.last is None or record.best is None:
+            rows.append([TableCell(f"{record.name}: no evaluation"), TableCell("-", columns=2 * len(names))])
+            continue
+        cells = [TableCell(f"{record.name} (steps {record.last.step:,}, {record.best.step:,})")]
+        for name in names:
+            for when, row in (("last", record.last), ("best", record.best)):
+                is_best = is_best_of(name, record, row, chosen[when])
+                cells.append(TableCell(shown_with_error(name, row), is_best=is_best, is_number=True))
+        rows.append(cells)
+    of_runs: dict[tuple[str, ...], list[str]] = {}
+    for record in evaluated:
+        of_runs.setdefault(tuple(_reference(record, name) for name in names), []).append(record.name)
+    for texts, runs in of_runs.items():
+        if any(text != "-" for text in texts):
+            owners = ", ".join(runs) if len(runs) <= 2 else f"{runs[0]} and {len(runs) - 1} more"
+            label = "reference" if len(of_runs) == 1 else f"reference of {owners}"
+            rows.append([TableCell(label), *(TableCell(text, is_number=True, columns=2) for text in texts)])
+    note = (
+        f"Best: the evaluation of the best checkpoint. The best value of a column is marked among runs of one data set"
+        f" and protocol. Reference: real or unchanged images. {_ERRORS} {protocol_text(records)}"
+    )
+    groups = [("", 1), *((heading_of(name), 2) for name in names)]
+    return Table("Evaluations", ["run", *["last", "best"] * len(names)], rows, note.strip(), groups)
+
+
+def _reference(record: RunRecord, name: str) -> str:
+    found = reference_of(record, name)
+    return "-" if found is None else shown_with_error(found[2], found[1])
 
 
 def _samples_over_time(record: RunRecord) -> Strip:
@@ -115,7 +139,7 @@ def _samples_side_by_side(records: Sequence[RunRecord]) -> list[Strip]:
 
 def _detail(record: RunRecord) -> Detail:
     command, note = command_of(record.config)
-    run = str(record.path)
+    run = shown_path(record.path)
     return Detail(
         title=record.name,
         lines=[_summary(record)],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -17,12 +18,16 @@ if TYPE_CHECKING:  # matplotlib takes a second to load, so it loads with the fir
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from trainer.config import AnyConfig
+
 MAX_POINTS: Final = 240  # per curve: a reader cannot see more, and they make pages heavy
 SMOOTHING_SHARE: Final = 25  # the running mean covers 1/25 of the points
 INK: Final = "#7d7d7d"  # legible on white and on near-black
 # Tones of Okabe and Ito's palette for colour-blind readers, legible on light and dark.
 COLOURS: Final = ("#2f8fd8", "#e0702a", "#12a67c", "#c670a0", "#d99a00", "#5c6fd6")
 _DASHES: Final = ("-", "--", ":", "-.")
+SCORE_DIFFERENCE: Final = "d_real - d_fake"  # key of the difference, which metrics.jsonl does not hold
+SHORT_POINTS: Final = 40  # curves of up to this many points have markers, so that even one point is seen
 _MAX_LINES: Final = 24  # a reader cannot tell more apart
 
 Floats = NDArray[np.float64]
@@ -30,10 +35,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """One measurement over the steps at which it was taken; both arrays are (points,)."""
+    """One measurement over the steps, images or seconds at which it was taken; all arrays are (points,)."""
 
     steps: Floats
     values: Floats
+    errors: Floats | None = None  # standard errors
 
 
 Series = Mapping[str, Sequence[Curve]]  # by the name in the legend; one curve per seed
@@ -51,6 +57,7 @@ class StepChart:
 LOSSES: Final = StepChart(
     "Generator and discriminator loss", "loss", {"Generator": "g_loss", "Discriminator": "d_loss"}
 )
+CRITIC_LOSSES: Final = StepChart("Generator and critic loss", "loss", {"Generator": "g_loss", "Critic": "d_loss"})
 LOSS_PARTS: Final = StepChart(
     "Parts of the generators' loss",
     "loss, mean of both directions",
@@ -59,11 +66,27 @@ LOSS_PARTS: Final = StepChart(
 ACCURACY: Final = StepChart("Images that the discriminator tells apart", "share of images", {"accuracy": "d_accuracy"})
 
 
-def confidence(*, probabilities: bool) -> StepChart:
-    """D(x) and D(G(z)): probabilities of a GAN's discriminator, or raw scores of a critic."""
-    y_label = "probability of being real" if probabilities else "critic score"
+def losses(config: AnyConfig) -> StepChart:
+    """The losses of both networks."""
+    return CRITIC_LOSSES if config.has_critic else LOSSES
+
+
+def scores(config: AnyConfig) -> StepChart:
+    """D(x) and D(G(z)): probabilities, or raw scores; of a critic also their difference."""
     keys = {"D(x), real images": "d_real", "D(G(z)), fakes": "d_fake"}
-    return StepChart("Confidence of the discriminator", y_label, keys)
+    if config.scores_are_probabilities:
+        return StepChart("Confidence of the discriminator", "probability of being real", keys)
+    if config.has_critic:
+        # The critic maximises the difference; for a 1-Lipschitz critic it estimates the Wasserstein distance.
+        keys |= {"estimate, D(x) - D(G(z))": SCORE_DIFFERENCE}
+        return StepChart("Critic score", "critic score", keys)
+    return StepChart("Scores of the discriminator", "score, without a sigmoid", keys)
+
+
+def difference(one: Curve, other: Curve) -> Curve:
+    """One curve minus another, at the steps that both have."""
+    steps, first, second = np.intersect1d(one.steps, other.steps, return_indices=True)
+    return Curve(steps, one.values[first] - other.values[second])
 
 
 def step_chart(series: Series, *, y_label: str, title: str = "", size: tuple[float, float] = (6.4, 3.6)) -> Figure:
@@ -76,12 +99,19 @@ def step_chart(series: Series, *, y_label: str, title: str = "", size: tuple[flo
             axes.plot(steps, values, color=colour, alpha=0.28, linewidth=0.8)
             smooth = _running_mean(values)
             label = plain(name) if number == 0 else None
-            axes.plot(steps[-len(smooth) :], smooth, dash, color=colour, linewidth=1.5, label=label)
+            marker = "o" if len(steps) <= SHORT_POINTS else ""
+            shown = steps[-len(smooth) :]
+            axes.plot(shown, smooth, dash, color=colour, linewidth=1.5, marker=marker, markersize=3, label=label)
     return figure
 
 
-def metric_chart(series: Series, *, y_label: str, x_label: str = "steps") -> Figure:
-    """A metric over the steps of its evaluations: per name, the mean over seeds as a line, their range as a band."""
+def metric_chart(
+    series: Series, *, y_label: str, x_label: str = "steps", references: Mapping[str, float] = MappingProxyType({})
+) -> Figure:
+    """A metric over the steps of its evaluations: per name, the mean over seeds as a line, their range as a band.
+
+    A single seed has bars of two standard errors. References are level lines, by name: the metric of real images.
+    """
     figure, axes = new_chart(x_label=x_label, y_label=y_label)
     for index, (name, curves) in enumerate(list(series.items())[:_MAX_LINES]):
         colour, dash = _line(index)
@@ -92,12 +122,17 @@ def metric_chart(series: Series, *, y_label: str, x_label: str = "steps") -> Fig
         if not by_step:
             continue
         steps = sorted(by_step)
-        marker = "o" if len(steps) <= 40 else ""
+        marker = "o" if len(steps) <= SHORT_POINTS else ""
         means = [float(np.mean(by_step[step])) for step in steps]
         axes.plot(steps, means, dash, color=colour, marker=marker, markersize=3.5, linewidth=1.4, label=plain(name))
         if any(len(values) > 1 for values in by_step.values()):
             low, high = [min(by_step[step]) for step in steps], [max(by_step[step]) for step in steps]
             axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+        elif len(curves) == 1 and (errors := curves[0].errors) is not None:
+            [curve] = curves
+            axes.errorbar(curve.steps, curve.values, yerr=2 * errors, fmt="none", ecolor=colour, alpha=0.6)
+    for name, value in references.items():
+        axes.axhline(value, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label=plain(name))
     return figure
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ganserve.files import replace_file
 from ganserve.grids import PADDING, labelled_lines
+from trainer.config import AnyConfig
 from trainer.runs import charts
 
 GRID_COLUMNS = 8
@@ -78,9 +79,9 @@ def save_traversal(images: Tensor, labels: Sequence[str], path: Path) -> None:
     save_image(labelled_lines(grid_image(images), labels), path)
 
 
-def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Generator and discriminator loss per step."""
-    _save_chart(rows, charts.LOSSES, path)
+def save_loss_curve(rows: Sequence[dict[str, Any]], path: Path, config: AnyConfig) -> None:
+    """The losses of both networks per step."""
+    _save_chart(rows, charts.losses(config), path)
 
 
 def save_cycle_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -88,9 +89,10 @@ def save_cycle_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
     _save_chart(rows, charts.LOSS_PARTS, path)
 
 
-def save_confidence_curve(rows: Sequence[dict[str, Any]], path: Path, *, probabilities: bool) -> None:
-    """D(x) and D(G(z)) per step: probabilities for GANs, raw scores for critics."""
-    _save_chart(rows, charts.confidence(probabilities=probabilities), path)
+def save_score_curve(rows: Sequence[dict[str, Any]], folder: Path, config: AnyConfig) -> None:
+    """D(x) and D(G(z)) per step: confidence_curve.png if they are probabilities, else score_curve.png."""
+    name = "confidence" if config.scores_are_probabilities else "score"
+    _save_chart(rows, charts.scores(config), folder / f"{name}_curve.png")
 
 
 def save_progress_gif(frames: Sequence[Path], path: Path) -> None:
@@ -120,13 +122,17 @@ def _frame(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def _save_chart(rows: Sequence[dict[str, Any]], chart: charts.StepChart, path: Path) -> None:
-    series = {}
-    for label, key in chart.keys.items():
-        points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
-        steps, values = np.array(points, float).reshape(-1, 2).T
-        series[label] = [charts.Curve(steps, values)]
+    series = {label: [_curve(rows, key)] for label, key in chart.keys.items()}
     figure = charts.step_chart(series, y_label=chart.y_label, title=chart.title, size=(10, 5))
     replace_file(path, charts.png(figure))
+
+
+def _curve(rows: Sequence[dict[str, Any]], key: str) -> charts.Curve:
+    if key == charts.SCORE_DIFFERENCE:
+        return charts.difference(_curve(rows, "d_real"), _curve(rows, "d_fake"))
+    points = [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    steps, values = np.array(points, float).reshape(-1, 2).T
+    return charts.Curve(steps, values)
 
 
 def four_row_image(real_a: Tensor, fake_b: Tensor, real_b: Tensor, fake_a: Tensor) -> Image.Image:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from PIL import Image
+
+from trainer.config import AnyConfig
 
 # Measurement of a step -> chart; all others but the losses go to "training".
 _GROUPS: Final = {
@@ -45,6 +49,17 @@ class RunLog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Writes out everything and ends the log."""
+
+
+def public_settings(config: AnyConfig) -> dict[str, Any]:
+    """The settings as plain values; of paths, which may be private, at most the name."""
+    settings: dict[str, Any] = msgspec.to_builtins(config)
+    settings["dataset"] = config.dataset.partition(":")[0]
+    del settings["data_root"]
+    for name in ("init_from", "inception_weights"):
+        if settings.get(name):
+            settings[name] = Path(settings[name]).name
+    return settings
 
 
 def curves_of_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

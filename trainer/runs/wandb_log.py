@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from PIL import Image
 
 from ganserve.files import replace_file
 from trainer.config import AnyConfig
 from trainer.errors import RunFolderError, UserError
-from trainer.runs.run_log import RunLog
+from trainer.runs.run_log import RunLog, public_settings
 
 _ID_FILE: Final = "wandb-id"  # in the run folder, so that a resumed run continues the same log
 _ID: Final = re.compile(r"[0-9a-f]{16}")
@@ -64,8 +63,7 @@ class WandbLog(RunLog):
     """
 
     def __init__(self, project: str, run: Path, config: AnyConfig) -> None:
-        settings = msgspec.to_builtins(config) | {"dataset": config.dataset.partition(":")[0]}  # a path may be private
-        del settings["data_root"]
+        settings = public_settings(config)
         run_id = _run_id(run)
         try:
             self._wandb: Any = importlib.import_module("wandb")

@@ -16,6 +16,7 @@ from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.progress import Progress
+from trainer.report.parts import shown_path
 from trainer.settings import parse_setting
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell, cells_of
@@ -81,10 +82,18 @@ def _resolve(path: Path, flags: dict[str, Any]) -> Spec:
 
 
 def _command(spec: Path, out: Path, flags: dict[str, Any]) -> list[str]:
-    """The command that runs or continues the whole sweep."""
-    words = ["python", "-m", "trainer.sweep", str(spec), "--out", str(out)] + (["--quick"] if flags["quick"] else [])
-    words += [word for setting in flags["settings"] for word in ("--set", setting)]
-    return words + (["--data-root", flags["data_root"]] if flags["data_root"] is not None else [])
+    """The command that runs or continues the whole sweep, for a page that may be shown to others."""
+    words = ["python", "-m", "trainer.sweep", shown_path(spec), "--out", shown_path(out)]
+    words += ["--quick"] if flags["quick"] else []
+    words += [word for setting in flags["settings"] for word in ("--set", _without_place(setting))]
+    return words + (["--data-root", shown_path(flags["data_root"])] if flags["data_root"] is not None else [])
+
+
+def _without_place(setting: str) -> str:
+    """KEY=VALUE with the name of a file or folder only; of a data set folder:PATH, or of a plain path."""
+    key, equals, value = setting.partition("=")
+    kind, colon, path = value.partition(":")
+    return f"{key}{equals}{kind}{colon}{shown_path(path)}" if colon else f"{key}{equals}{shown_path(value)}"
 
 
 def _run(

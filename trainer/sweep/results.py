@@ -10,7 +10,7 @@ import io
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.markup import escape
@@ -20,7 +20,7 @@ from ganserve.metrics import METRICS
 from trainer.metrics.choosing import is_best
 from trainer.progress import Progress
 from trainer.report.parts import label_of, metric_names, shown_metric
-from trainer.report.record import EvaluationRow, RunRecord, read_record
+from trainer.report.record import EvaluationRow, RunRecord, compared_protocol, read_record
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
@@ -49,6 +49,11 @@ class TrialResult:
         step = self.sample_step(when)
         rows = [row for row in self.record.evaluations if step is not None and row.step <= step]
         return rows[-1] if rows else None
+
+    @property
+    def collapse(self) -> str:
+        """Why its samples count as collapsed; empty if they do not."""
+        return self.record.collapse if self.record else ""
 
     def sample_step(self, when: str) -> int | None:
         """The step of the sample grid at the end or at a moment; None if the run has no such grid."""
@@ -93,15 +98,25 @@ class Results:
 
     def summary(self, cell: Cell, metric: str, when: str) -> Summary | None:
         """A metric of a cell; None if no trial has it."""
-        means = {each.name: _mean(self._values(each, metric, when)) for each in self.cells}
         values = self._values(cell, metric, when)
-        mean = means[cell.name]
+        mean = _mean(values)
         if mean is None:
             return None
-        others = [other for other in means.values() if other is not None]
-        best = len(others) > 1 and is_best(metric, mean, others)
+        protocols = self._protocols(cell, metric, when)
+        alike = [each for each in self.cells if self._protocols(each, metric, when) == protocols]
+        others = [other for each in alike if (other := _mean(self._values(each, metric, when))) is not None]
+        best = len(protocols) == 1 and len(others) > 1 and is_best(metric, mean, others)
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return Summary(len(values), mean, deviation, best)
+
+    def _protocols(self, cell: Cell, metric: str, when: str) -> set[object]:
+        """The data sets and protocols of a cell's values of a metric; only values of one protocol are comparable."""
+        rows = [(trial.record, trial.evaluation(when)) for trial in self.of(cell)]
+        return {
+            (record.config.dataset, compared_protocol(metric, row))
+            for record, row in rows
+            if record is not None and row is not None and metric in row.metrics
+        }
 
     def _values(self, cell: Cell, metric: str, when: str) -> list[float]:
         rows = [trial.evaluation(when) for trial in self.of(cell)]
@@ -118,6 +133,8 @@ def read_results(folder: SweepFolder, spec: Spec, cells: Sequence[Cell], command
         ending = endings.get((cell.name, seed))
         outcome = ending.outcome if ending else "not begun" if record is None else "not finished"
         trials.append(TrialResult(cell, seed, outcome, ending.text if ending else "", record))
+    places = (f"{folder.path.absolute()}/", f"{folder.path}/")
+    trials = [replace(trial, text=trial.text.replace(places[0], "").replace(places[1], "")) for trial in trials]
     names = metric_names([trial.record for trial in trials if trial.record is not None], spec.measures)
     return Results(spec, cells, trials, folder.path, command, names)
 
@@ -169,17 +186,20 @@ def print_results(results: Results, progress: Progress) -> None:
         failed = [trial.outcome for trial in trials if trial.text]
         shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.metrics]
         speed = speed_of(trials)
+        collapsed = sum(bool(trial.collapse) for trial in trials)
+        failed += [f"{collapsed} collapsed"] if collapsed else []
         state = f"{finished} of {len(trials)}" + "".join(f", {outcome}" for outcome in failed)
         table.add_row(escape(cell.name), state, *shown, "-" if speed is None else f"{speed:.4g}")
     progress.console.print(table)
 
 
-def shown_summary(name: str, found: Summary | None, *, mark: bool = False) -> str:
-    """A summary as text: 12.34 +- 0.56 (n 3)."""
+def shown_summary(name: str, found: Summary | None, *, mark: bool = False, seeds: int = 0) -> str:
+    """A summary as text: 12.34 +- 0.56 (n 3); without n if that is the number of seeds."""
     if found is None:
         return "-"
+    count = "" if found.count == seeds else f" (n {found.count})"
     spread = "" if found.deviation is None else f" \N{PLUS-MINUS SIGN} {shown_metric(name, found.deviation)}"
-    return f"{shown_metric(name, found.mean)}{spread} (n {found.count}){' *' if mark and found.is_best else ''}"
+    return f"{shown_metric(name, found.mean)}{spread}{count}{' *' if mark and found.is_best else ''}"
 
 
 def speed_of(trials: Sequence[TrialResult]) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ from trainer.config import CycleConfig
 from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
-from trainer.metrics.translation import mean_absolute_error, ms_ssim
+from trainer.metrics.standard_errors import error_of_mean, recorded
+from trainer.metrics.translation import absolute_errors, ms_ssims
 from trainer.parallel import own_rows
 from trainer.precision import autocast
 from trainer.runs import plots
@@ -105,34 +108,38 @@ class CycleTraining(Training):
         real_a, real_b, split = self._evaluation_images()
         ab, ba = self.state.generator_ab, self.state.generator_ba
         fake_b, fake_a = self._translate(ab, real_a), self._translate(ba, real_b)
-        measured = {
-            "cycle_l1": _mean(
-                mean_absolute_error(self._translate(ba, fake_b), real_a),
-                mean_absolute_error(self._translate(ab, fake_a), real_b),
+        both = {
+            "cycle_l1": (
+                absolute_errors(self._translate(ba, fake_b), real_a),
+                absolute_errors(self._translate(ab, fake_a), real_b),
             ),
-            "identity_l1": _mean(
-                mean_absolute_error(self._translate(ab, real_b), real_b),
-                mean_absolute_error(self._translate(ba, real_a), real_a),
+            "identity_l1": (
+                absolute_errors(self._translate(ab, real_b), real_b),
+                absolute_errors(self._translate(ba, real_a), real_a),
             ),
         }
+        measured = {name: (float(one.mean()) + float(other.mean())) / 2 for name, (one, other) in both.items()}
+        errors = {name: math.hypot(error_of_mean(one), error_of_mean(other)) / 2 for name, (one, other) in both.items()}
         text = f"cycle L1 {measured['cycle_l1']:.4f}, identity L1 {measured['identity_l1']:.4f}"
         if self._data.test_is_paired:
-            measured |= {
-                "paired_l1_ab": mean_absolute_error(fake_b, real_b),
-                "paired_l1_ba": mean_absolute_error(fake_a, real_a),
-                "paired_l1_unchanged": mean_absolute_error(real_a, real_b),
-                "paired_ms_ssim_ab": ms_ssim(fake_b, real_b),
-                "paired_ms_ssim_ba": ms_ssim(fake_a, real_a),
-                "paired_ms_ssim_unchanged": ms_ssim(real_a, real_b),
+            of_pairs = {
+                "paired_l1_ab": absolute_errors(fake_b, real_b),
+                "paired_l1_ba": absolute_errors(fake_a, real_a),
+                "paired_l1_unchanged": absolute_errors(real_a, real_b),
+                "paired_ms_ssim_ab": ms_ssims(fake_b, real_b),
+                "paired_ms_ssim_ba": ms_ssims(fake_a, real_a),
+                "paired_ms_ssim_unchanged": ms_ssims(real_a, real_b),
             }
-            measured["paired_l1"] = error = _mean(measured["paired_l1_ab"], measured["paired_l1_ba"])
-            similarity = _mean(measured["paired_ms_ssim_ab"], measured["paired_ms_ssim_ba"])
-            measured["paired_ms_ssim"] = similarity
+            for name in ("paired_l1", "paired_ms_ssim"):  # one value per pair: the directions share their images
+                of_pairs[name] = (of_pairs[f"{name}_ab"] + of_pairs[f"{name}_ba"]) / 2
+            measured |= {name: float(values.mean()) for name, values in of_pairs.items()}
+            errors |= {name: error_of_mean(values) for name, values in of_pairs.items()}
             text += (
-                f"; paired L1 {error:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
-                f" MS-SSIM {similarity:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
+                f"; paired L1 {measured['paired_l1']:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
+                f" MS-SSIM {measured['paired_ms_ssim']:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
         protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
+        protocol |= recorded(list(errors), list(errors.values()))
         name = self._config.score_metric
         larger_is_better = self._config.METRICS[name].better == "larger"
         return Evaluation(measured.get(name), measured, protocol, text, larger_is_better)
@@ -140,9 +147,9 @@ class CycleTraining(Training):
     def draw_figures(self, run: RunFolder) -> None:
         """See `Training`."""
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
-        plots.save_loss_curve(rows, run.figures / "loss_curve.png")
+        plots.save_loss_curve(rows, run.figures / "loss_curve.png", self._config)
         plots.save_cycle_curve(rows, run.figures / "cycle_curve.png")
-        plots.save_confidence_curve(rows, run.figures / "confidence_curve.png", probabilities=False)
+        plots.save_score_curve(rows, run.figures, self._config)
         plots.save_image(self.sample(), run.figures / "translations.png")
         plots.save_progress_gif(sorted(run.samples.glob("step-*.png")), run.figures / "progress.gif")
 
@@ -173,7 +180,3 @@ class CycleTraining(Training):
         with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
             chunks = torch.split(images, _CHUNK)
             return torch.cat([translator(chunk.to(self.state.device)).cpu() for chunk in chunks])
-
-
-def _mean(one: float, other: float) -> float:
-    return (one + other) / 2

@@ -190,9 +190,8 @@ class GanTraining(Training):
         """See `Training`."""
         rows = [row for row in run.metrics.read() if row["kind"] == "step"]
         folder = run.figures
-        plots.save_loss_curve(rows, folder / "loss_curve.png")
-        probabilities = self._config.scores_are_probabilities
-        plots.save_confidence_curve(rows, folder / "confidence_curve.png", probabilities=probabilities)
+        plots.save_loss_curve(rows, folder / "loss_curve.png", self._config)
+        plots.save_score_curve(rows, folder, self._config)
         reals = self._first_reals(min(GRID_IMAGES, self.images_per_epoch))
         plots.save_real_beside_fake(reals, self._sample(self._fixed_latents()), folder / "real_beside_fake.png")
         self._draw_traversal(folder / "traversal.png")

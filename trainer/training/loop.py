@@ -70,7 +70,7 @@ def train(
         if config.init_from and step == 0:
             _load_initial_weights(session)
         if is_first():
-            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step)))
+            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step, config)))
             session.logs = (board, *logs)
 
         if not session.finished:

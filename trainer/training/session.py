@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ganserve.metrics import METRICS
+from ganserve.metrics import METRICS, STANDARD_ERROR
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.parallel import is_first, means_of_all, together
@@ -44,8 +44,8 @@ class Summary:
     interrupted: bool
     given_up: bool  # by --on-collapse stop
     notices: Sequence[Notice]  # all warnings of this run
-    last: Mapping[str, float | None]  # metrics of the last evaluation, by name
-    best: Mapping[str, float | None]  # of the best checkpoint
+    last: Mapping[str, float | None]  # metrics of the last evaluation and their standard errors, by name
+    best: Mapping[str, float | None]  # the same of the best checkpoint
     floor: Mapping[str, Any]  # of real images against other real images, at this size; empty if not measured
 
 
@@ -378,8 +378,8 @@ class Session:
             interrupted=interrupted and not self.finished,
             given_up=self.given_up and not self.finished,
             notices=tuple(self.notices),
-            last={name: value for name, value in self.verdict.last.items() if name in METRICS},
-            best=self._best_metrics(),
+            last={name: value for name, value in self.verdict.last.items() if _is_figure(name)},
+            best=self._best_figures(),
             floor=self.floors.get(training.output_size, {}),
         )
 
@@ -387,10 +387,24 @@ class Session:
         """The metrics of the best checkpoint; empty if there is none."""
         return self.run.read_metadata("best").metrics if self.run.checkpoint_path("best").is_file() else {}
 
+    def _best_figures(self) -> Mapping[str, float | None]:
+        """The metrics of the best checkpoint and their standard errors; empty if there is none."""
+        metrics = self._best_metrics()
+        if not metrics:
+            return {}
+        step = self.run.read_metadata("best").step
+        rows = (row for row in self.run.metrics.read() if row["kind"] == "evaluation" and row["step"] == step)
+        recorded: Mapping[str, Any] = next(rows, {})
+        return {**{name: value for name, value in recorded.items() if _is_figure(name)}, **metrics}
+
     def _diverged(self, step: int, what: str) -> str:
         path = self.run.checkpoint_path("last")
         kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
         return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
+
+
+def _is_figure(name: str) -> bool:
+    return name.removesuffix(STANDARD_ERROR) in METRICS
 
 
 def _row_of(notice: Notice) -> dict[str, Any]:

@@ -10,7 +10,13 @@ from scipy import signal  # type: ignore[import-untyped]
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from trainer.metrics import diversity
-from trainer.metrics.diversity import ms_ssim_between, multiscale_similarity, scale_count
+from trainer.metrics.diversity import (
+    ms_ssim_between,
+    multiscale_similarity,
+    scale_count,
+    shift_count,
+    similarity_of_pairs,
+)
 from trainer.metrics.translation import SCALE_WEIGHTS
 
 
@@ -49,7 +55,8 @@ def scipy_ms_ssim(one: NDArray[Any], other: NDArray[Any]) -> float:
 def test_it_equals_another_implementation(size: int) -> None:
     images = pixels(6, size)
     planes = images[:, 0].double().numpy()
-    expected = np.mean([scipy_ms_ssim(planes[index], planes[index + 1]) for index in (0, 2, 4)])
+    pairs = [(index, (index + shift) % 6) for shift in (1, 2) for index in range(6)]
+    expected = np.mean([scipy_ms_ssim(planes[one], planes[other]) for one, other in pairs])
     assert 0.01 < expected < 0.99
     assert ms_ssim_between(images) == pytest.approx(expected, abs=2e-4)
 
@@ -81,12 +88,35 @@ def test_collapsed_samples_are_more_similar_than_real_images() -> None:
     assert ms_ssim_between(various) < 0.5
 
 
-def test_a_last_image_without_partner_is_ignored_and_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     images = pixels(9, 16)
-    whole = ms_ssim_between(images)
-    assert ms_ssim_between(images[:8]) == pytest.approx(whole, rel=1e-6)
+    whole = similarity_of_pairs(images)
     monkeypatch.setattr(diversity, "_CHUNK_PIXELS", 3 * 16 * 16)
-    assert ms_ssim_between(images) == pytest.approx(whole, rel=1e-6)
+    chunked = similarity_of_pairs(images)
+    assert (chunked.mean, chunked.standard_error) == pytest.approx((whole.mean, whole.standard_error), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "shifts"),
+    [
+        ((2, 1, 32, 32), 1),
+        ((3, 1, 32, 32), 1),
+        ((5, 1, 32, 32), 2),
+        ((512, 1, 32, 32), 16),
+        ((512, 3, 64, 64), 1),
+        ((10**4, 1, 32, 32), 1),
+    ],
+)
+def test_small_sets_of_images_have_more_partners(shape: tuple[int, ...], shifts: int) -> None:
+    assert shift_count(shape) == shifts
+    assert 2 * shifts < shape[0] or shifts == 1  # no pair is compared twice
+
+
+def test_the_standard_error_is_the_spread_over_sets_of_images() -> None:
+    found = [similarity_of_pairs(pixels(40, 8, seed=seed)) for seed in range(30)]
+    spread = np.std([each.mean for each in found], ddof=1)
+    assert np.mean([each.standard_error for each in found]) == pytest.approx(spread, rel=0.35)
+    assert {each.pairs for each in found} == {640}
 
 
 def test_uint8_and_float_images_score_the_same() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from exporter.graph import ServedGraph
 from ganserve.bundle import LatentInput
-from ganserve.metrics import GAN_METRICS
+from ganserve.metrics import GAN_METRICS, STANDARD_ERROR
 from tests.trainer.tiny_trainings import CPU
 from trainer.errors import UserError
 from trainer.metrics import scorer
@@ -71,7 +71,7 @@ def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
         "seed": 7,
         "pixels": "8 bits",
         "swd_images": 30,
-        "ms_ssim_pairs": 20,
+        "ms_ssim_pairs": 640,
         "ms_ssim_scales": 5,
         "feature_sha256": metadata.weights_sha256,
         "feature_accuracy": metadata.accuracy,
@@ -82,6 +82,12 @@ def test_the_protocol_says_how_it_was_measured(quiet: Progress) -> None:
     }
     assert {name: protocol[name] for name in expected} == expected
     assert len(protocol["levels"]) == 1
+
+
+def test_every_metric_over_images_has_a_standard_error(quiet: Progress) -> None:
+    scores = score(compared(shapes(60, 0), shapes(60, 1), quiet), WEIGHTLESS)
+    errors = {name: scores.protocol.get(f"{name}{STANDARD_ERROR}", 0.0) for name in scores.metrics}
+    assert {name for name, error in errors.items() if error == 0} <= {"modes_covered", "modes_kl"}
 
 
 def test_cheap_measures_need_no_classifier(quiet: Progress) -> None:
@@ -131,6 +137,22 @@ def test_pixels_equal_those_that_a_server_sends() -> None:
     images = torch.cat([torch.linspace(-1.2, 1.2, 997), torch.arange(256) / 127.5 - 1]).view(1, 1, 1, -1)
     graph = ServedGraph(torch.nn.Identity(), LatentInput(latent_dim=1))
     assert torch.equal(to_pixels(images), graph(images)[1].permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (17.523, 0.4, "17.5 ± 0.4"),
+        (0.29371, 0.0123, "0.294 ± 0.012"),
+        (0.29371, 0.0099, "0.294 ± 0.010"),
+        (30.0, 12.3, "30 ± 12"),
+        (0.5, 0.0, "0.5"),
+        (0.5, math.nan, "0.5"),
+        (math.nan, 0.1, "-"),
+    ],
+)
+def test_a_standard_error_decides_the_digits(value: float, error: float, text: str) -> None:
+    assert shown(value, error) == text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,13 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from scipy.stats import wasserstein_distance  # type: ignore[import-untyped]
 
 from trainer.metrics import sliced_wasserstein
-from trainer.metrics.sliced_wasserstein import Pyramid, laplacian_level, level_count, sliced_wasserstein_distance
+from trainer.metrics.sliced_wasserstein import (
+    Pyramid,
+    distances_and_error,
+    laplacian_level,
+    level_count,
+    sliced_wasserstein_distance,
+)
 
 KERNEL = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 
@@ -133,6 +140,25 @@ def test_the_metric_depends_only_on_images_and_seed() -> None:
     sliced_wasserstein_distance(noise(0), noise(1))
     assert torch.equal(torch.get_rng_state(), state)
     assert sliced_wasserstein_distance(noise(0), noise(1), seed=1) != first
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_error_is_the_spread_over_sets_of_images(channels: int) -> None:
+    # Images of one brightness each, so that sets of them differ.
+    def images(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        bright = torch.rand(96, channels, 1, 1, generator=generator)
+        return (bright + 0.1 * torch.randn(96, channels, 16, 16, generator=generator)).clamp(-1, 1)
+
+    found = [distances_and_error(images(seed), images(seed + 100) ** 4, seed) for seed in range(12)]
+    spread = np.std([average(levels) for levels, _ in found], ddof=1)
+    assert np.mean([error for _, error in found]) == pytest.approx(spread, rel=0.6)
+    levels, _ = found[0]
+    assert levels == sliced_wasserstein_distance(images(0), images(100) ** 4, 0)
+
+
+def test_few_images_have_no_error() -> None:
+    assert math.isnan(distances_and_error(noise(0)[:8], noise(1)[:8])[1])
 
 
 def test_a_memory_limit_does_not_change_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:

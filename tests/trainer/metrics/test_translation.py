@@ -5,7 +5,16 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from trainer.metrics.translation import SCALE_WEIGHTS, mean_absolute_error, ms_ssim, scale_weights
+from trainer.metrics.translation import SCALE_WEIGHTS, absolute_errors, ms_ssims, scale_weights
+
+
+def mean_absolute_error(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float(absolute_errors(first, second).mean())
+
+
+def ms_ssim(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float(ms_ssims(first, second).mean())
+
 
 METRICS = [mean_absolute_error, ms_ssim]
 Metric = Callable[[torch.Tensor, torch.Tensor], float]

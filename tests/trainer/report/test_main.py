@@ -61,6 +61,14 @@ def pages(kinds_of_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     return {kind: page_of(path, out=tmp_path_factory.mktemp(kind)) for kind, path in kinds_of_runs.items()}
 
 
+TITLES = {
+    "dcgan": ("Generator and discriminator loss", "Confidence of the discriminator"),
+    "wgan-gp": ("Generator and critic loss", "Critic score"),
+    "pggan": ("Generator and critic loss", "Critic score"),
+    "cyclegan": ("Generator and discriminator loss", "Scores of the discriminator"),
+}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_page_of_a_run_has_its_curves_samples_settings_and_commands(
     kind: str, kinds_of_runs: dict[str, Path], pages: dict[str, Page]
@@ -70,8 +78,11 @@ def test_the_page_of_a_run_has_its_curves_samples_settings_and_commands(
     assert f"Run {path.name}" in page.text
     assert f'"{config.network.architecture}"' in page.text
     assert f"python -m trainer --model {config.model} --preset {config.preset}" in page.text
-    assert f"python -m exporter {path}" in page.text
-    assert {"Generator and discriminator loss", "Confidence of the discriminator"} <= page.pictures.keys()
+    assert f"python -m exporter {path.name}" in page.text
+    assert str(path.parent) not in page.source
+    losses, scores = TITLES[kind]
+    assert {losses, scores} <= page.pictures.keys()
+    assert ("Confidence" in page.text) == (kind == "dcgan")
     assert ("Parts of the generators' loss" in page.pictures) == (kind == "cyclegan")
     assert ("Images that the discriminator tells apart" in page.pictures) == (kind == "dcgan")
     assert ("Test images and translations" if kind == "cyclegan" else "Real images next to fakes") in page.pictures
@@ -98,10 +109,11 @@ def test_runs_of_all_kinds_are_compared_side_by_side(kinds_of_runs: dict[str, Pa
 
 
 def test_a_chart_names_its_axes_and_units(pages: dict[str, Page]) -> None:
-    chart, critic = (pages[kind].pictures["Confidence of the discriminator"].decode() for kind in ("dcgan", "wgan-gp"))
+    chart, critic = (pages[kind].pictures[TITLES[kind][1]].decode() for kind in ("dcgan", "wgan-gp"))
     assert "steps" in chart
     assert "probability of being real" in chart
     assert "critic score" in critic
+    assert "D(x) - D(G(z))" in critic
 
 
 def test_the_same_run_gives_the_same_page(

@@ -79,3 +79,34 @@ def test_the_sample_at_the_end_of_an_epoch_is_found_if_its_step_belongs_to_the_n
 )
 def test_numbers_in_rows_are_finite_or_none(value: object, wanted: float | None) -> None:
     assert number(value) == wanted
+
+
+def test_standard_errors_are_no_part_of_the_protocol(bare: Path) -> None:
+    add(bare, kind="evaluation", step=2, ms_ssim=0.25, ms_ssim_standard_error=0.01, recall_standard_error=None)
+    (row,) = read_record(bare).evaluations
+    assert (row.errors, row.protocol) == ({"ms_ssim": 0.01}, {})
+
+
+def test_a_run_whose_samples_are_more_alike_than_real_images_has_collapsed(bare: Path) -> None:
+    add(bare, kind="evaluation", step=1, ms_ssim=0.2, ms_ssim_real=0.15)
+    assert read_record(bare).collapse == ""
+    add(bare, kind="evaluation", step=2, ms_ssim=0.956, ms_ssim_real=0.15)  # without a warning, as of older versions
+    assert "MS-SSIM 0.956" in read_record(bare).collapse
+
+
+def test_a_collapse_ends_when_the_samples_are_diverse_again(bare: Path) -> None:
+    add(bare, kind="warning", step=1, name="samples-alike", text="all alike")
+    assert read_record(bare).collapse == "all alike"
+    add(bare, kind="samples", step=2, sample_spread=0.15)
+    assert read_record(bare).collapse == "all alike"
+    add(bare, kind="samples", step=3, sample_spread=0.5)
+    assert read_record(bare).collapse == ""
+
+
+def test_places_on_the_axes_follow_the_log(bare: Path) -> None:
+    for step in (1, 2, 3):
+        add(bare, kind="step", step=step, epoch=1, images=60 * step, images_per_s=2.0)
+    record = read_record(bare)
+    assert record.places([1, 3], "steps").tolist() == [1, 3]
+    assert record.places([1, 3], "images").tolist() == [60, 180]
+    assert record.places([1, 3], "time").tolist() == [0.5, 1.5]  # minutes

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainer.conftest import small_config
 from trainer.runs import plots as figures
 
 
@@ -87,13 +88,29 @@ def test_curves_are_drawn_for_runs_of_any_length_and_with_missing_generator_loss
         {"step": step, "d_loss": 1 / step, "g_loss": 1.0 if step % 5 == 0 else None, "d_real": 0.6, "d_fake": 0.4}
         for step in range(1, rows + 1)
     ]
-    figures.save_loss_curve(metrics, tmp_path / "loss.png")
-    figures.save_confidence_curve(metrics, tmp_path / "confidence.png", probabilities=True)
+    config = small_config("wgan-gp", "wgan-gp-digits")
+    figures.save_loss_curve(metrics, tmp_path / "loss.png", config)
+    figures.save_score_curve(metrics, tmp_path, config)
     parts = [row | {"adversarial_loss": 0.3, "cycle_loss": 0.2, "identity_loss": 0.1} for row in metrics]
     figures.save_cycle_curve(parts, tmp_path / "cycle.png")
-    for name in ("loss.png", "confidence.png", "cycle.png"):
+    for name in ("loss.png", "score_curve.png", "cycle.png"):
         with Image.open(tmp_path / name) as image:
             assert image.size == (1000, 500)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "name"),
+    [
+        ("gan", "nonsaturating", "confidence_curve.png"),
+        ("gan", "hinge", "score_curve.png"),
+        ("gan", "relativistic", "score_curve.png"),
+        ("wgan", None, "score_curve.png"),
+    ],
+)
+def test_only_probabilities_are_called_confidence(model: str, objective: str | None, name: str, tmp_path: Path) -> None:
+    config = small_config(model, f"{model}-digits", **({"objective": objective} if objective else {}))
+    figures.save_score_curve([{"step": 1, "d_real": 0.6, "d_fake": 0.4}], tmp_path, config)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def gray_images(count: int, level: float, channels: int = 3, size: int = 32) -> torch.Tensor:

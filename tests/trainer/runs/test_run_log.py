@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import math
 
-from trainer.runs.run_log import curves_of_evaluation, curves_of_steps
+from tests.trainer.conftest import small_config
+from trainer.runs.run_log import curves_of_evaluation, curves_of_steps, public_settings
 
 
 def test_a_point_is_the_mean_of_the_measured_values() -> None:
@@ -40,3 +41,10 @@ def test_a_metric_of_real_images_is_a_curve_beside_that_of_the_samples() -> None
         "evaluation/b": 2.0,
         "floor/a": 0.5,
     }
+
+
+def test_settings_for_others_hold_no_paths() -> None:
+    places = {"dataset": "folder:/home/me/pictures", "data_root": "/home/me/data", "init_from": "/home/me/runs/0001"}
+    settings = public_settings(small_config("dcgan", "dcgan-digits", **places))
+    assert (settings["dataset"], settings["init_from"]) == ("folder", "0001")
+    assert "/home/me" not in str(settings)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as PluginEventAccumulator  # type: ignore[import-untyped]
+from tensorboard.plugins.hparams import plugin_data_pb2  # type: ignore[import-untyped]
 from tensorboard.summary.writer import event_file_writer  # type: ignore[import-untyped]
 
 from tests.trainer.conftest import StopAfter, made_up_images, run_training, small_config
@@ -56,7 +57,7 @@ def test_a_run_has_curves_figures_and_samples(model: str, preset: str, tmp_path:
         for before, step in itertools.pairwise([0, *points]):
             expected = [steps[number][name] for number in range(before + 1, step + 1)]
             assert points[step] == pytest.approx(sum(expected) / len(expected))
-    assert ("accuracy/d_accuracy" in events.Tags()["scalars"]) == (model == "dcgan")
+    assert ("accuracy/d_accuracy" in events.Tags()["scalars"]) == config.scores_are_probabilities
     assert ("training/resolution" in events.Tags()["scalars"]) == (model == "pggan")
     for row in rows:
         if row["kind"] == "evaluation":
@@ -77,7 +78,7 @@ def test_resuming_purges_events_after_the_checkpoint(tmp_path: Path, quiet: Prog
     config = small_config("dcgan", "dcgan-digits", log_every_steps=1, steps=6)
     run = RunFolder.create(tmp_path, config)
     train(config, run, made_up_images(config), quiet, stop_requested=stop_after(3))
-    beyond = TensorBoardLog(run.tensorboard, 3)
+    beyond = TensorBoardLog(run.tensorboard, 3, config)
     for step in range(4, 40):
         beyond.scalars(step, {"loss/d_loss": 1e6})
         beyond.text(step, "warning/samples-alike", "gone")
@@ -110,7 +111,7 @@ def test_a_truncated_event_does_not_damage_later_ones(
 def test_a_run_killed_before_its_first_checkpoint_restarts_its_curves(tmp_path: Path, quiet: Progress) -> None:
     config = small_config("dcgan", "dcgan-digits", log_every_steps=1)
     run = RunFolder.create(tmp_path, config)
-    before = TensorBoardLog(run.tensorboard, 0)
+    before = TensorBoardLog(run.tensorboard, 0, config)
     before.scalars(1, {"loss/d_loss": 1e6})
     before.close()
     train(config, run, made_up_images(config), quiet, resume=True)
@@ -134,8 +135,26 @@ def test_after_a_failed_run_the_files_are_complete_and_the_threads_stopped(
     assert list(curve(read(run.tensorboard), "loss/g_loss")) == [2, 4]
 
 
+def test_the_settings_are_a_text_and_hyperparameters_beside_the_metrics(tmp_path: Path, quiet: Progress) -> None:
+    config = small_config("dcgan", "dcgan-digits", steps=2)
+    run, _ = run_training(config, tmp_path, quiet)
+    events = PluginEventAccumulator(str(run.tensorboard)).Reload()
+    (text,) = events.Tensors("config/text_summary")
+    assert b'"batch_size": 4' in text.tensor_proto.string_val[0]
+    assert b"data_root" not in text.tensor_proto.string_val[0]
+    found = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = plugin_data_pb2.HParamsPluginData.FromString(found).session_start_info.hparams
+    assert settings["batch_size"].number_value == config.batch_size
+    assert settings["network.architecture"].string_value == "dcgan-k4"
+    assert settings["betas"].string_value == str(config.betas)
+    assert "epochs" not in settings  # not set
+    experiment = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    metrics = plugin_data_pb2.HParamsPluginData.FromString(experiment).experiment.metric_infos
+    assert {metric.name.tag for metric in metrics} <= set(read(run.tensorboard).Tags()["scalars"])
+
+
 def test_warnings_are_texts(tmp_path: Path) -> None:
-    log = TensorBoardLog(tmp_path, 0)
+    log = TensorBoardLog(tmp_path, 0, small_config("dcgan", "dcgan-digits"))
     log.text(7, "warning/samples-alike", "the samples are alike")
     log.close()
     (event,) = read(tmp_path).Tensors("warning/samples-alike/text_summary")

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.trainer.report.made_up import CONFIG
+from tests.trainer.report.made_up import CONFIG, row
 from trainer.progress import Progress
-from trainer.report.page import Table
+from trainer.report.page import Table, TableCell
 from trainer.sweep.folder import SweepFolder
 from trainer.sweep.grid import Cell
 from trainer.sweep.results import Results, TrialResult
@@ -18,6 +18,7 @@ from trainer.sweep.spec import Spec
 from trainer.sweep.sweep_page import sweep_page, write_report
 
 pytestmark = pytest.mark.usefixtures("no_charts")
+LOW = [("11.50", "2.12"), ("7.00", "8.49"), ("0.5000", "0.3536"), ("0.6250", "0.1768")]
 SWD, RECALL = "SWD (smaller is better)", "recall (larger is better)"
 
 
@@ -42,15 +43,45 @@ def test_the_lead_says_what_was_trained_and_how_to_run_it_again(results: Results
 
 
 def test_the_metrics_of_cells_are_compared_at_the_end_the_best_and_each_moment(results: Results) -> None:
-    end, at_best, moments, _ = sweep_page(results).tables
-    assert [table.headings for table in (end, at_best, moments)] == [["cell", SWD, RECALL]] * 3
-    assert texts(end) == [
-        ["low", "11.50 \N{PLUS-MINUS SIGN} 2.12 (n 2)", "0.5000 \N{PLUS-MINUS SIGN} 0.3536 (n 2)"],
-        ["high", "11.00 (n 1)", "0.9000 (n 1)"],
+    table, moments, _ = sweep_page(results).tables
+    assert table.groups == [("", 1), (SWD, 2), (RECALL, 2)]
+    assert table.headings == ["cell", "end", "best", "end", "best"]
+    assert texts(table) == [
+        ["low", *(f"{mean} \N{PLUS-MINUS SIGN} {spread}" for mean, spread in LOW)],
+        ["high", "11.00 (n 1)", "7.00 \N{PLUS-MINUS SIGN} 2.83", "0.9000 (n 1)", "0.1000 \N{PLUS-MINUS SIGN} 0.0000"],
     ]
-    assert best(end) == [[], [SWD, RECALL]]
-    assert "sample standard deviation" in end.note
-    assert [row[0] for row in texts(moments)] == ["low, epoch 1", "high, epoch 1"]
+    assert [[cell.is_best for cell in each[1:]] for each in table.rows] == [
+        [False, True, False, True],  # a tie of 7.00
+        [True, True, True, False],
+    ]
+    assert "sample standard deviation" in table.note
+    assert moments.headings == ["cell", "epoch 1", "epoch 1"]
+    assert [row[0] for row in texts(moments)] == ["low", "high"]
+
+
+def test_cells_of_other_protocols_are_not_compared(results: Results) -> None:
+    trials = [
+        replace(trial, record=replace(trial.record, evaluations=[row(8, 5.0, 0.5, image_size=trial.cell.name)]))
+        for trial in results.trials
+        if trial.record
+    ]
+    table, *_ = sweep_page(replace(results, trials=trials)).tables
+    assert best(table) == [[], []]
+
+
+def test_collapsed_trials_are_flagged_everywhere(results: Results) -> None:
+    first, *others = results.trials
+    assert first.record
+    collapsed = replace(first, record=replace(first.record, collapse="all alike"))
+    page = sweep_page(replace(results, trials=[collapsed, *others]))
+    assert "Collapsed: low (seed 0). Their metrics count in the means below." in page.lead
+    metrics, *_, trials = page.tables
+    assert metrics.rows[0][0] == TableCell("low (1 of 2 collapsed)", is_warning=True)
+    assert [each[2] for each in trials.rows[:2]] == [
+        TableCell("finished, collapsed", is_warning=True),
+        TableCell("finished"),
+    ]
+    assert page.details[0].warnings == ["seed 0: collapsed: all alike"]
 
 
 def test_every_trial_is_listed_with_its_outcome(results: Results) -> None:

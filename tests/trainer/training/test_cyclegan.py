@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.trainer.tiny_trainings import CPU, Batches, cycle_config, noise, noise_domains, record_batches
 from trainer.data.datasets import to_unit_range
 from trainer.data.unpaired import UnpairedData
-from trainer.metrics.translation import ms_ssim
+from trainer.metrics.translation import ms_ssims
 from trainer.runs.plots import ROW_LABEL_PIXELS
 from trainer.training.cyclegan import CycleTraining
 
@@ -47,7 +47,7 @@ def test_translators_that_change_nothing_score_as_the_unchanged_images() -> None
     data = noise_domains(paired=True)
     evaluation = training_with(data, nn.Identity(), nn.Identity()).evaluate()
     error = mean_l1(data.test_a, data.test_b)
-    similarity = ms_ssim(to_unit_range(data.test_a), to_unit_range(data.test_b))
+    similarity = float(ms_ssims(to_unit_range(data.test_a), to_unit_range(data.test_b)).mean())
     assert evaluation.metrics == pytest.approx(
         {
             "cycle_l1": 0.0,
@@ -65,7 +65,8 @@ def test_translators_that_change_nothing_score_as_the_unchanged_images() -> None
     )
     assert evaluation.score == pytest.approx(error)
     assert error > 0.1
-    assert evaluation.protocol == {"images_a": 5, "images_b": 5, "split": "test", "image_size": 32}
+    expected = {"images_a": 5, "images_b": 5, "split": "test", "image_size": 32}
+    assert {name: evaluation.protocol[name] for name in expected} == expected
     assert f"L1 {error:.4f} (unchanged {error:.4f})" in evaluation.text
 
 
@@ -93,6 +94,15 @@ def test_the_score_is_the_mean_error_of_both_directions() -> None:
     figures = evaluation.metrics
     assert evaluation.score == pytest.approx((figures["paired_l1_ab"] + figures["paired_l1_ba"]) / 2)
     assert figures["paired_l1_ab"] != pytest.approx(figures["paired_l1_ba"])
+
+
+def test_the_standard_errors_come_from_the_spread_over_pairs() -> None:
+    data = noise_domains(paired=True)
+    protocol = training_with(data, nn.Identity(), nn.Identity()).evaluate().protocol
+    of_pairs = [mean_l1(one, other) for one, other in zip(data.test_a, data.test_b, strict=True)]
+    # Both directions have the same errors here, so they say no more than one.
+    assert protocol["paired_l1_standard_error"] == pytest.approx(np.std(of_pairs, ddof=1) / np.sqrt(5), rel=1e-3)
+    assert protocol["cycle_l1_standard_error"] == 0
 
 
 def test_the_baseline_does_not_move_with_the_translators() -> None:

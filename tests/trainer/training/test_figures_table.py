@@ -35,7 +35,7 @@ def test_each_metric_stands_beside_that_of_real_images() -> None:
     floor = {"real_images": 512, "sliced_wasserstein_distance": 10.0, "ms_ssim": 0.14, "ms_ssim_real": 0.16}
     assert lines(growing_config(), last=last, best=best, floor=floor) == [
         ["SWD *", "30", "20.50", "10", "smaller"],
-        ["MS-SSIM", "0.2", "0.25", "0.15", "as real images"],
+        ["MS-SSIM", "0.2", "0.25", "0.15", "as real"],
         ["FID", "-", "-", "-", "smaller"],
     ]
 
@@ -47,6 +47,21 @@ def test_translations_stand_beside_unchanged_images() -> None:
         ["L1 a to b", "0.3", "0.3", "0.6", "smaller"],
         ["L1 *", "0.2", "0.2", "0.6", "smaller"],
     ]
+
+
+def test_standard_errors_stand_beside_the_metrics_and_their_references() -> None:
+    last = {"ms_ssim": 0.1511, "ms_ssim_real": 0.1568, "ms_ssim_real_standard_error": 0.0042}
+    last |= {"sliced_wasserstein_distance": 17.522, "sliced_wasserstein_distance_standard_error": 0.62}
+    best = {"ms_ssim": 0.14, "ms_ssim_standard_error": 0.013}
+    floor = {"sliced_wasserstein_distance": 7.39, "sliced_wasserstein_distance_standard_error": 0.13}
+    assert lines(growing_config(), last=last, best=best, floor=floor) == [
+        ["MS-SSIM", "0.1511", "0.140 ± 0.013", "0.157 ± 0.004", "as real"],
+        ["SWD *", "17.5 ± 0.6", "-", "7.39 ± 0.13", "smaller"],
+    ]
+    wide = dict.fromkeys(("ms_ssim", "ms_ssim_real"), 0.9147)
+    wide |= dict.fromkeys(("ms_ssim_standard_error", "ms_ssim_real_standard_error"), 0.0018)
+    [row] = lines(growing_config(), last=wide, best=wide)  # also checks that it fits 80 columns
+    assert row == ["MS-SSIM", *["0.9147 ± 0.0018"] * 3, "as real"]
 
 
 @pytest.mark.parametrize("floor", [{}, {"real_images": 9}])
