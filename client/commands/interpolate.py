@@ -30,7 +30,14 @@ from client.commands.model_options import model_options
 from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
-from client.files.animation import MAX_FRAMES_PER_SECOND, check_animation, is_animation_name, save_animation
+from client.files.animation import (
+    MAX_FRAMES_PER_SECOND,
+    MIN_ANIMATION_SIDE,
+    animation_scale,
+    check_animation,
+    is_animation_name,
+    save_animation,
+)
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
@@ -42,7 +49,6 @@ from ganserve.grids import image_grid
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
 _FRAMES_PER_SECOND: Final = 20
-_ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
 _MAX_ANIMATION_BYTES: Final = 1 << 30  # in memory: all frames of a GIF
 _SEED: Final = whole_number(0, 2**64 - 1)
 _PREVIEWED: Final = 8  # images in the preview of an animation
@@ -96,7 +102,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
     metavar="INTEGER",
     help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_PER_SECOND}]",
 )
-@scale_option(f"1, or enough for {_ANIMATION_SIDE} pixels in a GIF or MP4")
+@scale_option(f"1, or enough for {MIN_ANIMATION_SIDE} pixels in a GIF or MP4")
 @save_latents_option
 @output_options
 @server_options
@@ -142,7 +148,7 @@ def interpolate(
             seed = random_seed() if seed is None else seed
             stops = latents_of_seed(served, seed, anchors or 2)
             source = f"seed {seed}"
-        scale = scale or (_animation_scale(served) if is_animation else 1)
+        scale = scale or (animation_scale(served.width, served.height) if is_animation else 1)
         legs = len(stops) if loop else len(stops) - 1
         _check_size(served, legs * steps, scale, is_animation)
         rows = walk(stops, steps, "linear" if linear else "spherical", loop=loop)
@@ -195,11 +201,6 @@ def _check_flags(
     most = MAX_FRAMES_PER_SECOND[out.suffix.lower()]
     if fps > most:
         raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
-
-
-def _animation_scale(served: ModelInfo) -> int:
-    """The smallest scale at which the longer side has at least _ANIMATION_SIDE pixels."""
-    return -(-_ANIMATION_SIDE // max(served.width, served.height))
 
 
 def _check_size(served: ModelInfo, count: int, scale: int, is_animation: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from client.sdk.addresses import DEFAULT_ADDRESS
 from client.sdk.model_info import ModelInfo
 
 _NOT_FOR_FILE_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -54,6 +55,21 @@ class Commands:
     def translate(self, model: ModelInfo, file: str, out: str) -> str:
         """The translation of a picture file."""
         return self._text("translate", model, "--resize", "--out", out, first=file)
+
+    def animation(self, model: ModelInfo, file: str, steps: int, linear: bool, out: str) -> str:
+        """The walk through the latents in a file and back to the first, as an animation."""
+        flags = ("--linear",) if linear else ()
+        return self._text("interpolate", model, "--latents", file, "--steps", steps, "--loop", *flags, "--out", out)
+
+    @property
+    def address(self) -> str:
+        """The address of the server."""
+        flags = list(self.connection_flags)
+        return flags[flags.index("--address") + 1] if "--address" in flags else DEFAULT_ADDRESS
+
+    def start_server(self) -> str:
+        """The command that starts a server at the address; it does not know the server's folder of models."""
+        return shlex.join(["python", "-m", "server", "--models", "models", "--address", self.address])
 
     def _text(self, command: str, model: ModelInfo, *arguments: object, first: str | None = None) -> str:
         words = ["ganclient", command]
