@@ -108,7 +108,7 @@ def explore(
             if open_page:
                 click.launch(page)
 
-        click.echo("starting the explorer ...", err=True)
+        click.echo("starting the explorer ...", err=True)  # it takes seconds to import Gradio
         watch = Watch(checking, start_command=commands.start_server())
         page_server(Explorer(client, watch, commands, pictures), ready, exposure).run(sockets=[sock])
 

@@ -13,7 +13,7 @@ from client.explore.compare_panel import ComparePanel
 from client.explore.explorer import Explorer
 from client.explore.guard import Guard, Handler, WithBanner
 from client.explore.html import line_of_error, line_of_text, page_header, server_down, tab_list
-from client.explore.link import TABS, link_from
+from client.explore.link import TABS, link_from, link_to_model
 from client.explore.morph_panel import MorphPanel
 from client.explore.samples_panel import SamplesPanel
 from client.explore.sheet_panel import SheetPanel
@@ -137,7 +137,13 @@ class Page:
                     sampled = samples.show(replace(link, model=key), dimensions, unknown)
                 except InvalidRequest as error:  # a field is invalid; still clear the output of the previous model
                     trouble = str(error)
-            fields = "", gr.update(selected=opened), tab_list(panels), line_of_text(about(model)), dimensions
+            fields = (
+                "",
+                gr.update(selected=opened),
+                tab_list(panels, link_to_model(key)),
+                line_of_text(about(model)),
+                dimensions,
+            )
             return WithBanner((*fields, *sampled, "", "", "", "", "", "", "", ""), trouble)
 
         return picked
@@ -198,7 +204,7 @@ def lists_of(
         others = gr.skip() if keys == seen.keys else _choices(generators, other_key)
     returned = returns + (seen.troubles not in (None, served.troubles))
     panels = tabs_for(key, served)
-    tabs = gr.skip() if panels == seen.tabs else tab_list(panels)
+    tabs = gr.skip() if panels == seen.tabs else tab_list(panels, link_to_model(key or ""))
     linked = query if wanted else gr.skip()
     after = Seen(served.troubles, keys, panels)
     return listed, others, after, returned, line_of_error(_missing(key, served)), linked, tabs

@@ -31,7 +31,7 @@ class ComparePanel:
             self.other = gr.Dropdown([], label="Compare with", elem_id="other-model", min_width=160)
             seed = gr.Textbox("0", label="Seed", elem_id="compare-seed", max_lines=1, min_width=80)
             count = gr.Number(36, label="Samples", precision=0, elem_id="compare-count", min_width=80)
-            compare = gr.Button("Compare", variant="primary", elem_id="compare", min_width=110)
+            compare = gr.Button("Compare", variant="primary", elem_id="compare", scale=0, min_width=110)
         self.pair = gr.HTML(elem_id="pair", apply_default_css=False, padding=False)
         self.drawn = gr.State("")  # the models of the picture
         inputs = [pick, self.other, seed, count]

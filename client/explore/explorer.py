@@ -35,7 +35,7 @@ class Explorer:
         self.watch = watch
         self.commands = commands
         self._client = client
-        self._pictures = pictures
+        self.pictures = pictures
         # Keyed by the complete ModelInfo: another server may use the same name and version for another model.
         self._directions: OrderedDict[ModelInfo, Directions] = OrderedDict()
         self._finding = threading.Lock()
@@ -126,7 +126,7 @@ class Explorer:
     @property
     def has_pictures(self) -> bool:
         """Whether the training pictures are known."""
-        return self._pictures is not None
+        return self.pictures is not None
 
     def nearest(self, model: ModelInfo, latent: NDArray[np.float32], count: int) -> Nearest:
         """The training pictures nearest to the image of a latent, (latent_dim,).
@@ -134,9 +134,9 @@ class Explorer:
         Raises:
             GanClientError: The request failed, or the training pictures cannot be compared.
         """
-        if self._pictures is None:
+        if self.pictures is None:
             raise InvalidRequest("nearest pictures: start the explorer with --dataset")
-        return self._pictures.nearest(self.pixels(model, latent[np.newaxis])[0], count)
+        return self.pictures.nearest(self.pixels(model, latent[np.newaxis])[0], count)
 
     def known_directions(self, model: ModelInfo) -> Directions | None:
         """The directions of a model if they are already known."""

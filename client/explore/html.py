@@ -160,10 +160,10 @@ def titled(title: str, note: str, figure: str) -> str:
     return f'<section class="titled"><h3>{escape(title)}</h3>{line_of_text(note)}{figure}</section>'
 
 
-def tab_list(names: Sequence[str]) -> str:
-    """Names the tabs to show, for page.css."""
+def tab_list(names: Sequence[str], query: str) -> str:
+    """Names the tabs to show, for page.css, and the link to pictures without a link of their own, for page.js."""
     listed = " ".join(names)
-    return f'<i data-tabs="{escape(listed)}"></i>'
+    return f'<i data-tabs="{escape(listed)}" data-query="{escape(query)}"></i>'
 
 
 def server_down(text: str, command: str) -> str:
@@ -171,7 +171,9 @@ def server_down(text: str, command: str) -> str:
     if not text:
         return ""
     remedy = f"<p>Start it on its machine:</p><code>{escape(command)}</code>" if command else ""
-    return f'<div class="banner down" role="status"><p>{escape(text)}</p>{remedy}</div>'
+    return (
+        f'<div class="banner down" role="status"><h2>The server does not answer</h2>{remedy}{line_of_text(text)}</div>'
+    )
 
 
 def line_of_text(text: str) -> str:

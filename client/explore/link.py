@@ -54,6 +54,11 @@ class Link:
         return f"?{urlencode(pairs, safe=':')}"
 
 
+def link_to_model(key: str) -> str:
+    """The query string of a link to a model."""
+    return f"?{urlencode([('model', key)], safe=':')}"
+
+
 def link_from(query: str) -> Link:
     """Parses a query string; parameters that it does not know are left out.
 

@@ -61,12 +61,12 @@ class MorphPanel:
                 self.picture = gr.HTML(elem_id="morph", apply_default_css=False, padding=False)
         with gr.Row(elem_classes="fields"):
             steps = gr.Number(9, label="Pictures from A to B", precision=0, elem_id="steps", min_width=120)
-            strip = gr.Button("Make a strip", elem_id="make-strip", min_width=120)
+            strip = gr.Button("Make a strip", elem_id="make-strip", scale=0, min_width=120)
         self.strip = gr.HTML(elem_id="strip", apply_default_css=False, padding=False)
         with gr.Row(elem_classes="fields"):
             through = gr.Radio([_ENDS, _SAMPLES], value=_ENDS, label="Animation through", elem_id="through")
             format_ = gr.Radio(formats, value=formats[0], label="Format", elem_id="format", visible=len(formats) > 1)
-            animate = gr.Button("Make an animation", elem_id="make-animation", min_width=150)
+            animate = gr.Button("Make an animation", elem_id="make-animation", scale=0, min_width=150)
         self.animation = gr.HTML(elem_id="animation", apply_default_css=False, padding=False)
         shown = gr.Number(0, visible="hidden")  # counts how often A and B were shown
         # One event, so that Gradio never runs it twice at once: the older picture could arrive last and stay.

@@ -34,10 +34,10 @@ const follow = () => {
   if (smooth) smooth.checked = document.documentElement.hasAttribute('data-smooth');
   const tabs = document.querySelector('#tabs');
   if (tabs) tabs.inert = document.querySelector('.down') !== null;
-  const figure = document.querySelector('#picture figure');
-  if (!figure) return;
+  const shown = document.querySelector('#picture [data-query]') || document.querySelector('#listed-tabs [data-query]');
+  if (!shown) return;
   const open = document.querySelector('#tabs [role=tab][aria-selected=true]')?.dataset.tabId;
-  const query = new URLSearchParams(figure.dataset.query || '');
+  const query = new URLSearchParams(shown.dataset.query);
   if (open && open !== 'explore') query.set('tab', open);
   const wanted = query.toString().replaceAll('%3A', ':');
   if (wanted === written) return;

@@ -78,9 +78,6 @@ class SamplesPanel:
                     self.keep_a = gr.Button("Keep as A", size="sm", elem_id="keep-a", min_width=80)
                     self.keep_b = gr.Button("Keep as B", size="sm", elem_id="keep-b", min_width=80)
                     reset = gr.Button("Reset sliders", size="sm", elem_id="reset", min_width=80)
-                self.nearest = gr.HTML(elem_id="nearest", apply_default_css=False, padding=False)
-                if explorer.has_pictures:
-                    find = gr.Button("Find the nearest training pictures", size="sm", elem_id="find-nearest")
             with gr.Column(scale=4, min_width=300, elem_id="sliders-column"):
                 self.note = gr.HTML(elem_id="directions-note", apply_default_css=False, padding=False)
                 directions = latent_sliders("direction", MAX_DIRECTIONS)
@@ -89,6 +86,9 @@ class SamplesPanel:
                         label=f"Dimensions (at most {MAX_DIMENSIONS})", elem_id="dimensions", max_lines=1
                     )
                     dimensions = latent_sliders("dimension", MAX_DIMENSIONS)
+                if explorer.has_pictures:
+                    find = gr.Button("Find the nearest training pictures", size="sm", elem_id="find-nearest")
+                self.nearest = gr.HTML(elem_id="nearest", apply_default_css=False, padding=False)
         self.sliders = dimensions + directions
         self.made = [tab, self.seed, self.count, self.truncation, self.dimensions, self.samples, self.picture]
         self.made += [self.nearest, self.unknown, self.note, *self.sliders]
@@ -278,7 +278,8 @@ class SamplesPanel:
             return line_of_text("Finding the directions in which the pictures change most...")
         share = f"{tab.directions.linear:.0%}"
         return line_of_text(
-            f"Directions in which the pictures change most; together they explain {share} of the change."
+            "Where the pictures change most. Percentages: share of the linear response, which explains"
+            f" {share} of the odd variance."
         )
 
     def _figure(self, model: ModelInfo, tab: Tab, positions: tuple[Any, ...]) -> str:

@@ -37,7 +37,7 @@ class SheetPanel:
             values = gr.Textbox("-3, 0, 3", label="Values", elem_id="sheet-values", max_lines=1, min_width=100)
             seed = gr.Textbox("0", label="Seed", elem_id="sheet-seed", max_lines=1, min_width=80)
             count = gr.Number(8, label="Columns", precision=0, elem_id="sheet-count", min_width=80)
-            make = gr.Button("Draw", variant="primary", elem_id="make-sheet", min_width=90)
+            make = gr.Button("Draw", variant="primary", elem_id="make-sheet", scale=0, min_width=90)
         self.sheet = gr.HTML(elem_id="sheet", apply_default_css=False, padding=False)
         self.drawn = gr.State("")  # the model of the sheet
         inputs = [pick, self.dimensions, values, seed, count]

@@ -102,9 +102,8 @@ class TrainingPictures:
             pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
             found.append(pixels.reshape(shape))
             if len(found) * pixels.nbytes > _MAX_TOTAL_BYTES:
-                raise InvalidRequest(
-                    f"--dataset: {self._path} holds more than {len(found) - 1} pictures, the limit here"
-                )
+                most = _MAX_TOTAL_BYTES // pixels.nbytes
+                raise InvalidRequest(f"--dataset: {self._path} holds more than {most} pictures, the limit at this size")
         if not found:
             raise InvalidRequest(f"--dataset: none of the pictures in {self._path} can be read; name another folder")
         return np.stack(found)
