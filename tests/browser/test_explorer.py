@@ -342,6 +342,7 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, url: str, open_page: Ope
     other.click("#samples button[data-row='2']")
     wait_for_picture(page, "#picture", tiny(samples)[1])
     wait_for_picture(other, "#picture", tiny(samples)[2])
+    open_dimensions(page)
     set_slider(page, "dimension-1", 3)
     moved = samples[1:2].copy()
     moved[0, spread_dimensions(DIM, 5)[0]] = 3

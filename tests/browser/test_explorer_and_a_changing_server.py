@@ -44,6 +44,8 @@ def test_an_outage_shows_a_banner_until_the_server_returns(browser: object, open
         with fake.serve(address):
             gone.wait_for(state="detached")
             page.wait_for_selector("#picture img")  # without a click
+            page.get_by_text("Single dimensions of the latent").click()
+            page.locator("#dimension-1 input[type=number]").wait_for()
         gone.wait_for()
         before = page.locator("#picture img").get_attribute("src")
         page.wait_for_function("document.querySelector('#tabs').inert")
