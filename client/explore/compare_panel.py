@@ -69,4 +69,4 @@ class ComparePanel:
             shown = figure(picture, stem, f"samples of {model.name}", command, latents)
             figures.append(titled(key_of(model), about(model), shown))
         table = metrics_table([key_of(model) for model in models], [self._explorer.metrics(model) for model in models])
-        return side_by_side(figures) + table, f"{key} {other_key}"
+        return side_by_side([*figures, table]), f"{key} {other_key}"

@@ -176,9 +176,10 @@ def server_down(text: str, command: str) -> str:
     )
 
 
-def line_of_text(text: str) -> str:
-    """A note; empty for an empty text."""
-    return f'<p class="note">{escape(text)}</p>' if text else ""
+def line_of_text(text: str, details: str = "") -> str:
+    """A note, with details that appear when the mouse rests on it; empty for an empty text."""
+    title = f' title="{escape(details)}"' if details else ""
+    return f'<p class="note"{title}>{escape(text)}</p>' if text else ""
 
 
 def _caption(

@@ -57,7 +57,7 @@ class SamplesPanel:
                     self.seed = gr.Textbox("0", label="Seed", elem_id="seed", min_width=80, max_lines=1)
                     self.count = gr.Number(36, label="Samples", precision=0, elem_id="count", min_width=80)
                     sample = gr.Button("Sample", variant="primary", elem_id="sample", scale=0, min_width=90)
-                    other = gr.Button("Another seed", elem_id="another-seed", scale=0, min_width=120)
+                    other = gr.Button("Another seed", elem_id="another-seed", scale=0, min_width=136)
                 self.truncation = gr.Slider(
                     0,
                     1,
@@ -278,8 +278,9 @@ class SamplesPanel:
             return line_of_text("Finding the directions in which the pictures change most...")
         share = f"{tab.directions.linear:.0%}"
         return line_of_text(
-            "Where the pictures change most. Percentages: share of the linear response, which explains"
-            f" {share} of the odd variance."
+            "The directions in which the pictures change most.",
+            "Percentages are shares of the linear response, which explains"
+            f" {share} of the images' odd variance; docs/explorer.md says how they are found.",
         )
 
     def _figure(self, model: ModelInfo, tab: Tab, positions: tuple[Any, ...]) -> str:

@@ -1,9 +1,9 @@
 """Finds the training pictures that are nearest to a generated one: a check for memorisation.
 
-The distance is the root of the mean squared difference of the pixels; Goodfellow et al. (2014, arXiv:1406.2661, figure 2)
-show the nearest training example of samples in the same way. It finds copies, and is blind to those that are shifted or
-mirrored. How close is too close depends on the data, so the distance between a training picture and the nearest other
-one is the measure.
+The distance is the root of the mean squared difference of the pixels. Goodfellow et al. (2014, arXiv:1406.2661, figure
+2) show the training example nearest to a sample in the same way. It finds copies, and is blind to those that are
+shifted or mirrored. How close is too close depends on the data, so the distance between a training picture and the
+nearest other one is the measure.
 """
 
 from __future__ import annotations
