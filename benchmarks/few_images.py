@@ -41,9 +41,9 @@ CHUNK: Final = 256  # images per forward
 
 
 def subset(data: ImageData, count: int, seed: int) -> ImageData:
-    """`count` random images of a data set."""
+    """`count` random images of a data set, without its name, which would give them the labels of other images."""
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:count]
-    return replace(data, images=data.images[chosen])
+    return replace(data, name=f"{count} images of {data.name}", images=data.images[chosen])
 
 
 def samples(config: AnyConfig, data: ImageData, progress: Progress) -> Tensor:
@@ -59,7 +59,7 @@ def samples(config: AnyConfig, data: ImageData, progress: Progress) -> Tensor:
 
 @click.command()
 @click.option("--dataset", default="digits", show_default=True, help="Any data set of the trainer.")
-@click.option("--data-root", default="data", show_default=True, help="Folder of mnist and fashion-mnist.")
+@click.option("--data-root", default="data", show_default=True, help="Folder of torchvision's data sets.")
 @click.option("--image-size", type=click.IntRange(8), default=32, show_default=True)
 @click.option("--counts", default="100,500", show_default=True, help="Numbers of training images.")
 @click.option("--augment", default="colour,translation,cutout", show_default=True, help="As the trainer's --augment.")

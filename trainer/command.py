@@ -78,7 +78,7 @@ def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
     if "dataset" in given:
         check_dataset_name(given["dataset"])
     settings = _settings(given)
-    if "init_from" in settings:  # the recipe may name a checkpoint of another run
+    if settings.get("init_from"):  # the recipe may name a checkpoint of another run
         settings = {"init_checkpoint": "best"} | settings
     configs = []
     for recipe, precision in _recipes(given):
@@ -93,7 +93,7 @@ def _resolve(given: dict[str, Any]) -> list[AnyConfig]:
 def _recipes(given: dict[str, Any]) -> list[tuple[AnyConfig, str]]:
     """The configs that flags change, with their precision: presets, or the config of another run."""
     model, preset, dataset = (given.get(name) for name in ("model", "preset", "dataset"))
-    if "config" in given or ("init_from" in given and model is None and preset is None):
+    if "config" in given or (given.get("init_from") and model is None and preset is None):
         for name in ("model", "preset"):
             if name in given:
                 raise UserError(f"--{name}: does not go with --config, which names its {name}; give one of the two")
@@ -228,8 +228,8 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
     for config, summary in summaries:
         if summary.last:
             progress.console.print(figures_table(config, summary))
-    for explanation in dict.fromkeys(summary.score_explanation for _, summary in summaries):
-        progress.say(f"* chooses the best checkpoint. {explanation}")
+    for metric in dict.fromkeys(config.METRICS[config.score_metric] for config, _ in summaries):
+        progress.say(f"* chooses the best checkpoint. {metric}")
     progress.say(f"pictures: {last.run / 'figures'} and {last.run / 'samples'}")
     for _, summary in summaries:
         for notice in summary.notices:

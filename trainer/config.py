@@ -47,6 +47,8 @@ OnCollapse = Literal["warn", "stop"]
 EMA_GENERATOR = "ema_generator"
 TRANSLATORS = ("generator_ab", "generator_ba")
 
+_CHOOSES_OBJECTIVE = {"gan", "dcgan"}  # models that are not named after their objective
+
 
 class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Settings that all kinds of training share, and the interface of the facts about a kind."""
@@ -105,6 +107,11 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def uses_inception(self) -> bool:
         """Whether evaluations measure FID and KID."""
         return False
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """Flags that often make the results of this model better and are not in use yet; "" if there are none."""
 
     def check(self) -> None:
         """Checks that the settings fit together.
@@ -181,6 +188,12 @@ class GanConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return bool(self.inception_weights)
 
     @property
+    def remedy(self) -> str:
+        """See `TrainConfig`: the loss of the best recipes of `gan` and `dcgan` (trainer/presets.py)."""
+        could_use = self.model in _CHOOSES_OBJECTIVE and self.objective != "relativistic"
+        return "--objective relativistic --r1 1 --r2 1" if could_use else ""
+
+    @property
     def constraint(self) -> Constraint:
         """How the critic is kept smooth."""
         return OBJECTIVES[self.objective].constraint
@@ -250,6 +263,11 @@ class CycleConfig(TrainConfig, frozen=True, forbid_unknown_fields=True, kw_only=
         return "paired_l1"
 
     @property
+    def remedy(self) -> str:
+        """See `TrainConfig`: the identity loss holds back changes of brightness and colour."""
+        return "--identity-weight 0" if self.identity_weight else ""
+
+    @property
     def exports(self) -> Mapping[str, str]:
         """See `GanConfig`; the suffixes are -a2b and -b2a."""
         a, b = self.domains
@@ -276,8 +294,6 @@ _READ_BY_CONSTRAINT = {
     "div_k": "divergence",
     "div_p": "divergence",
 }
-
-_CHOOSES_OBJECTIVE = {"gan", "dcgan"}  # models that are not named after their objective
 
 # Flags whose names differ from those of their fields.
 _FLAGS = {

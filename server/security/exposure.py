@@ -18,7 +18,8 @@ def exposure_warnings(config: ServerConfig) -> list[str]:
         lacks = _lacks(config)
         if lacks:
             warnings.append(
-                f"--address {config.address}: other machines can reach it {lacks}; see Security in docs/serving.md"
+                f"--address {config.address}: other machines can reach it {lacks};"
+                " see Security in docs/server-reference.md"
             )
         has_admin = config.admin_address is not None or config.admin_token_file is not None
         if config.model_control != "none" and not has_admin:

@@ -1,4 +1,4 @@
-"""docs/serving.md as data: its tables, each marked by a comment, and its code blocks."""
+"""The pages about the server as data: their tables, each marked by a comment, and their code blocks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 from typing import Final
 
-PATH: Final = Path(__file__).parents[2] / "docs" / "serving.md"
-TEXT: Final = PATH.read_text()
+_DOCS: Final = Path(__file__).parents[2] / "docs"
+PAGES: Final = ("serving.md", "protocols.md", "tuning.md", "server-reference.md")
+TEXT: Final = "\n".join((_DOCS / page).read_text() for page in PAGES)
 _SPAN: Final = re.compile(r"`([^`]+)`")
 
 
 def table(name: str) -> list[list[str]]:
     """The rows of a table, without its header, as cell texts."""
     marker = f"<!-- table: {name} -->\n"
-    assert TEXT.count(marker) == 1, f"docs/serving.md has no {marker.strip()}, or several"
+    assert TEXT.count(marker) == 1, f"the pages have no {marker.strip()}, or several"
     lines = []
     for line in TEXT.partition(marker)[2].splitlines():
         if not line.startswith("|"):
@@ -53,5 +54,5 @@ COMMANDS: Final = [line.removeprefix("$ ") for block in blocks("console") for li
 
 
 def prose() -> str:
-    """The page without its code blocks."""
+    """The pages without their code blocks."""
     return re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)

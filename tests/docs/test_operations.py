@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs import serving_page
 from tests.server.tiny_bundles import publish_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def test_every_section_but_the_last_has_commands() -> None:
 
 
 def test_flags_metrics_and_signals_on_the_page_are_those_of_serving() -> None:
-    serving = (ROOT / "docs" / "serving.md").read_text()
+    serving = serving_page.TEXT
     others = {"--fail", "--cacert", "--ulimit", "--restarts", "--through", "--tls-roots", "--out", "--model", "--n"}
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - others - {"--newest"}
     assert not {flag for flag in flags if f"`{flag}`" not in serving}

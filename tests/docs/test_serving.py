@@ -1,4 +1,4 @@
-"""docs/serving.md agrees with the code: its tables, its numbers and its commands."""
+"""The pages about the server agree with the code: their tables, numbers and commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/serving.md against a real server: its examples, RPCs, metrics and instance groups."""
+"""The pages about the server against a real one: their examples, RPCs, metrics and instance groups."""
 
 from __future__ import annotations
 

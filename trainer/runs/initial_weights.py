@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from trainer.config import AnyConfig, Config, override
-from trainer.errors import UserError
+from trainer.errors import RunFolderError, UserError
 from trainer.runs.run_folder import CheckpointMetadata, RunFolder
 from trainer.runs.state import TrainingState, section
 
@@ -42,12 +42,12 @@ def check_initial_weights(config: AnyConfig) -> None:
     here, there = (msgspec.to_builtins(each.network) for each in (config, other))
     if type(config) is not type(other):
         raise UserError(f"--init-from {config.init_from}: is a run of {other.model}; {config.model} has other networks")
-    differences = [f"{name} {there[name]} there, {value} here" for name, value in here.items() if value != there[name]]
-    if differences:
-        raise UserError(
-            f"--init-from {config.init_from}: its networks differ ({'; '.join(differences)}); leave --model out to take"
-            " the settings of that run, and give data with as many channels"
-        )
+    if differing := [name for name, value in here.items() if value != there[name]]:
+        differences = "; ".join(f"{name} {there[name]} there, {here[name]} here" for name in differing)
+        remedy = "give images with as many channels"
+        if differing != ["channels"]:
+            remedy = "leave out --model, --preset, --image-size and --width to take those networks"
+        raise UserError(f"--init-from {config.init_from}: its networks differ ({differences}); {remedy}")
 
 
 def load_initial_weights(config: AnyConfig, state: TrainingState) -> CheckpointMetadata:
@@ -69,4 +69,7 @@ def load_initial_weights(config: AnyConfig, state: TrainingState) -> CheckpointM
 
 
 def _open(config: AnyConfig) -> RunFolder:
-    return RunFolder.open(Path(config.init_from))
+    try:
+        return RunFolder.open(Path(config.init_from))
+    except RunFolderError as error:
+        raise UserError(f"--init-from {error}; --init-from '' begins with new weights") from error

@@ -297,7 +297,9 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
 
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:
     if not path.is_file():
-        raise RunFolderError(f"{path.parent.parent}: has no {path.stem} checkpoint yet; train it longer")
+        others = sorted(other.stem for other in path.parent.glob("*.safetensors"))
+        remedy = f", or give --checkpoint {others[-1]}" if others else ""
+        raise RunFolderError(f"{path.parent.parent}: has no {path.stem} checkpoint yet; train it longer{remedy}")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_METADATA_KEY, "")

@@ -8,6 +8,7 @@ The thresholds are measured, and silent on runs whose images look right: decisio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,16 +32,20 @@ SIMILARITY_LOSS: Final = 0.1  # below the best of the run
 
 VERDICTS: Final = ("modes-missing", "far-from-real", "no-better-than-unchanged", "partners-missed")
 
-_TRY_OTHER_LOSS: Final = "--objective relativistic --r1 1 --r2 1 (gan, dcgan)"
-
 
 @dataclass
 class Verdict:
-    """Judges one run by its last evaluation."""
+    """Judges one run by its last evaluation.
 
-    last: Mapping[str, Any] = field(default_factory=dict)  # row of the last evaluation
+    Attributes:
+        remedy: flags that often help and that this run does not use yet, if any.
+        last: row of the last evaluation; empty before it.
+    """
+
+    remedy: str = ""
+    last: Mapping[str, Any] = field(default_factory=dict)
     _floor: Mapping[str, Any] = field(default_factory=dict)  # of the last image size
-    _best_similarity: float | None = None  # of translations to their partners
+    _best_similarity: float = -math.inf  # of translations to their partners
 
     def see(self, row: Mapping[str, Any]) -> None:
         """Takes in the next row of metrics.jsonl, of any kind."""
@@ -50,7 +55,7 @@ class Verdict:
             self.last = row
             similarity = finite_number(row.get("paired_ms_ssim"))
             if similarity is not None:
-                self._best_similarity = max(similarity, self._best_similarity or similarity)
+                self._best_similarity = max(similarity, self._best_similarity)
 
     def notices(self) -> list[Notice]:
         """The warnings about the last evaluation, at its step; none if there was no evaluation."""
@@ -68,7 +73,7 @@ class Verdict:
             return None
         return (
             f"the samples resemble each other more than real images do (MS-SSIM {fakes:.3f}, real images"
-            f" {reals:.3f}), so kinds of images are missing; try {_TRY_OTHER_LOSS}, another --seed, or more data"
+            f" {reals:.3f}), so kinds of images are missing; train longer, or try {self._remedies} or more data"
         )
 
     def _far_from_real(self) -> str | None:
@@ -76,16 +81,16 @@ class Verdict:
         floor = finite_number(self._floor.get("frechet_distance")) or 0.0
         if distance is not None and variance is not None:
             name, limit = "Frechet distance", floor + FAR_VARIANCE_SHARE * variance
-            remedy = f"{_TRY_OTHER_LOSS}, another --seed, or, for few images, --augment colour,translation,cutout"
+            remedy = f"{self._remedies} or, for few images, --augment colour,translation,cutout"
         else:
             distance = self._value("sliced_wasserstein_distance")
             floor = finite_number(self._floor.get("sliced_wasserstein_distance")) or 0.0
-            name, limit, remedy = "SWD", floor + FAR_SWD, "another --seed"
+            name, limit, remedy = "SWD", floor + FAR_SWD, self._remedies
         if distance is None or distance <= limit:
             return None
         return (
-            f"the generated images are still far from real ones ({name} {distance:.3g}; a good run ends below"
-            f" {limit:.3g}); train longer, or try {remedy}"
+            f"the generated images are still far from real ones ({name} {distance:.4g}; a good run ends below"
+            f" {limit:.4g}); train longer, or try {remedy}"
         )
 
     def _no_better_than_unchanged(self) -> str | None:
@@ -94,21 +99,25 @@ class Verdict:
             return None
         return (
             f"translated images are hardly closer to their partners than unchanged ones (L1 {error:.3f}, unchanged"
-            f" {unchanged:.3f}); train longer, or try --identity-weight 0 or another --seed"
+            f" {unchanged:.3f}); train longer, or try {self._remedies}"
         )
 
     def _partners_missed(self) -> str | None:
         similarity, unchanged = self._value("paired_ms_ssim"), self._value("paired_ms_ssim_unchanged")
-        if similarity is None or unchanged is None or self._best_similarity is None:
+        if similarity is None or unchanged is None:
             return None
         best = self._best_similarity
         if similarity > unchanged + SIMILARITY_GAIN * (1 - unchanged) and similarity >= best - SIMILARITY_LOSS:
             return None
         return (
             f"translated images do not have the shapes of their partners (MS-SSIM {similarity:.3f}, unchanged"
-            f" {unchanged:.3f}, best of the run {best:.3f}); figure and ground may be swapped: look at samples/, and"
-            " try --identity-weight 0 or another --seed"
+            f" {unchanged:.3f}, best of the run {best:.3f}); figure and ground may be swapped: look at samples/;"
+            f" train longer, or try {self._remedies}"
         )
+
+    @property
+    def _remedies(self) -> str:
+        return f"{self.remedy}, another --seed" if self.remedy else "another --seed"
 
     def _value(self, name: str) -> float | None:
         return finite_number(self.last.get(name))

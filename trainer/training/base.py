@@ -46,8 +46,6 @@ class Training(ABC):
         fade: weight of the newest stage of a growing network; 1 otherwise.
         keep_epochs: save the networks to a separate file after every N-th epoch; None: never.
         depends_on_length: whether a step depends on the length of the run.
-        score_name: short name of `Evaluation.score`, for the user.
-        score_explanation: one line about it, for the user.
     """
 
     state: TrainingState
@@ -59,8 +57,6 @@ class Training(ABC):
     fade: float = 1.0
     keep_epochs: int | None = None
     depends_on_length: bool = False
-    score_name: str
-    score_explanation: str
 
     @property
     @abstractmethod

@@ -45,8 +45,6 @@ class CycleTraining(Training):
         self.output_size = config.network.image_size
         self.keep_epochs = config.keep_epochs
         self.depends_on_length = True  # the learning rate falls towards the end
-        metric = config.METRICS[config.score_metric]
-        self.score_name, self.score_explanation = metric.label, str(metric)
         if config.best_by.startswith("paired") and not data.test_is_paired:
             raise UserError(
                 f"--best-by {config.best_by}: {data.name} has no test pairs; choose cycle_l1 or identity_l1"

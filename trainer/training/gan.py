@@ -64,8 +64,6 @@ class GanTraining(Training):
         self.data_name = data.name
         self.data_images = self.images_per_epoch = data.images_per_epoch
         self.data_sha256 = sha256_of(data.images)
-        metric = config.METRICS[config.score_metric]
-        self.score_name, self.score_explanation = metric.label, str(metric)
         self._classifier: FeatureNetwork | None = None
         self._grow(self._growth())
 

@@ -38,9 +38,6 @@ class Summary:
     images_seen: int
     images_per_s: float
     train_seconds: float
-    score_name: str
-    score_explanation: str
-    score: float | None  # of the last evaluation
     best_score: float | None
     output_size: int  # height and width in pixels of the images that the networks make now
     interrupted: bool
@@ -48,7 +45,7 @@ class Summary:
     notices: Sequence[Notice]  # all warnings of this run
     last: Mapping[str, float | None]  # metrics of the last evaluation, by name
     best: Mapping[str, float | None]  # of the best checkpoint
-    floor: Mapping[str, Any]  # of real images against other real images, at the final size; empty if not measured
+    floor: Mapping[str, Any]  # of real images against other real images, at this size; empty if not measured
 
 
 @dataclass
@@ -70,13 +67,14 @@ class Session:
     notices: list[Notice] = field(default_factory=list)  # all warnings of this run
     given_up: bool = False  # by --on-collapse stop
     floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
-    verdict: Verdict = field(default_factory=Verdict)
+    verdict: Verdict = field(init=False)
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self.state = self.training.state
         self.watch = Watch(self.training.images_per_epoch)
+        self.verdict = Verdict(self.config.remedy)
 
     @property
     def epoch(self) -> int:
@@ -154,7 +152,7 @@ class Session:
             )
         self.train_seconds = metadata.train_seconds
         self.best_score, self.best_size = metadata.best_score, metadata.best_size
-        best = self.run.read_metadata("best").metrics if self.run.checkpoint_path("best").is_file() else {}
+        best = self._best_metrics()
         if best and self.config.score_metric not in best:  # an earlier version chose by another metric
             self.best_score = None
         self.epoch_step = metadata.epoch_step
@@ -223,12 +221,13 @@ class Session:
         if is_first():
             self.run.metrics.append(written)
         self.given_up = self.given_up or (bool(notices) and self.config.on_collapse == "stop")
-        self._announce(notices)
-
-    def _announce(self, notices: Sequence[Notice]) -> None:
-        self.notices += notices
         for notice in notices:
             self.progress.say(f"warning: step {notice.step}: {notice.text}")
+        self._log(notices)
+
+    def _log(self, notices: Sequence[Notice]) -> None:
+        self.notices += notices
+        for notice in notices:
             for log in self.logs:
                 log.text(notice.step, f"warning/{notice.name}", notice.text)
 
@@ -290,10 +289,10 @@ class Session:
         return self.floors.get(size, {})
 
     def _judge(self) -> None:
-        """Appends the warnings about the figures at the end, and prints them."""
+        """Appends the warnings about the figures at the end; the summary prints them."""
         notices = self.verdict.notices()
         self.run.metrics.append(map(_row_of, notices))
-        self._announce(notices)
+        self._log(notices)
         for log in self.logs:
             log.flush()
 
@@ -333,25 +332,25 @@ class Session:
                 if self.finished:
                     self._judge()
                 training.draw_figures(run)
-        best = run.read_metadata("best").metrics if run.checkpoint_path("best").is_file() else {}
         return Summary(
-            run.path,
-            state.step,
-            state.images_seen,
-            self.images_per_s,
-            self.train_seconds,
-            training.score_name,
-            training.score_explanation,
-            self.evaluation.score if self.evaluation is not None else None,
-            self.best_score,
-            training.output_size,
-            interrupted and not self.finished,
-            self.given_up and not self.finished,
-            tuple(self.notices),
-            {name: value for name, value in self.verdict.last.items() if name in METRICS},
-            best,
-            self.floors.get(training.output_size, {}),
+            run=run.path,
+            step=state.step,
+            images_seen=state.images_seen,
+            images_per_s=self.images_per_s,
+            train_seconds=self.train_seconds,
+            best_score=self.best_score,
+            output_size=training.output_size,
+            interrupted=interrupted and not self.finished,
+            given_up=self.given_up and not self.finished,
+            notices=tuple(self.notices),
+            last={name: value for name, value in self.verdict.last.items() if name in METRICS},
+            best=self._best_metrics(),
+            floor=self.floors.get(training.output_size, {}),
         )
+
+    def _best_metrics(self) -> Mapping[str, float | None]:
+        """The metrics of the best checkpoint; empty if there is none."""
+        return self.run.read_metadata("best").metrics if self.run.checkpoint_path("best").is_file() else {}
 
     def _diverged(self, step: int, what: str) -> str:
         path = self.run.checkpoint_path("last")

@@ -87,7 +87,7 @@ async def test_an_open_address_is_warned_about_once(start_server: Start, caplog:
     await start_server(address=Address("0.0.0.0", 0))
     assert [line for line in caplog.messages if "other machines" in line] == [
         "--address 0.0.0.0:0: other machines can reach it without TLS (--tls-certificate, --tls-key) and without"
-        " authentication (--token-file or --tls-client-ca); see Security in docs/serving.md"
+        " authentication (--token-file or --tls-client-ca); see Security in docs/server-reference.md"
     ]
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from tests.trainer.conftest import run_training, small_config
+from trainer.config import override
 from trainer.progress import Progress
 from trainer.report.__main__ import main
 
@@ -30,6 +31,8 @@ def kinds_of_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for kind, (model, preset) in KINDS.items():
         folder = tmp_path_factory.mktemp(kind)
         config = small_config(model, preset, evaluate_every_steps=1, checkpoint_every_steps=2, steps=6)
+        if kind == "dcgan":
+            config = override(config, {"objective": "nonsaturating"})  # its scores are probabilities
         runs[kind] = run_training(config, folder, progress)[0].path
     return runs
 

@@ -74,7 +74,8 @@ def test_networks_of_an_epoch_can_be_taken(tmp_path: Path) -> None:
         ({"network.width": 0.25}, "width 0.125 there, 0.25 here"),
         ({"network.channels": 3, "network.latent_dim": 7}, "channels 1 there, 3 here; latent_dim 100 there, 7 here"),
         ({"network.architecture": "dcgan-k5"}, "architecture dcgan-k4 there, dcgan-k5 here"),
-        ({"network.image_size": 64}, "image_size 32 there, 64 here"),
+        ({"network.image_size": 64}, "image_size 32 there, 64 here); leave out --model"),
+        ({"network.channels": 3}, "channels 1 there, 3 here); give images with as many channels"),
     ],
 )
 def test_other_networks_are_refused_with_what_differs(settings: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -98,7 +99,10 @@ def test_a_run_without_the_checkpoint_is_refused(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path, config)
     with pytest.raises(RunFolderError, match="has no best checkpoint yet"):
         with_growth_continued(started_from(run, config))
-    with pytest.raises(RunFolderError, match="not a run folder"):
+    save(run, after_steps(config), best=False)
+    with pytest.raises(RunFolderError, match="train it longer, or give --checkpoint last"):
+        with_growth_continued(started_from(run, config))
+    with pytest.raises(UserError, match=r"--init-from .*nowhere: not a run folder .*; --init-from '' begins with new"):
         check_initial_weights(override(config, {"init_from": str(tmp_path / "nowhere")}))
 
 

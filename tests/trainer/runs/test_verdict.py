@@ -62,6 +62,15 @@ def test_bad_runs_cause_a_warning_with_the_figures_and_a_remedy(metrics: dict[st
         assert any(f"{value:.3g}" in notice.text or f"{value:.3f}" in notice.text for value in metrics.values())
 
 
+def test_the_remedy_of_the_model_is_proposed_if_it_has_one() -> None:
+    for remedy, words in (("--flag 1", "train longer, or try --flag 1, another --seed"), ("", "or try another --seed")):
+        for metrics in (POOR, SWAPPED, TRANSLATED | {"paired_l1": 0.62}):
+            verdict = Verdict(remedy)
+            verdict.see(evaluation(metrics))
+            assert verdict.notices()
+            assert all(words in notice.text for notice in verdict.notices())
+
+
 def test_growing_networks_are_judged_by_swd_above_the_floor_of_their_last_size() -> None:
     rows = [
         {"kind": "floor", "step": 10, "image_size": 8, "sliced_wasserstein_distance": 90.0},

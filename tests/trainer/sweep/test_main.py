@@ -52,7 +52,7 @@ def test_a_dry_run_prints_the_grid_with_an_estimate_and_writes_nothing(spec_file
 
 def test_an_estimate_counts_steps_images_and_epochs_of_known_data() -> None:
     known = {key: estimated_images(preset.config) for key, preset in PRESETS.items()}
-    assert known["dcgan", "dcgan-digits"] == 1000 * 64
+    assert known["dcgan", "dcgan-digits"] == 1500 * 64
     assert known["pggan", "pggan-small"] == 60_000
     assert known["gan", "mlp-mnist"] == 200 * 60_000
     assert known["dcgan", "dcgan64-k4"] is None  # depends on the user's images

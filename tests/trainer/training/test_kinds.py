@@ -56,7 +56,6 @@ def test_a_config_is_trained_by_its_kind(config: AnyConfig, data: Data, kind: ty
     assert type(training) is kind
     assert training.data_name == "noise"
     assert training.state.step == 0
-    assert training.score_name in training.score_explanation
 
 
 def test_a_config_does_not_train_on_data_of_another_kind() -> None:
