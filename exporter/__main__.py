@@ -10,10 +10,12 @@ python -m exporter --pickle generator.pkl --allow-pickle --latent-dim 100 --name
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,18 @@ from rich.table import Table
 from rich.text import Text
 
 from exporter.errors import ExportError, InputError
-from ganserve.bundle import MAX_VERSION, BundleError, Card, ImageInput, LatentInput, check_name
+from ganserve.bundle import (
+    MAX_STATEMENT,
+    MAX_VERSION,
+    SAMPLE_FILE,
+    BundleError,
+    Card,
+    ImageInput,
+    LatentInput,
+    check_name,
+)
 from ganserve.command_line import OneLineErrors, model_version_option
+from ganserve.grids import sample_rows
 from ganserve.machine import limit_torch_threads
 
 _INPUTS = {"latent_dim", "input_image"}
@@ -80,9 +92,18 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
     help="Export an entire module written by torch.save(module, FILE), instead of a run.",
 )
 @click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
-@click.option("--name", help="Model name in the repository.  [default: the run's model]", show_default=False)
+@click.option(
+    "--name",
+    help="Model name in the repository.  [default: data set and model of the run, such as my-pictures-dcgan;"
+    " the model alone for digits]",
+    show_default=False,
+)
 @model_version_option(MAX_VERSION, "torch", "onnx", text="Version number; default: the next free one.")
 @click.option("--models", type=click.Path(path_type=Path), default=Path("models"), help="The model repository.")
+@click.option(
+    "--license", "license_text", metavar="TEXT", help="License of the model, for its card, such as CC-BY-4.0."
+)
+@click.option("--intended-use", metavar="TEXT", help="What the model is for, and what not, for its card.")
 @click.option("--fold/--no-fold", default=True, help="Fold each BatchNorm into the layer before it.")
 @click.option("--bf16", is_flag=True, help="Add a bfloat16 variant for CPUs, if its pixels are close to float32.")
 @click.option("--fp16", is_flag=True, help="Add a float16 variant for CUDA, if its pixels are close to float32.")
@@ -104,6 +125,8 @@ def main(
     name: str | None,
     version: int | None,
     models: Path,
+    license_text: str | None,
+    intended_use: str | None,
     fold: bool,
     bf16: bool,
     fp16: bool,
@@ -116,6 +139,8 @@ def main(
         _check_flags(context)
         if name is not None:
             check_name(name)
+        _check_statement("--license", license_text)
+        _check_statement("--intended-use", intended_use)
         with _printed_steps() as announce:
             # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
             from exporter.export import export_all, plan_exports
@@ -145,7 +170,10 @@ def main(
                     sources = [from_module(module, weights, row_input, _json_object(module_kwargs), value_range)]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
             variants = [precision for precision, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
-            plans = plan_exports(models, names, version, fold=fold, variants=variants)
+            plans = [
+                replace(plan, license=license_text or "", intended_use=intended_use or "")
+                for plan in plan_exports(models, names, version, fold=fold, variants=variants)
+            ]
             published = export_all(list(zip(sources, plans, strict=True)), announce)
     except BundleError as error:
         raise InputError(str(error)) from error
@@ -187,6 +215,11 @@ def _check_flags(context: click.Context) -> None:
         raise InputError(
             f"--value-range {low:g} {high:g}: the first must be below the second, both within {_MAX_VALUE:g}"
         )
+
+
+def _check_statement(flag: str, text: str | None) -> None:
+    if text is not None and not (text.isprintable() and 1 <= len(text.strip()) <= len(text) <= MAX_STATEMENT):
+        raise InputError(f"{flag}: give 1 to {MAX_STATEMENT} printable characters on one line")
 
 
 def _flag(parameter: str) -> str:
@@ -272,6 +305,8 @@ def _print_summary(published: Sequence[tuple[Path, Card]], models: Path) -> None
         click.echo(f"{card.name} version {card.version}: {taken} -> {card.width}x{card.height} images")
         for file_name in card.files:
             click.echo(f"  {file_name}  {(folder / file_name).stat().st_size / 2**20:.2f} MiB")
+        if (folder / SAMPLE_FILE).is_file():
+            click.echo(f"  {SAMPLE_FILE}  {sample_rows(card.height, card.width)} images")
     for precision, flags in _VARIANT_FLAGS.items():
         if all(precision in card.variants and card.variants[precision].published for _, card in published):
             click.echo(f"Serve in {precision}: python -m server --models {models} {flags}")
@@ -290,4 +325,7 @@ def _print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[st
 
 
 if __name__ == "__main__":
+    # OpenMP reads it when torch is imported. By default its threads spin while they wait, which on a busy machine takes
+    # the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     main()

@@ -9,18 +9,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import torch
+from torch import Tensor, nn
 
 from exporter.errors import InputError, ParityError
 from exporter.fold import count_batch_norms, fold_batch_norms
 from exporter.graph import ServedGraph
 from exporter.onnx_graph import write_onnx
+from exporter.sample import write_sample
 from exporter.source import Source
 from exporter.torchscript import write_torchscript
 from exporter.variants import Announce, build_variant
 from exporter.verify import check_output, prove_parity
 from ganserve import bundle
-from ganserve.bundle import ONNX_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card
+from ganserve.bundle import ONNX_FILE, SAMPLE_FILE, TORCHSCRIPT_FILE, VARIANT_FILES, Card, LatentInput, Parity, RowInput
 from ganserve.foreign import version_of
 
 _EXAMPLE_ROWS = 3  # traced batch: above 1, and unlikely to be the size of a layer
@@ -38,6 +41,8 @@ class Plan:
     version: int
     fold: bool = True
     variants: tuple[str, ...] = ()  # reduced precisions to add, keys of VARIANTS
+    license: str = ""  # for the card; one line, at most MAX_STATEMENT characters
+    intended_use: str = ""  # as `license`
 
 
 def plan_export(
@@ -90,12 +95,16 @@ def export_all(
         ExportError: A network cannot be exported, or a file does not match it.
         BundleError: The repository does not accept a version.
     """
+    announce("check the images")
+    drafts = [_draft(source, plan) for source, plan in exports]
+    for draft in drafts:
+        bundle.check_publishable(exports[0][1].repository, draft)
     with ExitStack() as stack:
         staged: list[tuple[Path, Card]] = []
-        for source, plan in exports:
+        for (source, plan), draft in zip(exports, drafts, strict=True):
             folder = stack.enter_context(bundle.staging_folder(plan.repository))
             announce_one = announce if len(exports) == 1 else _with_name(announce, plan.name)
-            staged.append((folder, _build(source, plan, folder, announce_one)))
+            staged.append((folder, _build(source, plan, draft, folder, announce_one)))
         announce("publish")
         folders = bundle.publish(exports[0][1].repository, staged)
         return list(zip(folders, (card for _, card in staged), strict=True))
@@ -105,49 +114,29 @@ def _with_name(announce: Announce, name: str) -> Announce:
     return lambda step: announce(f"{name}: {step}")
 
 
-def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card:
-    """Writes and verifies all files in `staged`; returns their card."""
-    announce("check the images")
-    reference = ServedGraph(source.network, source.input, source.value_min, source.value_max)
-    channels, height, width = check_output(source, reference)
-    rows = torch.from_numpy(bundle.example_rows(source.input, 0, _EXAMPLE_ROWS))
+def _reference(source: Source) -> ServedGraph:
+    return ServedGraph(source.network, source.input, source.value_min, source.value_max)
 
-    graph = fold_batch_norms(reference) if plan.fold else reference
-    total, left = count_batch_norms(reference), count_batch_norms(graph)
-    announce(f"fold {total - left} of {total} BatchNorms")
-    announce("write TorchScript")
-    write_torchscript(graph, rows, staged / TORCHSCRIPT_FILE)
-    announce("write ONNX")
-    write_onnx(graph, source.input.name, rows, staged / ONNX_FILE)
-    announce("compare both files with eager PyTorch")
-    try:
-        parity = prove_parity(reference, staged, source.input)
-    except ParityError as error:
-        if total == left:
-            raise
-        # Folding assumes that forward calls a Sequential, not its layers one by one.
-        raise ParityError(f"{error}; if forward calls the layers of a Sequential one by one, try --no-fold") from error
-    variants = {
-        precision: build_variant(precision, source, reference, rows, staged, announce, fold=plan.fold)
-        for precision in plan.variants
-    }
-    files = [ONNX_FILE, TORCHSCRIPT_FILE]
-    files += [VARIANT_FILES[precision] for precision, fidelity in variants.items() if fidelity.published]
+
+def _draft(source: Source, plan: Plan) -> Card:
+    """Checks the network's images; returns its card, still without files and measurements."""
+    channels, height, width = check_output(source, _reference(source))
     return Card(
         name=plan.name,
         version=plan.version,
         kind=source.kind,
         architecture=source.architecture,
         dataset=source.dataset,
+        license=plan.license,
+        intended_use=plan.intended_use,
         input=source.input,
         channels=channels,
         height=height,
         width=width,
         value_min=source.value_min,
         value_max=source.value_max,
-        files={name: bundle.sha256_of(staged / name) for name in files},
-        parity=parity,
-        variants=variants,
+        files={},
+        parity=[],
         training={  # JSON has no NaN and no infinity
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in source.training.items()
@@ -157,3 +146,59 @@ def _build(source: Source, plan: Plan, staged: Path, announce: Announce) -> Card
             **{tool: version_of(*packages) for tool, packages in _TOOLS.items()},
         },
     )
+
+
+def _build(source: Source, plan: Plan, draft: Card, staged: Path, announce: Announce) -> Card:
+    """Writes and verifies all files in `staged`; returns their card."""
+    reference = _reference(source)
+    rows = torch.from_numpy(bundle.example_rows(source.input, 0, _EXAMPLE_ROWS))
+
+    graph = fold_batch_norms(reference) if plan.fold else reference
+    total, left = count_batch_norms(reference), count_batch_norms(graph)
+    announce(f"fold {total - left} of {total} BatchNorms")
+    announce("write TorchScript")
+    write_torchscript(graph, rows, staged / TORCHSCRIPT_FILE)
+    try:
+        parity = _write_onnx_and_compare(graph, reference, source.input, rows, staged, announce)
+    except ParityError as error:
+        if total == left:
+            raise
+        # Folding assumes that forward calls a Sequential, not its layers one by one.
+        raise ParityError(f"{error}; if forward calls the layers of a Sequential one by one, try --no-fold") from error
+    variants = {
+        precision: build_variant(precision, source, reference, rows, staged, announce, fold=plan.fold)
+        for precision in plan.variants
+    }
+    if isinstance(source.input, LatentInput):
+        write_sample(reference, source.input, draft.height, draft.width, staged / SAMPLE_FILE)
+    files = [ONNX_FILE, TORCHSCRIPT_FILE]
+    files += [VARIANT_FILES[precision] for precision, fidelity in variants.items() if fidelity.published]
+    return msgspec.structs.replace(
+        draft,
+        files={name: bundle.sha256_of(staged / name) for name in files},
+        parity=parity,
+        variants=variants,
+    )
+
+
+def _write_onnx_and_compare(
+    graph: nn.Module,
+    reference: ServedGraph,
+    row_input: RowInput,
+    example_rows: Tensor,
+    staged: Path,
+    announce: Announce,
+) -> list[Parity]:
+    """Writes `ONNX_FILE` from a trace if that matches the network, otherwise with torch.export; compares both files."""
+    announce("write ONNX")
+    traced = write_onnx(graph, row_input.name, example_rows, staged / ONNX_FILE)
+    announce("compare both files with eager PyTorch")
+    try:
+        return prove_parity(reference, staged, row_input)
+    except ParityError:
+        if not traced:
+            raise
+    announce("write ONNX with torch.export")
+    write_onnx(graph, row_input.name, example_rows, staged / ONNX_FILE, from_trace=False)
+    announce("compare both files with eager PyTorch")
+    return prove_parity(reference, staged, row_input)

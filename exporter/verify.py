@@ -138,6 +138,8 @@ def open_runner(path: Path, input_name: str) -> Runner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = usable_cores()  # ONNX Runtime does not know of CPU quotas
+        # Threads that wait by spinning take the core from the others.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
         def run_onnx(batch: NDArray[Any]) -> Arrays:

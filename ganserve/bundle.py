@@ -7,6 +7,7 @@
     models/<name>/<version>/model.bf16.pt    the same in bfloat16, if requested and close enough
     models/<name>/<version>/model.fp16.onnx  the same in float16, if requested and close enough
     models/<name>/<version>/card.json        describes the model, with the parity measured at export
+    models/<name>/<version>/sample.png       images of a generator, for people: nothing reads it
 
 The exporter writes it; the server and trainer.evaluate read it. A version appears by one rename, complete or not at
 all, and never changes afterwards. Readers trust nothing here: only regular files are read, cards are decoded strictly,
@@ -34,6 +35,7 @@ from ganserve.card import (
     INPUT_LATENTS,
     INPUT_PIXELS,
     MAX_BATCH_ROWS,
+    MAX_STATEMENT,
     MAX_VERSION,
     OUTPUT_IMAGES,
     OUTPUT_PIXELS,
@@ -55,10 +57,12 @@ __all__ = [
     "INPUT_LATENTS",
     "INPUT_PIXELS",
     "MAX_BATCH_ROWS",
+    "MAX_STATEMENT",
     "MAX_VERSION",
     "ONNX_FILE",
     "OUTPUT_IMAGES",
     "OUTPUT_PIXELS",
+    "SAMPLE_FILE",
     "TORCHSCRIPT_FILE",
     "TRITON_CONFIG_FILE",
     "VARIANT_FILES",
@@ -70,6 +74,7 @@ __all__ = [
     "Parity",
     "RowInput",
     "check_name",
+    "check_publishable",
     "example_rows",
     "fitting_batch_rows",
     "list_models",
@@ -89,6 +94,7 @@ ONNX_FILE = "model.onnx"
 TORCHSCRIPT_FILE = "model.pt"
 VARIANT_FILES: Final[Mapping[str, str]] = {"bf16": "model.bf16.pt", "fp16": "model.fp16.onnx"}  # by precision
 CARD_FILE = "card.json"
+SAMPLE_FILE = "sample.png"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
 _MAX_CARD_BYTES = 1 << 20
@@ -254,7 +260,7 @@ def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]
         BundleError: A version exists, a card cannot be read back, earlier versions of a model have other shapes
             (Triton keeps one config for all versions of a model), or the repository cannot be written to.
     """
-    texts = [_check_publishable(repository, card) for _, card in staged]
+    texts = [check_publishable(repository, card) for _, card in staged]
     published: list[Path] = []
     for (folder, card), text in zip(staged, texts, strict=True):
         target = version_folder(repository, card.name, card.version)
@@ -281,8 +287,14 @@ def _is_config_of(config: Path, card: Card) -> bool:
     return read_regular_file(config, _MAX_CARD_BYTES).startswith(triton_config(card).encode())
 
 
-def _check_publishable(repository: Path, card: Card) -> bytes:
-    """Returns the text of card.json if the repository can take this version; changes nothing."""
+def check_publishable(repository: Path, card: Card) -> bytes:
+    """Returns the text of card.json if the repository can take this version; changes nothing.
+
+    The card may still lack its files: an exporter checks it before it writes them.
+
+    Raises:
+        BundleError: As `publish`.
+    """
     text = msgspec.json.encode(card)
     try:
         msgspec.json.decode(text, type=Card)  # msgspec checks a struct when it decodes it, not when it makes it
@@ -291,11 +303,9 @@ def _check_publishable(repository: Path, card: Card) -> bytes:
     target = version_folder(repository, card.name, card.version)
     config = target.parent / TRITON_CONFIG_FILE
     try:
-        if list_versions(repository, card.name) and config.is_file() and not _is_config_of(config, card):
-            raise BundleError(
-                f"{config}: earlier versions of {card.name!r} have another input or image shape, or its first lines"
-                " were edited; give this one another --name, or write your own lines below the exported ones"
-            )
+        earlier = list_versions(repository, card.name)
+        if earlier and config.is_file() and not _is_config_of(config, card):
+            raise BundleError(_why_not_its_config(config, target.with_name(str(earlier[-1])), card))
         if target.exists():
             raise BundleError(f"{target} already exists; give another --version, or omit it for the next free one")
         if target.parent.exists() and not target.parent.is_dir():
@@ -303,3 +313,24 @@ def _check_publishable(repository: Path, card: Card) -> bytes:
     except OSError as error:
         raise BundleError(f"{target}: cannot be written ({error.strerror})") from error
     return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def _why_not_its_config(config: Path, newest: Path, card: Card) -> str:
+    """Why a model's config.pbtxt is not that of a new version, and what to do."""
+    with contextlib.suppress(BundleError):
+        before = _shapes(read_card(newest))
+        if before != _shapes(card):
+            return f"{newest}: {before}, and this network {_shapes(card)}; give it another --name"
+    return (
+        f"{config}: its first lines are not those that this export writes; write your own lines below them, or give"
+        " this network another --name"
+    )
+
+
+def _shapes(card: Card) -> str:
+    taken = (
+        f"latents of size {card.input.latent_dim}"
+        if isinstance(card.input, LatentInput)
+        else f"images of {card.input.width}x{card.input.height}x{card.input.channels}"
+    )
+    return f"turns {taken} into images of {card.width}x{card.height}x{card.channels}"

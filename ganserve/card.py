@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ganserve.latents import latents_from_seed
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 MAX_BATCH_ROWS: Final = 64
 _MAX_BATCH_PIXELS: Final = 1 << 20  # of input or output images per batch; activations of larger batches take gigabytes
 
@@ -23,8 +23,10 @@ INPUT_PIXELS = "input_pixels"  # of a translator: uint8 (rows, height, width, ch
 OUTPUT_IMAGES = "images"  # float32 (rows, channels, height, width), in the card's value range
 OUTPUT_PIXELS = "pixels"  # uint8 (rows, height, width, channels)
 
+MAX_STATEMENT: Final = 500  # characters
 MAX_VERSION: Final = 2**63 - 1  # the largest of both protocols; dates such as 20260131 are versions, too
 Positive = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+Statement = Annotated[str, msgspec.Meta(max_length=MAX_STATEMENT)]  # one line by the exporting user; may be empty
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -93,12 +95,15 @@ RowInput = LatentInput | ImageInput
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The description of a bundle, stored as card.json."""
 
-    schema_version: Literal[2, 3] = SCHEMA_VERSION  # version 2 had no variants
+    # Version 2 had no variants, version 3 no license and no intended use.
+    schema_version: Literal[2, 3, 4] = SCHEMA_VERSION
     name: str
     version: Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
     kind: str  # the model it was trained as, such as "dcgan"; empty for an imported generator
     architecture: str  # a registry name, or "module:Class" for an imported generator
-    dataset: str
+    dataset: str  # without the path of own pictures: "mnist", "folder:faces"; empty if unknown
+    license: Statement = ""
+    intended_use: Statement = ""
     input: RowInput
     channels: Annotated[int, msgspec.Meta(ge=1, le=4)]  # channels, height and width of the output images
     height: Positive

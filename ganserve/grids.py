@@ -13,7 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 PADDING: Final = 2  # pixels between images and around them
 MIN_LABELLED_PIXELS: Final = 9  # minimum height of a line with a readable label
 
+SAMPLE_SEED: Final = 0  # of the images in the sample of a generator
+
 _MAX_FONT_PIXELS: Final = 14
+_FITTING_PICTURE: Final = 1024  # pixels; the longest side of a grid that fits on a screen
+_FITTING_IMAGE: Final = 256  # pixels; the longest side up to which an image of a grid is magnified
 _LABEL_GAP: Final = 4  # pixels on both sides of a label
 
 
@@ -48,6 +52,37 @@ def image_grid(images: NDArray[np.uint8], columns: int | None = None, padding: i
         top, left = padding + line * (height + padding), padding + column * (width + padding)
         canvas[top : top + height, left : left + width] = image
     return to_pil(canvas)
+
+
+def fitting_scale(height: int, width: int, rows: int, columns: int | None = None) -> int:
+    """The factor that makes a grid of small images large enough to look at, and not larger than a screen; at least 1.
+
+    Args:
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
+        rows: The number of images.
+        columns: As for `image_grid`.
+    """
+    columns = min(grid_columns(rows) if columns is None else columns, rows)
+    lines = math.ceil(rows / columns)
+    room = min((_FITTING_PICTURE - PADDING) // count - PADDING for count in (lines, columns))
+    return max(1, min(room, _FITTING_IMAGE) // max(height, width))
+
+
+def sample_rows(height: int, width: int) -> int:
+    """How many images of a generator its sample shows: 16, or 4 large ones; those of seed `SAMPLE_SEED`."""
+    return 16 if max(height, width) <= _FITTING_IMAGE else 4
+
+
+def fitting_grid(images: NDArray[np.uint8]) -> Image.Image:
+    """A nearly square grid, magnified by `fitting_scale`; see `image_grid`."""
+    rows, height, width, _ = images.shape
+    return image_grid(magnified(images, fitting_scale(height, width, rows)))
+
+
+def magnified(images: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """Repeats each pixel of uint8 images (..., height, width, channels) as a square of scale x scale."""
+    return images.repeat(scale, axis=-3).repeat(scale, axis=-2)
 
 
 def grid_columns(rows: int) -> int:

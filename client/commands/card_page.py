@@ -15,9 +15,11 @@ from ganserve.metrics import METRICS
 _NONE: Final = "-"
 _MAX_TEXT: Final = 200  # characters shown of a value
 _SHOWN_ELSEWHERE: Final = (
-    *("schema_version", "name", "version", "kind", "architecture", "dataset", "input"),
+    *("schema_version", "name", "version", "kind", "architecture", "dataset", "license", "intended_use", "input"),
     *("channels", "height", "width", "value_min", "value_max"),
 )
+_STATEMENTS: Final = {"license": "license", "intended_use": "intended use"}  # by the user who exported the model
+_MAX_STATEMENT: Final = 500  # characters shown of one
 _TRAINING: Final = {"step": "steps", "images_seen": "images seen"}
 _GRAPHS: Final = {"ONNX": "onnx", "TorchScript": "torchscript"}  # prefixes of the fields of `parity`
 
@@ -34,18 +36,19 @@ class Section:
 
 def sections_of(model: ModelInfo, description: ModelDescription | None) -> list[Section]:
     """The sections of a model, without empty ones; `description` is None if the server cannot describe models."""
-    sections = [_summary(model), _serving(model, description)]
+    sections = [_summary(model, {} if description is None else description.card), _serving(model, description)]
     if description is not None:
         sections += _card_sections(description)
     return [section for section in sections if section.lines]
 
 
-def _summary(model: ModelInfo) -> Section:
+def _summary(model: ModelInfo, card: dict[str, Any]) -> Section:
     trained = f"{model.kind}, " if model.kind else ""
     lines = [
         ("kind", f"{trained}architecture {model.architecture or _NONE}"),
         *_shapes(model),
         ("data set", model.dataset or _NONE),
+        *((label, _shown(card[key], _MAX_STATEMENT)) for key, label in _STATEMENTS.items() if card.get(key)),
     ]
     return Section(f"{model.name}, version {model.version}", lines)
 
@@ -145,12 +148,12 @@ def _files(hashes: dict[str, Any], sizes: dict[str, int]) -> list[tuple[str, ...
     ]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, most: int = _MAX_TEXT) -> str:
     match value:
         case None | "":
             return _NONE
         case str():
-            return value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "..."
+            return value if len(value) <= most else value[:most] + "..."
         case float():
             return f"{value:.4g}"
         case _:

@@ -8,14 +8,14 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from client.commands.latent_rows import MAX_IMAGES, check_picture_size, random_seed, served_generator
+from client.commands.latent_rows import MAX_IMAGES, check_picture_size, random_seed, scale_option, served_generator
 from client.commands.model_options import model_options, seed_option
 from client.commands.options import ConnectOptions, server_options, whole_number, writable
 from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.files.images import check_output, save_image
 from client.sdk.client import GanClient
-from ganserve.grids import image_grid
+from ganserve.grids import fitting_scale, image_grid, magnified
 
 
 @click.command()
@@ -38,6 +38,7 @@ from ganserve.grids import image_grid
     metavar="INTEGER",
     help="Number of columns.  [default: a square grid]",
 )
+@scale_option()
 @output_options
 @server_options
 def grid(
@@ -47,6 +48,7 @@ def grid(
     seed: int | None,
     version: int | str | None,
     columns: int | None,
+    scale: int | None,
     output: Output,
     connect: ConnectOptions,
 ) -> None:
@@ -55,11 +57,12 @@ def grid(
     chunks: list[NDArray[np.uint8]] = []
     with connect.open(GanClient) as client, ImageProgress(model, n) as progress:
         served = served_generator(client, model, version)
-        check_picture_size(served, n)
+        scale = scale or fitting_scale(served.height, served.width, n, columns)
+        check_picture_size(served, n, scale)
         for chunk in client.generate_chunks(model, seed=seed, count=n, version=served.version):
             chunks.append(chunk.images)
             progress.add(len(chunk.images))
-    picture = image_grid(np.concatenate(chunks), columns)
+    picture = image_grid(magnified(np.concatenate(chunks), scale), columns)
     save_image(picture, out)
     noun = "image" if n == 1 else "images"
     facts: dict[str, object] = {"model": model, "version": served.version, "images": n, "seed": seed}

@@ -19,7 +19,6 @@ from client.commands.latent_rows import (
     images_of,
     latents_of_file,
     latents_of_seed,
-    magnified,
     random_seed,
     save_latents_option,
     scale_option,
@@ -44,7 +43,7 @@ from client.files.latents import save_latents
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import walk
-from ganserve.grids import image_grid
+from ganserve.grids import fitting_scale, image_grid, magnified
 
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
@@ -102,7 +101,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
     metavar="INTEGER",
     help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_PER_SECOND}]",
 )
-@scale_option(f"1, or enough for {MIN_ANIMATION_SIDE} pixels in a GIF or MP4")
+@scale_option(f"auto, or enough for {MIN_ANIMATION_SIDE} pixels in a GIF or MP4")
 @save_latents_option
 @output_options
 @server_options
@@ -148,8 +147,10 @@ def interpolate(
             seed = random_seed() if seed is None else seed
             stops = latents_of_seed(served, seed, anchors or 2)
             source = f"seed {seed}"
-        scale = scale or (animation_scale(served.width, served.height) if is_animation else 1)
         legs = len(stops) if loop else len(stops) - 1
+        if scale is None and is_animation:
+            scale = animation_scale(served.width, served.height)
+        scale = scale or fitting_scale(served.height, served.width, legs * steps, steps)
         _check_size(served, legs * steps, scale, is_animation)
         rows = walk(stops, steps, "linear" if linear else "spherical", loop=loop)
         with closing(images_of(client, served, rows)) as images:

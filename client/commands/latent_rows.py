@@ -28,14 +28,20 @@ _MAX_PICTURE_PIXELS: Final = 1 << 27  # in one picture; Pillow refuses to read l
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def scale_option(default: str = "1") -> Callable[[_Command], _Command]:
-    """Adds --scale, which is None if not given; `default` describes that case in the help."""
+def scale_option(default: str = "auto") -> Callable[[_Command], _Command]:
+    """Adds --scale, which is None for "auto" and if it is not given; `default` describes that case in the help."""
     return click.option(
         "--scale",
-        type=whole_number(1, MAX_SCALE),
-        metavar="INTEGER",
-        help=f"Magnify each image by this factor, without smoothing.  [default: {default}]",
+        type=_scale,
+        metavar="INTEGER|auto",
+        help="Magnify each image by this factor, without smoothing; auto makes small images large enough to look at,"
+        f" 1 keeps their pixels.  [default: {default}]",
     )
+
+
+def _scale(text: str) -> int | None:
+    """The type of --scale."""
+    return None if text == "auto" else whole_number(1, MAX_SCALE)(text)
 
 
 def seed_options(command: _Command) -> _Command:
@@ -135,11 +141,6 @@ def images_of(
         for chunk in client.generate_chunks(served.name, latents=latents, version=served.version):
             yield from chunk.images
             progress.add(len(chunk.images))
-
-
-def magnified(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Repeats each pixel of a (height, width, channels) image as a square of scale x scale."""
-    return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def check_picture_size(served: ModelInfo, count: int, scale: int = 1) -> None:

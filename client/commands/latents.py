@@ -16,6 +16,7 @@ from client.commands.latent_rows import (
     check_picture_size,
     images_of,
     latents_of_file,
+    scale_option,
     served_generator,
 )
 from client.commands.model_options import model_options
@@ -24,7 +25,7 @@ from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
 from client.files.images import check_output, check_output_folder, is_picture_name, save_image
 from client.sdk.client import GanClient
-from ganserve.grids import image_grid, to_pil
+from ganserve.grids import fitting_scale, image_grid, magnified, to_pil
 
 
 def _picture_or_folder(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
@@ -62,6 +63,7 @@ def _is_folder(name: str) -> bool:
     metavar="INTEGER",
     help="Number of columns of the grid.  [default: a square grid]",
 )
+@scale_option()
 @output_options
 @server_options
 def latents(
@@ -71,6 +73,7 @@ def latents(
     version: int | str | None,
     out: Path,
     columns: int | None,
+    scale: int | None,
     output: Output,
     connect: ConnectOptions,
 ) -> None:
@@ -85,15 +88,18 @@ def latents(
     as_picture = is_picture_name(out) and not out.is_dir()
     if columns is not None and not as_picture:
         raise click.BadParameter("applies to a grid, not to a folder; leave it out", param_hint="--columns")
+    if scale is not None and not as_picture:
+        raise click.BadParameter("applies to a grid, not to a folder; leave it out", param_hint="--scale")
     picture = None
     with connect.open(GanClient) as client:
         served = served_generator(client, model, version)
         rows = latents_of_file(served, file)
         if as_picture:
-            check_picture_size(served, len(rows))
+            scale = scale or fitting_scale(served.height, served.width, len(rows), columns)
+            check_picture_size(served, len(rows), scale)
         with closing(images_of(client, served, rows)) as images:
             if as_picture:
-                picture = image_grid(np.stack(list(images)), columns)
+                picture = image_grid(magnified(np.stack(list(images)), scale or 1), columns)
                 save_image(picture, out)
             else:
                 _save_each(images, out, len(rows))

@@ -51,7 +51,7 @@ class Output:
             click.echo(json.dumps({"file": _shown(path), **facts}))
         else:
             if picture is not None and preview:
-                _show(picture)
+                show_in_terminal(picture)
             click.echo(one_line(f"{_shown(path)}: {summary}"))
         if self.open_file:
             _open(path)
@@ -82,7 +82,8 @@ def _shown(path: Path) -> str:
     return f"{name}{os.sep}" if path.is_dir() else name
 
 
-def _show(picture: Image.Image) -> None:
+def show_in_terminal(picture: Image.Image) -> None:
+    """Prints a picture to stdout: as an image if the terminal supports it, otherwise as coloured half blocks."""
     from rich.console import Console
 
     # With --preview, use at least 256 colours, even if TERM or NO_COLOR says otherwise.

@@ -17,7 +17,6 @@ from client.commands.latent_rows import (
     images_of,
     latents_of_file,
     latents_of_seed,
-    magnified,
     random_seed,
     save_latents_option,
     scale_option,
@@ -32,7 +31,7 @@ from client.files.latents import save_latents
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import traversal
-from ganserve.grids import image_grid, labelled_lines
+from ganserve.grids import fitting_scale, image_grid, labelled_lines, magnified
 from ganserve.traversal import USUAL_DIMENSIONS, USUAL_LATENTS, USUAL_VALUES, line_labels, usual_dimensions
 
 _MAX_DIMENSION: Final = 1 << 20
@@ -109,10 +108,11 @@ def traverse(
         else:
             columns = latents_of_file(served, latents, n, "--n")
         count = len(dimensions) * len(values) * len(columns)
-        check_picture_size(served, count, scale or 1)
+        scale = scale or fitting_scale(served.height, served.width, count, len(columns))
+        check_picture_size(served, count, scale)
         rows = traversal(columns, dimensions, values)
         with closing(images_of(client, served, rows)) as images:
-            sheet = image_grid(np.stack([magnified(image, scale or 1) for image in images]), len(columns))
+            sheet = image_grid(magnified(np.stack(list(images)), scale), len(columns))
     if labels:
         sheet = _labelled(sheet, dimensions, values)
     if latents_out is not None:

@@ -16,7 +16,7 @@ from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.client import check_columns, non_empty, pictures_of, renamed_argument, traversed
 from client.sdk.input_images import InputImages, checked_images
-from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows
+from client.sdk.latents import MAX_STREAM_ROWS, Rows, checked_rows, one_count
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
 from client.sdk.model_control import VersionInfo
 from client.sdk.model_info import ModelDescription, ModelInfo
@@ -62,80 +62,86 @@ class AsyncGanClient:
     async def generate(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
         """Generates one image per row of latents; see `GanClient.generate`."""
-        rows = checked_rows(latents, seed, count)
+        rows = checked_rows(latents, seed, count, n)
         return np.concatenate([chunk.images async for chunk in self._generated(model, rows, version, Arrays(format))])
 
     @renamed_argument("image_format", "format")
     def generate_chunks(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[Chunk, None]:
         """Yields the images of each request when they arrive; see `GanClient.generate_chunks`."""
-        rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
+        rows = checked_rows(latents, seed, count, n, first_row=first_row, max_rows=MAX_STREAM_ROWS)
         return self._generated(model, rows, version, Arrays(format))
 
     async def generate_encoded(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
         """Returns one image file per row; see `GanClient.generate_encoded`."""
-        rows = checked_rows(latents, seed, count)
+        rows = checked_rows(latents, seed, count, n)
         return [file async for chunk in self._generated(model, rows, version, Files(format)) for file in chunk.files]
 
     @renamed_argument("file_format", "format")
     def generate_encoded_chunks(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> AsyncGenerator[EncodedChunk, None]:
         """Yields the files of each request when they arrive; see `GanClient.generate_encoded_chunks`."""
-        rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
+        rows = checked_rows(latents, seed, count, n, first_row=first_row, max_rows=MAX_STREAM_ROWS)
         return self._generated(model, rows, version, Files(format))
 
     async def generate_pictures(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
     ) -> list[Image]:
         """Returns one PIL image per row; see `GanClient.generate_pictures`."""
-        return pictures_of(await self.generate(model, latents=latents, seed=seed, count=count, version=version))
+        return pictures_of(await self.generate(model, latents, seed=seed, count=count, n=n, version=version))
 
     async def grid(
         self,
         model: str,
         *,
-        count: int = 64,
+        count: int | None = None,
+        n: int | None = None,
         seed: int | None = None,
         columns: int | None = None,
         version: int | str | None = None,
@@ -144,7 +150,9 @@ class AsyncGanClient:
         from ganserve.grids import image_grid
 
         check_columns(columns)
-        return image_grid(await self.generate(model, seed=seed, count=count, version=version), columns)
+        return image_grid(
+            await self.generate(model, seed=seed, count=one_count(count, n, 64), version=version), columns
+        )
 
     async def interpolate(
         self,
@@ -274,6 +282,9 @@ class AsyncGanClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
 
     def _generated(
         self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]

@@ -18,7 +18,7 @@ from client.sdk.calls import Anchor, generated, interpolated, translated
 from client.sdk.channel import DEFAULT_TIMEOUT_S
 from client.sdk.chunking import Chunk, EncodedChunk
 from client.sdk.input_images import InputImages, checked_images
-from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, whole_number
+from client.sdk.latents import MAX_ROWS, MAX_STREAM_ROWS, Rows, checked_rows, one_count, whole_number
 from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
 from client.sdk.model_control import VersionInfo
 from client.sdk.model_info import MAX_SIDE, ModelDescription, ModelInfo
@@ -87,10 +87,11 @@ class GanClient:
     def generate(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
     ) -> NDArray[Any]:
@@ -101,6 +102,7 @@ class GanClient:
             latents: (rows, latent_dim); or give a seed and a count instead.
             seed: 0 .. 2**64 - 1; the same seed gives the same images. None: a random one.
             count: How many rows to draw from the seed, at most 1,000,000. None: one.
+            n: Another name of `count`, as `ganclient` calls it.
             version: A number, or a label such as "stable". None: the default version, normally the newest.
             format: "pixels" or "float32".
 
@@ -111,17 +113,18 @@ class GanClient:
         Raises:
             GanClientError: The call failed; the subclass says why.
         """
-        rows = checked_rows(latents, seed, count)
+        rows = checked_rows(latents, seed, count, n)
         return np.concatenate([chunk.images for chunk in self._generated(model, rows, version, Arrays(format))])
 
     @renamed_argument("image_format", "format")
     def generate_chunks(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: PixelFormat = "pixels",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
@@ -131,65 +134,69 @@ class GanClient:
         Memory use is constant; `count` may be up to 1,000,000,000. `first_row` skips the rows before it in the seed's
         stream, which takes about 1 s per 100 million latent values.
         """
-        rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
+        rows = checked_rows(latents, seed, count, n, first_row=first_row, max_rows=MAX_STREAM_ROWS)
         return self._generated(model, rows, version, Arrays(format))
 
     def generate_encoded(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
     ) -> list[bytes]:
         """Like `generate`, but returns one image file per row, "png" or "jpeg", made by the server."""
-        rows = checked_rows(latents, seed, count)
+        rows = checked_rows(latents, seed, count, n)
         return [file for chunk in self._generated(model, rows, version, Files(format)) for file in chunk.files]
 
     @renamed_argument("file_format", "format")
     def generate_encoded_chunks(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
         format: FileFormat = "png",  # noqa: A002  (the wire contract's word)
         first_row: int = 0,
     ) -> Generator[EncodedChunk, None, None]:
         """Like `generate_chunks`, but yields image files, "png" or "jpeg", made by the server."""
-        rows = checked_rows(latents, seed, count, first_row=first_row, max_rows=MAX_STREAM_ROWS)
+        rows = checked_rows(latents, seed, count, n, first_row=first_row, max_rows=MAX_STREAM_ROWS)
         return self._generated(model, rows, version, Files(format))
 
     def generate_pictures(
         self,
         model: str,
-        *,
         latents: ArrayLike | None = None,
+        *,
         seed: int | None = None,
         count: int | None = None,
+        n: int | None = None,
         version: int | str | None = None,
     ) -> list[Image]:
         """Like `generate`, but returns one PIL image per row."""
-        return pictures_of(self.generate(model, latents=latents, seed=seed, count=count, version=version))
+        return pictures_of(self.generate(model, latents, seed=seed, count=count, n=n, version=version))
 
     def grid(
         self,
         model: str,
         *,
-        count: int = 64,
+        count: int | None = None,
+        n: int | None = None,
         seed: int | None = None,
         columns: int | None = None,
         version: int | str | None = None,
     ) -> Image:
-        """Returns `count` images as a grid in one picture, by default a square."""
+        """Returns `count` images (or `n`; 64 by default) as a grid in one picture, by default a square."""
         from ganserve.grids import image_grid
 
         check_columns(columns)
-        return image_grid(self.generate(model, seed=seed, count=count, version=version), columns)
+        return image_grid(self.generate(model, seed=seed, count=one_count(count, n, 64), version=version), columns)
 
     def interpolate(
         self,
@@ -429,6 +436,9 @@ class GanClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._connection.close()
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
 
     def _generated(
         self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]

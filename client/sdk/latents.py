@@ -6,7 +6,7 @@ import operator
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +38,7 @@ def checked_rows(
     latents: ArrayLike | None,
     seed: int | None,
     count: int | None,
+    n: int | None = None,
     *,
     first_row: int = 0,
     max_rows: int = MAX_ROWS,
@@ -48,12 +49,14 @@ def checked_rows(
         latents: (rows, latent_dim).
         seed: 0 .. 2**64 - 1.
         count: At most `max_rows`.
+        n: Another name of `count`.
         first_row: Where the rows start in the stream of the seed; 0 .. MAX_STREAM_ROWS.
         max_rows: The most rows of a seed.
 
     Raises:
         InvalidRequest: The arguments exclude each other, or one is out of range.
     """
+    count = one_count(count, n)
     begins = whole_number("first_row", first_row, 0, MAX_STREAM_ROWS)
     if begins and seed is None:
         raise InvalidRequest("first_row: is a position in the stream of a seed; give the seed, too")
@@ -66,6 +69,22 @@ def checked_rows(
         count=1 if count is None else whole_number("count", count, 1, max_rows),
         first_row=begins,
     )
+
+
+@overload
+def one_count(count: int | None, n: int | None) -> int | None: ...
+@overload
+def one_count(count: int | None, n: int | None, default: int) -> int: ...
+def one_count(count: int | None, n: int | None, default: int | None = None) -> int | None:
+    """Whichever of the two names of a count is given, or the default.
+
+    Raises:
+        InvalidRequest: Both are given.
+    """
+    if count is not None and n is not None:
+        raise InvalidRequest("n: is another name of count; give only one of them")
+    given = n if count is None else count
+    return default if given is None else given
 
 
 def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -16,7 +17,9 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import json_format, message_factory
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2
 
@@ -40,7 +43,8 @@ TABLES = {
     "inference.GRPCInferenceService": "inference",
 }
 METHODS = [(name, method) for name in TABLES for method in SERVICES[name].methods]
-GRPCURL = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("grpcurl ")]
+GRPCURL_LINES = [command for command in COMMANDS if command.startswith("grpcurl ")]
+GRPCURL = [shlex.split(command.partition(" | ")[0])[1:] for command in GRPCURL_LINES]
 SUFFIXES = ("", "_bucket", "_sum", "_count")
 STANDARD = ("process_", "python_")  # metrics of the Prometheus client
 
@@ -97,15 +101,32 @@ def test_the_client_commands_run(command: str, running: RunningServer, tmp_path:
         assert (tmp_path / words[words.index("--out") + 1]).stat().st_size
 
 
-@pytest.mark.parametrize("words", [words for words in GRPCURL if words[-1] != "list"], ids=lambda words: words[-1])
-def test_the_server_answers_what_grpcurl_sends(words: list[str], channel: grpc.Channel) -> None:
-    assert words[0] == "-plaintext"
-    assert words[-2] == ADDRESS
+def answer_to_grpcurl(words: list[str], channel: grpc.Channel) -> Message:
+    """The message that grpcurl gets, and prints as JSON."""
     text = words[words.index("-d") + 1] if "-d" in words else "{}"
     service, _, name = words[-1].partition("/")
     method = SERVICES[service].methods_by_name[name]
     request = json_format.Parse(text, message_factory.GetMessageClass(method.input_type)())
-    assert call(channel, f"/{service}/{name}", request.SerializeToString())
+    content = call(channel, f"/{service}/{name}", request.SerializeToString())
+    assert content
+    return message_factory.GetMessageClass(method.output_type).FromString(content)
+
+
+@pytest.mark.parametrize("words", [words for words in GRPCURL if words[-1] != "list"], ids=lambda words: words[-1])
+def test_the_server_answers_what_grpcurl_sends(words: list[str], channel: grpc.Channel) -> None:
+    assert words[0] == "-plaintext"
+    assert words[-2] == ADDRESS
+    answer_to_grpcurl(words, channel)
+
+
+@pytest.mark.skipif(not (shutil.which("jq") and shutil.which("base64")), reason="needs jq and base64")
+def test_the_answer_of_grpcurl_becomes_an_image_file(channel: grpc.Channel, tmp_path: Path) -> None:
+    (line,) = (line for line in GRPCURL_LINES if " | " in line)
+    sent, _, decoding = line.partition(" | ")
+    printed = json_format.MessageToJson(answer_to_grpcurl(shlex.split(sent)[1:], channel))
+    subprocess.run(decoding, shell=True, input=printed, text=True, cwd=tmp_path, timeout=TIMEOUT_S, check=True)
+    with Image.open(tmp_path / "image.png") as image:
+        assert (image.format, image.size) == ("PNG", (32, 32))
 
 
 def test_the_metrics_url_is_the_default() -> None:

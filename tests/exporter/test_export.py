@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from exporter import verify
 from exporter.errors import ExportError, InputError, ParityError
 from exporter.export import Plan, export, export_all, plan_export, plan_exports
+from exporter.graph import ServedGraph
+from exporter.onnx_graph import write_onnx
 from exporter.source import Source
 from ganserve import bundle
 from ganserve.bundle import BundleError, LatentInput
@@ -152,6 +154,24 @@ def test_steps_are_announced_in_order(tmp_path: Path) -> None:
     export(make_source(randomise(FlatGenerator())), plan_export(tmp_path, "tiny", None), steps.append)
     assert [step.split()[0] for step in steps] == ["check", "fold", "write", "write", "compare", "publish"]
     assert "fold 1 of 1 BatchNorms" in steps
+
+
+def test_a_trace_that_does_not_match_is_replaced_by_torch_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_wrong_trace(
+        graph: nn.Module, input_name: str, rows: Tensor, path: Path, *, from_trace: bool = True
+    ) -> bool:
+        written = nn.Sequential(nn.Linear(LATENT_DIM, 16), nn.Unflatten(1, (1, 4, 4)))
+        wrong = ServedGraph(written, LatentInput(latent_dim=LATENT_DIM))
+        return write_onnx(wrong if from_trace else graph, input_name, rows, path, from_trace=from_trace)
+
+    monkeypatch.setattr("exporter.export.write_onnx", write_wrong_trace)
+    steps: list[str] = []
+    _, card = export(make_source(randomise(FlatGenerator())), plan_export(tmp_path, "tiny", None), steps.append)
+    compare = "compare both files with eager PyTorch"
+    assert steps[-5:] == ["write ONNX", compare, "write ONNX with torch.export", compare, "publish"]
+    assert max(parity.onnx_images for parity in card.parity) < verify.IMAGE_TOLERANCE
 
 
 @pytest.mark.usefixtures("without_onnx")

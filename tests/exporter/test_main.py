@@ -22,6 +22,7 @@ from tests.exporter.generators import (
     TutorialGenerator,
     randomise,
 )
+from tests.server.tiny_bundles import publish_tiny_bundle
 
 OWN_MODULE = """
 from tests.exporter.generators import TutorialGenerator
@@ -99,6 +100,15 @@ def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
 
 
 @pytest.mark.usefixtures("without_onnx")
+def test_license_and_intended_use_are_written_to_the_card(own: Path) -> None:
+    result = run_cli(*own_flags(license="CC-BY-4.0", intended_use="Teaching; not for portraits."))
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert (card.license, card.intended_use) == ("CC-BY-4.0", "Teaching; not for portraits.")
+    assert "  sample.png  16 images" in result.stdout.splitlines()
+
+
+@pytest.mark.usefixtures("without_onnx")
 def test_variant_that_is_not_close_enough_is_skipped_in_one_line(own: Path) -> None:
     torch.save(randomise(FloatOnlyGenerator()).state_dict(), own / "own.pth")
     flags = own_flags(module="tests.exporter.generators:FloatOnlyGenerator", module_kwargs="{}")
@@ -108,7 +118,7 @@ def test_variant_that_is_not_close_enough_is_skipped_in_one_line(own: Path) -> N
     folder = own / result.stdout.splitlines()[-1]
     card = bundle.read_card(folder)
     assert not card.variants["bf16"].published
-    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "model.pt", "sample.png"]
     assert set(card.files) == {"model.onnx", "model.pt"}
     (line,) = (line for line in result.stderr.splitlines() if "skip" in line)
     assert line.startswith("  skip bf16, model.bf16.pt is not published: the network does not run in bfloat16 (")
@@ -150,7 +160,7 @@ def test_run_of_two_translators_is_exported_as_two_models(
 def test_a_run_is_published_only_if_all_its_networks_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_runs(monkeypatch, make_translation_run(nn.Identity(), BatchMeanTranslator()))
     assert "image of a row depends" in assert_one_line(run_cli(tmp_path, "--models", tmp_path / "models"))
-    assert list((tmp_path / "models").iterdir()) == []
+    assert not (tmp_path / "models").exists()
 
 
 def test_version_that_one_of_two_models_has_stops_both_before_any_work(
@@ -197,6 +207,8 @@ def test_version_that_one_of_two_models_has_stops_both_before_any_work(
         pytest.param(
             [*own_flags(), "--value-range", "0", "nan"], "'--value-range': nan is not a finite number", id="nan"
         ),
+        pytest.param(own_flags(license=""), "--license: give 1 to 500 printable characters", id="license"),
+        pytest.param(own_flags(intended_use="a\nb"), "--intended-use: give 1 to 500 printable", id="intended-use"),
         pytest.param(own_flags(name="../up"), "model name '../up'", id="name"),
         pytest.param(own_flags(module_kwargs="{"), "'{' is not JSON", id="not-json"),
         pytest.param(own_flags(module_kwargs="[2]"), "'[2]' is not a JSON object", id="not-an-object"),
@@ -217,21 +229,30 @@ def test_version_that_exists_gives_one_line(own: Path) -> None:
     assert "already exists" in assert_one_line(run_cli(*own_flags(version="1")))
 
 
-@pytest.mark.usefixtures("without_onnx")
-def test_name_that_has_other_shapes_gives_one_line(own: Path) -> None:
-    other = own / "models" / "own"
-    (other / "1").mkdir(parents=True)
-    (other / bundle.TRITON_CONFIG_FILE).write_text('name: "own"')
-    assert "another input or image shape" in assert_one_line(run_cli(*own_flags()))
+def test_name_that_has_other_shapes_gives_one_line_before_any_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_bundle(own / "models", name="own", latent_dim=LATENT_DIM, shape=(3, 16, 16))
+    monkeypatch.setattr("exporter.export.write_torchscript", lambda *_: pytest.fail("began to work"))
+    assert assert_one_line(run_cli(*own_flags())) == (
+        "Error: models/own/1: turns latents of size 6 into images of 16x16x3, and this network turns latents of size 6"
+        " into images of 8x8x3; give it another --name"
+    )
     assert bundle.list_versions(own / "models", "own") == [1]
 
 
-@pytest.mark.usefixtures("without_onnx")
+def test_edited_triton_config_gives_one_line_before_any_work(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish_tiny_bundle(own / "models", name="own", latent_dim=LATENT_DIM, shape=(3, 8, 8))
+    (own / "models" / "own" / bundle.TRITON_CONFIG_FILE).write_text('name: "own"')
+    monkeypatch.setattr("exporter.export.write_torchscript", lambda *_: pytest.fail("began to work"))
+    line = assert_one_line(run_cli(*own_flags()))
+    assert "config.pbtxt: its first lines are not those that this export writes" in line
+
+
 def test_file_that_does_not_match_exits_with_1(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ParityError("model.pt at 1 rows differs")
 
     monkeypatch.setattr("exporter.export.prove_parity", fail)
+    monkeypatch.setattr("exporter.export.write_onnx", lambda *_, **settings: settings.get("from_trace", True))
     assert "model.pt at 1 rows differs" in assert_one_line(run_cli(*own_flags()), exit_code=1)
     assert list((own / "models").iterdir()) == []
 

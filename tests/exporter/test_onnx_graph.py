@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,15 @@ from torch import Tensor, nn
 
 from exporter.errors import ExportError
 from exporter.fold import fold_batch_norms
+from exporter.graph import ServedGraph, SpatialLatents
 from exporter.onnx_graph import strip_metadata, write_onnx
 from ganserve import bundle
+from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter.conftest import Exported, graph_of, make_source
-from tests.exporter.generators import LATENT_DIM, BranchingGenerator, FlatGenerator, randomise
+from tests.exporter.generators import LATENT_DIM, BranchingGenerator, FlatGenerator, TutorialGenerator, randomise
+from tests.trainer.conftest import GAN_PRESETS, small_cycle, small_gan
+from trainer.models.latent_layer import with_plain_layers
+from trainer.models.progressive import ProgressiveGenerator, plain
 
 
 def open_session(exported: Exported) -> onnxruntime.InferenceSession:
@@ -107,3 +113,67 @@ def test_batch_norm_may_be_used_twice(tmp_path: Path) -> None:
     write_onnx(graph_of(source), "latents", torch.zeros(3, LATENT_DIM), tmp_path / "model.onnx")
     nodes = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert nodes.count("BatchNormalization") == 2
+
+
+def write(network: nn.Module, path: Path, **settings: bool) -> bool:
+    source = make_source(randomise(network))
+    return write_onnx(graph_of(source), "latents", torch.zeros(3, LATENT_DIM), path / "model.onnx", **settings)
+
+
+class WithRareOperator(FlatGenerator):
+    """Has an operator that the exporter of traces does not know."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return torch.erfc(super().forward(latents))
+
+
+def test_a_network_of_layers_is_written_from_a_trace(tmp_path: Path) -> None:
+    assert write(FlatGenerator(), tmp_path)
+    assert not write(FlatGenerator(), tmp_path, from_trace=False)
+
+
+@pytest.mark.parametrize("architecture", sorted({small_gan(*key).network.architecture for key in GAN_PRESETS}))
+def test_every_architecture_is_written_from_a_trace(tmp_path: Path, architecture: str) -> None:
+    config = next(small_gan(*key) for key in GAN_PRESETS if small_gan(*key).network.architecture == architecture)
+    network = with_plain_layers(config.build_generator())
+    if isinstance(network, ProgressiveGenerator):
+        network = plain(network)
+    graph = ServedGraph(network, LatentInput(latent_dim=config.network.latent_dim))
+    rows = torch.zeros(3, config.network.latent_dim)
+    assert write_onnx(fold_batch_norms(graph), "latents", rows, tmp_path / "model.onnx")
+
+
+def test_a_translator_is_written_from_a_trace(tmp_path: Path) -> None:
+    translator = small_cycle().build_generator()
+    graph = ServedGraph(translator, ImageInput(channels=3, height=32, width=32))
+    rows = torch.zeros(3, 32, 32, 3, dtype=torch.uint8)
+    assert write_onnx(graph, "input_pixels", rows, tmp_path / "model.onnx")
+
+
+def test_torch_export_writes_what_the_exporter_of_traces_cannot(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = WithRareOperator()
+    assert not write(network, tmp_path)
+    assert capfd.readouterr().out == ""
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    latents = torch.randn(5, LATENT_DIM)
+    images, _ = session.run(None, {"latents": latents.numpy()})
+    np.testing.assert_allclose(images, network(latents).detach().numpy(), atol=2e-5)
+
+
+def test_a_branch_that_a_trace_would_hide_is_refused(tmp_path: Path) -> None:
+    class Branching(FlatGenerator):
+        def forward(self, latents: Tensor) -> Tensor:
+            images = super().forward(latents)
+            return images if latents.max() < 100 else images[:1]  # no random latent shows it
+
+    with pytest.raises(ExportError, match="must not depend on the values"):
+        write(Branching(), tmp_path)
+
+
+def test_a_trace_writes_nothing_to_the_console(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        assert write(SpatialLatents(TutorialGenerator()), tmp_path)
+    assert not caught
+    assert capfd.readouterr() == ("", "")

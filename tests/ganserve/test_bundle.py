@@ -144,7 +144,7 @@ def test_version_is_never_replaced(tmp_path: Path) -> None:
 def test_versions_of_a_model_keep_its_shapes(tmp_path: Path, change: dict[str, Any]) -> None:
     publish(tmp_path)
     publish(tmp_path, version=2)
-    with pytest.raises(BundleError, match=r"another input or image shape, .*; give this one another --name"):
+    with pytest.raises(BundleError, match=r"tiny/2: turns .*, and this network turns .*; give it another --name"):
         publish(tmp_path, version=3, **change)
     assert bundle.list_versions(tmp_path, "tiny") == [1, 2]
 

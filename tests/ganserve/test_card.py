@@ -30,7 +30,7 @@ fidelities = st.builds(
 )
 cards = st.builds(
     Card,
-    schema_version=st.sampled_from([2, 3]),
+    schema_version=st.sampled_from([2, 3, 4]),
     name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     version=sizes,
     kind=st.text(max_size=9),
@@ -93,7 +93,14 @@ def test_card_of_schema_version_2_is_read() -> None:
     card = read_card_bytes(msgspec.json.encode(fields))
     assert card.schema_version == 2
     assert card.variants == {}
-    assert make_card().schema_version == 3
+    assert make_card().schema_version == 4
+
+
+def test_card_of_schema_version_3_is_read() -> None:
+    fields = {**msgspec.to_builtins(make_card()), "schema_version": 3}
+    del fields["license"], fields["intended_use"]
+    card = read_card_bytes(msgspec.json.encode(fields))
+    assert (card.schema_version, card.license, card.intended_use) == (3, "", "")
 
 
 def test_fidelity_is_one_line_of_text() -> None:
@@ -149,7 +156,8 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
     ("change", "message"),
     [
         ({"schema_version": 1}, "schema_version"),
-        ({"schema_version": 4}, "schema_version"),
+        ({"schema_version": 5}, "schema_version"),
+        ({"license": "x" * 501}, "license"),
         ({"version": 0}, "version"),
         ({"channels": 5}, "channels"),
         ({"input": {"type": "latents", "latent_dim": 1 << 21}}, "latent_dim"),

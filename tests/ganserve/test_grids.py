@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ganserve.grids import PADDING, grid_columns, image_grid, labelled_lines
+from ganserve.grids import PADDING, fitting_scale, grid_columns, image_grid, labelled_lines, magnified
 
 
 def grid_of(lines: int, line_pixels: int, mode: str) -> Image.Image:
@@ -102,3 +102,31 @@ def test_invalid_pixels_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="must be"):
         image_grid(images, columns)
+
+
+def test_each_pixel_becomes_a_square() -> None:
+    images = np.array([[[[1], [2]]]], np.uint8)
+    assert magnified(images, 2)[..., 0].tolist() == [[[1, 1, 2, 2], [1, 1, 2, 2]]]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns", "scale"),
+    [
+        (28, 28, 64, None, 4),
+        (32, 32, 64, None, 3),
+        (32, 32, 1, None, 8),
+        (64, 64, 64, None, 1),
+        (64, 64, 16, None, 3),
+        (256, 256, 9, None, 1),
+        (32, 32, 12, 1, 2),  # one column of twelve
+        (32, 32, 2, 64, 8),
+        (1024, 1024, 10_000, None, 1),
+    ],
+)
+def test_small_images_are_magnified_as_far_as_their_grid_fits_on_a_screen(
+    height: int, width: int, rows: int, columns: int | None, scale: int
+) -> None:
+    assert fitting_scale(height, width, rows, columns) == scale
+    if scale > 1:
+        images = np.zeros((rows, height * scale, width * scale, 1), np.uint8)
+        assert max(image_grid(images, columns).size) <= 1024

@@ -267,7 +267,7 @@ def _pixels(result: Tensor) -> Tensor:
 
 
 def _known(dataset: str) -> str:
-    return "" if dataset in {"folder", "zip"} else dataset  # a bundle does not record the path
+    return "" if dataset.partition(":")[0] in {"folder", "zip"} else dataset  # a bundle does not record the path
 
 
 def _square(name: str, of: Card | ModelInfo) -> int:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from ganserve.files import replace_file
 from trainer.config import AnyConfig, from_json, to_json
+from trainer.data.dataset_names import slug_of, without_path
 from trainer.errors import RunFolderError, UserError
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
@@ -49,6 +50,8 @@ __all__ = ["CheckpointMetadata", "ExportedRun", "RunFolder", "RunFolderError", "
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
 _METADATA_KEY = "ganserve"
+_UNNAMED_DATASET = "digits"  # its models are called "dcgan", not "digits-dcgan"
+_MAX_MODEL_NAME = 64  # characters, in a model repository
 _CHECKPOINT_NAME = re.compile(r"best|last|epoch-[0-9]{4,9}")
 
 
@@ -78,7 +81,7 @@ class ExportedRun:
     # Eval mode, on the CPU: latents (N, latent_dim), or images (N, channels, image_size, image_size) in [-1, 1], ->
     # images (N, channels, image_size, image_size) in about [-1, 1].
     network: nn.Module
-    name: str  # default in a model repository: "dcgan", "cyclegan-a2b"
+    name: str  # default in a model repository: "dcgan", "cyclegan-a2b", "my-pictures-dcgan"; see `_model_name`
     suffix: str  # appended to a name that the user gives: "", "-a2b"
     model: str
     preset: str
@@ -110,9 +113,7 @@ class RunFolder:
         Raises:
             RunFolderError: `out` is not writable.
         """
-        data = config.dataset.partition(":")
-        label = Path(data[2]).stem if data[2] else data[0]
-        name = f"{config.model}-{re.sub(r'[^A-Za-z0-9]+', '-', label).strip('-').lower()}"
+        name = f"{config.model}-{slug_of(config.dataset)}"
         try:
             out.mkdir(parents=True, exist_ok=True)
             hidden = cls(Path(tempfile.mkdtemp(prefix=".new-", dir=out)))  # renamed when it is complete
@@ -273,12 +274,12 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
     return [
         ExportedRun(
             network=network.eval().requires_grad_(False),
-            name=config.model + suffix,
+            name=_model_name(config, suffix),
             suffix=suffix,
             model=config.model,
             preset=config.preset,
             architecture=config.network.architecture,
-            dataset=config.dataset.partition(":")[0],  # without the path, which may be private
+            dataset=without_path(config.dataset),
             latent_dim=config.network.latent_dim,
             channels=config.network.channels,
             image_size=metadata.output_size,
@@ -293,6 +294,14 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
         )
         for suffix, network in networks.items()
     ]
+
+
+def _model_name(config: AnyConfig, suffix: str) -> str:
+    """Data set and model: "my-pictures-dcgan"; the model alone for the small data set that every preset can use."""
+    name = config.model + suffix
+    if config.dataset == _UNNAMED_DATASET:
+        return name
+    return f"{slug_of(config.dataset)[: _MAX_MODEL_NAME - len(name) - 1].rstrip('-')}-{name}".lstrip("-")
 
 
 def _read(path: Path) -> tuple[CheckpointMetadata, dict[str, Tensor]]:

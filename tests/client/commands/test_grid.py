@@ -16,13 +16,35 @@ from tests.client.test_main import error_of, run
 
 def test_grid_saves_the_images_of_the_seed_and_prints_the_path(server: FakeServer, here: Path) -> None:
     server.models = [model(channels=3)]
-    result = run("grid", "--model", "dcgan", "--n", "5", "--seed", "0", "--out", "new/a.png", address=server.address)
+    result = run(
+        "grid",
+        "--model",
+        "dcgan",
+        "--n",
+        "5",
+        "--seed",
+        "0",
+        "--scale",
+        "1",
+        "--out",
+        "new/a.png",
+        address=server.address,
+    )
     assert result.exit_code == 0, result.output
     assert result.stdout == "new/a.png: 5 images of dcgan:3 (seed 0)\n"
     assert result.stderr == ""
     expected = image_grid(pixels_of(latents_from_seed(0, 5, 6), 4, 3, 3))
     with Image.open(here / "new" / "a.png") as saved:
         np.testing.assert_array_equal(np.asarray(saved), np.asarray(expected))
+
+
+@pytest.mark.parametrize(("flags", "scale"), [([], 64), (["--scale", "auto"], 64), (["--scale", "3"], 3)])
+def test_small_images_are_magnified(server: FakeServer, here: Path, flags: list[str], scale: int) -> None:
+    result = run("grid", "--model", "dcgan", "--n", "2", "--seed", "0", *flags, address=server.address)
+    assert result.exit_code == 0, result.output
+    images = pixels_of(latents_from_seed(0, 2, 6), 4, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
+    with Image.open(here / "grid.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(image_grid(images)))
 
 
 def test_grid_needs_only_a_model(server: FakeServer, here: Path) -> None:
@@ -44,7 +66,20 @@ def test_the_printed_random_seed_makes_the_same_picture_again(server: FakeServer
 
 def test_grid_accepts_version_columns_and_address(server: FakeServer, here: Path) -> None:
     server.models = [model(version=1), model(version=2)]
-    arguments = ["--n", "4", "--version", "1", "--columns", "4", "--address", server.address, "--timeout-s", "9.5"]
+    arguments = [
+        "--n",
+        "4",
+        "--version",
+        "1",
+        "--columns",
+        "4",
+        "--scale",
+        "1",
+        "--address",
+        server.address,
+        "--timeout-s",
+        "9.5",
+    ]
     result = run("grid", "--model", "dcgan", *arguments)
     assert "4 images of dcgan:1 " in result.stdout
     with Image.open(here / "grid.png") as saved:
@@ -67,6 +102,8 @@ def test_a_single_image_is_reported_in_the_singular(server: FakeServer, here: Pa
         (["--seed", "18446744073709551616"], "'--seed': must be a whole number in 0 .. 18446744073709551615"),
         (["--seed", "1.5"], "'--seed': must be a whole number"),
         (["--version", "0"], "'--version': must be a whole number in 1 .."),
+        (["--scale", "0"], "'--scale': must be a whole number in 1 .. 64, not '0'"),
+        (["--scale", "large"], "'--scale': must be a whole number in 1 .. 64, not 'large'"),
         (["--columns", "0"], "'--columns': must be a whole number in 1 .. 10000"),
         (["--timeout-s", "0"], "'--timeout-s': must be seconds in 0.001 .. 86400"),
         (["--timeout-s", "nan"], "'--timeout-s': must be seconds in 0.001 .. 86400"),

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
+from PIL import Image
 
+from ganserve.grids import fitting_grid
+from ganserve.latents import latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
-from tests.client.fake_server import FakeServer, model
+from tests.client.fake_server import FakeServer, model, pixels_of
 from tests.client.test_main import error_of, on_a_terminal, run
 
 UNIMPLEMENTED = (grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
@@ -128,3 +132,38 @@ def test_a_terminal_gets_fitting_sections_and_server_text_is_not_markup(describe
     assert "[red]CC0" in shown
     assert "ab" * 20 in shown
     assert all(len(line) < 130 for line in shown.splitlines())  # the terminal's 100, and the escape codes for bold text
+
+
+def test_license_and_intended_use_follow_the_data_set(described: FakeServer) -> None:
+    assert described.description is not None
+    card = CARD | {"license": "CC-BY-4.0", "intended_use": "Teaching. " * 30}
+    described.description.card = json.dumps(card)
+    lines = run("info", "dcgan", address=described.address).stdout.splitlines()
+    assert lines[4:7] == [
+        "  data set      digits",
+        "  license       CC-BY-4.0",
+        "  intended use  " + ("Teaching. " * 30).rstrip(),
+    ]
+
+
+def test_the_first_images_are_saved_and_shown(described: FakeServer, here: Path) -> None:
+    result = run("info", "dcgan", "--preview", "--out", "sample.png", address=described.address)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "▀" in result.stdout
+    assert result.stdout.splitlines()[-1] == "sample.png: the first images of dcgan:3"
+    images = pixels_of(latents_from_seed(0, 16, 6), 4, 3, 1)
+    with Image.open(here / "sample.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(fitting_grid(images)))
+
+
+def test_the_sample_of_a_translator_is_refused(server: FakeServer, here: Path) -> None:
+    result = run("info", "a2b", "--out", "sample.png", address=server.address)
+    assert result.exit_code == 2
+    assert error_of(result).endswith(
+        "makes images of other images only, so it has no sample; use 'ganclient translate'"
+    )
+    assert list(here.iterdir()) == []
+
+
+def test_preview_and_json_exclude_each_other() -> None:
+    assert "give one of them" in error_of(run("info", "dcgan", "--preview", "--json"))

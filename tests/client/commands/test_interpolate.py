@@ -39,7 +39,7 @@ def picture(path: str) -> NDArray[np.uint8]:
 
 
 def test_a_strip_from_one_image_of_a_seed_to_the_next(server: FakeServer, here: Path) -> None:
-    result = run("interpolate", "--model", "dcgan", "--seed", "7", address=server.address)
+    result = run("interpolate", "--model", "dcgan", "--seed", "7", "--scale", "1", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "interpolation.png: 10 images of dcgan:3 through 2 anchors (seed 7)\n"
     start, end = latents_from_seed(7, 2, 6)
@@ -75,7 +75,7 @@ def test_a_linear_path_leads_from_one_seed_to_another(server: FakeServer, here: 
 def test_a_strip_through_several_latents_has_a_row_per_pair(server: FakeServer, here: Path) -> None:
     stops = np.random.default_rng(5).standard_normal((3, 6)).astype(np.float32)
     np.save("stops.npy", stops)
-    arguments = ["interpolate", "--model", "dcgan", "--latents", "stops.npy", "--steps", "4", "--loop"]
+    arguments = ["interpolate", "--model", "dcgan", "--latents", "stops.npy", "--steps", "4", "--loop", "--scale", "1"]
     result = run(*arguments, address=server.address)
     assert result.stdout == "interpolation.png: 9 images of dcgan:3 through 3 anchors (latents of stops.npy)\n"
     np.testing.assert_array_equal(sent(server)[::3], stops)

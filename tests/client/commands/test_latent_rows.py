@@ -14,7 +14,6 @@ from client.commands.latent_rows import (
     images_of,
     latents_of_file,
     latents_of_seed,
-    magnified,
     served_generator,
 )
 from client.errors import InvalidRequest
@@ -65,11 +64,6 @@ def test_images_keep_the_order_of_the_latents_over_several_requests(server: Fake
         images = np.stack(list(images_of(client, served_generator(client, "dcgan", None), latents)))
     np.testing.assert_array_equal(images, pixels_of(latents, 4, 3, 1))
     assert [request.latents.shape[0] for request in server.requests] == [2, 2, 1]
-
-
-def test_each_pixel_becomes_a_square() -> None:
-    image = np.array([[[1], [2]]], np.uint8)
-    assert magnified(image, 2)[..., 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
 
 
 @pytest.mark.parametrize(("count", "scale"), [(10_001, 1), (10_000, 64)])

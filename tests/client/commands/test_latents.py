@@ -28,7 +28,7 @@ def files(here: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["a.npy", "a.json", "a.csv"])
 def test_the_latents_of_a_file_become_a_grid(server: FakeServer, files: Path, name: str) -> None:
-    result = run("latents", name, "--model", "dcgan", "--columns", "3", address=server.address)
+    result = run("latents", name, "--model", "dcgan", "--columns", "3", "--scale", "1", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"latents.png: 5 images of dcgan:3 (latents of {name})\n"
     with Image.open("latents.png") as picture:
@@ -87,7 +87,7 @@ def test_many_latents_are_sent_in_several_requests_of_one_version(server: FakeSe
             "--columns: applies to a grid, not to a folder",
         ),
         (["a.npy", "--columns", "0"], "'--columns': must be a whole number in 1 .. 10000"),
-        (["long.npy"], "--out: 10001 images of 3x4 are too many for one picture"),
+        (["long.npy", "--scale", "1"], "--out: 10001 images of 3x4 are too many for one picture"),
         (["a.npy", "--model", "a2b"], "--model: 'a2b' does not generate images from latents"),
         (["a\n\x1b[2J.npy"], "a ?[2J.npy: cannot be read"),
     ],

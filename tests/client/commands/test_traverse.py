@@ -26,7 +26,7 @@ def cells(path: str, lines: int, columns: int, height: int, width: int) -> NDArr
 
 def test_the_default_sheet_has_15_rows_of_8_images(server: FakeServer, here: Path) -> None:
     server.models = [model(latent_dim=100)]
-    result = run("traverse", "--model", "dcgan", "--seed", "7", "--no-labels", address=server.address)
+    result = run("traverse", "--model", "dcgan", "--seed", "7", "--no-labels", "--scale", "1", address=server.address)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == (
         "traversal.png: 15x8 images of dcgan:3, dimensions 5, 25, 45, 65, 85 at -3, 0, 3 (seed 7)\n"
@@ -60,6 +60,8 @@ def test_dimensions_values_and_latents_come_from_the_flags(server: FakeServer, h
         "5,0",
         "--values",
         "-1.5,2",
+        "--scale",
+        "1",
         "--json",
     ]
     result = run(*arguments, "--n", "2", "--no-labels", "--save-latents", "sent.npy", address=server.address)
@@ -99,7 +101,7 @@ def test_labels_are_on_the_left_and_change_no_image(server: FakeServer, here: Pa
 
 
 def test_images_too_small_for_labels_get_none_and_a_note(server: FakeServer, here: Path) -> None:
-    result = run("traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", address=server.address)
+    result = run("traverse", "--model", "dcgan", "--seed", "7", "--dims", "2", "--scale", "1", address=server.address)
     assert result.exit_code == 0
     assert result.stderr == "the images are too small for labels; give --scale 2 or more, or --no-labels\n"
     cells("traversal.png", 3, 8, 4, 3)

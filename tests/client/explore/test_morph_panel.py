@@ -56,7 +56,7 @@ def test_a_strip_leads_from_a_to_b(panel: PanelPage, way: walks.Method, flags: s
     images = pixels_of(walks.walk(ENDS, 5, way), 4, 3, 1)
     [strip] = pictures_of(shown)
     np.testing.assert_array_equal(strip, np.asarray(image_grid(images, 5)))
-    assert f"--steps 5{flags} --out" in shown
+    assert f"--steps 5{flags} --scale 1 --out" in shown
 
 
 def test_a_and_b_are_shown_and_the_strip_of_others_goes(page: PanelPage) -> None:

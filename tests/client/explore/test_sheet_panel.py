@@ -29,7 +29,7 @@ def test_the_sheet_is_that_of_the_command_beside_it(panel: PanelPage) -> None:
     sheet = labelled_lines(image_grid(pixels_of(latents, 4, 3, 1), 2), line_labels([5, 3], [-3, 0.25]))
     [picture] = pictures_of(shown)
     np.testing.assert_array_equal(picture, np.asarray(sheet))
-    assert "--seed 7 --n 2 --dims=5,3 --values=-3,0.25 --out" in shown
+    assert "--seed 7 --n 2 --dims=5,3 --values=-3,0.25 --scale 1 --out" in shown
 
 
 def test_opening_the_tab_draws_the_sheet_of_the_model_once(page: PanelPage) -> None:

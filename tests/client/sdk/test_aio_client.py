@@ -234,3 +234,12 @@ async def test_the_async_client_takes_the_old_name_of_format(aio: AsyncGanClient
         [chunk] = [chunk async for chunk in call(**arguments_of(name), **{old: wanted})]
     [expected] = [chunk async for chunk in call(**arguments_of(name), format=wanted)]
     assert value_of(chunk) == value_of(expected)
+
+
+async def test_the_async_client_takes_n_and_latents_without_their_name(server: FakeServer, aio: AsyncGanClient) -> None:
+    latents = latents_from_seed(5, 2, 6)
+    np.testing.assert_array_equal(await aio.generate("dcgan", latents), await aio.generate("dcgan", seed=5, n=2))
+    assert (await aio.grid("dcgan", seed=5, n=4)).size == (12, 14)
+    with pytest.raises(InvalidRequest, match="n: is another name of count"):
+        await aio.generate("dcgan", seed=5, count=2, n=2)
+    assert not [name for name in dir(aio) if name.startswith("_")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
@@ -36,6 +37,29 @@ def test_a_seed_gives_the_pixels_of_its_latents(server: FakeServer, client: GanC
         pb.GenerateRequest(model="dcgan", seeded=pb.SeededLatents(seed=5, count=4), format=pb.IMAGE_FORMAT_PIXELS)
     ]
     images[:] = 0  # callers may modify the array
+
+
+COUNTED = ["generate", "generate_chunks", "generate_encoded", "generate_encoded_chunks", "generate_pictures", "grid"]
+
+
+@pytest.mark.parametrize("call", COUNTED)
+def test_n_is_another_name_of_count(server: FakeServer, client: GanClient, call: str) -> None:
+    for name in ("count", "n"):
+        list(iterable if isinstance(iterable := getattr(client, call)("dcgan", seed=5, **{name: 3}), Iterable) else ())
+    assert [rows_of(request) for request in server.requests] == [3, 3]
+    with pytest.raises(InvalidRequest, match="n: is another name of count; give only one"):
+        getattr(client, call)("dcgan", seed=5, count=3, n=3)
+
+
+def test_latents_may_follow_the_model_without_their_name(server: FakeServer, client: GanClient) -> None:
+    latents = latents_from_seed(5, 2, 6)
+    np.testing.assert_array_equal(client.generate("dcgan", latents), pixels_of(latents, 4, 3, 1))
+    assert len(client.generate_encoded("dcgan", latents)) == len(client.generate_pictures("dcgan", latents)) == 2
+
+
+def test_dir_lists_the_public_names_only(client: GanClient) -> None:
+    assert {"generate", "grid", "translate", "models", "close"} <= set(dir(client))
+    assert not [name for name in dir(client) if name.startswith("_")]
 
 
 @pytest.mark.parametrize("max_request_rows", [0, 1024, 100, 1])

@@ -133,7 +133,7 @@ def test_a_run_makes_the_images_of_its_generator(quiet: Progress, monkeypatch: p
 
 def test_a_served_model_makes_the_images_of_its_newest_version(quiet: Progress) -> None:
     with FakeServer().serve() as server:
-        server.models = [model(width=4, latent_dim=6), model(width=4, latent_dim=4, version=7, dataset="folder")]
+        server.models = [model(width=4, latent_dim=6), model(width=4, latent_dim=4, version=7, dataset="folder:faces")]
         source = ServedSource(server.address, "dcgan", None)
         assert source.facts == Facts(f"dcgan/7 at {server.address}", "served", "", 4)
         assert_makes(source, pixels_of(LATENTS, 4, 4, 1), quiet)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import load_file
 
+from ganserve.bundle import check_name
 from tests.trainer.conftest import small_config, small_cycle
 from tests.trainer.runs.saved_states import ONE_OF_EACH_KIND, after_steps, metadata_of, new, save
 from trainer.errors import RunFolderError
@@ -73,7 +75,30 @@ def test_an_export_contains_no_local_path(tmp_path: Path) -> None:
     config = small_config("dcgan", "dcgan-digits", dataset="folder:/home/somebody/secret")
     run = RunFolder.create(tmp_path, config)
     save(run, new(config), best=True)
-    assert load_generators(run.path, "best")[0].dataset == "folder"
+    (exported,) = load_generators(run.path, "best")
+    assert exported.dataset == "folder:secret"
+    assert "somebody" not in repr(exported)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "names"),
+    [
+        ("digits", "dcgan", ["dcgan"]),
+        ("mnist", "pggan", ["mnist-pggan"]),
+        ("folder:pictures/My Pictures", "dcgan", ["my-pictures-dcgan"]),
+        ("zip:pictures/faces.v2.zip", "dcgan", ["faces-v2-dcgan"]),
+        ("folder:" + "x" * 200, "dcgan", ["x" * 58 + "-dcgan"]),
+        ("folder:horses", "cyclegan", ["horses-cyclegan-a2b", "horses-cyclegan-b2a"]),
+    ],
+)
+def test_the_default_name_tells_the_data_set_and_the_model(
+    tmp_path: Path, dataset: str, model: str, names: list[str]
+) -> None:
+    config = replace(ONE_OF_EACH_KIND[model], dataset=dataset)
+    run = RunFolder.create(tmp_path, config)
+    save(run, new(config), best=True)
+    exported = load_generators(run.path, "best")
+    assert [check_name(each.name) for each in exported] == names
 
 
 def test_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
