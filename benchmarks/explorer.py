@@ -88,7 +88,7 @@ def explorer_process(address: str) -> Iterator[str]:
         assert process.stdout is not None
         try:
             line = next(line for line in process.stdout if "http://" in line)
-            yield line.partition(" is at ")[2].partition(" ")[0]
+            yield line.partition(" at ")[2].partition(" ")[0]
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(_STOP_TIMEOUT_S)
@@ -104,8 +104,9 @@ def measure(url: str, moves: int, chromium: str) -> list[dict[str, Any]]:
         page.set_default_timeout(60_000)
         page.goto(url)
         page.wait_for_selector("#picture img")
-        page.click("#find-directions")
         page.wait_for_selector("#direction-1 input[type=range]")
+        page.get_by_text("Single dimensions of the latent").click()
+        page.wait_for_selector("#dimension-1 input[type=range]")
         rows = []
         for name, slider, picture in (
             ("dimension slider", "#dimension-1", "#picture"),

@@ -29,7 +29,14 @@ from client.commands.model_options import model_options
 from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
-from client.files.animation import MAX_FRAMES_PER_SECOND, check_animation, is_animation_name, save_animation
+from client.files.animation import (
+    MAX_FRAMES_PER_SECOND,
+    MIN_ANIMATION_SIDE,
+    animation_scale,
+    check_animation,
+    is_animation_name,
+    save_animation,
+)
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
@@ -41,7 +48,6 @@ from ganserve.grids import fitting_scale, image_grid, magnified
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
 _FRAMES_PER_SECOND: Final = 20
-_ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
 _MAX_ANIMATION_BYTES: Final = 1 << 30  # in memory: all frames of a GIF
 _SEED: Final = whole_number(0, 2**64 - 1)
 _PREVIEWED: Final = 8  # images in the preview of an animation
@@ -95,7 +101,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
     metavar="INTEGER",
     help=f"Frames per second of a GIF or MP4.  [default: {_FRAMES_PER_SECOND}]",
 )
-@scale_option(f"auto, or enough for {_ANIMATION_SIDE} pixels in a GIF or MP4")
+@scale_option(f"auto, or enough for {MIN_ANIMATION_SIDE} pixels in a GIF or MP4")
 @save_latents_option
 @output_options
 @server_options
@@ -143,7 +149,7 @@ def interpolate(
             source = f"seed {seed}"
         legs = len(stops) if loop else len(stops) - 1
         if scale is None and is_animation:
-            scale = _animation_scale(served)
+            scale = animation_scale(served.width, served.height)
         scale = scale or fitting_scale(served.height, served.width, legs * steps, steps)
         _check_size(served, legs * steps, scale, is_animation)
         rows = walk(stops, steps, "linear" if linear else "spherical", loop=loop)
@@ -196,11 +202,6 @@ def _check_flags(
     most = MAX_FRAMES_PER_SECOND[out.suffix.lower()]
     if fps > most:
         raise click.UsageError(f"--fps: at most {most} for a {out.suffix} file, not {fps}")
-
-
-def _animation_scale(served: ModelInfo) -> int:
-    """The smallest scale at which the longer side has at least _ANIMATION_SIDE pixels."""
-    return -(-_ANIMATION_SIDE // max(served.width, served.height))
 
 
 def _check_size(served: ModelInfo, count: int, scale: int, is_animation: bool) -> None:

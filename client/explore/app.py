@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import gradio as gr
@@ -12,29 +12,30 @@ from client.errors import InvalidRequest
 from client.explore.compare_panel import ComparePanel
 from client.explore.explorer import Explorer
 from client.explore.guard import Guard, Handler, WithBanner
-from client.explore.html import line_of_error, line_of_text
+from client.explore.html import line_of_error, line_of_text, page_header, server_down, tab_list
+from client.explore.link import TABS, link_from, link_to_model
 from client.explore.morph_panel import MorphPanel
 from client.explore.samples_panel import SamplesPanel
 from client.explore.sheet_panel import SheetPanel
-from client.explore.sliders import all_hidden
 from client.explore.tab import Tab
 from client.explore.translate_panel import TranslatePanel
-from client.explore.watch import Served, gone, key_of
-from client.sdk.model_info import ModelInfo
+from client.explore.watch import Served, about, gone, key_of
 from ganserve.traversal import usual_dimensions
 
 MAX_TABS: Final = 64  # browser tabs whose state is kept
 
 _CHECK_EVERY_S: Final = 2.0
-_PANELS: Final = ("explore", "morph", "traversal", "compare", "translate")
+_INTRODUCTION: Final = "See what a trained model draws, and change its pictures."
+_WITH_QUERY: Final = "(...fields) => [...fields.slice(0, -1), window.location.search]"
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a browser tab last knew about the server; see `Served`."""
+    """What a browser tab last knew about the server; see `Served`, and `tabs_for`."""
 
     troubles: int | None = None
     keys: tuple[str, ...] = ()
+    tabs: tuple[str, ...] = ()
 
 
 class Page:
@@ -49,15 +50,20 @@ class Page:
     def _build(self) -> None:
         tab, seen = gr.State(Tab()), gr.State(Seen())
         returns = gr.Number(0, visible="hidden")  # how often the server has returned; a State has no change event
-        with gr.Row():
+        query = gr.Textbox("", visible="hidden")  # of the page's address
+        linked = gr.Textbox("", visible="hidden")  # the query of a link that is still to be shown
+        gr.HTML(page_header(_INTRODUCTION, self._explorer.commands.address), apply_default_css=False, padding=False)
+        with gr.Row(elem_id="picking"):
             pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
-            refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=110)
-        about = gr.HTML(elem_id="about", apply_default_css=False)
-        server_banner = gr.HTML(elem_id="server-banner", apply_default_css=False)
-        banner = gr.HTML(elem_id="banner", apply_default_css=False)
+            refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=90)
+        about_model = gr.HTML(elem_id="about", apply_default_css=False, padding=False)
+        server_banner = gr.HTML(elem_id="server-banner", apply_default_css=False, padding=False)
+        banner = gr.HTML(elem_id="banner", apply_default_css=False, padding=False)
+        # Lists the tabs for page.css, which hides the others: Gradio shows hidden fields together with their tab.
+        listed_tabs = gr.HTML(elem_id="listed-tabs", apply_default_css=False, padding=False)
         guard = Guard(self._explorer.watch, banner, server_banner)
         with gr.Tabs(selected="explore", elem_id="tabs") as tabs:
-            panels = [gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") for name in _PANELS]
+            panels = [gr.Tab(name.capitalize(), id=name, elem_id=f"tab-{name}") for name in TABS]
             with panels[0]:
                 samples = SamplesPanel(self._explorer, guard, pick, tab)
             with panels[1]:
@@ -74,29 +80,25 @@ class Page:
         gr.on(
             [self.blocks.load, asked.change, gr.Timer(_CHECK_EVERY_S).tick],
             self._refresh,
-            [pick, compare.other, seen, returns],
-            [pick, compare.other, seen, returns, server_banner],
+            [pick, compare.other, seen, returns, query],
+            [pick, compare.other, seen, returns, server_banner, linked, listed_tabs],
+            js=_WITH_QUERY,
             queue=False,
             show_progress="hidden",
             trigger_mode="always_last",
         )
-        made = [tab, samples.samples, samples.picture, samples.note, *samples.sliders]
-        made += [morph.ends, morph.picture, morph.strip, sheet.sheet]
-        fields = [tabs, about, samples.dimensions, sheet.dimensions]
-        pick.change(
-            guard(self._picked(samples)),
-            [pick, samples.seed, samples.count],
-            guard.outputs([*fields, *made]),
-            show_progress="hidden",
-        )
+        made = [linked, tabs, listed_tabs, about_model, sheet.dimensions, *samples.made]
+        made += [morph.ends, morph.picture, morph.strip, morph.animation]
+        made += [sheet.sheet, sheet.drawn, compare.pair, compare.drawn]
+        filling = [pick, samples.seed, samples.count, samples.truncation, samples.unknown, linked]
+        pick.change(guard(self._picked(samples)), filling, guard.outputs(made), show_progress="hidden")
         panels[1].select(**morph.ends_event)
+        panels[2].select(**sheet.open_event)
+        panels[3].select(**compare.open_event)
         moved = {"fn": guard(self._move_again(samples)), "inputs": [pick, *samples.move_event["inputs"]]}
         returns.change(**samples.move_event | moved)
         filled = returns.change(
-            guard(self._picked_while_gone(samples)),
-            [pick, samples.seed, samples.count, tab],
-            guard.outputs([*fields, *made]),
-            show_progress="hidden",
+            guard(self._picked_while_gone(samples)), [*filling, tab], guard.outputs(made), show_progress="hidden"
         )
         filled.success(
             **translate.event | {"fn": guard(self._if_translator(translate))},
@@ -107,27 +109,42 @@ class Page:
         self._explorer.watch.forget()
         return asked + 1
 
-    def _refresh(self, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
-        return lists_of(self._explorer.watch.snapshot(), picked, other_key, seen, returns)
+    def _refresh(
+        self, picked: str | None, other_key: str | None, seen: Seen, returns: float, query: str
+    ) -> tuple[Any, ...]:
+        return lists_of(self._explorer.watch.snapshot(), picked, other_key, seen, returns, query)
 
     def _picked(self, samples: SamplesPanel) -> Handler:
         """Fills the page for another model in one event, because Gradio loses parts of a chain of events."""
 
-        def picked(key: str | None, seed: str, count: object) -> tuple[Any, ...]:
+        def picked(
+            key: str | None, seed: str, count: object, truncation: object, unknown: float, linked: str
+        ) -> tuple[Any, ...]:
             if not key:
                 return ()
             model = self._explorer.watch.find(key)
-            translates = model.task == "translate"
-            dimensions = "" if translates else ", ".join(map(str, usual_dimensions(model.latent_dim)))
-            fields = gr.update(selected="translate" if translates else "explore"), line_of_text(_about(model))
-            sampled: tuple[Any, ...] = (Tab(key), "", "", "", *all_hidden())
+            panels = tabs_for(key, self._explorer.watch.snapshot())
+            dimensions = ""
+            opened = "translate"
+            sampled: tuple[Any, ...] = samples.emptied(key)
             trouble = ""
-            if not translates:
+            if model.task != "translate":
+                dimensions = ", ".join(map(str, usual_dimensions(model.latent_dim)))
+                opened = "explore"
                 try:
-                    sampled = samples.sample(key, seed, count, dimensions)
+                    link = link_from(linked) if linked else samples.link_of(key, seed, count, truncation)
+                    opened = link.tab if link.tab in panels else opened
+                    sampled = samples.show(replace(link, model=key), dimensions, unknown)
                 except InvalidRequest as error:  # a field is invalid; still clear the output of the previous model
                     trouble = str(error)
-            return WithBanner((*fields, dimensions, dimensions, *sampled, "", "", "", ""), trouble)
+            fields = (
+                "",
+                gr.update(selected=opened),
+                tab_list(panels, link_to_model(key)),
+                line_of_text(about(model)),
+                dimensions,
+            )
+            return WithBanner((*fields, *sampled, "", "", "", "", "", "", "", ""), trouble)
 
         return picked
 
@@ -135,9 +152,9 @@ class Page:
         """Fills the page for the picked model if it was picked while the server was gone."""
         picked = self._picked(samples)
 
-        def picked_while_gone(key: str | None, seed: str, count: object, tab: Tab) -> tuple[Any, ...]:
-            is_missed = key and key != tab.key and _is_there(key, self._explorer.watch.snapshot())
-            return picked(key, seed, count) if is_missed else ()
+        def picked_while_gone(key: str | None, *fields: Any) -> tuple[Any, ...]:
+            is_missed = key and key != fields[-1].key and _is_there(key, self._explorer.watch.snapshot())
+            return picked(key, *fields[:-1]) if is_missed else ()
 
         return picked_while_gone
 
@@ -156,7 +173,9 @@ class Page:
         return again
 
 
-def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Seen, returns: float) -> tuple[Any, ...]:
+def lists_of(
+    served: Served, picked: str | None, other_key: str | None, seen: Seen, returns: float, query: str = ""
+) -> tuple[Any, ...]:
     """Updates the model lists; a selected model stays selected even if it is no longer served.
 
     Args:
@@ -165,20 +184,46 @@ def lists_of(served: Served, picked: str | None, other_key: str | None, seen: Se
         other_key: The selected model of the Compare tab.
         seen: What the browser tab last knew.
         returns: How often the server has come back.
+        query: The query string of the page's address; shown once, when no model is selected yet.
 
     Returns:
-        Updates of the last four arguments, and the server banner.
+        Updates of `picked`, `other_key`, `seen` and `returns`, the server banner, the link to show, and the tabs.
     """
     keys = tuple(map(key_of, served.models))
     if served.trouble:
-        return gr.skip(), gr.skip(), seen, returns, line_of_error(served.trouble)
+        down = server_down(served.trouble, served.remedy)
+        return gr.skip(), gr.skip(), seen, returns, down, gr.skip(), gr.skip()
     generators = [key_of(model) for model in served.models if model.task == "generate"]
-    key = picked or next(iter([*generators, *keys]), None)
+    wanted = "" if picked else _model_in(query)
+    key = picked or wanted or next(iter([*generators, *keys]), None)
     listed = gr.skip() if keys == seen.keys and key == picked else _choices(keys, key)
-    other_key = other_key or next((other for other in generators if other != key), key)
-    others = gr.skip() if keys == seen.keys else _choices(generators, other_key if other_key in generators else None)
+    if other_key is None or other_key == key:
+        other_key = next((other for other in generators if other != key), None)
+        others = _choices(generators, other_key)
+    else:
+        others = gr.skip() if keys == seen.keys else _choices(generators, other_key)
     returned = returns + (seen.troubles not in (None, served.troubles))
-    return listed, others, Seen(served.troubles, keys), returned, line_of_error(_missing(key, served))
+    panels = tabs_for(key, served)
+    tabs = gr.skip() if panels == seen.tabs else tab_list(panels, link_to_model(key or ""))
+    linked = query if wanted else gr.skip()
+    after = Seen(served.troubles, keys, panels)
+    return listed, others, after, returned, line_of_error(_missing(key, served)), linked, tabs
+
+
+def tabs_for(key: str | None, served: Served) -> tuple[str, ...]:
+    """Those of TABS that have something to show: for the task of the model, and Compare with a second generator."""
+    task = next((model.task for model in served.models if key_of(model) == key), "generate")
+    if task == "translate":
+        return ("translate",)
+    generators = sum(model.task == "generate" for model in served.models)
+    return tuple(name for name in TABS if name != "translate" and (name != "compare" or generators > 1))
+
+
+def _model_in(query: str) -> str:
+    try:
+        return link_from(query).model
+    except InvalidRequest:  # said when the first model is shown
+        return ""
 
 
 def _choices(keys: Sequence[str], value: str | None) -> Any:
@@ -194,13 +239,3 @@ def _missing(key: str | None, served: Served) -> str:
 
 def _is_there(key: str, served: Served) -> bool:
     return any(key_of(model) == key for model in served.models)
-
-
-def _about(model: ModelInfo) -> str:
-    taken = (
-        f"{model.input_width}x{model.input_height}x{model.input_channels} images"
-        if model.task == "translate"
-        else f"latents of {model.latent_dim}"
-    )
-    trained = " on ".join(part for part in (model.kind, model.dataset) if part) or "imported"
-    return f"{trained}; {taken} to {model.width}x{model.height}x{model.channels}; {model.backend} on {model.device}"

@@ -10,13 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import InvalidRequest
+from client.errors import InvalidRequest, UnsupportedByServer
 from client.explore.commands_text import Commands
 from client.explore.directions import Directions, strongest_directions
+from client.explore.training_pictures import Nearest, TrainingPictures
 from client.explore.watch import Watch, key_of
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from ganserve.latents import latents_from_seed
+from ganserve.metrics import METRICS
 
 MAX_PICTURE_PIXELS: Final = 16 << 20  # of all images shown at once, which go to the browser in one message
 
@@ -27,10 +29,13 @@ _MAX_KEPT_DIRECTIONS: Final = 16  # models
 class Explorer:
     """The SDK calls that the page makes; safe to share between threads."""
 
-    def __init__(self, client: GanClient, watch: Watch, commands: Commands) -> None:
+    def __init__(
+        self, client: GanClient, watch: Watch, commands: Commands, pictures: TrainingPictures | None = None
+    ) -> None:
         self.watch = watch
         self.commands = commands
         self._client = client
+        self.pictures = pictures
         # Keyed by the complete ModelInfo: another server may use the same name and version for another model.
         self._directions: OrderedDict[ModelInfo, Directions] = OrderedDict()
         self._finding = threading.Lock()
@@ -104,6 +109,34 @@ class Explorer:
         self.check_size(model, 1)
         [file] = self._client.translate_encoded(model.name, [picture], version=model.version, resize=True)
         return file
+
+    def metrics(self, model: ModelInfo) -> dict[str, float]:
+        """The metrics on the card of a model, by name; empty if it has none, or the server shows no cards.
+
+        Raises:
+            GanClientError: The request failed.
+        """
+        try:
+            training = self._client.card(model.name, model.version).get("training")
+        except UnsupportedByServer:
+            return {}
+        found = training.items() if isinstance(training, dict) else ()
+        return {name: value for name, value in found if name in METRICS and isinstance(value, int | float)}
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the training pictures are known."""
+        return self.pictures is not None
+
+    def nearest(self, model: ModelInfo, latent: NDArray[np.float32], count: int) -> Nearest:
+        """The training pictures nearest to the image of a latent, (latent_dim,).
+
+        Raises:
+            GanClientError: The request failed, or the training pictures cannot be compared.
+        """
+        if self.pictures is None:
+            raise InvalidRequest("nearest pictures: start the explorer with --dataset")
+        return self.pictures.nearest(self.pixels(model, latent[np.newaxis])[0], count)
 
     def known_directions(self, model: ModelInfo) -> Directions | None:
         """The directions of a model if they are already known."""

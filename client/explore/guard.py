@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 import gradio as gr
 
 from client.errors import GanClientError, ServerUnreachable
-from client.explore.html import line_of_error
+from client.explore.html import line_of_error, server_down
 from client.explore.watch import Watch
 
 Handler: TypeAlias = Callable[..., tuple[Any, ...]]
@@ -50,10 +50,14 @@ class Guard:
         """The outputs of a guarded event: `components`, which the handler fills, and the banners."""
         return [*components, self._banner, self._server_banner]
 
-    def __call__(self, handler: Handler) -> Handler:
+    def __call__(self, handler: Handler, restore: Callable[..., dict[Any, Any]] = lambda *_: {}) -> Handler:
         """Wraps a handler: appends the two banners to its result. If it fails, only the banners change.
 
         A handler with nothing to do returns (); then nothing changes.
+
+        Args:
+            handler: The handler.
+            restore: Takes the same arguments; returns values of components to set while the server is gone.
         """
 
         @wraps(handler)
@@ -62,8 +66,9 @@ class Guard:
                 result = handler(*arguments)
             except ServerUnreachable as error:
                 known = self._watch.snapshot()
-                trouble = known.trouble or self._watch.failed(error).trouble
-                return {self._banner: "", self._server_banner: line_of_error(trouble)}
+                seen = known if known.trouble else self._watch.failed(error)
+                down = server_down(seen.trouble, seen.remedy)
+                return restore(*arguments) | {self._banner: "", self._server_banner: down}
             except GanClientError as error:
                 return {self._banner: line_of_error(str(error))}
             trouble = result.trouble if isinstance(result, WithBanner) else ""

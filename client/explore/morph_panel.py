@@ -16,16 +16,23 @@ from client.explore.commands_text import file_stem
 from client.explore.explorer import Explorer
 from client.explore.fields import value_from, whole_number_from
 from client.explore.guard import Guard
-from client.explore.html import figure, plain_picture, png_of, side_by_side
+from client.explore.html import animation, figure, line_of_text, plain_picture, png_of, side_by_side
 from client.explore.samples_panel import SamplesPanel
 from client.explore.tab import Tab
+from client.files.animation import animation_bytes, animation_scale, available_formats
 from client.sdk import walks
 from client.sdk.model_info import ModelInfo
 from ganserve.grids import image_grid
 
 MAX_STEPS: Final = 64
 
+MAX_STOPS: Final = 6  # of an animation through samples
+
 _SPHERICAL: Final = "spherical"
+_ENDS: Final = "A and B"
+_SAMPLES: Final = f"the first {MAX_STOPS} samples"
+_ANIMATION_STEPS: Final = 20  # from stop to stop, with both ends
+_FRAMES_PER_SECOND: Final = 20
 
 
 class MorphPanel:
@@ -34,15 +41,33 @@ class MorphPanel:
     def __init__(self, explorer: Explorer, guard: Guard, tab: gr.State, samples_panel: SamplesPanel) -> None:
         self._explorer = explorer
         self._samples_panel = samples_panel
-        gr.Markdown("A and B are the first two samples, unless you keep others in the Explore tab.")
-        self.ends = gr.HTML(elem_id="ends", apply_default_css=False)
-        self.way = gr.Radio([_SPHERICAL, "linear"], value=_SPHERICAL, label="Interpolation", elem_id="way")
-        self.fraction = gr.Slider(0, 1, 0.5, step=0.01, label="From A (0) to B (1)", buttons=[], elem_id="fraction")
-        self.picture = gr.HTML(elem_id="morph", apply_default_css=False)
-        with gr.Row():
-            steps = gr.Number(9, label="Steps", precision=0, elem_id="steps")
-            strip = gr.Button("Make a strip", elem_id="make-strip")
-        self.strip = gr.HTML(elem_id="strip", apply_default_css=False)
+        formats = available_formats()
+        introduction = "A and B are the first two samples, unless you keep others in the Explore tab."
+        gr.HTML(line_of_text(introduction), apply_default_css=False, padding=False)
+        with gr.Row(elem_id="morph-row"):
+            with gr.Column(scale=4, min_width=280):
+                self.ends = gr.HTML(elem_id="ends", apply_default_css=False, padding=False)
+                self.fraction = gr.Slider(
+                    0, 1, 0.5, step=0.01, label="From A (0) to B (1)", buttons=[], elem_id="fraction"
+                )
+                self.way = gr.Radio(
+                    [_SPHERICAL, "linear"],
+                    value=_SPHERICAL,
+                    label="Interpolation",
+                    info="Spherical keeps the length of the latents; linear passes nearer to the average picture.",
+                    elem_id="way",
+                )
+            with gr.Column(scale=4, min_width=280):
+                self.picture = gr.HTML(elem_id="morph", apply_default_css=False, padding=False)
+        with gr.Row(elem_classes="fields"):
+            steps = gr.Number(9, label="Pictures from A to B", precision=0, elem_id="steps", min_width=120)
+            strip = gr.Button("Make a strip", elem_id="make-strip", scale=0, min_width=120)
+        self.strip = gr.HTML(elem_id="strip", apply_default_css=False, padding=False)
+        with gr.Row(elem_classes="fields"):
+            through = gr.Radio([_ENDS, _SAMPLES], value=_ENDS, label="Animation through", elem_id="through")
+            format_ = gr.Radio(formats, value=formats[0], label="Format", elem_id="format", visible=len(formats) > 1)
+            animate = gr.Button("Make an animation", elem_id="make-animation", scale=0, min_width=150)
+        self.animation = gr.HTML(elem_id="animation", apply_default_css=False, padding=False)
         shown = gr.Number(0, visible="hidden")  # counts how often A and B were shown
         # One event, so that Gradio never runs it twice at once: the older picture could arrive last and stay.
         gr.on(
@@ -58,7 +83,7 @@ class MorphPanel:
         self.ends_event: dict[str, Any] = {
             "fn": guard(self._show_ends),
             "inputs": [tab, shown],
-            "outputs": guard.outputs([self.ends, self.strip, shown]),
+            "outputs": guard.outputs([self.ends, self.strip, self.animation, shown]),
             "preprocess": False,
             "queue": False,
             "show_progress": "hidden",
@@ -72,6 +97,13 @@ class MorphPanel:
             kept.success(**self.ends_event)
         strip.click(guard(self._strip), [tab, self.way, steps], guard.outputs([self.strip]), trigger_mode="always_last")
 
+        animate.click(
+            guard(self._animate),
+            [tab, self.way, through, format_],
+            guard.outputs([self.animation]),
+            trigger_mode="always_last",
+        )
+
     def _keep(self, index: int, tab: Tab, *positions: Any) -> tuple[Any, ...]:
         _, latent = self._samples_panel.latent(tab, positions)
         ends = np.stack([latent, latent]) if tab.ends is None else tab.ends.copy()
@@ -82,7 +114,7 @@ class MorphPanel:
         """Shows A and B; the change of `shown` then triggers the picture in between."""
         model, ends = self._found(tab)
         pair = [plain_picture(file, name) for file, name in zip(self._explorer.files(model, ends), "AB", strict=True)]
-        return side_by_side(pair), "", shown + 1
+        return side_by_side(pair), "", "", shown + 1
 
     def _move(self, tab: Tab, method: str, fraction: object) -> tuple[Any, ...]:
         model, ends = self._found(tab)
@@ -100,6 +132,24 @@ class MorphPanel:
         stem = file_stem(model, "strip")
         command = self._explorer.commands.interpolate(model, f"{stem}.npy", steps, method != _SPHERICAL, f"{stem}.png")
         return (figure(png_of(image_grid(images, steps)), stem, "the interpolation from A to B", command, ends),)
+
+    def _animate(self, tab: Tab, method: str, through: str, format_: str) -> tuple[Any, ...]:
+        """A walk that returns to its start, as a file that loops without a jump."""
+        model, ends = self._found(tab)
+        stops = ends if through == _ENDS or tab.latents is None else tab.latents[:MAX_STOPS]
+        if len(stops) < 2:
+            raise InvalidRequest("animation: needs at least 2 samples; ask for more in the Explore tab")
+        latents = walks.walk(stops, _ANIMATION_STEPS, "spherical" if method == _SPHERICAL else "linear", loop=True)
+        images = self._explorer.pixels(model, latents)
+        scale = animation_scale(model.width, model.height)
+        frames = (image.repeat(scale, axis=0).repeat(scale, axis=1) for image in images)
+        suffix = f".{format_.lower()}"
+        file = animation_bytes(frames, suffix, _FRAMES_PER_SECOND)
+        stem = file_stem(model, "walk")
+        command = self._explorer.commands.animation(
+            model, f"{stem}.npy", _ANIMATION_STEPS, method != _SPHERICAL, f"{stem}{suffix}"
+        )
+        return (animation(file, suffix, stem, command, stops),)
 
     def _found(self, tab: Tab) -> tuple[ModelInfo, NDArray[np.float32]]:
         if tab.ends is None:

@@ -9,12 +9,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from client.errors import InvalidRequest
 from client.explore.directions import Directions
 from client.explore.fields import value_from
 
 MAX_DIMENSIONS: Final = 8  # sliders
 SLIDER_END: Final = 4.0  # sliders go from -4 to 4; one random coordinate in 16,000 lies outside
 SLIDER_STEP: Final = 0.01
+MAX_SAMPLES: Final = 144
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,23 +25,37 @@ class Tab:
 
     Attributes:
         key: The model, NAME:VERSION; empty if none is picked.
-        seed: The seed of the samples.
-        count: The number of samples.
-        anchor: float32 (latent_dim,), the latent that the sliders start from.
-        row: The sample that is the anchor.
+        seed: The seed of the samples; None if their latents come from a file.
+        latents: float32 (samples, latent_dim), the latents of the samples.
+        truncation: The factor by which the latents of the seed were multiplied, 0 .. 1.
+        anchor: float32 (latent_dim,), the latent of the starting picture, which the sliders start from.
+        row: The sample that is the starting picture.
         dimensions: The dimensions of the dimension sliders.
         directions: The directions of the direction sliders, once known.
         ends: float32 (2, latent_dim), the latents A and B of the morph.
     """
 
     key: str = ""
-    seed: int = 0
-    count: int = 0
+    seed: int | None = None
+    latents: NDArray[np.float32] | None = None
+    truncation: float = 1.0
     anchor: NDArray[np.float32] | None = None
     row: int = 0
     dimensions: tuple[int, ...] = ()
     directions: Directions | None = None
     ends: NDArray[np.float32] | None = None
+
+
+def truncation_from(value: object) -> float:
+    """Parses the factor of the latents.
+
+    Raises:
+        InvalidRequest: It is not a number in 0 .. 1.
+    """
+    truncation = value_from("truncation", value)
+    if not 0 <= truncation <= 1:
+        raise InvalidRequest(f"truncation: must be a number in 0 .. 1, not {truncation:g}")
+    return truncation
 
 
 def moved(tab: Tab, positions: Sequence[Any]) -> NDArray[np.float32]:
@@ -56,15 +72,27 @@ def moved(tab: Tab, positions: Sequence[Any]) -> NDArray[np.float32]:
     """
     assert tab.anchor is not None
     latent = tab.anchor.astype(np.float64)
-    for dimension, resting, position in zip(tab.dimensions, slider_values(tab), positions, strict=False):
-        value = value_from(f"dimension {dimension}", position)
-        if abs(value - resting) > SLIDER_STEP / 2:  # otherwise unmoved: keep the anchor's exact value
-            latent[dimension] = value
-    if tab.directions is not None:
-        along = positions[MAX_DIMENSIONS : MAX_DIMENSIONS + len(tab.directions.vectors)]
-        for index, (vector, position) in enumerate(zip(tab.directions.vectors, along, strict=True)):
-            latent += value_from(f"direction {index + 1}", position) * vector
+    dimensions, directions = moves(tab, positions)  # an unmoved slider keeps the exact value of the anchor
+    for dimension, value in dimensions.items():
+        latent[dimension] = value
+    for number, distance in directions.items():
+        assert tab.directions is not None
+        latent += distance * tab.directions.vectors[number - 1]
     return latent.astype(np.float32)
+
+
+def moves(tab: Tab, positions: Sequence[Any]) -> tuple[dict[int, float], dict[int, float]]:
+    """The positions of the sliders that were moved: by dimension, and by the number of the direction, from 1.
+
+    Raises:
+        InvalidRequest: A position is not a number, or is too large.
+    """
+    resting = zip(tab.dimensions, slider_values(tab), positions, strict=False)
+    values = {dimension: (value_from(f"dimension {dimension}", at), rest) for dimension, rest, at in resting}
+    dimensions = {one: value for one, (value, rest) in values.items() if abs(value - rest) > SLIDER_STEP / 2}
+    known = 0 if tab.directions is None else len(tab.directions.vectors)
+    along = [value_from(f"direction {index + 1}", positions[MAX_DIMENSIONS + index]) for index in range(known)]
+    return dimensions, {index + 1: value for index, value in enumerate(along) if value}
 
 
 def slider_values(tab: Tab) -> list[float]:

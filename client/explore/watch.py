@@ -22,11 +22,13 @@ class Served:
         models: The models that can be explored, sorted; while the server is gone, the last ones known.
         trouble: Why the server does not answer, as one line; empty if it does.
         troubles: How often the server has stopped answering.
+        remedy: The command that starts the server; empty if it answers.
     """
 
     models: tuple[ModelInfo, ...] = ()
     trouble: str = ""
     troubles: int = 0
+    remedy: str = ""
 
 
 class Watch:
@@ -35,10 +37,12 @@ class Watch:
     Args:
         client: Has a short deadline.
         max_age_s: How long a snapshot stays valid.
+        start_command: Starts the server; shown while it is gone.
     """
 
-    def __init__(self, client: GanClient, max_age_s: float = _MAX_AGE_S) -> None:
+    def __init__(self, client: GanClient, max_age_s: float = _MAX_AGE_S, start_command: str = "") -> None:
         self._client = client
+        self._start_command = start_command
         self._max_age_s = max_age_s
         self._asking = threading.Lock()
         self._asked_s = -float("inf")  # when the last snapshot was requested
@@ -103,12 +107,25 @@ class Watch:
 
     def _note(self, error: GanClientError) -> None:
         before = self._served
-        self._served = Served(before.models, _trouble(error), before.troubles + (not before.trouble))
+        remedy = self._start_command if _is_gone(error) else ""
+        self._served = Served(before.models, _trouble(error), before.troubles + (not before.trouble), remedy)
 
 
 def key_of(model: ModelInfo) -> str:
     """The key of a model on the page, NAME:VERSION."""
     return f"{model.name}:{model.version}"
+
+
+def about(model: ModelInfo) -> str:
+    """A model in one line."""
+    taken = (
+        f"pictures of {model.input_width}x{model.input_height} pixels"
+        if model.task == "translate"
+        else f"latents of {model.latent_dim} numbers"
+    )
+    colours = {1: "gray", 3: "colour"}.get(model.channels, f"{model.channels}-channel")
+    trained = " trained on ".join(part for part in (model.kind, model.dataset) if part) or "imported"
+    return f"{trained}; turns {taken} into {colours} pictures of {model.width}x{model.height} pixels"
 
 
 def gone(key: str, models: tuple[ModelInfo, ...]) -> str:
@@ -120,7 +137,11 @@ def gone(key: str, models: tuple[ModelInfo, ...]) -> str:
     return f"{key} is no longer served; pick another model: {', '.join(others[:8])}"
 
 
+def _is_gone(error: GanClientError) -> bool:
+    return isinstance(error, ServerUnreachable | DeadlineExceeded)
+
+
 def _trouble(error: GanClientError) -> str:
-    if isinstance(error, ServerUnreachable | DeadlineExceeded):
+    if _is_gone(error):
         return f"The server is gone: {error}. This page continues when it is back."
     return f"The server does not list its models: {error}."

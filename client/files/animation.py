@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -20,6 +21,7 @@ MAX_FRAMES_PER_SECOND: Final = {".gif": 50, ".mp4": 60}  # players slow down a G
 
 Frames: TypeAlias = Iterable[NDArray[np.uint8]]
 
+MIN_ANIMATION_SIDE: Final = 256  # pixels; smaller animations are magnified to at least this
 _COLOURS: Final = 256  # the most in a GIF frame
 _MS_PER_HUNDREDTH: Final = 10
 _X264: Final = {"crf": "18"}  # visually almost lossless
@@ -41,6 +43,24 @@ def check_animation(path: Path) -> None:
     if path.suffix.lower() == ".mp4" and importlib.util.find_spec("av") is None:
         raise UnwritableOutput(f"{path}: MP4 needs PyAV; pip install 'ganserve[video]', or name a .gif file")
     check_output_file(path)
+
+
+def available_formats() -> list[str]:
+    """The formats that can be written here, "GIF" first; "MP4" needs PyAV."""
+    return ["GIF"] if importlib.util.find_spec("av") is None else ["GIF", "MP4"]
+
+
+def animation_scale(width: int, height: int) -> int:
+    """The smallest factor that makes the longer side at least 256 pixels."""
+    return -(-MIN_ANIMATION_SIDE // max(width, height))
+
+
+def animation_bytes(frames: Frames, suffix: str, frames_per_second: int) -> bytes:
+    """The content of the file that `save_animation` would write; arguments and errors are those of that."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"animation{suffix}"
+        save_animation(frames, path, frames_per_second)
+        return path.read_bytes()
 
 
 def save_animation(frames: Frames, path: Path, frames_per_second: int) -> None:

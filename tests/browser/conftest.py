@@ -14,7 +14,7 @@ import pytest
 from client import GanClient
 from client.explore.commands_text import Commands
 from client.explore.explorer import Explorer
-from client.explore.page_server import HOST, listening_socket, page_server
+from client.explore.page_server import HOST, Exposure, listening_socket, page_server
 from client.explore.watch import Watch
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def browser() -> Iterator[BrowserContext]:
 
 
 @contextmanager
-def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
+def explorer_of(address: str, max_age_s: float = 0.2, exposure: Exposure | None = None) -> Iterator[str]:
     """The explorer of a server, in a thread of this process; yields the page's address.
 
     Close pages before the block ends: they show an error once the explorer is gone.
@@ -68,8 +68,9 @@ def explorer_of(address: str, max_age_s: float = 0.2) -> Iterator[str]:
         GanClient(address, timeout_s=10) as client,
         GanClient(address, timeout_s=3) as checking,
     ):
-        explorer = Explorer(client, Watch(checking, max_age_s=max_age_s), Commands(("--address", address)))
-        server = page_server(explorer, ready.set)
+        commands = Commands(("--address", address))
+        watch = Watch(checking, max_age_s=max_age_s, start_command=commands.start_server())
+        server = page_server(Explorer(client, watch, commands), ready.set, exposure or Exposure())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
         thread.start()
         try:

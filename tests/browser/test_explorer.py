@@ -111,6 +111,11 @@ def open_tab(page: Page, name: str) -> None:
     settle(page)
 
 
+def open_dimensions(page: Page) -> None:
+    page.get_by_text("Single dimensions of the latent").click()
+    page.locator("#dimension-1 input[type=range]").wait_for()
+
+
 def settle(page: Page) -> None:
     """Waits until the browser is idle: shortly after a tab opens, Gradio sets its fields again."""
     page.evaluate("() => new Promise(done => requestIdleCallback(() => setTimeout(done, 100)))")
@@ -150,6 +155,7 @@ def test_samples_and_sliders_show_images_and_commands(
     wait_for_picture(page, "#picture", tiny(samples)[0])
     page.click("#samples button[data-row='5']")
     wait_for_picture(page, "#picture", tiny(samples)[5])
+    open_dimensions(page)
     fill(page, "dimensions", "2, 6")
     field(page, "dimensions").press("Enter")
     page.get_by_text("dimension 6", exact=True).wait_for()
@@ -166,13 +172,58 @@ def test_samples_and_sliders_show_images_and_commands(
 
 
 def test_directions_are_found_and_their_sliders_work(page: Page) -> None:
-    page.click("#find-directions")
     page.locator("#direction-1 input[type=range]").wait_for()
     before = pixels_in(page.locator("#picture")).astype(int)
     source = page.locator("#picture img").get_attribute("src")
     set_slider(page, "direction-1", 4)
     page.wait_for_function("src => document.querySelector('#picture img').src !== src", arg=source)
     assert pixels_in(page.locator("#picture")).astype(int).sum() > before.sum()  # to the right is brighter
+
+
+def test_the_address_of_the_page_is_a_link_to_what_it_shows(page: Page, open_page: OpenPage) -> None:
+    samples = latents_from_seed(0, 36, DIM)
+    page.click("#samples button[data-row='5']")
+    wait_for_picture(page, "#picture", tiny(samples)[5])
+    open_dimensions(page)
+    set_slider(page, "dimension-1", 2.5)
+    page.locator("#direction-1 input[type=range]").wait_for()
+    set_slider(page, "direction-1", -1.5)
+    page.wait_for_url("**/?model=alpha:1&seed=0&sample=5&z*=2.5&d1=-1.5")
+    shown = pixels_in(page.locator("#picture"))
+    again = open_page(page.url)
+    again.wait_for_selector("#picture img")
+    wait_for_picture(again, "#picture", shown)
+    assert again.locator("#direction-1 input[type=number]").input_value() == "-1.5"
+
+
+def test_a_link_to_another_tab_opens_and_fills_it(url: str, open_page: OpenPage) -> None:
+    for name, element in (("morph", "#morph img"), ("traversal", "#sheet img"), ("compare", "#pair img")):
+        opened = open_page(f"{url}?model=beta:1&seed=3&tab={name}")
+        opened.wait_for_selector(element)
+        assert opened.locator("#seed input, #seed textarea").first.input_value() == "3"
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_all_tabs_are_visible_and_equally_wide(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    widths = set()
+    for name in ("Explore", "Morph", "Traversal", "Compare"):
+        open_tab(page, name)
+        widths.add(page.evaluate("document.querySelector('#tabs').getBoundingClientRect().width"))
+    assert len(widths) == 1
+    assert page.get_by_label("More tabs").count() == 0 or not page.get_by_label("More tabs").is_visible()
+    assert not page.get_by_role("tab", name="Translate").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_sliders_and_picture_are_on_one_screen_of_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#direction-6 input[type=range]").wait_for()
+    page.locator("#direction-1").evaluate("slider => slider.scrollIntoView({block: 'center'})")
+    for element in ("#picture img", "#direction-1", "#direction-6"):
+        box = page.locator(element).bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] <= 844 - box["height"]
 
 
 def test_a_morph_goes_from_a_to_b(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,10 +274,7 @@ def test_a_traversal_sheet_equals_that_of_the_command(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_tab(page, "Traversal")
-    for _ in range(WAIT_MS // 50):  # the model's own dimensions come first
-        if field(page, "sheet-dimensions").input_value():
-            break
-        page.wait_for_timeout(50)
+    page.locator("#sheet code").wait_for()  # drawn at once
     fill(page, "sheet-dimensions", "1, 7")
     fill(page, "sheet-count", "3")
     field(page, "sheet-count").blur()
@@ -240,13 +288,13 @@ def test_a_traversal_sheet_equals_that_of_the_command(
 
 def test_two_models_are_compared_at_one_seed(page: Page) -> None:
     open_tab(page, "Compare")
+    page.locator("#pair section:nth-child(2) img").wait_for()  # drawn at once
     fill(page, "compare-seed", "7")
     fill(page, "compare-count", "4")
     page.click("#compare")
-    page.locator("#pair figure:nth-child(2) img").wait_for()
     for index, seed in ((1, 0), (2, 1)):
         expected = image_grid(tiny(latents_from_seed(7, 4, DIM), seed)[..., np.newaxis], 2)
-        wait_for_picture(page, f"#pair figure:nth-child({index})", np.asarray(expected))
+        wait_for_picture(page, f"#pair section:nth-child({index})", np.asarray(expected))
 
 
 def test_a_picture_is_translated_and_another_file_shows_a_banner(
@@ -279,6 +327,7 @@ def test_mistakes_show_banners_that_disappear(page: Page) -> None:
         fill(page, name, "9")
     page.click("#sample")
     banner(page).wait_for(state="detached")
+    open_dimensions(page)
     page.locator("#dimension-1 input[type=number]").fill("5000")
     page.locator("#banner .banner", has_text="must be a number in -1000 .. 1000").wait_for()
     page.locator("#dimension-1 input[type=number]").fill("77")  # beyond the slider, but valid
@@ -293,6 +342,7 @@ def test_two_tabs_do_not_disturb_each_other(page: Page, url: str, open_page: Ope
     other.click("#samples button[data-row='2']")
     wait_for_picture(page, "#picture", tiny(samples)[1])
     wait_for_picture(other, "#picture", tiny(samples)[2])
+    open_dimensions(page)
     set_slider(page, "dimension-1", 3)
     moved = samples[1:2].copy()
     moved[0, spread_dimensions(DIM, 5)[0]] = 3

@@ -39,15 +39,20 @@ def test_an_outage_shows_a_banner_until_the_server_returns(browser: object, open
     address = f"127.0.0.1:{free_port()}"
     with explorer_of(address) as url:
         page = open_page(url)
-        gone = page.locator("#server-banner .banner", has_text=f"The server is gone: no server is ready at {address}")
+        gone = page.locator("#server-banner .banner", has_text=f"python -m server --models models --address {address}")
         gone.wait_for()  # there never was one
         with fake.serve(address):
             gone.wait_for(state="detached")
             page.wait_for_selector("#picture img")  # without a click
+            page.get_by_text("Single dimensions of the latent").click()
+            page.locator("#dimension-1 input[type=number]").wait_for()
         gone.wait_for()
         before = page.locator("#picture img").get_attribute("src")
-        with page.expect_response(lambda response: "predict" in response.url):
-            page.locator("#dimension-1 input[type=number]").fill("3")
+        page.wait_for_function("document.querySelector('#tabs').inert")
+        with page.expect_response(lambda response: "predict" in response.url):  # begun before the outage was noticed
+            page.locator("#dimension-1 input[type=number]").evaluate(
+                "input => { input.value = '3'; input.dispatchEvent(new Event('input', {bubbles: true})); }"
+            )
         assert page.locator("#picture img").get_attribute("src") == before
         with fake.serve(address):
             gone.wait_for(state="detached")
@@ -62,7 +67,7 @@ def test_a_model_picked_during_an_outage_is_shown_after_it(browser: object, open
     address = f"127.0.0.1:{free_port()}"
     with explorer_of(address) as url:
         page = open_page(url)
-        gone = page.locator("#server-banner .banner", has_text="The server is gone")
+        gone = page.locator("#server-banner .banner", has_text="The server does not answer")
         with fake.serve(address):
             page.locator("#picture code", has_text="--model alpha").wait_for()
         gone.wait_for()
@@ -70,7 +75,7 @@ def test_a_model_picked_during_an_outage_is_shown_after_it(browser: object, open
         page.get_by_role("option", name="beta:1").click()
         with fake.serve(address):
             page.locator("#picture code", has_text="--model beta").wait_for()
-            page.locator("#about", has_text="latents of 6").wait_for()
+            page.locator("#about", has_text="latents of 6 numbers").wait_for()
             assert page.locator("#samples code", has_text="--model beta").count() == 1
         close(page)
 

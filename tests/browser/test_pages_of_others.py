@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from client.explore.page_server import Exposure
 from tests.browser.conftest import explorer_of
 from tests.client.fake_server import FakeServer
 
@@ -20,10 +21,18 @@ def port(browser: object) -> Iterator[int]:
         yield int(url.rstrip("/").rpartition(":")[2])
 
 
-def status_of(port: int, host: str, path: str = "/config", origin: str | None = None, body: bytes | None = None) -> int:
+def status_of(
+    port: int,
+    host: str,
+    path: str = "/config",
+    origin: str | None = None,
+    body: bytes | None = None,
+    cookie: str | None = None,
+) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"Host": host, "Content-Type": "multipart/form-data; boundary=x"}
     headers |= {} if origin is None else {"Origin": origin}
+    headers |= {} if cookie is None else {"Cookie": cookie}
     connection.request("GET" if body is None else "POST", path, body, headers)
     status = connection.getresponse().status
     connection.close()
@@ -45,3 +54,17 @@ def test_a_foreign_host_name_that_resolves_to_this_machine_is_refused(port: int,
 @pytest.mark.parametrize("origin", ["http://other.example", "null", "http://127.0.0.1:1", "https://127.0.0.1.other"])
 def test_requests_from_other_sites_are_refused(port: int, origin: str) -> None:
     assert status_of(port, f"127.0.0.1:{port}", "/gradio_api/upload", origin, UPLOAD) == 403
+
+
+def test_a_page_behind_a_proxy_answers_to_its_name_and_only_with_the_token(browser: object) -> None:
+    fake = FakeServer()
+    exposure = Exposure(allowed_hosts=("gpu.example.org",), token="secret")
+    with fake.serve(), explorer_of(fake.address, exposure=exposure) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        for path in ("/", "/config", "/gradio_api/info", "/theme.css"):
+            assert status_of(port, "gpu.example.org", path) == 401
+        assert status_of(port, "gpu.example.org", "/gradio_api/upload", body=UPLOAD) == 401
+        assert status_of(port, "gpu.example.org", "/?token=secret") == 303
+        assert status_of(port, "gpu.example.org", cookie="ganserve_explorer=secret") == 200
+        assert status_of(port, "gpu.example.org", cookie="ganserve_explorer=other") == 401
+        assert status_of(port, "other.example", cookie="ganserve_explorer=secret") == 400

@@ -91,6 +91,7 @@ class FakeServer(GeneratorServicer):
         self.generate_answer: Callable[[pb.GenerateRequest, grpc.ServicerContext], pb.GenerateResponse] | None = None
         self.translate_answer: TranslateAnswer | None = None
         self.description: pb.DescribeModelResponse | None = None  # instead of the default
+        self.cards: dict[str, dict[str, Any]] = {}  # further fields of cards, by model
         self.describe_failures: deque[tuple[grpc.StatusCode, str]] = deque()
         self.ready = True
         self.health: Any = health.HealthServicer()  # serving, until a test sets it otherwise
@@ -121,7 +122,8 @@ class FakeServer(GeneratorServicer):
         if not served or request.version not in (0, *(entry.version for entry in served)):
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model {request.model!r} is served")
         found = next((entry for entry in served if entry.version == request.version), served[-1])
-        card = json.dumps({"name": found.name, "version": found.version, "dataset": found.dataset})
+        known = {"name": found.name, "version": found.version, "dataset": found.dataset}
+        card = json.dumps(known | self.cards.get(found.name, {}))
         return pb.DescribeModelResponse(model=found, card=card, precision="fp32", ready=self.ready)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> pb.GenerateResponse:  # noqa: N802  (gRPC's name)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from client.commands.explore import connection_flags
+from client.commands.explore import connection_flags, page_address
 from client.commands.options import ConnectOptions
-from client.explore.page_server import HOST
+from client.explore.page_server import HOST, Exposure
 from tests.client.test_main import error_of, run
 
 
@@ -33,7 +33,39 @@ def test_without_gradio_a_one_line_error_says_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "gradio", None)
     result = run("explore", "--port", "0")
     assert result.exit_code == 2
-    assert "pip install '.[explore]'" in error_of(result)
+    assert result.stderr.splitlines()[0] == "starting the explorer ..."
+    assert "pip install '.[explore]'" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (("--host", "host.invalid"), "--host: host.invalid is not known"),
+        (("--host", "192.0.2.1"), "--host: 192.0.2.1 is not an address of this machine"),
+        (("--allow-host", "http://x"), "must be a host name without port"),
+        (("--root-path", "explorer"), "must be a path such as /explorer"),
+        (("--dataset", "."), "holds no picture"),
+    ],
+)
+def test_an_invalid_flag_prints_a_one_line_error(
+    flags: tuple[str, str], complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("explore", "--port", "0", *flags)
+    assert result.exit_code == 2
+    assert complaint in error_of(result)
+
+
+@pytest.mark.parametrize(
+    ("exposure", "address"),
+    [
+        (Exposure(), "http://127.0.0.1:7/"),
+        (Exposure("0.0.0.0", token="abc"), "http://127.0.0.1:7/?token=abc"),
+        (Exposure("::1"), "http://[::1]:7/"),
+    ],
+)
+def test_the_printed_address_can_be_opened_on_this_machine(exposure: Exposure, address: str) -> None:
+    assert page_address(exposure, 7) == address
 
 
 def test_connection_flags_are_passed_on_without_the_token() -> None:

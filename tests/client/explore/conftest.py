@@ -32,13 +32,13 @@ class PanelPage:
         from client.explore.guard import Guard
 
         self._blocks = blocks
-        self._explorer = explorer
+        self.explorer = explorer
         self.pick = gr.Dropdown([], elem_id="model")
         self.tab = gr.State(Tab())
         self._guard = Guard(explorer.watch, gr.HTML(elem_id="banner"), gr.HTML(elem_id="server-banner"))
 
     def add(self, panel: Any, *arguments: Any) -> Any:
-        return panel(self._explorer, self._guard, *arguments)
+        return panel(self.explorer, self._guard, *arguments)
 
     def trigger(self, element: str, event: str, *values: Any, extra: Any = ()) -> dict[str, Any]:
         """Calls the handler of an element's event; returns what it changes, by element.

@@ -26,6 +26,7 @@ def texts(of: ModelInfo) -> list[str]:
         COMMANDS.interpolate(of, "a.npy", 9, True, "a.png"),
         COMMANDS.traverse(of, 8, 0, [5, 3], [-3, 0.25], "a.png"),
         COMMANDS.translate(of, "my picture.png", "out"),
+        COMMANDS.animation(of, "a.npy", 20, False, "a.gif"),
     ]
 
 
@@ -45,13 +46,19 @@ def test_commands_survive_the_shell_and_click(name: str) -> None:
 
 
 def test_numbers_and_file_names_are_parsed_back(tmp_path: object) -> None:
-    grid, latents, interpolate, traverse, translate = map(parsed, texts(DCGAN))
+    grid, latents, interpolate, traverse, translate, animation = map(parsed, texts(DCGAN))
     assert (grid["n"], grid["seed"], grid["columns"]) == (9, 2**64 - 1, 3)
     assert latents["file"] == "./-a.npy"
     assert (interpolate["latents"], interpolate["steps"], interpolate["linear"]) == ("a.npy", 9, True)
     assert (traverse["dims"], traverse["values"], traverse["n"]) == ((5, 3), (-3.0, 0.25), 8)
     assert translate["files_or_folders"] == ("my picture.png",)
     assert translate["resize"] is True
+    assert (animation["steps"], animation["linear"], animation["loop"]) == (20, False, True)
+
+
+def test_the_command_that_starts_the_server_names_its_address() -> None:
+    assert COMMANDS.start_server() == "python -m server --models models --address 127.0.0.1:9"
+    assert Commands().address == "127.0.0.1:50051"
 
 
 @given(NAMES)

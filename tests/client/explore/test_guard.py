@@ -15,7 +15,7 @@ class FakeWatch:
         return Served()
 
     def failed(self, error: GanClientError) -> Served:
-        return Served(trouble=f"The server is gone: {error}.", troubles=1)
+        return Served((), f"The server is gone: {error}.", 1, "python -m server")
 
 
 def guarded(result: Any) -> Any:
@@ -44,6 +44,16 @@ def test_an_unreachable_server_has_its_own_banner() -> None:
     shown = guarded(ServerUnreachable("no server"))
     assert shown["banner"] == ""
     assert "The server is gone: no server." in shown["server banner"]
+    assert "<code>python -m server</code>" in shown["server banner"]
+
+
+def test_fields_are_restored_while_the_server_is_unreachable() -> None:
+    def handler(_seed: str) -> tuple[str]:
+        raise ServerUnreachable("no server")
+
+    guard = guards.Guard(FakeWatch(), "banner", "server banner")
+    shown = guard(handler, lambda seed: {"seed": seed.strip()})(" 7 ")
+    assert shown["seed"] == "7"
 
 
 def test_outputs_can_be_filled_together_with_an_error() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client.explore import html as figures
+from client.explore.training_pictures import Nearest
 
 PNG = figures.png_of(Image.new("L", (3, 2), 7))
 LATENTS = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -68,3 +69,35 @@ def test_text_from_servers_and_users_is_escaped(text: str) -> None:
 def test_empty_text_gives_no_banner() -> None:
     assert figures.line_of_error("") == ""
     assert re.search(r'role="alert">gone<', figures.line_of_error("gone"))
+
+
+def test_a_gone_server_is_one_state_with_the_command_that_starts_it() -> None:
+    parts = _Parts(figures.server_down("gone <b>", "python -m server"))
+    assert [tag for tag, _ in parts.tags] == ["div", "h2", "p", "code", "p"]
+    assert "python -m server" in parts.text
+    assert figures.server_down("", "python -m server") == ""
+
+
+def test_an_animation_is_an_image_or_a_video_and_can_be_saved() -> None:
+    for suffix, element in ((".gif", "img"), (".mp4", "video")):
+        parts = _Parts(figures.animation(b"file", suffix, "walk", "command", LATENTS))
+        [source] = [attributes["src"] for tag, attributes in parts.tags if tag == element]
+        saves = {attributes.get("data-save"): attributes for tag, attributes in parts.tags if tag == "button"}
+        assert uri_bytes(source) == uri_bytes(saves[f"walk{suffix}"]["data-uri"]) == b"file"
+
+
+def test_the_metrics_of_two_cards_share_a_table_and_unknown_ones_are_blank() -> None:
+    table = figures.metrics_table(["a:1", "b<:2"], [{"frechet_distance": 3.25}, {"ms_ssim": 0.5}])
+    assert "<td>3.25</td><td>-</td>" in table
+    assert "<td>-</td><td>0.5</td>" in table
+    assert "b&lt;:2" in table
+    assert figures.metrics_table(["a:1"], [{}]) == ""
+
+
+def test_nearest_pictures_are_shown_with_distances_and_the_usual_one() -> None:
+    images = np.zeros((2, 3, 3, 1), np.uint8)
+    shown = figures.nearest_pictures(Nearest(images, (1.25, 20.0), 14.5, 1797))
+    assert re.findall(r"<figcaption>(.*?)<", shown) == ["1.2", "20.0"]
+    assert "1,797 training pictures" in shown
+    assert "14.5" in shown
+    assert "usually" not in figures.nearest_pictures(Nearest(images[:1], (1.0,), float("nan"), 1))

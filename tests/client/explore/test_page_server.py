@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from client.errors import InvalidRequest
-from client.explore.page_server import HOST, _is_foreign, listening_socket
+from client.explore.page_server import HOST, Exposure, _is_foreign, listening_socket, needs_token
 
 
 def test_the_page_listens_on_the_loopback_address_only() -> None:
@@ -28,3 +28,27 @@ def test_a_port_in_use_is_refused_by_number() -> None:
 def test_a_request_from_another_page_is_foreign(origin: bytes | None, is_foreign: bool) -> None:
     headers = [(b"host", b"127.0.0.1:7860")] + ([] if origin is None else [(b"origin", origin)])
     assert _is_foreign({"type": "http", "headers": headers}) is is_foreign
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "is_needed"),
+    [
+        ("127.0.0.1", (), False),
+        ("::1", (), False),
+        ("localhost", ("localhost",), False),
+        ("0.0.0.0", (), True),
+        ("192.0.2.1", (), True),
+        ("gpu.example.org", (), True),
+        ("127.0.0.1", ("gpu.example.org",), True),
+    ],
+)
+def test_a_page_that_other_machines_can_reach_needs_a_token(
+    host: str, allowed: tuple[str, ...], is_needed: bool
+) -> None:
+    assert needs_token(host, allowed) is is_needed
+
+
+def test_requests_are_for_own_and_allowed_host_names_only() -> None:
+    assert Exposure().hosts == ["127.0.0.1", "localhost", "[::1]", "127.0.0.1"]
+    assert "gpu.example.org" in Exposure(allowed_hosts=("gpu.example.org",)).hosts
+    assert Exposure("0.0.0.0", token="t").hosts == ["*"]

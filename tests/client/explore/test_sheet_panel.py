@@ -12,6 +12,8 @@ from tests.client.fake_server import FakeServer, model, pixels_of
 
 panels = pytest.importorskip("client.explore.sheet_panel", reason=NO_GRADIO)
 
+UNCHANGED = {"__type__": "update"}
+
 
 @pytest.fixture
 def panel(page: PanelPage) -> PanelPage:
@@ -27,7 +29,14 @@ def test_the_sheet_is_that_of_the_command_beside_it(panel: PanelPage) -> None:
     sheet = labelled_lines(image_grid(pixels_of(latents, 4, 3, 1), 2), line_labels([5, 3], [-3, 0.25]))
     [picture] = pictures_of(shown)
     np.testing.assert_array_equal(picture, np.asarray(sheet))
-    assert "--seed 7 --n 2 --dims=5,3 --values=-3,0.25 --out" in shown
+    assert "--seed 7 --n 2 --dims=5,3 --values=-3,0.25 --scale 1 --out" in shown
+
+
+def test_opening_the_tab_draws_the_sheet_of_the_model_once(page: PanelPage) -> None:
+    open_tab = page.add(panels.SheetPanel, page.pick).open_event["fn"]
+    sheet, drawn, *_ = open_tab("", "dcgan:3", "5", "0", "7", 2)
+    assert len(pictures_of(sheet)) == 1
+    assert list(open_tab(drawn, "dcgan:3", "5", "0", "7", 2).values()) == [UNCHANGED]
 
 
 def test_a_sheet_too_large_for_a_page_is_refused_before_anything_is_generated(
@@ -44,6 +53,6 @@ def test_a_mistake_changes_the_banner_only(panel: PanelPage) -> None:
         (("", "0", "7", 2), "dimensions: give 1 .. 16 numbers"),
         (("0", "far", "7", 2), "values: must be a number"),
         (("0", "0", "seven", 2), "seed: must be"),
-        (("0", "0", "7", 33), "latents: must be a whole number in 1 .. 32"),
+        (("0", "0", "7", 33), "columns: must be a whole number in 1 .. 32"),
     ):
         assert words in panel.complaint("make-sheet", "click", "dcgan:3", *values)

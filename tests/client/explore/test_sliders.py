@@ -21,7 +21,7 @@ def test_sliders_are_hidden_until_there_is_a_latent() -> None:
 
 
 def test_the_dimensions_of_a_tab_rest_at_its_anchor_and_the_directions_at_0() -> None:
-    updates = sliders.at_rest(TAB)
+    updates = sliders.at_rest(TAB, sliders.positions_of(TAB))
     assert len(updates) == MAX_DIMENSIONS + MAX_DIRECTIONS
     shown = [(update["label"], update["value"]) for update in updates if update["visible"]]
     assert shown == [
@@ -31,6 +31,14 @@ def test_the_dimensions_of_a_tab_rest_at_its_anchor_and_the_directions_at_0() ->
         ("direction 2 (6.2%)", 0),
     ]
     assert [update["visible"] for update in updates][: MAX_DIMENSIONS + 1] == [True] * 2 + [False] * 6 + [True]
+
+
+def test_moved_sliders_are_at_their_positions() -> None:
+    positions = sliders.positions_of(TAB, {0: 2.5}, {2: -1.5})
+    assert positions[:3] == (SLIDER_END, 2.5, 0)
+    assert positions[MAX_DIMENSIONS : MAX_DIMENSIONS + 3] == (0, -1.5, 0)
+    shown = [update["value"] for update in sliders.at_rest(TAB, positions) if update["visible"]]
+    assert shown == [SLIDER_END, 2.5, 0, -1.5]
 
 
 def test_unknown_directions_have_no_sliders() -> None:

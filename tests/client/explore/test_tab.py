@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from client.errors import InvalidRequest
 from client.explore.directions import Directions
-from client.explore.tab import MAX_DIMENSIONS, SLIDER_END, Tab, moved, slider_values
+from client.explore.tab import MAX_DIMENSIONS, SLIDER_END, Tab, moved, moves, slider_values, truncation_from
 
 ANCHOR = np.array([0.123456, -1.5, 5.25, 0.5], np.float32)
 ALONG = Directions(np.array([[0, 0.6, 0, 0.8]], np.float32), (1.0,), 1.0)
@@ -45,3 +45,16 @@ def test_a_position_that_is_not_a_number_is_refused_with_the_sliders_name() -> N
         moved(tab, [None, *positions()[1:]])
     with pytest.raises(InvalidRequest, match=r"^direction 1: must be a number"):
         moved(tab, positions(0.5, directions=(float("nan"), 0, 0, 0, 0, 0)))
+
+
+def test_moves_name_the_sliders_that_are_not_at_rest() -> None:
+    tab = Tab("m:1", anchor=ANCHOR, dimensions=(3, 0), directions=ALONG)
+    assert moves(tab, positions(0.5, 2, directions=(1.5, 0, 0, 0, 0, 0))) == ({0: 2}, {1: 1.5})
+    assert moves(tab, positions(*slider_values(tab))) == ({}, {})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "far", None])
+def test_a_truncation_outside_0_to_1_is_refused(value: object) -> None:
+    assert truncation_from(0.25) == 0.25
+    with pytest.raises(InvalidRequest, match=r"^truncation: must be a number"):
+        truncation_from(value)

@@ -83,14 +83,14 @@ def test_an_outage_is_counted_once(server: FakeServer, monkeypatch: pytest.Monke
         raise ServerUnreachable("no server is ready")
 
     with GanClient(server.address, timeout_s=5) as client:
-        watch = Watch(client, max_age_s=0)
+        watch = Watch(client, max_age_s=0, start_command="python -m server")
         assert watch.snapshot().troubles == 0
         with monkeypatch.context() as patch:
             patch.setattr(GanClient, "models", gone_models)
             for _ in range(2):
                 seen = watch.snapshot()
                 assert seen.trouble.startswith("The server is gone: no server is ready.")
-                assert seen.troubles == 1
+                assert (seen.troubles, seen.remedy) == (1, "python -m server")
                 assert [key_of(found) for found in seen.models] == ["a2b:5", "dcgan:3"]  # those it had
             with pytest.raises(ServerUnreachable, match="The server is gone"):
                 watch.find("dcgan:3")

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from client.errors import ServerBusy, UnwritableOutput
-from client.files.animation import check_animation, is_animation_name, save_animation
+from client.files.animation import (
+    animation_bytes,
+    animation_scale,
+    available_formats,
+    check_animation,
+    is_animation_name,
+    save_animation,
+)
 
 needs_av = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV is not installed")
 
@@ -134,3 +141,21 @@ def test_unknown_extensions_and_unwritable_paths_are_refused_up_front(tmp_path: 
     (tmp_path / "folder.gif").mkdir()
     with pytest.raises(UnwritableOutput, match="is a folder"):
         check_animation(tmp_path / "folder.gif")
+
+
+def test_the_bytes_are_those_of_the_file(tmp_path: Path) -> None:
+    frames = moving_frames(3, 4, 5, 1)
+    save_animation(frames, tmp_path / "a.gif", 20)
+    assert animation_bytes(frames, ".gif", 20) == (tmp_path / "a.gif").read_bytes()
+
+
+@pytest.mark.parametrize(("size", "scale"), [((32, 28), 8), ((100, 9), 3), ((256, 1), 1), ((9, 400), 1)])
+def test_small_animations_are_magnified_to_at_least_256_pixels(size: tuple[int, int], scale: int) -> None:
+    assert animation_scale(*size) == scale
+
+
+def test_mp4_is_offered_only_with_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert available_formats() == ["GIF"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert available_formats() == ["GIF", "MP4"]
