@@ -27,7 +27,7 @@ def _hyperparameters(settings: Mapping[str, Any], prefix: str = "") -> Iterator[
         if isinstance(value, Mapping):
             yield from _hyperparameters(value, f"{prefix}{name}.")
         elif value is not None:
-            yield prefix + name, value if isinstance(value, bool | int | float | str) else str(value)
+            yield f"{prefix}{name}", value if isinstance(value, bool | int | float | str) else str(value)
 
 
 class TensorBoardLog(RunLog):

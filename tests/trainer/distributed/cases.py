@@ -26,6 +26,14 @@ _BATCH_NORM_CRITIC: Final = {"network.critic_norm": "batch", "n_critic": 1}
 
 _SMALLER: Final = {"network.image_size": 16, "network.latent_dim": 8, "network.width": 1 / 32}
 
+_PLAIN_LOSS: Final = {
+    "objective": "nonsaturating",
+    "r1": 0.0,
+    "r2": 0.0,
+    "betas": (0.5, 0.999),
+    "discriminator_lr": 1e-4,
+}
+
 # Each layer, objective and recipe that sees a whole batch, draws for it or takes means of it; and what is special:
 # shares of one row, penalties through batch statistics, groups of a minibatch statistic in one share or in two.
 CASES: Final[dict[str, AnyConfig]] = {
@@ -33,7 +41,8 @@ CASES: Final[dict[str, AnyConfig]] = {
     "dropout, generator first": small_config("gan", "mlp-mnist", **{"network.latent_dim": 8}),
     "dropout of maps": small_config("dcgan", "dcgan-upsample32", **{"network.width": 1 / 32}),
     "saturating": small_config("gan", "mlp-anime64", **_SMALLER),
-    "batch norm of maps": small_config("dcgan", "dcgan-digits", **_SMALLER),
+    "batch norm of maps": small_config("dcgan", "dcgan64-mnist", **_SMALLER),
+    "pairs of reals and fakes, with penalties": small_config("dcgan", "dcgan-digits", **_SMALLER),
     "re-used fakes": small_config("dcgan", "dcgan64-k4", **_SMALLER),
     "clipped critic": small_config("wgan", "wgan-digits", **_SMALLER),
     "gradient penalty": small_config("wgan-gp", "wgan-gp-digits", **_SMALLER),
@@ -48,7 +57,7 @@ CASES: Final[dict[str, AnyConfig]] = {
     "divergence through batch norm": small_config("wgan-div", "wgan-div-digits", **_BATCH_NORM_CRITIC),
     "groups within a share": small_config("pggan", "pggan-small", batch_size=8),
     "uneven groups across shares": small_config("pggan", "pggan-small", batch_size=10),
-    "bf16": small_config("dcgan", "dcgan-digits", precision="bf16", **{"network.critic_norm": "batch"}),
+    "bf16": small_config("dcgan", "dcgan-digits", precision="bf16", **_PLAIN_LOSS, **{"network.critic_norm": "batch"}),
     "bf16 penalty": small_config("wgan-gp", "wgan-gp-digits", precision="bf16", **_BATCH_NORM_CRITIC),
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,8 @@ def lines(config: AnyConfig, **fields: Any) -> list[list[str]]:
     file = io.StringIO()
     Console(file=file, width=80).print(figures_table(config, summary_of(**fields)))
     assert max(map(len, file.getvalue().splitlines())) <= 80
-    return [
-        [cell.strip() for cell in line.strip("│").split("│")] for line in file.getvalue().splitlines() if "│" in line
-    ]
+    printed = [re.split(r"  +", line.strip()) for line in file.getvalue().splitlines()]
+    return printed[[line[0] for line in printed].index("metric") + 1 :]
 
 
 def test_each_metric_stands_beside_that_of_real_images() -> None:

@@ -104,9 +104,9 @@ def test_the_user_is_told_of_the_size_and_the_fade() -> None:
     row = {"d_loss": 1.0, "g_loss": None, "d_real": 0.5, "d_fake": 0.25}
     training = start(fixed_config())
     plain = training.describe(row)
-    assert plain == "D loss 1.0000  G loss -  D(x) 0.5000  D(G(z)) 0.2500"
-    assert training.describe(row | {"resolution": 8.0, "alpha": 1.0}) == f"8x8  {plain}"
-    assert training.describe(row | {"resolution": 16.0, "alpha": 0.25}) == f"16x16 fading in 25%  {plain}"
+    assert plain == "D 1.000 G - D(x) 0.500 D(G(z)) 0.250"
+    assert training.describe(row | {"resolution": 8.0, "alpha": 1.0}) == f"8x8 {plain}"
+    assert training.describe(row | {"resolution": 16.0, "alpha": 0.25}) == f"16x16 25% {plain}"
 
 
 def test_the_score_is_that_of_the_averaged_generator_at_the_size_it_has() -> None:
