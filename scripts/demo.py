@@ -29,10 +29,13 @@ def main() -> int:
     print(f"\nDone in {time.monotonic() - started:.0f} s. Output:")
     print(f"  the served grid:            {GRID}")
     print(f"  the loss curve:             {run / 'figures' / 'loss_curve.png'}")
-    print(f"  the confidence curve:       {run / 'figures' / 'confidence_curve.png'}")
+    print(f"  the discriminator's scores: {run / 'figures' / 'score_curve.png'}")
     print(f"  real next to fake images:   {run / 'figures' / 'real_beside_fake.png'}")
     print(f"  single latent dimensions:   {run / 'figures' / 'traversal.png'}")
     print(f"  training progress:          {run / 'figures' / 'progress.gif'}")
+    print("\nTo explore the model in the browser, run these two commands in two shells, with .venv activated:")
+    print(f"  python -m server --models {MODELS}")
+    print("  ganclient explore")
     return 0
 
 
