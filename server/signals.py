@@ -17,6 +17,7 @@ import faulthandler
 import os
 import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 _STDERR: Final = 2  # the file descriptor
@@ -29,8 +30,17 @@ def ignore_unexpected_signals() -> None:
     """
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1, _STDERR)
+    signal.signal(signal.SIGUSR1, _write_stacks)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell may have started the server with SIGQUIT ignored
     faulthandler.register(signal.SIGQUIT, _STDERR, chain=True)  # then the system's reaction, which ends the process
+
+
+def _write_stacks(_number: int, _frame: FrameType | None) -> None:
+    """Runs between two instructions of Python, while no other thread changes its stack.
+
+    `faulthandler.register` interrupts at any moment, and sometimes crashes on the stack of a running thread.
+    """
+    faulthandler.dump_traceback(_STDERR, all_threads=True)
 
 
 class StopSignals:

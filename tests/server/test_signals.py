@@ -20,7 +20,9 @@ REPOSITORY_ROOT = Path(__file__).parents[2]
 
 # Loads only after a line on stdin, so that the signals come before.
 WAITING_LOADER = """
+import signal
 import sys
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # as a shell starts a job in the background
 from server.__main__ import main
 from server.models.lifecycle import Models
 load_all = Models.load_all
