@@ -16,7 +16,7 @@ from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.machine import limit_torch_threads
 from ganserve.metrics import METRICS, STANDARD_ERROR
-from trainer.data.datasets import LABELLED
+from trainer.data.datasets import LABELLED, normal_name
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
@@ -119,7 +119,7 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
             keep(folder, checkpoint, result)
             return result, folder
     source = _open(flags, checkpoint, dataset, device)
-    dataset = flags.dataset or source.facts.dataset
+    dataset = normal_name(flags.dataset) if flags.dataset else source.facts.dataset
     if not dataset:
         raise UserError("--dataset: the source does not name its data set; give --dataset folder:PATH or mnist")
     if flags.measures == "all" and dataset not in LABELLED:

@@ -33,7 +33,7 @@ def bright(latents: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(200 + 10 * latents[:, :1, None, None]).expand(-1, 1, 8, 8).to(torch.uint8)
 
 
-SOURCE = LocalSource(Facts("a source", "onnx", image_size=8), 2, bright)
+SOURCE = LocalSource(Facts("a source", "onnx", size=(8, 8)), 2, bright)
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
         return Scores({"sliced_wasserstein_distance": float(len(found))}, {"split": images.split})
 
     def loaded(images: Tensor) -> Any:
-        return lambda name, *, image_size, **_: ImageData(name, images[..., :image_size, :image_size])
+        return lambda name, *, image_size, **_: ImageData(name, images[..., : image_size[0], : image_size[1]])
 
     monkeypatch.setattr(evaluation, "score", score)
     monkeypatch.setattr(evaluation, "load_images", loaded(TRAIN))
@@ -127,7 +127,7 @@ def test_the_floor_compares_real_images_with_others(
 
 
 def test_an_unknown_data_set_is_refused_before_any_image_is_made(quiet: Progress) -> None:
-    unused = LocalSource(Facts("a source", "onnx", image_size=8), 2, lambda _: pytest.fail("it was used"))
+    unused = LocalSource(Facts("a source", "onnx", size=(8, 8)), 2, lambda _: pytest.fail("it was used"))
     with pytest.raises(UserError, match="--dataset 'imagenet'"):
         evaluate(unused, dataclasses.replace(REQUEST, dataset="imagenet"), quiet)
 

@@ -178,7 +178,7 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
         (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
         (("run", "--split", "test"), "--split test: digits"),
         (("run", "--dataset", "imagenet"), "--dataset 'imagenet'"),
-        (("run", "--images", "4"), "--images: 4 images are too few"),
+        (("run", "--images", "4"), "--images 4: metrics need at least 6"),
         (("run", "--model", "a"), "--model: needs --address"),
         (("alone.onnx", "--version", "1"), "--version: needs --address; for a bundle, give the folder of the version"),
         (("run", "--latent-dim", "4"), "--latent-dim: applies only to a bundle or file, not to a run; leave it out"),
