@@ -21,6 +21,7 @@ from trainer.data.picture_formats import is_picture, picture_suffixes
 from trainer.errors import UserError
 
 MAX_FILE_BYTES = 64 << 20
+_PART_BYTES = 1 << 20  # a larger read would allocate its full size first
 
 Open = Callable[[], IO[bytes]]
 
@@ -40,16 +41,19 @@ class ImageFile:
         Raises:
             UnreadablePictureError: it cannot be read, or is too large to be a picture.
         """
+        parts, size = [], 0
         try:
             with self.open() as file:
-                data = file.read(MAX_FILE_BYTES + 1)  # the size in an archive is untrusted
+                while size <= MAX_FILE_BYTES and (part := file.read(_PART_BYTES)):
+                    parts.append(part)
+                    size += len(part)
         except OSError as error:
             raise UnreadablePictureError(error.strerror or str(error)) from error
         except Exception as error:  # hostile archives raise many exception types
             raise UnreadablePictureError(str(error) or type(error).__name__) from error
-        if len(data) > MAX_FILE_BYTES:
+        if size > MAX_FILE_BYTES:  # counted, because the size in an archive is untrusted
             raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-        return data
+        return b"".join(parts)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from trainer.data.datasets import (
     load_test_images,
     stream_indices,
 )
+from trainer.data.pixel_store import chosen_rows
 from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, classifier_of
@@ -85,7 +86,7 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
     wanted = request.images or min(MOST_IMAGES, len(reals))
     _check_numbers(request, wanted, len(reals))
     fakes = source.images(wanted, request.seed, progress)
-    chosen = reals[stream_indices(request.seed, 0, min(wanted, len(reals)), len(reals))]
+    chosen = chosen_rows(reals, stream_indices(request.seed, 0, min(wanted, len(reals)), len(reals)))
     images = Comparison(
         fakes,
         chosen,

@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from ganserve.files import replace_file
 from trainer.cache_folder import CACHE_VARIABLE, cache_folder
 from trainer.data.datasets import STACKED_MNIST, ImageData, load_images, load_labels, sha256_of
+from trainer.data.pixel_store import chosen_rows
 from trainer.progress import Progress
 
 Task = Literal["labels", "rotations"]
@@ -242,7 +243,7 @@ def _new(channels: int, classes: int) -> Classifier:
 def _examples(
     images: Tensor, labels: Tensor | None, chosen: Tensor, turns: Tensor, size: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    batch = _prepared(images[chosen].to(device), size)
+    batch = _prepared(chosen_rows(images, chosen).to(device), size)
     if labels is not None:
         return batch, labels[chosen].long().to(device)
     turns = turns.to(device)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import io
+import mmap
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from tests.picture_files import noise
 from trainer.cache_folder import CACHE_VARIABLE
 from trainer.data import decoding, pixel_store
 from trainer.data.datasets import ImageData, load_images
-from trainer.data.pixel_store import amount
+from trainer.data.pixel_store import amount, chosen_rows
 from trainer.errors import UserError
 from trainer.progress import Progress
 
@@ -157,11 +159,29 @@ def test_each_process_on_this_machine_needs_the_pixels(
 def test_a_tensor_on_disk_is_read_like_one_in_memory(
     folder: Path, cache: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    in_memory = load(folder, quiet).images
     free(monkeypatch, 0)
-    images = load(folder, quiet).images
-    chosen = images[torch.tensor([3, 1])].float().div_(255)
-    assert chosen.shape == (2, 1, SIZE, SIZE)
-    assert images.is_contiguous()
+    on_disk = load(folder, quiet).images
+    rows = torch.tensor([3, 1, 10])
+    assert torch.equal(chosen_rows(on_disk, rows), in_memory[rows])
+    assert torch.equal(chosen_rows(on_disk[1:], rows - 1), in_memory[rows])
+    assert torch.equal(chosen_rows(in_memory, rows), in_memory[rows])
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_rows_on_disk_are_requested_together(
+    first: int, folder: Path, cache: Path, quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free(monkeypatch, 0)
+    images = load(folder, quiet).images[first:]
+    asked: list[tuple[int, int]] = []
+    mapping = SimpleNamespace(madvise=lambda _advice, start, length: asked.append((start, start + length)))
+    monkeypatch.setattr(pixel_store, "_MAPPINGS", {images.untyped_storage().data_ptr(): mapping})
+    chosen_rows(images, torch.tensor([7, 1]))
+    for (begin, end), row in zip(asked, (first + 7, first + 1), strict=True):
+        assert begin % mmap.PAGESIZE == 0
+        assert begin <= row * SIZE * SIZE
+        assert end == (row + 1) * SIZE * SIZE
 
 
 @pytest.mark.parametrize(
