@@ -162,7 +162,7 @@ def test_a_limit_on_the_address_space_bounds_the_free_memory(root: WriteRoot, mo
     folder = v2(root, {})
     (folder / "proc/meminfo").write_text(MEMINFO)
     (folder / "proc/self/status").write_text(f"Name:\tpython\nVmSize:\t{2 << 20} kB\n")
-    monkeypatch.setattr(machine.resource, "getrlimit", lambda _: (5 * GIB, 5 * GIB))
+    monkeypatch.setattr("ganserve.machine.resource.getrlimit", lambda _: (5 * GIB, 5 * GIB))
     assert free_memory_bytes(folder) == 3 * GIB
 
 

@@ -16,6 +16,7 @@ from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.machine import limit_torch_threads
 from ganserve.metrics import METRICS, STANDARD_ERROR
+from trainer.config import override
 from trainer.data.datasets import LABELLED, normal_name
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
@@ -115,6 +116,8 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
         dataset, data_root, max_corrupt_images = config.dataset, Path(config.data_root), config.max_corrupt_images
         if not config.takes_latents:
             _check_translators(flags)
+            if flags.dataset is not None:
+                config = override(config, {"dataset": normal_name(flags.dataset)})
             result = Result(evaluate_translators(flags.source, checkpoint, config, device, progress))
             keep(folder, checkpoint, result)
             return result, folder
@@ -189,7 +192,6 @@ def _check_translators(flags: _Flags) -> None:
     refused = {
         "--measures": flags.measures,
         "--inception-weights": flags.inception_weights,
-        "--dataset": flags.dataset,
         "--images": flags.images,
         "--real-floor": flags.real_floor or None,
     }

@@ -201,6 +201,11 @@ def evaluate_translators(
     """
     networks = [exported.network.state_dict() for exported in load_generators(run, checkpoint)]
     data = load_data(config, progress)
+    if config.network.channels == 3 and data.channels == 1:
+        progress.say(f"note: {without_path(data.name)} is gray and {run} translates RGB images; its images become RGB")
+        data = data.in_colour()
+    if data.channels != config.network.channels:
+        raise UserError(f"--dataset {data.name}: is in colour, and {run} translates gray images; give gray ones")
     with torch.random.fork_rng(devices=[]):
         training = KINDS[type(config)].training(config, data, device)
     for name, weights in zip(TRANSLATORS, networks, strict=True):
