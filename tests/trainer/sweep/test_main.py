@@ -103,3 +103,15 @@ def test_a_cyclegan_can_be_swept(spec_file: WriteSpec, tmp_path: Path) -> None:
     result = run(spec_file(text), "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert "cycle L1" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_figures", "no_charts")
+def test_the_printed_metrics_have_a_row_per_cell_and_fit_into_a_terminal(spec_file: WriteSpec, tmp_path: Path) -> None:
+    result = run(spec_file(), "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    printed = result.output[result.output.index("At the end") :]
+    table = [line for line in printed.splitlines() if "│" in line]
+    assert sum("lr 0.001" in line for line in table) == sum("lr 0.0001" in line for line in table) >= 2
+    assert "SWD" in printed
+    assert "(n " not in printed  # every cell has all seeds
+    assert max(map(len, table)) <= 80
