@@ -39,7 +39,7 @@ from ganserve.grids import fitting_scale, grid_columns, image_grid, labelled_lin
     help="Number of columns.  [default: a square grid]",
 )
 @scale_option()
-@click.option("--labels", is_flag=True, help="Number the lines by their first image, if they are high enough to read it.")
+@click.option("--labels", is_flag=True, help="Number the lines by their first image, if they are high enough.")
 @output_options
 @server_options
 def grid(
