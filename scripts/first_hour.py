@@ -33,8 +33,8 @@ PICTURES: Final = "my drawings"
 MODELS: Final = ("dcgan", "wgan-gp")
 QUICK: Final = ("--steps", "500")
 SWD: Final = "sliced_wasserstein_distance"
-# SWD of the best checkpoint at most, by --quick. Measured with dcgan on these drawings, whose own SWD is 26: no faces at
-# 129 (step 250), outlines of heads at 95 (500), faces with eyes and mouth at 75 (750), clear ones at 58 (1,000) and 47.
+# Largest SWD of the best checkpoint, by --quick. The drawings themselves have 26. Measured with dcgan: no faces at 129
+# (step 250), outlines of heads at 95 (500), faces with eyes and mouths at 75 (750), clear ones at 58 and 47.
 MOST_SWD: Final = {False: 80.0, True: 110.0}
 STOP_TIMEOUT_S: Final = 60
 PAGE_TIMEOUT_S: Final = 30
@@ -42,7 +42,7 @@ PAGE_TITLE: Final = "ganserve explorer"
 
 
 class NotReachedError(Exception):
-    """A command failed, or its result is not what a user expects; one line."""
+    """A command failed, or its result is not what a user expects."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The pages of a first hour (own pictures, comparing models, an API) run, in the order in which a reader follows them."""
+"""The pages of a first hour (own pictures, comparing models, an API) run, in the order of a reader."""
 
 from __future__ import annotations
 

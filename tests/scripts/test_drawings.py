@@ -51,8 +51,6 @@ def test_the_folder_holds_formats_modes_sizes_and_subfolders_of_all_kinds(folder
 def test_a_trainer_uses_every_drawing_and_leaves_out_the_rest(folder: Path) -> None:
     found = inspect("folder", folder)
     assert sum(found.left_out.values()) == LEFT_OUT - 1  # a broken picture shows only when it is decoded
-    data = load_images(
-        f"folder:{folder}", data_root=folder, image_size=16, max_corrupt_images=3, progress=Progress()
-    )
+    data = load_images(f"folder:{folder}", data_root=folder, image_size=16, max_corrupt_images=3, progress=Progress())
     assert len(data) == COUNT
     assert [line.partition(":")[0] for line in data.skipped] == ["broken.jpg"]

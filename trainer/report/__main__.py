@@ -58,7 +58,9 @@ def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
 def _print(records: list[RunRecord], progress: Progress) -> None:
     table = Table(title="Runs in the report", title_justify="left", box=None, pad_edge=False)
     for heading in ("run", "preset", "steps", "warnings", "metric", "last", "best"):
-        table.add_column(heading, overflow="fold", justify="left" if heading in {"run", "preset", "metric"} else "right")
+        table.add_column(
+            heading, overflow="fold", justify="left" if heading in {"run", "preset", "metric"} else "right"
+        )
     for record in records:
         score, last, best = record.score_name, record.last, record.best
         table.add_row(
