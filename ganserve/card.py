@@ -62,8 +62,8 @@ class LatentInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The input of a generator: one latent per row."""
 
     latent_dim: Positive
-    # The prior that it was trained with: what a seed draws (ganserve/latents.py). Older readers know "normal" alone, and
-    # refuse cards with another: they would draw latents that the generator has never seen.
+    # What a seed draws: see ganserve/latents.py. Older readers know "normal" alone, and rightly refuse a card with
+    # another: they would draw latents that the generator has never seen.
     distribution: Literal["normal", "uniform", "sphere", "truncated-normal"] = "normal"
 
     name: ClassVar[str] = INPUT_LATENTS

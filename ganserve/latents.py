@@ -81,14 +81,15 @@ class _Stream:
         """The next rows, float32 (rows, latent_dim)."""
         shape = (rows, self._latent_dim)
         if self._distribution == "uniform":
-            return self._generator.random(shape, dtype=np.float32) * np.float32(2) - np.float32(1)
+            drawn = self._generator.random(shape, dtype=np.float32)
+            return np.subtract(2 * drawn, 1, dtype=np.float32)
         if self._distribution == "truncated-normal":
             return self._truncated(rows * self._latent_dim).reshape(shape)
         drawn = self._generator.standard_normal(shape, dtype=np.float32)
         if self._distribution == "sphere":
             # In float64, so that the squares of no row underflow to zero.
-            lengths = np.linalg.norm(drawn.astype(np.float64), axis=1, keepdims=True)
-            return (drawn / lengths).astype(np.float32)
+            exact = drawn.astype(np.float64)
+            drawn = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
         return drawn
 
     def _truncated(self, count: int) -> NDArray[np.float32]:

@@ -28,8 +28,8 @@ def test_the_default_is_normal() -> None:
     np.testing.assert_array_equal(latents_from_seed(0, 2, 3), latents_from_seed(0, 2, 3, "normal"))
 
 
-# The moments are those of the definitions: 1/3 is the variance of U(-1, 1), 1/dim that of a coordinate of a unit vector,
-# 0.7737 that of N(0, 1) within two standard deviations (1 - 4 * pdf(2) / (2 * cdf(2) - 1)).
+# The variances follow from the definitions: 1/3 of U(-1, 1), 1/dim of a coordinate of a unit vector, and 0.7737 of
+# N(0, 1) within two standard deviations (1 - 4 * pdf(2) / (2 * cdf(2) - 1)).
 @pytest.mark.parametrize(
     ("distribution", "variance", "largest"),
     [("normal", 1.0, 6.0), ("uniform", 1 / 3, 1.0), ("sphere", 1 / 50, 1.0), ("truncated-normal", 0.7737, 2.0)],
