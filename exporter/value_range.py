@@ -10,6 +10,7 @@ from typing import Final
 from torch import Tensor
 
 _MOST_CLAMPED: Final = 0.1  # share of the values; a network without tanh overshoots in places
+_LEAST_USED: Final = 0.1  # share of its range that a network uses even with few rows
 _USUAL: Final = ((-1.0, 1.0), (0.0, 1.0), (0.0, 255.0))
 
 
@@ -45,7 +46,11 @@ def describe_range(images: Tensor, value_min: float, value_max: float, *, declar
 
 def _remedy(low: float, high: float, value_min: float, value_max: float) -> str:
     """Names the narrowest of the usual ranges that holds the values, if it is not the given one."""
-    fitting = [usual for usual in _USUAL if usual[0] <= low and high <= usual[1]]
+    fitting = [
+        (first, last)
+        for first, last in _USUAL
+        if first <= low and high <= last and high - low > _LEAST_USED * (last - first)
+    ]
     narrowest = min(fitting, key=lambda usual: usual[1] - usual[0], default=(value_min, value_max))
     if narrowest == (value_min, value_max):
         return "is --value-range right?"

@@ -152,7 +152,7 @@ def test_a_source_with_an_invalid_card_is_refused(tmp_path: Path) -> None:
 def test_steps_are_announced_in_order(tmp_path: Path) -> None:
     steps: list[str] = []
     export(make_source(randomise(FlatGenerator())), plan_export(tmp_path, "tiny", None), steps.append)
-    assert [step.split()[0] for step in steps] == ["check", "fold", "write", "write", "compare", "publish"]
+    assert [step.split()[0] for step in steps] == ["check", "images", "fold", "write", "write", "compare", "publish"]
     assert "fold 1 of 1 BatchNorms" in steps
 
 
