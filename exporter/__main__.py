@@ -182,7 +182,7 @@ def main(
                 if pickle is not None:
                     from exporter.pickled_module import from_pickle
 
-                    sources = [from_pickle(file, row_input, value_range, note, weights_key)]
+                    sources = [from_pickle(file, row_input, value_range, note, weights_key=weights_key)]
                 else:
                     from exporter.module import from_module
 

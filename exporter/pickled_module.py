@@ -25,7 +25,12 @@ _USE_WEIGHTS = "give it with --weights, and its class with --module"
 
 
 def from_pickle(
-    path: Path, row_input: RowInput, value_range: tuple[float, float], warn: Note, weights_key: str | None = None
+    path: Path,
+    row_input: RowInput,
+    value_range: tuple[float, float],
+    warn: Note,
+    *,
+    weights_key: str | None = None,
 ) -> Source:
     """Loads a module from a file. This runs any code in the file: call it only with the user's permission.
 

@@ -105,11 +105,11 @@ def test_a_module_in_a_dict_is_found_by_its_key_or_as_the_running_average(save: 
     notes: list[str] = []
     latents = torch.randn(3, LATENT_DIM)
     for key, expected in ((None, "G_ema"), ("G", "G")):
-        source = from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, key)
+        source = from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, weights_key=key)
         assert torch.equal(source.network(latents), content[expected].eval()(latents))  # type: ignore[attr-defined]
     assert f"--pickle {path}: took G_ema, the running average; --weights-key takes another: G, D" in notes
     with pytest.raises(InputError, match=r"--weights-key netG is no module in it; it holds G, D, G_ema$"):
-        from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, "netG")
+        from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, weights_key="netG")
 
 
 def test_the_wrapper_of_torch_compile_is_removed(tmp_path: Path) -> None:
