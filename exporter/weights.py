@@ -34,7 +34,7 @@ _MAX_KEYS_NAMED = 3
 _MAX_NETWORKS_NAMED = 8
 _MAX_DEPTH = 4  # of dicts in dicts
 _WRAPPERS: Final = frozenset({"module", "_orig_mod"})  # names that DataParallel and torch.compile put into keys
-_AVERAGED: Final = re.compile(r"(^|[._])ema([._]|$)", re.IGNORECASE)
+_AVERAGED: Final = re.compile(r"(^|[._])(ema|average|running)([._]|$)", re.IGNORECASE)
 _ALL_OF: Final = "write it with torch.save(generator.state_dict(), file)"
 _NOT_ALLOWED: Final = re.compile(r"GLOBAL ([\w.]+)")  # in PyTorch's refusal of a class
 # The functions that make NumPy's numbers and arrays; NumPy 1 wrote them under another name.

@@ -272,4 +272,5 @@ def test_the_only_one_is_picked_without_a_word() -> None:
     assert pick(["netG"], "", "", ignore) == "netG"
     with pytest.raises(InputError, match="a_ema, b_ema all fit; choose one with --weights-key a_ema"):
         pick(["a_ema", "b_ema"], "", "fit", ignore)
-    assert pick(["schema", "g.EMA"], "", "fit", ignore) == "g.EMA"
+    for average in ("g.EMA", "ema_G", "generator_ema", "g_running", "average"):
+        assert pick(["schema", average], "", "fit", ignore) == average
