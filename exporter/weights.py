@@ -130,9 +130,12 @@ class Weights:
                 f" {tuple(module.state_dict()[expected[key]].shape)}{remedy}"
             )
         # Layers may convert the names of older versions, so what counts is what they accept.
-        missing, unexpected = module.load_state_dict(
-            {expected.get(key, key): tensor for key, tensor in chosen.state.items()}, strict=False
-        )
+        try:
+            missing, unexpected = module.load_state_dict(
+                {expected.get(key, key): tensor for key, tensor in chosen.state.items()}, strict=False
+            )
+        except Exception as error:  # layers may check and convert weights with code of their own
+            raise InputError(f"{prefix}does not fit the module: {' '.join(str(error).split()):.200}{remedy}") from error
         problems = [
             f"{problem} {_listed(sorted(keys), _MAX_KEYS_NAMED)}"
             for problem, keys in (("lacks", missing), ("has unknown", unexpected))
@@ -224,9 +227,9 @@ def read_weights(path: Path, flag: str, note: Note, *, allow_pickle: bool = Fals
     if not states and isinstance(content, Mapping) and not content:
         states[""] = {}
     if not states:
-        found = (
-            f"a dict with {_listed(sorted(map(str, content)), 3)}" if isinstance(content, Mapping) else _kind(content)
-        )
+        found = f"a {type(content).__name__}"
+        if isinstance(content, Mapping):
+            found = f"a dict with {_listed(sorted(map(str, content)), _MAX_KEYS_NAMED)}"
         raise InputError(f"{where}: holds {found}, and no state dict; {_ALL_OF}")
     return Weights(states, where)
 
@@ -272,7 +275,6 @@ def is_weights_format(path: Path) -> bool:
 def _read_content(path: Path, where: str, note: Note, *, allow_pickle: bool) -> Any:
     if not path.is_file():
         raise InputError(f"{where}: {'is a folder; name the file in it' if path.is_dir() else 'no such file'}")
-    junk = f"{where}: neither safetensors, TorchScript nor a file of torch.save; {_ALL_OF}"
     try:
         if _is_safetensors(path):
             return load_file(path)
@@ -281,8 +283,10 @@ def _read_content(path: Path, where: str, note: Note, *, allow_pickle: bool) -> 
         with torch.serialization.safe_globals(_PLAIN_TYPES):
             return torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # the readers raise many kinds of errors
+        if is_weights_format(path):
+            raise InputError(f"{where}: cannot be read ({first_line(error)}); {_ALL_OF}") from error
         if not _is_pickle(path):
-            raise InputError(junk) from error
+            raise InputError(f"{where}: {_what_is_it(path)}") from error
         if not allow_pickle:
             names = _NOT_ALLOWED.search(str(error))
             code = f"the code of {names[1]}" if names else "the code inside it"
@@ -310,7 +314,20 @@ def _is_pickle(path: Path) -> bool:
     """Whether it is an archive of torch.save, or begins as pickles do."""
     with path.open("rb") as file:
         begins_as_pickle = file.read(1) == b"\x80"
-    return not is_weights_format(path) and (begins_as_pickle or zipfile.is_zipfile(path))
+    return begins_as_pickle or zipfile.is_zipfile(path)
+
+
+def _what_is_it(path: Path) -> str:
+    """What a file is that holds no weights, and what to do."""
+    with path.open("rb") as file:
+        start = file.read(200).lstrip().lower()
+    if start.startswith(b"pk"):
+        return "is damaged or incomplete; copy or download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file; run git lfs pull in its repository"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "is a web page; download the file itself"
+    return f"neither safetensors, TorchScript nor a file of torch.save; {_ALL_OF}"
 
 
 def _collect_states(content: Any, name: str, states: dict[str, Mapping[str, Tensor]], depth: int) -> None:
@@ -358,10 +375,6 @@ def _under(state: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
 
 def _joined(name: str, prefix: str) -> str:
     return ".".join(filter(None, (name, prefix)))
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
 
 
 def _listed(names: Iterable[str], most: int) -> str:

@@ -263,6 +263,48 @@ def test_an_entire_module_gives_its_weights_if_code_is_allowed(tmp_path: Path) -
     assert torch.equal(fresh.state_dict()["main.0.weight"], original.state_dict()["main.0.weight"])
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS, .*; run git lfs pull"),
+        (b"\n<!DOCTYPE html>\n<html>", "is a web page; download the file itself"),
+        (b"junk", r"neither safetensors, TorchScript nor a file of torch\.save; write it with"),
+    ],
+)
+def test_what_a_download_often_is_instead_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "generator.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_weights(path, "--weights", ignore)
+
+
+def test_an_incomplete_archive_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "generator.pth"
+    torch.save(TutorialGenerator().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"is damaged or incomplete; copy or download it again$"):
+        read_weights(path, "--weights", ignore)
+
+
+def test_incomplete_safetensors_say_why(tmp_path: Path) -> None:
+    path = tmp_path / "generator.safetensors"
+    save_file(TutorialGenerator().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"cannot be read \(SafetensorError: .*\); write it with"):
+        read_weights(path, "--weights", ignore)
+
+
+def test_a_layer_that_refuses_its_weights_gives_one_line(tmp_path: Path) -> None:
+    class Picky(nn.Linear):
+        def _load_from_state_dict(self, *arguments: Any) -> None:
+            raise ValueError("first\nsecond")
+
+    path = tmp_path / "picky.pth"
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(InputError, match=r"does not fit the module: first second$"):
+        load(path, Picky(2, 2))
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is a folder; name the file in it$"):
         read_weights(tmp_path, "--weights", ignore)
