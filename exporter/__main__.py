@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +160,6 @@ def main(
         _check_statement("--license", license_text)
         _check_statement("--intended-use", intended_use)
         flag, location = _file_flag(context)
-        note = partial(click.echo, err=True)
         with _printed_steps() as announce, local_file(location, flag, announce) as file:
             # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
             from exporter.export import export_all, plan_exports
@@ -174,7 +172,7 @@ def main(
             elif tutorial_netg is not None:
                 from exporter.tutorial_dcgan import from_tutorial_netg
 
-                sources = [from_tutorial_netg(file, weights_key, note, allow_pickle=allow_pickle)]
+                sources = [from_tutorial_netg(file, weights_key, _note, allow_pickle=allow_pickle)]
             else:
                 if str(Path.cwd()) not in sys.path:
                     sys.path.insert(0, str(Path.cwd()))
@@ -182,7 +180,7 @@ def main(
                 if pickle is not None:
                     from exporter.pickled_module import from_pickle
 
-                    sources = [from_pickle(file, row_input, value_range, note, weights_key=weights_key)]
+                    sources = [from_pickle(file, row_input, value_range, _note, weights_key=weights_key)]
                 else:
                     from exporter.module import from_module
 
@@ -197,7 +195,7 @@ def main(
                             value_range,
                             weights_key=weights_key,
                             allow_pickle=allow_pickle,
-                            note=note,
+                            note=_note,
                         )
                     ]
             if latent_prior != NORMAL:
@@ -303,6 +301,11 @@ def _json_object(text: str) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise InputError(f"""--module-kwargs {text!r} is not a JSON object like '{{"width": 32}}'""")
     return decoded
+
+
+def _note(line: str) -> None:
+    """Prints a line above the spinner; click.echo would write over it."""
+    print(line, file=sys.stderr)
 
 
 @contextmanager
