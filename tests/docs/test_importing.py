@@ -113,13 +113,11 @@ def test_the_checkpoint_of_the_example_says_what_was_taken() -> None:
     assert "took" not in run(chosen).stderr
 
 
-def test_the_subclass_that_scales_runs(workplace: Path) -> None:
-    source = PAGE[PAGE.index("class Scaled(Generator)") :].partition("```")[0]
-    with (workplace / "my_nets.py").open("a") as file:
-        file.write(f"\n\n{source}")
-    sys.modules.pop("my_nets")
-    my_nets = importlib.import_module("my_nets")
-    plain, scaled = my_nets.Generator().eval(), my_nets.Scaled().eval()
+def test_the_subclass_that_scales_takes_numbers_from_0_to_1(workplace: Path) -> None:
+    (source,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "class Scaled" in block)
+    (workplace / "scaled.py").write_text(source)
+    plain = importlib.import_module("my_nets").Generator().eval()
+    scaled = importlib.import_module("scaled").Scaled().eval()
     scaled.load_state_dict(plain.state_dict())
     latents = torch.rand(2, 100, 1, 1)
     torch.testing.assert_close(scaled(latents * 2 - 1), plain(latents))
