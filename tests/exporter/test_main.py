@@ -12,10 +12,12 @@ from torch import nn
 from exporter.__main__ import main
 from exporter.errors import ParityError
 from ganserve import bundle
+from ganserve.latents import DISTRIBUTIONS
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
 from tests.exporter.generators import (
     LATENT_DIM,
     BatchMeanTranslator,
+    ByteRangeGenerator,
     FlatGenerator,
     FloatOnlyGenerator,
     InverseTranslator,
@@ -88,6 +90,36 @@ def test_module_of_the_current_folder_is_exported_with_its_variants(own: Path) -
         assert fidelity.published
         assert f"{fidelity.psnr_db:.1f}" in result.stdout
         bundle.read_verified_file(folder, card, bundle.VARIANT_FILES[precision])  # raises if it changed
+
+
+@pytest.mark.usefixtures("without_onnx")
+@pytest.mark.parametrize("prior", [*DISTRIBUTIONS, None])
+def test_the_prior_of_the_latents_is_written_to_the_card(prior: str | None, own: Path) -> None:
+    result = run_cli(*(own_flags(latent_prior=prior) if prior else own_flags()))
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert card.input == bundle.LatentInput(latent_dim=LATENT_DIM, distribution=prior or "normal")  # type: ignore[arg-type]
+
+
+def test_images_have_no_prior(own: Path) -> None:
+    result = run_cli(*translator_flags(), "--input-image", 3, 8, 12, "--latent-prior", "uniform")
+    assert assert_one_line(result) == "Error: --latent-prior is valid only with --latent-dim"
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_the_range_of_the_images_is_printed_and_doubted(own: Path) -> None:
+    torch.save(ByteRangeGenerator().state_dict(), own / "own.pth")
+    flags = own_flags(module="tests.exporter.generators:ByteRangeGenerator", module_kwargs="{}")
+    result = run_cli(*flags, "--value-range", "-255", "255")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if "rows have values" in line or "warning" in line]
+    assert len(said) == 2
+    assert said[0].endswith("pixels 0 and 255 stand for -255 and 255")
+    assert said[1].endswith(
+        "so all pixels are in 128 .. 255; if that is the range of its images, add --value-range 0 255"
+    )
+    result = run_cli(*flags, "--value-range", "0", "255")
+    assert "warning" not in result.stderr
 
 
 @pytest.mark.usefixtures("without_onnx")
