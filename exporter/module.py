@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from exporter.errors import InputError
-from exporter.graph import SpatialLatents
+from exporter.signature import PLAIN, Signature
 from exporter.source import Source
-from ganserve.bundle import LatentInput, RowInput
+from exporter.trial import adapt
+from ganserve.bundle import RowInput
 from ganserve.foreign import first_line
 
 _MAX_KEYS_NAMED = 3
-_TRIAL_ROWS = 2
 
 
 def from_module(
@@ -28,6 +29,7 @@ def from_module(
     row_input: RowInput,
     module_kwargs: Mapping[str, Any],
     value_range: tuple[float, float] = (-1.0, 1.0),
+    signature: Signature = PLAIN,
 ) -> Source:
     """Builds `spec` ("package.module:Class") and loads its weights.
 
@@ -37,6 +39,7 @@ def from_module(
         row_input: What the module takes: latents, or images of one size.
         module_kwargs: Keyword arguments of the class.
         value_range: The image values of pixels 0 and 255, for inputs and outputs.
+        signature: How forward is called, and where the images are in its output.
 
     Raises:
         InputError: The class or the weights cannot be loaded, or do not fit together.
@@ -60,11 +63,15 @@ def from_module(
     if not isinstance(module, nn.Module):
         raise InputError(f"--module {spec}: returns a {type(module).__name__}, not a torch.nn.Module")
     load_weights(module, read_state(weights), weights)
-    return source_of_module(module, spec, row_input, value_range)
+    return source_of_module(module, spec, row_input, value_range, signature)
 
 
 def source_of_module(
-    module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
+    module: nn.Module,
+    architecture: str,
+    row_input: RowInput,
+    value_range: tuple[float, float],
+    signature: Signature = PLAIN,
 ) -> Source:
     """Makes a source from a module with loaded weights, after a trial run.
 
@@ -73,53 +80,24 @@ def source_of_module(
         architecture: Its name in the card.
         row_input: See `from_module`.
         value_range: See `from_module`.
+        signature: See `from_module`.
 
     Raises:
         InputError: The module does not turn such rows into images.
     """
-    module = module.float().cpu().eval()
-    if isinstance(row_input, LatentInput):
-        kind, flag = "latents", "--latent-dim"
-        rows = torch.zeros(_TRIAL_ROWS, row_input.latent_dim)
-        attempts = {f"(N, {row_input.latent_dim})": module}
-        attempts[f"(N, {row_input.latent_dim}, 1, 1)"] = SpatialLatents(module).eval()
-    else:
-        kind, flag = "images", "--input-image"
-        shape = (row_input.channels, row_input.height, row_input.width)
-        rows = torch.empty(_TRIAL_ROWS, *shape).uniform_(*value_range)
-        attempts = {f"(N, {', '.join(map(str, shape))})": module}
-    problems = []
-    for takes, network in attempts.items():
-        try:
-            _check_gives_images(network, rows)
-        except InputError as error:
-            problems.append(f"{takes} returns {error}")
-        else:
-            return Source(
-                network=network,
-                input=row_input,
-                name="",
-                kind="",
-                architecture=architecture,
-                dataset="",
-                value_min=value_range[0],
-                value_max=value_range[1],
-            )
-    raise InputError(
-        f"the module does not turn {kind} into images (N, C, H, W): {'; '.join(problems)}; is {flag} right?"
+    network = adapt(module.float().cpu().eval(), row_input, value_range, signature)
+    fixed = json.dumps(dict(signature.forward_kwargs))
+    return Source(
+        network=network,
+        input=row_input,
+        name="",
+        kind="",
+        architecture=architecture,
+        dataset="",
+        training={"forward_kwargs": fixed} if signature.forward_kwargs else {},
+        value_min=value_range[0],
+        value_max=value_range[1],
     )
-
-
-def _check_gives_images(network: nn.Module, rows: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            images = network(rows)
-    except Exception as error:  # the user's code may raise anything
-        raise InputError(first_line(error)) from error
-    if not isinstance(images, Tensor):
-        raise InputError(f"a {type(images).__name__}")
-    if images.ndim != 4 or len(images) != len(rows):
-        raise InputError(f"a tensor of shape {tuple(images.shape)} for {len(rows)} rows")
 
 
 def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:

@@ -13,13 +13,18 @@ from torch import nn
 
 from exporter.errors import InputError
 from exporter.module import source_of_module
+from exporter.signature import PLAIN, Signature
 from exporter.source import Source
 from ganserve.bundle import RowInput
 from ganserve.foreign import first_line
 
 
 def from_pickle(
-    path: Path, row_input: RowInput, value_range: tuple[float, float], warn: Callable[[str], None]
+    path: Path,
+    row_input: RowInput,
+    value_range: tuple[float, float],
+    warn: Callable[[str], None],
+    signature: Signature = PLAIN,
 ) -> Source:
     """Loads a module from a file. This runs any code in the file: call it only with the user's permission.
 
@@ -28,6 +33,7 @@ def from_pickle(
         row_input: See `from_module`.
         value_range: See `from_module`.
         warn: Called with one line before the file is opened.
+        signature: See `from_module`.
 
     Raises:
         InputError: The file holds no module, or its class cannot be imported.
@@ -53,4 +59,4 @@ def from_pickle(
     if not isinstance(module, nn.Module):
         raise InputError(f"--pickle {path}: holds a {type(module).__name__}, not a torch.nn.Module")
     kind = type(module)
-    return source_of_module(module, f"{kind.__module__}:{kind.__qualname__}", row_input, value_range)
+    return source_of_module(module, f"{kind.__module__}:{kind.__qualname__}", row_input, value_range, signature)
