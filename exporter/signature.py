@@ -84,10 +84,10 @@ def describe(output: Any) -> str:
         return f"a tensor of shape {tuple(output.shape)}"
     if items := items_of(output):
         return f"a {type(output).__name__}: " + ", ".join(
-            f"{name} is {f'a tensor of shape {tuple(item.shape)}' if isinstance(item, Tensor) else _article(item)}"
+            f"{name} is {describe(item) if isinstance(item, Tensor) else _type_of(item)}"
             for name, item in items.items()
         )
-    return _article(output)
+    return _type_of(output)
 
 
 def items_of(output: Any) -> dict[str, Any]:
@@ -128,5 +128,5 @@ def _row_tensor(name: str, value: list[Any]) -> Tensor:
     return row
 
 
-def _article(value: Any) -> str:
+def _type_of(value: Any) -> str:
     return f"a {type(value).__name__}"

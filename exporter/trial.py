@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from exporter.errors import InputError
 from exporter.graph import SpatialLatents
@@ -19,6 +20,7 @@ from ganserve.foreign import first_line
 
 _ROWS: Final = 2
 _FIRST_WEIGHTS: Final = 4  # whose sizes are tried as the latent size
+_CONVOLUTIONS: Final = {torch.conv2d, torch.conv_transpose2d}  # F.conv2d is torch.conv2d
 _SUBCLASS: Final = "write a subclass as in docs/importing.md"
 
 
@@ -44,7 +46,7 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
     for takes, (network, rows) in attempts.items():
         adapted = AdaptedNetwork(network, signature).eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _NoConvolutionOverRows():
                 output = adapted.output(rows)
         except InputError:
             raise
@@ -74,10 +76,30 @@ def _attempts(
     return {f"(N, {', '.join(map(str, shape))})": (module, torch.empty(_ROWS, *shape).uniform_(*value_range))}
 
 
+class _NoConvolutionOverRows(TorchFunctionMode):
+    """Refuses a convolution of all rows at once, with a group per row: the number of groups is fixed in ONNX."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS and kwargs.get("groups") == _ROWS and len(args) > 1:
+            rows, weight = args[:2]
+            if rows.shape[0] == 1 and not isinstance(weight, nn.Parameter):  # the weights are computed for each row
+                raise InputError(
+                    "the module's forward convolves all rows at once, with a group per row (fused modulated"
+                    " convolution, as in StyleGAN2), which ONNX cannot express for other batch sizes; turn this off, as"
+                    " docs/importing.md shows"
+                )
+        return func(*args, **kwargs)
+
+
 def _check_arguments(module: nn.Module, signature: Signature) -> None:
     """Raises InputError unless forward can be called with rows and the fixed arguments."""
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    takes = f"forward({', '.join(map(str, parameters))})"
+    signature_of_forward = inspect.signature(module.forward)
+    parameters = list(signature_of_forward.parameters.values())
+    bare = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+    takes = f"forward{signature_of_forward.replace(parameters=bare, return_annotation=inspect.Signature.empty)}"
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
@@ -85,7 +107,9 @@ def _check_arguments(module: nn.Module, signature: Signature) -> None:
     given = signature.forward_kwargs
     rows, others = (named[0].name, named[1:]) if parameters[0] in named else ("", named)
     if rows in given:
-        raise InputError(f"--forward-kwargs: {rows} is the first argument of {takes}, which takes the rows; {_SUBCLASS}")
+        raise InputError(
+            f"--forward-kwargs: {rows} is the first argument of {takes}, which takes the rows; {_SUBCLASS}"
+        )
     names = {parameter.name for parameter in others}
     if not takes_any and (unknown := sorted(given.keys() - names)):
         raise InputError(f"--forward-kwargs: {takes} has no argument {unknown[0]}")
@@ -172,8 +196,11 @@ def _why_it_fails(
     if isinstance(row_input, LatentInput) and (size := _size_that_runs(module, row_input.latent_dim, signature)):
         return f"{line}; give --latent-dim {size}, with which it runs"
     first = next(iter(failures.values()))
+    if isinstance(first, NotImplementedError):
+        return f"{line}; {_SUBCLASS}"
     if not isinstance(first, TypeError | AttributeError):
-        return f"{line}; is {flag} right?"
+        right = f"are {flag} and --forward-kwargs" if signature.forward_kwargs else f"is {flag}"
+        return f"{line}; {right} right?"
     # The code met a value of another type than it expects, whatever the shape of the rows.
     plain = [name for name, value in signature.forward_kwargs.items() if not isinstance(value, list)]
     if plain:

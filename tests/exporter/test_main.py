@@ -13,6 +13,7 @@ from exporter.__main__ import main
 from exporter.errors import ParityError
 from ganserve import bundle
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
+from tests.exporter.gallery.perceptrons import LabelledPerceptron
 from tests.exporter.generators import (
     LATENT_DIM,
     BatchMeanTranslator,
@@ -97,6 +98,18 @@ def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
     assert "own version 1: 12x8 images -> 12x8 images" in result.stdout
     card = bundle.read_card(own / result.stdout.splitlines()[-1])
     assert card.input == bundle.ImageInput(channels=3, height=8, width=12)
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_flags_adapt_a_network_with_another_signature(own: Path) -> None:
+    torch.save(LabelledPerceptron().state_dict(), own / "own.pth")
+    module = "tests.exporter.gallery.perceptrons:LabelledPerceptron"
+    flags = own_flags(module=module, module_kwargs="{}", latent_dim="20", forward_kwargs='{"labels": [3]}')
+    result = run_cli(*flags, "--bf16", "--fp16")
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert card.training == {"forward_kwargs": '{"labels": [3]}'}
+    assert card.variants["bf16"].images  # it runs in this precision; whether it is close enough is another question
 
 
 @pytest.mark.usefixtures("without_onnx")
@@ -212,6 +225,14 @@ def test_version_that_one_of_two_models_has_stops_both_before_any_work(
         pytest.param(own_flags(name="../up"), "model name '../up'", id="name"),
         pytest.param(own_flags(module_kwargs="{"), "'{' is not JSON", id="not-json"),
         pytest.param(own_flags(module_kwargs="[2]"), "'[2]' is not a JSON object", id="not-an-object"),
+        pytest.param(own_flags(forward_kwargs="{"), "--forward-kwargs '{' is not JSON", id="forward-not-json"),
+        pytest.param(
+            own_flags(forward_kwargs='{"step": 3}'), "forward(latents) has no argument step", id="forward-argument"
+        ),
+        pytest.param(own_flags(output_item="rgb"), "--output-item rgb: forward returns a tensor of", id="item"),
+        pytest.param([*own_flags(), "--output-image", *"388", "--output-item", "-1"], "--output-item -1", id="item-1"),
+        pytest.param([*own_flags(), "--output-image", *"377"], "--output-image 3 7 7 has 147 values", id="image"),
+        pytest.param(["run", "--output-item", "0"], "--output-item is valid only with --module", id="item-of-a-run"),
         pytest.param(own_flags(module_kwargs='{"width": 3}'), "main.0.weight has shape", id="width"),
         pytest.param(own_flags(module="own_generator:Gone"), "has no attribute 'Gone'", id="class"),
         pytest.param(own_flags(weights="own_generator.py"), "--weights own_generator.py: neither", id="weights"),
