@@ -188,14 +188,14 @@ def main(
                     from exporter.pickled_module import from_pickle
 
                     warn = partial(click.echo, err=True)
-                    sources = [from_pickle(pickle, row_input, value_range, warn, signature)]
+                    sources = [from_pickle(pickle, row_input, value_range, warn, signature=signature)]
                 else:
                     from exporter.module import from_module
 
                     assert module is not None
                     assert weights is not None
                     kwargs = _json_object("--module-kwargs", module_kwargs)
-                    sources = [from_module(module, weights, row_input, kwargs, value_range, signature)]
+                    sources = [from_module(module, weights, row_input, kwargs, value_range, signature=signature)]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
             variants = [precision for precision, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
             plans = [

@@ -30,7 +30,7 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
     Latents are tried as (N, latent_dim), then as (N, latent_dim, 1, 1).
 
     Args:
-        module: A generator or translator in eval mode, float32, on the CPU.
+        module: A generator or translator in eval mode, float32, on the CPU; torch.compile is undone in place.
         row_input: What it takes.
         value_range: The image values of pixels 0 and 255.
         signature: How its forward is called, and where the images are in its output.
@@ -39,6 +39,7 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
         InputError: The module does not turn such rows into images. The message names the cause: the arguments of
             forward, the form of its output, or the shape of its input.
     """
+    module = _without_compiler(module)
     _check_arguments(module, signature)
     attempts = _attempts(module, row_input, value_range)
     outputs: list[InputError] = []
@@ -62,6 +63,18 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
     if outputs:
         raise outputs[0]
     raise InputError(_why_it_fails(module, row_input, value_range, signature, failures))
+
+
+def _without_compiler(module: nn.Module) -> nn.Module:
+    """Takes torch.compile's wrappers off a module and its parts, in place: a trace cannot follow the compiler."""
+    original = getattr(module, "_orig_mod", None)
+    if isinstance(original, nn.Module):
+        return _without_compiler(original)
+    module._compiled_call_impl = None  # of module.compile()
+    for name, child in list(module._modules.items()):  # named_children() leaves out a second name of a module
+        if child is not None and (plain := _without_compiler(child)) is not child:
+            setattr(module, name, plain)
+    return module
 
 
 def _attempts(

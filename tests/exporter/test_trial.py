@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from exporter.errors import InputError
 from exporter.graph import SpatialLatents
 from exporter.signature import PLAIN, AdaptedNetwork, Signature
+from exporter.torchscript import write_torchscript
 from exporter.trial import adapt
 from ganserve.bundle import ImageInput, LatentInput, RowInput
 from tests.exporter.conftest import IMAGE_INPUT
@@ -248,6 +250,28 @@ def test_grouped_convolutions_of_other_kinds_are_accepted() -> None:
             return torch.conv2d(maps, torch.ones(2, 1, 3, 3), groups=2)[:, :1]
 
     assert isinstance(try_on(Grouped()), SpatialLatents)
+
+
+class PartlyCompiled(PerceptronGenerator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model[0] = torch.compile(self.model[0])
+
+
+@pytest.mark.parametrize("compiled", ["whole", "part", "in-place"])
+def test_a_compiled_network_runs_without_the_compiler(compiled: str, tmp_path: Path) -> None:
+    module: Any = PartlyCompiled() if compiled == "part" else PerceptronGenerator()
+    plain = PerceptronGenerator()
+    plain.load_state_dict({key.replace("_orig_mod.", ""): value for key, value in module.state_dict().items()})
+    if compiled == "whole":
+        module = torch.compile(module)
+    if compiled == "in-place":
+        module.compile()
+    network = try_on(module)
+    write_torchscript(network, torch.zeros(3, 20), tmp_path / "model.pt")
+    latents = torch.randn(5, 20)
+    with torch.no_grad():
+        assert torch.equal(network(latents), plain.eval()(latents))
 
 
 @pytest.mark.parametrize("name", GALLERY)
