@@ -56,6 +56,7 @@ proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 pages: $(INSTALLED) ## Regenerate the generated parts of README.md and docs/
 	$(BIN)/python -m scripts.presets_table
 	$(BIN)/python -m scripts.ganclient_page
+	$(BIN)/python -m scripts.gallery_table
 
 lock: $(INSTALLED) ## Update requirements.lock to the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \

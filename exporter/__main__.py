@@ -45,15 +45,18 @@ from ganserve.latents import DISTRIBUTIONS, NORMAL
 from ganserve.machine import limit_torch_threads
 
 _INPUTS = {"latent_dim", "input_image"}
+_SIGNATURE = {"forward_kwargs", "output_item", "output_image"}
 _MAX_VALUE = 1e6  # of --value-range
+_OF_MODULES = {"value_range", "latent_prior", *_INPUTS, *_SIGNATURE}
 # What can be exported, and the flags that are valid only with it.
 _SOURCES = {
     "run": {"checkpoint"},
-    "module": {"weights", "weights_key", "allow_pickle", "module_kwargs", "value_range", "latent_prior", *_INPUTS},
+    "module": {"weights", "weights_key", "allow_pickle", "module_kwargs", *_OF_MODULES},
     "tutorial_netg": {"weights_key", "allow_pickle", "latent_prior"},
-    "pickle": {"weights_key", "allow_pickle", "value_range", "latent_prior", *_INPUTS},
+    "pickle": {"weights_key", "allow_pickle", *_OF_MODULES},
 }
 _MAX_INPUT_SIZE = 4096
+_IMAGE_SHAPE = (click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE))
 # How to serve a variant.
 _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device cuda"}
 
@@ -81,11 +84,29 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
 )
 @click.option(
     "--input-image",
-    type=(click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE)),
+    type=_IMAGE_SHAPE,
     metavar="C H W",
     help="Channels, height and width of the input, for an image-to-image module.",
 )
 @click.option("--module-kwargs", default="{}", metavar="JSON", help="Arguments of the class, as a JSON object.")
+@click.option(
+    "--forward-kwargs",
+    default="{}",
+    metavar="JSON",
+    help="Fixed arguments of the module's forward, as a JSON object; a list is a tensor of one row, such as [3] for a"
+    " label.",
+)
+@click.option(
+    "--output-item",
+    metavar="INDEX|KEY",
+    help="Which item of the tuple, list or dict that forward returns holds the images.",
+)
+@click.option(
+    "--output-image",
+    type=_IMAGE_SHAPE,
+    metavar="C H W",
+    help="Channels, height and width of an image, if forward returns them flat or with channels last.",
+)
 @click.option(
     "--value-range",
     type=(float, float),
@@ -132,6 +153,9 @@ def main(
     latent_prior: str,
     input_image: tuple[int, int, int] | None,
     module_kwargs: str,
+    forward_kwargs: str,
+    output_item: str | None,
+    output_image: tuple[int, int, int] | None,
     value_range: tuple[float, float],
     tutorial_netg: str | None,
     pickle: str | None,
@@ -177,10 +201,15 @@ def main(
                 if str(Path.cwd()) not in sys.path:
                     sys.path.insert(0, str(Path.cwd()))
                 row_input = _row_input(latent_dim, input_image)
+                from exporter.signature import Signature
+
+                signature = Signature(_json_object("--forward-kwargs", forward_kwargs), output_item, output_image)
                 if pickle is not None:
                     from exporter.pickled_module import from_pickle
 
-                    sources = [from_pickle(file, row_input, value_range, _note, weights_key=weights_key)]
+                    sources = [
+                        from_pickle(file, row_input, value_range, _note, signature=signature, weights_key=weights_key)
+                    ]
                 else:
                     from exporter.module import from_module
 
@@ -191,8 +220,9 @@ def main(
                             module,
                             file,
                             row_input,
-                            _json_object(module_kwargs),
+                            _json_object("--module-kwargs", module_kwargs),
                             value_range,
+                            signature=signature,
                             weights_key=weights_key,
                             allow_pickle=allow_pickle,
                             note=_note,
@@ -293,13 +323,13 @@ def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None)
     return ImageInput(channels=channels, height=height, width=width)
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json_object(flag: str, text: str) -> dict[str, Any]:
     try:
         decoded = json.loads(text)
     except ValueError as error:
-        raise InputError(f"--module-kwargs {text!r} is not JSON ({error})") from error
+        raise InputError(f"{flag} {text!r} is not JSON ({error})") from error
     if not isinstance(decoded, dict):
-        raise InputError(f"""--module-kwargs {text!r} is not a JSON object like '{{"width": 32}}'""")
+        raise InputError(f"""{flag} {text!r} is not a JSON object like '{{"width": 32}}'""")
     return decoded
 
 

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from exporter.errors import InputError
 from exporter.guest import guest
 from exporter.module import source_of_module
+from exporter.signature import PLAIN, Signature
 from exporter.source import Source
 from exporter.weights import Note, is_weights_format, pick, run_pickle
 from ganserve.bundle import RowInput
@@ -30,6 +31,7 @@ def from_pickle(
     value_range: tuple[float, float],
     warn: Note,
     *,
+    signature: Signature = PLAIN,
     weights_key: str | None = None,
 ) -> Source:
     """Loads a module from a file. This runs any code in the file: call it only with the user's permission.
@@ -40,6 +42,7 @@ def from_pickle(
         row_input: See `from_module`.
         value_range: See `from_module`.
         warn: Called with lines for the user: the first comes before the file is opened.
+        signature: See `from_module`.
         weights_key: The module in a dict, such as "G_ema"; None: the only one, or the only running average.
 
     Raises:
@@ -63,7 +66,8 @@ def from_pickle(
             raise InputError(f"{where}: --weights-key {weights_key} is no module in it; it holds {', '.join(modules)}")
         module = modules[weights_key or pick(list(modules), where, "are modules", warn)]
         kind = type(module)
-        return source_of_module(module, f"{kind.__module__}:{kind.__qualname__}", row_input, value_range)
+        architecture = f"{kind.__module__}:{kind.__qualname__}"
+        return source_of_module(module, architecture, row_input, value_range, signature)
 
 
 def _load(path: Path, where: str) -> Any:

@@ -10,10 +10,12 @@ from safetensors.torch import save_file
 
 from exporter.errors import InputError
 from exporter.module import from_module
+from exporter.signature import AdaptedNetwork, Signature
 from exporter.verify import check_output
 from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter import generators
 from tests.exporter.conftest import IMAGE_INPUT, graph_of
+from tests.exporter.gallery.perceptrons import LabelledPerceptron
 from tests.exporter.generators import LATENT_DIM, FlatGenerator, ResNetTranslator, TutorialGenerator, randomise
 
 MODULE = "tests.exporter.generators"
@@ -158,14 +160,6 @@ def test_weights_that_do_not_exist(tmp_path: Path) -> None:
         load(tmp_path / "nothing.pth")
 
 
-def test_wrong_latent_size_shows_the_result_of_both_conventions(weights: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"\(N, 5\) returns .*\(N, 5, 1, 1\) returns .*is --latent-dim right\?$"
-    ) as caught:
-        load(weights, latent_dim=5)
-    assert "\n" not in str(caught.value)
-
-
 def test_value_range_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "byte.pth"
     torch.save(generators.ByteRangeGenerator().state_dict(), path)
@@ -193,34 +187,18 @@ def test_translator_is_loaded_for_images_of_one_size(translator_weights: Path) -
     assert check_output(source, graph_of(source)) == (3, 8, 12)
 
 
-@pytest.mark.parametrize(
-    ("image_input", "message"),
-    [
-        pytest.param(
-            ImageInput(channels=1, height=8, width=8), r"\(N, 1, 8, 8\) returns RuntimeError: ", id="channels"
-        ),
-        pytest.param(ImageInput(channels=3, height=2, width=8), r"\(N, 3, 2, 8\) returns RuntimeError: ", id="small"),
-    ],
-)
-def test_wrong_input_size_names_the_flag(translator_weights: Path, image_input: ImageInput, message: str) -> None:
-    with pytest.raises(
-        InputError, match=rf"^the module does not turn .*{message}.*is --input-image right\?$"
-    ) as caught:
-        load_translator(translator_weights, image_input)
-    assert "\n" not in str(caught.value)
-
-
-def test_module_that_drops_rows_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "none.pth"
-    torch.save({}, path)
-    with pytest.raises(
-        InputError, match=r"returns a tensor of shape \(1, 3, 8, 12\) for 2 rows; is --input-image right"
-    ):
-        load_translator(path, name="RowDroppingTranslator")
-
-
 def test_translator_sees_its_own_value_range(tmp_path: Path) -> None:
     path = tmp_path / "inverse.pth"
     torch.save({"total": torch.tensor(255.0)}, path)
     source = from_module(f"{MODULE}:InverseTranslator", path, IMAGE_INPUT, {}, (0.0, 255.0))
     assert check_output(source, graph_of(source)) == (3, 8, 12)
+
+
+def test_a_signature_reaches_the_network_and_the_card(tmp_path: Path) -> None:
+    path = tmp_path / "label.pth"
+    torch.save(LabelledPerceptron().state_dict(), path)
+    signature = Signature(forward_kwargs={"labels": [3]})
+    spec = f"{LabelledPerceptron.__module__}:LabelledPerceptron"
+    source = from_module(spec, path, LatentInput(latent_dim=20), {}, signature=signature)
+    assert isinstance(source.network, AdaptedNetwork)
+    assert source.training == {"forward_kwargs": '{"labels": [3]}'}

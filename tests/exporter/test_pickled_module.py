@@ -13,6 +13,7 @@ from torch import nn
 from exporter.__main__ import main
 from exporter.errors import InputError
 from exporter.pickled_module import from_pickle
+from exporter.signature import Signature
 from exporter.source import Source
 from ganserve import bundle
 from ganserve.bundle import LatentInput
@@ -125,6 +126,13 @@ def test_a_translator_is_taken_too(tmp_path: Path) -> None:
     assert source.input == IMAGE_INPUT
 
 
+def test_a_signature_adapts_the_module(tmp_path: Path) -> None:
+    path = tmp_path / "flat.pkl"
+    torch.save(nn.Linear(LATENT_DIM, 4), path)
+    source = load(path, signature=Signature(output_image=(1, 2, 2)))
+    assert source.network(torch.zeros(3, LATENT_DIM)).shape == (3, 1, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -134,7 +142,7 @@ def test_a_translator_is_taken_too(tmp_path: Path) -> None:
             {"main.0.weight": torch.zeros(1)},
             "holds weights, and no module; give it with --weights, and its class with --module$",
         ),
-        (nn.Linear(LATENT_DIM, 4), "does not turn latents into images"),
+        (nn.Linear(LATENT_DIM, 4), "give the shape of an image with --output-image C H W, such as 1 2 2"),
     ],
 )
 def test_a_pickle_without_a_generator_is_refused_in_one_line(value: object, message: str, tmp_path: Path) -> None:
