@@ -135,7 +135,7 @@ def _check_arguments(module: nn.Module, signature: Signature) -> None:
 
 
 def _example(names: list[str]) -> str:
-    return json.dumps({name: [0] if "label" in name else 1 for name in names})
+    return json.dumps({name: [0] if "label" in name or name == "y" else 1 for name in names})
 
 
 def _is_channels_last(output: Any, rows: int, signature: Signature) -> bool:

@@ -255,7 +255,7 @@ def test_grouped_convolutions_of_other_kinds_are_accepted() -> None:
 class PartlyCompiled(PerceptronGenerator):
     def __init__(self) -> None:
         super().__init__()
-        self.model[0] = torch.compile(self.model[0])
+        self.model[0] = torch.compile(self.model[0])  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("compiled", ["whole", "part", "in-place"])
