@@ -48,7 +48,9 @@ def write_onnx(graph: nn.Module, input_name: str, example_rows: Tensor, path: Pa
     if model is None or not traced:
         model = _from_torch_export(graph, input_name, example_rows)
         if (fault := _fault_of(model)) is not None:
-            raise ExportError(f"PyTorch wrote an invalid ONNX graph ({first_line(fault)}); use other layers") from fault
+            raise ExportError(
+                f"PyTorch wrote an invalid ONNX graph of the network ({first_line(fault)}); use other layers"
+            ) from fault
     strip_metadata(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
     return traced

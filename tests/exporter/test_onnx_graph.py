@@ -202,7 +202,9 @@ def test_a_graph_that_onnx_refuses_twice_gives_one_line(
         raise error("first line\nsecond line")
 
     monkeypatch.setattr("onnx.checker.check_model", refuse)
-    with pytest.raises(ExportError, match=r"^PyTorch wrote an invalid ONNX graph \(.*first line\); use other layers$"):
+    with pytest.raises(
+        ExportError, match=r"^PyTorch wrote an invalid ONNX graph of the network \(.*first line\); use other layers$"
+    ):
         write(FlatGenerator(), tmp_path)
     assert not (tmp_path / "model.onnx").exists()
 
