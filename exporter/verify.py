@@ -53,7 +53,8 @@ def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
     with torch.no_grad():
         few = graph.images(torch.from_numpy(example_rows(source.input, 0, 2)))
     if few.ndim != 4 or few.dtype != torch.float32:
-        raise InputError(f"the network returns {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W)")
+        remedy = "; return images.float() in a subclass, as in docs/importing.md" if few.ndim == 4 else ""
+        raise InputError(f"the network returns {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W){remedy}")
     channels, height, width = few.shape[1:]
     if source.image_shape not in (None, (channels, height, width)):
         raise InputError(

@@ -23,7 +23,8 @@ from tests.exporter.tutorial_files import save_netg, trained_netg
 PAGE = (Path(__file__).parents[2] / "docs" / "importing.md").read_text()
 COMMANDS = re.findall(r"^\$ python -m exporter (.*)$", PAGE, re.MULTILINE)
 
-MY_EXPORTS = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+SUBCLASSES = PAGE[PAGE.index("## Networks that do not simply") :]
+MY_EXPORTS = "\n".join(re.findall(r"```python\n(.*?)```", SUBCLASSES, re.DOTALL))
 
 MY_NETS = """
 import torch
