@@ -16,7 +16,6 @@ from trainer.presets import PRESETS
 
 PRESET: Final = "own-pictures"  # in config.json
 FEW_PICTURES: Final = 2000  # up to here they are mirrored, and SWD chooses the best checkpoint
-AUGMENT_FEW: Final = ("colour", "translation", "cutout")  # few pictures, without the penalties R1 and R2
 CPU_PIXELS: Final = 32
 GPU_PIXELS: Final = 64
 _STEPS_BETWEEN_SCORES: Final = 250
@@ -83,9 +82,8 @@ def recipe_for(model: str, inspection: Inspection, device_type: str, dataset: st
         epochs = steps * settings["batch_size"] // pictures if pictures else 0
         settings["keep_epochs"] = max(1, epochs // _KEPT_EPOCHS)
     elif pictures <= FEW_PICTURES:
-        # The penalties keep the discriminator from learning few pictures by heart; augmentation then only costs time.
-        augment = () if base.r1 or base.r2 else AUGMENT_FEW
-        settings |= {"mirror": True, "augment": augment, "best_by": "sliced_wasserstein_distance"}
+        # Not augmented: that made short runs worse.
+        settings |= {"mirror": True, "best_by": "sliced_wasserstein_distance"}
     return override(base, settings | others)
 
 

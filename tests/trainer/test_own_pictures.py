@@ -7,7 +7,7 @@ from trainer.data.inspection import Inspection
 from trainer.errors import UserError
 from trainer.flags import MODELS
 from trainer.models.growth import total_images
-from trainer.own_pictures import AUGMENT_FEW, FEW_PICTURES, PRESET, recipe_for
+from trainer.own_pictures import FEW_PICTURES, PRESET, recipe_for
 from trainer.presets import PRESETS
 
 
@@ -45,12 +45,11 @@ def test_many_pictures_and_a_gpu_train_for_more_steps_on_larger_networks(model: 
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if model != "cyclegan"])
-def test_only_few_pictures_are_mirrored_and_without_penalties_augmented(model: str) -> None:
+def test_only_few_pictures_are_mirrored_and_none_are_augmented(model: str) -> None:
     few, many = (recipe_for(model, pictures(count // 2), "cpu", "zip:x") for count in (FEW_PICTURES, FEW_PICTURES + 2))
     assert not isinstance(few, CycleConfig)
     assert not isinstance(many, CycleConfig)
-    assert (few.mirror, few.score_metric) == (True, "sliced_wasserstein_distance")
-    assert few.augment == (() if few.r1 else AUGMENT_FEW)
+    assert (few.mirror, few.augment, few.score_metric) == (True, (), "sliced_wasserstein_distance")
     assert (many.mirror, many.augment) == (False, ())
 
 
@@ -72,7 +71,7 @@ def test_an_unknown_model_is_an_error() -> None:
         recipe_for("vae", pictures(9), "cpu", "zip:x")
 
 
-def test_the_dcgan_has_the_measured_loss_without_augmentation() -> None:
+def test_the_dcgan_has_the_measured_loss() -> None:
     config = recipe_for("dcgan", pictures(100), "cpu", "zip:x")
     assert isinstance(config, GanConfig)
-    assert (config.objective, config.r1, config.r2, config.augment) == ("relativistic", 1.0, 1.0, ())
+    assert (config.objective, config.r1, config.r2) == ("relativistic", 1.0, 1.0)

@@ -86,16 +86,15 @@ class Verdict:
         floor = finite_number(self._floor.get("frechet_distance")) or 0.0
         if distance is not None and variance is not None and self.chosen_by != _SWD:
             name, limit = "Frechet distance", floor + FAR_VARIANCE_SHARE * variance
-            remedy = f"{self._remedies} or, for few images, --augment colour,translation,cutout"
         else:
             distance = self._value(_SWD)
             floor = finite_number(self._floor.get(_SWD)) or 0.0
-            name, limit, remedy = "SWD", floor + FAR_SWD, self._remedies
+            name, limit = "SWD", floor + FAR_SWD
         if distance is None or distance <= limit:
             return None
         return (
             f"the generated images are still far from real ones ({name} {distance:.4g}; a good run ends below"
-            f" {limit:.4g}); train longer, or try {remedy}"
+            f" {limit:.4g}); train longer, or try {self._remedies}"
         )
 
     def _no_better_than_unchanged(self) -> str | None:
