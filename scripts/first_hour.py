@@ -34,7 +34,7 @@ MODELS: Final = ("dcgan", "wgan-gp")
 QUICK: Final = ("--steps", "500")
 SWD: Final = "sliced_wasserstein_distance"
 # Largest SWD of the best checkpoint, by --quick. The drawings themselves have 26. Measured with dcgan: blurred heads at
-# 81 (step 250), faces with eyes and mouths at 57 (500), clear ones at 34 (1,500); with wgan-gp 76 and 46.
+# 81 (step 250), faces with eyes and mouths at 57 (500), clear ones at 34 (1,500); with wgan-gp 50 and 24.
 MOST_SWD: Final = {False: 65.0, True: 95.0}
 STOP_TIMEOUT_S: Final = 60
 PAGE_TIMEOUT_S: Final = 30
