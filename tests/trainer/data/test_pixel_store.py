@@ -65,7 +65,7 @@ def test_decoding_takes_the_memory_of_the_pixels_once(tmp_path: Path, quiet: Pro
     images = load_images(str(tmp_path), data_root=tmp_path, image_size=128, max_corrupt_images=0, progress=quiet).images
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert images.numel() < peak < 1.25 * images.numel()  # up to 40 pictures are being decoded, or wait to be copied
+    assert images.numel() < peak < 1.6 * images.numel()  # a list of pictures besides the array would be 2.0
 
 
 def test_pixels_that_do_not_fit_into_memory_are_the_same_on_disk(
