@@ -54,13 +54,13 @@ def from_run(run: Path, checkpoint: str) -> list[Source]:
             network=exported.network.float().cpu().eval(),
             input=LatentInput(latent_dim=exported.latent_dim)
             if exported.latent_dim
-            else ImageInput(channels=exported.channels, height=exported.image_size, width=exported.image_size),
+            else ImageInput(channels=exported.channels, height=exported.size[0], width=exported.size[1]),
             name=exported.name,
             suffix=exported.suffix,
             kind=exported.model,
             architecture=exported.architecture,
             dataset=exported.dataset,
-            image_shape=(exported.channels, exported.image_size, exported.image_size),
+            image_shape=(exported.channels, *exported.size),
             training={"preset": exported.preset, "checkpoint": checkpoint, **exported.training},
         )
         for exported in exported_runs

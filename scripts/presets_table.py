@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainer.models import shown_size
 from trainer.presets import PRESETS
 
 README = Path(__file__).parents[1] / "README.md"
@@ -20,7 +21,7 @@ def presets_table() -> str:
     for (model, name), preset in PRESETS.items():
         config, network = preset.config, preset.config.network
         label = f"`{model}`" if model != previous else ""
-        size = f"{network.image_size}x{network.image_size}"
+        size = shown_size(network.size)
         lines.append(
             f"| {label} | `{name}` | {preset.made_for} | {network.architecture}: {preset.summary} | {size} |"
             f" {config.batch_size} | {preset.length} |"

@@ -48,7 +48,7 @@ def translate(images: Tensor) -> Tensor:
 
 
 def cut_out(images: Tensor) -> Tensor:
-    """Paints a square of half the side mid-gray, at a random place that may lie partly outside."""
+    """Paints half the height times half the width mid-gray, at a random place that may lie partly outside."""
     height, width = images.shape[-2:]
     inside = []
     for side in (height, width):
@@ -86,14 +86,17 @@ def mirrored_at_random(images: Tensor) -> Tensor:
 
 
 def jittered_at_random(images: Tensor) -> Tensor:
-    """Enlarges images (N, C, S, S) by 286/256 and crops S x S at a random place.
+    """Enlarges images (N, C, H, W) by 286/256 and crops H x W at a random place.
 
     The jitter of Zhu et al. 2017 ("CycleGAN", published code), with the same bicubic kernel: values stay in [-1, 1].
     """
-    side = images.shape[-1]
-    large = round(side * _ENLARGED)
-    rows, columns = (torch.arange(side, device=images.device) + _draw_whole(images, large - side + 1) for _ in range(2))
-    enlarged = F.interpolate(images, size=(large, large), mode="bicubic", antialias=True).clamp(-1, 1)
+    sides = images.shape[-2:]
+    large = [round(side * _ENLARGED) for side in sides]
+    rows, columns = (
+        torch.arange(side, device=images.device) + _draw_whole(images, enlarged_side - side + 1)
+        for side, enlarged_side in zip(sides, large, strict=True)
+    )
+    enlarged = F.interpolate(images, size=large, mode="bicubic", antialias=True).clamp(-1, 1)
     image = torch.arange(len(images), device=images.device)[:, None, None]
     cropped = enlarged.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2)

@@ -21,6 +21,7 @@ from trainer.data.inspection import Inspection, inspect
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.flags import FIELDS, MODELS
+from trainer.models import shown_size
 from trainer.own_pictures import recipe_for
 from trainer.parallel import PeerError, any_of_all, choose_device, is_first, joined, texts_of_all, together
 from trainer.plan import Plan
@@ -272,7 +273,7 @@ def _finish(summaries: list[tuple[AnyConfig, Summary]], progress: Progress) -> N
         table.add_row(
             config.model,
             f"{summary.step:,}",
-            f"{summary.output_size}x{summary.output_size}",
+            shown_size(config.network.size_at(summary.output_size)),
             f"{summary.images_per_s:.4g}",
             f"{summary.train_seconds:.0f} s",
             summary.run.name,

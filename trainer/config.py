@@ -311,6 +311,7 @@ _FLAGS = {
     "evaluate_every_steps": "eval-every",
     "evaluation_images": "eval-images",
     "init_checkpoint": "checkpoint",
+    "image_width": "image-size",
 }
 
 

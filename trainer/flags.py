@@ -95,7 +95,11 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         ),
         _flag("--data-root", metavar="FOLDER", help="Folder of torchvision's data sets; missing files are downloaded."),
         _flag("--max-corrupt", type=int, help="Unreadable images to skip before the run fails."),
-        _flag("--image-size", type=int, help="Height and width of the images, in pixels."),
+        _flag(
+            "--image-size",
+            metavar="SIZE",
+            help="Size of the images in pixels: the side of a square, or height x width, such as 64x48.",
+        ),
     ),
     "Length": (
         _flag("--epochs", type=int, help="Passes over the data. Give one of --epochs, --steps and --images."),

@@ -13,6 +13,7 @@ from trainer.config import AnyConfig, CycleConfig
 from trainer.data.dataset_names import without_path
 from trainer.data.inspection import Inspection
 from trainer.errors import UserError
+from trainer.models import shown_size
 from trainer.parallel import world_size
 from trainer.progress import Progress
 from trainer.training.estimate import estimate_s, total_steps
@@ -51,11 +52,11 @@ class Plan:
 
     def settings(self) -> str:
         """The settings that decide the time: "240 images, 32x32 in colour, batch 32, 1,500 steps"."""
-        config, size = self.config, self.config.network.image_size
+        config, size = self.config, self.config.network.size
         steps = total_steps(config, self.data.images_per_epoch)
         length = f"{steps:,} steps" if steps is not None else f"{config.images:,} images"
         colours = "gray" if self.data.channels == 1 else "in colour"
-        parts = [self.data.summary, f"{size}x{size} {colours}", f"batch {config.batch_size}", length]
+        parts = [self.data.summary, f"{shown_size(size)} {colours}", f"batch {config.batch_size}", length]
         skipped = f" ({len(self.data.skipped)} unreadable)" if self.data.skipped else ""
         return f"{config.model} on {without_path(config.dataset)}{skipped}: {', '.join(parts)}"
 
@@ -75,14 +76,16 @@ class Plan:
             return None
         seconds = estimate_s(config, self.data, self.device)
         text = f"about {_duration(seconds)} on this machine, {_memory_gb(self.device):.1f} GB of memory"
-        larger = 2 * config.network.image_size
-        if self.inspection is None or larger > min(_LARGEST_SUGGESTED, self.inspection.short_side):
+        height, width = config.network.size
+        larger = (2 * height, 2 * width)
+        if self.inspection is None or min(larger) > min(_LARGEST_SUGGESTED, self.inspection.short_side):
             return text
         try:
-            other = estimate_s(config, self.data, self.device, image_size=larger)
+            other = estimate_s(config, self.data, self.device, size=larger)
         except UserError:  # the networks have no such size
             return text
-        return f"{text}; --image-size {larger} takes about {_duration(other)}"
+        flag = f"--image-size {larger[0] if height == width else shown_size(larger)}"
+        return f"{text}; {flag} takes about {_duration(other)}"
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig
 from trainer.errors import UserError
-from trainer.models import NetworkConfig, TranslatorConfig
+from trainer.models import NetworkConfig, TranslatorConfig, shown_size
 from trainer.models.architecture import CriticNorm
 from trainer.models.growth import GrowthConfig
 from trainer.progress import Progress
@@ -379,9 +379,9 @@ def print_presets(progress: Progress) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "batch" else "left")
     previous = ""
     for (model, name), preset in PRESETS.items():
-        config, size = preset.config, preset.config.network.image_size
+        config, size = preset.config, shown_size(preset.config.network.size)
         label = model if model != previous else ""
         network = f"{config.network.architecture}: {preset.summary}"
-        table.add_row(label, name, preset.made_for, network, f"{size}x{size}", str(config.batch_size), preset.length)
+        table.add_row(label, name, preset.made_for, network, size, str(config.batch_size), preset.length)
         previous = model
     progress.console.print(table)

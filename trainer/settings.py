@@ -14,6 +14,9 @@ from trainer.flags import FIELDS
 
 _SETTING = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_.]{0,60})=(?P<value>.*)", re.DOTALL)
 
+IMAGE_SIZE: Final = "network.image_size"
+_SIZE = re.compile(r"(?P<height>[0-9]{1,9})(?:x(?P<width>[0-9]{1,9}))?", re.IGNORECASE | re.ASCII)
+
 LENGTHS: Final = ("epochs", "steps", "images")
 
 Setting: TypeAlias = bool | int | float | str | list[float | str]
@@ -54,8 +57,21 @@ def fields_of(settings: Mapping[str, Any]) -> dict[str, Any]:
             if len(given) > 1:
                 raise UserError(f"{' and '.join(f'--{other}' for other in given)}: give one of them")
             fields |= {other: value if other == name else None for other in LENGTHS}
+        elif FIELDS.get(name, name) == IMAGE_SIZE:
+            fields |= _size_fields(value)
         elif name == "augment" and isinstance(value, str):
             fields[name] = [] if value == "none" else value.split(",")
         else:
             fields[FIELDS.get(name, name)] = value
     return fields
+
+
+def _size_fields(value: int | str) -> dict[str, int | None]:
+    """A side of a square, or "64x48"."""
+    match = _SIZE.fullmatch(str(value))
+    if match is None:
+        raise UserError(
+            f"--image-size {value}: give the side of a square, such as 64, or height x width, such as 64x48"
+        )
+    height, width = int(match["height"]), int(match["width"] or match["height"])
+    return {IMAGE_SIZE: height, "network.image_width": None if width == height else width}

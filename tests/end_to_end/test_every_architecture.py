@@ -29,13 +29,14 @@ from trainer.training.gan import GanTraining
 
 ROWS = 9
 GRAY: Final[dict[str, Any]] = {"network.channels": 1}
+WIDE: Final[dict[str, Any]] = {"network.image_size": 24, "network.image_width": 32}
 NEAREST: Final[dict[str, Any]] = {"network.upsampling": "nearest"}
 
 
 def smallest(model: str, preset: str, channels: int) -> AnyConfig:
     architecture = small_gan(model, preset).network.architecture
     small: dict[str, Any] = {"network.width": 1 / 32, "network.channels": channels, "n_critic": 1}
-    if ARCHITECTURES[architecture].makes_size(16):
+    if ARCHITECTURES[architecture].makes_size(16, 16):
         small["network.image_size"] = 16
     return small_gan(model, preset, steps=2, **small)
 
@@ -49,6 +50,10 @@ CONFIGS: Final[dict[str, AnyConfig]] = {
     },
     "gray-translator": small_cycle(steps=2, **GRAY),
     "nearest-translator": small_cycle(steps=2, **NEAREST),
+    "wide-mlp": small_gan("gan", "gan-digits", steps=2, **WIDE),
+    "wide-dcgan": small_gan("dcgan", "dcgan-digits", steps=2, **WIDE),
+    "wide-wgan-gp": small_gan("wgan-gp", "wgan-gp-digits", steps=2, **WIDE),
+    "wide-translator": small_cycle(steps=2, **WIDE),
 }
 
 
@@ -96,8 +101,8 @@ def test_what_is_served_is_what_was_trained(name: str, runs: dict[str, Path], cl
             served = client.generate(model, seed=11, count=ROWS, format="float32")
             pixels = client.generate(model, latents=rows)
         else:
-            size = exported.image_size
-            rows = example_rows(ImageInput(channels=exported.channels, height=size, width=size), 11, ROWS)
+            height, width = exported.size
+            rows = example_rows(ImageInput(channels=exported.channels, height=height, width=width), 11, ROWS)
             served = client.translate(model, rows, format="float32")
             pixels = client.translate(model, rows)
         images = trained_images(exported, rows)
@@ -117,4 +122,4 @@ def test_every_model_is_listed_with_its_facts(runs: dict[str, Path], client: Gan
         assert facts.kind == network.model
         assert facts.latent_dim == network.latent_dim
         assert facts.task == ("generate" if network.latent_dim else "translate")
-        assert facts.height == facts.width == network.image_size
+        assert (facts.height, facts.width) == network.size

@@ -23,7 +23,7 @@ def make_exported_run(**changes: Any) -> ExportedRun:
         "dataset": "digits",
         "latent_dim": LATENT_DIM,
         "channels": 1,
-        "image_size": 4,
+        "size": (4, 4),
         "training": {"step": 7},
     }
     return ExportedRun(**(facts | changes))
@@ -39,7 +39,7 @@ def make_translation_run(*translators: nn.Module) -> list[ExportedRun]:
             model="cyclegan",
             latent_dim=0,
             channels=3,
-            image_size=8,
+            size=(8, 8),
         )
         for suffix, translator in zip(("-a2b", "-b2a"), translators, strict=True)
     ]

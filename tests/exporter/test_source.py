@@ -35,9 +35,9 @@ def test_run_of_two_translators_becomes_two_sources(monkeypatch: pytest.MonkeyPa
 
 
 def test_run_whose_images_do_not_match_its_config_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    replace_runs(monkeypatch, [make_exported_run(image_size=8)])
+    replace_runs(monkeypatch, [make_exported_run(size=(8, 6))])
     (source,) = from_run(tmp_path, "best")
-    with pytest.raises(InputError, match=r"returns images of shape \(1, 4, 4\), but its run says \(1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"returns images of shape \(1, 4, 4\), but its run says \(1, 8, 6\)"):
         check_output(source, graph_of(source))
 
 

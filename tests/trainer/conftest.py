@@ -133,12 +133,12 @@ def made_up_images(config: AnyConfig, count: int = 18) -> Data:
     Two domains have `count` and `count` - 1 images, and four test pairs in which B is the negative of A.
     """
     generator = torch.Generator().manual_seed(7)
-    size = config.network.image_size
+    size = config.network.size
 
     def blocks(images: int) -> Tensor:
         shape = (images, config.network.channels, 4, 4)
         small = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        return torch.nn.functional.interpolate(small.float(), size=(size, size)).to(torch.uint8)
+        return torch.nn.functional.interpolate(small.float(), size=size).to(torch.uint8)
 
     if not isinstance(config, CycleConfig):
         return ImageData("made-up", blocks(count))

@@ -69,7 +69,7 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_flag(
 @pytest.mark.parametrize(
     ("model", "settings", "message"),
     [
-        ("dcgan", {"network.image_size": 48}, "--image-size 48: dcgan-k4 makes powers of two"),
+        ("dcgan", {"network.image_size": 50}, "--image-size 50: dcgan-k4 makes images with sides of 3 to 8 times"),
         ("dcgan", {"epochs": 3}, "--epochs, --steps and --images: give one of the three"),
         ("dcgan", {"images": 3}, "--epochs, --steps and --images: give one of the three"),
         ("dcgan", {"steps": None}, "--epochs, --steps and --images: give one of the three"),
@@ -78,10 +78,18 @@ def test_a_bad_value_is_refused_in_one_line_that_names_its_flag(
         ("dcgan", {"objective": "vanilla"}, "choose one of nonsaturating"),
         ("pggan", {"network.spectral_norm": True}, "--spectral-norm: does not go with pggan"),
         ("dcgan", {"network.architecture": "biggan"}, "choose one of mlp-dropout"),
-        ("pggan", {"network.image_size": 48}, "--image-size 48: pggan makes powers of two from 8 to 1024"),
+        (
+            "pggan",
+            {"network.image_size": 48},
+            "--image-size 48: pggan makes images with equal sides of a power of two from 8 to 1024 pixels",
+        ),
         ("pggan", {"growth.start_resolution": 6}, "growth.start_resolution 6: give a power of two"),
         ("pggan", {"growth.batch_sizes": {5: 2}}, "growth.batch_sizes: 5 is not a resolution"),
-        ("cyclegan", {"network.image_size": 30}, "--image-size 30: cyclegan-resnet translates multiples of 4"),
+        (
+            "cyclegan",
+            {"network.image_size": 30},
+            "--image-size 30: cyclegan-resnet translates images with sides of multiples of 4",
+        ),
         ("cyclegan", {"network.architecture": "unet"}, "the only architecture of translators is cyclegan-resnet"),
         ("cyclegan", {"domains": ("ink", "ink")}, "--domains: both bundles would be named cyclegan-ink2ink"),
         ("cyclegan", {"domains": ("a", "a2a")}, "--domains: both bundles would be named cyclegan-a2a2a"),

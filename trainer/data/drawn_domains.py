@@ -24,7 +24,7 @@ class Style:
 
     background: Colour
     stroke: Colour
-    grow_share: float  # width added to each side of a stroke, as a share of the image's side; negative thins it
+    grow_share: float  # width added to each side of a stroke, as a share of the image's shorter side; negative thins it
     faint: int  # gray level up to which the background shows
     full: int  # gray level from which the full colour shows
 
@@ -34,13 +34,13 @@ CHALK = Style(background=(29, 66, 49), stroke=(238, 240, 226), grow_share=1 / 40
 
 
 def draw(gray: Tensor, index: Tensor, style: Style, progress: Progress) -> Tensor:
-    """Draws images `index` (n,) of uint8 (N, 1, S, S), bright strokes on black; returns uint8 RGB (n, 3, S, S)."""
-    size = gray.shape[-1]
+    """Draws images `index` (n,) of uint8 (N, 1, H, W), bright strokes on black; returns uint8 RGB (n, 3, H, W)."""
+    height, width = gray.shape[-2:]
     colours = _colours(style)
-    drawn = torch.empty(len(index), 3, size, size, dtype=torch.uint8)
+    drawn = torch.empty(len(index), 3, height, width, dtype=torch.uint8)
     for start in progress.track(range(0, len(index), _CHUNK), "drawing"):
         part = index[start : start + _CHUNK]
-        levels = _grown(gray[part, 0], round(style.grow_share * size))
+        levels = _grown(gray[part, 0], round(style.grow_share * min(height, width)))
         torch.stack([table[levels] for table in colours], dim=1, out=drawn[start : start + len(part)])
     return drawn
 
@@ -54,7 +54,7 @@ def _colours(style: Style) -> Tensor:
 
 
 def _grown(gray: Tensor, pixels: int) -> Tensor:
-    """Levels (n, S, S) as int64, with strokes `pixels` wider on each side, or narrower if negative."""
+    """Levels (n, H, W) as int64, with strokes `pixels` wider on each side, or narrower if negative."""
     sign = -1 if pixels < 0 else 1
     levels = gray.float().unsqueeze(1) * sign
     for _ in range(abs(pixels)):

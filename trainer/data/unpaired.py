@@ -99,9 +99,9 @@ def sha256_of_unpaired(data: UnpairedData) -> str:
 
 
 def load_unpaired(
-    name: str, *, data_root: Path, image_size: int, max_corrupt_images: int, progress: Progress
+    name: str, *, data_root: Path, image_size: int | tuple[int, int], max_corrupt_images: int, progress: Progress
 ) -> UnpairedData:
-    """Decodes both domains to (N, C, image_size, image_size): short side resized, centre cropped.
+    """Decodes both domains to (N, C, H, W): scaled to cover `image_size`, centre cropped; see `load_images`.
 
     C is 1 if every image of every part is gray, else 3. Test images are pairs if both test folders hold the same file
     names, ignoring suffixes; then both are in the same order.
@@ -121,6 +121,7 @@ def load_unpaired(
             progress=progress,
         )
         return _drawn(name, gray.images, progress)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     _, colon, path = name.partition(":")
     if not colon:
         raise UserError(f"--dataset {name}: is one domain; give {', '.join(DRAWN)}, folder:PATH or zip:PATH")
@@ -130,9 +131,7 @@ def load_unpaired(
         left_out = dict(source.left_out)
         if outside := len(source.files) - len(files):
             left_out[f"outside {', '.join(PARTS)}"] = outside
-        images, decoded = decode_all(
-            ImageSource(source.flag, files, left_out), (image_size, image_size), max_corrupt_images, progress
-        )
+        images, decoded = decode_all(ImageSource(source.flag, files, left_out), size, max_corrupt_images, progress)
     numbers = iter(range(len(files)))
     rows = {part: [next(numbers) for _ in parts[part]] for part in PARTS}
     readable = _rows_of(len(files), decoded.unreadable)

@@ -165,7 +165,7 @@ def open_run(run: Path, checkpoint: str, dataset: str, device: torch.device) -> 
         with torch.inference_mode():
             return to_pixels(network(torch.from_numpy(latents).to(device)).float()).cpu()
 
-    facts = Facts(f"{run} ({checkpoint})", "run", dataset, (exported.image_size, exported.image_size))
+    facts = Facts(f"{run} ({checkpoint})", "run", dataset, exported.size)
     return LocalSource(facts, exported.latent_dim, compute)
 
 

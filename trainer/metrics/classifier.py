@@ -126,7 +126,8 @@ def classifier_of(data: ImageData, data_root: Path, device: torch.device, progre
         UserError: labels are missing and cannot be downloaded.
     """
     if data.name == STACKED_MNIST:
-        size = data.images.shape[-1]
+        height, width = data.images.shape[-2:]
+        size = (height, width)
         data = load_images("mnist", data_root=data_root, image_size=size, max_corrupt_images=0, progress=progress)
     return feature_network(data.images, load_labels(data.name, data_root), device, progress)
 

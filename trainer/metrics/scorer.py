@@ -250,8 +250,7 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
         raise UserError(f"--images: {min(len(fakes), len(reals))} images are too few; give at least {FEWEST_IMAGES}")
     metrics: Metrics = {}
     protocol: Protocol = {
-        "image_size": fakes.shape[-1],  # the width, if the images are not square
-        **({"image_height": fakes.shape[-2]} if fakes.shape[-2] != fakes.shape[-1] else {}),
+        **sizes_recorded(fakes),
         "real_images": len(reals),
         "fake_images": len(fakes),
         "split": images.split,
@@ -263,6 +262,12 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
         metrics |= measured
         protocol |= how
     return Scores(metrics, protocol)
+
+
+def sizes_recorded(images: Tensor) -> Protocol:
+    """The size of images (N, C, H, W), named as in a config."""
+    height, width = images.shape[-2:]
+    return {"image_size": height} | ({"image_width": width} if width != height else {})
 
 
 def unmeasurable(measures: Sequence[str]) -> Metrics:

@@ -1,6 +1,6 @@
 """The networks: a registry of architectures, each a generator and its discriminator or critic.
 
-A generator maps latents (N, latent_dim) to images (N, channels, size, size); a
+A generator maps latents (N, latent_dim) to images (N, channels, H, W); a
 discriminator maps such images to logits (N,), without a sigmoid. Image-to-image networks, in cyclegan.py, take images
 and so are not in the registry.
 """
@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from trainer.errors import UserError
 from trainer.models import dcgan, mlp, progressive, upsample
-from trainer.models.architecture import Architecture, NetworkConfig
+from trainer.models.architecture import Architecture, NetworkConfig, SizedConfig, check_size, shown_size
 from trainer.models.cyclegan import TranslatorConfig, build_patch_discriminator, build_translator, check_translator
 from trainer.registry import Registry
 
@@ -29,6 +29,7 @@ __all__ = [
     "ARCHITECTURES",
     "Architecture",
     "NetworkConfig",
+    "SizedConfig",
     "TranslatorConfig",
     "build_discriminator",
     "build_generator",
@@ -36,29 +37,27 @@ __all__ = [
     "build_translator",
     "check_network",
     "check_translator",
+    "shown_size",
 ]
 
 
 def check_network(config: NetworkConfig) -> None:
     """Raises UserError if there is no such architecture, or it cannot make images of this size."""
     architecture = ARCHITECTURES[config.architecture]
-    if not architecture.makes_size(config.image_size):
-        raise UserError(
-            f"--image-size {config.image_size}: {architecture.name} makes {architecture.sizes_text};"
-            " choose such a size or another --preset"
-        )
+    makes = f"makes images with {architecture.sizes_text}"
+    check_size(config.size, architecture.makes_size, architecture.name, makes, ", or another --preset")
     if config.spectral_norm and architecture.grows:
         raise UserError(f"--spectral-norm: does not go with {architecture.name}, which scales its weights itself")
 
 
 def build_generator(config: NetworkConfig) -> nn.Module:
-    """Builds the generator: latents (N, latent_dim) -> images (N, channels, size, size)."""
+    """Builds the generator: latents (N, latent_dim) -> images (N, channels, H, W)."""
     check_network(config)
     return ARCHITECTURES[config.architecture].generator(config)
 
 
 def build_discriminator(config: NetworkConfig) -> nn.Module:
-    """Builds the discriminator or critic: images (N, channels, size, size) -> logits (N,).
+    """Builds the discriminator or critic: images (N, channels, H, W) -> logits (N,).
 
     With `spectral_norm`, the weights of every layer are divided by their largest singular value, estimated by one power
     iteration per forward pass (Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks").

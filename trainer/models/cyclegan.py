@@ -14,42 +14,42 @@ import msgspec
 from torch import Tensor, nn
 
 from trainer.errors import UserError
+from trainer.models.architecture import SizedConfig, check_size, sides_are_multiples_of
 
 ARCHITECTURE = "cyclegan-resnet"
-SIZES_TEXT = "multiples of 4 from 32 to 256"
+_SHORTEST, _LONG_SIDE, _LONGEST = 24, 32, 256  # pixels
+SIZES_TEXT = f"sides of multiples of 4 from {_SHORTEST} to {_LONGEST} pixels, the longer side from {_LONG_SIDE}"
 
 Upsampling = Literal["transposed", "nearest"]
 PatchField = Literal[70, 94]
 
 
-class TranslatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TranslatorConfig(SizedConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings that determine a translator and its discriminator."""
 
     latent_dim: ClassVar[int] = 0  # it takes images
 
     architecture: str = ARCHITECTURE
-    image_size: Annotated[int, msgspec.Meta(ge=4, le=1024)]  # pixels, height and width
     channels: Annotated[int, msgspec.Meta(ge=1, le=4)] = 3
-    width: Annotated[float, msgspec.Meta(gt=0, le=8)] = 1.0  # factor on the number of features of every hidden layer
     residual_blocks: Annotated[int, msgspec.Meta(ge=1, le=12)] = 9  # in the paper 9 at 256 pixels, 6 at 128
     upsampling: Upsampling = "transposed"  # as in the paper; "nearest" avoids checkerboard artefacts
     patch_field: PatchField = 70  # side in pixels of the patch that one score of the discriminator sees
-
-    def features(self, count: int) -> int:
-        """The number of features of a hidden layer that has `count` at width 1."""
-        return max(1, round(count * self.width))
 
 
 def check_translator(config: TranslatorConfig) -> None:
     """Raises UserError if there is no such architecture, or it cannot translate images of this size."""
     if config.architecture != ARCHITECTURE:
         raise UserError(f"architecture {config.architecture!r}: the only architecture of translators is {ARCHITECTURE}")
-    if not 32 <= config.image_size <= 256 or config.image_size % 4:
-        raise UserError(f"--image-size {config.image_size}: {ARCHITECTURE} translates {SIZES_TEXT}; choose such a size")
+    check_size(config.size, _translates_size, ARCHITECTURE, f"translates images with {SIZES_TEXT}", "")
+
+
+def _translates_size(height: int, width: int) -> bool:
+    # At 24x24, a discriminator with patches of 94 pixels would normalise maps of one pixel.
+    return max(height, width) >= _LONG_SIDE and sides_are_multiples_of(4, _SHORTEST, _LONGEST)(height, width)
 
 
 def build_translator(config: TranslatorConfig) -> nn.Module:
-    """Builds a translator: images (N, C, size, size) in [-1, 1] -> images of the other domain, same shape and range.
+    """Builds a translator: images (N, C, H, W) in [-1, 1] -> images of the other domain, same shape and range.
 
     Raises:
         UserError: as check_translator.
@@ -78,10 +78,10 @@ def build_translator(config: TranslatorConfig) -> nn.Module:
 
 
 def build_patch_discriminator(config: TranslatorConfig) -> nn.Module:
-    """Builds a discriminator: images (N, C, size, size) -> a map of scores (N, 1, h, w), one per patch.
+    """Builds a discriminator: images (N, C, H, W) -> a map of scores (N, 1, h, w), one per patch.
 
     A patch is `patch_field` pixels a side. Field 70 (the paper's, from Isola et al. 2017, "pix2pix", section 3.2.2)
-    halves the size three times, h = size // 8 - 2; field 94 halves it four times, h = size // 16.
+    halves the size three times, h = H // 8 - 2; field 94 halves it four times, h = H // 16.
 
     Raises:
         UserError: as check_translator.

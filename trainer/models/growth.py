@@ -120,13 +120,17 @@ def pixels_shown(growth: GrowthConfig, final_resolution: int, images_seen: int) 
 def downscale(images: Tensor, resolution: int) -> Tensor:
     """Averages boxes of pixels: floating-point images (N, C, S, S) -> (N, C, R, R), where R divides S.
 
+    Images of the height R stay as they are, square or not.
+
     Raises:
         ValueError: the resolution does not divide S, or the images are not square.
     """
     height, width = images.shape[-2:]
+    if height == resolution:
+        return images
     if height != width or height % resolution:
         raise ValueError(f"images of {height}x{width} pixels cannot be averaged to {resolution}x{resolution}")
-    return images if height == resolution else F.avg_pool2d(images, height // resolution)
+    return F.avg_pool2d(images, height // resolution)
 
 
 def blend(images: Tensor, alpha: float) -> Tensor:

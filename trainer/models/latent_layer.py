@@ -7,31 +7,31 @@ from torch import Tensor, nn
 
 
 def latent_maps(latents: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Latents as maps of one pixel, (N, latent_dim, 1, 1), -> maps (N, outputs, kernel, kernel), channels last.
+    """Latents as maps of one pixel, (N, latent_dim, 1, 1), -> maps (N, outputs, height, width), channels last.
 
     Computes a transposed convolution of one pixel as a matrix product: several times as fast on a CPU, and more than
     ten times in bf16.
 
     Args:
         latents: as above.
-        weight: (latent_dim, outputs, kernel, kernel), as in `nn.ConvTranspose2d`.
+        weight: (latent_dim, outputs, height, width), as in `nn.ConvTranspose2d`.
         bias: (outputs,).
     """
-    latent_dim, outputs, kernel, _ = weight.shape
+    latent_dim, outputs, height, width = weight.shape
     matrix = weight.permute(0, 2, 3, 1).reshape(latent_dim, -1)  # no copy if the weight is channels last
     pixels = latents.flatten(1)
-    maps = pixels @ matrix if bias is None else torch.addmm(bias.repeat(kernel * kernel), pixels, matrix)
-    return maps.view(-1, kernel, kernel, outputs).permute(0, 3, 1, 2)
+    maps = pixels @ matrix if bias is None else torch.addmm(bias.repeat(height * width), pixels, matrix)
+    return maps.view(-1, height, width, outputs).permute(0, 3, 1, 2)
 
 
 class LatentLayer(nn.ConvTranspose2d):
     """A transposed convolution of one-pixel maps, without padding; same parameters and results as the base class."""
 
-    def __init__(self, latent_dim: int, outputs: int, kernel: int = 4, *, bias: bool = True) -> None:
+    def __init__(self, latent_dim: int, outputs: int, kernel: int | tuple[int, int] = 4, *, bias: bool = True) -> None:
         super().__init__(latent_dim, outputs, kernel, bias=bias)
 
     def forward(self, latents: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, latent_dim, 1, 1) -> (N, outputs, kernel, kernel); `output_size` is ignored."""
+        """(N, latent_dim, 1, 1) -> (N, outputs, *kernel); `output_size` is ignored."""
         return latent_maps(latents, self.weight, self.bias)
 
     def plain(self) -> nn.Module:

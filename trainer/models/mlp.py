@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
 
-from trainer.models.architecture import Architecture, NetworkConfig
+from trainer.models.architecture import Architecture, NetworkConfig, sides_are_multiples_of
+
+_MAKES_SIZE = sides_are_multiples_of(1, 4, 256)
 
 
 def _architecture(
@@ -34,23 +37,23 @@ def _architecture(
         return layers
 
     def generator(config: NetworkConfig) -> nn.Module:
-        image_shape = (config.channels, config.image_size, config.image_size)
-        pixels = config.channels * config.image_size**2
+        image_shape = (config.channels, *config.size)
+        values = math.prod(image_shape)
         widths = [config.latent_dim, *(config.features(width) for width in generator_widths)]
         layers: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(pairwise(widths)):
             layers += hidden(inputs, outputs, norm=index > 0)
-        return nn.Sequential(*layers, nn.Linear(widths[-1], pixels), nn.Tanh(), nn.Unflatten(1, image_shape))
+        return nn.Sequential(*layers, nn.Linear(widths[-1], values), nn.Tanh(), nn.Unflatten(1, image_shape))
 
     def discriminator(config: NetworkConfig) -> nn.Module:
-        pixels = config.channels * config.image_size**2
-        widths = [pixels, *(config.features(width) for width in discriminator_widths)]
+        values = config.channels * math.prod(config.size)
+        widths = [values, *(config.features(width) for width in discriminator_widths)]
         layers: list[nn.Module] = [nn.Flatten()]
         for inputs, outputs in pairwise(widths):
             layers += hidden(inputs, outputs, norm=False)
         return nn.Sequential(*layers, nn.Linear(widths[-1], 1), nn.Flatten(0))
 
-    return Architecture(name, generator, discriminator, lambda size: 4 <= size <= 256, "any size from 4 to 256")
+    return Architecture(name, generator, discriminator, _MAKES_SIZE, "sides from 4 to 256 pixels")
 
 
 ARCHITECTURES = (

@@ -214,9 +214,17 @@ _ANIME: Final = _Variant(
 
 
 def _architecture(name: str, variant: _Variant, largest: int) -> Architecture:
-    sizes_text = f"powers of two from 8 to {largest}"
+    sizes_text = f"equal sides of a power of two from 8 to {largest} pixels"
+    is_side = is_power_of_two_in(8, largest)
     builders = (partial(_generator, variant), partial(_discriminator, variant))
-    return Architecture(name, *builders, is_power_of_two_in(8, largest), sizes_text, grows=True, gains_from_bf16=True)
+    return Architecture(
+        name,
+        *builders,
+        lambda height, width: height == width and is_side(height),
+        sizes_text,
+        grows=True,
+        gains_from_bf16=True,
+    )
 
 
 ARCHITECTURES = (_architecture("pggan", _PAPER, 1024), _architecture("pggan-anime128", _ANIME, 128))

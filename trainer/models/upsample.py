@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 from torch import nn
 
-from trainer.models.architecture import Architecture, NetworkConfig, initialise_dcgan, norm_layer
+from trainer.models.architecture import (
+    Architecture,
+    NetworkConfig,
+    initialise_dcgan,
+    norm_layer,
+    sides_are_multiples_of,
+)
 
 # The widely copied 32x32 example passes 0.8 as batch norm's eps; its results depend on it.
 _EPS = 0.8
 
 
 def _generator(config: NetworkConfig) -> nn.Module:
-    start = config.image_size // 4
+    height, width = (side // 4 for side in config.size)
     wide, narrow = config.features(128), config.features(64)
     network = nn.Sequential(
-        nn.Linear(config.latent_dim, wide * start**2),
-        nn.Unflatten(1, (wide, start, start)),
+        nn.Linear(config.latent_dim, wide * height * width),
+        nn.Unflatten(1, (wide, height, width)),
         nn.BatchNorm2d(wide),
         nn.Upsample(scale_factor=2),
         nn.Conv2d(wide, wide, 3, 1, 1),
@@ -41,7 +48,7 @@ def _discriminator(config: NetworkConfig) -> nn.Module:
         layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.LeakyReLU(0.2), nn.Dropout2d(0.25)]
         if index > 0:
             layers += norm_layer(config.critic_norm, outputs, _EPS)
-    pixels = (config.image_size // 16) ** 2
+    pixels = math.prod(-(-side // 16) for side in config.size)  # four halvings, each rounded up
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * pixels, 1), nn.Flatten(0))
     initialise_dcgan(network)
     return network
@@ -52,8 +59,8 @@ ARCHITECTURES = (
         "dcgan-upsample",
         _generator,
         _discriminator,
-        lambda size: 16 <= size <= 256 and size % 16 == 0,
-        "multiples of 16 from 16 to 256",
+        sides_are_multiples_of(4, 16, 256),
+        "sides of multiples of 4 from 16 to 256 pixels",
         reads_critic_norm=True,
         gains_from_bf16=True,
     ),

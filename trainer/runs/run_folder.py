@@ -36,6 +36,7 @@ from ganserve.files import replace_file
 from trainer.config import AnyConfig, from_json, to_json
 from trainer.data.dataset_names import slug_of, without_path
 from trainer.errors import RunFolderError, UserError
+from trainer.models.architecture import Size
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
 from trainer.runs.folder_lock import FolderLock
@@ -66,7 +67,7 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     images_seen: Count
     counters: dict[str, Count]
     train_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e10)]
-    output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; of the images that the networks make
+    output_size: Annotated[int, msgspec.Meta(ge=1, le=1 << 14)]  # pixels; height of the images that the networks make
     fade: Annotated[float, msgspec.Meta(ge=0, le=1)]  # weight of the newest stage of a growing network, else 1
     # Of this checkpoint; empty if it was not evaluated. None: a number that is not finite.
     metrics: dict[str, float | None] = msgspec.field(name="figures")
@@ -82,8 +83,8 @@ class CheckpointMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class ExportedRun:
     """One network of a run, for the exporter."""
 
-    # Eval mode, on the CPU: latents (N, latent_dim), or images (N, channels, image_size, image_size) in [-1, 1], ->
-    # images (N, channels, image_size, image_size) in about [-1, 1].
+    # Eval mode, on the CPU: latents (N, latent_dim), or images (N, channels, height, width) in [-1, 1], ->
+    # images (N, channels, height, width) in about [-1, 1].
     network: nn.Module
     name: str  # default in a model repository: "dcgan", "cyclegan-a2b", "my-pictures-dcgan"; see `_model_name`
     suffix: str  # appended to a name that the user gives: "", "-a2b"
@@ -93,7 +94,7 @@ class ExportedRun:
     dataset: str
     latent_dim: int  # 0 for a network that takes images
     channels: int
-    image_size: int
+    size: Size
     training: dict[str, float | int | str | None]
 
 
@@ -291,7 +292,7 @@ def load_generators(run: Path, which: str) -> list[ExportedRun]:
             dataset=without_path(config.dataset),
             latent_dim=config.network.latent_dim,
             channels=config.network.channels,
-            image_size=metadata.output_size,
+            size=config.network.size_at(metadata.output_size),
             training={
                 "preset": config.preset,
                 "step": metadata.step,

@@ -13,6 +13,7 @@ from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
+from trainer.models import shown_size
 from trainer.progress import Progress
 from trainer.report.parts import shown_path
 from trainer.settings import parse_setting
@@ -127,7 +128,7 @@ def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
             config.model,
             config.preset,
             config.dataset,
-            f"{config.network.image_size}x{config.network.image_size}",
+            shown_size(config.network.size),
             str(config.batch_size),
             _length(config),
             "-" if images is None else f"{images:,}",

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from ganserve.files import replace_file
+from trainer.models import shown_size
 from trainer.progress import Progress
 from trainer.report.page import Detail, Page, Strip, Table, TableCell, picture_of_file, write_page
 from trainer.report.parts import (
@@ -73,7 +74,7 @@ def sweep_page(results: Results) -> Page:
 def _data(results: Results) -> str:
     """The data sets and sizes of the cells."""
     configs = [without_places(cell.config) for cell in results.cells]
-    sizes = (f"{config.dataset} at {config.network.image_size}x{config.network.image_size}" for config in configs)
+    sizes = (f"{config.dataset} at {shown_size(config.network.size)}" for config in configs)
     return " and ".join(dict.fromkeys(sizes))
 
 

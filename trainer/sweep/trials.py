@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from trainer.config import AnyConfig, override
 from trainer.errors import TrainingDivergedError, UserError
+from trainer.models import shown_size
 from trainer.parallel import choose_device
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
@@ -32,10 +33,10 @@ class SharedData:
             UserError: the data is not available, or does not fill one batch.
         """
         config = with_absolute_paths(config)
-        size, lost = config.network.image_size, config.max_corrupt_images
+        size, lost = config.network.size, config.max_corrupt_images
         key = (type(config), config.dataset, config.data_root, size, lost)
         if key not in self._decoded:
-            self._progress.say(f"reading {config.dataset} at {size}x{size}")
+            self._progress.say(f"reading {config.dataset} at {shown_size(size)}")
             self._decoded[key] = load_with_config(config, self._progress)[1]
         data = self._decoded[key]
         config = override(config, {"network.channels": data.channels})

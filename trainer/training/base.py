@@ -42,7 +42,7 @@ class Training(ABC):
         data_images: number of training images.
         data_sha256: SHA-256 of all pixels, which --resume compares.
         images_per_epoch: real images in one pass over the data.
-        output_size: height and width in pixels of the images that the networks make now.
+        output_size: height in pixels of the images that the networks make now.
         fade: weight of the newest stage of a growing network; 1 otherwise.
         keep_epochs: save the networks to a separate file after every N-th epoch; None: never.
         depends_on_length: whether a step depends on the length of the run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from trainer.data.datasets import on_device, stream_indices, to_unit_range
 from trainer.data.pixel_store import chosen_rows
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
+from trainer.metrics.scorer import sizes_recorded
 from trainer.metrics.standard_errors import error_of_mean, recorded
 from trainer.metrics.translation import absolute_errors, ms_ssims
 from trainer.parallel import own_rows
@@ -139,7 +141,8 @@ class CycleTraining(Training):
                 f"; paired L1 {measured['paired_l1']:.4f} (unchanged {measured['paired_l1_unchanged']:.4f}),"
                 f" MS-SSIM {measured['paired_ms_ssim']:.4f} (unchanged {measured['paired_ms_ssim_unchanged']:.4f})"
             )
-        protocol = {"images_a": len(real_a), "images_b": len(real_b), "split": split, "image_size": self.output_size}
+        protocol: dict[str, Any] = {"images_a": len(real_a), "images_b": len(real_b), "split": split}
+        protocol |= sizes_recorded(real_a)
         protocol |= recorded(list(errors), list(errors.values()))
         name = self._config.score_metric
         larger_is_better = self._config.METRICS[name].better == "larger"

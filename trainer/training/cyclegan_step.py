@@ -84,7 +84,7 @@ def new_cycle_state(config: CycleConfig, device: torch.device) -> CycleState:
         for _ in range(2)
     )
     network = config.network
-    image_shape = (network.channels, network.image_size, network.image_size)
+    image_shape = (network.channels, *network.size)
     return CycleState(
         device=device,
         generator_ab=generator_ab,

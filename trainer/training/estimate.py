@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from trainer.config import AnyConfig, override
 from trainer.data.datasets import ImageData
+from trainer.models.architecture import Size
 from trainer.models.growth import batch_sizes
 from trainer.training.base import Training
 from trainer.training.kinds import Data, new_training
@@ -32,7 +33,7 @@ def total_steps(config: AnyConfig, images_per_epoch: int) -> int | None:
     return math.ceil(images / sizes.pop()) if len(sizes) == 1 else None
 
 
-def estimate_s(config: AnyConfig, data: Data, device: torch.device, *, image_size: int | None = None) -> float:
+def estimate_s(config: AnyConfig, data: Data, device: torch.device, *, size: Size | None = None) -> float:
     """Seconds of all training steps, without scores, samples and figures.
 
     Trains new networks on the first images of the data set for a few steps. Torch's random state stays as it was, so
@@ -42,18 +43,19 @@ def estimate_s(config: AnyConfig, data: Data, device: torch.device, *, image_siz
         config: the settings, not distributed.
         data: at the size of the config.
         device: to train on.
-        image_size: another height and width, in pixels, to which images are enlarged.
+        size: another height and width, in pixels, to which images are enlarged.
 
     Raises:
-        UserError: the networks cannot make images of `image_size`.
+        UserError: the networks cannot make images of `size`.
     """
     images = (
         config.steps * config.batch_size
         if config.steps is not None
         else config.images or (config.epochs or 0) * data.images_per_epoch
     )
-    settings = {} if image_size is None else {"network.image_size": image_size}
-    config = override(config, settings | {"compile_networks": False})
+    height, width = size or config.network.size
+    settings = {"network.image_size": height, "network.image_width": width, "compile_networks": False}
+    config = override(config, settings)
     config.check()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         training = new_training(config, _few(data, config), device)
@@ -83,7 +85,7 @@ def _wait(training: Training) -> None:
 
 def _few(data: Data, config: AnyConfig) -> Data:
     """One batch of the data, at the size of the config."""
-    size = (config.network.image_size, config.network.image_size)
+    size = config.network.size
 
     def some(images: torch.Tensor) -> torch.Tensor:
         first = images[: config.batch_size]

@@ -206,8 +206,10 @@ class GanTraining(Training):
         latents = self._fixed_latents()[: plots.GRID_COLUMNS]
         dimensions = usual_dimensions(latents.shape[1])
         rows = torch.from_numpy(sheet_latents(latents.numpy(), dimensions, USUAL_VALUES))
-        side = min(self.output_size, _TRAVERSAL_PIXELS)
-        lines = [adaptive_avg_pool2d(self._sample(line), side).cpu() for line in torch.split(rows, len(latents))]
+        size = self._config.network.size_at(self.output_size)
+        shrink = max(1.0, max(size) / _TRAVERSAL_PIXELS)
+        shown = (round(size[0] / shrink), round(size[1] / shrink))
+        lines = [adaptive_avg_pool2d(self._sample(line), shown).cpu() for line in torch.split(rows, len(latents))]
         plots.save_traversal(torch.cat(lines), line_labels(dimensions, USUAL_VALUES), path)
 
     def _growth(self) -> GrowthState:
@@ -223,6 +225,11 @@ class GanTraining(Training):
             if isinstance(network, ProgressiveNetwork):
                 network.set_growth(growth.resolution, growth.alpha)
 
+    @property
+    def _pixels(self) -> int:
+        """Of an image of the current size."""
+        return math.prod(self._config.network.size_at(self.output_size))
+
     def _measures(self) -> tuple[str, ...]:
         """Measures of images of the current size; the classifier has learnt images of the final one."""
         config = self._config
@@ -232,7 +239,7 @@ class GanTraining(Training):
 
     def _evaluation_images(self) -> int:
         """The number of fakes to score at the current size, if there are as many reals."""
-        return min(self._config.evaluation_images, max(16, _EVALUATION_PIXELS // self.output_size**2))
+        return min(self._config.evaluation_images, max(16, _EVALUATION_PIXELS // self._pixels))
 
     def _score(self, images: Tensor, reals: Tensor) -> Scores:
         """Scores images against reals, both (N, C, H, W) in about [-1, 1]."""
@@ -254,14 +261,14 @@ class GanTraining(Training):
     def _reals(self, indices: Tensor) -> Tensor:
         """Real images at the current size, (N, C, H, W) in [-1, 1], on the CPU."""
         chosen = chosen_rows(self._data.images, indices)
-        chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
+        chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // math.prod(self._config.network.size)))
         return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
 
     def _sample(self, latents: Tensor) -> Tensor:
         """Latents (N, latent_dim) -> images of the averaged generator, (N, C, H, W) in about [-1, 1]."""
         device, generator = self.state.device, self.state.ema_generator
         with torch.inference_mode():
-            chunks = torch.split(latents.to(device), max(1, _SAMPLE_CHUNK_PIXELS // self.output_size**2))
+            chunks = torch.split(latents.to(device), max(1, _SAMPLE_CHUNK_PIXELS // self._pixels))
             return torch.cat([generator(chunk) for chunk in chunks])
 
     def _fixed_latents(self) -> Tensor:

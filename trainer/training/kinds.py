@@ -20,6 +20,7 @@ from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
 from trainer.metrics.inception import load_inception
 from trainer.metrics.scorer import FEWEST_IMAGES
+from trainer.models import shown_size
 from trainer.models.growth import batch_sizes, growth_at, total_images
 from trainer.parallel import check_shares, first_before_others
 from trainer.progress import Progress
@@ -56,7 +57,7 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
     return KINDS[type(config)].load(
         config.dataset,
         data_root=Path(config.data_root),
-        image_size=config.network.image_size,
+        image_size=config.network.size,
         max_corrupt_images=config.max_corrupt_images,
         progress=progress,
     )
@@ -88,7 +89,7 @@ def about_data(config: AnyConfig, data: Data) -> dict[str, Any]:
     return {
         "dataset": without_path(config.dataset),
         "images": {part: len(images) for part, images in data.parts.items()},
-        "image_size": config.network.image_size,
+        "image_size": shown_size(config.network.size),
         "channels": data.channels,
         "pixels": data.pixel_range,
         "left_out": data.left_out,

@@ -40,7 +40,7 @@ class Summary:
     images_per_s: float
     train_seconds: float
     best_score: float | None
-    output_size: int  # height and width in pixels of the images that the networks make now
+    output_size: int  # height in pixels of the images that the networks make now
     interrupted: bool
     given_up: bool  # by --on-collapse stop
     notices: Sequence[Notice]  # all warnings of this run

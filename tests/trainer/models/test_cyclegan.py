@@ -147,7 +147,10 @@ def test_the_number_of_residual_blocks_is_the_configured_one(blocks: int) -> Non
 def test_an_unsupported_size_is_refused_with_the_valid_ones(
     use: Callable[[TranslatorConfig], object], size: int
 ) -> None:
-    with pytest.raises(UserError, match=rf"--image-size {size}: .*multiples of 4 from 32 to 256") as caught:
+    with pytest.raises(
+        UserError,
+        match=rf"--image-size {size}: .*multiples of 4 from 24 to 256 pixels.*; choose [0-9]+ or [0-9]+, the nearest",
+    ) as caught:
         use(tiny(size))
     assert "\n" not in str(caught.value)
 

@@ -126,12 +126,19 @@ def test_every_translating_preset_maps_images_to_images_to_scores_with_a_gradien
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_architecture_makes_the_sizes_it_claims_and_refuses_others(architecture: str) -> None:
     claimed = ARCHITECTURES[architecture].makes_size
-    for size in (4, 8, 16, 28, 32, 48, 64, 96, 100):
-        config = NetworkConfig(architecture=architecture, image_size=size, width=0.05)
-        if claimed(size):
+    squares = [(side, side) for side in (4, 8, 16, 28, 32, 48, 64, 96, 100)]
+    for height, width in (*squares, (32, 24), (24, 32), (64, 48), (40, 64), (12, 100), (33, 32)):
+        config = NetworkConfig(architecture=architecture, image_size=height, image_width=width, width=0.05)
+        if claimed(height, width):
             images = build_generator(config).eval()(torch.randn(1, 100))
-            assert images.shape == (1, 1, size, size)
+            assert images.shape == (1, 1, height, width)
             assert build_discriminator(config).eval()(images).shape == (1,)
         else:
-            with pytest.raises(UserError, match=f"--image-size {size}"):
+            with pytest.raises(UserError, match=f"--image-size {height}"):
                 build_generator(config)
+
+
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not ARCHITECTURES[name].grows])
+def test_every_architecture_that_does_not_grow_makes_images_that_are_not_square(architecture: str) -> None:
+    assert ARCHITECTURES[architecture].makes_size(32, 24)
+    assert ARCHITECTURES[architecture].makes_size(40, 64)

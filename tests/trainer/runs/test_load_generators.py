@@ -30,7 +30,7 @@ def test_the_exporter_gets_the_averaged_generator_at_its_current_size(model: str
     torch.testing.assert_close(exported.network(latents), trained.state.ema_generator(latents))
     assert not exported.network.training
     assert (exported.name, exported.suffix, exported.model, exported.dataset) == (model, "", model, "digits")
-    assert exported.image_size == trained.output_size
+    assert exported.size == (trained.output_size, trained.output_size)
     assert (exported.training["step"], exported.training["images_seen"]) == (3, 12)
     assert exported.training["some_distance"] == 4.0
 
@@ -47,7 +47,7 @@ def test_the_exporter_gets_both_translators(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     for each, translator in zip(exported, (trained.state.generator_ab, trained.state.generator_ba), strict=True):
         torch.testing.assert_close(each.network(images), translator(images))  # memory layouts differ
-        assert (each.latent_dim, each.channels, each.image_size) == (0, 3, 32)
+        assert (each.latent_dim, each.channels, each.size) == (0, 3, (32, 32))
 
 
 def test_an_epoch_keeps_only_its_networks_and_they_can_be_exported(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_run_exports_both_translators_named_after_the_domains(
     assert [one.name for one in exported] == ["cyclegan-ink2chalk", "cyclegan-chalk2ink"]
     assert [one.suffix for one in exported] == ["-ink2chalk", "-chalk2ink"]
     for one in exported:
-        assert (one.latent_dim, one.channels, one.image_size) == (0, 1, 32)
+        assert (one.latent_dim, one.channels, one.size) == (0, 1, (32, 32))
         assert one.training["step"] == 4
         assert not one.network.training
     images = to_unit_range(noise(3, 32, 9))

@@ -65,14 +65,14 @@ def test_another_image_size_is_timed_on_networks_of_that_size(monkeypatch: pytes
 
     monkeypatch.setattr(GanTraining, "__init__", watched)
     config = small_gan("dcgan", "dcgan-digits")
-    estimate_s(config, made_up_images(config), CPU, image_size=64)
-    assert seen == [(1, 64, 64)]
+    estimate_s(config, made_up_images(config), CPU, size=(64, 48))
+    assert seen == [(1, 64, 48)]
 
 
 def test_a_size_that_the_networks_cannot_make_is_an_error() -> None:
     config = small_gan("dcgan", "dcgan-digits")
-    with pytest.raises(UserError, match="--image-size 48"):
-        estimate_s(config, made_up_images(config), CPU, image_size=48)
+    with pytest.raises(UserError, match="--image-size 33"):
+        estimate_s(config, made_up_images(config), CPU, size=(33, 33))
 
 
 @pytest.mark.parametrize(

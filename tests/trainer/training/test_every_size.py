@@ -27,8 +27,9 @@ STEPS = 2
 def sizes(architecture: str) -> list[int]:
     """All that it makes; of the many that some make, the smallest, the largest, odd and round ones."""
     largest = CHEAP.get(architecture, LARGEST)
-    made = [size for size in range(1, largest + 1) if ARCHITECTURES[architecture].makes_size(size)]
-    return made if len(made) < 10 else [size for size in made if size in {made[0], 5, 17, 28, 48, 64, 99, made[-1]}]
+    made = [size for size in range(1, largest + 1) if ARCHITECTURES[architecture].makes_size(size, size)]
+    few = {made[0], 5, 16, 17, 28, 32, 48, 64, 99, made[-1]}
+    return made if len(made) < 10 else [size for size in made if size in few]
 
 
 # The number of channels changes the first and the last layer alone, so one size shows those in colour.
@@ -36,7 +37,7 @@ CASES = [(name, size, 1) for name in ARCHITECTURES for size in sizes(name)]
 CASES += [(name, sizes(name)[0], 3) for name in ARCHITECTURES]
 
 
-def gan_config(architecture: str, size: int, channels: int) -> GanConfig:
+def gan_config(architecture: str, size: int, channels: int, width: int | None = None) -> GanConfig:
     grows = ARCHITECTURES[architecture].grows
     # Small from the start, so that the largest size is what the last steps train.
     growth = GrowthConfig(start_resolution=max(4, size // 2), stabilise_images=2, fade_images=2)
@@ -45,7 +46,12 @@ def gan_config(architecture: str, size: int, channels: int) -> GanConfig:
         preset="any",
         dataset="digits",
         network=NetworkConfig(
-            architecture=architecture, image_size=size, channels=channels, width=1 / 32, latent_dim=8
+            architecture=architecture,
+            image_size=size,
+            image_width=width,
+            channels=channels,
+            width=1 / 32,
+            latent_dim=8,
         ),
         growth=growth if grows else None,
         objective="wgan-gp" if grows else "nonsaturating",
@@ -86,6 +92,11 @@ def test_an_architecture_learns_at_each_of_its_sizes(architecture: str, size: in
     assert_learns(gan_config(architecture, size, channels), size)
 
 
+@pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if not ARCHITECTURES[name].grows])
+def test_an_architecture_learns_images_that_are_not_square(architecture: str) -> None:
+    assert_learns(gan_config(architecture, 32, 3, 24), 32)
+
+
 @pytest.mark.parametrize(("size", "channels"), [(32, 1), (32, 3), (36, 1), (60, 1), (64, 1), (128, 1)])
 def test_translators_learn_at_their_sizes(size: int, channels: int) -> None:
     network = TranslatorConfig(image_size=size, channels=channels, width=1 / 32, residual_blocks=1)
@@ -99,7 +110,7 @@ def test_translators_learn_at_their_sizes(size: int, channels: int) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_size_that_an_architecture_does_not_make_is_refused_before_any_network_is_built(architecture: str) -> None:
     for size in {4, 6, 12, 30, 33, 48, 100, 512} - set(range(4, 257) if architecture.startswith("mlp") else []):
-        if not ARCHITECTURES[architecture].makes_size(size):
+        if not ARCHITECTURES[architecture].makes_size(size, size):
             with pytest.raises(UserError, match=f"--image-size {size}: "):
                 gan_config(architecture, size, 1)
 

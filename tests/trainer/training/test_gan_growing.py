@@ -183,7 +183,7 @@ def test_a_run_that_ends_early_exports_the_average_as_it_is_then(
         images, expected = exported.network(latents), training.state.networks["ema_generator"](latents)
     assert images.shape == (5, 1, size, size)
     torch.testing.assert_close(images, expected, rtol=1e-4, atol=1e-5)
-    assert (exported.image_size, exported.latent_dim, exported.channels) == (size, 8, 1)
+    assert (exported.size, exported.latent_dim, exported.channels) == ((size, size), 8, 1)
     assert (exported.name, exported.suffix, exported.training["step"]) == ("pggan", "", length)
 
 
@@ -230,4 +230,4 @@ def test_the_best_checkpoint_is_the_best_of_those_with_the_largest_images(
     train_run(config, noise_images(config), run, quiet, monkeypatch)
     assert scored == [(2, 4), (5, 8), (6, 8), (9, 16), (14, 16), (16, 16)]
     (best,) = load_generators(run.path, "best")
-    assert (best.training["step"], best.image_size) == (14, 16)
+    assert (best.training["step"], best.size) == (14, (16, 16))
