@@ -13,12 +13,14 @@ from trainer.config import AnyConfig, CycleConfig
 from trainer.data.dataset_names import without_path
 from trainer.data.inspection import Inspection
 from trainer.errors import UserError
-from trainer.models import shown_size
+from trainer.models import flag_size, makes_size, shown_size
+from trainer.models.architecture import nearest_sizes
 from trainer.parallel import world_size
 from trainer.progress import Progress
 from trainer.training.estimate import estimate_s, total_steps
 from trainer.training.kinds import Data
 
+_FAR_FROM_SQUARE: Final = 1.2  # width / height, or height / width
 _FEWEST_STEPS: Final = 100  # a shorter run takes hardly longer than timing it
 _LARGEST_SUGGESTED: Final = 128  # pixels
 
@@ -42,8 +44,10 @@ class Plan:
     def tell(self, progress: Progress) -> None:
         """Prints the data, the plan and the estimated time, from a few timed steps."""
         if self.inspection is not None:
-            for line in self.inspection.lines(domains=isinstance(self.config, CycleConfig)):
+            for line in self.inspection.lines(self.config.network.size, domains=isinstance(self.config, CycleConfig)):
                 progress.say(line)
+            if (shape := self.shape(self.inspection)) is not None:
+                progress.say(shape)
         progress.say(self.settings())
         if (changes := self.changes()) is not None:
             progress.say(changes)
@@ -55,10 +59,25 @@ class Plan:
         config, size = self.config, self.config.network.size
         steps = total_steps(config, self.data.images_per_epoch)
         length = f"{steps:,} steps" if steps is not None else f"{config.images:,} images"
+        order = "" if size[0] == size[1] else " (height x width)"
         colours = "gray" if self.data.channels == 1 else "in colour"
-        parts = [self.data.summary, f"{shown_size(size)} {colours}", f"batch {config.batch_size}", length]
+        parts = [self.data.summary, f"{shown_size(size)}{order} {colours}", f"batch {config.batch_size}", length]
         skipped = f" ({len(self.data.skipped)} unreadable)" if self.data.skipped else ""
         return f"{config.model} on {without_path(config.dataset)}{skipped}: {', '.join(parts)}"
+
+    def shape(self, inspection: Inspection) -> str | None:
+        """The size that keeps the shape of pictures most of which are far from square; None if they are not."""
+        network = self.config.network
+        side = network.image_size
+        if network.size != (side, side) or 1 / _FAR_FROM_SQUARE < inspection.aspect < _FAR_FROM_SQUARE:
+            return None
+        shrink = max(inspection.aspect, 1 / inspection.aspect)
+        short = round(side / shrink)
+        wanted = (side, short) if inspection.aspect < 1 else (short, side)
+        size = nearest_sizes(wanted, makes_size(network))[0]
+        if size[0] == size[1]:  # the network makes only squares
+            return None
+        return f"--image-size {shown_size(size)} (height x width) keeps more of each picture"
 
     def changes(self) -> str | None:
         """How the images are changed at random, and the flags against it; None if they are not."""
@@ -84,8 +103,7 @@ class Plan:
             other = estimate_s(config, self.data, self.device, size=larger)
         except UserError:  # the networks have no such size
             return text
-        flag = f"--image-size {larger[0] if height == width else shown_size(larger)}"
-        return f"{text}; {flag} takes about {_duration(other)}"
+        return f"{text}; --image-size {flag_size(larger)} takes about {_duration(other)}"
 
 
 def _duration(seconds: float) -> str:

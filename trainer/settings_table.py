@@ -11,7 +11,7 @@ from rich.table import Table
 from trainer.config import AnyConfig, check_flags
 from trainer.errors import UserError
 from trainer.flags import FIELDS, GROUPS
-from trainer.models import shown_size
+from trainer.models import flag_size
 
 _OWN_FIELDS: Final = {name: name for name in ("model", "preset", "dataset", "epochs", "steps", "images", "precision")}
 
@@ -19,8 +19,8 @@ _OWN_FIELDS: Final = {name: name for name in ("model", "preset", "dataset", "epo
 def settings_table(config: AnyConfig) -> Table:
     """One row per flag, in the groups of --help; the last group holds the fields that only --set changes."""
     raw = msgspec.to_builtins(config)
-    if raw["network"].pop("image_width") is not None:
-        raw["network"]["image_size"] = shown_size(config.network.size)
+    del raw["network"]["image_width"]
+    raw["network"]["image_size"] = flag_size(config.network.size)
     table = Table(title=f"{config.model} ({config.preset})", title_justify="left", box=None, pad_edge=False)
     table.add_column("flag", no_wrap=True)
     table.add_column("value", overflow="fold")

@@ -113,3 +113,12 @@ def test_a_critic_without_augmentations_is_itself_and_the_others_apply_in_order(
     both = augmented(critic, ("translation", "cutout"))(images)
     torch.manual_seed(0)
     torch.testing.assert_close(both, cut_out(translate(images)))
+
+
+def test_jitter_keeps_the_shape_of_images_that_are_not_square() -> None:
+    rows = torch.linspace(-1, 1, 32)[:, None].expand(20, 1, 32, 24)
+    shown = jittered_at_random(rows)
+    assert shown.shape == rows.shape
+    torch.testing.assert_close(shown[..., :1].expand_as(shown), shown)
+    steps = shown[:, :, 5:27].diff(dim=2)
+    torch.testing.assert_close(steps, torch.full_like(steps, 2 / 31 * 32 / 36), atol=2e-3, rtol=0)

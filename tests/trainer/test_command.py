@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -15,13 +16,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 
 from trainer.__main__ import main
 from trainer.config import AnyConfig
+from trainer.data.datasets import ImageData
 from trainer.errors import TrainingDivergedError
 from trainer.presets import MODELS
+from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
+from trainer.training.kinds import load_with_config
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
@@ -438,7 +443,7 @@ def pictures(tmp_path: Path) -> Path:
 def test_a_dry_run_on_own_pictures_tells_data_steps_and_time_beside_the_config(
     pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.plan.estimate_s", lambda *_, image_size=None: 300.0 if image_size is None else 900.0)
+    monkeypatch.setattr("trainer.plan.estimate_s", lambda *_, size=None: 300.0 if size is None else 900.0)
     result = run("--model", "dcgan", "--dataset", f"folder:{pictures}/", "--device", "cpu", "--dry-run")
     assert result.exit_code == 0, result.output
     config = json.loads(result.stdout)
@@ -508,6 +513,7 @@ def test_the_run_folder_says_what_the_data_was_and_what_was_left_out(pictures: P
         "dataset": "folder:My Pictures",
         "images": {"images": 10},
         "image_size": 32,
+        "image_width": None,
         "channels": 1,
         "pixels": None,
         "left_out": {".txt": 1},
@@ -515,3 +521,31 @@ def test_the_run_folder_says_what_the_data_was_and_what_was_left_out(pictures: P
             "broken.png: not a picture in one of the formats " + about["unreadable"][0].split("formats ")[1]
         ],
     }
+
+
+@pytest.mark.parametrize("model", ["gan", "dcgan"])
+def test_pictures_that_are_not_square_are_trained_on_whole(tmp_path: Path, model: str) -> None:
+    """Red at the top and bottom, which a square crop would cut off."""
+    (tmp_path / "tall").mkdir()
+    for index in range(8):
+        picture = Image.effect_noise((48, 64), 50 + index).convert("RGB")
+        for top in (0, 56):
+            picture.paste("red", (0, top, 48, top + 8))
+        picture.save(tmp_path / "tall" / f"{index}.png")
+    flags = ("--image-size", "32x24", "--steps", "2", "--width", "0.05", "--batch-size", "4", "--device", "cpu")
+    result = run("--model", model, "--dataset", str(tmp_path / "tall"), *flags, "--out", str(tmp_path / "runs"))
+    assert result.exit_code == 0, result.output
+    assert "not of the shape" not in result.stdout
+    assert " 32x24 " in result.stdout
+    folder = Path(result.stdout.splitlines()[-1])
+    config = RunFolder.open(folder).read_config()
+    assert config.network.size == (32, 24)
+    with Image.open(folder / "samples" / "step-00000002.png") as grid:
+        assert grid.size == (8 * (24 + 2) + 2, 8 * (32 + 2) + 2)
+    with Image.open(folder / "figures" / "traversal.png") as sheet:
+        assert sheet.height == 15 * (32 + 2) + 2
+    _, data = load_with_config(config, Progress(Console(file=io.StringIO())))
+    assert isinstance(data, ImageData)
+    assert data.images.shape[-2:] == (32, 24)
+    for row in (0, 31):
+        assert data.images[:, :, row].float().mean((0, 2)).round().tolist() == [254, 0, 0]

@@ -167,3 +167,17 @@ def test_the_objective_of_another_model_is_refused_as_a_flag() -> None:
     config = override(PRESETS["dcgan", "dcgan-digits"].config, {"objective": "wgan"})
     with pytest.raises(UserError, match=r"^--objective wgan: belongs to another model; give --model wgan$"):
         check_flags(config, ["objective"])
+
+
+@pytest.mark.parametrize("model", ["dcgan", "cyclegan"])
+def test_a_config_from_before_there_were_widths_is_of_squares(model: str) -> None:
+    raw = msgspec.to_builtins(choose_preset(model, None, None))
+    del raw["network"]["image_width"]
+    config = from_json(msgspec.json.encode(raw))
+    assert config == choose_preset(model, None, None)
+    assert config.network.size == (32, 32)
+
+
+def test_a_width_out_of_range_is_an_error_of_the_flag() -> None:
+    with pytest.raises(UserError, match=r"^--image-size: expected `int` <= 1024$"):
+        override(choose_preset("dcgan", None, None), {"network.image_width": 2000})

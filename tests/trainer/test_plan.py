@@ -8,8 +8,10 @@ from rich.console import Console
 
 from tests.trainer.conftest import made_up_images, small_config, small_gan
 from trainer import plan
+from trainer.config import override
 from trainer.data.inspection import Inspection
 from trainer.plan import Plan, _duration
+from trainer.presets import PRESETS
 from trainer.progress import Progress
 
 CPU = torch.device("cpu")
@@ -19,7 +21,7 @@ FACES = Inspection("faces", 18, {".txt": 2}, {"": 18}, [(64, 64)])
 @pytest.fixture(autouse=True)
 def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps take ten minutes at the run's size, an hour at another."""
-    monkeypatch.setattr(plan, "estimate_s", lambda *_, image_size=None: 600.0 if image_size is None else 3600.0)
+    monkeypatch.setattr(plan, "estimate_s", lambda *_, size=None: 600.0 if size is None else 3600.0)
 
 
 def told(plan_of_run: Plan) -> list[str]:
@@ -59,6 +61,36 @@ def test_a_larger_size_is_suggested_only_if_the_pictures_have_it(side: int, sugg
     config = small_gan("dcgan", "dcgan-digits", steps=1500)
     inspection = Inspection("faces", 18, {}, {"": 18}, [(side, side)])
     assert ("--image-size 64" in told(Plan(config, made_up_images(config), inspection, CPU))[-1]) == suggested
+
+
+def test_a_larger_size_has_the_shape_of_the_run() -> None:
+    config = small_gan("dcgan", "dcgan-digits", steps=1500, **{"network.image_width": 24})
+    lines = told(Plan(config, made_up_images(config), FACES, CPU))
+    settings, time = lines[-2:]
+    assert "32x24 (height x width) gray" in settings
+    assert time.endswith("; --image-size 64x48 takes about 1 hour")
+
+
+@pytest.mark.parametrize(
+    ("model", "pictures", "size"),
+    [
+        ("dcgan", (90, 120), "32x24"),
+        ("dcgan", (120, 90), "24x32"),
+        ("dcgan", (160, 90), "16x32"),
+        ("gan", (160, 90), "18x32"),
+        ("cyclegan", (90, 120), "32x24"),
+        ("dcgan", (100, 110), None),
+        ("pggan", (90, 120), None),
+    ],
+)
+def test_a_size_is_suggested_for_pictures_that_are_far_from_square(
+    model: str, pictures: tuple[int, int], size: str | None
+) -> None:
+    config = override(PRESETS[model, {"pggan": "pggan-small"}.get(model, f"{model}-digits")].config, {"steps": 1})
+    inspection = Inspection("faces", 3, {}, {"": 3}, [pictures, pictures, (50, 50)])
+    told_shape = Plan(config, made_up_images(config), inspection, CPU).shape(inspection)
+    wanted = size and f"--image-size {size} (height x width) keeps more of each picture"
+    assert told_shape == wanted
 
 
 @pytest.mark.parametrize(

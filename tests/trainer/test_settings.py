@@ -47,6 +47,9 @@ def test_any_value_is_read_or_refused(text: str) -> None:
         ({"generator_lr": 0.2, "lr": 0.1}, {"generator_lr": 0.2, "discriminator_lr": 0.1}),
         ({"steps": 7}, {"epochs": None, "steps": 7, "images": None}),
         ({"beta1": 0.0, "width": 2}, {"betas.0": 0.0, "network.width": 2}),
+        ({"image_size": 48}, {"network.image_size": 48, "network.image_width": None}),
+        ({"image_size": "64x48"}, {"network.image_size": 64, "network.image_width": 48}),
+        ({"network.image_size": "64x64"}, {"network.image_size": 64, "network.image_width": None}),
         ({"network.spectral_norm": True}, {"network.spectral_norm": True}),
     ],
 )
@@ -57,3 +60,9 @@ def test_settings_name_flags_or_fields(settings: dict[str, object], fields: dict
 def test_two_lengths_are_refused() -> None:
     with pytest.raises(UserError, match=r"^--epochs and --steps: give one of them$"):
         fields_of({"steps": 1, "epochs": 2})
+
+
+@pytest.mark.parametrize("size", ["64x", "x64", "64x48x3", "64,48", "-64", "large", 6.5, True, ""])
+def test_a_size_of_another_form_is_refused_with_examples(size: object) -> None:
+    with pytest.raises(UserError, match=rf"^--image-size {size}: give the side .* such as 64, or .* such as 64x48$"):
+        fields_of({"image_size": size})

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from trainer.config import override
 from trainer.flags import FIELDS, GROUPS
 from trainer.presets import MODELS, choose_preset
 from trainer.settings_table import settings_table, shown
@@ -61,3 +62,14 @@ def test_nothing_is_wider_than_80_columns(model: str) -> None:
 )
 def test_values_are_shown_as_flags_take_them(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+@pytest.mark.parametrize(("width", "value"), [(None, "32"), (24, "32x24")])
+def test_the_size_is_one_value_as_the_flag_takes_it(width: int | None, value: str) -> None:
+    config = override(choose_preset("dcgan", None, None), {"network.image_width": width})
+    console = Console(file=io.StringIO(), width=200)
+    console.print(settings_table(config))
+    assert isinstance(console.file, io.StringIO)
+    shown_rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert [row[1] for row in shown_rows if row and row[0] == "--image-size"] == [value]
+    assert not any(row and "image_width" in row[0] for row in shown_rows)

@@ -49,13 +49,25 @@ class Inspection:
         """Pictures in the smaller one of trainA and trainB."""
         return min(map(self.in_domain, TRAINING_PARTS))
 
-    def lines(self, *, domains: bool = False) -> list[str]:
-        """The summary for the user; `domains`: trainA and trainB are two sets."""
+    @property
+    def aspect(self) -> float:
+        """The median of width / height; 1 if no header is readable."""
+        aspects = sorted(width / height for width, height in self.sizes)
+        return aspects[len(aspects) // 2] if aspects else 1.0
+
+    def lines(self, size: tuple[int, int] = (1, 1), *, domains: bool = False) -> list[str]:
+        """The summary for the user.
+
+        Args:
+            size: height and width of the images that the pictures become.
+            domains: trainA and trainB are two sets.
+        """
         total = self.pictures + sum(self.left_out.values())
         lines = [f"{self.name}: {_number(self.pictures, 'picture')}{self._size_text()} in {_number(total, 'file')}"]
-        if (cropped := sum(width != height for width, height in self.sizes)) > 0:
+        if (cropped := sum(width * size[0] != height * size[1] for width, height in self.sizes)) > 0:
             share = "all" if cropped == len(self.sizes) else f"{max(1, round(100 * cropped / len(self.sizes)))}%"
-            lines.append(f"not square: {share}; their centre is used")
+            shape = "not square" if size[0] == size[1] else f"not of the shape {size[0]}x{size[1]}"
+            lines.append(f"{shape}: {share}; their centre is used")
         if len(self.folders) > 1:
             shown = _shortened({name or "top": count for name, count in self.folders.items()})
             one_set = "" if domains else "; taken as one set, without labels"

@@ -185,7 +185,7 @@ class PixelStore:
         height, width = self._size
         colours = "gray" if channels == 1 else "in colour"
         count = len(self._source.files)
-        return f"{count:,} pictures at {width}x{height} {colours} take {amount(self._bytes(channels))}"
+        return f"{count:,} pictures at {height}x{width} {colours} take {amount(self._bytes(channels))}"
 
     def _path(self) -> Path:
         digest = hashlib.sha256(f"{_DECODER} {PIL.__version__} {self._size}".encode())

@@ -12,8 +12,22 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from trainer.errors import UserError
 from trainer.models import dcgan, mlp, progressive, upsample
-from trainer.models.architecture import Architecture, NetworkConfig, SizedConfig, check_size, shown_size
-from trainer.models.cyclegan import TranslatorConfig, build_patch_discriminator, build_translator, check_translator
+from trainer.models.architecture import (
+    Architecture,
+    MakesSize,
+    NetworkConfig,
+    SizedConfig,
+    check_size,
+    flag_size,
+    shown_size,
+)
+from trainer.models.cyclegan import (
+    TranslatorConfig,
+    build_patch_discriminator,
+    build_translator,
+    check_translator,
+    translates_size,
+)
 from trainer.registry import Registry
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
@@ -37,8 +51,15 @@ __all__ = [
     "build_translator",
     "check_network",
     "check_translator",
+    "flag_size",
+    "makes_size",
     "shown_size",
 ]
+
+
+def makes_size(config: SizedConfig) -> MakesSize:
+    """Which sizes the networks of a config can have."""
+    return ARCHITECTURES[config.architecture].makes_size if isinstance(config, NetworkConfig) else translates_size
 
 
 def check_network(config: NetworkConfig) -> None:

@@ -116,6 +116,11 @@ def shown_size(size: Size) -> str:
     return "{}x{}".format(*size)
 
 
+def flag_size(size: Size) -> str:
+    """As --image-size takes it: the side of a square, such as 64, or 64x48."""
+    return str(size[0]) if size[0] == size[1] else shown_size(size)
+
+
 def check_size(size: Size, makes_size: MakesSize, name: str, makes: str, remedy: str) -> None:
     """Checks that an architecture has this size.
 
@@ -131,14 +136,12 @@ def check_size(size: Size, makes_size: MakesSize, name: str, makes: str, remedy:
     """
     if makes_size(*size):
         return
-    is_square = size[0] == size[1]
-    given, *nearest = (
-        str(each[0]) if is_square else shown_size(each) for each in (size, *_nearest_sizes(size, makes_size))
-    )
-    raise UserError(f"--image-size {given}: {name} {makes}; choose {' or '.join(nearest)}, the nearest{remedy}")
+    show = flag_size if size[0] == size[1] else shown_size  # beside 60x20, 64 would not look like a square
+    nearest = [show(other) for other in nearest_sizes(size, makes_size)]
+    raise UserError(f"--image-size {show(size)}: {name} {makes}; choose {' or '.join(nearest)}, the nearest{remedy}")
 
 
-def _nearest_sizes(size: Size, makes_size: MakesSize) -> list[Size]:
+def nearest_sizes(size: Size, makes_size: MakesSize) -> list[Size]:
     """The sizes with the smallest difference of a side, and of both; only squares for a square."""
 
     def difference(other: Size) -> tuple[int, int]:

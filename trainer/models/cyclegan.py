@@ -40,10 +40,11 @@ def check_translator(config: TranslatorConfig) -> None:
     """Raises UserError if there is no such architecture, or it cannot translate images of this size."""
     if config.architecture != ARCHITECTURE:
         raise UserError(f"architecture {config.architecture!r}: the only architecture of translators is {ARCHITECTURE}")
-    check_size(config.size, _translates_size, ARCHITECTURE, f"translates images with {SIZES_TEXT}", "")
+    check_size(config.size, translates_size, ARCHITECTURE, f"translates images with {SIZES_TEXT}", "")
 
 
-def _translates_size(height: int, width: int) -> bool:
+def translates_size(height: int, width: int) -> bool:
+    """Whether there is a translator for images of this size, in pixels."""
     # At 24x24, a discriminator with patches of 94 pixels would normalise maps of one pixel.
     return max(height, width) >= _LONG_SIDE and sides_are_multiples_of(4, _SHORTEST, _LONGEST)(height, width)
 

@@ -7,11 +7,13 @@ new run. The config names the run and the checkpoint, and a resumed run continue
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from trainer.config import AnyConfig, Config, override
 from trainer.errors import RunFolderError, UserError
+from trainer.models import SizedConfig, flag_size
 from trainer.runs.run_folder import CheckpointMetadata, RunFolder
 from trainer.runs.state import TrainingState, section
 
@@ -39,7 +41,7 @@ def check_initial_weights(config: AnyConfig) -> None:
     if not config.init_from:
         return
     other = _open(config).read_config()
-    here, there = (msgspec.to_builtins(each.network) for each in (config, other))
+    here, there = (_settings(each.network) for each in (config, other))
     if type(config) is not type(other):
         raise UserError(f"--init-from {config.init_from}: is a run of {other.model}; {config.model} has other networks")
     if differing := [name for name, value in here.items() if value != there[name]]:
@@ -66,6 +68,12 @@ def load_initial_weights(config: AnyConfig, state: TrainingState) -> CheckpointM
     for name in state.CARRIED_COUNTERS:
         setattr(state, name, metadata.counters[name])
     return metadata
+
+
+def _settings(network: SizedConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = msgspec.to_builtins(network)
+    del settings["image_width"]
+    return settings | {"image_size": flag_size(network.size)}
 
 
 def _open(config: AnyConfig) -> RunFolder:

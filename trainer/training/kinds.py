@@ -20,7 +20,6 @@ from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
 from trainer.metrics.inception import load_inception
 from trainer.metrics.scorer import FEWEST_IMAGES
-from trainer.models import shown_size
 from trainer.models.growth import batch_sizes, growth_at, total_images
 from trainer.parallel import check_shares, first_before_others
 from trainer.progress import Progress
@@ -89,7 +88,8 @@ def about_data(config: AnyConfig, data: Data) -> dict[str, Any]:
     return {
         "dataset": without_path(config.dataset),
         "images": {part: len(images) for part, images in data.parts.items()},
-        "image_size": shown_size(config.network.size),
+        "image_size": config.network.image_size,
+        "image_width": config.network.image_width,
         "channels": data.channels,
         "pixels": data.pixel_range,
         "left_out": data.left_out,

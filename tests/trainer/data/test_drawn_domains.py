@@ -54,3 +54,11 @@ def test_images_are_drawn_independently_in_the_order_of_the_index(
     alone = [draw(gray[number : number + 1], torch.tensor([0]), style, quiet) for number in index.tolist()]
     assert torch.equal(drawn, torch.cat(alone))
     assert draw(gray, index[:0], style, quiet).shape == (0, 3, 64, 64)
+
+
+def test_drawings_have_the_shape_of_the_images(quiet: Progress) -> None:
+    gray = torch.zeros(2, 1, 32, 24, dtype=torch.uint8)
+    gray[..., 10:12] = 255
+    drawn = draw(gray, torch.arange(2), CHALK, quiet)
+    assert drawn.shape == (2, 3, 32, 24)
+    assert (drawn[:, 0] > 200).any(1).sum(1).tolist() == [4, 4]  # one pixel wider on each side

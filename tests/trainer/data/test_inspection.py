@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,16 @@ def test_the_summary_names_sizes_crops_folders_and_reasons(messy: Path) -> None:
     assert cropped == "not square: 33%; their centre is used"
     assert folders == "3 folders: 1 top, 2 a, 1 b/deep; taken as one set, without labels"
     assert inspect(messy).lines(domains=True)[-1] == "3 folders: 1 top, 2 a, 1 b/deep"
+
+
+def test_pictures_are_not_cropped_to_their_own_shape(messy: Path) -> None:
+    assert inspect(messy).lines((15, 20))[1] == "not of the shape 15x20: 67%; their centre is used"
+
+
+def test_the_aspect_is_that_of_the_middle_picture(messy: Path) -> None:
+    assert inspect(messy).aspect == 1
+    assert replace(inspect(messy), sizes=[(30, 40), (64, 64), (30, 40)]).aspect == 0.75
+    assert replace(inspect(messy), sizes=[]).aspect == 1
 
 
 def test_a_zip_file_is_inspected_like_its_folder(messy: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_images_that_are_not_square_are_scored(tmp_path: Path, quiet: Progress) 
     )
     request = dataclasses.replace(REQUEST, dataset=f"folder:{tmp_path}", measures=DEFAULT_MEASURES, real_floor=True)
     result = evaluate(wide, request, quiet)
-    assert (result.scores.protocol["image_height"], result.scores.protocol["image_size"]) == (16, 24)
+    assert (result.scores.protocol["image_size"], result.scores.protocol["image_width"]) == (16, 24)
     assert result.floor is not None
     assert (
         0 < result.floor.metrics["sliced_wasserstein_distance"] < result.scores.metrics["sliced_wasserstein_distance"]

@@ -4,13 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.models import build_discriminator
+from trainer.errors import UserError
+from trainer.models import build_discriminator, check_network
 from trainer.models.architecture import (
     CriticNorm,
     NetworkConfig,
+    flag_size,
     initialise_dcgan,
     is_power_of_two_in,
     norm_layer,
+    shown_size,
     upsampling_steps,
 )
 
@@ -69,3 +72,39 @@ def test_spectral_norm_limits_the_largest_singular_value_of_every_layer_to_1(arc
     for layer in layers:
         largest = torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2)
         torch.testing.assert_close(largest, torch.tensor(1.0), rtol=0.05, atol=0.0)
+
+
+@pytest.mark.parametrize(("size", "shown", "flag"), [((64, 64), "64x64", "64"), ((64, 48), "64x48", "64x48")])
+def test_sizes_are_shown_height_first(size: tuple[int, int], shown: str, flag: str) -> None:
+    assert (shown_size(size), flag_size(size)) == (shown, flag)
+
+
+def test_without_a_width_images_are_square() -> None:
+    assert NetworkConfig(architecture="any", image_size=64).size == (64, 64)
+    config = NetworkConfig(architecture="any", image_size=64, image_width=48)
+    assert (config.size, config.size_at(32)) == ((64, 48), (32, 24))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "nearest"),
+    [
+        ("mlp-shallow", (300, 200), "256x200 or 256x199"),
+        ("dcgan-k4", (50, 50), "48 or 56"),
+        ("dcgan-k4", (50, 38), "48x40 or 48x32"),
+        ("dcgan-k5", (1024, 4), "512x192 or 512x256"),
+        ("dcgan-32", (100, 20), "64x24 or 64x32"),
+        ("dcgan-upsample", (33, 30), "32x28 or 32x32"),
+        ("pggan", (64, 48), "64x64 or 32x32"),
+        ("pggan", (48, 48), "32 or 64"),
+    ],
+)
+def test_a_size_that_does_not_work_is_refused_with_the_nearest_that_do(
+    architecture: str, size: tuple[int, int], nearest: str
+) -> None:
+    height, width = size
+    reason = rf"^--image-size {height}.*: {architecture} makes images with .*; choose {nearest}, the nearest, or "
+    with pytest.raises(UserError, match=reason):
+        check_network(NetworkConfig(architecture=architecture, image_size=height, image_width=width))
+    for other in nearest.split(" or "):
+        sides = [int(side) for side in other.split("x")]
+        check_network(NetworkConfig(architecture=architecture, image_size=sides[0], image_width=sides[-1]))

@@ -59,3 +59,21 @@ def test_a_stage_per_doubling_has_half_the_features_and_at_most_1024(size: int, 
     with torch.device("meta"):
         network = build_discriminator(config)
     assert [m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)] == [*widths[::-1], 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "start"),
+    [((64, 64), (4, 4)), ((64, 48), (4, 3)), ((96, 64), (6, 4)), ((24, 40), (3, 5)), ((128, 64), (8, 4))],
+)
+@pytest.mark.parametrize("architecture", ["dcgan-k4", "dcgan-k5"])
+def test_the_smallest_map_has_the_shape_of_the_images(
+    architecture: str, size: tuple[int, int], start: tuple[int, int]
+) -> None:
+    config = NetworkConfig(architecture=architecture, image_size=size[0], image_width=size[1], width=1 / 64)
+    maps: list[tuple[int, ...]] = []
+    generator = build_generator(config).eval()
+    for layer in generator.modules():
+        if isinstance(layer, nn.ConvTranspose2d) and layer.stride == (2, 2):
+            layer.register_forward_hook(lambda _, inputs, __: maps.append(tuple(inputs[0].shape[-2:])))
+    generator(torch.randn(1, config.latent_dim))
+    assert maps[0] == start

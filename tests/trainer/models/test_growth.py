@@ -215,6 +215,11 @@ def test_downscaled_pixels_are_means_of_boxes(resolution: int) -> None:
     np.testing.assert_allclose(downscale(images, resolution).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_images_of_the_resolution_stay_as_they_are_square_or_not() -> None:
+    images = torch.randn(2, 3, 16, 12)
+    assert downscale(images, 16) is images
+
+
 @pytest.mark.parametrize(("height", "width", "resolution"), [(16, 16, 5), (16, 16, 32), (16, 8, 8)])
 def test_a_resolution_that_does_not_divide_the_image_is_refused(height: int, width: int, resolution: int) -> None:
     with pytest.raises(ValueError, match=f"{height}x{width}"):

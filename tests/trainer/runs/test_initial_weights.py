@@ -170,3 +170,11 @@ def test_any_gan_with_equal_networks_may_give_its_weights(tmp_path: Path) -> Non
     run = trained_run(config, tmp_path, steps=0)
     assert isinstance(config, GanConfig)
     check_initial_weights(started_from(run, override(config, {"model": "wgan", "objective": "wgan"})))
+
+
+def test_a_size_that_differs_is_named_as_the_flag_takes_it(tmp_path: Path) -> None:
+    tall = small_gan("gan", "gan-digits", **{"network.image_size": 32, "network.image_width": 24})
+    run = RunFolder.create(tmp_path, tall)
+    config = override(tall, {"network.image_width": None, "init_from": str(run.path)})
+    with pytest.raises(UserError, match=r"its networks differ \(image_size 32x24 there, 32 here\); leave out "):
+        check_initial_weights(config)
