@@ -16,17 +16,21 @@ from PIL import Image
 from tests.picture_files import noise
 from trainer.__main__ import main
 from trainer.cache_folder import CACHE_VARIABLE
+from trainer.config import override
 from trainer.data import image_files, pixel_store
 from trainer.data.datasets import load_images
 from trainer.data.picture_formats import picture_formats, picture_suffixes
 from trainer.data.unpaired import PARTS
 from trainer.metrics.scorer import FEWEST_IMAGES
+from trainer.presets import MODELS, PRESETS, choose_preset
 from trainer.progress import Progress
+from trainer.settings import fields_of
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 COMMANDS = re.findall(r"^\$ python -m trainer (.*)$", PAGE, re.MULTILINE)
+SIZES = re.findall(r"^\| (.*) \| .* \| ([0-9x, ]+) \|$", PAGE, re.MULTILINE)
 TINY = ["--width", "0.05", "--batch-size", "4", "--eval-images", "16", "--device", "cpu"]
 
 
@@ -63,18 +67,31 @@ def train(command: str, steps: int = 1) -> tuple[str, Path]:
 
 @pytest.mark.usefixtures("workplace")
 def test_the_examples_train_and_print_what_the_page_shows() -> None:
-    first, second, third, cycle, resume = COMMANDS
+    first, second, third, shaped, cycle, resume = COMMANDS
     shown = re.search(r"```text\n(left out: .*?)```", PAGE, re.DOTALL)
     assert shown is not None
     output, run = train(first)
     assert shown[1] in output
     assert shown[1].replace("pets: 20", "pets.zip: 20") in train(second)[0]
     assert shown[1] in train(third)[0]
+    assert "20 images, 20x32 (height x width) in colour" in train(shaped)[0]
     assert "outside" not in train(cycle)[0]
     assert json.loads((run / "data.json").read_text())["left_out"] == {".heic": 3, ".db": 1}
     Path("elsewhere").mkdir()
     Path("pets").rename("elsewhere/pets")
     assert train(resume, steps=2)[1] == run
+
+
+@pytest.mark.parametrize(("names", "sizes"), SIZES)
+def test_the_networks_make_the_sizes_of_the_examples(names: str, sizes: str) -> None:
+    for (model, preset), recipe in PRESETS.items():
+        if f"`{preset}`" in names or (preset == choose_preset(model, None, None).preset and f"`{model}`" in names):
+            for size in sizes.split(", "):
+                override(recipe.config, fields_of({"image_size": size, "dataset": "digits"})).check()
+
+
+def test_the_table_of_sizes_names_every_model() -> None:
+    assert all(any(f"`{model}`" in names for names, _ in SIZES) for model in MODELS)
 
 
 def test_twelve_bits_are_doubted_until_the_script_has_scaled_them(
