@@ -29,6 +29,12 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def front() -> str:
+    """The front of servers; files that override this fixture run on several."""
+    return "aio"
+
+
+@pytest.fixture
 def config(repository: Path) -> ServerConfig:
     """Serves `repository` on free ports of the loopback, on the CPU."""
     return ServerConfig(

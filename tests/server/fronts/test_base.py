@@ -1,0 +1,3 @@
+"""What every front promises to handlers and clients."""
+
+from __future__ import annotations
