@@ -18,8 +18,8 @@ from server.access_log import AccessLog
 from server.config import ServerConfig
 from server.descriptors import raise_descriptor_limit
 from server.errors import StartupError
-from server.fronts.aio import AioFront
 from server.fronts.base import Front, Methods
+from server.fronts.choice import choose_front
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -88,6 +88,7 @@ class Server:
         )
         self._model_control = ModelControlService(self.models, config)
         self._handlers: list[RequestHandler] = []
+        self._make_front = choose_front(config.front)
         self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
         self._server = self._make_server(self.security.access)
         # A server of its own, because a call does not say on which port it arrived.
@@ -115,7 +116,7 @@ class Server:
         }
         services[reflection.SERVICE] = reflection.reflection_methods(services, handler)
         methods = {f"/{name}/{method}": how for name, service in services.items() for method, how in service.items()}
-        return make_server(AioFront, self.config, methods)
+        return make_server(self._make_front, self.config, methods)
 
     @property
     def http_url(self) -> str | None:

@@ -8,8 +8,9 @@ from typing import Final
 
 from server.fronts.aio import AioFront
 from server.fronts.base import MakeFront, Methods
+from server.fronts.core import CoreFront
 
-FRONTS: Final[dict[str, MakeFront]] = {"aio": AioFront}
+FRONTS: Final[dict[str, MakeFront]] = {"aio": AioFront, "core": CoreFront}
 
 
 @asynccontextmanager
