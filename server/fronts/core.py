@@ -4,7 +4,7 @@ grpc.aio makes about five futures and tasks per call, and hands over about one e
 a thread waits for the first event of a burst and leaves the rest to the event loop, which takes events until there are
 none: two threads that take turns at the interpreter's lock for every event would cost three times as much.
 
-The Cython layer is private. grpcio's own blocking server stands on the same calls, and `core_library` checks them at start.
+The Cython layer is private, but grpcio's own blocking server stands on the same calls, and `core_library` checks them.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ class CoreCall:
 
     def _end(self, *operations: Any) -> None:
         """Ends the call with these operations; without any if the client has left."""
+        if self._call is None:
+            return
         self._ending = True
         if self.cancelled or not self._begin(operations, self._sent):
             self._over()

@@ -14,6 +14,8 @@ from server.fronts.core_call import NO_FLAGS, CoreCall, given_up_status, initial
 from server.fronts.core_library import cygrpc
 
 _NOTHING: Final = object()
+# grpc.aio's clients report INTERNAL instead of the status if it comes while they write their first message.
+_REFUSAL_S: Final = 0.01
 _log = logging.getLogger(__name__)
 
 
@@ -112,9 +114,10 @@ class StreamCoreCall(CoreCall):
             self._end(*self._last)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
         if task.cancelled():
             status = given_up_status()
-        elif (error := task.exception()) is None:
+        elif error is None:
             status = ok_status()
         elif isinstance(error, ServerError):
             status = status_of(error)
@@ -122,7 +125,9 @@ class StreamCoreCall(CoreCall):
             _log.error("a stream failed", exc_info=error)
             status = status_of(InternalError())
         self._last = (status,) if self._sent_initial else (initial_metadata(), status)
-        if not self._outbox:
+        if error is not None and not self._sent_initial:
+            self._loop.call_later(_REFUSAL_S, self._end, *self._last)
+        elif not self._outbox:
             self._end(*self._last)
 
     def _stop(self) -> None:

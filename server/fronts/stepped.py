@@ -23,14 +23,14 @@ class SteppedTask:
         loop: the running event loop.
     """
 
-    __slots__ = ("__weakref__", "_cancelling", "_context", "_coroutine", "_loop", "_must_cancel", "_waits_for")
+    __slots__ = ("__weakref__", "_cancelling", "_context", "_coroutine", "_done", "_loop", "_must_cancel", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> None:
         self._coroutine = coroutine
         self._loop = loop
         self._context = copy_context()
         self._waits_for: asyncio.Future[Any] | None = None
-        self._must_cancel = False
+        self._must_cancel = self._done = False
         self._cancelling = 0
 
     def start(self) -> None:
@@ -55,6 +55,10 @@ class SteppedTask:
             self._must_cancel = False
         return self._cancelling
 
+    def done(self) -> bool:
+        """Returns whether the coroutine has ended."""
+        return self._done
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Returns its event loop."""
         return self._loop
@@ -70,6 +74,7 @@ class SteppedTask:
             else:
                 awaited = self._coroutine.send(None)
         except StopIteration:
+            self._done = True
             return
         finally:
             _leave_task(self._loop, task)

@@ -14,10 +14,16 @@ from tritonclient.grpc import service_pb2
 from ganserve.v1 import generator_pb2
 from server.app import Server
 from server.rpc.health import SERVICE, Health
-from tests.server.fronts.served import served
+from tests.server.fronts.served import FRONTS, served
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from server.models.catalog import Catalog
 from server.request import InFlightRequest
 from server.rpc.call_limit import RETRY_AFTER_MS
 from server.rpc.handler import RequestHandler
-from tests.server.fronts.served import served
+from tests.server.fronts.served import FRONTS, served
 from tests.server.scheduling.held_run import settle, until
 
 UNARY, STREAM, UNGATED = "/test.Service/Generate", "/test.Service/Stream", "/test.Service/Live"
@@ -65,6 +65,12 @@ class Service:
             value("ganserve_requests_total", {**labels, "method": method, "status": status}),
             value("ganserve_rejections_total", {**labels, "reason": reason}),
         )
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -11,11 +11,17 @@ from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
 from server.fronts.base import Stream
 from server.rpc.health import SERVICE, Health
-from tests.server.fronts.served import served
+from tests.server.fronts.served import FRONTS, served
 from tests.server.scheduling.held_run import settle
 
 NOT_SERVING, SERVING = pb.HealthCheckResponse.NOT_SERVING, pb.HealthCheckResponse.SERVING
 UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

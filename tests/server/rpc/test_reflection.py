@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha import reflection_pb2_grpc as pb_grpc
 
 from server.app import Server
+from tests.server.fronts.served import FRONTS
 
 Connect = Callable[[Server], grpc.aio.Channel]
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 def stub_of(channel: grpc.aio.Channel) -> Any:

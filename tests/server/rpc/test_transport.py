@@ -43,6 +43,12 @@ class Service:
         return body
 
 
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def service() -> Service:
     return Service()

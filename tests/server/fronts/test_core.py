@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from server.fronts.base import Call, Unary
+from server.fronts.core import CoreFront
+from tests.server.fronts.served import served
+
+ECHO = "/test.Service/Echo"
+
+
+async def echo(body: bytes, _: Call) -> bytes:
+    return body
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "grpc-core"]
+
+
+async def test_its_thread_ends_with_it() -> None:
+    front = CoreFront({}, (), 1)
+    await front.start()
+    assert len(threads()) == 1
+    await front.stop(None)
+    for thread in threading.enumerate():
+        if thread.name == "grpc-core":
+            await asyncio.to_thread(thread.join, 20)
+    assert not threads()
+
+
+async def test_an_error_of_one_call_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def admit(call: Call) -> None:
+        if dict(call.invocation_metadata()).get("bad"):
+            raise RuntimeError("unforeseen")
+
+    async with served({ECHO: Unary(echo, admit)}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(ECHO)
+        bad = method(b"x", metadata=[("bad", "yes")], timeout=0.5)
+        assert await method(b"y", timeout=20) == b"y"
+        assert await bad.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await method(b"z", timeout=20) == b"z"
+    assert "unforeseen" in caplog.text
+
+
+async def test_the_loop_serves_others_while_calls_keep_coming() -> None:
+    async with served({ECHO: Unary(echo)}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(ECHO)
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(method(b"x", timeout=60) for _ in range(900)))
+        counting.cancel()
+        assert turns > 10
+
+
+async def test_no_call_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    fronts: list[CoreFront] = []
+    make = CoreFront.__init__
+
+    def remember(self: CoreFront, *arguments: Any) -> None:
+        fronts.append(self)
+        make(self, *arguments)
+
+    monkeypatch.setattr(CoreFront, "__init__", remember)
+    async with served({ECHO: Unary(echo)}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(ECHO)
+        for number in range(300):
+            call = method(b"x", timeout=60)
+            if number % 3:
+                for _ in range(number % 11):
+                    await asyncio.sleep(0)
+                call.cancel()
+            else:
+                assert await call == b"x"
+    gc.collect()
+    assert not fronts[0]._calls
