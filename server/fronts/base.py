@@ -62,6 +62,11 @@ def _count_nothing(_: Call, __: ServerError) -> None:
     """Records nothing."""
 
 
+def _answer_none(bodies: Sequence[bytes], _: Sequence[Call]) -> list[bytes | None]:
+    """Leaves every call to `answer`."""
+    return [None] * len(bodies)
+
+
 @dataclass(frozen=True)
 class Unary:
     """A method with one message in each direction.
@@ -72,11 +77,14 @@ class Unary:
         answer: answers a message.
         admit: called when a call arrives, before its message is received.
         refused: told of a call that ends before its message reaches `answer`, except if the client has left.
+        answer_together: offered the messages that came together, two or more, by fronts that know. It returns an answer
+            for each that it can answer at once, and None for those that are left to `answer`.
     """
 
     answer: Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
     admit: Callable[[Call], None] = _admit_all
     refused: Callable[[Call, ServerError], None] = _count_nothing
+    answer_together: Callable[[Sequence[bytes], Sequence[Call]], list[bytes | None]] = _answer_none
 
 
 @dataclass(frozen=True)

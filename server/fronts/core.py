@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import grpc
 
-from server.fronts.base import Methods, Stream
+from server.fronts.base import Methods, Stream, Unary
 from server.fronts.core_call import NO_FLAGS, CoreCall, initial_metadata
 from server.fronts.core_library import cygrpc
 from server.fronts.core_stream import StreamCoreCall
@@ -47,7 +47,7 @@ class CoreFront:
         self._server = cygrpc.Server(list(options), False)
         self._server.register_completion_queue(self._queue)
         self._calls: set[CoreCall] = set()
-        self._inbox: list[tuple[UnaryCoreCall, bytes]] = []
+        self._inbox: dict[Unary, list[tuple[UnaryCoreCall, bytes]]] = {}  # by method
         self._first: Any = None  # the first event of a burst
         self._turn = threading.Semaphore(0)  # the thread's, to wait for the next burst
         self._stopping = self._is_shut_down = self._is_over = False
@@ -109,9 +109,9 @@ class CoreFront:
             except Exception:  # noqa: BLE001 - one call must not stop all others
                 _log.exception("an event of gRPC could not be handled")
             event = poll(deadline=0)
-        inbox, self._inbox = self._inbox, []
-        for call, body in inbox:
-            call.answer(body)
+        inbox, self._inbox = self._inbox, {}
+        for method, calls in inbox.items():
+            _answer(method, calls)
         if inbox and event.completion_type == cygrpc.CompletionType.queue_timeout:
             event = poll(deadline=0)  # answering took time
         if event.completion_type == completed:
@@ -148,7 +148,7 @@ class CoreFront:
             call.receive()
 
     def _received(self, call: UnaryCoreCall, body: bytes) -> None:
-        self._inbox.append((call, body))
+        self._inbox.setdefault(call.method, []).append((call, body))
 
     def _ended(self, call: CoreCall) -> None:
         self._calls.discard(call)
@@ -161,6 +161,19 @@ class CoreFront:
     def _close_queue_at_the_end(self) -> None:
         if self._is_shut_down and not self._calls:
             self._queue.shutdown()
+
+
+def _answer(method: Unary, received: list[tuple[UnaryCoreCall, bytes]]) -> None:
+    received = [(call, body) for call, body in received if not call.is_ending]
+    if len(received) == 1:
+        answers: list[bytes | None] = [None]
+    else:
+        answers = method.answer_together([body for _, body in received], [call for call, _ in received])
+    for (call, body), answer in zip(received, answers, strict=True):
+        if answer is None:
+            call.answer(body)
+        else:
+            call.send(answer)
 
 
 def _reject(call: Any, code: grpc.StatusCode, details: bytes) -> None:

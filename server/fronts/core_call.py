@@ -39,6 +39,11 @@ class CoreCall:
         self._ending = False
         self.cancelled = False
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its last operations have begun, or the client has left."""
+        return self._ending
+
     def invocation_metadata(self) -> Metadata:
         """Returns the metadata that the client sent."""
         return self._metadata

@@ -27,7 +27,7 @@ class UnaryCoreCall(CoreCall):
         on_over: called once it has ended.
     """
 
-    __slots__ = ("_method", "_on_received", "_task")
+    __slots__ = ("_on_received", "_task", "method")
 
     def __init__(
         self,
@@ -38,14 +38,14 @@ class UnaryCoreCall(CoreCall):
         on_over: Callable[[CoreCall], object],
     ) -> None:
         super().__init__(event, loop, on_over)
-        self._method = method
+        self.method = method
         self._on_received = on_received
         self._task: SteppedTask | None = None
 
     def receive(self) -> None:
         """Asks for the message, if the method admits the call."""
         try:
-            self._method.admit(self)
+            self.method.admit(self)
         except ServerError as error:
             self._refuse(error)
         else:
@@ -53,9 +53,12 @@ class UnaryCoreCall(CoreCall):
 
     def answer(self, body: bytes) -> None:
         """Runs the method as far as it comes without waiting."""
-        if not self._ending:
-            self._task = SteppedTask(self._run(body), self._loop)
-            self._task.start()
+        self._task = SteppedTask(self._run(body), self._loop)
+        self._task.start()
+
+    def send(self, answer: bytes) -> None:
+        """Ends the call with its answer."""
+        self._end(initial_metadata(), cygrpc.SendMessageOperation(answer, NO_FLAGS), ok_status())
 
     def _received(self, event: Any) -> None:
         message: bytes | None = event.batch_operations[0].message()
@@ -69,12 +72,12 @@ class UnaryCoreCall(CoreCall):
             self._refuse(empty_call())
 
     def _refuse(self, error: ServerError) -> None:
-        self._method.refused(self, error)
+        self.method.refused(self, error)
         self._end(initial_metadata(), status_of(error))
 
     async def _run(self, body: bytes) -> None:
         try:
-            answer = await self._method.answer(body, self)
+            answer = await self.method.answer(body, self)
         except ServerError as error:
             self._end(initial_metadata(), status_of(error))
         except asyncio.CancelledError:
@@ -83,7 +86,7 @@ class UnaryCoreCall(CoreCall):
             _log.exception("a call failed")
             self._end(initial_metadata(), status_of(InternalError()))
         else:
-            self._end(initial_metadata(), cygrpc.SendMessageOperation(answer, NO_FLAGS), ok_status())
+            self.send(answer)
         finally:
             self._task = None  # it holds this coroutine
 

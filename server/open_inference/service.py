@@ -78,8 +78,9 @@ class InferenceService:
 
     def methods(self, handler: RequestHandler) -> Methods:
         """Returns all methods by name."""
+        together = {"ModelInfer": self._model_infer.infer_together}
         unary = {
-            method: handler.unary(method, behaviour, gated=method not in UNGATED)
+            method: handler.unary(method, behaviour, gated=method not in UNGATED, together=together.get(method))
             for method, behaviour in self.behaviours().items()
         }
         return {**unary, STREAM_METHOD: stream_method(self._model_infer, handler)}

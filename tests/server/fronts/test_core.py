@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -86,3 +87,22 @@ async def test_no_call_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await call == b"x"
     gc.collect()
     assert not fronts[0]._calls
+
+
+async def test_messages_that_come_together_are_offered_together_and_the_rest_is_answered_alone() -> None:
+    offered: list[int] = []
+
+    def answer_some(bodies: Sequence[bytes], calls: Sequence[Call]) -> list[bytes | None]:
+        assert len(bodies) == len(calls) > 1
+        offered.append(len(bodies))
+        return [b"together " + body if int(body) % 2 else None for body in bodies]
+
+    method = Unary(echo, answer_together=answer_some)
+    async with served({ECHO: method}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(ECHO)
+        answers = await asyncio.gather(*(call(str(number).encode(), timeout=60) for number in range(500)))
+    assert [int(answer.removeprefix(b"together ")) for answer in answers] == list(range(500))
+    together = [answer for answer in answers if answer.startswith(b"together")]
+    assert together
+    assert all(int(answer.removeprefix(b"together ")) % 2 for answer in together)
+    assert len(together) <= sum(offered) <= 500

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +289,58 @@ async def test_a_failed_request_keeps_nothing_alive(handler: RequestHandler, mon
         assert models[0]() is None
     finally:
         gc.enable()
+
+
+def all_but_the_last(bodies: Sequence[bytes], requests: Sequence[InFlightRequest]) -> list[bytes | None]:
+    for request in requests:
+        request.model, request.version, request.rows = "tiny", 1, 2
+    return [*bodies[:-1], None]
+
+
+class TestRequestsThatComeTogether:
+    """Those that are answered at once are counted like all others."""
+
+    class FakeCall(FakeContext):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ends: list[Callable[[], object]] = []
+
+        def add_done_callback(self, callback: Callable[[], object]) -> None:
+            self.ends.append(callback)
+
+    @pytest.fixture
+    def calls(self) -> Any:
+        return [self.FakeCall() for _ in range(3)]
+
+    async def test_each_is_inside_until_its_answer_is_sent(
+        self, handler: RequestHandler, gate: Gate, metrics: Metrics, calls: Any
+    ) -> None:
+        method = handler.unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"a", b"bb", b"ccc"], calls) == [b"a", b"bb", None]
+        assert (gate.inside, gate.entered, handler.unsent_bytes) == (2, 2, 3)
+        assert requests(metrics, "OK") == 2
+        for call in calls:
+            for end in call.ends:
+                end()
+        assert (gate.inside, handler.unsent_bytes, calls[2].ends) == (0, 0, [])
+
+    @pytest.mark.parametrize("state", ["starting", "draining"])
+    async def test_none_is_answered_while_the_gate_is_closed(self, metrics: Metrics, calls: Any, state: str) -> None:
+        gate = Gate()
+        if state == "draining":
+            gate.open()
+            gate.drain()
+        method = RequestHandler(gate, metrics).unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"a", b"b", b"c"], calls) == [None] * 3
+
+    async def test_answers_without_room_are_left_over(self, gate: Gate, metrics: Metrics, calls: Any) -> None:
+        method = RequestHandler(gate, metrics, max_unsent_bytes=3).unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"aa", b"bb", b"c"], calls) == [b"aa", None, None]
+        assert requests(metrics, "OK") == 1
+        assert gate.inside == 1
+
+    async def test_a_method_without_a_faster_way_leaves_all_over(self, handler: RequestHandler, calls: Any) -> None:
+        assert handler.unary("Generate", echo).answer_together([b"a", b"b", b"c"], calls) == [None] * 3
 
 
 Serve = Callable[..., Any]
