@@ -1,4 +1,4 @@
-"""The core front on the oldest and the newest grpcio that pyproject.toml allows, because it stands on a private interface."""
+"""The core front on the oldest and the newest grpcio that pyproject.toml allows: it stands on a private interface."""
 
 from __future__ import annotations
 
