@@ -1,7 +1,7 @@
 """The seam between gRPC and the services: what a front offers to handlers, and what handlers offer to a front.
 
 Handlers know calls and bytes. How calls arrive, and how answers leave, is the business of a front; see
-docs/decisions/0029-two-fronts.md.
+docs/decisions/0030-two-fronts.md.
 """
 
 from __future__ import annotations
