@@ -15,7 +15,7 @@ from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.files.images import check_output, save_image
 from client.sdk.client import GanClient
-from ganserve.grids import fitting_scale, image_grid, magnified
+from ganserve.grids import fitting_scale, grid_columns, image_grid, labelled_lines, magnified
 
 
 @click.command()
@@ -39,6 +39,7 @@ from ganserve.grids import fitting_scale, image_grid, magnified
     help="Number of columns.  [default: a square grid]",
 )
 @scale_option()
+@click.option("--labels", is_flag=True, help="Number the lines by their first image, if they are high enough.")
 @output_options
 @server_options
 def grid(
@@ -49,6 +50,7 @@ def grid(
     version: int | str | None,
     columns: int | None,
     scale: int | None,
+    labels: bool,
     output: Output,
     connect: ConnectOptions,
 ) -> None:
@@ -63,6 +65,9 @@ def grid(
             chunks.append(chunk.images)
             progress.add(len(chunk.images))
     picture = image_grid(magnified(np.concatenate(chunks), scale), columns)
+    if labels:
+        per_line = min(columns or grid_columns(n), n)
+        picture = labelled_lines(picture, [str(first) for first in range(0, n, per_line)])
     save_image(picture, out)
     noun = "image" if n == 1 else "images"
     facts: dict[str, object] = {"model": model, "version": served.version, "images": n, "seed": seed}

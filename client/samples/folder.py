@@ -35,7 +35,7 @@ class FolderOutput(SampleOutput):
         with writing(self.path):
             record = self._record_there()
             self._found_nothing = record is None
-            return None if record is None else Found(record, self._first_missing(record) == record.count)
+            return None if record is None else Found(record, self._first_missing(record) == record.end_row)
 
     def start(self, record: SampleRecord) -> None:
         """Removes the images that sample.json describes, and starts over."""
@@ -54,9 +54,10 @@ class FolderOutput(SampleOutput):
         with writing(self.path):
             if self._record_there() != record:
                 raise another_writes(self.path)
-            first = self._first_missing(record, clean=True)
-        self._next_row = first if first == record.count else first - first % chunk_rows
-        return self._next_row
+            done = self._first_missing(record, clean=True) - record.first_row
+        done = done if done == len(record.rows) else done - done % chunk_rows
+        self._next_row = record.first_row + done
+        return done
 
     def append(self, rows: SampleRows) -> None:
         """Writes one file per row."""
@@ -75,7 +76,7 @@ class FolderOutput(SampleOutput):
 
     def _take_for(self, record: SampleRecord, *, create: bool) -> None:
         self._take(self.path / RECORD_NAME, create=create)
-        self._record, self._next_row = record, 0
+        self._record, self._next_row = record, record.first_row
 
     def _record_there(self) -> SampleRecord | None:
         """Reads sample.json; None if the folder is empty or missing."""
@@ -105,7 +106,7 @@ class FolderOutput(SampleOutput):
                     )
 
     def _first_missing(self, record: SampleRecord, *, clean: bool = False) -> int:
-        """The first row without a file, or the number of rows; `clean` removes temporary files of killed processes."""
+        """The first row without a file, or the end of the rows; `clean` removes temporary files of killed processes."""
         if clean:
             self._complete_files(self.path, clean=True)
         for folder, rows in record.folders():
@@ -113,7 +114,7 @@ class FolderOutput(SampleOutput):
             for row in rows:
                 if Path(record.file_name(row)).name not in complete:
                     return row
-        return record.count
+        return record.end_row
 
     def _complete_files(self, folder: Path, *, clean: bool) -> set[str]:
         """The names of the files in a folder, except empty ones, which a system crash can leave."""

@@ -60,8 +60,8 @@ class SampleOutput(ABC):
             chunk_rows: Rows per request.
 
         Returns:
-            The first row to append: a multiple of `chunk_rows`, so that the remaining requests are the same as without
-            the interruption; or the total number of rows.
+            How many rows are done: a multiple of `chunk_rows`, so that the remaining requests are the same as without
+            the interruption; or all of them.
         """
 
     @abstractmethod

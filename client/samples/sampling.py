@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from client.errors import InvalidRequest, UnknownModel
 from client.samples.output import Found, SampleOutput, SampleRows
@@ -19,12 +19,16 @@ Fetch = Callable[[SampleRecord, int], Iterator[SampleRows]]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The user's request. None: as in the interrupted output, otherwise the newest version and a random seed."""
+    """The user's request: rows of the first `count` of a seed.
+
+    None: as in the interrupted output, otherwise the newest version and a random seed.
+    """
 
     model: str
     version: int | None
     seed: int | None
     count: int
+    rows: range
     format: SampleFormat
 
 
@@ -35,7 +39,7 @@ class Sampling:
         output: The folder or archive to write.
         wanted: The request.
         find: Returns the served model with a name and a version (None: the newest), or raises UnknownModel.
-        fetch: Yields the images of a record in row order, starting at a given row.
+        fetch: Yields the images of a record in row order, without as many of the first as are done.
     """
 
     def __init__(self, output: SampleOutput, wanted: Wanted, find: Find, fetch: Fetch) -> None:
@@ -53,7 +57,7 @@ class Sampling:
         """Compares the output with the request, and asks the server for the model; writes no image.
 
         Returns:
-            The record of the finished output; if `rows_done` equals its count, the output is already complete.
+            The record of the finished output; if `rows_done` is the number of its rows, the output is already complete.
 
         Raises:
             InvalidRequest: The output holds other samples, and `overwrite` is not given.
@@ -61,7 +65,7 @@ class Sampling:
         """
         found = self._found(overwrite=overwrite)
         if found is not None and found.complete:
-            self.rows_before = self.rows_done = found.record.count
+            self.rows_before = self.rows_done = len(found.record.rows)
             self._is_complete = True
             return found.record
         record = self._record(None if found is None else found.record)
@@ -86,7 +90,7 @@ class Sampling:
         """
         if self._is_complete:
             return True
-        if self.rows_done < record.count:
+        if self.rows_done < len(record.rows):
             answers = self._fetch(record, self.rows_done)
             first = next(answers, None)
             if not self._is_begun:  # touch the disk only once there is an image
@@ -95,7 +99,7 @@ class Sampling:
                 self._output.append(rows)
                 self.rows_done += len(rows)
                 advance(len(rows))
-                if stop() and self.rows_done < record.count:
+                if stop() and self.rows_done < len(record.rows):
                     return False
         self._output.finish()
         return True
@@ -105,7 +109,7 @@ class Sampling:
         found = self._output.find(overwrite=overwrite)
         if found is None:
             return None
-        differences = found.record.differences(**asdict(self._wanted))
+        differences = found.record.differences(**vars(self._wanted))
         if overwrite:
             return None if differences or found.complete else found
         if differences:
@@ -130,7 +134,10 @@ class Sampling:
         sizes = (served.height, served.width, served.channels)
         if before is None:
             seed = secrets.randbits(32) if wanted.seed is None else wanted.seed
-            return SampleRecord(wanted.model, served.version, seed, wanted.count, wanted.format, *sizes)
+            rows = wanted.rows
+            return SampleRecord(
+                wanted.model, served.version, seed, wanted.count, rows.start, rows.stop, wanted.format, *sizes
+            )
         if sizes != (before.height, before.width, before.channels):
             raise InvalidRequest(
                 f"{self._output.path}: was started with images of another size than {wanted.model!r} has now; name"

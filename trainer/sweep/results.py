@@ -176,20 +176,31 @@ def cells_csv(results: Results) -> str:
 
 
 def print_results(results: Results, progress: Progress) -> None:
-    """Prints the report's table: metrics at the end, mean and standard deviation over seeds."""
-    table = RichTable(title="At the end: mean +- standard deviation over seeds; * is the best cell")
-    for heading in ("cell", "ended", *map(label_of, results.metrics), "images/s"):
-        table.add_column(heading, overflow="fold")
+    """Prints how the trials ended, and the metrics at the end: mean and standard deviation over seeds."""
+    trials_table = RichTable(title="Trials")
+    for heading in ("cell", "ended", "images/s"):
+        trials_table.add_column(heading, overflow="fold")
     for cell in results.cells:
         trials = results.of(cell)
         finished = sum(trial.outcome == "finished" for trial in trials)
         failed = [trial.outcome for trial in trials if trial.text]
-        shown = [shown_summary(name, results.summary(cell, name, "end"), mark=True) for name in results.metrics]
-        speed = speed_of(trials)
         collapsed = sum(bool(trial.collapse) for trial in trials)
         failed += [f"{collapsed} collapsed"] if collapsed else []
         state = f"{finished} of {len(trials)}" + "".join(f", {outcome}" for outcome in failed)
-        table.add_row(escape(cell.name), state, *shown, "-" if speed is None else f"{speed:.4g}")
+        speed = speed_of(trials)
+        trials_table.add_row(escape(cell.name), state, "-" if speed is None else f"{speed:.4g}")
+    progress.console.print(trials_table)
+    # A row per metric and cell: a column per metric does not fit into a terminal.
+    table = RichTable(title="At the end: mean \N{PLUS-MINUS SIGN} standard deviation over seeds; * is the best cell")
+    for heading in ("metric", "cell", "value", "better"):
+        table.add_column(heading, overflow="fold")
+    for name in results.metrics:
+        found = [(cell, results.summary(cell, name, "end")) for cell in results.cells]
+        for row, (cell, summary) in enumerate((cell, summary) for cell, summary in found if summary is not None):
+            value = shown_summary(name, summary, mark=True, seeds=len(results.of(cell)))
+            headings = (label_of(name), METRICS[name].better if name in METRICS else "")
+            table.add_row(headings[0] if row == 0 else "", escape(cell.name), value, headings[1] if row == 0 else "")
+        table.add_section()
     progress.console.print(table)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganserve.grids import image_grid
+from ganserve.grids import image_grid, labelled_lines
 from ganserve.latents import latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
 from tests.client.test_main import error_of, run
@@ -45,6 +45,16 @@ def test_small_images_are_magnified(server: FakeServer, here: Path, flags: list[
     images = pixels_of(latents_from_seed(0, 2, 6), 4, 3, 1).repeat(scale, axis=1).repeat(scale, axis=2)
     with Image.open(here / "grid.png") as saved:
         np.testing.assert_array_equal(np.asarray(saved), np.asarray(image_grid(images)))
+
+
+def test_labels_are_the_numbers_of_the_first_images_of_the_lines(server: FakeServer, here: Path) -> None:
+    flags = ["--model", "dcgan", "--n", "5", "--columns", "2", "--seed", "0", "--scale", "4"]
+    assert run("grid", *flags, "--out", "plain.png", address=server.address).exit_code == 0
+    assert run("grid", *flags, "--labels", "--out", "labelled.png", address=server.address).exit_code == 0
+    with Image.open(here / "plain.png") as plain, Image.open(here / "labelled.png") as labelled:
+        expected = labelled_lines(plain, ["0", "2", "4"])
+        assert labelled.width > plain.width
+        np.testing.assert_array_equal(np.asarray(labelled), np.asarray(expected))
 
 
 def test_grid_needs_only_a_model(server: FakeServer, here: Path) -> None:

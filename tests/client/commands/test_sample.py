@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,31 @@ def test_a_zip_gets_jpeg_files_on_request(server: FakeServer, here: Path) -> Non
     assert {request.format for request in server.requests} == {pb.IMAGE_FORMAT_JPEG}
 
 
+@pytest.mark.parametrize("name", ["out", "out.zip", "out.tar"])
+def test_the_shards_of_a_sample_are_together_the_whole(server: FakeServer, here: Path, name: str) -> None:
+    whole = _files(server, here, f"whole-{name}")
+    parts: dict[str, bytes] = {}
+    for shard in range(3):
+        part = _files(server, here, f"{shard}-{name}", "--shards", "3", "--shard", str(shard))
+        assert not part.keys() & parts.keys()
+        parts |= part
+    assert parts == whole
+
+
+def test_a_part_says_which_rows_it_holds(server: FakeServer, here: Path) -> None:
+    result = sample(server, "--out", "out.npz", "--rows", "3..9")
+    assert result.stdout == "out.npz: 6 images of dcgan:3 (seed 0, 3..9 of 10)\n"
+    with np.load(here / "out.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["images"], EXPECTED[3:9])
+        assert arrays["first_row"] == 3
+
+
+def test_a_part_needs_a_seed(server: FakeServer, here: Path) -> None:
+    result = run("sample", "--model", "dcgan", "--n", "10", "--out", "a", "--rows", "0..5", address=server.address)
+    assert (result.exit_code, list(here.iterdir())) == (2, [])
+    assert "--seed is missing: the parts of a sample need the same one" in error_of(result)
+
+
 def test_all_requests_are_for_one_version(server: FakeServer, here: Path) -> None:
     sample(server, "--out", "out")
     assert {request.version for request in server.requests} == {3}
@@ -67,6 +94,8 @@ def test_json_describes_the_result(server: FakeServer, here: Path) -> None:
         "version": 3,
         "seed": 0,
         "count": 10,
+        "first_row": 0,
+        "end_row": 10,
         "format": "pixels",
         "height": 4,
         "width": 3,
@@ -165,8 +194,16 @@ def test_a_command_that_gets_no_image_leaves_no_files(server: FakeServer, here: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--out", "a.png"], "'--out': a.png: name a folder, FILE.zip or FILE.npz"),
-        (["--out", "a.tar"], "'--out': a.tar: name a folder, FILE.zip or FILE.npz"),
+        (["--out", "a.png"], "'--out': a.png: name a folder, FILE.zip, FILE.tar, FILE.parquet or FILE.npz"),
+        (["--out", "a.tgz"], "'--out': a.tgz: name a folder, FILE.zip, FILE.tar, FILE.parquet or FILE.npz"),
+        (["--out", "a.tar", "--format", "pixels"], "'--format': pixels go into an .npz"),
+        (["--out", "a", "--shards", "2"], "--shards and --shard belong together: --shards 8 --shard 0"),
+        (["--out", "a", "--shards", "2", "--shard", "2"], "'--shard': 2: the parts have numbers from 0 to 1"),
+        (["--out", "a", "--shards", "11", "--shard", "2"], "'--shards': 11: there are only 10 images (--n)"),
+        (["--out", "a", "--shards", "2", "--shard", "1", "--rows", "1..2"], "--rows and --shards: give one of them"),
+        (["--out", "a", "--rows", "5..11"], "'--rows': 5..11: ends after the 10 images (--n)"),
+        (["--out", "a", "--rows", "5..5"], "'--rows': 5..5: give A..B with A below B, such as 0..1000"),
+        (["--out", "a", "--rows", "5-7"], "'--rows': 5-7: give A..B"),
         (["--out", "file"], "file: cannot be written, because "),
         (["--out", "file/a.zip"], "file/a.zip: cannot be written, because "),
         (["--out", "."], "holds 'file' and no sample.json; name an empty or a new folder"),
@@ -203,6 +240,20 @@ def _failing_after(server: FakeServer, requests: int) -> Any:
         return server.images_for(request)
 
     return answer
+
+
+def _files(server: FakeServer, here: Path, name: str, *arguments: str) -> dict[str, bytes]:
+    """Writes a sample and reads its files back."""
+    result = sample(server, "--out", name, *arguments)
+    assert result.exit_code == 0, result.output
+    path = here / name
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            return {member: archive.read(member) for member in archive.namelist() if member != "sample.json"}
+    if path.suffix == ".tar":
+        with tarfile.open(path) as tar:
+            return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    return _contents(path)
 
 
 def _contents(path: Path) -> dict[str, bytes]:

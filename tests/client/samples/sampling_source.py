@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from client.commands.sample import OUTPUTS as ARCHIVES
 from client.errors import ServerUnreachable, UnknownModel
-from client.samples.archives import NpzOutput, ZipOutput
 from client.samples.folder import FolderOutput
 from client.samples.output import SampleOutput, SampleRows
 from client.samples.record import SampleRecord
@@ -23,16 +23,17 @@ from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import model as served_model
 
 CHUNK_ROWS = 4
-OUTPUTS = [pytest.param("out", id="folder"), pytest.param("out.zip", id="zip"), pytest.param("out.npz", id="npz")]
+OUTPUTS = [pytest.param("out", id="folder"), *(pytest.param(f"out{suffix}", id=suffix[1:]) for suffix in ARCHIVES)]
 
 
 def output_at(path: Path) -> SampleOutput:
-    return {".zip": ZipOutput, ".npz": NpzOutput}.get(path.suffix, FolderOutput)(path)
+    return ARCHIVES.get(path.suffix, FolderOutput)(path)
 
 
 def wanted_at(path: Path, **fields: Any) -> Wanted:
     given: dict[str, Any] = {"model": "dcgan", "version": None, "seed": 7, "count": 10}
-    return Wanted(**(given | {"format": "pixels" if path.suffix == ".npz" else "png"} | fields))
+    given |= {"format": "pixels" if path.suffix == ".npz" else "png"} | fields
+    return Wanted(**({"rows": range(given["count"])} | given))
 
 
 def pixels(record: SampleRecord, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -68,12 +69,12 @@ class Source:
             )
         )[0]
 
-    def fetch(self, record: SampleRecord, first_row: int) -> Iterator[SampleRows]:
-        self.asked.append(first_row)
-        for start in range(first_row, record.count, CHUNK_ROWS):
+    def fetch(self, record: SampleRecord, done: int) -> Iterator[SampleRows]:
+        self.asked.append(record.first_row + done)
+        for start in range(record.first_row + done, record.end_row, CHUNK_ROWS):
             if self.fails_at is not None and start + CHUNK_ROWS > self.fails_at:
                 raise ServerUnreachable("no server is ready")
-            rows = range(start, min(start + CHUNK_ROWS, record.count))
+            rows = range(start, min(start + CHUNK_ROWS, record.end_row))
             if record.format == "pixels":
                 yield np.stack([pixels(record, row) for row in rows])
             else:

@@ -22,7 +22,7 @@ from tests.client.samples.sampling_source import (
 def test_a_folder_holds_one_complete_picture_per_row(tmp_path: Path) -> None:
     sample(tmp_path / "out", Source())
     record = SampleRecord.from_json((tmp_path / "out" / "sample.json").read_bytes())
-    assert record == SampleRecord("dcgan", 3, 7, 10, "png", 3, 2, 3)
+    assert record == SampleRecord("dcgan", 3, 7, 10, 0, 10, "png", 3, 2, 3)
     pictures = sorted((tmp_path / "out").glob("*.png"))
     assert [picture.name for picture in pictures] == [f"{row:05d}.png" for row in range(10)]
     for row, picture in enumerate(pictures):

@@ -19,7 +19,7 @@ from tests.client.samples.sampling_source import CHUNK_ROWS, OUTPUTS, Source, ou
 
 
 def record_for(path: Path) -> SampleRecord:
-    return SampleRecord("dcgan", 3, 7, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3)
+    return SampleRecord("dcgan", 3, 7, 10, 0, 10, "pixels" if path.suffix == ".npz" else "png", 3, 2, 3)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

@@ -10,16 +10,22 @@ from hypothesis import strategies as st
 
 from client.samples.record import SampleRecord
 
-RECORD = SampleRecord("dcgan", 3, 7, 10, "png", 3, 2, 3)
+RECORD = SampleRecord("dcgan", 3, 7, 10, 0, 10, "png", 3, 2, 3)
+
+
+def _parts(count: int) -> st.SearchStrategy[tuple[int, int, int]]:
+    """`count` and a range within it."""
+    ends = st.tuples(st.integers(0, count - 1), st.integers(1, count)).filter(lambda ends: ends[0] < ends[1])
+    return ends.map(lambda ends: (count, *ends))
 
 
 @given(
     st.builds(
-        SampleRecord,
+        lambda part, **fields: SampleRecord(count=part[0], first_row=part[1], end_row=part[2], **fields),
+        part=st.integers(1, 100_000_000).flatmap(_parts),
         model=st.text("abcdefgä-0", min_size=1),
         version=st.integers(1, 2**63 - 1),
         seed=st.integers(0, 2**64 - 1),
-        count=st.integers(1, 100_000_000),
         format=st.sampled_from(["png", "jpeg", "pixels"]),
         height=st.integers(1, 2**20),
         width=st.integers(1, 2**20),
@@ -39,6 +45,11 @@ def test_a_record_is_read_back_unchanged(record: SampleRecord) -> None:
         {"seed": 2**64},
         {"count": 10**12},
         {"count": "10"},
+        {"first_row": 10},
+        {"first_row": -1},
+        {"end_row": 11},
+        {"end_row": 0},
+        {"first_row": 4, "end_row": 4},
         {"channels": 5},
         {"height": 1.5},
         {"model": ""},
@@ -51,7 +62,7 @@ def test_a_record_is_read_back_unchanged(record: SampleRecord) -> None:
     ],
 )
 def test_an_invalid_record_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(\w+ (is|has) |another version)"):
+    with pytest.raises(ValueError, match=r"^(\w+ (is|has|and end_row are) |another version)"):
         SampleRecord.from_json(json.dumps(json.loads(RECORD.to_json()) | change).encode())
 
 
@@ -61,13 +72,20 @@ def test_any_bytes_are_a_record_or_refused(data: bytes) -> None:
         SampleRecord.from_json(data)
 
 
-@given(st.integers(1, 30_000), st.data())
-def test_names_sort_like_rows_and_folders_stay_small(count: int, data: st.DataObject) -> None:
-    record = replace(RECORD, count=count)
-    rows = sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1, max_size=20)))
+def test_a_record_from_before_samples_had_parts_is_read() -> None:
+    fields = json.loads(RECORD.to_json())
+    del fields["first_row"], fields["end_row"]
+    assert SampleRecord.from_json(json.dumps(fields).encode()) == RECORD
+
+
+@given(st.integers(1, 30_000).flatmap(_parts), st.data())
+def test_names_sort_like_rows_and_folders_stay_small(part: tuple[int, int, int], data: st.DataObject) -> None:
+    count, first_row, end_row = part
+    record = replace(RECORD, count=count, first_row=first_row, end_row=end_row)
+    rows = sorted(data.draw(st.sets(st.integers(first_row, end_row - 1), min_size=1, max_size=20)))
     names = [record.file_name(row) for row in rows]
     assert names == sorted(set(names))
-    assert sum(len(covered) for _, covered in record.folders()) == count
+    assert [row for _, covered in record.folders() for row in covered] == list(record.rows)
     for folder, covered in record.folders():
         assert len(covered) <= (1000 if folder else 10_000)
         assert (

@@ -32,6 +32,21 @@ def test_a_stopped_run_resumes_to_the_same_files(tmp_path: Path, name: str, stop
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_a_stopped_part_resumes_to_the_same_files(tmp_path: Path, name: str, stop_after: int) -> None:
+    for folder in ("parts", "whole"):
+        (tmp_path / folder).mkdir()
+    part: dict[str, Any] = {"count": 30, "rows": range(11, 22)}
+    first = sample(tmp_path / "parts" / name, Source(), stop_after=stop_after, **part)
+    assert first.rows_done < 11
+    source = Source()
+    second = sample(tmp_path / "parts" / name, source, **part)
+    assert (second.rows_before, second.rows_done, source.asked) == (first.rows_done, 11, [11 + first.rows_done])
+    sample(tmp_path / "whole" / name, Source(), **part)
+    assert tree(tmp_path / "parts" / name) == tree(tmp_path / "whole" / name)
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
 def test_a_run_that_lost_its_server_resumes_to_the_same_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / "parts" / name
     path.parent.mkdir()
@@ -61,6 +76,7 @@ def test_a_complete_output_is_left_unchanged_without_requests(tmp_path: Path, na
         ({"count": 11}, "--n 10, not 11"),
         ({"version": 4}, "--version 3, not 4"),
         ({"model": "wgan"}, "--model dcgan, not wgan"),
+        ({"rows": range(2, 9)}, r"rows 0\.\.10, not 2\.\.9"),
     ],
 )
 def test_other_samples_are_overwritten_only_on_request(

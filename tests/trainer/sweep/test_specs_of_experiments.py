@@ -9,7 +9,7 @@ import pytest
 
 from tests.trainer.sweep.conftest import run, the_error
 from trainer.config import CycleConfig
-from trainer.sweep.__main__ import estimated_images
+from trainer.sweep.command import estimated_images
 from trainer.sweep.grid import cells_of
 from trainer.sweep.spec import quick_form, read_spec, with_settings
 

@@ -1,9 +1,7 @@
-"""A .zip of image files, or an .npz of pixels.
+"""An archive of samples: rows are collected in a partial file, from which `finish` builds the archive.
 
-Rows are collected in NAME.partial, which survives a kill; `finish` turns them into the archive and renames it to NAME.
-NAME.partial is a sequence of frames: first the record as JSON, then one frame per row. A frame is the length and the
-CRC-32 of its bytes, 4 bytes each, little-endian, and the bytes. Memory stays constant, except that `zipfile` keeps
-the directory of a .zip, about half a kilobyte per image, while `finish` runs.
+The partial file, NAME.partial, survives a kill. It is a sequence of frames: first the record as JSON, then one frame
+per row. A frame is the length and the CRC-32 of its bytes, 4 bytes each, little-endian, and the bytes.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 import sys
-import zipfile
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -19,20 +16,19 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import numpy as np
-
-from client.errors import ServerFault, UnwritableOutput
+from client.errors import UnwritableOutput
 from client.files.images import check_output_file
 from client.samples.output import Found, SampleOutput, SampleRows, another_writes, begin, writing
-from client.samples.record import RECORD_NAME, SampleRecord
+from client.samples.record import SampleRecord
 from ganserve.files import flush_to_disk
 from ganserve.foreign import first_line
 
 _FRAME: Final = struct.Struct("<II")
-_NPZ_RECORD: Final = "sample.npy"
 
 
-class _Archive(SampleOutput):
+class ArchiveOutput(SampleOutput):
+    """The base class of archives. Memory use does not grow with the number of rows, unless a format needs it."""
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._partial = path.with_name(f"{path.name}.partial")
@@ -72,8 +68,8 @@ class _Archive(SampleOutput):
             if self._partial_record(self._taken) != record:
                 raise another_writes(self.path)
             kept_rows, end = 0, self._taken.tell()
-            for rows, _ in enumerate(islice(_frames(self._taken), record.count), 1):
-                if rows % chunk_rows == 0 or rows == record.count:
+            for rows, _ in enumerate(islice(_frames(self._taken), len(record.rows)), 1):
+                if rows % chunk_rows == 0 or rows == len(record.rows):
                     kept_rows, end = rows, self._taken.tell()
             self._taken.truncate(end)
             self._taken.seek(end)
@@ -93,8 +89,7 @@ class _Archive(SampleOutput):
             self._taken.seek(0)
             rows = islice(_frames(self._taken), 1, None)  # the first frame is the record
             try:
-                with zipfile.ZipFile(built, "w") as archive:
-                    self._fill(archive, self._record, rows)
+                self._build(built, self._record, rows)
                 flush_to_disk(built)
                 built.replace(self.path)
             finally:
@@ -115,74 +110,26 @@ class _Archive(SampleOutput):
 
     def _archive_record(self) -> SampleRecord:
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                return SampleRecord.from_json(self._record_in(archive))
-        # NotImplementedError: zipfile does not know how a member is compressed.
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, zlib.error) as error:
+            return SampleRecord.from_json(self._record_in(self.path))
+        except ValueError as error:
             raise _foreign(self.path, error) from error
 
-    @staticmethod
     @abstractmethod
-    def _record_in(archive: zipfile.ZipFile) -> bytes:
+    def _record_in(self, path: Path) -> bytes:
         """The JSON of the record in a complete archive.
 
         Raises:
-            ValueError, KeyError: The archive holds no record.
+            ValueError: The file is not such an archive.
+            OSError: It cannot be read.
         """
 
-    @staticmethod
     @abstractmethod
-    def _fill(archive: zipfile.ZipFile, record: SampleRecord, rows: Iterator[bytes]) -> None:
-        """Writes the members of a new archive, the record first."""
+    def _build(self, path: Path, record: SampleRecord, rows: Iterator[bytes]) -> None:
+        """Writes a new archive: the record, and what `append` got.
 
-
-class ZipOutput(_Archive):
-    """A zip with one image file per row; sample.json comes first."""
-
-    @staticmethod
-    def _record_in(archive: zipfile.ZipFile) -> bytes:
-        return archive.read(RECORD_NAME)
-
-    @staticmethod
-    def _fill(archive: zipfile.ZipFile, record: SampleRecord, rows: Iterator[bytes]) -> None:
-        archive.writestr(_member(RECORD_NAME), record.to_json())
-        for row, file in enumerate(rows):
-            archive.writestr(_member(record.file_name(row)), file)
-
-
-class NpzOutput(_Archive):
-    """An .npz of `images`, uint8 (rows, height, width, channels), `sample` (the record), `model`, `version`, `seed`."""
-
-    def append(self, rows: SampleRows) -> None:
-        """Adds the pixels of the next rows."""
-        assert self._record is not None
-        assert isinstance(rows, np.ndarray)
-        shape = (self._record.height, self._record.width, self._record.channels)
-        if rows.dtype != np.uint8 or rows.shape[1:] != shape:
-            raise ServerFault(f"the server's images have shape {rows.shape[1:]}, but its list of models says {shape}")
-        super().append(rows)
-
-    @staticmethod
-    def _record_in(archive: zipfile.ZipFile) -> bytes:
-        with archive.open(_NPZ_RECORD) as member:
-            return str(np.lib.format.read_array(member, allow_pickle=False)).encode()
-
-    @staticmethod
-    def _fill(archive: zipfile.ZipFile, record: SampleRecord, rows: Iterator[bytes]) -> None:
-        arrays = {
-            _NPZ_RECORD: np.array(record.to_json().decode()),
-            "model.npy": np.array(record.model),
-            "version.npy": np.array(record.version, np.int64),
-            "seed.npy": np.array(record.seed, np.uint64),
-        }
-        for name, array in arrays.items():
-            with archive.open(_member(name), "w") as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-        shape = (record.count, record.height, record.width, record.channels)
-        with archive.open(_member("images.npy"), "w", force_zip64=True) as member:
-            np.lib.format.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            for row in rows:
-                member.write(row)
+        Raises:
+            OSError: The file cannot be written.
+        """
 
 
 def _frame(data: bytes) -> bytes:
@@ -200,13 +147,6 @@ def _frames(file: BinaryIO) -> Iterator[bytes]:
         if len(data) < size_bytes or zlib.crc32(data) != crc:
             return
         yield data
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    """The directory entry of a member. Its date is always 1980-01-01, so the same images give the same archive."""
-    member = zipfile.ZipInfo(name)
-    member.external_attr = 0o644 << 16
-    return member
 
 
 def _foreign(path: Path, error: Exception) -> UnwritableOutput:
