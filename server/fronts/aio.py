@@ -111,12 +111,12 @@ def _unary(method: Unary) -> grpc.RpcMethodHandler[Any, Any]:
     async def answer(_: object, context: _Context) -> bytes:
         call = AioCall(context)
         try:
-            method.admit(call)
-            body = await _receive(call)
-        except ServerError as error:
-            method.refused(call, error)
-            await call.fail(error)
-        try:
+            try:
+                method.admit(call)
+                body = await _receive(call)
+            except ServerError as error:
+                method.refused(call, error)
+                raise
             return await method.answer(body, call)
         except ServerError as error:
             await call.fail(error)

@@ -165,10 +165,12 @@ class CoreFront:
 
 def _answer(method: Unary, received: list[tuple[UnaryCoreCall, bytes]]) -> None:
     received = [(call, body) for call, body in received if not call.is_ending]
-    if len(received) == 1:
-        answers: list[bytes | None] = [None]
-    else:
-        answers = method.answer_together([body for _, body in received], [call for call, _ in received])
+    answers: list[bytes | None] = [None] * len(received)
+    if len(received) > 1:
+        try:
+            answers = method.answer_together([body for _, body in received], [call for call, _ in received])
+        except Exception:  # noqa: BLE001 - they are answered one by one, which finds out whose fault it is
+            _log.exception("calls could not be answered together")
     for (call, body), answer in zip(received, answers, strict=True):
         if answer is None:
             call.answer(body)

@@ -48,6 +48,9 @@ class UnaryCoreCall(CoreCall):
             self.method.admit(self)
         except ServerError as error:
             self._refuse(error)
+        except Exception:  # noqa: BLE001 - logged here; the client learns no details
+            _log.exception("a call failed")
+            self._end(initial_metadata(), status_of(InternalError()))
         else:
             self._begin((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
 

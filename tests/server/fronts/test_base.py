@@ -152,6 +152,16 @@ class TestAdmission:
         assert await outcome(call) == (Status.RESOURCE_EXHAUSTED, "no room", {})
         assert refused == ["no room"]
 
+    async def test_an_unexpected_error_is_logged_and_hidden(
+        self, serve: Serve, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def admit(_: Call) -> None:
+            raise RuntimeError("secret")
+
+        channel = await serve({ECHO: Unary(echo, admit)})
+        assert await outcome(channel.unary_unary(ECHO)(b"")) == (Status.INTERNAL, INTERNAL_MESSAGE, {})
+        assert "secret" in caplog.text
+
     async def test_a_refusal_counts_as_the_end_of_the_call(self, serve: Serve) -> None:
         ended: list[None] = []
 

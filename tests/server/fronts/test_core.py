@@ -11,6 +11,7 @@ import pytest
 
 from server.fronts.base import Call, Unary
 from server.fronts.core import CoreFront
+from server.fronts.core_unary import UnaryCoreCall
 from tests.server.fronts.served import served
 
 ECHO = "/test.Service/Echo"
@@ -35,17 +36,33 @@ async def test_its_thread_ends_with_it() -> None:
     assert not threads()
 
 
-async def test_an_error_of_one_call_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
-    def admit(call: Call) -> None:
-        if dict(call.invocation_metadata()).get("bad"):
-            raise RuntimeError("unforeseen")
+async def test_an_error_while_answering_together_is_logged_and_calls_are_answered_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_: Sequence[bytes], __: Sequence[Call]) -> list[bytes | None]:
+        raise RuntimeError("unforeseen")
 
-    async with served({ECHO: Unary(echo, admit)}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+    method = Unary(echo, answer_together=fail)
+    async with served({ECHO: method}, "core") as address, grpc.aio.insecure_channel(address) as channel:
+        call: Any = channel.unary_unary(ECHO)
+        assert await asyncio.gather(*(call(b"x", timeout=60) for _ in range(300))) == [b"x"] * 300
+    assert "unforeseen" in caplog.text
+
+
+async def test_an_event_that_cannot_be_handled_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    receive = UnaryCoreCall.receive
+
+    def fail_once(self: UnaryCoreCall) -> None:
+        monkeypatch.setattr(UnaryCoreCall, "receive", receive)
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(UnaryCoreCall, "receive", fail_once)
+    async with served({ECHO: Unary(echo)}, "core") as address, grpc.aio.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(ECHO)
-        bad = method(b"x", metadata=[("bad", "yes")], timeout=0.5)
+        assert await method(b"x", timeout=0.5).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert await method(b"y", timeout=20) == b"y"
-        assert await bad.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert await method(b"z", timeout=20) == b"z"
     assert "unforeseen" in caplog.text
 
 
