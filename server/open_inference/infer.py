@@ -64,6 +64,8 @@ class ModelInfer:
     def infer_together(self, bodies: Sequence[bytes], requests: Sequence[InFlightRequest]) -> list[bytes | None]:
         """Answers requests to tiny models that came together and differ only in their latents, as one batch.
 
+        Those to larger models are left to `infer`, and their rows get into one batch.
+
         Whatever is special about a request, such as values that are not finite, is left to `infer`.
 
         Args:
@@ -87,6 +89,8 @@ class ModelInfer:
                 continue
             most = model.batcher.rows_at_once // admitted.rows
             if not most:
+                if len(indices) > 1:
+                    model.batcher.expect_more()  # otherwise the first of them would be a batch of its own
                 continue
             for first in range(0, len(indices), most):
                 chosen = indices[first : first + most]

@@ -69,6 +69,7 @@ class Batcher:
         self._idle.set()
         self._delay_timer: asyncio.TimerHandle | None = None
         self._holds = 0
+        self._expects_more = False
         self._draining = False
         self.broken = False
         self.on_broken: Callable[[], object] | None = None
@@ -159,6 +160,18 @@ class Batcher:
         if self._draining or self.broken or self._queue.reserved_rows:
             return None
         return self._answer_at_once(inputs, outputs, requests)
+
+    def expect_more(self) -> None:
+        """Starts no batch until the next turn of the event loop, because requests that came together follow."""
+        if not self._expects_more:
+            self._expects_more = True
+            self._holds += 1
+            asyncio.get_running_loop().call_soon(self._expect_no_more)
+
+    def _expect_no_more(self) -> None:
+        self._expects_more = False
+        self._holds -= 1
+        self._dispatch()
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -18,6 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from server.app import Server
 from server.open_inference.infer import ModelInfer
 from tests.server.open_inference.inference_requests import arrived, infer_request, parameter, requested
+from tests.server.scheduling.held_run import HeldRun
 from tests.server.tiny_bundles import tiny_images
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -129,6 +130,23 @@ async def test_all_are_left_over_while_others_wait_and_while_the_model_is_broken
     assert infer.infer_together([body] * 2, [arrived()] * 2) == [None] * 2
     batcher.broken = False
     assert None not in infer.infer_together([body] * 2, [arrived()] * 2)
+
+
+async def test_requests_to_a_larger_model_that_come_together_get_into_one_batch(
+    infer: ModelInfer, server: Server, hold: Callable[[Server], HeldRun], random_rows: Random
+) -> None:
+    body = body_of(random_rows(1))
+    await infer.infer(body, arrived())
+    held = hold(server)  # computes in a thread
+    answers = [asyncio.create_task(infer.infer(body, arrived())) for _ in range(4)]  # they run before the next turn
+    assert infer.infer_together([body] * 4, [arrived() for _ in range(4)]) == [None] * 4
+    assert await held.started() == 4
+    held.release()
+    await asyncio.gather(*answers)
+    one = asyncio.create_task(infer.infer(body, arrived()))
+    assert await held.started() == 1
+    held.release()
+    await one
 
 
 async def test_a_model_that_is_gone_is_left_over(infer: ModelInfer, server: Server) -> None:
