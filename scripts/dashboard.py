@@ -107,8 +107,8 @@ _OVERVIEW: Final = [
     _stat("Images", f"sum(rate(ganserve_rows_total{{{_MODEL}}}{_RATE}))", "short", "Images computed per second."),
     _stat(
         "Errors",
-        f'sum(rate(ganserve_requests_total{{{_MODEL}, status=~"INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED"}}{_RATE}))'
-        f" / sum(rate(ganserve_requests_total{{{_MODEL}}}{_RATE}))",
+        f'(sum(rate(ganserve_requests_total{{{_MODEL}, status=~"INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED"}}{_RATE}))'
+        f" or vector(0)) / sum(rate(ganserve_requests_total{{{_MODEL}}}{_RATE}))",
         "percentunit",
         "Share of valid requests that got no answer.",
     ),

@@ -76,6 +76,8 @@ def _closed(schema: Any) -> Any:
     for key, value in without_descriptions(schema).items():
         if key == "properties":
             closed[key] = {name: _closed(part) for name, part in value.items()}
+        elif key == "pattern":
+            closed[key] = value.replace("^(?i)", "(?i)^")  # Go allows flags anywhere, Python only at the start
         elif not key.startswith("x-kubernetes-") and key != "default":
             closed[key] = _closed(value)
     if "properties" in closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
