@@ -2,9 +2,9 @@
 
     python -m scripts.deploy_schemas crd.yaml... compose-spec.json
 
-A CustomResourceDefinition becomes a JSON schema per kind, of the newest version that is stored. It is stricter than the
-API server, which drops unknown fields: here they are errors. Descriptions, which are most of the size, are left out, and
-so are parts of KServe's kinds that our files do not use. Rules in CEL (x-kubernetes-validations) are not checked.
+A CustomResourceDefinition becomes the JSON schema of its stored version. It is stricter than the API server, which
+drops unknown fields: here they are errors. Descriptions, which are most of the size, are left out, and so are parts of
+KServe's kinds that our files do not use. Rules in CEL (x-kubernetes-validations) are not checked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _METADATA: Final = {
 
 
 def schema_of(definition: dict[str, Any]) -> dict[str, Any]:
-    """The schema of the newest stored version of a CustomResourceDefinition."""
+    """The schema of the stored version of a CustomResourceDefinition."""
     spec = definition["spec"]
     [version] = [version for version in spec["versions"] if version["storage"]]
     schema: dict[str, Any] = _closed(version["schema"]["openAPIV3Schema"])

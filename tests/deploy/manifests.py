@@ -91,6 +91,18 @@ def check(manifest: Manifest) -> None:
             raise InvalidError(f"Kubernetes {version}: {error}") from error
 
 
+def check_namespaced(manifest: Manifest, namespace: str) -> None:
+    """Checks a manifest that kustomize has put into a namespace.
+
+    Raises:
+        InvalidError: with the field and the reason.
+    """
+    metadata = dict(manifest["metadata"])
+    if metadata.pop("namespace", None) != namespace:
+        raise InvalidError(f"{manifest['kind']} is not in the namespace {namespace}")
+    check({**manifest, "metadata": metadata})
+
+
 def check_against(own: dict[str, Any], content: Any) -> None:
     """Checks the content of a file against a JSON schema.
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -113,8 +113,6 @@ class Proxy:
     def mark_down(self, server: str | None) -> None:
         """Does what the comment in nginx.conf asks for before a server stops; Envoy checks health."""
         if self._kind == "nginx":
-            from dataclasses import replace
-
             self._configure(replace(self._front, down=server))
             subprocess.run(
                 [installed("nginx"), "-c", str(self._file), "-p", str(self._folder), "-s", "reload"], check=True

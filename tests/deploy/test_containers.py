@@ -133,7 +133,9 @@ def test_the_container_runs_as_the_user_of_the_image_without_rights(host: Host) 
 
 
 def test_the_image_has_the_version_of_the_project(host: Host) -> None:
-    assert re.fullmatch(rf"(?:registry\.example\.org/)?ganserve:{re.escape(VERSION)}(?:-cuda)?", host.container["image"])
+    assert re.fullmatch(
+        rf"(?:registry\.example\.org/)?ganserve:{re.escape(VERSION)}(?:-cuda)?", host.container["image"]
+    )
     assert SERVICE["image"] == f"ganserve:{VERSION}"
 
 

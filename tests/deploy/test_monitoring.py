@@ -126,7 +126,9 @@ def test_an_alert_has_a_severity_and_says_what_to_do(alert: str) -> None:
 @pytest.mark.parametrize("alert", ALERTS)
 def test_the_unit_test_of_the_rules_has_each_alert_firing_and_quiet(alert: str) -> None:
     tests = manifests.load("monitoring/rules_test.yml")["tests"]
-    expected = [bool(of.get("exp_alerts")) for test in tests for of in test["alert_rule_test"] if of["alertname"] == alert]
+    expected = [
+        bool(of.get("exp_alerts")) for test in tests for of in test["alert_rule_test"] if of["alertname"] == alert
+    ]
     assert set(expected) == {True, False}
 
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
@@ -134,7 +133,8 @@ class Site:
         publish_tiny_bundle(folder / "models", name="tiny", latent_dim=WIDE)
         (folder / "tokens").write_text(f"{TOKEN}\n")
         self._models, self._flags = folder / "models", ("--token-file", str(folder / "tokens"), "--device", "cpu")
-        self._ports = list(zip(*[iter(free_ports(4))] * 2, strict=True))
+        ports = free_ports(4)
+        self._ports = [(ports[0], ports[1]), (ports[2], ports[3])]  # for gRPC and for HTTP
         self.replicas = [self._replica(index) for index in range(2)]
         front = front_of(certificate, *(replica.address for replica in self.replicas))
         self.proxy = Proxy(kind, front, folder)
@@ -183,7 +183,9 @@ class Site:
 def _answered(http_port: int) -> float:
     with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics", timeout=REQUEST_TIMEOUT_S) as page:
         lines = page.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in lines if line.startswith("ganserve_requests_total{") and '"OK"' in line)
+    return sum(
+        float(line.split()[-1]) for line in lines if line.startswith("ganserve_requests_total{") and '"OK"' in line
+    )
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -227,14 +229,10 @@ def test_requests_alternate_between_the_servers(site: Site) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_calls_without_a_valid_token_are_refused_and_health_needs_none(site: Site, token: str | None) -> None:
-    credentials = grpc.ssl_channel_credentials(site.certificate.read_bytes())
-    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-    with grpc.secure_channel(site.proxy.address, credentials) as channel:
-        call = channel.unary_unary("/ganserve.v1.Generator/ListModels")
-        with pytest.raises(grpc.RpcError) as refused:
-            call(b"", metadata=metadata, timeout=REQUEST_TIMEOUT_S)
-    assert isinstance(refused.value, grpc.Call)
-    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    with site.triton() as client, pytest.raises(triton.InferenceServerException) as refused:
+        client.get_server_metadata(headers=headers, client_timeout=REQUEST_TIMEOUT_S)
+    assert refused.value.status() == "StatusCode.UNAUTHENTICATED"
     site.proxy.wait()
     with site.gan_client() as client:
         assert [model.name for model in client.models()] == ["tiny"]

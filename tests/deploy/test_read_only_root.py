@@ -1,4 +1,4 @@
-"""A server with the flags of the Deployment serves as the user of the image, on a file system that it cannot write to."""
+"""A server with the flags of the Deployment serves as the user of the image, on a read-only file system."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 TOKEN: Final = "a-token-of-the-test"
 TIMEOUT_S: Final = 60.0
-# Remounts everything read-only in a mount namespace of its own. The tests' Python may lie in the home of root, so the user
-# may read everything; it may write nothing.
+# Remounts everything read-only in a mount namespace of its own. The tests' Python may lie in the home of root, so the
+# user may read everything; it may write nothing.
 SCRIPT: Final = """
 awk '{print $5}' /proc/self/mountinfo | grep -vE '^/(proc|sys|dev)(/|$)' | while read point; do
     mount -o remount,ro,bind "$point" || exit 1
@@ -34,20 +36,30 @@ cd / && exec setpriv --reuid "$ID" --regid "$ID" --clear-groups --no-new-privs \
 """
 
 
-def test_the_server_needs_neither_rights_nor_a_writable_file_system(tmp_path: Path) -> None:
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user may read; those of pytest belong to the user of the tests."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_the_server_needs_neither_rights_nor_a_writable_file_system(folder: Path) -> None:
     if sys.platform != "linux" or os.geteuid() != 0 or not (shutil.which("unshare") and shutil.which("setpriv")):
         pytest.skip("only root may make a mount namespace, with unshare and setpriv")
-    publish_tiny_bundle(tmp_path / "models")
-    (tmp_path / "tokens").write_text(f"{TOKEN}\n")
+    publish_tiny_bundle(folder / "models")
+    (folder / "tokens").write_text(f"{TOKEN}\n")
     pod = manifests.only(manifests.kubernetes("base"), "Deployment")["spec"]["template"]["spec"]
     given = {flag.partition("=")[0]: flag.partition("=")[2] for flag in pod["containers"][0]["args"]}
-    given |= {"--address": "127.0.0.1:0", "--metrics-address": "127.0.0.1:0", "--models": str(tmp_path / "models")}
-    given |= {"--token-file": str(tmp_path / "tokens"), "--lame-duck-s": "0"}
+    given |= {"--address": "127.0.0.1:0", "--metrics-address": "127.0.0.1:0", "--models": str(folder / "models")}
+    given |= {"--token-file": str(folder / "tokens"), "--lame-duck-s": "0"}
     flags = [f"{flag}={value}" for flag, value in given.items()]
-    here = {"HERE": str(tmp_path), "ID": str(pod["securityContext"]["runAsUser"]), "PYTHONPATH": str(ROOT)}
+    here = {"HERE": str(folder), "ID": str(pod["securityContext"]["runAsUser"]), "PYTHONPATH": str(ROOT)}
     command = ["unshare", "--mount", "sh", "-c", SCRIPT, "sh", sys.executable, "-m", "server", *flags]
     environment = {"PATH": os.environ["PATH"], **here}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             assert process.stdout is not None
             ready = next((line for line in process.stdout if line.startswith("ready:")), None)

@@ -72,7 +72,11 @@ def test_typical_mistakes_in_a_deployment_are_refused(damage: Callable[[Manifest
 
 
 MISTAKES: dict[str, tuple[str, str, Callable[[dict[str, Any]], object]]] = {
-    "a trigger without metadata": ("kubernetes/overlays/keda", "ScaledObject", lambda of: of["triggers"][0].pop("metadata")),
+    "a trigger without metadata": (
+        "kubernetes/overlays/keda",
+        "ScaledObject",
+        lambda of: of["triggers"][0].pop("metadata"),
+    ),
     "a threshold that is a number": (
         "kubernetes/overlays/keda",
         "ScaledObject",
@@ -89,7 +93,11 @@ MISTAKES: dict[str, tuple[str, str, Callable[[dict[str, Any]], object]]] = {
         lambda of: of["listeners"][0]["tls"].update(mode="End"),
     ),
     "an interval without a unit": ("monitoring", "ServiceMonitor", lambda of: of["endpoints"][0].update(interval="15")),
-    "a rule without an expression": ("monitoring", "PrometheusRule", lambda of: of["groups"][0]["rules"][0].pop("expr")),
+    "a rule without an expression": (
+        "monitoring",
+        "PrometheusRule",
+        lambda of: of["groups"][0]["rules"][0].pop("expr"),
+    ),
     "a runtime without formats and containers": ("kserve", "ServingRuntime", lambda of: of.pop("containers")),
     "a replica count in words": (
         "kserve",
