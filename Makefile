@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all soak chaos lint types unit proto pages lock format clean
+.PHONY: help install demo first-hour test test-all soak chaos lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED) ## Train, export, serve and fetch a grid of digits, all under demo/
 	$(BIN)/python scripts/demo.py
+
+first-hour: $(INSTALLED) ## Walk from a folder of drawings to the browser under first-hour/, and print the minutes
+	$(BIN)/python -m scripts.first_hour
 
 test: lint types unit ## Check style and types, and run the tests
 
@@ -55,6 +58,7 @@ pages: $(INSTALLED) ## Regenerate the generated parts of README.md, docs/ and de
 	$(BIN)/python -m scripts.ganclient_page
 	$(BIN)/python -m scripts.dashboard
 	$(BIN)/python -m scripts.prometheus_rule
+	$(BIN)/python -m scripts.gallery_table
 
 lock: $(INSTALLED) ## Update requirements.lock to the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
@@ -65,4 +69,4 @@ format: $(INSTALLED) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove everything that the commands above create
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo first-hour .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ python -m exporter runs/dcgan-fmnist32
 python -m exporter --module mynet:Generator --weights generator.pth --latent-dim 100 --name mynet
 python -m exporter --module mynet:Translator --weights translator.pth --input-image 3 128 128 --name mynet
 python -m exporter --tutorial-netg netG_epoch_24.pth --name faces
+python -m exporter hf://user/repository/generator.safetensors --module mynet:Generator --latent-dim 100 --name mynet
 python -m exporter --pickle generator.pkl --allow-pickle --latent-dim 100 --name mynet
 """
 
@@ -16,17 +17,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from msgspec import structs
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from exporter.errors import ExportError, InputError
+from exporter.remote import is_url, local_file
 from ganserve.bundle import (
     MAX_STATEMENT,
     MAX_VERSION,
@@ -39,39 +41,72 @@ from ganserve.bundle import (
 )
 from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.grids import sample_rows
+from ganserve.latents import DISTRIBUTIONS, NORMAL
 from ganserve.machine import limit_torch_threads
 
 _INPUTS = {"latent_dim", "input_image"}
+_SIGNATURE = {"forward_kwargs", "output_item", "output_image"}
 _MAX_VALUE = 1e6  # of --value-range
+_OF_MODULES = {"value_range", "latent_prior", *_INPUTS, *_SIGNATURE}
 # What can be exported, and the flags that are valid only with it.
 _SOURCES = {
     "run": {"checkpoint"},
-    "module": {"weights", "module_kwargs", "value_range", *_INPUTS},
-    "tutorial_netg": set[str](),
-    "pickle": {"allow_pickle", "value_range", *_INPUTS},
+    "module": {"weights", "weights_key", "allow_pickle", "module_kwargs", *_OF_MODULES},
+    "tutorial_netg": {"weights_key", "allow_pickle", "latent_prior"},
+    "pickle": {"weights_key", "allow_pickle", *_OF_MODULES},
 }
 _MAX_INPUT_SIZE = 4096
+_IMAGE_SHAPE = (click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE))
 # How to serve a variant.
 _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device cuda"}
 
 
 @click.command(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False)
 @click.option("--checkpoint", default="best", metavar="best|last|epoch-NNNN", help="Checkpoint of the run to export.")
 @click.option("--module", metavar="PKG.MOD:CLASS", help="Export an importable torch.nn.Module instead of a run.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
-    help="Weights of --module: safetensors, or a state dict written by torch.save.",
+    metavar="FILE|URL",
+    help="Weights of --module: safetensors, TorchScript, or a checkpoint written by torch.save.",
+)
+@click.option(
+    "--weights-key",
+    metavar="KEY",
+    help="The network in the file, such as netG or state_dict.generator.  [default: the one that fits]",
 )
 @click.option("--latent-dim", type=click.IntRange(1, 1 << 20), help="Latent size, for a module that takes latents.")
 @click.option(
+    "--latent-prior",
+    type=click.Choice(DISTRIBUTIONS),
+    default=NORMAL,
+    help="The distribution of the latents in training: seeds draw from it.",
+)
+@click.option(
     "--input-image",
-    type=(click.IntRange(1, 4), click.IntRange(1, _MAX_INPUT_SIZE), click.IntRange(1, _MAX_INPUT_SIZE)),
+    type=_IMAGE_SHAPE,
     metavar="C H W",
     help="Channels, height and width of the input, for an image-to-image module.",
 )
 @click.option("--module-kwargs", default="{}", metavar="JSON", help="Arguments of the class, as a JSON object.")
+@click.option(
+    "--forward-kwargs",
+    default="{}",
+    metavar="JSON",
+    help="Fixed arguments of the module's forward, as a JSON object; a list is a tensor of one row, such as [3] for a"
+    " label.",
+)
+@click.option(
+    "--output-item",
+    metavar="INDEX|KEY",
+    help="Which item of the tuple, list or dict that forward returns holds the images.",
+)
+@click.option(
+    "--output-image",
+    type=_IMAGE_SHAPE,
+    metavar="C H W",
+    help="Channels, height and width of an image, if forward returns them flat or with channels last.",
+)
 @click.option(
     "--value-range",
     type=(float, float),
@@ -81,17 +116,15 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
 )
 @click.option(
     "--tutorial-netg",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    metavar="FILE|URL",
     help="Export netG of the PyTorch DCGAN tutorial from its weights, instead of a run.",
 )
 @click.option(
     "--pickle",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    metavar="FILE|URL",
     help="Export an entire module written by torch.save(module, FILE), instead of a run.",
 )
-@click.option("--allow-pickle", is_flag=True, help="Allow the code inside the --pickle file to run.")
+@click.option("--allow-pickle", is_flag=True, help="Allow the code inside the file of weights or the module to run.")
 @click.option(
     "--name",
     help="Model name in the repository.  [default: data set and model of the run, such as my-pictures-dcgan;"
@@ -111,17 +144,22 @@ _VARIANT_FLAGS = {"bf16": "--precision bf16", "fp16": "--precision fp16 --device
 def main(
     context: click.Context,
     *,
-    run: Path | None,
+    run: str | None,
     checkpoint: str,
     module: str | None,
-    weights: Path | None,
+    weights: str | None,  # read in _file_flag
+    weights_key: str | None,
     latent_dim: int | None,
+    latent_prior: str,
     input_image: tuple[int, int, int] | None,
     module_kwargs: str,
+    forward_kwargs: str,
+    output_item: str | None,
+    output_image: tuple[int, int, int] | None,
     value_range: tuple[float, float],
-    tutorial_netg: Path | None,
-    pickle: Path | None,
-    allow_pickle: bool,  # checked in _check_flags
+    tutorial_netg: str | None,
+    pickle: str | None,
+    allow_pickle: bool,
     name: str | None,
     version: int | None,
     models: Path,
@@ -133,15 +171,20 @@ def main(
 ) -> None:
     """Export RUN, or another generator, as TorchScript and ONNX.
 
+    With --module, RUN may be the URL of the weights, such as hf://user/repository/file.safetensors.
+
     Compares both files with PyTorch, then publishes them as a new version in the model repository.
     """
     try:
+        _read_url(context)
+        run = context.params["run"]
         _check_flags(context)
         if name is not None:
             check_name(name)
         _check_statement("--license", license_text)
         _check_statement("--intended-use", intended_use)
-        with _printed_steps() as announce:
+        flag, location = _file_flag(context)
+        with _printed_steps() as announce, local_file(location, flag, announce) as file:
             # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
             from exporter.export import export_all, plan_exports
 
@@ -149,25 +192,47 @@ def main(
             if run is not None:
                 from exporter.source import from_run
 
-                sources = from_run(run, checkpoint)
+                sources = from_run(Path(run), checkpoint)
             elif tutorial_netg is not None:
                 from exporter.tutorial_dcgan import from_tutorial_netg
 
-                sources = [from_tutorial_netg(tutorial_netg)]
+                sources = [from_tutorial_netg(file, weights_key, _note, allow_pickle=allow_pickle)]
             else:
                 if str(Path.cwd()) not in sys.path:
                     sys.path.insert(0, str(Path.cwd()))
                 row_input = _row_input(latent_dim, input_image)
+                from exporter.signature import Signature
+
+                signature = Signature(_json_object("--forward-kwargs", forward_kwargs), output_item, output_image)
                 if pickle is not None:
                     from exporter.pickled_module import from_pickle
 
-                    sources = [from_pickle(pickle, row_input, value_range, partial(click.echo, err=True))]
+                    sources = [
+                        from_pickle(file, row_input, value_range, _note, signature=signature, weights_key=weights_key)
+                    ]
                 else:
                     from exporter.module import from_module
 
                     assert module is not None
-                    assert weights is not None
-                    sources = [from_module(module, weights, row_input, _json_object(module_kwargs), value_range)]
+                    announce(f"import {module}")
+                    sources = [
+                        from_module(
+                            module,
+                            file,
+                            row_input,
+                            _json_object("--module-kwargs", module_kwargs),
+                            value_range,
+                            signature=signature,
+                            weights_key=weights_key,
+                            allow_pickle=allow_pickle,
+                            note=_note,
+                        )
+                    ]
+            if latent_prior != NORMAL:
+                sources = [
+                    replace(source, input=structs.replace(source.input, distribution=latent_prior))
+                    for source in sources
+                ]
             names = [f"{name}{source.suffix}" if name else source.name for source in sources]
             variants = [precision for precision, wanted in (("bf16", bf16), ("fp16", fp16)) if wanted]
             plans = [
@@ -182,6 +247,28 @@ def main(
             f"{error.filename or 'a file'}: {error.strerror}; check the free space and your permissions"
         ) from error
     _print_summary(published, models)
+
+
+def _read_url(context: click.Context) -> None:
+    """Takes a URL in the place of RUN as --weights."""
+    run = context.params["run"]
+    if run is None or not is_url(run):
+        return
+    if context.params["module"] is None or context.params["weights"] is not None:
+        raise InputError(
+            f"{run}: a URL names a file of weights; give its class with --module, or the URL with --tutorial-netg or"
+            " --pickle"
+        )
+    context.params |= {"run": None, "weights": run}
+    context.set_parameter_source("weights", ParameterSource.COMMANDLINE)
+
+
+def _file_flag(context: click.Context) -> tuple[str, str]:
+    """The flag that names a file of weights or a module, and the file; empty for a run."""
+    for key in ("weights", "tutorial_netg", "pickle"):
+        if context.params[key] is not None:
+            return _flag(key), context.params[key]
+    return "", ""
 
 
 def _check_flags(context: click.Context) -> None:
@@ -200,6 +287,8 @@ def _check_flags(context: click.Context) -> None:
             f"--pickle {context.params['pickle']}: loading a pickled module runs the code inside it; if you trust its"
             " author, add --allow-pickle"
         )
+    if {"latent_prior", "input_image"} <= given:
+        raise InputError("--latent-prior is valid only with --latent-dim")
     missing = [] if source == "run" or "name" in given else ["--name"]
     if source == "module" and "weights" not in given:
         missing.insert(0, "--weights")
@@ -234,20 +323,25 @@ def _row_input(latent_dim: int | None, input_image: tuple[int, int, int] | None)
     return ImageInput(channels=channels, height=height, width=width)
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json_object(flag: str, text: str) -> dict[str, Any]:
     try:
         decoded = json.loads(text)
     except ValueError as error:
-        raise InputError(f"--module-kwargs {text!r} is not JSON ({error})") from error
+        raise InputError(f"{flag} {text!r} is not JSON ({error})") from error
     if not isinstance(decoded, dict):
-        raise InputError(f"""--module-kwargs {text!r} is not a JSON object like '{{"width": 32}}'""")
+        raise InputError(f"""{flag} {text!r} is not a JSON object like '{{"width": 32}}'""")
     return decoded
+
+
+def _note(line: str) -> None:
+    """Prints a line above the spinner; click.echo would write over it."""
+    print(line, file=sys.stderr)
 
 
 @contextmanager
 def _printed_steps() -> Iterator[Callable[[str], None]]:
     """Yields a function that shows the next step, and prints the finished one with its duration."""
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr)  # which stays that of the terminal while other code prints elsewhere
     step, began_s = "", 0.0
     with console.status("load the networks") as status:
 

@@ -96,7 +96,9 @@ def export_all(
         BundleError: The repository does not accept a version.
     """
     announce("check the images")
-    drafts = [_draft(source, plan) for source, plan in exports]
+    drafts = []
+    for source, plan in exports:
+        drafts.append(_draft(source, plan, announce if len(exports) == 1 else _with_name(announce, plan.name)))
     for draft in drafts:
         bundle.check_publishable(exports[0][1].repository, draft)
     with ExitStack() as stack:
@@ -118,9 +120,9 @@ def _reference(source: Source) -> ServedGraph:
     return ServedGraph(source.network, source.input, source.value_min, source.value_max)
 
 
-def _draft(source: Source, plan: Plan) -> Card:
+def _draft(source: Source, plan: Plan, announce: Announce) -> Card:
     """Checks the network's images; returns its card, still without files and measurements."""
-    channels, height, width = check_output(source, _reference(source))
+    channels, height, width = check_output(source, _reference(source), announce)
     return Card(
         name=plan.name,
         version=plan.version,

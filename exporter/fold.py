@@ -9,6 +9,8 @@ import contextlib
 import copy
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -21,15 +23,16 @@ def fold_batch_norms(generator: nn.Module) -> nn.Module:
 
     A folded BatchNorm becomes an `nn.Identity`, so that indices into the Sequential stay valid. Not folded: BatchNorm
     after anything but a convolution, transposed convolution or linear layer, after a grouped transposed convolution,
-    or without running statistics; and layers with hooks or parametrizations.
+    without running statistics, or with a forward of its own; and layers with hooks.
     """
     folded = copy.deepcopy(generator).eval()
     for module in list(folded.modules()):
-        # Turn old-style spectral and weight norm, which ONNX export refuses, into plain weights. Parametrizations
-        # stay: ONNX export takes them, and removing one would change the class that the original shares.
+        # Turn spectral and weight norm, in both styles, into plain weights: a graph would compute them in every call.
         for remove in (nn.utils.remove_spectral_norm, nn.utils.remove_weight_norm):
             with contextlib.suppress(ValueError):  # the module has no such norm
                 remove(module)
+        if parametrize.is_parametrized(module):
+            _bake_parametrizations(module)
     for module in list(folded.modules()):
         # A subclass with its own forward may call its layers in another order.
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
@@ -38,6 +41,20 @@ def fold_batch_norms(generator: nn.Module) -> nn.Module:
                 if isinstance(batch_norm, _BATCH_NORMS) and (fused := _fold(layer, batch_norm)) is not None:
                     module[index], module[index + 1] = fused, nn.Identity()
     return folded
+
+
+def _bake_parametrizations(module: nn.Module) -> None:
+    """Replaces parametrized tensors by their values.
+
+    Not with `remove_parametrizations`, which changes the class that a copy shares with its original.
+    """
+    parametrizations = module.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    values = {name: getattr(module, name).detach() for name in parametrizations}
+    del module.parametrizations
+    module.__class__ = module.__class__.__bases__[0]  # the class before it was parametrized
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
 
 
 def count_batch_norms(module: nn.Module) -> int:
@@ -51,7 +68,9 @@ def _fold(layer: nn.Module, batch_norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.Bat
         return None
     if any(module._forward_hooks or module._forward_pre_hooks for module in (layer, batch_norm)):
         return None
-    # Exact types: a subclass may compute something else, and a parametrized layer has its own class.
+    # A subclass may compute something else.
+    if type(batch_norm).forward is not _BatchNorm.forward:
+        return None
     if type(layer) not in _FOLDABLE or (isinstance(layer, _TRANSPOSED) and layer.groups != 1):
         return None
     assert isinstance(layer, _FOLDABLE)

@@ -5,6 +5,8 @@ Both exported files compute exactly this module.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ class SpatialLatents(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents (N, latent_dim) -> images (N, C, H, W)."""
-        images: Tensor = self.generator(latents[:, :, None, None])
+    def forward(self, latents: Tensor, **forward_kwargs: Any) -> Tensor:
+        """Latents (N, latent_dim) -> images (N, C, H, W), or whatever else the generator returns."""
+        images: Tensor = self.generator(latents[:, :, None, None], **forward_kwargs)
         return images

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch import nn
 
 from exporter.errors import InputError
-from exporter.graph import SpatialLatents
+from exporter.guest import guest
+from exporter.signature import PLAIN, Signature
 from exporter.source import Source
-from ganserve.bundle import LatentInput, RowInput
+from exporter.trial import adapt
+from exporter.weights import Note, read_weights
+from ganserve.bundle import RowInput
 from ganserve.foreign import first_line
-
-_MAX_KEYS_NAMED = 3
-_TRIAL_ROWS = 2
 
 
 def from_module(
@@ -28,21 +26,41 @@ def from_module(
     row_input: RowInput,
     module_kwargs: Mapping[str, Any],
     value_range: tuple[float, float] = (-1.0, 1.0),
+    *,
+    signature: Signature = PLAIN,
+    weights_key: str | None = None,
+    allow_pickle: bool = False,
+    note: Note = lambda line: None,
 ) -> Source:
     """Builds `spec` ("package.module:Class") and loads its weights.
 
     Args:
         spec: An importable class, or a function that returns a module.
-        weights: A .safetensors file, or a state dict that torch.load reads with weights_only=True.
+        weights: A file that `read_weights` reads.
         row_input: What the module takes: latents, or images of one size.
         module_kwargs: Keyword arguments of the class.
         value_range: The image values of pixels 0 and 255, for inputs and outputs.
+        signature: How forward is called, and where the images are in its output.
+        weights_key: The part of the file to load; None: the one that fits.
+        allow_pickle: Run the code in the file of weights, if there is any.
+        note: Called with lines for the user.
 
     Raises:
         InputError: The class or the weights cannot be loaded, or do not fit together.
     """
     if not all(spec.partition(":")):
         raise InputError(f"--module {spec}: write it as package.module:Class")
+    where = f"--module {spec}"
+    program = f"{spec.partition(':')[0].rpartition('.')[2]}.py"
+    with guest(where, program, note):
+        module = _build(spec, module_kwargs)
+    found = read_weights(weights, "--weights", note, allow_pickle=allow_pickle).within(weights_key)
+    found.load_into(module, note, remedy="; give the sizes it was trained with in --module-kwargs")
+    with guest(where, program, note):
+        return source_of_module(module, spec, row_input, value_range, signature)
+
+
+def _build(spec: str, module_kwargs: Mapping[str, Any]) -> nn.Module:
     try:
         build = pkgutil.resolve_name(spec)
     except Exception as error:  # importing runs the user's code
@@ -59,12 +77,15 @@ def from_module(
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(f"--module {spec}: returns a {type(module).__name__}, not a torch.nn.Module")
-    load_weights(module, read_state(weights), weights)
-    return source_of_module(module, spec, row_input, value_range)
+    return module
 
 
 def source_of_module(
-    module: nn.Module, architecture: str, row_input: RowInput, value_range: tuple[float, float]
+    module: nn.Module,
+    architecture: str,
+    row_input: RowInput,
+    value_range: tuple[float, float],
+    signature: Signature = PLAIN,
 ) -> Source:
     """Makes a source from a module with loaded weights, after a trial run.
 
@@ -73,108 +94,21 @@ def source_of_module(
         architecture: Its name in the card.
         row_input: See `from_module`.
         value_range: See `from_module`.
+        signature: See `from_module`.
 
     Raises:
         InputError: The module does not turn such rows into images.
     """
-    module = module.float().cpu().eval()
-    if isinstance(row_input, LatentInput):
-        kind, flag = "latents", "--latent-dim"
-        rows = torch.zeros(_TRIAL_ROWS, row_input.latent_dim)
-        attempts = {f"(N, {row_input.latent_dim})": module}
-        attempts[f"(N, {row_input.latent_dim}, 1, 1)"] = SpatialLatents(module).eval()
-    else:
-        kind, flag = "images", "--input-image"
-        shape = (row_input.channels, row_input.height, row_input.width)
-        rows = torch.empty(_TRIAL_ROWS, *shape).uniform_(*value_range)
-        attempts = {f"(N, {', '.join(map(str, shape))})": module}
-    problems = []
-    for takes, network in attempts.items():
-        try:
-            _check_gives_images(network, rows)
-        except InputError as error:
-            problems.append(f"{takes} returns {error}")
-        else:
-            return Source(
-                network=network,
-                input=row_input,
-                name="",
-                kind="",
-                architecture=architecture,
-                dataset="",
-                value_min=value_range[0],
-                value_max=value_range[1],
-            )
-    raise InputError(
-        f"the module does not turn {kind} into images (N, C, H, W): {'; '.join(problems)}; is {flag} right?"
+    network = adapt(module.float().cpu().eval(), row_input, value_range, signature)
+    fixed = json.dumps(dict(signature.forward_kwargs))
+    return Source(
+        network=network,
+        input=row_input,
+        name="",
+        kind="",
+        architecture=architecture,
+        dataset="",
+        training={"forward_kwargs": fixed} if signature.forward_kwargs else {},
+        value_min=value_range[0],
+        value_max=value_range[1],
     )
-
-
-def _check_gives_images(network: nn.Module, rows: Tensor) -> None:
-    try:
-        with torch.no_grad():
-            images = network(rows)
-    except Exception as error:  # the user's code may raise anything
-        raise InputError(first_line(error)) from error
-    if not isinstance(images, Tensor):
-        raise InputError(f"a {type(images).__name__}")
-    if images.ndim != 4 or len(images) != len(rows):
-        raise InputError(f"a tensor of shape {tuple(images.shape)} for {len(rows)} rows")
-
-
-def read_state(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
-    """Reads a state dict without running code.
-
-    Args:
-        path: A .safetensors file, or a file written by torch.save.
-        flag: The flag that named the file, for error messages.
-
-    Raises:
-        InputError: The file does not hold a state dict.
-    """
-    if not path.is_file():
-        raise InputError(f"{flag} {path}: no such file")
-    try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # the readers raise many kinds of errors
-        raise InputError(
-            f"{flag} {path}: neither safetensors nor a state dict that loads without running code;"
-            " write it with torch.save(generator.state_dict(), file); if it is an entire module that you trust,"
-            " export it with --pickle"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        found = f"a dict with {_name_keys(state)}" if isinstance(state, dict) else f"a {type(state).__name__}"
-        raise InputError(
-            f"{flag} {path}: holds {found}, not a state dict; write it with torch.save(generator.state_dict(), file)"
-        )
-    return state
-
-
-def load_weights(module: nn.Module, state: dict[str, Tensor], path: Path, flag: str = "--weights") -> None:
-    """Loads a state dict into a module; its keys may have DataParallel's prefix "module.".
-
-    Raises:
-        InputError: The state dict does not fit; the message begins with `flag` and `path`.
-    """
-    expected = module.state_dict()
-    if not any(key.startswith("module.") for key in expected):
-        consume_prefix_in_state_dict_if_present(state, "module.")
-    for key in expected:
-        if key in state and expected[key].shape != state[key].shape:
-            remedy = "; give the sizes it was trained with in --module-kwargs" if flag == "--weights" else ""
-            raise InputError(
-                f"{flag} {path}: {key} has shape {tuple(state[key].shape)}, but the module's has"
-                f" {tuple(expected[key].shape)}{remedy}"
-            )
-    missing, unexpected = module.load_state_dict(state, strict=False)
-    problems = [
-        f"{problem} {_name_keys(keys)}" for problem, keys in (("lacks", missing), ("has unknown", unexpected)) if keys
-    ]
-    if problems:
-        raise InputError(f"{flag} {path}: does not fit the module: {', '.join(problems)}")
-
-
-def _name_keys(keys: Any) -> str:
-    names = sorted(map(str, keys))
-    more = f" and {len(names) - _MAX_KEYS_NAMED} more" if len(names) > _MAX_KEYS_NAMED else ""
-    return (", ".join(names[:_MAX_KEYS_NAMED]) + more) or "no keys"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -43,16 +44,36 @@ def write_onnx(graph: nn.Module, input_name: str, example_rows: Tensor, path: Pa
         ExportError: PyTorch cannot express the graph in ONNX with a dynamic batch size.
     """
     model = _from_trace(graph, input_name, example_rows) if from_trace else None
-    traced = model is not None
-    if model is None:
+    traced = model is not None and _fault_of(model) is None
+    if model is None or not traced:
         model = _from_torch_export(graph, input_name, example_rows)
+        if (fault := _fault_of(model)) is not None:
+            raise ExportError(
+                f"PyTorch wrote an invalid ONNX graph of the network ({first_line(fault)}); use other layers"
+            ) from fault
     strip_metadata(model)
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"PyTorch wrote an invalid ONNX graph ({first_line(error)}); use other layers") from error
     path.write_bytes(model.SerializeToString(deterministic=True))
     return traced
+
+
+def _fault_of(model: onnx.ModelProto) -> Exception | None:
+    """Why ONNX refuses the graph, for example because of the types of its tensors; None if it does not."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        return error
+    return None
+
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """Turns off the fused kernels of nn.MultiheadAttention and nn.TransformerEncoderLayer, which ONNX does not have."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _from_trace(graph: nn.Module, input_name: str, example_rows: Tensor) -> onnx.ModelProto | None:
@@ -67,7 +88,7 @@ def _from_trace(graph: nn.Module, input_name: str, example_rows: Tensor) -> onnx
     # (PyTorch 2.11: setup_onnx_logging tests a function instead of calling it).
     quiet = graph.register_forward_pre_hook(lambda *_: torch._C._jit_set_onnx_log_enabled(False))
     try:
-        with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        with torch.no_grad(), _without_fused_attention(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.onnx.export(
                 graph,

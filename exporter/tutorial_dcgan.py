@@ -17,8 +17,8 @@ from typing import Final
 from torch import Tensor, nn
 
 from exporter.errors import InputError
-from exporter.module import load_weights, read_state
 from exporter.source import Source
+from exporter.weights import Note, Weights, read_weights
 from ganserve.bundle import LatentInput
 
 _FLAG: Final = "--tutorial-netg"
@@ -30,19 +30,24 @@ _SIZE: Final = 64  # pixels: 4x4, doubled by every convolution but the first
 _KEY: Final = re.compile(r"main\.(\d+)\.weight")
 
 
-def from_tutorial_netg(weights: Path) -> Source:
+def from_tutorial_netg(
+    path: Path, weights_key: str | None = None, note: Note = lambda line: None, *, allow_pickle: bool = False
+) -> Source:
     """Builds the tutorial's generator; nz, ngf and nc come from the shapes of the weights.
 
     Args:
-        weights: The state dict, a file of torch.save or safetensors; keys may have DataParallel's prefix "module.".
+        path: A file that `read_weights` reads.
+        weights_key: The part of the file to load; None: the one that holds this network.
+        note: Called with lines for the user.
+        allow_pickle: Run the code in the file, if there is any.
 
     Raises:
         InputError: The file does not hold this generator; the message says what differs.
     """
-    state = read_state(weights, _FLAG)
-    latent_dim, width, channels = _read_sizes(state, weights)
+    weights = read_weights(path, _FLAG, note, allow_pickle=allow_pickle).within(weights_key)
+    latent_dim, width, channels = _read_sizes(weights)
     generator = _Generator(latent_dim, width, channels)
-    load_weights(generator, state, weights, _FLAG)
+    weights.load_into(generator, note)
     return Source(
         network=generator.float().eval(),
         input=LatentInput(latent_dim=latent_dim),
@@ -77,23 +82,33 @@ def _widths(latent_dim: int, width: int, channels: int) -> list[int]:
     return [latent_dim, *(factor * width for factor in _WIDTHS), channels]
 
 
-def _read_sizes(state: Mapping[str, Tensor], path: Path) -> tuple[int, int, int]:
-    """Returns (nz, ngf, nc) if the convolutions are the tutorial's."""
+def _read_sizes(weights: Weights) -> tuple[int, int, int]:
+    """Returns (nz, ngf, nc) of the first state dict whose convolutions are the tutorial's."""
+    refusals = []
+    for _, state in weights.parts():
+        try:
+            return _sizes_of(state, weights.where)
+        except InputError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _sizes_of(state: Mapping[str, Tensor], where: str) -> tuple[int, int, int]:
     shapes = {
         int(match[1]): tuple(tensor.shape)
         for key, tensor in state.items()
-        if (match := _KEY.fullmatch(key.removeprefix("module."))) and tensor.ndim == 4
+        if (match := _KEY.fullmatch(key)) and tensor.ndim == 4
     }
     if tuple(sorted(shapes)) != _CONVOLUTIONS:
         raise InputError(
-            f"{_FLAG} {path}: has {len(shapes)} convolutions main.N.weight, where the tutorial's generator has 5, at"
+            f"{where}: has {len(shapes)} convolutions main.N.weight, where the tutorial's generator has 5, at"
             f" N = 0, 3, 6, 9 and 12; {_REMEDY}"
         )
     latent_dim, width, channels = shapes[0][0], *shapes[12][:2]
     for index, inputs_outputs in zip(_CONVOLUTIONS, pairwise(_widths(latent_dim, width, channels)), strict=True):
         if shapes[index] != (expected := (*inputs_outputs, *_KERNEL)):
             raise InputError(
-                f"{_FLAG} {path}: main.{index}.weight has shape {shapes[index]}, where the tutorial's has {expected};"
+                f"{where}: main.{index}.weight has shape {shapes[index]}, where the tutorial's has {expected};"
                 f" {_REMEDY}"
             )
     return latent_dim, width, channels

@@ -15,6 +15,7 @@ from exporter.errors import InputError, ParityError
 from exporter.graph import ServedGraph
 from exporter.source import Source
 from exporter.torchscript import quiet_torchscript
+from exporter.value_range import describe_range
 from ganserve.bundle import (
     ONNX_FILE,
     OUTPUT_IMAGES,
@@ -39,12 +40,15 @@ Arrays: TypeAlias = tuple[NDArray[Any], NDArray[Any]]  # images, pixels
 Runner: TypeAlias = Callable[[NDArray[Any]], Arrays]  # rows -> images, pixels
 
 
-def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
+def check_output(
+    source: Source, graph: ServedGraph, note: Callable[[str], None] = lambda line: None
+) -> tuple[int, int, int]:
     """Computes a few images from random rows, checks them, and returns their shape (C, H, W).
 
     Args:
         source: The network.
         graph: The served graph of that network.
+        note: Called with lines for the user: the range of the values, and a warning if it is doubtful.
 
     Raises:
         InputError: The outputs are not images of 1 to 4 channels in about the source's value range, or the image of a
@@ -53,7 +57,8 @@ def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
     with torch.no_grad():
         few = graph.images(torch.from_numpy(example_rows(source.input, 0, 2)))
     if few.ndim != 4 or few.dtype != torch.float32:
-        raise InputError(f"the network returns {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W)")
+        remedy = "; return images.float() in a subclass, as in docs/importing.md" if few.ndim == 4 else ""
+        raise InputError(f"the network returns {few.dtype} {tuple(few.shape)}, not float32 images (N, C, H, W){remedy}")
     channels, height, width = few.shape[1:]
     if source.image_shape not in (None, (channels, height, width)):
         raise InputError(
@@ -81,6 +86,8 @@ def check_output(source: Source, graph: ServedGraph) -> tuple[int, int, int]:
             "the image of a row depends on the rest of its batch or varies from call to call, so a server cannot"
             " reproduce it; remove noise and dropout from forward, and give every BatchNorm running statistics"
         )
+    for line in describe_range(images, source.value_min, source.value_max, declared=not source.kind):
+        note(line)
     return channels, height, width
 
 

@@ -62,7 +62,9 @@ class LatentInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     """The input of a generator: one latent per row."""
 
     latent_dim: Positive
-    distribution: Literal["normal"] = "normal"
+    # What a seed draws: see ganserve/latents.py. Older readers know "normal" alone, and rightly refuse a card with
+    # another: they would draw latents that the generator has never seen.
+    distribution: Literal["normal", "uniform", "sphere", "truncated-normal"] = "normal"
 
     name: ClassVar[str] = INPUT_LATENTS
     dtype: ClassVar[str] = "float32"
@@ -147,6 +149,6 @@ def proven_batch_rows(row_input: RowInput, height: int, width: int) -> int:
 def example_rows(row_input: RowInput, seed: int, rows: int) -> NDArray[Any]:
     """Random input rows, (rows, *row_shape) in the input's dtype; the same for the same seed."""
     if isinstance(row_input, LatentInput):
-        return latents_from_seed(seed, rows, row_input.latent_dim)
+        return latents_from_seed(seed, rows, row_input.latent_dim, row_input.distribution)
     generator = np.random.Generator(np.random.PCG64(seed))
     return generator.integers(0, 256, (rows, *row_input.row_shape), dtype=np.uint8)

@@ -58,6 +58,7 @@ DECLARATIONS = {
 SCENARIOS = {
     "tests/client/commands/test_against_the_server.py",
     "tests/client/sdk/test_against_the_server.py",
+    "tests/exporter/gallery/test_gallery.py",
     "tests/server/engines/test_cuda_parity.py",
     "tests/server/models/test_bad_repositories.py",
     "tests/server/rpc/test_abandoned_calls.py",

@@ -18,7 +18,7 @@ from client.errors import InvalidRequest
 from client.files.latents import check_latents_output, read_latents
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 
 MAX_IMAGES: Final = 10_000
 MAX_SCALE: Final = 64
@@ -102,14 +102,14 @@ def latents_of_seed(served: ModelInfo, seed: int, count: int) -> NDArray[np.floa
     Raises:
         InvalidRequest: The client does not know the model's latent distribution, or the count is too large.
     """
-    if served.latent_distribution not in ("normal", ""):
+    if served.prior not in DISTRIBUTIONS:
         raise InvalidRequest(
-            f"--model: this client cannot draw the {served.latent_distribution!r:.40} latents of {served.name!r:.80};"
+            f"--model: this client cannot draw the {served.prior!r:.40} latents of {served.name!r:.80};"
             " update the client, or give --latents"
         )
     if count * served.latent_dim > 1 << 28:
         raise InvalidRequest(f"--model: {count} latents of {served.latent_dim} numbers are too many; ask for fewer")
-    return latents_from_seed(seed, count, served.latent_dim)
+    return latents_from_seed(seed, count, served.latent_dim, served.prior)
 
 
 def latents_of_file(served: ModelInfo, name: str, count: int | None = None, flag: str = "") -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import InvalidRequest
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, NORMAL, latents_from_seed
 
 MAX_DIRECTIONS: Final = 6
 MAX_LATENT_DIM: Final = 1024
@@ -51,7 +51,11 @@ def pairs_for(latent_dim: int) -> int:
 
 
 def strongest_directions(
-    generate: Generate, latent_dim: int, *, progress: Callable[[float], object] = lambda _: None
+    generate: Generate,
+    latent_dim: int,
+    distribution: str = NORMAL,
+    *,
+    progress: Callable[[float], object] = lambda _: None,
 ) -> Directions:
     """Samples a generator and finds its strongest directions, in constant memory.
 
@@ -59,6 +63,8 @@ def strongest_directions(
         generate: Takes latents (rows, latent_dim), and yields their images in order, in parts: uint8 (rows, height,
             width, channels).
         latent_dim: The size of a latent.
+        distribution: Of the latents. All distributions are symmetric, which the pairs need; for those this client does
+            not know, the latents are normal.
         progress: Called with the fraction done, 0 .. 1.
 
     Raises:
@@ -67,7 +73,7 @@ def strongest_directions(
     if latent_dim > MAX_LATENT_DIM:
         raise InvalidRequest(f"directions: latents of {latent_dim} are too large; the limit is {MAX_LATENT_DIM}")
     pairs = pairs_for(latent_dim)
-    drawn = latents_from_seed(_SEED, pairs, latent_dim)
+    drawn = latents_from_seed(_SEED, pairs, latent_dim, distribution if distribution in DISTRIBUTIONS else NORMAL)
     gram: NDArray[np.float64] = np.zeros((latent_dim, latent_dim))
     cross: NDArray[np.float64] | None = None
     variance = 0.0

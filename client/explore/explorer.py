@@ -17,7 +17,7 @@ from client.explore.training_pictures import Nearest, TrainingPictures
 from client.explore.watch import Watch, key_of
 from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from ganserve.metrics import METRICS
 
 MAX_PICTURE_PIXELS: Final = 16 << 20  # of all images shown at once, which go to the browser in one message
@@ -59,12 +59,12 @@ class Explorer:
             InvalidRequest: There are too many, or the latent distribution is unknown.
         """
         self.check_size(model, count)
-        if model.latent_distribution != "normal":
+        if model.prior not in DISTRIBUTIONS:
             raise InvalidRequest(
-                f"{key_of(model)} takes {model.latent_distribution!r:.40} latents, which this page cannot draw; pick"
+                f"{key_of(model)} takes {model.prior!r:.40} latents, which this page cannot draw; pick"
                 " another model, or update ganserve"
             )
-        return latents_from_seed(seed, count, model.latent_dim)
+        return latents_from_seed(seed, count, model.latent_dim, model.prior)
 
     def check_size(self, model: ModelInfo, count: int) -> None:
         """Checks that the page can show `count` images of a model at once.
@@ -153,7 +153,7 @@ class Explorer:
             found = self._directions.get(model)
             if found is None:
                 found = strongest_directions(
-                    lambda latents: self._parts(model, latents), model.latent_dim, progress=progress
+                    lambda latents: self._parts(model, latents), model.latent_dim, model.prior, progress=progress
                 )
                 self._directions[model] = found
                 while len(self._directions) > _MAX_KEPT_DIRECTIONS:

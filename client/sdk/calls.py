@@ -36,6 +36,7 @@ from client.sdk.steps import Emit, Pause, Send, Steps, Wait
 from client.sdk.steps import Method as RpcMethod
 from client.sdk.transport import Connection
 from client.sdk.walks import Method, walk
+from ganserve.latents import DISTRIBUTIONS
 from ganserve.v1 import generator_pb2
 
 BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0)  # about 30 s in total; more would look like a hang
@@ -110,12 +111,15 @@ def interpolated(
     if method not in ("spherical", "linear"):
         raise InvalidRequest(f"method: must be 'spherical' or 'linear', not {method!r:.60}")
     served = yield from catalog.find(model, version, "generate")
-    anchors = [checked_anchor(name, end, served.latent_dim) for name, end in zip(("start", "end"), ends, strict=True)]
-    if served.latent_distribution not in ("normal", "") and not all(map(np.ndim, ends)):
+    if served.prior not in DISTRIBUTIONS and not all(map(np.ndim, ends)):
         raise InvalidRequest(
-            f"start and end: this client cannot draw the {served.latent_distribution!r:.40} latents of {model!r};"
+            f"start and end: this client cannot draw the {served.prior!r:.40} latents of {model!r};"
             " update it, or give latents"
         )
+    anchors = [
+        checked_anchor(name, end, served.latent_dim, served.prior)
+        for name, end in zip(("start", "end"), ends, strict=True)
+    ]
     latents = walk(np.stack(anchors), points, method, loop=loop)
     yield from generated(catalog, model, checked_rows(latents, None, None), version, Arrays("pixels"), ahead)
 
@@ -301,10 +305,10 @@ def _chunks_of_rows(served: ModelInfo, rows: Rows, image_format: AnyFormat) -> I
     if isinstance(rows, SeededRows):
         if len(rows) <= max_rows and not rows.first_row:
             return iter((rows,))
-        if served.latent_distribution != "normal":
+        if served.prior not in DISTRIBUTIONS:
             raise InvalidRequest(
                 f"count: at most {max_rows} for {served.name!r}, from row 0: the server draws no more, and this client"
-                f" cannot draw {served.latent_distribution!r} latents; update it, or give latents"
+                f" cannot draw {served.prior!r} latents; update it, or give latents"
             )
     max_sent_rows = max(1, max_input_bytes(served) // (_LATENT_VALUE_BYTES * served.latent_dim))
-    return split(rows, min(max_rows, max_sent_rows), served.latent_dim)
+    return split(rows, min(max_rows, max_sent_rows), served.latent_dim, served.prior)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from client.errors import InvalidRequest
-from ganserve.latents import latents_from_seed, latents_in_pieces
+from ganserve.latents import NORMAL, latents_from_seed, latents_in_pieces
 
 MAX_ROWS: Final = 1_000_000  # kept in memory; catches typos
 MAX_STREAM_ROWS: Final = 1_000_000_000  # fetched in chunks
@@ -87,8 +87,10 @@ def one_count(count: int | None, n: int | None, default: int | None = None) -> i
     return default if given is None else given
 
 
-def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArray[np.float32]:
-    """`anchor` as a latent, float32 (latent_dim,); a seed stands for its first latent.
+def checked_anchor(
+    name: str, anchor: int | ArrayLike, latent_dim: int, distribution: str = NORMAL
+) -> NDArray[np.float32]:
+    """`anchor` as a latent, float32 (latent_dim,); a seed stands for its first latent of the distribution.
 
     Raises:
         InvalidRequest: `anchor` is neither; the message begins with `name`.
@@ -96,7 +98,7 @@ def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArr
     try:
         if np.ndim(anchor) == 0:
             seed = whole_number(name, anchor, 0, 2**64 - 1)
-            first: NDArray[np.float32] = latents_from_seed(seed, 1, latent_dim)[0]
+            first: NDArray[np.float32] = latents_from_seed(seed, 1, latent_dim, distribution)[0]
             return first
         row: NDArray[np.float32] = _checked_latents(np.asarray(anchor)[np.newaxis])[0]
     except (InvalidRequest, ValueError) as error:
@@ -108,7 +110,7 @@ def checked_anchor(name: str, anchor: int | ArrayLike, latent_dim: int) -> NDArr
     return row
 
 
-def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
+def split(rows: Rows, max_chunk_rows: int, latent_dim: int, distribution: str = NORMAL) -> Iterator[Rows]:
     """Splits `rows` into chunks of at most `max_chunk_rows`, in order; a single chunk if they fit.
 
     Servers draw only the first rows of a seed's stream. The latents of several chunks, and of later rows, are therefore
@@ -117,7 +119,7 @@ def split(rows: Rows, max_chunk_rows: int, latent_dim: int) -> Iterator[Rows]:
     if len(rows) <= max_chunk_rows and not (isinstance(rows, SeededRows) and rows.first_row):
         yield rows
     elif isinstance(rows, SeededRows):
-        yield from latents_in_pieces(rows.seed, rows.first_row, rows.count, latent_dim, max_chunk_rows)
+        yield from latents_in_pieces(rows.seed, rows.first_row, rows.count, latent_dim, max_chunk_rows, distribution)
     else:
         for start in range(0, len(rows), max_chunk_rows):
             yield rows[start : start + max_chunk_rows]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
 from client.errors import invalid_response
+from ganserve.latents import NORMAL
 from ganserve.v1 import generator_pb2
 
 Task = Literal["generate", "translate", "unknown"]
@@ -50,6 +51,11 @@ class ModelInfo:
     max_request_bytes: int  # of latents, pixels or files; 0: unknown
     version_labels: tuple[str, ...] = ()  # that the operator gave to this version
     is_default: bool = False  # whether requests that name no version get this one; never with older servers
+
+    @property
+    def prior(self) -> str:
+        """The distribution that a seed draws from; the client can draw those in `ganserve.latents.DISTRIBUTIONS`."""
+        return self.latent_distribution or NORMAL
 
 
 def models_from(response: generator_pb2.ListModelsResponse) -> list[ModelInfo]:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve.bundle import LatentInput
 from ganserve.latents import latents_from_seed
 from server.errors import InvalidRequest
 from server.limits import Contract, ImageFormat, SentTensor, check_finite, quote, show_shape
@@ -39,6 +40,7 @@ class AdmittedLatents:
     source: bytes | SeededLatents
     rows: int
     latent_dim: int
+    distribution: str  # of the model; latents that are sent may have another
     latents_bytes: int
     image_format: ImageFormat
 
@@ -60,11 +62,13 @@ def admit_latents(source: SentLatents | SeededLatents | None, format_name: str, 
     image_format = contract.read_format(format_name)
     if source is None:
         raise InvalidRequest("neither latents nor seeded is set: send latents, or a seed and a count")
-    (latent_dim,) = contract.input.row_shape
+    row_input = contract.card.input
+    assert isinstance(row_input, LatentInput)  # contract.takes_images is false
+    latent_dim, prior = row_input.latent_dim, row_input.distribution
     if isinstance(source, SeededLatents):
         contract.check_rows("seeded.count", source.count, image_format)
         latents_bytes = source.count * contract.input.row_bytes
-        return AdmittedLatents(source, source.count, latent_dim, latents_bytes, image_format)
+        return AdmittedLatents(source, source.count, latent_dim, prior, latents_bytes, image_format)
     if source.dtype != FLOAT32:
         raise InvalidRequest(f"latents.dtype is {quote(source.dtype)}: send {FLOAT32}")
     if len(source.shape) != 2 or source.shape[1] != latent_dim:
@@ -77,7 +81,7 @@ def admit_latents(source: SentLatents | SeededLatents | None, format_name: str, 
         raise InvalidRequest(
             f"latents.data has {len(data)} bytes, but shape ({rows}, {latent_dim}) of float32 needs {latents_bytes}"
         )
-    return AdmittedLatents(data, rows, latent_dim, latents_bytes, image_format)
+    return AdmittedLatents(data, rows, latent_dim, prior, latents_bytes, image_format)
 
 
 def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
@@ -88,7 +92,7 @@ def read_latents(admitted: AdmittedLatents) -> NDArray[np.float32]:
     """
     source = admitted.source
     if isinstance(source, SeededLatents):
-        return latents_from_seed(source.seed, source.count, admitted.latent_dim)
+        return latents_from_seed(source.seed, source.count, admitted.latent_dim, admitted.distribution)
     latents = np.frombuffer(source, dtype="<f4").reshape(admitted.rows, admitted.latent_dim)
     check_finite(latents)
     return latents.astype(np.float32, copy=False)

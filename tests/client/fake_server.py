@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from numpy.typing import NDArray
 from PIL import Image
 
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, NORMAL, latents_from_seed
 from ganserve.pictures import fit_picture
 from ganserve.v1 import generator_pb2 as pb
 from ganserve.v1.generator_pb2_grpc import GeneratorServicer, add_GeneratorServicer_to_server
@@ -43,6 +43,11 @@ def model(name: str = "dcgan", version: int = 3, **fields: Any) -> pb.Model:
         "max_request_rows": 1024,
     }
     return pb.Model(name=name, version=version, **(defaults | fields))
+
+
+def _known(distribution: str) -> str:
+    """For a distribution of a newer server, any will do: the client cannot tell."""
+    return distribution if distribution in DISTRIBUTIONS else NORMAL
 
 
 def translator(name: str = "a2b", version: int = 5, **fields: Any) -> pb.Model:
@@ -150,7 +155,9 @@ class FakeServer(GeneratorServicer):
         """The correct response."""
         served = max((entry for entry in self.models if entry.name == request.model), key=lambda entry: entry.version)
         if request.WhichOneof("input") == "seeded":
-            latents = latents_from_seed(request.seeded.seed, request.seeded.count, served.latent_dim)
+            latents = latents_from_seed(
+                request.seeded.seed, request.seeded.count, served.latent_dim, _known(served.latent_distribution)
+            )
         else:
             latents = np.frombuffer(request.latents.data, "<f4").reshape(tuple(request.latents.shape))
         pixels = pixels_of(latents, served.height, served.width, served.channels)

@@ -18,7 +18,7 @@ COMMANDS = re.findall(r"^\$ python -m exporter (.*)$", TEXT, re.MULTILINE)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_are_valid(command: str) -> None:
     parameters = main.make_context("exporter", shlex.split(command)).params
-    assert parameters["run"].parts[0] == "runs"
+    assert Path(parameters["run"]).parts[0] == "runs"
 
 
 def test_the_files_are_those_of_a_bundle() -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-import runpy
 import shlex
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,17 +12,12 @@ import torch
 from PIL import Image
 
 from scripts.presets_table import with_table
+from tests.docs.commands import commands, run
 from tests.end_to_end.conftest import running_server
-from trainer.metrics import classifier
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line.removeprefix("$ ")
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("$ ")
-]
+COMMANDS = commands(README)
 PYTHON_BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 SERVER = "python -m server"
 PAGES = [path.relative_to(ROOT) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))]
@@ -62,47 +52,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     exec(compile(MY_NETS, "my_nets.py", "exec"), namespace)
     torch.save(namespace["Generator"]().state_dict(), folder / "generator.pth")
     return folder
-
-
-@dataclass(frozen=True)
-class Done:
-    """The result of a command."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-
-def run(command: str, folder: Path, address: str = "") -> Done:
-    """Runs one of README's commands; shortens training runs.
-
-    Runs its module as `python -m` does, but here: importing torch anew takes longer than any of the commands.
-    """
-    words = shlex.split(command)
-    if words[:3] == ["python", "-m", "trainer"] and "--dry-run" not in words:
-        if "--resume" in words:
-            words[words.index("--steps") + 1] = "4"
-        else:
-            words += ["--steps", "2", "--width", "0.05", "--batch-size", "8"]
-    module, *arguments = ["client", *words[1:]] if words[0] == "ganclient" else words[2:]
-    stdout, stderr, exit_code = io.StringIO(), io.StringIO(), 0
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        patch.chdir(folder)
-        patch.syspath_prepend(folder)
-        patch.setenv("GANSERVE_ADDRESS", address)
-        patch.setattr(sys, "argv", [module, *arguments])
-        patch.setattr(classifier, "_MOST_SHOWN", 512)  # the commands do not test training
-        try:
-            for imported in (f"{module}.__main__", "my_nets"):  # by other tests
-                patch.delitem(sys.modules, imported, raising=False)
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            exit_code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    return Done(exit_code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")

@@ -71,6 +71,33 @@ class BatchStatisticsGenerator(FlatGenerator):
         self.main[1] = nn.BatchNorm1d(16, track_running_stats=False)
 
 
+class FunctionalNorm(nn.Module):
+    """Batch norm by the function, with statistics of its own."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.batch_norm(images, self.running_mean, self.running_var, training=self.training)
+
+
+class TwiceUsedNorm(TutorialGenerator):
+    """Runs its batch norm twice, and has another that it never runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.BatchNorm2d(9)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden = self.main[1](self.main[1](self.main[0](latents)))
+        return cast(Tensor, self.main[4](self.main[3](hidden)))
+
+
 class NanGenerator(FlatGenerator):
     def forward(self, latents: Tensor) -> Tensor:
         return super().forward(latents) * float("nan")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from exporter import verify
 from exporter.errors import ExportError, InputError, ParityError
 from exporter.export import Plan, export, export_all, plan_export, plan_exports
-from exporter.graph import ServedGraph
+from exporter.graph import ServedGraph, SpatialLatents
 from exporter.onnx_graph import write_onnx
 from exporter.source import Source
 from ganserve import bundle
@@ -22,9 +22,12 @@ from tests.exporter.generators import (
     BranchingGenerator,
     FixedBatchGenerator,
     FlatGenerator,
+    FunctionalNorm,
     InverseTranslator,
     NoisyGenerator,
     OneByOneGenerator,
+    TutorialGenerator,
+    TwiceUsedNorm,
     randomise,
 )
 
@@ -111,6 +114,29 @@ def test_unfolded_export_keeps_a_generator_that_folding_breaks(tmp_path: Path) -
     assert max(parity.onnx_images for parity in card.parity) < verify.IMAGE_TOLERANCE
 
 
+def with_norm(norm: nn.Module) -> nn.Module:
+    generator = TutorialGenerator()
+    generator.main[1] = norm
+    return generator
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        pytest.param(with_norm(nn.InstanceNorm2d(4, affine=True)), id="instance"),
+        pytest.param(with_norm(nn.InstanceNorm2d(4, track_running_stats=True)), id="instance-with-statistics"),
+        pytest.param(with_norm(nn.SyncBatchNorm(4)), id="sync-batch"),
+        pytest.param(with_norm(FunctionalNorm(4)), id="functional-batch"),
+        pytest.param(with_norm(nn.GroupNorm(2, 4)), id="group"),
+        pytest.param(TwiceUsedNorm(), id="used-twice-and-never"),
+    ],
+)
+def test_parity_alone_decides_which_norms_are_sound(generator: nn.Module, tmp_path: Path) -> None:
+    source = make_source(SpatialLatents(randomise(generator)))
+    _, card = export(source, plan_export(tmp_path, "tiny", None, fold=not isinstance(generator, TwiceUsedNorm)))
+    assert max(max(parity.onnx_images, parity.torchscript_images) for parity in card.parity) < verify.IMAGE_TOLERANCE
+
+
 def test_generator_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="noise and dropout"):
         export(make_source(NoisyGenerator()), plan_export(tmp_path / "models", "tiny", None))
@@ -152,7 +178,7 @@ def test_a_source_with_an_invalid_card_is_refused(tmp_path: Path) -> None:
 def test_steps_are_announced_in_order(tmp_path: Path) -> None:
     steps: list[str] = []
     export(make_source(randomise(FlatGenerator())), plan_export(tmp_path, "tiny", None), steps.append)
-    assert [step.split()[0] for step in steps] == ["check", "fold", "write", "write", "compare", "publish"]
+    assert [step.split()[0] for step in steps] == ["check", "images", "fold", "write", "write", "compare", "publish"]
     assert "fold 1 of 1 BatchNorms" in steps
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from exporter.fold import count_batch_norms, fold_batch_norms
+from tests.exporter.gallery.translators import PerImageNorm
 from tests.exporter.generators import randomise
 
 MAPS = (3, 6, 5, 5)
@@ -50,9 +51,7 @@ def test_batch_norm_is_folded_into_the_layer_before_it(
         pytest.param([nn.BatchNorm2d(6), nn.Conv2d(6, 4, 3)], MAPS, id="batch-norm-first"),
         pytest.param([nn.Conv2d(6, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)], MAPS, id="after-activation"),
         pytest.param([nn.Linear(6, 4), nn.Unflatten(1, (4, 1)), nn.BatchNorm1d(4)], FLAT, id="after-reshape"),
-        pytest.param(
-            [nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 4, 3)), nn.BatchNorm2d(4)], MAPS, id="parametrized"
-        ),
+        pytest.param([nn.Conv2d(6, 4, 3), PerImageNorm(4)], MAPS, id="norm-with-its-own-forward"),
     ],
 )
 def test_batch_norm_that_cannot_be_folded_is_kept(layers: list[nn.Module], shape: tuple[int, ...]) -> None:
@@ -93,6 +92,28 @@ def test_hooked_spectral_norm_becomes_a_plain_weight() -> None:
     assert count_batch_norms(folded) == 0
     assert not folded[0]._forward_pre_hooks  # type: ignore[index]
     assert_same_output(folded, original, MAPS)
+
+
+@pytest.mark.parametrize(
+    "parametrized",
+    [
+        nn.utils.parametrizations.spectral_norm(nn.Conv2d(6, 4, 3)),
+        nn.utils.parametrizations.weight_norm(nn.Conv2d(6, 4, 3)),
+        nn.utils.parametrizations.orthogonal(nn.Linear(5, 5)),
+    ],
+    ids=["spectral", "weight", "orthogonal"],
+)
+def test_a_parametrized_weight_becomes_a_plain_one_in_the_copy_alone(parametrized: nn.Module) -> None:
+    norm: list[nn.Module] = [nn.BatchNorm2d(4)] if isinstance(parametrized, nn.Conv2d) else []
+    original = randomise(nn.Sequential(parametrized, *norm))
+    state = {name: tensor.clone() for name, tensor in original.state_dict().items()}
+    folded = fold_batch_norms(original)
+    assert count_batch_norms(folded) == 0
+    assert type(folded[0]) in {nn.Conv2d, nn.Linear}  # type: ignore[index]
+    assert {name.rpartition(".")[2] for name in folded.state_dict()} == {"weight", "bias"}
+    assert_same_output(folded, original, MAPS)
+    assert original.state_dict().keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in original.state_dict().items())
 
 
 def test_sequential_with_its_own_forward_is_kept() -> None:

@@ -12,10 +12,13 @@ from torch import nn
 from exporter.__main__ import main
 from exporter.errors import ParityError
 from ganserve import bundle
+from ganserve.latents import DISTRIBUTIONS
 from tests.exporter.fake_runs import make_exported_run, make_translation_run, replace_runs
+from tests.exporter.gallery.perceptrons import LabelledPerceptron
 from tests.exporter.generators import (
     LATENT_DIM,
     BatchMeanTranslator,
+    ByteRangeGenerator,
     FlatGenerator,
     FloatOnlyGenerator,
     InverseTranslator,
@@ -91,12 +94,54 @@ def test_module_of_the_current_folder_is_exported_with_its_variants(own: Path) -
 
 
 @pytest.mark.usefixtures("without_onnx")
+@pytest.mark.parametrize("prior", [*DISTRIBUTIONS, None])
+def test_the_prior_of_the_latents_is_written_to_the_card(prior: str | None, own: Path) -> None:
+    result = run_cli(*(own_flags(latent_prior=prior) if prior else own_flags()))
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert card.input == bundle.LatentInput(latent_dim=LATENT_DIM, distribution=prior or "normal")  # type: ignore[arg-type]
+
+
+def test_images_have_no_prior(own: Path) -> None:
+    result = run_cli(*translator_flags(), "--input-image", 3, 8, 12, "--latent-prior", "uniform")
+    assert assert_one_line(result) == "Error: --latent-prior is valid only with --latent-dim"
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_the_range_of_the_images_is_printed_and_doubted(own: Path) -> None:
+    torch.save(ByteRangeGenerator().state_dict(), own / "own.pth")
+    flags = own_flags(module="tests.exporter.generators:ByteRangeGenerator", module_kwargs="{}")
+    result = run_cli(*flags, "--value-range", "-255", "255")
+    assert result.exit_code == 0, result.output
+    said = [line for line in result.stderr.splitlines() if "rows have values" in line or "warning" in line]
+    assert len(said) == 2
+    assert said[0].endswith("pixels 0 and 255 stand for -255 and 255")
+    assert said[1].endswith(
+        "so all pixels are in 128 .. 255; if that is the range of its images, add --value-range 0 255"
+    )
+    result = run_cli(*flags, "--value-range", "0", "255")
+    assert "warning" not in result.stderr
+
+
+@pytest.mark.usefixtures("without_onnx")
 def test_translator_of_the_current_folder_is_exported(own: Path) -> None:
     result = run_cli(*translator_flags(), "--input-image", 3, 8, 12)
     assert result.exit_code == 0, result.output
     assert "own version 1: 12x8 images -> 12x8 images" in result.stdout
     card = bundle.read_card(own / result.stdout.splitlines()[-1])
     assert card.input == bundle.ImageInput(channels=3, height=8, width=12)
+
+
+@pytest.mark.usefixtures("without_onnx")
+def test_flags_adapt_a_network_with_another_signature(own: Path) -> None:
+    torch.save(LabelledPerceptron().state_dict(), own / "own.pth")
+    module = "tests.exporter.gallery.perceptrons:LabelledPerceptron"
+    flags = own_flags(module=module, module_kwargs="{}", latent_dim="20", forward_kwargs='{"labels": [3]}')
+    result = run_cli(*flags, "--bf16", "--fp16")
+    assert result.exit_code == 0, result.output
+    card = bundle.read_card(own / result.stdout.splitlines()[-1])
+    assert card.training == {"forward_kwargs": '{"labels": [3]}'}
+    assert card.variants["bf16"].images  # it runs in this precision; whether it is close enough is another question
 
 
 @pytest.mark.usefixtures("without_onnx")
@@ -212,6 +257,14 @@ def test_version_that_one_of_two_models_has_stops_both_before_any_work(
         pytest.param(own_flags(name="../up"), "model name '../up'", id="name"),
         pytest.param(own_flags(module_kwargs="{"), "'{' is not JSON", id="not-json"),
         pytest.param(own_flags(module_kwargs="[2]"), "'[2]' is not a JSON object", id="not-an-object"),
+        pytest.param(own_flags(forward_kwargs="{"), "--forward-kwargs '{' is not JSON", id="forward-not-json"),
+        pytest.param(
+            own_flags(forward_kwargs='{"step": 3}'), "forward(latents) has no argument step", id="forward-argument"
+        ),
+        pytest.param(own_flags(output_item="rgb"), "--output-item rgb: forward returns a tensor of", id="item"),
+        pytest.param([*own_flags(), "--output-image", *"388", "--output-item", "-1"], "--output-item -1", id="item-1"),
+        pytest.param([*own_flags(), "--output-image", *"377"], "--output-image 3 7 7 has 147 values", id="image"),
+        pytest.param(["run", "--output-item", "0"], "--output-item is valid only with --module", id="item-of-a-run"),
         pytest.param(own_flags(module_kwargs='{"width": 3}'), "main.0.weight has shape", id="width"),
         pytest.param(own_flags(module="own_generator:Gone"), "has no attribute 'Gone'", id="class"),
         pytest.param(own_flags(weights="own_generator.py"), "--weights own_generator.py: neither", id="weights"),

@@ -14,9 +14,12 @@ from exporter.errors import ExportError
 from exporter.fold import fold_batch_norms
 from exporter.graph import ServedGraph, SpatialLatents
 from exporter.onnx_graph import strip_metadata, write_onnx
+from exporter.signature import Signature
+from exporter.trial import adapt
 from ganserve import bundle
 from ganserve.bundle import ImageInput, LatentInput
 from tests.exporter.conftest import Exported, graph_of, make_source
+from tests.exporter.gallery.entries import GALLERY
 from tests.exporter.generators import LATENT_DIM, BranchingGenerator, FlatGenerator, TutorialGenerator, randomise
 from tests.trainer.conftest import GAN_PRESETS, small_cycle, small_gan
 from trainer.models.latent_layer import with_plain_layers
@@ -150,6 +153,17 @@ def test_a_translator_is_written_from_a_trace(tmp_path: Path) -> None:
     assert write_onnx(graph, "input_pixels", rows, tmp_path / "model.onnx")
 
 
+@pytest.mark.parametrize("name", ["biggan", "transgan"])
+def test_attention_is_written_from_a_trace(tmp_path: Path, name: str) -> None:
+    entry = GALLERY[name]
+    signature = Signature(forward_kwargs={"y": [3]} if name == "biggan" else {}, output_image=(3, 16, 16))
+    network = adapt(entry.build(), entry.row_input, (-1.0, 1.0), signature)
+    graph = ServedGraph(fold_batch_norms(network), entry.row_input)
+    before = torch.backends.mha.get_fastpath_enabled()
+    assert write_onnx(graph, "latents", torch.zeros(3, 20), tmp_path / "model.onnx")
+    assert torch.backends.mha.get_fastpath_enabled() == before
+
+
 def test_torch_export_writes_what_the_exporter_of_traces_cannot(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,6 +174,39 @@ def test_torch_export_writes_what_the_exporter_of_traces_cannot(
     latents = torch.randn(5, LATENT_DIM)
     images, _ = session.run(None, {"latents": latents.numpy()})
     np.testing.assert_allclose(images, network(latents).detach().numpy(), atol=2e-5)
+
+
+def test_an_invalid_graph_of_a_trace_is_written_again_by_torch_export(tmp_path: Path) -> None:
+    class FixedLabel(FlatGenerator):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(10, LATENT_DIM)
+
+        def forward(self, latents: Tensor) -> Tensor:
+            labels = torch.full((latents.shape[0],), 3)  # a trace gives them the type of a float
+            return super().forward(latents * self.embedding(labels))
+
+    network = FixedLabel()
+    assert not write(network, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    latents = torch.randn(5, LATENT_DIM)
+    images, _ = session.run(None, {"latents": latents.numpy()})
+    np.testing.assert_allclose(images, network(latents).detach().numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("error", [onnx.checker.ValidationError, onnx.shape_inference.InferenceError])
+def test_a_graph_that_onnx_refuses_twice_gives_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def refuse(model: object, **settings: bool) -> None:
+        raise error("first line\nsecond line")
+
+    monkeypatch.setattr("onnx.checker.check_model", refuse)
+    with pytest.raises(
+        ExportError, match=r"^PyTorch wrote an invalid ONNX graph of the network \(.*first line\); use other layers$"
+    ):
+        write(FlatGenerator(), tmp_path)
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_a_branch_that_a_trace_would_hide_is_refused(tmp_path: Path) -> None:

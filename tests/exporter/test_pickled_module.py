@@ -13,6 +13,7 @@ from torch import nn
 from exporter.__main__ import main
 from exporter.errors import InputError
 from exporter.pickled_module import from_pickle
+from exporter.signature import Signature
 from exporter.source import Source
 from ganserve import bundle
 from ganserve.bundle import LatentInput
@@ -97,6 +98,27 @@ def test_the_network_is_the_one_that_was_saved(wrapped: bool, tmp_path: Path) ->
     assert source.architecture == "tests.exporter.generators:FlatGenerator"
 
 
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_module_in_a_dict_is_found_by_its_key_or_as_the_running_average(save: Any, tmp_path: Path) -> None:
+    path = tmp_path / "networks.pkl"
+    content = {"G": randomise(FlatGenerator()), "D": nn.Linear(2, 2), "G_ema": randomise(FlatGenerator()), "kimg": 3}
+    save(content, path)
+    notes: list[str] = []
+    latents = torch.randn(3, LATENT_DIM)
+    for key, expected in ((None, "G_ema"), ("G", "G")):
+        source = from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, weights_key=key)
+        assert torch.equal(source.network(latents), content[expected].eval()(latents))  # type: ignore[attr-defined]
+    assert f"--pickle {path}: took G_ema, the running average; --weights-key takes another: G, D" in notes
+    with pytest.raises(InputError, match=r"--weights-key netG is no module in it; it holds G, D, G_ema$"):
+        from_pickle(path, LATENTS, (-1.0, 1.0), notes.append, weights_key="netG")
+
+
+def test_the_wrapper_of_torch_compile_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "generator.pkl"
+    torch.save(torch.compile(FlatGenerator()), path)
+    assert isinstance(load(path).network, FlatGenerator)
+
+
 def test_a_translator_is_taken_too(tmp_path: Path) -> None:
     path = tmp_path / "translator.pkl"
     torch.save(ResNetTranslator(), path)
@@ -104,12 +126,23 @@ def test_a_translator_is_taken_too(tmp_path: Path) -> None:
     assert source.input == IMAGE_INPUT
 
 
+def test_a_signature_adapts_the_module(tmp_path: Path) -> None:
+    path = tmp_path / "flat.pkl"
+    torch.save(nn.Linear(LATENT_DIM, 4), path)
+    source = load(path, signature=Signature(output_image=(1, 2, 2)))
+    assert source.network(torch.zeros(3, LATENT_DIM)).shape == (3, 1, 2, 2)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        ("text", "holds a str, not a torch.nn.Module"),
         ([1, 2], "holds a list, not a torch.nn.Module"),
-        ({"main.0.weight": torch.zeros(1)}, "holds weights; give it with --weights"),
-        (nn.Linear(LATENT_DIM, 4), "does not turn latents into images"),
+        (
+            {"main.0.weight": torch.zeros(1)},
+            "holds weights, and no module; give it with --weights, and its class with --module$",
+        ),
+        (nn.Linear(LATENT_DIM, 4), "give the shape of an image with --output-image C H W, such as 1 2 2"),
     ],
 )
 def test_a_pickle_without_a_generator_is_refused_in_one_line(value: object, message: str, tmp_path: Path) -> None:
@@ -120,7 +153,7 @@ def test_a_pickle_without_a_generator_is_refused_in_one_line(value: object, mess
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"junk" * 99, pickle.dumps([1])])
+@pytest.mark.parametrize("content", [b"", b"junk" * 99])
 def test_junk_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "junk.pkl"
     path.write_bytes(content)

@@ -48,6 +48,18 @@ def test_the_tutorials_own_sizes_have_the_published_number_of_parameters(tmp_pat
     assert sum(parameter.numel() for parameter in from_tutorial_netg(path).network.parameters()) == 3_576_704
 
 
+def test_the_network_is_found_in_a_checkpoint_of_several(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    original = trained_netg()
+    torch.save({"epoch": 3, "netD": torch.nn.Conv2d(1, 1, 3).state_dict(), "netG": original.state_dict()}, path)
+    latents = torch.randn(3, 100)
+    notes: list[str] = []
+    with torch.no_grad():
+        images = from_tutorial_netg(path, None, notes.append).network(latents)
+        assert torch.equal(images, original(latents[:, :, None, None]))
+    assert notes == [f"--tutorial-netg {path}: took netG, which fits the module"]
+
+
 @pytest.mark.parametrize("form", ["data-parallel", "half", "old", "safetensors"])
 def test_other_forms_of_the_same_file_are_read(form: str, tmp_path: Path) -> None:
     original = trained_netg()
@@ -120,7 +132,8 @@ def test_a_file_with_other_tensors_is_refused_in_one_line(
             r"has 0 convolutions main\.N\.weight, ",
         ),
         ({}, "has 0 convolutions"),
-        ({"netG": {"main.0.weight": torch.zeros(1)}, "epoch": 3}, "holds a dict with epoch, netG, not a state dict"),
+        ({"netG": {"main.0.weight": torch.zeros(1)}, "epoch": 3}, "has 0 convolutions"),
+        ({"epoch": 3}, "holds a dict with epoch, and no state dict"),
     ],
 )
 def test_weights_of_another_network_are_refused(value: object, message: str, tmp_path: Path) -> None:
@@ -133,7 +146,7 @@ def test_weights_of_another_network_are_refused(value: object, message: str, tmp
 def test_an_entire_module_is_not_unpickled_as_weights(tmp_path: Path) -> None:
     path = tmp_path / "generator.pkl"
     torch.save(trained_netg(), path)
-    with pytest.raises(InputError, match=r"^--tutorial-netg .*without running code;.* export it with --pickle$"):
+    with pytest.raises(InputError, match=r"^--tutorial-netg .*runs the code of .*TutorialNetG; .*add --allow-pickle"):
         from_tutorial_netg(path)
 
 
@@ -159,10 +172,7 @@ def test_weights_that_are_not_finite_are_not_published(tmp_path: Path) -> None:
             "--latent-dim is valid only with",
         ),
         (["--tutorial-netg", "netG.pth", "run", "--name", "x"], "give exactly one of a run folder"),
-        (
-            ["--tutorial-netg", "netG.pth", "--name", "x", "--allow-pickle"],
-            "--allow-pickle is valid only with",
-        ),
+        (["--tutorial-netg", "netG.pth", "--name", "x", "--value-range", "0", "1"], "--value-range is valid only with"),
     ],
 )
 def test_a_mistake_prints_one_line(arguments: list[str], message: str) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from ganserve import bundle
 from ganserve.bundle import BundleError, Card, Fidelity, ImageInput, LatentInput, Parity, RowInput, example_rows
+from ganserve.latents import DISTRIBUTIONS
 
 sizes = st.integers(1, 1 << 20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 sha256s = st.binary(min_size=32, max_size=32).map(bytes.hex)
-inputs = st.builds(LatentInput, latent_dim=sizes) | st.builds(
+inputs = st.builds(LatentInput, latent_dim=sizes, distribution=st.sampled_from(DISTRIBUTIONS)) | st.builds(
     ImageInput, channels=st.integers(1, 4), height=sizes, width=sizes
 )
 fidelities = st.builds(
@@ -152,6 +153,10 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
         read_card_bytes(msgspec.json.encode({**fields, name: wrong}))
 
 
+def test_a_card_can_name_every_distribution_that_a_seed_can_draw() -> None:
+    assert get_args(get_type_hints(LatentInput)["distribution"]) == DISTRIBUTIONS
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -161,7 +166,7 @@ def test_card_with_one_wrong_field_is_refused(card: Card, data: st.DataObject) -
         ({"version": 0}, "version"),
         ({"channels": 5}, "channels"),
         ({"input": {"type": "latents", "latent_dim": 1 << 21}}, "latent_dim"),
-        ({"input": {"type": "latents", "latent_dim": 6, "distribution": "uniform"}}, "distribution"),
+        ({"input": {"type": "latents", "latent_dim": 6, "distribution": "cauchy"}}, "distribution"),
         ({"input": {"type": "latents", "latent_dim": 6, "channels": 3}}, "channels"),
         ({"input": {"type": "image", "channels": 5, "height": 8, "width": 8}}, "channels"),
         ({"input": {"type": "image", "channels": 3, "height": 0, "width": 8}}, "height"),

@@ -207,15 +207,17 @@ def _plain(result: Result) -> dict[str, Any]:
 
 
 def _print(result: Result, progress: Progress) -> None:
-    table = Table(title="Metrics, with their standard errors")
-    for heading in ("metric", "value", *(["reals"] if result.floor else []), "better", "meaning"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="Metrics, with their standard errors", title_justify="left", box=None, pad_edge=False)
+    for heading in ("metric", "value", *(["reals"] if result.floor else []), "better"):
+        table.add_column(heading, justify="left" if heading in {"metric", "better"} else "right")
     for name in result.scores.metrics:
         metric = METRICS[name]
         columns = (result.scores, result.floor) if result.floor else (result.scores,)
         values = (_with_error(name, scores) for scores in columns)
-        table.add_row(metric.label, *values, metric.better, metric.explanation)
+        table.add_row(metric.label, *values, metric.better)
     progress.console.print(table)
+    for name in result.scores.metrics:
+        progress.say(f"{METRICS[name].label}: {METRICS[name].explanation}")
     protocol = {name: value for name, value in result.scores.protocol.items() if not name.endswith(STANDARD_ERROR)}
     parts = (f"{name} {_short(value)}" for name, value in protocol.items())
     progress.say(f"protocol: {', '.join(parts)}")

@@ -34,7 +34,7 @@ from ganserve.bundle import (
     read_verified_file,
 )
 from ganserve.foreign import first_line
-from ganserve.latents import latents_from_seed
+from ganserve.latents import NORMAL, latents_from_seed
 from trainer.errors import UserError
 from trainer.metrics.scorer import to_pixels
 from trainer.progress import Progress
@@ -93,15 +93,16 @@ class Source(ABC):
 class LocalSource(Source):
     """A network or graph in this process."""
 
-    def __init__(self, facts: Facts, latent_dim: int, compute: _Compute) -> None:
+    def __init__(self, facts: Facts, latent_dim: int, compute: _Compute, distribution: str = NORMAL) -> None:
         self.facts = facts
         self._latent_dim = latent_dim
+        self._distribution = distribution
         self._compute = compute
 
     def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
         """See `Source`."""
         rows = max(1, min(_MOST_ROWS, _CHUNK_PIXELS // max(1, self.facts.image_size**2)))
-        latents = latents_from_seed(seed, count, self._latent_dim)
+        latents = latents_from_seed(seed, count, self._latent_dim, self._distribution)
         for begin in range(0, count, rows):
             try:
                 pixels = self._compute(latents[begin : begin + rows])
@@ -212,11 +213,11 @@ def _open_bundle(folder: Path, file_name: str) -> Source:
     kind: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
     facts = Facts(f"{folder} ({file_name})", kind, _known(card.dataset), _square(str(folder), card))
     if kind == "onnx":
-        return _open_onnx(path, facts, card.input.latent_dim)
-    return _open_torchscript(path, facts, card.input.latent_dim)
+        return _open_onnx(path, facts, card.input.latent_dim, card.input.distribution)
+    return _open_torchscript(path, facts, card.input.latent_dim, card.input.distribution)
 
 
-def _open_onnx(path: Path, facts: Facts, latent_dim: int | None) -> Source:
+def _open_onnx(path: Path, facts: Facts, latent_dim: int | None, distribution: str = NORMAL) -> Source:
     try:
         import onnxruntime
     except ImportError as error:
@@ -239,10 +240,10 @@ def _open_onnx(path: Path, facts: Facts, latent_dim: int | None) -> Source:
         (result,) = session.run([name], {node.name: latents})
         return _pixels(torch.from_numpy(np.array(result)))
 
-    return LocalSource(facts, latent_dim or size, compute)
+    return LocalSource(facts, latent_dim or size, compute, distribution)
 
 
-def _open_torchscript(path: Path, facts: Facts, latent_dim: int) -> Source:
+def _open_torchscript(path: Path, facts: Facts, latent_dim: int, distribution: str = NORMAL) -> Source:
     load: Any = torch.jit.load  # untyped
     try:
         with warnings.catch_warnings():
@@ -258,7 +259,7 @@ def _open_torchscript(path: Path, facts: Facts, latent_dim: int) -> Source:
             result = module(torch.from_numpy(latents))
         return _pixels(result[1] if isinstance(result, tuple) else result)
 
-    return LocalSource(facts, latent_dim, compute)
+    return LocalSource(facts, latent_dim, compute, distribution)
 
 
 def _pixels(result: Tensor) -> Tensor:

@@ -203,7 +203,10 @@ def _train(
     stream = stream[:shown]
     turns = torch.randint(4, (len(stream),), generator=generator)
     task: Task = "rotations" if labels is None else "labels"
-    progress.say(f"training a classifier of {_TARGETS[task]} on this data set, once: {len(stream)} images")
+    progress.say(
+        f"training a classifier for the scores, once for this data set: it tells {_TARGETS[task]} of"
+        f" {len(rest):,} images apart"
+    )
     batches = list(zip(torch.split(stream, _BATCH), torch.split(turns, _BATCH), strict=True))
     for chosen, batch_turns in progress.track(batches, "classifier"):
         if len(chosen) == 1 and len(batches) > 1:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ganserve.metrics import METRICS
 from trainer.errors import UserError
 from trainer.exits import mistakes_in_one_line
 from trainer.progress import Progress
@@ -49,19 +50,19 @@ def _named(runs: tuple[Path, ...]) -> list[tuple[Path, str]]:
 
 
 def _print(records: list[RunRecord], progress: Progress) -> None:
-    table = Table(title="Runs in the report")
-    for heading in ("run", "model", "preset", "steps", "evaluations", "warnings", "metric", "last", "best"):
-        table.add_column(heading, overflow="fold")
+    table = Table(title="Runs in the report", title_justify="left", box=None, pad_edge=False)
+    for heading in ("run", "preset", "steps", "warnings", "metric", "last", "best"):
+        table.add_column(
+            heading, overflow="fold", justify="left" if heading in {"run", "preset", "metric"} else "right"
+        )
     for record in records:
         score, last, best = record.score_name, record.last, record.best
         table.add_row(
             record.name,
-            record.config.model,
             record.config.preset,
             f"{record.steps:,}",
-            str(len(record.evaluations)),
             str(len(record.warnings) + record.more_warnings),
-            score or "-",
+            METRICS[score].label if score else "-",
             "-" if score is None or last is None else f"{last.metrics[score]:.4g}",
             "-" if score is None or best is None else f"{best.metrics[score]:.4g}",
         )

@@ -30,6 +30,8 @@ UNCHANGED_L1_SHARE: Final = 0.95
 SIMILARITY_GAIN: Final = 0.1  # share of the way from the similarity of unchanged images to 1
 SIMILARITY_LOSS: Final = 0.1  # below the best of the run
 
+_SWD: Final = "sliced_wasserstein_distance"
+
 VERDICTS: Final = ("modes-missing", "far-from-real", "no-better-than-unchanged", "partners-missed")
 
 
@@ -39,10 +41,13 @@ class Verdict:
 
     Attributes:
         remedy: flags that often help and that this run does not use yet, if any.
+        chosen_by: the metric that chooses the best checkpoint. If it is SWD, SWD judges how far images are from real
+            ones as well: with few pictures, the features of the Frechet distance are no guide.
         last: row of the last evaluation; empty before it.
     """
 
     remedy: str = ""
+    chosen_by: str = "frechet_distance"
     last: Mapping[str, Any] = field(default_factory=dict)
     _floor: Mapping[str, Any] = field(default_factory=dict)  # of the last image size
     _best_similarity: float = -math.inf  # of translations to their partners
@@ -79,18 +84,17 @@ class Verdict:
     def _far_from_real(self) -> str | None:
         distance, variance = self._value("frechet_distance"), self._value("feature_variance")
         floor = finite_number(self._floor.get("frechet_distance")) or 0.0
-        if distance is not None and variance is not None:
+        if distance is not None and variance is not None and self.chosen_by != _SWD:
             name, limit = "Frechet distance", floor + FAR_VARIANCE_SHARE * variance
-            remedy = f"{self._remedies} or, for few images, --augment colour,translation,cutout"
         else:
-            distance = self._value("sliced_wasserstein_distance")
-            floor = finite_number(self._floor.get("sliced_wasserstein_distance")) or 0.0
-            name, limit, remedy = "SWD", floor + FAR_SWD, self._remedies
+            distance = self._value(_SWD)
+            floor = finite_number(self._floor.get(_SWD)) or 0.0
+            name, limit = "SWD", floor + FAR_SWD
         if distance is None or distance <= limit:
             return None
         return (
             f"the generated images are still far from real ones ({name} {distance:.4g}; a good run ends below"
-            f" {limit:.4g}); train longer, or try {remedy}"
+            f" {limit:.4g}); train longer, or try {self._remedies}"
         )
 
     def _no_better_than_unchanged(self) -> str | None:

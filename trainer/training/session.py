@@ -77,7 +77,7 @@ class Session:
     def __post_init__(self) -> None:
         self.state = self.training.state
         self.watch = Watch(self.training.images_per_epoch)
-        self.verdict = Verdict(self.config.remedy)
+        self.verdict = Verdict(self.config.remedy, self.config.score_metric)
 
     @property
     def epoch(self) -> int:

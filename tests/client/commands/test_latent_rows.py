@@ -18,7 +18,7 @@ from client.commands.latent_rows import (
 )
 from client.errors import InvalidRequest
 from client.sdk.model_info import ModelInfo, models_from
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, model, pixels_of
 
@@ -39,8 +39,10 @@ def test_a_model_for_another_task_is_refused(server: FakeServer) -> None:
             served_generator(client, "a2b", None)
 
 
-def test_latents_of_a_seed_are_those_of_the_shared_function() -> None:
-    np.testing.assert_array_equal(latents_of_seed(SERVED, 7, 3), latents_from_seed(7, 3, 6))
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_latents_of_a_seed_are_those_of_the_shared_function(distribution: str) -> None:
+    served = dataclasses.replace(SERVED, latent_distribution=distribution)
+    np.testing.assert_array_equal(latents_of_seed(served, 7, 3), latents_from_seed(7, 3, 6, distribution))
 
 
 def test_too_many_latents_are_refused_before_they_are_drawn() -> None:

@@ -149,10 +149,10 @@ def test_a_mistake_prints_a_one_line_error_and_writes_nothing(
 
 
 def test_latents_of_an_unknown_distribution_are_refused(server: FakeServer, here: Path) -> None:
-    server.models = [model(latent_distribution="uniform")]
+    server.models = [model(latent_distribution="cauchy")]
     result = run("traverse", "--model", "dcgan", "--dims", "1", address=server.address)
     assert result.exit_code == 2
-    assert "cannot draw the 'uniform' latents of 'dcgan'; update the client, or give --latents" in error_of(result)
+    assert "cannot draw the 'cauchy' latents of 'dcgan'; update the client, or give --latents" in error_of(result)
 
 
 def test_a_server_error_prints_a_one_line_error(server: FakeServer, here: Path) -> None:

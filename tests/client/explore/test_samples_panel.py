@@ -96,7 +96,7 @@ def test_other_dimensions_get_sliders_and_keep_the_anchor(panel: PanelPage) -> N
     np.testing.assert_array_equal(shown["State"].anchor, LATENTS[0])
 
 
-def found(_generate: object, _latent_dim: int, *, progress: Callable[[float], object]) -> Directions:
+def found(_generate: object, _latent_dim: int, _prior: str, *, progress: Callable[[float], object]) -> Directions:
     progress(0.5)
     return Directions(np.eye(2, 6, dtype=np.float32), (0.75, 0.25), 0.5)
 

@@ -22,7 +22,7 @@ from client import (
 from client.sdk.chunking import MAX_CHUNK_BYTES, max_chunk_rows
 from client.sdk.client import renamed_argument
 from client.sdk.model_info import models_from
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from ganserve.v1 import generator_pb2 as pb
 from tests.client.fake_server import FakeServer, model, pixels_of, rows_of
 
@@ -145,10 +145,18 @@ def test_an_older_version_can_be_requested(server: FakeServer, client: GanClient
     assert [chunk.version for chunk in chunks] == [2, 2]
 
 
+@pytest.mark.parametrize("distribution", [*DISTRIBUTIONS, ""])
+def test_a_split_call_draws_what_the_server_draws(server: FakeServer, client: GanClient, distribution: str) -> None:
+    server.models = [model(latent_distribution=distribution)]
+    whole = client.generate("dcgan", seed=4, count=9)
+    server.models = [model(version=4, latent_distribution=distribution, max_request_rows=4)]
+    np.testing.assert_array_equal(client.generate("dcgan", seed=4, count=9, version=4), whole)
+
+
 def test_splitting_needs_a_distribution_that_the_client_can_draw(server: FakeServer, client: GanClient) -> None:
-    server.models = [model(latent_distribution="uniform", max_request_rows=4)]
+    server.models = [model(latent_distribution="cauchy", max_request_rows=4)]
     assert len(client.generate("dcgan", seed=0, count=4)) == 4
-    with pytest.raises(InvalidRequest, match=r"count: at most 4 for 'dcgan'.*'uniform'"):
+    with pytest.raises(InvalidRequest, match=r"count: at most 4 for 'dcgan'.*'cauchy'"):
         client.generate("dcgan", seed=0, count=5)
 
 

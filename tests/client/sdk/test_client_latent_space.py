@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from client import GanClient, InvalidRequest
 from ganserve.grids import image_grid
-from ganserve.latents import latents_from_seed
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
 
 START, END = latents_from_seed(1, 1, 6)[0], latents_from_seed(2, 1, 6)[0]
@@ -96,11 +96,20 @@ def test_invalid_paths_are_refused(
 def test_seeds_are_refused_if_the_client_cannot_draw_the_models_distribution(
     server: FakeServer, client: GanClient, ends: tuple[Any, Any]
 ) -> None:
-    server.models = [model(latent_distribution="uniform")]
-    with pytest.raises(InvalidRequest, match=r"cannot draw the 'uniform' latents of 'dcgan'; .* give latents"):
+    server.models = [model(latent_distribution="cauchy")]
+    with pytest.raises(InvalidRequest, match=r"cannot draw the 'cauchy' latents of 'dcgan'; .* give latents"):
         client.interpolate("dcgan", *ends)
     assert server.requests == []
     assert len(client.interpolate("dcgan", START, END)) == 8
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_the_ends_of_a_path_are_drawn_from_the_models_distribution(
+    server: FakeServer, client: GanClient, distribution: str
+) -> None:
+    server.models = [model(latent_distribution=distribution)]
+    ends = [latents_from_seed(seed, 1, 6, distribution)[0] for seed in (1, 2)]
+    np.testing.assert_array_equal(client.interpolate("dcgan", 1, 2), client.interpolate("dcgan", *ends))
 
 
 def test_a_sheet_has_a_row_per_dimension_and_value(server: FakeServer, client: GanClient) -> None:

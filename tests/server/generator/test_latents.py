@@ -3,12 +3,14 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganserve.latents import latents_from_seed
+from ganserve.bundle import LatentInput
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from server.config import ServerConfig
 from server.errors import InvalidRequest
 from server.generator.latents import SeededLatents, SentLatents, admit_latents, read_latents
@@ -48,6 +50,14 @@ def test_latents_are_copied_only_after_every_other_check(dtype: str, shape: tupl
 def test_seeded_latents_are_those_that_every_stage_draws() -> None:
     admitted = admit_tiny(SeededLatents(seed=2**64 - 1, count=5))
     np.testing.assert_array_equal(read_latents(admitted), latents_from_seed(2**64 - 1, 5, 4))
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_a_seed_draws_from_the_distribution_on_the_card(distribution: Any) -> None:
+    row_input = LatentInput(latent_dim=4, distribution=distribution)
+    contract = contract_of(msgspec.structs.replace(GENERATOR, input=row_input), CONFIG)
+    admitted = admit_latents(SeededLatents(seed=3, count=5), "PIXELS", contract)
+    np.testing.assert_array_equal(read_latents(admitted), latents_from_seed(3, 5, 4, distribution))
 
 
 @pytest.mark.parametrize(

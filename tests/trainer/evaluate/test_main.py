@@ -119,6 +119,9 @@ def test_metrics_of_a_run_are_appended_to_its_evaluations(trained_run: Path) -> 
     name = "sliced_wasserstein_distance"
     assert shown(row[name], row[f"{name}{STANDARD_ERROR}"]) in done.output
     assert "evaluations.jsonl" in done.output
+    table = done.output.partition("Metrics, with their standard errors")[2].partition("SWD: ")[0].splitlines()
+    assert table[1].split() == ["metric", "value", "reals", "better"]
+    assert all(len(line) <= 80 for line in table)
 
 
 def test_the_table_says_what_each_metric_is_and_how_it_was_measured(trained_run: Path) -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ganserve.latents import latents_from_seed
+from ganserve.bundle import CARD_FILE, LatentInput, read_card
+from ganserve.latents import DISTRIBUTIONS, latents_from_seed
 from tests.client.fake_server import FakeServer, model, pixels_of
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator, tiny_pixels
 from trainer.errors import UserError
@@ -55,6 +58,19 @@ def test_a_bundle_makes_the_images_of_its_network(
     assert (source.facts.kind, source.facts.dataset, source.facts.image_size) == (kind, "noise", 6)
     assert str(tiny_models / "tiny" / str(seed)) in source.facts.name
     assert_makes(source, tiny_pixels(LATENTS, seed, SHAPE), quiet)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("name", ["model.onnx", "model.pt"])
+def test_a_bundle_draws_from_the_distribution_on_its_card(
+    name: str, distribution: Any, tiny_models: Path, tmp_path: Path, quiet: Progress
+) -> None:
+    folder = Path(shutil.copytree(tiny_models / "tiny" / "2", tmp_path / "tiny" / "2"))
+    card = read_card(folder)
+    card = msgspec.structs.replace(card, input=LatentInput(latent_dim=4, distribution=distribution))
+    (folder / CARD_FILE).write_bytes(msgspec.json.encode(card))
+    pixels = tiny_pixels(latents_from_seed(5, 3, 4, distribution), 2, SHAPE)
+    assert_makes(open_path(folder / name, None, None), pixels, quiet)
 
 
 @pytest.mark.parametrize(("name", "latent_dim"), [("model.onnx", None), ("model.pt", 4)])

@@ -108,6 +108,16 @@ def test_runs_of_all_kinds_are_compared_side_by_side(kinds_of_runs: dict[str, Pa
     assert "At the end" in page.text
 
 
+@pytest.mark.usefixtures("no_charts")
+def test_the_table_of_runs_fits_into_80_columns(kinds_of_runs: dict[str, Path], tmp_path: Path) -> None:
+    output = run(*kinds_of_runs.values(), "--out", tmp_path / "page.html").output
+    table = output.partition("Runs in the report")[2].partition("report:")[0].splitlines()
+    assert table[1].split() == ["run", "preset", "steps", "warnings", "metric", "last", "best"]
+    assert len(table[2:]) == len(KINDS)
+    assert all(len(line) <= 80 for line in table)
+    assert any(" SWD " in line for line in table)
+
+
 def test_a_chart_names_its_axes_and_units(pages: dict[str, Page]) -> None:
     chart, critic = (pages[kind].pictures[TITLES[kind][1]].decode() for kind in ("dcgan", "wgan-gp"))
     assert "steps" in chart

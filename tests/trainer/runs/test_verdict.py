@@ -81,6 +81,17 @@ def test_growing_networks_are_judged_by_swd_above_the_floor_of_their_last_size()
     assert names(*rows, evaluation({"sliced_wasserstein_distance": 51.0}, 20), floor=None) == ["far-from-real"]
 
 
+@pytest.mark.parametrize(("swd", "expected"), [(46.5, []), (75.4, ["far-from-real"])])
+def test_swd_judges_where_it_chooses_the_checkpoint(swd: float, expected: list[str]) -> None:
+    # Recorded: dcgan on 300 drawings after 1,250 and 750 steps. FD is above its limit of 0.43 in both.
+    verdict = Verdict(chosen_by="sliced_wasserstein_distance")
+    verdict.see({"kind": "floor", "step": 250, "frechet_distance": 0.131, "sliced_wasserstein_distance": 25.99})
+    scores = {"frechet_distance": 1.147, "sliced_wasserstein_distance": swd, "feature_variance": 1.501}
+    verdict.see(evaluation(scores))
+    assert [notice.name for notice in verdict.notices()] == expected
+    assert all("SWD 75.4; a good run ends below 65.99" in notice.text for notice in verdict.notices())
+
+
 def test_samples_may_resemble_each_other_by_a_little_where_real_images_hardly_do() -> None:
     assert names(evaluation({"ms_ssim": 0.06, "ms_ssim_real": 0.02})) == []
     assert names(evaluation({"ms_ssim": 0.08, "ms_ssim_real": 0.02})) == ["modes-missing"]
