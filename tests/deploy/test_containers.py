@@ -111,6 +111,13 @@ def test_the_grace_period_covers_the_lame_duck_and_the_drain(host: Host) -> None
     assert grace_s >= host.flags["lame_duck_s"] + host.flags["drain_timeout_s"] + MARGIN_S
 
 
+def test_a_server_that_stops_serves_on_until_its_readiness_probe_has_failed(host: Host) -> None:
+    probe = host.container["readinessProbe"]
+    assert (
+        host.flags["lame_duck_s"] > probe["periodSeconds"] * probe.get("failureThreshold", 3) + probe["timeoutSeconds"]
+    )
+
+
 def test_limits_of_memory_suffice_for_requests_in_progress(host: Host) -> None:
     requests, limits = host.container["resources"]["requests"], host.container["resources"]["limits"]
     assert requests == limits  # the pod is the last to be evicted, and gets the cores that the server counts
