@@ -316,5 +316,5 @@ def test_no_request_is_lost_while_servers_restart_or_die(site: Site, event: str,
                     if not repeats:
                         site.proxy.mark_down(None)
                 site.until_shared()
-    assert not tally.lost
+    assert not tally.lost, tally
     assert tally.answered > 400
