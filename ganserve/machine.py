@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,20 @@ def memory_limit_bytes(root: Path = _ROOT) -> int | None:
     """The most memory that this process may use; None if nothing limits it below the memory of the machine."""
     limits = [limit for folder in _groups(root, "memory") if (limit := _memory_limit(folder)) is not None]
     return min(limits, default=None)
+
+
+def free_memory_bytes(root: Path = _ROOT) -> int | None:
+    """The memory that this process may still take: of the machine, its container and its `ulimit -v`. None: unknown.
+
+    Memory that holds copies of files counts as free, because the kernel gives it back.
+    """
+    free = [available * 1024 for available in _numbers(root / "proc/meminfo", "MemAvailable:")]
+    limits = ((_memory_limit(folder), _memory_in_use(folder)) for folder in _groups(root, "memory"))
+    free += [limit - used for limit, used in limits if limit is not None and used is not None]
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if address_space != resource.RLIM_INFINITY:
+        free += [address_space - size * 1024 for size in _numbers(root / "proc/self/status", "VmSize:")]
+    return max(0, min(free)) if free else None
 
 
 def limit_torch_threads() -> None:
@@ -61,6 +76,21 @@ def _memory_limit(folder: Path) -> int | None:
         if text.isdecimal() and int(text) < _NO_LIMIT_BYTES:
             return int(text)
     return None
+
+
+def _memory_in_use(folder: Path) -> int | None:
+    """What the processes of one group hold, without copies of files that the kernel can drop; None if unknown."""
+    for file, key in (("memory.current", "inactive_file"), ("memory.usage_in_bytes", "total_inactive_file")):
+        text = _read(folder / file).strip()
+        if text.isdecimal():
+            return max(0, int(text) - sum(_numbers(folder / "memory.stat", key)))
+    return None
+
+
+def _numbers(file: Path, key: str) -> list[int]:
+    """The number behind `key` in a file of lines such as "MemAvailable: 12345 kB"; empty without it."""
+    lines = (line.split() for line in _read(file).splitlines())
+    return [int(words[1]) for words in lines if len(words) > 1 and words[0] == key and words[1].isdecimal()]
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -109,7 +109,10 @@ def _by_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], I
 
 def _from_16_bits(strip: Image.Image) -> Image.Image:
     """Always divides by 257: a scale guessed from the values would brighten dark pictures."""
-    levels = np.asarray(strip).clip(0, 65535).astype(np.uint32)
+    levels = np.asarray(strip)
+    if not 0 <= levels.min() <= levels.max() <= 65535:
+        raise UnreadablePictureError("integer pixels outside 0..65535")
+    levels = levels.astype(np.uint32)
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 

@@ -42,7 +42,11 @@ EXIT_DIVERGED: Final = 1
 EXIT_GIVEN_UP: Final = 3
 EXIT_PEER: Final = 4
 
-_RESUME_FLAGS: Final = ("epochs", "steps", "images", "device", "data_root", "compile", "wandb")
+_RESUME_FLAGS: Final = (
+    *("epochs", "steps", "images", "device", "data_root", "compile", "wandb"),
+    *("dataset", "batch_size", "lr", "generator_lr", "discriminator_lr"),
+)
+_CHANGE_THE_RUN: Final = ("batch_size", "generator_lr", "discriminator_lr")  # fields of the config
 
 
 def run(flags: dict[str, Any]) -> None:
@@ -123,8 +127,7 @@ def _recipes(given: dict[str, Any]) -> list[tuple[AnyConfig, str]]:
 
 def _inspect(dataset: str) -> Inspection:
     """What the user's own pictures are."""
-    kind, _, path = dataset.partition(":")
-    return inspect(kind, Path(path))
+    return inspect(Path(dataset.partition(":")[2]))
 
 
 def _read_config(path: Path) -> AnyConfig:
@@ -233,10 +236,25 @@ def _resume(path: Path, given: dict[str, Any], progress: Progress) -> None:
 
 def _continue(run: RunFolder, given: dict[str, Any], progress: Progress) -> None:
     with together():
-        config = override(run.read_config(), _settings(given))
+        begun = run.read_config()
+        settings = _settings(given) | ({"dataset": given["dataset"]} if "dataset" in given else {})
+        config = override(begun, settings)
         config.check()
         choose_device(config.device)
-        config, data = load_with_config(config, progress)
+        if is_own(config.dataset) and not Path(config.dataset.partition(":")[2]).exists():
+            remedy = "" if "dataset" in given else "; if it has moved, say where it is with --dataset PATH"
+            raise UserError(f"--dataset {config.dataset}: no such folder or zip file{remedy}")
+        config, data = load_with_config(config, progress, resumed=True)
+    changes = [
+        f"--{field.replace('_', '-')} {getattr(begun, field):g} -> {getattr(config, field):g}"
+        for field in _CHANGE_THE_RUN
+        if getattr(begun, field) != getattr(config, field)
+    ]
+    if changes:
+        progress.say(
+            f"note: {', '.join(changes)}. From here on, this run differs bit by bit from one with the same settings"
+            " all along"
+        )
     wandb = given.get("wandb") if is_first() else None
     with StopOnSignal() as stop, wandb_logs(wandb, run.path, config) as logs:
         summary = train(config, run, data, progress, resume=True, stop_requested=stop, logs=logs)

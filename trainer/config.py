@@ -129,7 +129,7 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         if not self.dataset:
             raise UserError(
                 f"--dataset: preset {self.preset!r} has no data set of its own;"
-                " give --dataset folder:PATH, zip:PATH, or the name of a data set"
+                " give the path of a folder or zip file, or the name of a data set"
             )
 
     @abstractmethod

@@ -91,7 +91,7 @@ GROUPS: Final[dict[str, tuple[dict[str, Any], ...]]] = {
         _flag(
             "--dataset",
             metavar="DATA",
-            help="digits, mnist, fashion-mnist, stacked-mnist, cifar10, celeba, folder:PATH or zip:PATH.",
+            help="digits, mnist, fashion-mnist, stacked-mnist, cifar10, celeba, or the path of a folder or zip file.",
         ),
         _flag("--data-root", metavar="FOLDER", help="Folder of torchvision's data sets; missing files are downloaded."),
         _flag("--max-corrupt", type=int, help="Unreadable images to skip before the run fails."),

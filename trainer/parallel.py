@@ -67,6 +67,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def processes_here() -> int:
+    """Number of processes of this run on this machine, which share its memory."""
+    started = launch()
+    if started is None:
+        return 1
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(here) if here.isdecimal() else started.processes
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """While entered, the processes can exchange tensors: with gloo on the CPU, with NCCL on CUDA.

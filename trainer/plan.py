@@ -41,7 +41,7 @@ class Plan:
     def tell(self, progress: Progress) -> None:
         """Prints the data, the plan and the estimated time, from a few timed steps."""
         if self.inspection is not None:
-            for line in self.inspection.lines():
+            for line in self.inspection.lines(domains=isinstance(self.config, CycleConfig)):
                 progress.say(line)
         progress.say(self.settings())
         if (changes := self.changes()) is not None:
@@ -56,7 +56,7 @@ class Plan:
         length = f"{steps:,} steps" if steps is not None else f"{config.images:,} images"
         colours = "gray" if self.data.channels == 1 else "in colour"
         parts = [self.data.summary, f"{size}x{size} {colours}", f"batch {config.batch_size}", length]
-        skipped = f" ({len(self.data.skipped)} left out)" if self.data.skipped else ""
+        skipped = f" ({len(self.data.skipped)} unreadable)" if self.data.skipped else ""
         return f"{config.model} on {without_path(config.dataset)}{skipped}: {', '.join(parts)}"
 
     def changes(self) -> str | None:

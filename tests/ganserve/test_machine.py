@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ganserve import machine
-from ganserve.machine import limit_torch_threads, memory_limit_bytes, usable_cores
+from ganserve.machine import free_memory_bytes, limit_torch_threads, memory_limit_bytes, usable_cores
 
 V2 = "31 23 0:28 {inside} /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = """\
@@ -127,6 +127,47 @@ def test_the_memory_limit_of_version_2(root: WriteRoot, files: dict[str, str], p
 @pytest.mark.parametrize(("text", "limit"), [(f"{GIB}\n", GIB), ("9223372036854771712\n", None), ("-1\n", None)])
 def test_the_memory_limit_of_version_1(root: WriteRoot, text: str, limit: int | None) -> None:
     assert memory_limit_bytes(v1(root, {"memory/memory.limit_in_bytes": text})) == limit
+
+
+MEMINFO = f"MemTotal: {64 << 20} kB\nMemFree: {1 << 20} kB\nMemAvailable: {8 << 20} kB\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({}, 8 * GIB),
+        ({"memory.max": "max\n", "memory.current": f"{GIB}\n"}, 8 * GIB),
+        ({"memory.max": f"{4 * GIB}\n", "memory.current": f"{GIB}\n"}, 3 * GIB),
+        ({"memory.max": f"{4 * GIB}\n", "memory.current": f"{5 * GIB}\n"}, 0),
+        (
+            {"memory.max": f"{4 * GIB}\n", "memory.current": f"{3 * GIB}\n", "memory.stat": f"inactive_file {GIB}\n"},
+            2 * GIB,
+        ),
+    ],
+)
+def test_free_memory_is_that_of_the_machine_and_of_the_container(
+    root: WriteRoot, files: dict[str, str], free: int
+) -> None:
+    folder = v2(root, files)
+    (folder / "proc/meminfo").write_text(MEMINFO)
+    assert free_memory_bytes(folder) == free
+
+
+def test_free_memory_in_version_1(root: WriteRoot) -> None:
+    limits = {"memory/memory.limit_in_bytes": f"{4 * GIB}", "memory/memory.usage_in_bytes": f"{3 * GIB}"}
+    assert free_memory_bytes(v1(root, limits | {"memory/memory.stat": f"total_inactive_file {GIB}\n"})) == 2 * GIB
+
+
+def test_a_limit_on_the_address_space_bounds_the_free_memory(root: WriteRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = v2(root, {})
+    (folder / "proc/meminfo").write_text(MEMINFO)
+    (folder / "proc/self/status").write_text(f"Name:\tpython\nVmSize:\t{2 << 20} kB\n")
+    monkeypatch.setattr("ganserve.machine.resource.getrlimit", lambda _: (5 * GIB, 5 * GIB))
+    assert free_memory_bytes(folder) == 3 * GIB
+
+
+def test_free_memory_is_unknown_without_any_figure(tmp_path: Path) -> None:
+    assert free_memory_bytes(tmp_path) is None
 
 
 def test_pytorch_starts_at_most_one_thread_per_usable_core(monkeypatch: pytest.MonkeyPatch) -> None:

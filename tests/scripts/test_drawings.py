@@ -45,11 +45,11 @@ def test_the_folder_holds_formats_modes_sizes_and_subfolders_of_all_kinds(folder
             with Image.open(path) as picture:
                 kinds.update([str(picture.format), picture.mode, f"square {picture.width == picture.height}"])
     assert {"PNG", "JPEG", "WEBP", "BMP", "RGB", "RGBA", "I;16", "square True", "square False"} == kinds.keys()
-    assert len(inspect("folder", folder).folders) == 5
+    assert len(inspect(folder).folders) == 5
 
 
 def test_a_trainer_uses_every_drawing_and_leaves_out_the_rest(folder: Path) -> None:
-    found = inspect("folder", folder)
+    found = inspect(folder)
     assert sum(found.left_out.values()) == LEFT_OUT - 1  # a broken picture shows only when it is decoded
     data = load_images(f"folder:{folder}", data_root=folder, image_size=16, max_corrupt_images=3, progress=Progress())
     assert len(data) == COUNT

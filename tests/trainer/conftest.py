@@ -14,6 +14,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.cache_folder import CACHE_VARIABLE
 from trainer.config import AnyConfig, CycleConfig, GanConfig, override
 from trainer.data.datasets import ImageData
 from trainer.data.unpaired import UnpairedData
@@ -77,7 +78,7 @@ def quiet() -> Progress:
 def classifier_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of classifiers."""
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv(classifier.CACHE_VARIABLE, str(folder))
+    monkeypatch.setenv(CACHE_VARIABLE, str(folder))
     return folder
 
 

@@ -156,7 +156,7 @@ def test_all_models_are_trained_in_turn_and_summarised(tmp_path: Path) -> None:
     assert all(name in table for name in MODELS)
 
 
-@pytest.mark.parametrize("flag", ["--lr", "--batch-size", "--model", "--seed", "--out"])
+@pytest.mark.parametrize("flag", ["--width", "--n-critic", "--model", "--seed", "--out"])
 def test_resuming_refuses_flags_that_would_change_the_run(flag: str, tmp_path: Path) -> None:
     assert f"{flag}: does not go with --resume" in the_error(run("--resume", str(tmp_path), flag, "1"))
 
@@ -436,16 +436,16 @@ def test_a_dry_run_on_own_pictures_tells_data_steps_and_time_beside_the_config(
     assert (config["preset"], config["dataset"], config["steps"]) == ("own-pictures", f"folder:{pictures}", 1500)
     said = result.stderr
     assert "My Pictures: 11 pictures of 64x64 in 12 files" in said
-    assert "left out: 1 .txt" in said
+    assert "left out: 1 x .txt" in said
     assert "skipped broken.png" in said
-    assert "dcgan on folder:My Pictures (1 left out): 10 images, 32x32 gray, batch 8, 1,500 steps" in said
+    assert "dcgan on folder:My Pictures (1 unreadable): 10 images, 32x32 gray, batch 8, 1,500 steps" in said
     assert "about 5 minutes on this machine" in said
     assert "--image-size 64 takes about 15 minutes" in said
 
 
 def test_a_dry_run_on_a_folder_that_does_not_exist_is_an_error() -> None:
     error = the_error(run("--model", "dcgan", "--dataset", "folder:nowhere", "--dry-run"))
-    assert error == "Error: --dataset folder:nowhere: no such folder\n"
+    assert error == "Error: --dataset nowhere: no such folder or zip file\n"
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -488,3 +488,21 @@ def test_timing_steps_before_a_run_does_not_change_it(pictures: Path, monkeypatc
         for result in (untimed, timed)
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_run_folder_says_what_the_data_was_and_what_was_left_out(pictures: Path, tmp_path: Path) -> None:
+    flags = ("--steps", "1", "--width", "0.05", "--device", "cpu", "--out", str(tmp_path / "runs"))
+    result = run("--model", "dcgan", "--dataset", str(pictures), *flags)
+    assert result.exit_code == 0, result.output
+    about = json.loads((Path(result.stdout.splitlines()[-1]) / "data.json").read_text())
+    assert about | {"pixels": None} == {
+        "dataset": "folder:My Pictures",
+        "images": {"images": 10},
+        "image_size": 32,
+        "channels": 1,
+        "pixels": None,
+        "left_out": {".txt": 1},
+        "unreadable": [
+            "broken.png: not a picture in one of the formats " + about["unreadable"][0].split("formats ")[1]
+        ],
+    }

@@ -33,9 +33,8 @@ def test_own_pictures_are_described_with_steps_time_and_a_larger_size() -> None:
     config = small_gan(
         "dcgan", "dcgan-digits", steps=1500, mirror=True, augment=("colour",), dataset="folder:/home/me/faces"
     )
-    data, left_out, settings, changes, time = told(Plan(config, made_up_images(config), FACES, CPU))
+    data, settings, changes, time = told(Plan(config, made_up_images(config), FACES, CPU))
     assert data == "faces: 18 pictures of 64x64 in 20 files"
-    assert left_out == "left out: 2 .txt"
     assert settings == "dcgan on folder:faces: 18 images, 32x32 gray, batch 4, 1,500 steps"
     assert changes == "mirrored and augmented at random; without: --no-mirror --augment none"
     assert time.startswith("about 10 minutes on this machine, ")

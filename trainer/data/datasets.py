@@ -2,15 +2,15 @@
 
 `digits` comes with scikit-learn; `mnist`, `fashion-mnist`, `cifar10` and `celeba` are torchvision's
 (torchvision_sets.py); `stacked-mnist` is made from `mnist` (stacked_mnist.py); `folder:PATH` and `zip:PATH` are
-arbitrary image files (image_files.py).
+arbitrary image files (image_files.py), which decoding.py decodes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import image_files, stacked_mnist
+from trainer.data.decoding import decode_all
 from trainer.data.torchvision_sets import open_celeba, read_set
 from trainer.errors import UserError
 from trainer.progress import Progress
@@ -34,6 +35,8 @@ class ImageData:
     name: str
     images: Tensor  # uint8, (N, C, H, W)
     skipped: tuple[str, ...] = ()  # one line per unreadable file
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that are no pictures: why -> how many
+    pixel_range: tuple[int, int] | None = None  # darkest and brightest value, of decoded files
 
     @property
     def channels(self) -> int:
@@ -55,8 +58,22 @@ class ImageData:
         """The number of images, for the user."""
         return f"{self.images_per_epoch} images"
 
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The images, by the name of each part."""
+        return {"images": self.images}
+
+    def in_colour(self) -> ImageData:
+        """The same images as RGB, so that networks for RGB images can train on a gray data set."""
+        return self if self.channels == 3 else replace(self, images=as_rgb(self.images))
+
     def __len__(self) -> int:
         return self.images_per_epoch
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Gray images (N, 1, H, W) -> (N, 3, H, W) with three equal channels."""
+    return images.repeat(1, 3, 1, 1)
 
 
 def sha256_of(*parts: Tensor) -> str:
@@ -129,7 +146,10 @@ def check_dataset_name(name: str) -> None:
     """Raises UserError, listing the data sets, if the name is unknown; reads no file."""
     if name in NAMES or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in FILE_PREFIXES):
         return
-    raise UserError(f"--dataset {name!r}: choose one of {', '.join(NAMES)}, folder:PATH, zip:PATH")
+    raise UserError(
+        f"--dataset {name!r}: choose one of {', '.join(NAMES)}, folder:PATH, zip:PATH, or the path of a folder or zip"
+        " file that exists"
+    )
 
 
 def is_own(name: str) -> bool:
@@ -138,35 +158,52 @@ def is_own(name: str) -> bool:
 
 
 def normal_name(name: str) -> str:
-    """A data set's name with the path in its usual form: without a trailing slash, `~` and `.`; still relative."""
-    if not is_own(name):
-        return name
+    """A data set's name in its usual form: "folder:PATH" or "zip:PATH", whichever is there, or a built-in name.
+
+    The path has no trailing slash, `~` and `.`; it is still relative. The path alone is enough if something is there.
+    """
     kind, _, path = name.partition(":")
-    return f"{kind}:{os.path.normpath(Path(path).expanduser())}"
+    if name in NAMES or (is_own(name) and not path):
+        return name
+    if not is_own(name):
+        kind, path = "folder", name
+        if not name or not os.path.exists(os.path.expanduser(path)):  # noqa: PTH110, PTH111  # unlike Path, never fails
+            return name
+    path = os.path.normpath(os.path.expanduser(path))  # noqa: PTH111
+    if Path(path).is_dir():
+        kind = "folder"
+    elif Path(path).is_file():
+        kind = "zip"
+    return f"{kind}:{path}"
 
 
 def load_images(
-    name: str, *, data_root: Path, image_size: int, max_corrupt_images: int, progress: Progress
+    name: str, *, data_root: Path, image_size: int | tuple[int, int], max_corrupt_images: int, progress: Progress
 ) -> ImageData:
-    """Decodes a data set to (N, C, image_size, image_size): short side resized, centre cropped.
+    """Decodes a data set to (N, C, H, W) of one size: scaled to cover it, centre cropped.
+
+    Args:
+        name: a built-in name, "folder:PATH", "zip:PATH" or a path.
+        data_root: folder of torchvision's data sets.
+        image_size: height and width in pixels, or one number for both.
+        max_corrupt_images: unreadable files to skip at most.
+        progress: for the user.
 
     Raises:
         UserError: there is no such data set, it has no readable image, more than `max_corrupt_images` are unreadable,
-            or it cannot be downloaded.
+            there is no room for the pixels, or it cannot be downloaded.
     """
+    name = normal_name(name)
     check_dataset_name(name)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if name in LABELLED:
         data = LABELLED[name]
-        images = _resize(data.train(data_root), image_size, progress)
+        images = _resize(data.train(data_root), size, progress)
         return ImageData(name, images if data.stacks is None else data.stacks[0].images(images))
-    kind, _, path = name.partition(":")
-    with open_celeba(data_root) if name == CELEBA else image_files.open_source(kind, Path(path)) as source:
-        decoded, skipped = image_files.decode_each(source, image_size, max_corrupt_images, progress)
-    readable = [image for image in decoded if image is not None]
-    if not readable:
-        raise UserError(f"{source.flag}: holds no readable image")
-    channels = max(image.shape[2] for image in readable)  # 1 if every image is gray
-    return ImageData(name, image_files.stack_images(readable, channels), tuple(skipped))
+    path = Path(name.partition(":")[2])
+    with open_celeba(data_root) if name == CELEBA else image_files.open_source(path) as source:
+        images, decoded = decode_all(source, size, max_corrupt_images, progress)
+    return ImageData(name, images, decoded.skipped, source.left_out, (decoded.darkest, decoded.brightest))
 
 
 def load_labels(name: str, data_root: Path) -> Tensor | None:
@@ -182,7 +219,7 @@ def load_labels(name: str, data_root: Path) -> Tensor | None:
     return labels if data.stacks is None else data.stacks[0].labels(labels)
 
 
-def load_test_images(name: str, *, data_root: Path, image_size: int, progress: Progress) -> ImageData:
+def load_test_images(name: str, *, data_root: Path, image_size: int | tuple[int, int], progress: Progress) -> ImageData:
     """The test images, decoded as `load_images` decodes the training images.
 
     Raises:
@@ -192,7 +229,8 @@ def load_test_images(name: str, *, data_root: Path, image_size: int, progress: P
     data = LABELLED.get(name)
     if data is None or data.test is None:
         raise UserError(f"--split test: {name} has no test images; give --split train")
-    images = _resize(data.test(data_root), image_size, progress)
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    images = _resize(data.test(data_root), size, progress)
     return ImageData(name, images if data.stacks is None else data.stacks[1].images(images))
 
 
@@ -221,15 +259,17 @@ def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
     return torch.from_numpy(generator.permutation(count))
 
 
-def _resize(images: Tensor, image_size: int, progress: Progress) -> Tensor:
+def _resize(images: Tensor, size: tuple[int, int], progress: Progress) -> Tensor:
+    """Images (N, C, H, W) stretched to another size."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as transforms
 
-    if images.shape[-2:] == (image_size, image_size):
+    if images.shape[-2:] == size:
         return images
-    size = [image_size, image_size]
-    chunks = [
-        transforms.resize(chunk, size, InterpolationMode.BICUBIC, antialias=True)
-        for chunk in progress.track(torch.split(images, _RESIZE_CHUNK), "resizing")
-    ]
-    return torch.cat(chunks)
+    resized = torch.empty(*images.shape[:2], *size, dtype=torch.uint8)
+    for start in progress.track(range(0, len(images), _RESIZE_CHUNK), "resizing"):
+        chunk = images[start : start + _RESIZE_CHUNK]
+        resized[start : start + len(chunk)] = transforms.resize(
+            chunk, list(size), InterpolationMode.BICUBIC, antialias=True
+        )
+    return resized

@@ -1,36 +1,29 @@
-"""Decodes the images of a folder or zip file; every file is untrusted.
+"""Finds the pictures in a folder or zip file, and counts what it leaves out.
 
-Sizes and modes may be mixed; ganserve/pictures.py decodes them. Unreadable files are skipped and named, up
-to a limit.
+A file is a picture by its suffix or by its content; decoding.py decides by content alone. Links are followed.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
+import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from ganserve.machine import usable_cores
-from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
+from ganserve.pictures import UnreadablePictureError
+from trainer.data.picture_formats import is_picture, picture_suffixes
 from trainer.errors import UserError
-from trainer.progress import Progress
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_FILE_BYTES = 64 << 20
-MAX_IMAGE_PIXELS = 64 << 20  # checked in the header, so that a decompression bomb is never decoded
+_PART_BYTES = 1 << 20  # a larger read would allocate its full size first
+
+Open = Callable[[], IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,28 @@ class ImageFile:
 
     name: str
     path: PurePosixPath  # below the folder, or inside the archive
-    read: Callable[[], bytes]
+    open: Open
+    identity: Callable[[], str]  # changes with the content: size, and time or checksum
+
+    def read(self) -> bytes:
+        """The content.
+
+        Raises:
+            UnreadablePictureError: it cannot be read, or is too large to be a picture.
+        """
+        parts, size = [], 0
+        try:
+            with self.open() as file:
+                while size <= MAX_FILE_BYTES and (part := file.read(_PART_BYTES)):
+                    parts.append(part)
+                    size += len(part)
+        except OSError as error:
+            raise UnreadablePictureError(error.strerror or str(error)) from error
+        except Exception as error:  # hostile archives raise many exception types
+            raise UnreadablePictureError(str(error) or type(error).__name__) from error
+        if size > MAX_FILE_BYTES:  # counted, because the size in an archive is untrusted
+            raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+        return b"".join(parts)
 
 
 @dataclass(frozen=True)
@@ -48,144 +62,126 @@ class ImageSource:
 
     flag: str  # --dataset and its value, for messages
     files: list[ImageFile]
-    left_out: Mapping[str, int] = field(default_factory=dict)  # files that are not read: why -> how many
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what is not read: why -> how many
 
 
 @contextmanager
-def open_source(kind: str, path: Path) -> Iterator[ImageSource]:
-    """Opens a folder (searched to any depth) or a zip file.
+def open_source(path: Path) -> Iterator[ImageSource]:
+    """Opens a folder, searched to any depth and through links, or a zip file.
 
     Raises:
-        UserError: it does not exist, is not of this kind, or holds no image.
+        UserError: it does not exist, is neither, or holds no image.
     """
-    flag = f"--dataset {kind}:{path}"
-    if kind == "folder":
-        if not path.is_dir():
-            raise UserError(f"{flag}: no such folder")
-        found = sorted(entry for entry in path.rglob("*") if entry.is_file())
-        yield _source(flag, [(str(entry.relative_to(path)), partial(_read_file, entry)) for entry in found])
+    flag = f"--dataset {path}"
+    if path.is_dir():
+        left_out: Counter[str] = Counter()
+        found = sorted(_files_below(path, left_out))
+        files = [
+            ImageFile(str(below), PurePosixPath(below), partial(_open_file, path / below), partial(_seen, path / below))
+            for below in found
+        ]
+        yield _source(flag, files, left_out)
         return
     if not path.is_file():
-        raise UserError(f"{flag}: no such file")
+        raise UserError(f"{flag}: no such folder or zip file")
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # hostile archives raise many exception types
-        raise UserError(f"{flag}: not a readable zip file ({error})") from error
+        raise UserError(f"{flag}: neither a folder nor a readable zip file ({error})") from error
     with archive:
         entries = sorted(
             (entry for entry in archive.infolist() if not entry.is_dir()), key=lambda entry: entry.filename
         )
-        yield _source(flag, [(entry.filename, partial(_read_member, archive, entry)) for entry in entries])
+        members = [
+            ImageFile(
+                entry.filename,
+                PurePosixPath(entry.filename.replace(os.sep, "/")),
+                partial(archive.open, entry),
+                partial(_seen_in_archive, entry),
+            )
+            for entry in entries
+        ]
+        yield _source(flag, members, Counter())
 
 
-def decode_each(
-    source: ImageSource, image_size: int, max_corrupt_images: int, progress: Progress
-) -> tuple[list[NDArray[np.uint8] | None], list[str]]:
-    """Decodes every image.
-
-    Returns:
-        For each file an array (size, size, 1 or 3), or None if it is unreadable; and a line for each None.
-
-    Raises:
-        UserError: more than `max_corrupt_images` are unreadable.
-    """
-    decoded: list[NDArray[np.uint8] | None] = []
-    skipped: list[str] = []
-    progress.say(f"decoding {len(source.files):,} pictures to {image_size}x{image_size}")
-    pool = ThreadPoolExecutor(max_workers=min(8, usable_cores()))
-    try:
-        with warnings.catch_warnings():  # odd metadata is no reason to skip a file; sizes are checked
-            warnings.filterwarnings("ignore", module="PIL")
-            results = pool.map(lambda file: _decode(file, image_size), source.files)
-            for file in progress.track(source.files, "decoding"):
-                result = next(results)
-                if not isinstance(result, str):
-                    decoded.append(result)
-                    continue
-                decoded.append(None)
-                skipped.append(f"{file.name}: {result}")
-                progress.say(f"skipped {skipped[-1]}")
-                if len(skipped) > max_corrupt_images:
-                    raise UserError(
-                        f"{source.flag}: more than {max_corrupt_images} unreadable images;"
-                        " fix the data set, or allow more with --max-corrupt"
-                    )
-    finally:
-        pool.shutdown(cancel_futures=True)  # on an error or Ctrl-C, wait only for the files being decoded
-    return decoded, skipped
+def counts(left_out: Mapping[str, int]) -> str:
+    """The reasons with their numbers: "20 x .heic, 1 x .db"."""
+    return ", ".join(f"{count:,} x {reason}" for reason, count in left_out.items())
 
 
-def stack_images(images: Sequence[NDArray[np.uint8]], channels: int) -> Tensor:
-    """One or more arrays (H, W, 1 or `channels`) -> uint8 (N, channels, H, W); gray images repeat their channel."""
-    stacked = np.empty((len(images), channels, *images[0].shape[:2]), dtype=np.uint8)
-    for row, image in zip(stacked, images, strict=True):
-        row[:] = image.transpose(2, 0, 1)
-    return torch.from_numpy(stacked)
+def _files_below(root: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """The files below a folder, relative to it. A folder is read once, whatever links lead to it."""
+    read: set[tuple[int, int]] = set()
+    folders, links = [Path()], list[Path]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()  # real folders first: their names are those of the files
+        try:
+            status = (root / folder).stat()
+            if (status.st_dev, status.st_ino) in read:
+                left_out["link to a folder that is read already"] += 1
+                continue
+            read.add((status.st_dev, status.st_ino))
+            entries = list(os.scandir(root / folder))
+        except OSError as error:
+            if not folder.parts:
+                raise UserError(f"--dataset {root}: cannot be read ({error.strerror})") from error
+            left_out["unreadable folder"] += 1
+            continue
+        for entry in entries:
+            try:
+                mode = entry.stat().st_mode  # of what a link leads to
+            except OSError:
+                left_out["broken link"] += 1
+                continue
+            if stat.S_ISDIR(mode):
+                (links if entry.is_symlink() else folders).append(folder / entry.name)
+            elif stat.S_ISREG(mode):
+                yield folder / entry.name
+            else:
+                left_out["neither file nor folder"] += 1
 
 
-def decode_image(data: bytes, image_size: int) -> NDArray[np.uint8]:
-    """Decodes one image file to (size, size, 1 or 3): short side resized, centre cropped.
-
-    Raises:
-        UnreadablePictureError: it is not an image, is truncated, or is too large.
-    """
-    picture = decode_picture(data, formats=IMAGE_FORMATS, max_pixels=MAX_IMAGE_PIXELS)
-    fitted = fit_picture(picture, image_size, image_size)
-    array = np.asarray(fitted, dtype=np.uint8)
-    return array[:, :, None] if array.ndim == 2 else array
-
-
-def _decode(file: ImageFile, image_size: int) -> NDArray[np.uint8] | str:
-    try:
-        return decode_image(file.read(), image_size)
-    except UnreadablePictureError as error:
-        return str(error)
-
-
-def _source(flag: str, found: Iterable[tuple[str, Callable[[], bytes]]]) -> ImageSource:
-    """Keeps the files that have an image's suffix and are not hidden."""
+def _source(flag: str, found: Iterable[ImageFile], left_out: Counter[str]) -> ImageSource:
+    """Keeps the files that have an image's suffix or content, and are not hidden."""
     files: list[ImageFile] = []
-    left_out: Counter[str] = Counter()
-    for name, read in found:
-        path = PurePosixPath(name.replace(os.sep, "/"))
-        if (reason := _why_left_out(path)) is None:
-            files.append(ImageFile(name, path, read))
+    for file in found:
+        if (reason := _why_left_out(file)) is None:
+            files.append(file)
         else:
             left_out[reason] += 1
+    sorted_counts = dict(left_out.most_common())
     if not files:
-        others = f"; it holds {_counts(left_out)}" if left_out else ""
-        raise UserError(f"{flag}: no images found (looked for {', '.join(sorted(SUFFIXES))}){others}")
-    return ImageSource(flag, files, dict(left_out.most_common()))
+        others = f"; left out: {counts(sorted_counts)}" if left_out else ""
+        raise UserError(f"{flag}: no images found, by suffix or by content{others}")
+    return ImageSource(flag, files, sorted_counts)
 
 
-def _why_left_out(path: PurePosixPath) -> str | None:
+def _why_left_out(file: ImageFile) -> str | None:
     """Why a file is not read; None if it is."""
-    if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+    if any(part.startswith(".") or part == "__MACOSX" for part in file.path.parts):
         return "hidden"
-    if path.suffix.lower() not in SUFFIXES:
-        return path.suffix.lower() if path.suffix else "without a suffix"
-    return None
+    suffix = file.path.suffix.lower()
+    if suffix in picture_suffixes() or _is_picture(file):
+        return None
+    return suffix or "without a suffix"
 
 
-def _counts(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-
-
-def _read_file(path: Path) -> bytes:
+def _is_picture(file: ImageFile) -> bool:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadablePictureError(error.strerror or str(error)) from error
+        with file.open() as content:
+            return is_picture(content)
+    except Exception:  # noqa: BLE001  # archives raise many exception types; the file is counted as left out
+        return False
 
 
-def _read_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    try:
-        with archive.open(entry) as member:
-            data = member.read(MAX_FILE_BYTES + 1)  # the header's size is untrusted, so the read is bounded
-    except Exception as error:  # hostile archives raise many exception types
-        raise UnreadablePictureError(str(error) or type(error).__name__) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise UnreadablePictureError(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-    return data
+def _open_file(path: Path) -> IO[bytes]:
+    return path.open("rb")
+
+
+def _seen(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _seen_in_archive(entry: zipfile.ZipInfo) -> str:
+    return f"{entry.file_size} {entry.CRC}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from typing import Final
 
 from PIL import Image
 
-from ganserve.picture_headers import UnreadablePictureError, read_outline
-from trainer.data.image_files import IMAGE_FORMATS, ImageFile, open_source
+from trainer.data.image_files import ImageFile, open_source
+from trainer.data.picture_formats import picture_formats
 from trainer.data.unpaired import TRAINING_PARTS
 
 MOST_HEADERS: Final = 200  # read for the sizes
@@ -49,17 +49,17 @@ class Inspection:
         """Pictures in the smaller one of trainA and trainB."""
         return min(map(self.in_domain, TRAINING_PARTS))
 
-    def lines(self) -> list[str]:
-        """The summary for the user."""
+    def lines(self, *, domains: bool = False) -> list[str]:
+        """The summary for the user; `domains`: trainA and trainB are two sets."""
         total = self.pictures + sum(self.left_out.values())
         lines = [f"{self.name}: {_number(self.pictures, 'picture')}{self._size_text()} in {_number(total, 'file')}"]
-        if self.left_out:
-            lines.append(f"left out: {_shortened(self.left_out)}")
         if (cropped := sum(width != height for width, height in self.sizes)) > 0:
             share = "all" if cropped == len(self.sizes) else f"{max(1, round(100 * cropped / len(self.sizes)))}%"
             lines.append(f"not square: {share}; their centre is used")
         if len(self.folders) > 1:
-            lines.append(f"folders: {_shortened({name or 'top': count for name, count in self.folders.items()})}")
+            shown = _shortened({name or "top": count for name, count in self.folders.items()})
+            one_set = "" if domains else "; taken as one set, without labels"
+            lines.append(f"{_number(len(self.folders), 'folder')}: {shown}{one_set}")
         return lines
 
     def _size_text(self) -> str:
@@ -71,13 +71,13 @@ class Inspection:
         return f" from {smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}"
 
 
-def inspect(kind: str, path: Path) -> Inspection:
+def inspect(path: Path) -> Inspection:
     """Inspects a folder or a zip file.
 
     Raises:
-        UserError: it does not exist, is not of this kind, or holds no image.
+        UserError: it does not exist, is neither, or holds no image.
     """
-    with open_source(kind, path) as source:
+    with open_source(path) as source:
         folders = Counter("/".join(file.path.parts[:-1]) for file in source.files)
         step = max(1, len(source.files) // MOST_HEADERS)
         sizes = [size for file in source.files[::step][:MOST_HEADERS] if (size := _size_of(file)) is not None]
@@ -89,9 +89,11 @@ def inspect(kind: str, path: Path) -> Inspection:
 def _size_of(file: ImageFile) -> tuple[int, int] | None:
     """Width and height by the header; None if it is unreadable, which decoding reports."""
     try:
-        with Image.open(io.BytesIO(read_outline(file.read()).data), formats=IMAGE_FORMATS) as image:
-            return image.size
-    except (UnreadablePictureError, OSError, ValueError, Image.DecompressionBombError):
+        with warnings.catch_warnings(), file.open() as content:
+            warnings.filterwarnings("ignore", module="PIL")
+            with Image.open(content, formats=picture_formats()) as image:
+                return image.size
+    except Exception:  # noqa: BLE001  # readers of formats and archives raise anything on hostile files
         return None
 
 

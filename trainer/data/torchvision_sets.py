@@ -60,8 +60,7 @@ def open_celeba(root: Path) -> Iterator[ImageSource]:
     archive = folder.with_suffix(".zip")
     if not folder.is_dir() and not archive.is_file():
         _download_celeba(archive)
-    kind, path = ("folder", folder) if folder.is_dir() else ("zip", archive)
-    with open_source(kind, path) as source:
+    with open_source(folder if folder.is_dir() else archive) as source:
         yield replace(source, flag="--dataset celeba")
 
 

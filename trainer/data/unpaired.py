@@ -7,17 +7,18 @@ strokes are drawn in two styles (drawn_domains.py).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.data import image_files
-from trainer.data.datasets import batch_indices, check_dataset_name, load_images, sha256_of
+from trainer.data.datasets import as_rgb, batch_indices, check_dataset_name, load_images, normal_name, sha256_of
+from trainer.data.decoding import decode_all
 from trainer.data.drawn_domains import CHALK, INK, draw
 from trainer.data.image_files import ImageFile, ImageSource
 from trainer.errors import UserError
@@ -30,7 +31,6 @@ DRAWN = ("digits", "mnist", "fashion-mnist")  # data sets of bright strokes on b
 DRAWN_TEST_IMAGES = 64  # held out from such a data set and drawn in both styles
 
 _Parts: TypeAlias = dict[str, list[ImageFile]]
-_Image: TypeAlias = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class UnpairedData:
     test_a: Tensor
     test_b: Tensor
     test_is_paired: bool  # test_b[i] is the correct translation of test_a[i]
-    skipped: tuple[str, ...] = ()  # one line per file that was left out
+    skipped: tuple[str, ...] = ()  # one line per unreadable file, and per test image without a readable partner
+    left_out: Mapping[str, int] = field(default_factory=dict)  # files that are not read: why -> how many
+    pixel_range: tuple[int, int] | None = None  # darkest and brightest value, of decoded files
 
     @property
     def channels(self) -> int:
@@ -75,6 +77,13 @@ class UnpairedData:
         """The four parts by the names of their folders."""
         return dict(zip(PARTS, (self.train_a, self.train_b, self.test_a, self.test_b), strict=True))
 
+    def in_colour(self) -> UnpairedData:
+        """See `ImageData`."""
+        if self.channels == 3:
+            return self
+        train_a, train_b, test_a, test_b = (as_rgb(images) for images in self.parts.values())
+        return replace(self, train_a=train_a, train_b=train_b, test_a=test_a, test_b=test_b)
+
     def samples(self, count: int) -> tuple[Tensor, Tensor]:
         """Up to `count` evenly spaced images of A and of B, from the test set if there is one; pairs stay pairs."""
         return (
@@ -101,6 +110,7 @@ def load_unpaired(
         UserError: there is no such data set, a domain has no training image, or more than `max_corrupt_images` are
             unreadable.
     """
+    name = normal_name(name)
     check_dataset_name(name)
     if name in DRAWN:
         gray = load_images(
@@ -111,28 +121,52 @@ def load_unpaired(
             progress=progress,
         )
         return _drawn(name, gray.images, progress)
-    kind, colon, path = name.partition(":")
+    _, colon, path = name.partition(":")
     if not colon:
         raise UserError(f"--dataset {name}: is one domain; give {', '.join(DRAWN)}, folder:PATH or zip:PATH")
-    with image_files.open_source(kind, Path(path)) as source:
+    with image_files.open_source(Path(path)) as source:
         parts, are_pairs = _pairs_in_one_order(_split(source))
-        everything = ImageSource(source.flag, [file for files in parts.values() for file in files])
-        decoded, skipped = image_files.decode_each(everything, image_size, max_corrupt_images, progress)
-    results = iter(decoded)
-    images = {part: [next(results) for _ in files] for part, files in parts.items()}
-    if are_pairs:
-        skipped += _drop_halves(images, parts)
-    readable = {part: [image for image in images[part] if image is not None] for part in PARTS}
-    for part in TRAINING_PARTS:
-        if not readable[part]:
+        files = [file for part in PARTS for file in parts[part]]
+        left_out = dict(source.left_out)
+        if outside := len(source.files) - len(files):
+            left_out[f"outside {', '.join(PARTS)}"] = outside
+        images, decoded = decode_all(
+            ImageSource(source.flag, files, left_out), (image_size, image_size), max_corrupt_images, progress
+        )
+    numbers = iter(range(len(files)))
+    rows = {part: [next(numbers) for _ in parts[part]] for part in PARTS}
+    readable = _rows_of(len(files), decoded.unreadable)
+    lost, lines = _halves(rows, readable, parts) if are_pairs else (set(), [])
+    domains = {}
+    for part in PARTS:
+        kept = [row for number in rows[part] if number not in lost and (row := readable[number]) is not None]
+        if not kept and part in TRAINING_PARTS:
             raise UserError(f"{source.flag}: no readable image in {part}")
-    channels = max(image.shape[2] for part in PARTS for image in readable[part])
-    nothing = torch.empty(0, channels, image_size, image_size, dtype=torch.uint8)
-    train_a, train_b, test_a, test_b = (
-        image_files.stack_images(readable[part], channels) if readable[part] else nothing for part in PARTS
-    )
+        domains[part] = images[kept[0] : kept[-1] + 1] if _is_range(kept) else images[kept]
+    train_a, train_b, test_a, test_b = (domains[part] for part in PARTS)
     is_paired = are_pairs and len(test_a) > 0
-    return UnpairedData(name, train_a, train_b, test_a, test_b, test_is_paired=is_paired, skipped=tuple(skipped))
+    return UnpairedData(
+        name,
+        train_a,
+        train_b,
+        test_a,
+        test_b,
+        test_is_paired=is_paired,
+        skipped=(*decoded.skipped, *lines),
+        left_out=left_out,
+        pixel_range=(decoded.darkest, decoded.brightest),
+    )
+
+
+def _rows_of(files: int, unreadable: Sequence[int]) -> list[int | None]:
+    """For each file the row of its image in the array, or None if it has none."""
+    missing, row = set(unreadable), itertools.count()
+    return [None if number in missing else next(row) for number in range(files)]
+
+
+def _is_range(rows: Sequence[int]) -> bool:
+    """Whether a slice, which copies nothing, holds these ascending rows."""
+    return bool(rows) and rows[-1] - rows[0] == len(rows) - 1
 
 
 def _drawn(name: str, gray: Tensor, progress: Progress) -> UnpairedData:
@@ -193,15 +227,16 @@ def _stem(file: ImageFile, part: str) -> tuple[str, ...]:
     return parts[parts.index(part) + 1 :]
 
 
-def _drop_halves(images: dict[str, list[_Image | None]], parts: _Parts) -> list[str]:
-    """Removes test images whose partner is unreadable; returns a line for each."""
+def _halves(rows: dict[str, list[int]], readable: Sequence[int | None], parts: _Parts) -> tuple[set[int], list[str]]:
+    """The numbers of readable test images whose partner is unreadable, and a line for each."""
+    lost: set[int] = set()
     lines = []
     for part, other in (TEST_PARTS, TEST_PARTS[::-1]):
-        for index, partner in enumerate(images[other]):
-            if partner is None and images[part][index] is not None:
-                images[part][index] = None
+        for index, (number, partner) in enumerate(zip(rows[part], rows[other], strict=True)):
+            if readable[partner] is None and readable[number] is not None:
+                lost.add(number)
                 lines.append(f"{parts[part][index].name}: its partner in {other} is unreadable")
-    return lines
+    return lost, lines
 
 
 def _evenly_spaced(images: Tensor, count: int) -> Tensor:

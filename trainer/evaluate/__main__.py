@@ -16,7 +16,8 @@ from ganserve.command_line import OneLineErrors, model_version_option
 from ganserve.files import replace_file
 from ganserve.machine import limit_torch_threads
 from ganserve.metrics import METRICS, STANDARD_ERROR
-from trainer.data.datasets import LABELLED
+from trainer.config import override
+from trainer.data.datasets import LABELLED, normal_name
 from trainer.errors import UserError
 from trainer.evaluate.evaluation import MOST_IMAGES, Request, Result, evaluate, evaluate_translators, keep
 from trainer.evaluate.sources import ServedSource, Source, open_path, open_run
@@ -115,11 +116,13 @@ def _evaluate(flags: _Flags, progress: Progress) -> tuple[Result, RunFolder | No
         dataset, data_root, max_corrupt_images = config.dataset, Path(config.data_root), config.max_corrupt_images
         if not config.takes_latents:
             _check_translators(flags)
+            if flags.dataset is not None:
+                config = override(config, {"dataset": normal_name(flags.dataset)})
             result = Result(evaluate_translators(flags.source, checkpoint, config, device, progress))
             keep(folder, checkpoint, result)
             return result, folder
     source = _open(flags, checkpoint, dataset, device)
-    dataset = flags.dataset or source.facts.dataset
+    dataset = normal_name(flags.dataset) if flags.dataset else source.facts.dataset
     if not dataset:
         raise UserError("--dataset: the source does not name its data set; give --dataset folder:PATH or mnist")
     if flags.measures == "all" and dataset not in LABELLED:
@@ -189,7 +192,6 @@ def _check_translators(flags: _Flags) -> None:
     refused = {
         "--measures": flags.measures,
         "--inception-weights": flags.inception_weights,
-        "--dataset": flags.dataset,
         "--images": flags.images,
         "--real-floor": flags.real_floor or None,
     }

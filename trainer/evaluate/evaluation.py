@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.config import TRANSLATORS, AnyConfig
+from trainer.data.dataset_names import without_path
 from trainer.data.datasets import (
     LABELLED,
     ImageData,
@@ -19,11 +20,12 @@ from trainer.data.datasets import (
     load_test_images,
     stream_indices,
 )
+from trainer.data.pixel_store import chosen_rows
 from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, classifier_of
 from trainer.metrics.floor import disjoint_sets
-from trainer.metrics.scorer import LABEL_MEASURES, Comparison, Scores, score
+from trainer.metrics.scorer import FEWEST_IMAGES, LABEL_MEASURES, Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
 from trainer.training.kinds import KINDS, load_data
@@ -78,12 +80,13 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
     if request.dataset not in LABELLED and (needless := set(LABEL_MEASURES) & set(request.measures)):
         names = ", ".join(needless)
         raise UserError(f"--measures {names}: the images of {request.dataset} have no classes; leave it out")
-    size = source.facts.image_size or next(source.chunks(1, request.seed)).shape[-1]
-    data = _Data(request, size, progress)
+    first = next(source.chunks(1, request.seed))
+    data = _Data(request, (first.shape[-2], first.shape[-1]), first.shape[1], progress)
     reals = data.test.images if request.split == "test" else data.train.images
     wanted = request.images or min(MOST_IMAGES, len(reals))
+    _check_numbers(request, wanted, len(reals))
     fakes = source.images(wanted, request.seed, progress)
-    chosen = reals[stream_indices(request.seed, 0, min(wanted, len(reals)), len(reals))]
+    chosen = chosen_rows(reals, stream_indices(request.seed, 0, min(wanted, len(reals)), len(reals)))
     images = Comparison(
         fakes,
         chosen,
@@ -105,6 +108,26 @@ def evaluate(source: Source, request: Request, progress: Progress) -> Result:
     return Result(scores, score(replace(images, fakes=others, reals=halves), request.measures))
 
 
+def _check_numbers(request: Request, wanted: int, reals: int) -> None:
+    """Checks, before the images are made, that there are enough of them.
+
+    Raises:
+        UserError: there are too few.
+    """
+    if reals < FEWEST_IMAGES:
+        raise UserError(
+            f"--dataset: {without_path(request.dataset)} has only {reals} images; metrics need at least"
+            f" {FEWEST_IMAGES}, so add pictures or give another data set"
+        )
+    if wanted < FEWEST_IMAGES:
+        raise UserError(f"--images {wanted}: metrics need at least {FEWEST_IMAGES}")
+    if request.real_floor and min(wanted, reals // 2) < FEWEST_IMAGES and request.split == "train":
+        raise UserError(
+            f"--real-floor: halves of {reals} images are too few to compare; give at least {2 * FEWEST_IMAGES} images,"
+            " or leave --real-floor out"
+        )
+
+
 def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, Tensor]:
     """Two disjoint sets of real images."""
     train = data.train.images
@@ -121,9 +144,10 @@ def _floor_images(data: _Data, request: Request, wanted: int) -> tuple[Tensor, T
 class _Data:
     """The images and the classifier of a data set, each loaded on first use."""
 
-    def __init__(self, request: Request, image_size: int, progress: Progress) -> None:
+    def __init__(self, request: Request, size: tuple[int, int], channels: int, progress: Progress) -> None:
         self._request = request
-        self._size = image_size
+        self._size = size
+        self._channels = channels  # of the images to score
         self._progress = progress
         self._train: ImageData | None = None
         self._test: ImageData | None = None
@@ -140,6 +164,7 @@ class _Data:
                 max_corrupt_images=request.max_corrupt_images,
                 progress=self._progress,
             )
+            self._train = self._fitting(self._train)
         return self._train
 
     @property
@@ -150,7 +175,16 @@ class _Data:
             self._test = load_test_images(
                 request.dataset, data_root=request.data_root, image_size=self._size, progress=self._progress
             )
+            self._test = self._fitting(self._test)
         return self._test
+
+    def _fitting(self, data: ImageData) -> ImageData:
+        """The data in RGB if the images to score are, with a notice."""
+        if data.channels == self._channels or self._channels != 3:
+            return data
+        name = without_path(data.name)
+        self._progress.say(f"note: {name} is gray and the images to score are RGB; its images are compared as RGB")
+        return data.in_colour()
 
     def classifier(self) -> FeatureNetwork:
         """The classifier of the training images, for both splits."""
@@ -167,6 +201,11 @@ def evaluate_translators(
     """
     networks = [exported.network.state_dict() for exported in load_generators(run, checkpoint)]
     data = load_data(config, progress)
+    if config.network.channels == 3 and data.channels == 1:
+        progress.say(f"note: {without_path(data.name)} is gray and {run} translates RGB images; its images become RGB")
+        data = data.in_colour()
+    if data.channels != config.network.channels:
+        raise UserError(f"--dataset {data.name}: is in colour, and {run} translates gray images; give gray ones")
     with torch.random.fork_rng(devices=[]):
         training = KINDS[type(config)].training(config, data, device)
     for name, weights in zip(TRANSLATORS, networks, strict=True):

@@ -27,7 +27,6 @@ from ganserve.bundle import (
     OUTPUT_PIXELS,
     TORCHSCRIPT_FILE,
     BundleError,
-    Card,
     LatentInput,
     list_versions,
     read_card,
@@ -57,13 +56,13 @@ class Facts:
         name: for the user and the protocol.
         kind: the runtime that computes the images.
         dataset: its training data; empty if unknown, or known only as a folder.
-        image_size: in pixels; 0 if unknown before the first image.
+        size: height and width of the images, in pixels; None if unknown before the first image.
     """
 
     name: str
     kind: Literal["run", "onnx", "torchscript", "served"]
     dataset: str = ""
-    image_size: int = 0
+    size: tuple[int, int] | None = None
 
 
 class Source(ABC):
@@ -81,13 +80,17 @@ class Source(ABC):
 
     def images(self, count: int, seed: int, progress: Progress) -> Tensor:
         """All images, uint8 (count, C, H, W)."""
-        parts = []
+        images = torch.empty(0, dtype=torch.uint8)
+        done = 0
         with progress.bar() as bar:
             task = bar.add_task(f"images of {self.facts.kind}", total=count)
             for chunk in self.chunks(count, seed):
-                parts.append(chunk)
+                if not done:
+                    images = torch.empty(count, *chunk.shape[1:], dtype=torch.uint8)
+                images[done : done + len(chunk)] = chunk
+                done += len(chunk)
                 bar.update(task, advance=len(chunk))
-        return torch.cat(parts)
+        return images
 
 
 class LocalSource(Source):
@@ -101,7 +104,8 @@ class LocalSource(Source):
 
     def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
         """See `Source`."""
-        rows = max(1, min(_MOST_ROWS, _CHUNK_PIXELS // max(1, self.facts.image_size**2)))
+        height, width = self.facts.size or (1, 1)
+        rows = max(1, min(_MOST_ROWS, _CHUNK_PIXELS // (height * width)))
         latents = latents_from_seed(seed, count, self._latent_dim, self._distribution)
         for begin in range(0, count, rows):
             try:
@@ -109,8 +113,8 @@ class LocalSource(Source):
             except Exception as error:  # runtimes raise any exception on malformed files
                 reason = first_line(error)
                 raise UserError(f"{self.facts.name}: cannot make images from latents ({reason})") from error
-            if pixels.ndim != 4 or pixels.dtype != torch.uint8 or pixels.shape[-1] != pixels.shape[-2]:
-                raise UserError(f"{self.facts.name}: returns shape {tuple(pixels.shape)}, which is not square images")
+            if pixels.ndim != 4 or pixels.dtype != torch.uint8:
+                raise UserError(f"{self.facts.name}: returns shape {tuple(pixels.shape)}, which is no images")
             yield pixels
 
 
@@ -124,7 +128,7 @@ class ServedSource(Source):
             raise UserError(f"--model {model}: {_TRANSLATES}")
         self._version = info.version
         dataset = _known(info.dataset)
-        self.facts = Facts(f"{model}/{info.version} at {address}", "served", dataset, _square(model, info))
+        self.facts = Facts(f"{model}/{info.version} at {address}", "served", dataset, (info.height, info.width))
 
     def chunks(self, count: int, seed: int) -> Iterator[Tensor]:
         """See `Source`."""
@@ -161,7 +165,7 @@ def open_run(run: Path, checkpoint: str, dataset: str, device: torch.device) -> 
         with torch.inference_mode():
             return to_pixels(network(torch.from_numpy(latents).to(device)).float()).cpu()
 
-    facts = Facts(f"{run} ({checkpoint})", "run", dataset, exported.image_size)
+    facts = Facts(f"{run} ({checkpoint})", "run", dataset, (exported.image_size, exported.image_size))
     return LocalSource(facts, exported.latent_dim, compute)
 
 
@@ -211,7 +215,7 @@ def _open_bundle(folder: Path, file_name: str) -> Source:
     path = folder / file_name
     read_verified_file(folder, card, file_name)  # refuses a changed file
     kind: Runtime = "onnx" if path.suffix == ".onnx" else "torchscript"
-    facts = Facts(f"{folder} ({file_name})", kind, _known(card.dataset), _square(str(folder), card))
+    facts = Facts(f"{folder} ({file_name})", kind, _known(card.dataset), (card.height, card.width))
     if kind == "onnx":
         return _open_onnx(path, facts, card.input.latent_dim, card.input.distribution)
     return _open_torchscript(path, facts, card.input.latent_dim, card.input.distribution)
@@ -269,9 +273,3 @@ def _pixels(result: Tensor) -> Tensor:
 
 def _known(dataset: str) -> str:
     return "" if dataset.partition(":")[0] in {"folder", "zip"} else dataset  # a bundle does not record the path
-
-
-def _square(name: str, of: Card | ModelInfo) -> int:
-    if of.width != of.height:
-        raise UserError(f"{name}: its images are {of.width}x{of.height}; only square images can be scored")
-    return of.height

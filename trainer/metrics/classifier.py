@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ganserve.files import replace_file
+from trainer.cache_folder import CACHE_VARIABLE, cache_folder
 from trainer.data.datasets import STACKED_MNIST, ImageData, load_images, load_labels, sha256_of
+from trainer.data.pixel_store import chosen_rows
 from trainer.progress import Progress
 
 Task = Literal["labels", "rotations"]
 
 FEATURES: Final = 64
-CACHE_VARIABLE: Final = "GANSERVE_CACHE"
 _SIZE_PIXELS: Final = 32  # largest input size
 _WIDTHS: Final = (32, 64, FEATURES)
 _BATCH: Final = 64
@@ -114,12 +114,6 @@ class Classifier(nn.Module):
         """Logits (N, classes)."""
         logits: Tensor = self.decide(self.features(images))
         return logits
-
-
-def cache_folder() -> Path:
-    """The cache: $GANSERVE_CACHE, or ~/.cache/ganserve."""
-    given = os.environ.get(CACHE_VARIABLE)
-    return Path(given) if given else Path.home() / ".cache" / "ganserve"
 
 
 def classifier_of(data: ImageData, data_root: Path, device: torch.device, progress: Progress) -> FeatureNetwork:
@@ -252,7 +246,7 @@ def _new(channels: int, classes: int) -> Classifier:
 def _examples(
     images: Tensor, labels: Tensor | None, chosen: Tensor, turns: Tensor, size: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    batch = _prepared(images[chosen].to(device), size)
+    batch = _prepared(chosen_rows(images, chosen).to(device), size)
     if labels is not None:
         return batch, labels[chosen].long().to(device)
     turns = turns.to(device)

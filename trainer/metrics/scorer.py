@@ -250,7 +250,8 @@ def score(images: Comparison, measures: Sequence[str]) -> Scores:
         raise UserError(f"--images: {min(len(fakes), len(reals))} images are too few; give at least {FEWEST_IMAGES}")
     metrics: Metrics = {}
     protocol: Protocol = {
-        "image_size": fakes.shape[-1],
+        "image_size": fakes.shape[-1],  # the width, if the images are not square
+        **({"image_height": fakes.shape[-2]} if fakes.shape[-2] != fakes.shape[-1] else {}),
         "real_images": len(reals),
         "fake_images": len(fakes),
         "split": images.split,

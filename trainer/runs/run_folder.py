@@ -1,6 +1,7 @@
 """The run folder: what a run writes to disk, and how it is read back.
 
     config.json                          the resolved TrainConfig
+    data.json                            what the data set holds, and what was left out of it
     metrics.jsonl                        one JSON object per line; see metrics_log.py
     evaluations.jsonl                    the same, for checkpoints scored after training; see trainer/evaluate
     samples/step-00001000.png            grids of the same latents, through the averaged generator
@@ -20,10 +21,11 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from safetensors import SafetensorError, safe_open
@@ -106,6 +108,7 @@ class RunFolder:
         self.metrics = MetricsLog(path / "metrics.jsonl")
         self.evaluations = MetricsLog(path / "evaluations.jsonl")
         self._config = path / "config.json"
+        self._data = path / "data.json"
         self._lock = FolderLock(path)
 
     @classmethod
@@ -173,6 +176,10 @@ class RunFolder:
     def write_config(self, config: AnyConfig) -> None:
         """Writes config.json."""
         replace_file(self._config, (to_json(config) + "\n").encode())
+
+    def write_data(self, about: Mapping[str, Any]) -> None:
+        """Writes data.json: facts about the data set, as plain values."""
+        replace_file(self._data, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
 
     def read_config(self) -> AnyConfig:
         """Reads config.json strictly.

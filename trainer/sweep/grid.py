@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainer.config import AnyConfig, check_flags, override, with_precision
-from trainer.data.datasets import check_dataset_name
+from trainer.data.datasets import check_dataset_name, normal_name
 from trainer.errors import UserError
 from trainer.parallel import choose_device
 from trainer.presets import choose_preset
@@ -93,6 +93,7 @@ def resolve(spec: Spec, settings: Settings, seed: int) -> AnyConfig:
     if chosen["dataset"] is not None:
         if not chosen["dataset"]:
             raise UserError("--dataset: this sweep needs your data; give --set dataset=zip:PATH, or folder:PATH")
+        chosen["dataset"] = normal_name(chosen["dataset"])
         check_dataset_name(chosen["dataset"])
     fields = fields_of({name: value for name, value in both.items() if name not in _CHOOSES_PRESET})
     if "seed" in fields:

@@ -15,6 +15,7 @@ from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_d
 from trainer.augmentation import mirrored_at_random
 from trainer.config import GanConfig
 from trainer.data.datasets import ImageData, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.data.pixel_store import chosen_rows
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork, check_informative, classifier_of
 from trainer.metrics.floor import disjoint_sets
@@ -108,7 +109,7 @@ class GanTraining(Training):
             state.discriminator_optimizer.state.clear()
         state.trained_size = self.output_size
         indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, self.images_per_epoch))
-        pixels = self._images[indices.to(self._images.device)].to(state.device)
+        pixels = chosen_rows(self._images, indices.to(self._images.device)).to(state.device)
         reals = downscale(to_unit_range(pixels), self.output_size)
         if self._config.mirror:
             reals = mirrored_at_random(reals)
@@ -252,7 +253,7 @@ class GanTraining(Training):
 
     def _reals(self, indices: Tensor) -> Tensor:
         """Real images at the current size, (N, C, H, W) in [-1, 1], on the CPU."""
-        chosen = self._data.images[indices]
+        chosen = chosen_rows(self._data.images, indices)
         chunks = torch.split(chosen, max(1, _EVALUATION_PIXELS // self._config.network.image_size**2))
         return torch.cat([downscale(to_unit_range(chunk), self.output_size) for chunk in chunks])
 

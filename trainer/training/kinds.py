@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 import torch
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, override
+from trainer.data.dataset_names import without_path
 from trainer.data.datasets import NAMES, ImageData, load_images, normal_name
 from trainer.data.unpaired import UnpairedData, load_unpaired
 from trainer.errors import UserError
@@ -22,6 +23,7 @@ from trainer.metrics.scorer import FEWEST_IMAGES
 from trainer.models.growth import batch_sizes, growth_at, total_images
 from trainer.parallel import check_shares, first_before_others
 from trainer.progress import Progress
+from trainer.runs.run_folder import RunFolder
 from trainer.training.base import Training
 from trainer.training.compiled import check_compiler, compile_networks
 from trainer.training.cyclegan import CycleTraining
@@ -60,8 +62,14 @@ def load_data(config: AnyConfig, progress: Progress) -> Data:
     )
 
 
-def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, Data]:
+def load_with_config(config: AnyConfig, progress: Progress, *, resumed: bool = False) -> tuple[AnyConfig, Data]:
     """Decodes the data set; returns the config with its number of channels and with absolute paths, for --resume.
+
+    Args:
+        config: the settings.
+        progress: for the user.
+        resumed: the config is that of a run. If its networks are for RGB images, gray images become RGB, as they do
+            for initial weights of such networks.
 
     Raises:
         UserError: as `load_data`.
@@ -69,7 +77,23 @@ def load_with_config(config: AnyConfig, progress: Progress) -> tuple[AnyConfig, 
     config = with_absolute_paths(config)
     with first_before_others(config.dataset in NAMES):  # a download may be needed
         data = load_data(config, progress)
+    weights = config if resumed or not config.init_from else RunFolder.open(Path(config.init_from)).read_config()
+    if (resumed or config.init_from) and weights.network.channels == 3:
+        data = data.in_colour()
     return override(config, {"network.channels": data.channels}), data
+
+
+def about_data(config: AnyConfig, data: Data) -> dict[str, Any]:
+    """What the data set holds, as plain values for data.json."""
+    return {
+        "dataset": without_path(config.dataset),
+        "images": {part: len(images) for part, images in data.parts.items()},
+        "image_size": config.network.image_size,
+        "channels": data.channels,
+        "pixels": data.pixel_range,
+        "left_out": data.left_out,
+        "unreadable": data.skipped,
+    }
 
 
 def with_absolute_paths(config: AnyConfig) -> AnyConfig:
@@ -96,10 +120,12 @@ def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None
     batch_size, growth = config.batch_size, config.growth
     check_shares([batch_size] if growth is None else batch_sizes(growth, config.network.image_size, batch_size))
     name, count = data.smallest_part
+    if config.takes_latents and count < FEWEST_IMAGES:  # before the batch, whose remedy would not help
+        raise UserError(
+            f"--dataset {name}: has only {count} images; evaluations need at least {FEWEST_IMAGES}, so add pictures"
+        )
     if batch_size > count:
         raise UserError(f"--batch-size {batch_size}: {name} has only {count} images; give at most {count}")
-    if config.takes_latents and count < FEWEST_IMAGES:
-        raise UserError(f"--dataset: {name} has only {count} images; evaluations need at least {FEWEST_IMAGES}")
     if isinstance(config, GanConfig) and config.inception_weights:
         load_inception(Path(config.inception_weights), device)  # evaluations find it loaded
 

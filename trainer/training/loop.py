@@ -21,7 +21,7 @@ from trainer.runs.tensorboard_log import TensorBoardLog
 from trainer.training.base import Training
 from trainer.training.compiled import compiler_faults
 from trainer.training.determinism import deterministic
-from trainer.training.kinds import Data, check_can_train, new_training
+from trainer.training.kinds import Data, about_data, check_can_train, new_training
 from trainer.training.session import Session, Summary
 
 
@@ -70,8 +70,8 @@ def train(
         if config.init_from and step == 0:
             _load_initial_weights(session)
         if is_first():
-            board = stack.enter_context(closing(TensorBoardLog(run.tensorboard, step, config)))
-            session.logs = (board, *logs)
+            run.write_data(about_data(config, data))
+            session.logs = (stack.enter_context(closing(TensorBoardLog(run.tensorboard, step, config))), *logs)
 
         if not session.finished:
             with together():

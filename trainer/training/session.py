@@ -136,7 +136,7 @@ class Session:
         with together():
             if is_first():
                 self.run.clean_up()
-                if self.training.depends_on_length and self.run.read_config() != self.config:
+                if self.training.depends_on_length and _length_of(self.run.read_config()) != _length_of(self.config):
                     self.progress.say(
                         "the learning rate decays over the new length, so the result differs from a run that had this"
                         " length from the start"
@@ -155,8 +155,9 @@ class Session:
         training, metadata = self.training, self.run.read_metadata()
         if metadata.data_sha256 != training.data_sha256:
             raise UserError(
-                f"--resume: the images of {training.data_name} have changed since this run began"
-                f" ({training.data_images} now, {metadata.data_images} then); restore them, or start a new run"
+                f"--resume: the images of {training.data_name} are not those that this run began with"
+                f" ({training.data_images} now, {metadata.data_images} then); restore them, say where they are with"
+                " --dataset PATH, or start a new run"
             )
         self.run.load_checkpoint(self.state)
         done, total = self.length
@@ -401,6 +402,10 @@ class Session:
         path = self.run.checkpoint_path("last")
         kept = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
         return f"step {step}: {what} is NaN or infinite; {kept}. Try a smaller --lr, or another --seed"
+
+
+def _length_of(config: AnyConfig) -> tuple[int | None, ...]:
+    return config.epochs, config.steps, config.images
 
 
 def _is_figure(name: str) -> bool:

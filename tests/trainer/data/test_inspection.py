@@ -24,7 +24,7 @@ def messy(tmp_path: Path) -> Path:
 
 
 def test_pictures_folders_and_files_left_out_are_counted(messy: Path) -> None:
-    inspection = inspect("folder", messy)
+    inspection = inspect(messy)
     assert (inspection.name, inspection.pictures) == ("my pictures", 4)
     assert inspection.left_out == {"hidden": 1, ".txt": 1, "without a suffix": 1, ".heic": 1}
     assert inspection.folders == {"": 1, "a": 2, "b/deep": 1}
@@ -33,12 +33,11 @@ def test_pictures_folders_and_files_left_out_are_counted(messy: Path) -> None:
 
 
 def test_the_summary_names_sizes_crops_folders_and_reasons(messy: Path) -> None:
-    first, left_out, cropped, folders = inspect("folder", messy).lines()
+    first, cropped, folders = inspect(messy).lines()
     assert first == "my pictures: 4 pictures from 40x30 to 64x64 in 8 files"
-    assert left_out.startswith("left out: 1 ")
-    assert all(reason in left_out for reason in ("hidden", ".txt", "without a suffix", ".heic"))
     assert cropped == "not square: 33%; their centre is used"
-    assert folders == "folders: 1 top, 2 a, 1 b/deep"
+    assert folders == "3 folders: 1 top, 2 a, 1 b/deep; taken as one set, without labels"
+    assert inspect(messy).lines(domains=True)[-1] == "3 folders: 1 top, 2 a, 1 b/deep"
 
 
 def test_a_zip_file_is_inspected_like_its_folder(messy: Path, tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_a_zip_file_is_inspected_like_its_folder(messy: Path, tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "zipped" / "my pictures", "w") as archive:
         for path in messy.rglob("*"):
             archive.write(path, path.relative_to(messy))
-    zipped, folder = inspect("zip", tmp_path / "zipped" / "my pictures"), inspect("folder", messy)
+    zipped, folder = inspect(tmp_path / "zipped" / "my pictures"), inspect(messy)
     assert sorted(zipped.sizes) == sorted(folder.sizes)
     assert zipped.left_out == folder.left_out
     assert zipped.lines()[0] == folder.lines()[0]
@@ -57,7 +56,7 @@ def test_domains_are_counted_at_any_depth(tmp_path: Path) -> None:
     for name in ("set/trainA/1.png", "set/trainA/x/2.png", "set/trainB/1.png", "set/testA/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 8)).save(tmp_path / name)
-    inspection = inspect("folder", tmp_path)
+    inspection = inspect(tmp_path)
     assert (inspection.largest_domain, inspection.smallest_domain) == (2, 1)
 
 
@@ -65,16 +64,15 @@ def test_sizes_are_those_of_a_bounded_number_of_pictures(tmp_path: Path) -> None
     Image.new("L", (8, 8)).save(tmp_path / "0.png")
     for number in range(1, MOST_HEADERS + 5):
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
-    assert len(inspect("folder", tmp_path).sizes) == MOST_HEADERS
+    assert len(inspect(tmp_path).sizes) == MOST_HEADERS
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("folder", "no such folder"), ("zip", "no such file")])
-def test_what_does_not_exist_is_an_error(kind: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=reason):
-        inspect(kind, tmp_path / "nowhere")
+def test_what_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder or zip file"):
+        inspect(tmp_path / "nowhere")
 
 
 def test_a_folder_without_pictures_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "photo.heic").touch()
-    with pytest.raises(UserError, match=r"no images found .*; it holds 1 \.heic$"):
-        inspect("folder", tmp_path)
+    with pytest.raises(UserError, match=r"no images found.*; left out: 1 x \.heic$"):
+        inspect(tmp_path)

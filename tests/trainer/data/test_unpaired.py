@@ -171,7 +171,7 @@ def test_the_limit_of_corrupt_files_covers_all_parts_together(load: Load, write:
         (files(images=["a.png"]), "no image in trainA and trainB; "),
         (files("deep/er/", **TRAINING), "no image in trainA and trainB; "),
         (files("one/", **TRAINING) | files("two/", **TRAINING), "several data sets.*'one', 'two'.*give a folder"),
-        (files(trainA=["a.txt"]), "no images found"),
+        ({"trainA/a.txt": b"a note"}, "no images found"),
         (files(**TRAINING) | {"trainA/a.png": b"junk", "trainA/b.png": b""}, "no readable image in trainA"),
     ],
 )

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from ganserve.latents import latents_from_seed
+from tests.picture_files import noise
 from tests.trainer.conftest import small_config
 from trainer.data.datasets import ImageData
 from trainer.errors import UserError
 from trainer.evaluate import evaluation
 from trainer.evaluate.evaluation import Request, Result, evaluate, keep
 from trainer.evaluate.sources import Facts, LocalSource
-from trainer.metrics.scorer import Comparison, Scores
+from trainer.metrics.scorer import DEFAULT_MEASURES, Comparison, Scores
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 
@@ -33,7 +35,7 @@ def bright(latents: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(200 + 10 * latents[:, :1, None, None]).expand(-1, 1, 8, 8).to(torch.uint8)
 
 
-SOURCE = LocalSource(Facts("a source", "onnx", image_size=8), 2, bright)
+SOURCE = LocalSource(Facts("a source", "onnx", size=(8, 8)), 2, bright)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Comparison]:
         return Scores({"sliced_wasserstein_distance": float(len(found))}, {"split": images.split})
 
     def loaded(images: Tensor) -> Any:
-        return lambda name, *, image_size, **_: ImageData(name, images[..., :image_size, :image_size])
+        return lambda name, *, image_size, **_: ImageData(name, images[..., : image_size[0], : image_size[1]])
 
     monkeypatch.setattr(evaluation, "score", score)
     monkeypatch.setattr(evaluation, "load_images", loaded(TRAIN))
@@ -127,7 +129,7 @@ def test_the_floor_compares_real_images_with_others(
 
 
 def test_an_unknown_data_set_is_refused_before_any_image_is_made(quiet: Progress) -> None:
-    unused = LocalSource(Facts("a source", "onnx", image_size=8), 2, lambda _: pytest.fail("it was used"))
+    unused = LocalSource(Facts("a source", "onnx", size=(8, 8)), 2, lambda _: pytest.fail("it was used"))
     with pytest.raises(UserError, match="--dataset 'imagenet'"):
         evaluate(unused, dataclasses.replace(REQUEST, dataset="imagenet"), quiet)
 
@@ -144,3 +146,48 @@ def test_what_was_measured_is_kept_with_its_checkpoint_and_a_torn_line_repaired(
     keep(run, "last", Result(scores, floor))
     row = {"kind": "evaluation", "step": 7, "checkpoint": "last", "recall": 0.5, "split": "train"}
     assert list(run.evaluations.read()) == [row, row, row | {"kind": "floor", "recall": 0.75}]
+
+
+def test_too_few_images_are_refused_before_the_source_makes_them(
+    compared: list[Comparison], quiet: Progress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalSource, "images", lambda *_: pytest.fail("it made them"))
+    with pytest.raises(UserError, match=r"^--images 5: metrics need at least 6$"):
+        evaluate(SOURCE, dataclasses.replace(REQUEST, images=5), quiet)
+    monkeypatch.setattr(evaluation, "load_images", lambda name, **_: ImageData(name, TRAIN[:11]))
+    with pytest.raises(UserError, match=r"^--real-floor: halves of 11 images are too few .* at least 12 images"):
+        evaluate(SOURCE, dataclasses.replace(REQUEST, real_floor=True), quiet)
+    monkeypatch.setattr(evaluation, "load_images", lambda name, **_: ImageData(name, TRAIN[:5]))
+    with pytest.raises(
+        UserError, match=r"^--dataset: folder:photos has only 5 images; metrics need at least 6, so add"
+    ):
+        evaluate(SOURCE, REQUEST, quiet)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gray_images_are_compared_in_rgb_if_the_source_makes_rgb_with_a_notice(
+    channels: int, compared: list[Comparison], quiet: Progress
+) -> None:
+    made = LocalSource(Facts("a source", "onnx"), 2, lambda latents: bright(latents).expand(-1, channels, -1, -1))
+    for split in ("train", "test"):
+        evaluate(made, dataclasses.replace(REQUEST, split=split), quiet)
+        assert compared[-1].reals.shape[1] == channels
+        assert len({tuple(pixel.tolist()) for pixel in compared[-1].reals[:, :, 0, 0]}) == len(compared[-1].reals)
+    notice = "note: folder:photos is gray and the images to score are RGB; its images are compared as RGB"
+    assert (notice in quiet.console.file.getvalue()) == (channels == 3)  # type: ignore[attr-defined]
+
+
+def test_images_that_are_not_square_are_scored(tmp_path: Path, quiet: Progress) -> None:
+    for number in range(16):
+        Image.fromarray(noise(40, 60, 3, seed=number)).save(tmp_path / f"{number}.png")
+    wide = LocalSource(
+        Facts("a source", "onnx"), 2, lambda latents: bright(latents)[:, :, :1, :1].expand(-1, 3, 16, 24)
+    )
+    request = dataclasses.replace(REQUEST, dataset=f"folder:{tmp_path}", measures=DEFAULT_MEASURES, real_floor=True)
+    result = evaluate(wide, request, quiet)
+    assert (result.scores.protocol["image_height"], result.scores.protocol["image_size"]) == (16, 24)
+    assert result.floor is not None
+    assert (
+        0 < result.floor.metrics["sliced_wasserstein_distance"] < result.scores.metrics["sliced_wasserstein_distance"]
+    )
+    assert all(np.isfinite(value) for value in result.scores.metrics.values())

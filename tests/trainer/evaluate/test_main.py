@@ -166,6 +166,17 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
     assert "L1 unchanged" in call(cycle_run, "--device", "cpu").output
 
 
+def test_a_cyclegan_is_scored_on_pictures_elsewhere(cycle_run: Path, tmp_path: Path) -> None:
+    for part in ("trainA", "trainB", "testA", "testB"):
+        (tmp_path / part).mkdir()
+        for number in range(2):
+            Image.effect_noise((32, 32), 50).save(tmp_path / part / f"{number}.png")
+    done = call(cycle_run, "--dataset", tmp_path, "--json", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["protocol"]["images_a"] == 2
+    assert "is gray and" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -181,7 +192,7 @@ def test_a_cyclegan_is_scored_as_in_training(cycle_run: Path) -> None:
         (("run", "--inception-weights", "nowhere.pth", "--images", "40"), "--inception-weights nowhere.pth"),
         (("run", "--split", "test"), "--split test: digits"),
         (("run", "--dataset", "imagenet"), "--dataset 'imagenet'"),
-        (("run", "--images", "4"), "--images: 4 images are too few"),
+        (("run", "--images", "4"), "--images 4: metrics need at least 6"),
         (("run", "--model", "a"), "--model: needs --address"),
         (("alone.onnx", "--version", "1"), "--version: needs --address; for a bundle, give the folder of the version"),
         (("run", "--latent-dim", "4"), "--latent-dim: applies only to a bundle or file, not to a run; leave it out"),

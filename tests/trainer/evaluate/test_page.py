@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from ganserve.metrics import CYCLE_METRICS, GAN_METRICS
+from trainer.cache_folder import CACHE_VARIABLE
 from trainer.evaluate.__main__ import main
-from trainer.metrics.classifier import CACHE_VARIABLE
 
 PAGE = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
 PROGRAM = "python -m trainer.evaluate "

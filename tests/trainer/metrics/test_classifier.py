@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from trainer.cache_folder import CACHE_VARIABLE
 from trainer.data.datasets import ImageData
 from trainer.metrics import classifier as features
 from trainer.metrics.classifier import FEATURES, check_informative, classifier_of, feature_network
@@ -107,22 +108,16 @@ def test_a_cache_that_cannot_be_written_is_reported_and_skipped(
     progress: Progress, said: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(features.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     assert feature_network(*bars(), CPU, progress).metadata.accuracy > 0.5
     assert "not writable" in said.getvalue()
-    assert features.CACHE_VARIABLE in said.getvalue()
+    assert CACHE_VARIABLE in said.getvalue()
 
 
 def test_the_global_random_state_is_unchanged(progress: Progress) -> None:
     state = torch.get_rng_state()
     feature_network(*bars(), CPU, progress)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_by_default_the_cache_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(features.CACHE_VARIABLE)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert features.cache_folder() == tmp_path / ".cache" / "ganserve"
 
 
 def test_stacked_mnist_is_classified_by_the_network_of_mnist_channel_by_channel(

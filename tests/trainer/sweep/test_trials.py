@@ -88,7 +88,8 @@ def test_a_finished_sweep_trains_nothing_again(
 KILLED = """
 import os, signal, sys
 from trainer.metrics import classifier
-from trainer.sweep import __main__ as program
+from trainer.sweep import command as program
+from trainer.sweep.__main__ import main
 
 classifier._MOST_SHOWN = 512  # as in this process
 
@@ -101,7 +102,7 @@ class Stop(program.StopOnSignal):
         return False
 
 program.StopOnSignal = Stop
-program.main(sys.argv[2:])
+main(sys.argv[2:])
 """
 
 

@@ -223,7 +223,8 @@ def test_a_run_does_not_go_on_with_other_images(
     run = uninterrupted(config)
     other = made_up_images(config, 19)
     with pytest.raises(
-        UserError, match=rf"--resume: the images of .* have changed since this run began \({now} now, {then} then\)"
+        UserError,
+        match=rf"--resume: the images of .* are not those that this run began with \({now} now, {then} then\)",
     ):
         train(override(config, {"steps": 9}), run, other, quiet, resume=True)
     assert run.read_config() == config
