@@ -17,9 +17,16 @@ from tritonclient.grpc import service_pb2 as pb
 
 from server.app import Server
 from server.open_inference.infer import ModelInfer
-from tests.server.open_inference.inference_requests import arrived, infer_request, parameter, requested
-from tests.server.scheduling.held_run import HeldRun
+from tests.server.open_inference.inference_requests import (
+    FakeBatcher,
+    arrived,
+    infer_request,
+    model_infer,
+    parameter,
+    requested,
+)
 from tests.server.tiny_bundles import tiny_images
+from tests.server.tiny_cards import GENERATOR
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 Random = Callable[[int], NDArray[np.float32]]
@@ -132,21 +139,15 @@ async def test_all_are_left_over_while_others_wait_and_while_the_model_is_broken
     assert None not in infer.infer_together([body] * 2, [arrived()] * 2)
 
 
-async def test_requests_to_a_larger_model_that_come_together_get_into_one_batch(
-    infer: ModelInfer, server: Server, hold: Callable[[Server], HeldRun], random_rows: Random
+@pytest.mark.parametrize(("count", "expected"), [(1, 0), (4, 1)])
+async def test_the_batcher_of_a_larger_model_is_told_that_requests_follow(
+    random_rows: Random, count: int, expected: int
 ) -> None:
-    body = body_of(random_rows(1))
+    batcher = FakeBatcher(GENERATOR)
+    infer, body = model_infer(GENERATOR, batcher), body_of(random_rows(1))
     await infer.infer(body, arrived())
-    held = hold(server)  # computes in a thread
-    answers = [asyncio.create_task(infer.infer(body, arrived())) for _ in range(4)]  # they run before the next turn
-    assert infer.infer_together([body] * 4, [arrived() for _ in range(4)]) == [None] * 4
-    assert await held.started() == 4
-    held.release()
-    await asyncio.gather(*answers)
-    one = asyncio.create_task(infer.infer(body, arrived()))
-    assert await held.started() == 1
-    held.release()
-    await one
+    assert infer.infer_together([body] * count, [arrived() for _ in range(count)]) == [None] * count
+    assert batcher.expected == expected
 
 
 async def test_a_model_that_is_gone_is_left_over(infer: ModelInfer, server: Server) -> None:
