@@ -69,7 +69,7 @@ def test_a_group_may_choose_the_model_and_fields_without_a_flag() -> None:
         ({}, {"epochs": 1, "steps": 1}, "--epochs and --steps: give one of them"),
         ({"lr": [0.1, -1.0]}, {}, "cell lr -1: --lr: expected `float` > 0"),
         ({"clip_value": [0.1, 0.2]}, {}, "cell clip_value 0.1: --clip-value: dcgan (dcgan-digits) has no such setting"),
-        ({"image_size": [32, 48]}, {}, "cell image_size 48: --image-size 48"),
+        ({"image_size": [32, 50]}, {}, "cell image_size 50: --image-size 50"),
         ({"lr": [0.1], "m": {"a": {"lr": 0.2}}}, {}, "axes.m: another axis sets lr"),
         ({"lr": []}, {}, "axes.lr: no values"),
         ({"lr": [0.1, 0.1]}, {}, "have equal settings"),
