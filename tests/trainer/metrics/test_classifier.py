@@ -124,9 +124,9 @@ def test_stacked_mnist_is_classified_by_the_network_of_mnist_channel_by_channel(
     monkeypatch: pytest.MonkeyPatch, progress: Progress
 ) -> None:
     images, labels = bars()
-    loaded: list[tuple[str, int]] = []
+    loaded: list[tuple[str, tuple[int, int]]] = []
 
-    def load(name: str, *, image_size: int, **_: object) -> ImageData:
+    def load(name: str, *, image_size: tuple[int, int], **_: object) -> ImageData:
         loaded.append((name, image_size))
         return ImageData(name, images)
 
@@ -134,7 +134,7 @@ def test_stacked_mnist_is_classified_by_the_network_of_mnist_channel_by_channel(
     monkeypatch.setattr(features, "load_labels", lambda name, _root: labels if name == "mnist" else None)
     stacked = torch.cat([images[:30], images[30:60], images[60:90]], dim=1)
     network = classifier_of(ImageData("stacked-mnist", stacked), Path(), CPU, progress)
-    assert loaded == [("mnist", images.shape[-1])]
+    assert loaded == [("mnist", (16, 16))]
     assert (network.metadata.channels, network.metadata.task) == (1, "labels")
     expected = torch.cat([network.features(images[start : start + 30]) for start in (0, 30, 60)], dim=1)
     assert torch.equal(network.features(stacked), expected)
