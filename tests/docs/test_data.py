@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from ganserve.picture_formats import picture_formats, picture_suffixes
 from tests.picture_files import noise
 from trainer.__main__ import main
 from trainer.cache_folder import CACHE_VARIABLE
 from trainer.data import image_files, pixel_store
 from trainer.data.datasets import load_images
-from trainer.data.picture_formats import picture_formats, picture_suffixes
 from trainer.data.unpaired import PARTS
 from trainer.metrics.scorer import FEWEST_IMAGES
 from trainer.progress import Progress

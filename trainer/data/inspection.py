@@ -11,8 +11,8 @@ from typing import Final
 
 from PIL import Image
 
+from ganserve.picture_formats import picture_formats
 from trainer.data.image_files import ImageFile, open_source
-from trainer.data.picture_formats import picture_formats
 from trainer.data.unpaired import TRAINING_PARTS
 
 MOST_HEADERS: Final = 200  # read for the sizes
