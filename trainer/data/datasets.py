@@ -56,8 +56,9 @@ class ImageData:
 
     @property
     def summary(self) -> str:
-        """The number of images, for the user."""
-        return f"{self.images_per_epoch} images"
+        """The number of images, for the user: "300 of 301 images" if one is unreadable."""
+        found = f" of {self.images_per_epoch + len(self.skipped)}" if self.skipped else ""
+        return f"{self.images_per_epoch}{found} images"
 
     @property
     def parts(self) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ class Inspection:
             share = "all" if cropped == len(self.sizes) else f"{max(1, round(100 * cropped / len(self.sizes)))}%"
             lines.append(f"not square: {share}; their centre is used")
         if len(self.folders) > 1:
-            shown = _shortened({name or "top": count for name, count in self.folders.items()})
+            shown = _shortened({f"in {name}" if name else "at the top": n for name, n in self.folders.items()})
             one_set = "" if domains else "; taken as one set, without labels"
             lines.append(f"{_number(len(self.folders), 'folder')}: {shown}{one_set}")
         return lines
@@ -102,7 +102,7 @@ def _number(count: int, noun: str) -> str:
 
 
 def _shortened(counts: Mapping[str, int]) -> str:
-    """The first few counts: "120 cats, 119 dogs and 3 more"."""
+    """The first few counts: "120 in cats, 119 in dogs and 3 more"."""
     shown = [f"{count:,} {name}" for name, count in list(counts.items())[:_MOST_SHOWN]]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
