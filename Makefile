@@ -53,9 +53,11 @@ proto: $(INSTALLED) ## Generate the stubs in ganserve/ from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. --grpc_python_out=. \
 		proto/ganserve/v1/*.proto
 
-pages: $(INSTALLED) ## Regenerate the generated parts of README.md and docs/
+pages: $(INSTALLED) ## Regenerate the generated parts of README.md, docs/ and deploy/
 	$(BIN)/python -m scripts.presets_table
 	$(BIN)/python -m scripts.ganclient_page
+	$(BIN)/python -m scripts.dashboard
+	$(BIN)/python -m scripts.prometheus_rule
 	$(BIN)/python -m scripts.gallery_table
 
 lock: $(INSTALLED) ## Update requirements.lock to the newest versions that pyproject.toml allows

@@ -109,7 +109,7 @@ _MLP28: dict[str, Any] = {"lr": 5e-5, "n_critic": 5, "epochs": 30}
 _RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r1": 1.0, "r2": 1.0}
 _RELATIVISTIC_DCGAN: dict[str, Any] = {"lr": 4e-4, "betas": (0.0, 0.99), "critic_norm": "none"} | _RELATIVISTIC
 _SHORT_AVERAGE: dict[str, Any] = {"ema_decay": 0.99}  # for short runs
-_PENALTY_DIGITS: dict[str, Any] = {"critic_norm": "layer", "n_critic": 2, "steps": 2000} | _HALF | _PAPER_ADAM
+_PENALTY_DIGITS: dict[str, Any] = {"critic_norm": "layer", "steps": 2000} | _HALF | _PAPER_ADAM | _SHORT_AVERAGE
 
 # Karras et al. 2018, appendix A.1, with the batch sizes of its published code on one GPU.
 _PGGAN: dict[str, Any] = {
@@ -130,6 +130,7 @@ RECIPES = (
         "fully connected, minutes on a CPU",
         "mlp-batchnorm",
         32,
+        lr=1e-3,
         penalty_every=2,
         steps=4000,
         **_RELATIVISTIC,
@@ -189,7 +190,19 @@ RECIPES = (
         steps=5000,
         **_RELATIVISTIC_DCGAN,
     ),
-    _preset("wgan", "wgan-digits", _SMALL, _QUICK, "dcgan-k4", 32, steps=4000, n_critic=2, **_HALF, **_RMSPROP),
+    _preset(
+        "wgan",
+        "wgan-digits",
+        _SMALL,
+        _QUICK,
+        "dcgan-k4",
+        32,
+        lr=6e-4,
+        steps=4000,
+        **_HALF,
+        **_RMSPROP,
+        **_SHORT_AVERAGE,
+    ),
     _preset("wgan", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28, **_RMSPROP),
     _preset("wgan", "wgan64-k4", "images", "one critic update per step", "dcgan-k4", 64, **_TUTORIAL, **_RMSPROP),
     _preset("wgan", "wgan64-k5", "images", "5x5 kernels", "dcgan-k5", 64, lr=5e-5, epochs=150, **_RMSPROP),
@@ -206,7 +219,7 @@ RECIPES = (
         warm_start=True,
         **_RMSPROP,
     ),
-    _preset("wgan-gp", "wgan-gp-digits", _SMALL, _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset("wgan-gp", "wgan-gp-digits", _SMALL, _QUICK, "dcgan-k4", 32, lr=1e-3, **_PENALTY_DIGITS),
     _preset("wgan-gp", "mlp-wgan28", _GRAY, "fully connected", "mlp-batchnorm", 28, **_MLP28),
     _preset(
         "wgan-gp", "wgan-gp", "images", "one critic update per step", "dcgan-k4", 64, critic_norm="layer", **_TUTORIAL
@@ -224,7 +237,7 @@ RECIPES = (
         n_critic=5,
         **_PAPER_ADAM,
     ),
-    _preset("wgan-div", "wgan-div-digits", _SMALL, _QUICK, "dcgan-k4", 32, **_PENALTY_DIGITS),
+    _preset("wgan-div", "wgan-div-digits", _SMALL, _QUICK, "dcgan-k4", 32, lr=5e-4, **_PENALTY_DIGITS),
     _preset(
         "wgan-div",
         "mlp-wgan28",
