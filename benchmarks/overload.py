@@ -34,8 +34,7 @@ from client.bench.loops import measure
 from client.bench.results import NOT_SENT, OK, Results
 from ganserve.bundle import Card, LatentInput, example_rows
 from ganserve.v1 import generator_pb2 as pb
-from server.errors import ServerError
-from server.rpc.handler import PUSHBACK_KEY
+from server.errors import PUSHBACK_KEY, ServerError
 from server.scheduling.batcher import Batcher
 from server.scheduling.instances import InstanceGroups
 

@@ -25,6 +25,7 @@ from server import daemon_threads
 from server.config import (
     BACKENDS,
     DEVICES,
+    FRONT_NAMES,
     MAX_SECONDS,
     MODEL_CONTROLS,
     PRECISIONS,
@@ -210,6 +211,7 @@ _show_config = click.option(
     _SECONDS,
     "Time that requests of an old connection have left.  [default: until they end]",
 )
+@_option("front", click.Choice(FRONT_NAMES), "How calls reach the server: gRPC's core, or grpc.aio, which is slower.")
 @click.option("--grpc-compression", is_flag=True, help="Compress answers for clients that can read it, which is slow.")
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @_option("otlp_endpoint", str, "Send spans to this OpenTelemetry collector, for example http://127.0.0.1:4317.")

@@ -18,6 +18,8 @@ from server.access_log import AccessLog
 from server.config import ServerConfig
 from server.descriptors import raise_descriptor_limit
 from server.errors import StartupError
+from server.fronts.base import Front, Methods
+from server.fronts.choice import choose_front
 from server.gate import Gate
 from server.generator.image_reader import MAX_THREADS, ImageReader
 from server.generator.service import SERVICE, GeneratorService
@@ -35,7 +37,6 @@ from server.quiet import wait_until_quiet
 from server.rpc import health, reflection
 from server.rpc.byte_budget import ByteBudget
 from server.rpc.handler import RequestHandler
-from server.rpc.one_message import answering_empty_calls
 from server.rpc.parsing import MessageParser
 from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server
@@ -87,14 +88,14 @@ class Server:
         )
         self._model_control = ModelControlService(self.models, config)
         self._handlers: list[RequestHandler] = []
+        self._make_front = choose_front(config.front)
         self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
         self._server = self._make_server(self.security.access)
         # A server of its own, because a call does not say on which port it arrived.
         self._admin_server = None if config.admin_address is None else self._make_server(self.security.admin_access)
 
-    def _make_server(self, access: Access | None) -> grpc.aio.Server:
+    def _make_server(self, access: Access | None) -> Front:
         """Returns a server with all services, whose calls are checked by `access`."""
-        server = make_server(self.config)
         handler = RequestHandler(
             self._gate,
             self.metrics,
@@ -107,17 +108,15 @@ class Server:
         self._handlers.append(handler)
         behaviours = self._generator.behaviours()
         control = self._model_control.behaviours()
-        services = {
+        services: dict[str, Methods] = {
             SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
             model_control.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in control.items()},
-            inference.SERVICE: self._open_inference.method_handlers(handler),
-            health.SERVICE: answering_empty_calls(self._health.method_handlers()),
+            inference.SERVICE: self._open_inference.methods(handler),
+            health.SERVICE: self._health.methods(),
         }
-        services[reflection.SERVICE] = reflection.reflection_handlers(services, handler)
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items()]
-        )
-        return server
+        services[reflection.SERVICE] = reflection.reflection_methods(services, handler)
+        methods = {f"/{name}/{method}": how for name, service in services.items() for method, how in service.items()}
+        return make_server(self._make_front, self.config, methods)
 
     @property
     def http_url(self) -> str | None:
@@ -245,7 +244,7 @@ class Server:
         return stopped
 
     @property
-    def _servers(self) -> list[grpc.aio.Server]:
+    def _servers(self) -> list[Front]:
         return [self._server] if self._admin_server is None else [self._server, self._admin_server]
 
     async def _stop(self, grace_s: float | None) -> None:

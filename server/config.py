@@ -14,6 +14,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["onnx", "torchscript"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+FrontName = Literal["auto", "core", "aio"]
+FRONT_NAMES: tuple[FrontName, ...] = get_args(FrontName)
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ModelControl = Literal["none", "explicit", "poll"]
@@ -111,6 +113,7 @@ class ServerConfig:
     max_connection_idle_s: float | None = None  # None never closes a connection without requests
     max_connection_age_s: float | None = None  # None lets a connection live as long as its client wants
     max_connection_age_grace_s: float | None = None  # None never cuts off the requests of an old connection
+    front: FrontName = "auto"  # what stands between gRPC and the services
     grpc_compression: bool = False  # of answers, for clients that can read it
 
     @property

@@ -5,9 +5,12 @@ Messages name the field or flag and the remedy. `InternalError` has a fixed text
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import grpc
+
+PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
+"""Metadata with the time that gRPC's clients wait before they retry."""
 
 
 class StartupError(Exception):
@@ -19,6 +22,11 @@ class ServerError(Exception):
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "internal"  # a metric label
+
+    @property
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Metadata that the caller gets together with the status."""
+        return ()
 
 
 class InvalidRequest(ServerError):  # noqa: N818 - named like the status
@@ -56,6 +64,11 @@ class QueueFull(ServerError):  # noqa: N818 - named like the status
     def __init__(self, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+    @property
+    def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The retry time, if it is known."""
+        return () if self.retry_after_ms is None else ((PUSHBACK_KEY, str(self.retry_after_ms)),)
 
 
 class DeadlinePassed(ServerError):  # noqa: N818 - named like the status

@@ -36,6 +36,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "max_connection_idle_s",
         "max_connection_age_s",
         "max_connection_age_grace_s",
+        "front",
         "grpc_compression",
     ),
     "Logs and traces": ("access_log", "log_level", "log_format", "otlp_endpoint"),

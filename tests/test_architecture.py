@@ -32,6 +32,7 @@ APART = {
     "server.scheduling": {"server.engines", "server.rpc", "server.generator", "server.open_inference", "server.models"},
     "server.engines": {"server.rpc", "server.generator", "server.open_inference", "server.models"},
     "server.rpc": {"server.generator", "server.open_inference"},
+    "server.fronts": {"server.rpc", "server.generator", "server.open_inference", "server.models", "server.scheduling"},
     "trainer.models": {"trainer.training", "trainer.runs", "trainer.data"},
     "trainer.metrics": {"trainer.training", "trainer.runs", "trainer.evaluate"},
     "trainer.runs": {"trainer.training"},

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from server.limits import Contract
 from server.models.catalog import Catalog, ServedModel
-from server.open_inference.messages import sent_inference, serialize_inference
-from server.open_inference.repeated_requests import RepeatedRequests
+from server.open_inference.messages import sent_inference, serialize_alike, serialize_inference
+from server.open_inference.repeated_requests import Remembered, RepeatedRequests
 from server.open_inference.validation import MAX_ID_LENGTH, AdmittedInference, admit_inference, read_version
 from server.request import InFlightRequest
 from server.rpc.byte_budget import ByteBudget
@@ -58,6 +60,45 @@ class ModelInfer:
             del message
             with self._input_budget.reserve(admitted.inputs.nbytes):
                 return await self._answer(model, admitted, request)
+
+    def infer_together(self, bodies: Sequence[bytes], requests: Sequence[InFlightRequest]) -> list[bytes | None]:
+        """Answers requests to tiny models that came together and differ only in their latents, as one batch.
+
+        Those to larger models are left to `infer`, and their rows get into one batch.
+
+        Whatever is special about a request, such as values that are not finite, is left to `infer`.
+
+        Args:
+            bodies: serialised ModelInferRequests.
+            requests: one for each.
+
+        Returns:
+            For each request a serialised ModelInferResponse, or None if `infer` has to answer it.
+        """
+        answers: list[bytes | None] = [None] * len(bodies)
+        alike: dict[int, tuple[Remembered, list[int]]] = {}
+        now = asyncio.get_running_loop().time()
+        for index, body in enumerate(bodies):
+            known = self._repeated.known(body)
+            if known is not None and requests[index].deadline > now:
+                alike.setdefault(id(known), (known, []))[1].append(index)
+        for known, indices in alike.values():
+            contract, version, admitted = known.admitted
+            model = self._catalog.resolve(contract.card.name, version)
+            if model is None or model.contract is not contract or admitted.options.timeout_s is not None:
+                continue
+            most = model.batcher.rows_at_once // admitted.rows
+            if not most:
+                if len(indices) > 1:
+                    model.batcher.expect_more()  # otherwise the first of them would be a batch of its own
+                continue
+            for first in range(0, len(indices), most):
+                chosen = indices[first : first + most]
+                values = b"".join([memoryview(bodies[index])[len(known.head) :] for index in chosen])
+                made = _infer_alike(model, admitted, values, [requests[index] for index in chosen])
+                for index, answer in zip(chosen, made, strict=False):
+                    answers[index] = answer
+        return answers
 
     def _read_again(self, body: bytes, request: InFlightRequest) -> tuple[ServedModel, AdmittedInference] | None:
         """Fast path: reads a message that differs from an earlier one only in its latents; None for any other."""
@@ -120,3 +161,25 @@ class ModelInfer:
         )
         request.encode_s = time.perf_counter() - computed_s
         return answer
+
+
+def _infer_alike(
+    model: ServedModel, admitted: AdmittedInference, values: bytes, requests: Sequence[InFlightRequest]
+) -> list[bytes]:
+    """Returns the answers to requests with these values; none if they have to be answered one by one."""
+    inputs = admitted.read(values)
+    if not np.isfinite(inputs).all():
+        return []
+    began_s = time.perf_counter()
+    arrays = model.batcher.answer_at_once(inputs, admitted.output_set, len(requests))
+    if arrays is None:
+        return []
+    computed_s = time.perf_counter()
+    answers = serialize_alike(model.contract, arrays, admitted.outputs, admitted.rows)
+    encode_s = (time.perf_counter() - computed_s) / len(requests)
+    for request in requests:
+        request.model, request.version, request.rows = model.card.name, model.card.version, admitted.rows
+        request.admission_s = began_s - request.began_s
+        request.compute_s = computed_s - began_s
+        request.encode_s = encode_s
+    return answers

@@ -113,6 +113,29 @@ def serialize_inference(
     return b"".join(parts)
 
 
+def serialize_alike(
+    contract: Contract, arrays: Mapping[str, NDArray[Any]], outputs: tuple[str, ...], rows: int
+) -> list[bytes]:
+    """Returns the answers to requests without ids that were computed together, in their order.
+
+    Args:
+        contract: contract of the model.
+        arrays: by output name, the rows of all requests.
+        outputs: outputs to send, in this order.
+        rows: number of rows of each request.
+    """
+    head = _head(contract, outputs, rows)
+    views = [np.ascontiguousarray(arrays[name]).data.cast("B") for name in outputs]
+    requests = views[0].nbytes // head.sizes[0]
+    if any(view.nbytes != requests * size for view, size in zip(views, head.sizes, strict=True)):
+        raise RuntimeError(f"{', '.join(outputs)} of {requests} requests of {rows} rows have {list(views)} bytes")
+    fields = list(zip(head.before, views, head.sizes, strict=True))
+    return [
+        b"".join(part for before, view, size in fields for part in (before, view[at * size : (at + 1) * size]))
+        for at in range(requests)
+    ]
+
+
 @lru_cache(maxsize=_MAX_HEADS)
 def _head(contract: Contract, outputs: tuple[str, ...], rows: int) -> _Head:
     message = pb.ModelInferResponse(model_name=contract.card.name, model_version=str(contract.card.version))

@@ -22,7 +22,9 @@ _RAW: Final = pb.ModelInferRequest.DESCRIPTOR.fields_by_name["raw_input_contents
 _Admitted = TypeVar("_Admitted")
 
 
-class _Remembered(NamedTuple):
+class Remembered(NamedTuple):
+    """A cached request: the bytes before its values, and what its admission found."""
+
     head: bytes
     admitted: Any
 
@@ -31,14 +33,17 @@ class RepeatedRequests(Generic[_Admitted]):
     """A cache of admitted requests: the latest one for each size of message."""
 
     def __init__(self) -> None:
-        self._by_size: dict[int, _Remembered] = {}
+        self._by_size: dict[int, Remembered] = {}
 
     def find(self, body: bytes) -> tuple[_Admitted, bytes] | None:
         """Returns what was cached for the head of this message, and its values; None if the head is unknown."""
+        known = self.known(body)
+        return None if known is None else (known.admitted, body[len(known.head) :])
+
+    def known(self, body: bytes) -> Remembered | None:
+        """Returns the cached request with the head of this message; None if the head is unknown."""
         known = self._by_size.get(len(body))
-        if known is None or not body.startswith(known.head):
-            return None
-        return known.admitted, body[len(known.head) :]
+        return known if known is not None and body.startswith(known.head) else None
 
     def remember(self, body: bytes, request: pb.ModelInferRequest, admitted: _Admitted) -> None:
         """Caches a message that was admitted, if its values are its last field.
@@ -64,4 +69,4 @@ class RepeatedRequests(Generic[_Admitted]):
             return
         if len(self._by_size) >= _MAX_SIZES:
             self._by_size.clear()
-        self._by_size[len(body)] = _Remembered(rest + prefix, admitted)
+        self._by_size[len(body)] = Remembered(rest + prefix, admitted)

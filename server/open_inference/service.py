@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from ganserve.foreign import version_of
 from server.config import ServerConfig
 from server.errors import NotServed, Unavailable
+from server.fronts.base import Methods
 from server.models.catalog import Catalog, ServedModel
 from server.models.lifecycle import Models
 from server.open_inference.infer import STREAM_METHOD, ModelInfer
 from server.open_inference.metadata import config_message, metadata_message, statistics_message
 from server.open_inference.repository import RepositoryControl
-from server.open_inference.stream import stream_handler
+from server.open_inference.stream import stream_method
 from server.open_inference.validation import read_version
 from server.request import InFlightRequest
 from server.rpc.byte_budget import ByteBudget
@@ -76,13 +76,14 @@ class InferenceService:
             **self._repository_control.behaviours(),
         }
 
-    def method_handlers(self, handler: RequestHandler) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """Returns the handlers of all methods by name."""
-        handlers = {
-            method: handler.unary(method, behaviour, gated=method not in UNGATED)
+    def methods(self, handler: RequestHandler) -> Methods:
+        """Returns all methods by name."""
+        together = {"ModelInfer": self._model_infer.infer_together}
+        unary = {
+            method: handler.unary(method, behaviour, gated=method not in UNGATED, together=together.get(method))
             for method, behaviour in self.behaviours().items()
         }
-        return {**handlers, STREAM_METHOD: stream_handler(self._model_infer, handler)}
+        return {**unary, STREAM_METHOD: stream_method(self._model_infer, handler)}
 
     async def server_live(self, _: bytes, __: InFlightRequest) -> bytes:
         """Answers with a serialised ServerLiveResponse."""

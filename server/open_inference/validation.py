@@ -65,9 +65,13 @@ class AdmittedInference:
         Raises:
             InvalidRequest: a value is not finite.
         """
-        inputs = np.frombuffer(data, self.inputs.dtype).reshape(self.rows, *self.inputs.shape[1:])
+        inputs = self.read(data)
         check_finite(inputs)
         return AdmittedInference(inputs, self.rows, self.outputs, self.output_set, self.request_id, self.options)
+
+    def read(self, data: bytes) -> NDArray[Any]:
+        """Returns raw latents, of this request or of several alike, as rows; unchecked."""
+        return np.frombuffer(data, self.inputs.dtype).reshape(-1, *self.inputs.shape[1:])
 
 
 def read_version(text: str) -> int | str:

@@ -10,12 +10,10 @@ import asyncio
 from contextlib import suppress
 from typing import Any, Final
 
-import grpc
 from grpc_health.v1 import health_pb2 as pb
 
-from server.errors import InvalidRequest, NotServed
-from server.rpc.abort import abort
-from server.rpc.handler import ClientLeft, Context
+from server.errors import NotServed
+from server.fronts.base import CANCELLATION_S, Call, ClientLeft, Methods, Stream, StreamCall, Unary, empty_call
 from server.rpc.parsing import parse_small
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Health"].full_name
@@ -47,45 +45,35 @@ class Health:
         self._ending = True
         self._set({})
 
-    def method_handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """Returns the handlers of all methods by name."""
-        serialize = pb.HealthCheckResponse.SerializeToString
-        return {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, None, serialize),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, None, serialize),
-        }
+    def methods(self) -> Methods:
+        """Returns all methods by name."""
+        return {"Check": Unary(self._check), "Watch": Stream(self._watch)}
 
     def _set(self, statuses: dict[str, Any]) -> None:
         self._statuses.update(statuses)
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _check(self, body: bytes, context: Context) -> pb.HealthCheckResponse:
-        service = await _service_of(body, context)
-        status = self._statuses.get(service)
+    async def _check(self, body: bytes, _: Call) -> bytes:
+        status = self._statuses.get(parse_small(pb.HealthCheckRequest, body).service)
         if status is None:
-            await abort(context, NotServed("this server has no service of this name: leave it empty"))
-        return pb.HealthCheckResponse(status=status)
+            raise NotServed("this server has no service of this name: leave it empty")
+        answer: bytes = pb.HealthCheckResponse(status=status).SerializeToString()
+        return answer
 
-    async def _watch(self, body: bytes, context: Context) -> None:
-        service = await _service_of(body, context)
+    async def _watch(self, call: StreamCall) -> None:
+        if (body := await call.read()) is None:
+            await asyncio.sleep(CANCELLATION_S)
+            raise empty_call()
+        service = parse_small(pb.HealthCheckRequest, body).service
         last = None
         with suppress(ClientLeft):
             while True:
                 changed = self._changed
                 status = self._statuses.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
                 if status != last:
-                    await context.write(pb.HealthCheckResponse(status=status))
+                    await call.write(pb.HealthCheckResponse(status=status).SerializeToString())
                     last = status
                 if self._ending:
                     return
                 await changed.wait()
-
-
-async def _service_of(body: bytes, context: Context) -> str:
-    """Returns the name of the service that a request asks about; ends the call if it cannot be parsed."""
-    try:
-        name: str = parse_small(pb.HealthCheckRequest, body).service
-    except InvalidRequest as error:
-        await abort(context, error)
-    return name

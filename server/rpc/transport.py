@@ -18,6 +18,7 @@ import grpc
 from server.config import Address, ServerConfig
 from server.descriptors import connections_within
 from server.errors import StartupError
+from server.fronts.base import Front, MakeFront, Methods
 
 OTHER_CALLS: Final = 1000
 MAX_PENDING_CALLS: Final = 20_000
@@ -29,13 +30,11 @@ HANDSHAKE_TIMEOUT_MS: Final = 20_000
 COMPRESSION_LEVEL: Final = 2  # medium; gRPC chooses an algorithm that the client can read
 
 
-def make_server(config: ServerConfig) -> grpc.aio.Server:
-    """Returns a gRPC server without methods or ports, for the running event loop."""
-    return grpc.aio.server(
-        # Only a bound for what `CallLimit` does not count: health, reflection. Its refusals are in no metric.
-        maximum_concurrent_rpcs=config.max_concurrent_requests + OTHER_CALLS,
-        options=list(_options(config)),
-    )
+def make_server(make_front: MakeFront, config: ServerConfig, methods: Methods) -> Front:
+    """Returns a gRPC server without ports, for the running event loop."""
+    # Only a bound for what `CallLimit` does not count: health, reflection. Its refusals are in no metric.
+    max_calls = config.max_concurrent_requests + OTHER_CALLS
+    return make_front(methods, list(_options(config)), max_calls)
 
 
 def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:
@@ -72,7 +71,7 @@ def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:
 
 
 def bind(
-    server: grpc.aio.Server,
+    server: Front,
     address: Address,
     credentials: grpc.ServerCredentials | None = None,
     flag: str = "--address",
@@ -90,10 +89,7 @@ def bind(
             probe_socket_file(address.path)
         else:
             _probe_port(address)
-        if credentials is not None:
-            port = server.add_secure_port(str(address), credentials)
-        else:
-            port = server.add_insecure_port(str(address))
+        port = server.add_port(str(address), credentials)
     except (OSError, RuntimeError) as error:
         raise cannot_listen(flag, address, error) from error
     return 0 if address.path else port

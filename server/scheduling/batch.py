@@ -55,14 +55,23 @@ def run_batch(instance: Instance, parts: list[Part]) -> BatchResult:
     return result
 
 
-def run_alone(instance: Instance, inputs: NDArray[Any], outputs: frozenset[str]) -> tuple[Outputs, BatchTimes]:
-    """Computes one request as its own batch, in the fewest steps; raises any error of the runtime."""
+def run_alone(
+    instance: Instance, inputs: NDArray[Any], outputs: frozenset[str], requests: int = 1
+) -> tuple[Outputs, BatchTimes]:
+    """Computes inputs as their own batch, in the fewest steps; raises any error of the runtime.
+
+    Args:
+        instance: computes them.
+        inputs: shape (rows, ...).
+        outputs: names of the wanted outputs.
+        requests: the number of requests that the rows belong to.
+    """
     began = time.perf_counter()
     batch = instance.run(inputs, outputs)
     computed = time.perf_counter()
     rows = _check_rows(inputs, batch)
     return batch, BatchTimes(
-        rows, instance.padded_rows(rows), 0.0, computed - began, 0.0, instance.group, instance.cores, 1
+        rows, instance.padded_rows(rows), 0.0, computed - began, 0.0, instance.group, instance.cores, requests
     )
 
 

@@ -69,6 +69,7 @@ class Batcher:
         self._idle.set()
         self._delay_timer: asyncio.TimerHandle | None = None
         self._holds = 0
+        self._expects_more = False
         self._draining = False
         self.broken = False
         self.on_broken: Callable[[], object] | None = None
@@ -140,6 +141,38 @@ class Batcher:
             if entry.taken_rows < len(inputs):
                 self._queue.remove(entry)
 
+    @property
+    def rows_at_once(self) -> int:
+        """The most rows that `answer_at_once` computes; 0 for models that are not tiny."""
+        return self._groups.limits.inline_rows
+
+    def answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str], requests: int) -> Outputs | None:
+        """Computes the rows of several requests on the event loop, if none waits and nothing speaks against it.
+
+        Args:
+            inputs: the rows of all requests, (rows, ...).
+            outputs: the outputs that each of them wants.
+            requests: how many they are.
+
+        Returns:
+            The outputs; None if each request has to be submitted.
+        """
+        if self._draining or self.broken or self._queue.reserved_rows:
+            return None
+        return self._answer_at_once(inputs, outputs, requests)
+
+    def expect_more(self) -> None:
+        """Starts no batch until the next turn of the event loop, because requests that came together follow."""
+        if not self._expects_more:
+            self._expects_more = True
+            self._holds += 1
+            asyncio.get_running_loop().call_soon(self._expect_no_more)
+
+    def _expect_no_more(self) -> None:
+        self._expects_more = False
+        self._holds -= 1
+        self._dispatch()
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Starts no batch until the context exits, so that tests can control what is in a batch."""
@@ -210,17 +243,18 @@ class Batcher:
     def _request_s(self, rows: int) -> float:
         return self._times.request_s(rows, self._groups.full_rows)
 
-    def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str]) -> Outputs | None:
-        """Fast path: run a tiny request inline if the queue is empty; queueing would cost more than computing it."""
+    def _answer_at_once(self, inputs: NDArray[Any], outputs: frozenset[str], requests: int = 1) -> Outputs | None:
+        """Fast path: run tiny requests inline if the queue is empty; queueing would cost more than computing them."""
         if self._queue.requests or self._holds or self._pacing.max_delay_s:
             return None
         if (instance := self._groups.inline_instance(len(inputs))) is None:
             return None
         try:
-            answer, times = run_alone(instance, inputs, outputs)
+            answer, times = run_alone(instance, inputs, outputs, requests)
         except Exception:  # noqa: BLE001 - it runs again through the queue, which finds the cause
             return None
-        self._observer.request_waited(0.0)
+        for _ in range(requests):
+            self._observer.request_waited(0.0)
         self._observer.batch_computed(times)
         return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ganserve.v1.generator_pb2_grpc import GeneratorStub
 from server.app import Server, start
-from server.config import Address, ServerConfig
+from server.config import Address, FrontName, ServerConfig
 from server.scheduling.batcher import Batcher
 from server.scheduling.instances import InstanceGroups
 from tests.server.scheduling.held_run import HeldRun
@@ -29,10 +30,22 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def config(repository: Path) -> ServerConfig:
+def front() -> FrontName:
+    """The front of servers; files that override this fixture run on both."""
+    name: Any = os.environ.get("GANSERVE_TEST_FRONT", "core")
+    chosen: FrontName = name
+    return chosen
+
+
+@pytest.fixture
+def config(repository: Path, front: FrontName) -> ServerConfig:
     """Serves `repository` on free ports of the loopback, on the CPU."""
     return ServerConfig(
-        models=repository, address=Address("127.0.0.1", 0), metrics_address=Address("127.0.0.1", 0), device="cpu"
+        models=repository,
+        address=Address("127.0.0.1", 0),
+        metrics_address=Address("127.0.0.1", 0),
+        device="cpu",
+        front=front,
     )
 
 

@@ -152,6 +152,7 @@ async def test_a_drain_accepts_no_call_once_requests_keep_coming_and_finishes_ac
     await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
     draining = asyncio.create_task(server.drain())
     await until(lambda: server._gate.state == "draining")
+    await settle()  # now gRPC knows
     with pytest.raises(grpc.aio.AioRpcError) as error:  # CANCELLED until the channel has heard GOAWAY
         await stub.Generate(one_row())
     assert error.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

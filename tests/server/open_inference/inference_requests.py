@@ -83,12 +83,14 @@ class FakeBatcher:
     """
 
     broken = False
+    rows_at_once = 0
 
     def __init__(self, card: Card, *, held: bool = False) -> None:
         self._card = card
         self._held = held
         self.submitted: list[tuple[NDArray[Any], frozenset[str], float, int]] = []
         self.cancelled = 0
+        self.expected = 0  # how often it was told that requests follow
         self._released: list[asyncio.Event] = []
 
     async def submit(
@@ -112,6 +114,10 @@ class FakeBatcher:
     def release(self, number: int) -> None:
         """Releases one request, counted from 0 in the order of submission."""
         self._released[number].set()
+
+    def expect_more(self) -> None:
+        """Counts that it was called."""
+        self.expected += 1
 
     def hurry(self) -> None:
         """Does nothing."""

@@ -18,6 +18,7 @@ from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
 from server import app
 from server.app import Server
+from tests.server.fronts.served import FRONTS
 from tests.server.open_inference.inference_requests import infer_request
 
 GARBAGE = b"\xff\xff\xff"
@@ -28,6 +29,12 @@ REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 ROWS = infer_request(np.zeros((64, 4), np.float32))
 ROW = infer_request(np.zeros((1, 4), np.float32))
 SYMBOL = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inference.GRPCInferenceService")
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,16 @@ import grpc
 import pytest
 
 from server.access_log import AccessLog
-from server.errors import InternalError, InvalidRequest, QueueFull, ServerError, Unavailable
+from server.errors import PUSHBACK_KEY, InternalError, InvalidRequest, QueueFull, ServerError, Unavailable
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.request import InFlightRequest
-from server.rpc.handler import PUSHBACK_KEY, Behaviour, RequestHandler
+from server.rpc.handler import Behaviour, RequestHandler
 from tests.server.behaviours import INTERNAL_MESSAGE, REFUSALS, failing
+from tests.server.fronts.served import served
 from tests.server.scheduling.held_run import FakeClock, settle, until
-from tests.server.served_models import served
+from tests.server.served_models import served as served_model
 
 
 class FakeContext:
@@ -59,7 +60,7 @@ def gate() -> Gate:
 @pytest.fixture
 def metrics(gate: Gate) -> Metrics:
     catalog = Catalog()
-    catalog.add(served())
+    catalog.add(served_model())
     return Metrics(catalog, gate)
 
 
@@ -219,7 +220,7 @@ async def test_a_message_of_a_stream_is_inside_until_it_leaves(
 
 
 async def test_a_model_is_pinned_until_the_answer_is_made(handler: RequestHandler) -> None:
-    catalog, model = Catalog(), served()
+    catalog, model = Catalog(), served_model()
     catalog.add(model)
     users: list[int] = []
 
@@ -290,29 +291,77 @@ async def test_a_failed_request_keeps_nothing_alive(handler: RequestHandler, mon
         gc.enable()
 
 
+def all_but_the_last(bodies: Sequence[bytes], requests: Sequence[InFlightRequest]) -> list[bytes | None]:
+    for request in requests:
+        request.model, request.version, request.rows = "tiny", 1, 2
+    return [*bodies[:-1], None]
+
+
+class TestRequestsThatComeTogether:
+    """Those that are answered at once are counted like all others."""
+
+    class FakeCall(FakeContext):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ends: list[Callable[[], object]] = []
+
+        def add_done_callback(self, callback: Callable[[], object]) -> None:
+            self.ends.append(callback)
+
+    @pytest.fixture
+    def calls(self) -> Any:
+        return [self.FakeCall() for _ in range(3)]
+
+    async def test_each_is_inside_until_its_answer_is_sent(
+        self, handler: RequestHandler, gate: Gate, metrics: Metrics, calls: Any
+    ) -> None:
+        method = handler.unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"a", b"bb", b"ccc"], calls) == [b"a", b"bb", None]
+        assert (gate.inside, gate.entered, handler.unsent_bytes) == (2, 2, 3)
+        assert requests(metrics, "OK") == 2
+        for call in calls:
+            for end in call.ends:
+                end()
+        assert (gate.inside, handler.unsent_bytes, calls[2].ends) == (0, 0, [])
+
+    @pytest.mark.parametrize("state", ["starting", "draining"])
+    async def test_none_is_answered_while_the_gate_is_closed(self, metrics: Metrics, calls: Any, state: str) -> None:
+        gate = Gate()
+        if state == "draining":
+            gate.open()
+            gate.drain()
+        method = RequestHandler(gate, metrics).unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"a", b"b", b"c"], calls) == [None] * 3
+
+    async def test_answers_without_room_are_left_over(self, gate: Gate, metrics: Metrics, calls: Any) -> None:
+        method = RequestHandler(gate, metrics, max_unsent_bytes=3).unary("Generate", echo, together=all_but_the_last)
+        assert method.answer_together([b"aa", b"bb", b"c"], calls) == [b"aa", None, None]
+        assert requests(metrics, "OK") == 1
+        assert gate.inside == 1
+
+    async def test_a_method_without_a_faster_way_leaves_all_over(self, handler: RequestHandler, calls: Any) -> None:
+        assert handler.unary("Generate", echo).answer_together([b"a", b"b", b"c"], calls) == [None] * 3
+
+
 Serve = Callable[..., Any]
 LARGE = 64 << 20  # more than a connection buffers
 
 
 @pytest.fixture
-async def call_unary(handler: RequestHandler) -> AsyncIterator[Serve]:
+async def call_unary(handler: RequestHandler, front: str) -> AsyncIterator[Serve]:
     """Starts a server with one method, and returns a callable for it."""
-    opened: list[tuple[grpc.aio.Server, grpc.aio.Channel]] = []
+    async with contextlib.AsyncExitStack() as opened:
 
-    async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
-        server = grpc.aio.server()
-        handlers = {"Generate": handler.unary("Generate", behaviour, **more)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)])
-        opened.append((server, channel))
-        return (channel.unary_stream if read_later else channel.unary_unary)("/test.Service/Generate")
+        async def serve(behaviour: Behaviour, *, read_later: bool = False, **more: Any) -> Any:
+            path = "/test.Service/Generate"
+            address = await opened.enter_async_context(
+                served({path: handler.unary("Generate", behaviour, **more)}, front)
+            )
+            channel = grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
+            await opened.enter_async_context(channel)
+            return (channel.unary_stream if read_later else channel.unary_unary)(path)
 
-    yield serve
-    for server, channel in opened:
-        await channel.close()
-        await server.stop(None)
+        yield serve
 
 
 async def test_a_unary_request_leaves_the_gate_once_its_answer_is_sent(call_unary: Serve, gate: Gate) -> None:

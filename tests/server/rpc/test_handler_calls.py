@@ -9,14 +9,16 @@ from typing import Any
 import grpc
 import pytest
 
-from server.errors import NotAllowed
+from server.errors import PUSHBACK_KEY, NotAllowed
+from server.fronts.base import Call, Methods, StreamCall
 from server.gate import Gate
 from server.metrics import Metrics
 from server.models.catalog import Catalog
 from server.request import InFlightRequest
 from server.rpc.call_limit import RETRY_AFTER_MS
-from server.rpc.handler import PUSHBACK_KEY, Context, RequestHandler
-from tests.server.scheduling.held_run import until
+from server.rpc.handler import RequestHandler
+from tests.server.fronts.served import FRONTS, served
+from tests.server.scheduling.held_run import settle, until
 
 UNARY, STREAM, UNGATED = "/test.Service/Generate", "/test.Service/Stream", "/test.Service/Live"
 MAX_CALLS = 3
@@ -37,21 +39,21 @@ class Service:
     def inside(self) -> int:
         return self.handler.call_limit.inside
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    def methods(self) -> Methods:
         return {
-            "Generate": self.handler.unary("Generate", self._answer),
-            "Stream": self.handler.stream("Stream", self._answer_all),
-            "Live": self.handler.unary("Live", self._answer_at_once, gated=False),
+            UNARY: self.handler.unary("Generate", self._answer),
+            STREAM: self.handler.stream("Stream", self._answer_all),
+            UNGATED: self.handler.unary("Live", self._answer_at_once, gated=False),
         }
 
     async def _answer(self, body: bytes, _: InFlightRequest) -> bytes:
         await self.release.wait()
         return body
 
-    async def _answer_all(self, bodies: AsyncIterator[bytes], context: Context) -> None:
+    async def _answer_all(self, bodies: AsyncIterator[bytes], call: StreamCall) -> None:
         async for body in bodies:
             await self.release.wait()
-            await context.write(body)
+            await call.write(body)
 
     async def _answer_at_once(self, body: bytes, _: InFlightRequest) -> bytes:
         return body
@@ -65,15 +67,17 @@ class Service:
         )
 
 
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-async def service() -> AsyncIterator[Service]:
+async def service(front: str) -> AsyncIterator[Service]:
     service = Service()
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", service.handlers()),))
-    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    yield service
-    await server.stop(None)
+    async with served(service.methods(), front) as service.address:
+        yield service
 
 
 @pytest.fixture
@@ -155,15 +159,17 @@ async def test_a_client_that_leaves_before_its_message_is_not_counted_as_invalid
         await asyncio.sleep(0)
         call.cancel()
     service.release.set()
-    assert await channel.unary_unary(UNARY)(b"y", timeout=20) == b"y"
+    while await channel.unary_unary(UNARY)(b"y", timeout=20).code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        await settle()  # the server has not heard yet that the others left
     await until(lambda: (service.inside, service.gate.inside) == (0, 0))
+    assert service.count("Generate", "OK", "") == (1, None)
     assert service.count("Generate", "INVALID_ARGUMENT", "invalid") == (None, None)
 
 
 async def test_a_caller_without_a_token_is_refused_before_it_is_counted_or_sends_its_message(
     service: Service, channel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(method: str, context: Context) -> None:
+    def refuse(method: str, call: Call) -> None:
         raise NotAllowed("show a token")
 
     monkeypatch.setattr(service.handler, "check_access", refuse)

@@ -9,11 +9,19 @@ import pytest
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc as pb_grpc
 
+from server.fronts.base import Stream
 from server.rpc.health import SERVICE, Health
+from tests.server.fronts.served import FRONTS, served
 from tests.server.scheduling.held_run import settle
 
 NOT_SERVING, SERVING = pb.HealthCheckResponse.NOT_SERVING, pb.HealthCheckResponse.SERVING
 UNKNOWN = pb.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture
@@ -25,15 +33,11 @@ async def health() -> Health:
 
 
 @pytest.fixture
-async def stub(health: Health) -> AsyncIterator[Any]:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, health.method_handlers())])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+async def stub(health: Health, front: str) -> AsyncIterator[Any]:
+    methods = {f"/{SERVICE}/{name}": method for name, method in health.methods().items()}
     make_stub: Any = pb_grpc.HealthStub
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    async with served(methods, front) as address, grpc.aio.insecure_channel(address) as channel:
         yield make_stub(channel)
-    await server.stop(None)
 
 
 def asking(service: str) -> pb.HealthCheckRequest:
@@ -73,12 +77,18 @@ async def test_nothing_serves_again_after_a_shutdown(health: Health, stub: Any) 
 
 
 async def test_a_watcher_that_does_not_read_delays_no_change(health: Health) -> None:
-    class StuckContext:
-        async def write(self, _: pb.HealthCheckResponse) -> None:
+    class StuckCall:
+        async def read(self) -> bytes:
+            body: bytes = asking("").SerializeToString()
+            return body
+
+        async def write(self, _: bytes) -> None:
             await asyncio.Event().wait()
 
-    watch: Any = health.method_handlers()["Watch"].unary_stream
-    watching = asyncio.create_task(watch(asking("").SerializeToString(), StuckContext()))
+    call: Any = StuckCall()
+    watch = health.methods()["Watch"]
+    assert isinstance(watch, Stream)
+    watching = asyncio.create_task(watch.answer(call))
     await settle()
     await asyncio.wait_for(health.enter_graceful_shutdown(), 5)
     watching.cancel()

@@ -15,8 +15,10 @@ import pytest
 
 from server.config import MAX_SOCKET_PATH_BYTES, Address, ServerConfig
 from server.errors import StartupError
+from server.fronts.base import Call, Front, Unary
 from server.rpc import transport
 from server.rpc.transport import bind, make_server
+from tests.server.fronts.served import FRONTS
 from tests.server.raw_http2 import RawHttp2Client
 from tests.server.scheduling.held_run import until
 
@@ -32,7 +34,7 @@ class Service:
         self.release = asyncio.Event()
         self.inside = 0
 
-    async def echo(self, body: bytes, _: object) -> bytes:
+    async def echo(self, body: bytes, _: Call) -> bytes:
         self.inside += 1
         try:
             await self.release.wait()
@@ -41,21 +43,25 @@ class Service:
         return body
 
 
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
 def service() -> Service:
     return Service()
 
 
 @pytest.fixture
-async def serve(service: Service) -> AsyncIterator[Serve]:
+async def serve(service: Service, front: str) -> AsyncIterator[Serve]:
     """Serves `service` with changes to the config, and returns the address; stops at the end."""
-    servers: list[grpc.aio.Server] = []
+    servers: list[Front] = []
 
     async def serve_one(address: Address = LOOPBACK, **changes: Any) -> Address:
-        server = make_server(replace(ServerConfig(), **changes))
+        server = make_server(FRONTS[front], replace(ServerConfig(), **changes), {ECHO: Unary(service.echo)})
         servers.append(server)
-        handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(service.echo)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
         bound = replace(address, port=bind(server, address))
         await server.start()
         return bound
@@ -80,9 +86,9 @@ async def connect() -> AsyncIterator[Callable[..., Any]]:
         await channel.close()
 
 
-async def test_an_address_in_use_is_named_with_the_reason(serve: Serve) -> None:
+async def test_an_address_in_use_is_named_with_the_reason(serve: Serve, front: str) -> None:
     address = await serve()
-    second = make_server(ServerConfig())
+    second = make_server(FRONTS[front], ServerConfig(), {})
     with pytest.raises(StartupError, match=f"^--address: cannot listen on {address} .*in use"):
         bind(second, address)
     await second.stop(None)
@@ -264,12 +270,12 @@ class TestUnixSockets:
         return path
 
     async def test_calls_are_answered_and_the_file_is_gone_at_the_end(
-        self, serve: Serve, service: Service, connect: Callable[..., Any], address: Address
+        self, serve: Serve, service: Service, connect: Callable[..., Any], address: Address, front: str
     ) -> None:
         service.release.set()
         assert await serve(address) == address
         assert await connect(address).unary_unary(ECHO)(b"x", timeout=20) == b"x"
-        server = make_server(ServerConfig())
+        server = make_server(FRONTS[front], ServerConfig(), {})
         bind(server, Address.parse("unix:other.sock"))
         await server.start()
         assert is_socket("other.sock")

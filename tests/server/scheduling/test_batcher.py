@@ -26,6 +26,20 @@ from tests.server.scheduling.held_run import (
 )
 
 
+async def test_requests_that_come_together_get_into_one_batch(batchers: Any, held: HeldRun) -> None:
+    batcher = batchers()
+    together = [asyncio.create_task(batcher.submit(rows_of(number), IMAGES)) for number in range(3)]
+    batcher.expect_more()  # the tasks run before the next turn
+    batcher.expect_more()
+    assert await held.started() == 3
+    held.release()
+    await asyncio.gather(*together)
+    alone = asyncio.create_task(batcher.submit(rows_of(4), IMAGES))
+    assert await held.started() == 1
+    held.release()
+    await alone
+
+
 async def test_a_lone_request_is_dispatched_at_once(batchers: Any, held: HeldRun) -> None:
     FakeClock()  # time stands still, so no timer can start it
     batcher = batchers()

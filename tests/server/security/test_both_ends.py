@@ -16,6 +16,7 @@ from tritonclient.utils import InferenceServerException
 from client import AccessDenied, AsyncGanClient, GanClient, GanClientError, ServerUnreachable
 from client.sdk.security import TlsOptions
 from server.app import Server
+from tests.server.fronts.served import FRONTS
 from tests.server.security.certificates import Authority, Pair
 
 Start = Callable[..., Awaitable[Server]]
@@ -83,6 +84,12 @@ async def assert_refused(caller: Caller, server: Server, kind: type[GanClientErr
         assert all(part in str(error) for part in parts), error
     assert isinstance(foreign, InferenceServerException), foreign
     assert parts[0] in foreign.message(), foreign
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
 @pytest.fixture

@@ -14,25 +14,26 @@ from tritonclient.grpc import service_pb2
 from ganserve.v1 import generator_pb2
 from server.app import Server
 from server.rpc.health import SERVICE, Health
-from server.rpc.one_message import answering_empty_calls
+from tests.server.fronts.served import FRONTS, served
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 CHECK, WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 
 
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-async def channel() -> AsyncIterator[grpc.aio.Channel]:
+async def channel(front: str) -> AsyncIterator[grpc.aio.Channel]:
     """To a server with the health service."""
-    server = grpc.aio.server()
     service = Health()
     await service.set("", SERVING)
-    handlers = answering_empty_calls(service.method_handlers())
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    methods = {f"/{SERVICE}/{name}": method for name, method in service.methods().items()}
+    async with served(methods, front) as address, grpc.aio.insecure_channel(address) as channel:
         yield channel
-    await server.stop(None)
 
 
 @pytest.mark.parametrize("path", [CHECK, WATCH])
