@@ -438,7 +438,7 @@ def test_a_dry_run_on_own_pictures_tells_data_steps_and_time_beside_the_config(
     assert "My Pictures: 11 pictures of 64x64 in 12 files" in said
     assert "left out: 1 x .txt" in said
     assert "skipped broken.png" in said
-    assert "dcgan on folder:My Pictures (1 unreadable): 10 images, 32x32 gray, batch 8, 1,500 steps" in said
+    assert "dcgan on folder:My Pictures (1 unreadable): 10 of 11 images, 32x32 gray, batch 8, 1,500 steps" in said
     assert "about 5 minutes on this machine" in said
     assert "--image-size 64 takes about 15 minutes" in said
 
