@@ -183,6 +183,8 @@ def main(
             check_name(name)
         _check_statement("--license", license_text)
         _check_statement("--intended-use", intended_use)
+        if run is not None:
+            _check_is_run(Path(run))
         flag, location = _file_flag(context)
         with _printed_steps() as announce, local_file(location, flag, announce) as file:
             # Here, because importing torch takes seconds, and --help and invalid flags should not wait for it.
@@ -247,6 +249,16 @@ def main(
             f"{error.filename or 'a file'}: {error.strerror}; check the free space and your permissions"
         ) from error
     _print_summary(published, models)
+
+
+def _check_is_run(run: Path) -> None:
+    from trainer.errors import RunFolderError  # only a run needs the trainer
+    from trainer.runs.config_file import check_is_run
+
+    try:
+        check_is_run(run)
+    except RunFolderError as error:
+        raise InputError(str(error)) from error
 
 
 def _read_url(context: click.Context) -> None:

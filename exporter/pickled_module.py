@@ -49,8 +49,6 @@ def from_pickle(
         InputError: The file holds no module, or its class cannot be imported.
     """
     where = f"--pickle {path}"
-    if not path.is_file():
-        raise InputError(f"{where}: no such file")
     if is_weights_format(path):
         raise InputError(f"{where}: holds weights, and no code; {_USE_WEIGHTS}")
     warn(f"warning: loading {path} runs the code inside it")

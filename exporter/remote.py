@@ -24,15 +24,19 @@ def local_file(location: str, flag: str, begin: Callable[[str], None]) -> Iterat
     """Yields the path of a file on this machine; that of a URL is a copy, which is removed afterwards.
 
     Args:
-        location: A path or a URL.
+        location: A path or a URL; empty for no file.
         flag: The flag that named it, for error messages.
         begin: Called before a transfer, which may take long.
 
     Raises:
-        InputError: It cannot be fetched. Errors that name the copy name the URL instead.
+        InputError: There is no such file, or it cannot be fetched. Errors that name the copy name the URL instead.
     """
     if not is_url(location):
-        yield Path(location).expanduser()
+        path = Path(location).expanduser()
+        if location and not path.is_file():
+            reason = "is a folder; name the file in it" if path.is_dir() else "no such file"
+            raise InputError(f"{flag} {path}: {reason}")
+        yield path
         return
     with tempfile.TemporaryDirectory(prefix="ganserve-") as folder:
         copy = Path(folder) / (PurePosixPath(location.partition("?")[0]).name or "weights")

@@ -40,6 +40,7 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
             forward, the form of its output, or the shape of its input.
     """
     module = _without_compiler(module)
+    _check_scripted(module)
     _check_arguments(module, signature)
     attempts = _attempts(module, row_input, value_range)
     outputs: list[InputError] = []
@@ -47,7 +48,7 @@ def adapt(module: nn.Module, row_input: RowInput, value_range: tuple[float, floa
     for takes, (network, rows) in attempts.items():
         adapted = AdaptedNetwork(network, signature).eval()
         try:
-            with torch.no_grad(), _NoConvolutionOverRows():
+            with torch.no_grad(), _OnlyWhatOnnxCan():
                 output = adapted.output(rows)
         except InputError:
             raise
@@ -89,13 +90,32 @@ def _attempts(
     return {f"(N, {', '.join(map(str, shape))})": (module, torch.empty(_ROWS, *shape).uniform_(*value_range))}
 
 
-class _NoConvolutionOverRows(TorchFunctionMode):
-    """Refuses a convolution of all rows at once, with a group per row: the number of groups is fixed in ONNX."""
+def _check_scripted(module: nn.Module) -> None:
+    """Raises InputError if a part of the module is in TorchScript, which PyTorch cannot write to ONNX."""
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise InputError(
+                f"the module's {name or 'forward'} is compiled by torch.jit.script, which cannot be exported to"
+                " ONNX; build it without torch.jit.script, which changes no weights"
+            )
+
+
+class _OnlyWhatOnnxCan(TorchFunctionMode):
+    """Refuses what a graph in ONNX cannot compute.
+
+    A convolution of all rows at once, with a group per row: the number of groups is fixed in ONNX. Autocast: ONNX has
+    no convolutions in bfloat16.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if torch.is_autocast_enabled("cpu"):
+            raise InputError(
+                "the module's forward computes under torch.autocast on the CPU, but graphs are exported in float32;"
+                " take torch.autocast out of forward, or give it enabled=False. --bf16 adds a variant in bfloat16"
+            )
         if func in _CONVOLUTIONS and kwargs.get("groups") == _ROWS and len(args) > 1:
             rows, weight = args[:2]
             if rows.shape[0] == 1 and not isinstance(weight, nn.Parameter):  # the weights are computed for each row

@@ -114,7 +114,7 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
             runners[name] = open_runner(folder / name, row_input.name)
         except Exception as error:  # each runtime raises its own errors
             raise ParityError(f"{name} cannot be loaded ({first_line(error)})") from error
-    tolerance = IMAGE_TOLERANCE * (reference.value_max - reference.value_min) / 2
+    tolerance = image_tolerance(reference)
     results = []
     with torch.no_grad():
         height, width = reference(torch.from_numpy(example_rows(row_input, 0, 1)))[0].shape[2:]
@@ -137,6 +137,11 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
             )
         )
     return results
+
+
+def image_tolerance(graph: ServedGraph) -> float:
+    """The largest accepted difference of an image value."""
+    return IMAGE_TOLERANCE * (graph.value_max - graph.value_min) / 2
 
 
 def open_runner(path: Path, input_name: str) -> Runner:

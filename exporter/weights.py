@@ -199,9 +199,17 @@ class _Candidate:
         # TorchScript also keeps buffers that a state dict leaves out; torch.optim.swa_utils counts its updates.
         unsaved = {_without_wrappers(name) for name, _ in self.module.named_buffers()} | {"n_averaged"}
         self.state = {key: self.state[key] for key in self.state if key not in unknown & (statistics | unsaved)}
-        shapes = {key: tensor.shape for key, tensor in self.module.state_dict().items()}
+        shapes = {
+            key: tensor.shape
+            for key, tensor in self.module.state_dict().items()
+            if not nn.parameter.is_lazy(tensor)  # takes its shape from the weights
+        }
         self.other_shape = next(
-            (key for key in self.expected if key in self.state and self.state[key].shape != shapes[self.expected[key]]),
+            (
+                key
+                for key, name in self.expected.items()
+                if key in self.state and self.state[key].shape != shapes.get(name, self.state[key].shape)
+            ),
             "",
         )
         lacks = [key for key in self.expected.keys() - self.state.keys() if not _is_count(key)]
@@ -273,8 +281,6 @@ def is_weights_format(path: Path) -> bool:
 
 
 def _read_content(path: Path, where: str, note: Note, *, allow_pickle: bool) -> Any:
-    if not path.is_file():
-        raise InputError(f"{where}: {'is a folder; name the file in it' if path.is_dir() else 'no such file'}")
     try:
         if _is_safetensors(path):
             return load_file(path)

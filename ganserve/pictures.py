@@ -23,6 +23,7 @@ from ganserve.picture_headers import (
 
 __all__ = ["JPEG_SIGNATURE", "PNG_SIGNATURE", "UnreadablePictureError", "decode_picture", "fit_picture"]
 
+_MOST_NAMED: Final = 8  # formats in a message
 _STRIP_PIXELS: Final = 1 << 18  # converted at a time, because the intermediate pixels are larger
 _TURNS: Final = {  # by EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,7 +75,8 @@ def decode_picture(
     except (UnreadablePictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:  # Pillow's message names a Python object
-        raise UnreadablePictureError(f"not a picture in one of the formats {', '.join(formats)}") from error
+        known = f"one of the formats {', '.join(formats)}" if len(formats) <= _MOST_NAMED else "a known format"
+        raise UnreadablePictureError(f"not a picture in {known}") from error
     except Exception as error:  # decoders may raise anything on a hostile file
         raise UnreadablePictureError(str(error) or type(error).__name__) from error
 

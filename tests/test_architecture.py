@@ -18,7 +18,7 @@ PRODUCT = tuple(stage for stage in STAGES if stage != "benchmarks")
 ALLOWED = {
     "ganserve": set[str](),
     "trainer": {"ganserve"},
-    "exporter": {"ganserve", "trainer.runs.run_folder"},
+    "exporter": {"ganserve", "trainer.errors", "trainer.runs.config_file", "trainer.runs.run_folder"},
     "server": {"ganserve"},
     "client": {"ganserve"},
     "benchmarks": {"ganserve", "trainer", "exporter", "server", "client"},

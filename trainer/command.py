@@ -34,7 +34,7 @@ from trainer.runs.wandb_log import check_wandb, wandb_logs
 from trainer.settings import LENGTHS, fields_of, parse_setting
 from trainer.settings_table import settings_table
 from trainer.training.figures_table import figures_table
-from trainer.training.kinds import Data, check_can_train, growth_warning, load_with_config
+from trainer.training.kinds import Data, Decoded, check_can_train, growth_warning, load_with_config
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
@@ -154,9 +154,10 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 def _plan(configs: list[AnyConfig], progress: Progress) -> None:
     """--dry-run: prints the configs, and on the standard error the data and time of one's own pictures."""
     told = Progress(Console(stderr=True, highlight=False, soft_wrap=True))
+    decoded: Decoded = {}
     for config in configs:
         if is_own(config.dataset):
-            resolved, data = load_with_config(config, told)
+            resolved, data = load_with_config(config, told, decoded=decoded)
             _tell_plan(resolved, data, told)
         click.echo(to_json(config))
 
@@ -169,7 +170,8 @@ def _tell_plan(config: AnyConfig, data: Data, progress: Progress) -> None:
 def _train_all(configs: list[AnyConfig], out: Path, progress: Progress, wandb: str | None) -> None:
     """Trains one config after another; a run that diverges does not stop the next ones."""
     with together():
-        prepared = [load_with_config(config, progress) for config in configs]
+        decoded: Decoded = {}
+        prepared = [load_with_config(config, progress, decoded=decoded) for config in configs]
         for config, data in prepared:
             check_can_train(config, data, choose_device(config.device))
             check_initial_weights(config)

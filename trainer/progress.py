@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sized
+from textwrap import TextWrapper
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -24,9 +25,16 @@ class Progress:
         self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
     def say(self, line: str) -> None:
-        """Prints a line above any bar; control characters, which file names may hold, are escaped."""
+        """Prints a line above any bar, on a terminal broken at spaces.
+
+        Control characters, which file names may hold, are escaped.
+        """
         shown = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in line)
-        self.console.print(shown.encode("utf-8", "backslashreplace").decode(), markup=False)
+        shown = shown.encode("utf-8", "backslashreplace").decode()
+        if self.console.is_terminal:  # which would break lines within words; paths stay whole, to be copied
+            wrap = TextWrapper(self.console.width, break_long_words=False, break_on_hyphens=False)
+            shown = "\n".join(map(wrap.fill, shown.split("\n")))
+        self.console.print(shown, markup=False)
 
     def bar(self, *, clock: bool = True) -> RichProgress:
         """A bar; with `clock`, also counts, elapsed and remaining time. Prints nothing without a terminal."""

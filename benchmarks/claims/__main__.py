@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 
 from benchmarks.claims.statistics import interval, shown
-from benchmarks.claims.subjects import Scale, Setting, check_images_name
+from benchmarks.claims.subjects import Scale, Setting, images_name
 from ganserve.command_line import fail
 from ganserve.files import replace_file
 from trainer.config import DeviceName
@@ -37,7 +37,7 @@ _INTERRUPTED = "interrupted; the runs are kept, and the same command continues"
 )
 @click.option("--seeds", type=click.IntRange(1, _MOST_SEEDS), default=3, help="Runs per recipe, with seeds 0, 1, ...")
 @click.option("--data-root", default="data", help="Folder of mnist and fashion-mnist; missing files are downloaded.")
-@click.option("--anime", help="Images of faces, for C2 to C5, C10 and C12: zip:PATH or folder:PATH.", metavar="DATA")
+@click.option("--anime", help="Images of faces, for C2 to C5, C10 and C12: a folder or zip file.", metavar="PATH")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option(
     "--out",
@@ -87,7 +87,7 @@ def _run(
     if not out.absolute().parent.is_dir():
         raise UserError(f"--out {out}: no such folder: {out.parent}; create it first")
     if anime is not None:
-        check_images_name(anime)
+        anime = images_name(anime)
     from benchmarks.claims.claims_page import claims_page
     from benchmarks.claims.collect import Collector, Interrupted
     from benchmarks.claims.outcomes import LABELS, outcome_of, to_json

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.config import AnyConfig, DeviceName, override
+from trainer.data.datasets import normal_name
 from trainer.errors import UserError
 from trainer.presets import PRESETS
 
@@ -66,7 +67,7 @@ class Setting:
         """
         dataset = self.dataset(subject)
         if dataset is None:
-            raise UserError(f"--anime: {subject.name} needs images of faces; give --anime zip:PATH or folder:PATH")
+            raise UserError(f"--anime: {subject.name} needs images of faces; give --anime PATH of a folder or zip file")
         kind, colon, path = dataset.partition(":")
         config = override(
             PRESETS[subject.model, subject.preset].config,
@@ -96,12 +97,17 @@ class Setting:
         return max(1, ceil(epoch * images / config.batch_size))
 
 
-def check_images_name(name: str) -> None:
-    """Raises UserError if the folder or archive that --anime names does not exist."""
-    kind, _, path = name.partition(":")
-    exists = {"zip": Path(path).is_file(), "folder": Path(path).is_dir()}
-    if not exists.get(kind, False):
-        raise UserError(f"--anime {name!r}: no such data; give zip:PATH or folder:PATH")
+def images_name(given: str) -> str:
+    """The name of the data set that --anime names: "folder:PATH" or "zip:PATH" of a path.
+
+    Raises:
+        UserError: there is nothing.
+    """
+    name = normal_name(given)
+    path = name.partition(":")[2]
+    if not path or not Path(path).exists():
+        raise UserError(f"--anime {given!r}: no such folder or zip file; give its path")
+    return name
 
 
 _ADVERSARIAL: dict[str, Any] = {"data": FACES, "snapshots": (10, 50, 100, 150), "quick_epoch_images": 448}

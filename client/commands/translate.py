@@ -23,6 +23,7 @@ from client.files.translation import Failures, FileTranslation
 from client.sdk.calls import Translator
 from client.sdk.messages import FileFormat
 from client.sdk.transport import Connection
+from ganserve.picture_formats import counts
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 
@@ -73,8 +74,8 @@ def translate(
     """Translate image files into another domain.
 
     Each PATH is an image file, or a folder to search for image files. Outputs keep the names and sub-folders of their
-    inputs. Hidden files and links to folders are skipped. A file that cannot be translated is reported and skipped; the
-    exit code is then 2.
+    inputs. Hidden files, links to folders, and files that are no pictures by suffix or by content are left out and
+    counted. A file that cannot be translated is reported and skipped; the exit code is then 2.
     """
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
@@ -114,6 +115,8 @@ def _run(
 ) -> tuple[_Done, GanClientError | None]:
     """Translates all files; returns the result, and the error if one ended the run early."""
     with ImageProgress(translator.served.name, len(plan.files)) as progress:
+        if plan.left_out:
+            progress.say(f"left out: {counts(plan.left_out)}")
         failures = Failures(progress.say)
         translation = FileTranslation(translator, file_format, failures, pairs, progress.add)
         for folder, reason in plan.unreadable:

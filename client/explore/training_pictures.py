@@ -13,6 +13,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -20,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import InvalidRequest
-from client.files.picture_files import MAX_PIXELS, SUFFIXES
+from client.files.picture_files import MAX_PIXELS
 from ganserve.files import read_regular_file
+from ganserve.picture_formats import picture_formats, why_left_out
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
 
-_FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _MAX_FILE_BYTES: Final = 64 << 20
 _MAX_TOTAL_BYTES: Final = 1 << 30  # of pixels, as the model sees them
 _COMPARED: Final = 200  # training pictures whose distance to the nearest other one is measured
@@ -51,7 +52,8 @@ class Nearest:
 class TrainingPictures:
     """The pictures of a folder or .zip file; safe to share between threads.
 
-    Hidden files are left out, and so are files that cannot be read: a trainer has checked the data set already.
+    Files are chosen as the trainer chooses them. Those that cannot be read are left out silently: a trainer has named
+    them already.
 
     Args:
         path: The folder, searched to any depth, or the .zip file.
@@ -67,7 +69,7 @@ class TrainingPictures:
         self._images: NDArray[np.uint8] = np.empty(0, np.uint8)
         self._usual = float("nan")
         if next(self._files(), None) is None:
-            raise InvalidRequest(f"--dataset: {path} holds no picture (looked for {', '.join(SUFFIXES)})")
+            raise InvalidRequest(f"--dataset: {path} holds no picture, by suffix or by content")
 
     def nearest(self, image: NDArray[np.uint8], count: int) -> Nearest:
         """The training pictures nearest to an image, scaled and cropped to its size as the trainer does.
@@ -96,10 +98,11 @@ class TrainingPictures:
         found: list[NDArray[np.uint8]] = []
         for data in self._files():
             try:
-                picture = fit_picture(decode_picture(data, formats=_FORMATS, max_pixels=MAX_PIXELS), width, height)
+                picture = decode_picture(data, formats=picture_formats(), max_pixels=MAX_PIXELS)
             except UnreadablePictureError:
                 continue
-            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
+            fitted = fit_picture(picture, width, height)
+            pixels = np.asarray(fitted.convert("L" if channels == 1 else "RGB"), dtype=np.uint8)
             found.append(pixels.reshape(shape))
             if len(found) * pixels.nbytes > _MAX_TOTAL_BYTES:
                 most = _MAX_TOTAL_BYTES // pixels.nbytes
@@ -112,13 +115,13 @@ class TrainingPictures:
         """The content of the picture files, in the order of their names."""
         try:
             if self._path.is_dir():
-                names = [path.relative_to(self._path) for path in self._path.rglob("*")]
-                for name in sorted(name for name in names if _is_picture(name.parts)):
-                    yield read_regular_file(self._path / name, _MAX_FILE_BYTES)
+                for path in sorted(path for path in self._path.rglob("*") if path.is_file()):
+                    if _is_picture(path, self._path):
+                        yield read_regular_file(path, _MAX_FILE_BYTES)
                 return
             with zipfile.ZipFile(self._path) as archive:
-                for entry in sorted(archive.namelist()):
-                    if _is_picture(PurePosixPath(entry).parts):
+                for entry in sorted(entry.filename for entry in archive.infolist() if not entry.is_dir()):
+                    if why_left_out(PurePosixPath(entry), partial(archive.open, entry)) is None:
                         with archive.open(entry) as file:
                             yield file.read(_MAX_FILE_BYTES)
         except (OSError, zipfile.BadZipFile, io.UnsupportedOperation) as error:
@@ -127,9 +130,8 @@ class TrainingPictures:
             ) from error
 
 
-def _is_picture(parts: tuple[str, ...]) -> bool:
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-    return not is_hidden and parts[-1].lower().endswith(SUFFIXES)
+def _is_picture(path: Path, folder: Path) -> bool:
+    return why_left_out(path.relative_to(folder), lambda: path.open("rb")) is None
 
 
 def _distances(images: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.float64]:

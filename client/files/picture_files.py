@@ -10,22 +10,21 @@ import io
 import os
 import platform
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from PIL import UnidentifiedImageError
 
 from client.errors import InvalidRequest
 from client.sdk.input_images import MAX_REQUEST_IMAGE_BYTES
+from ganserve.picture_formats import counts, is_hidden, picture_formats, why_left_out
 from ganserve.pictures import JPEG_SIGNATURE, PNG_SIGNATURE, UnreadablePictureError, decode_picture
 
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS: Final = 64 << 20  # of a file that is decoded here
-
-_CONVERTED_FORMATS: Final = ("WEBP", "BMP", "GIF", "TIFF")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +37,24 @@ class PictureFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """The files to translate, and the folders that cannot be searched, each with the reason."""
+    """What was found in the inputs.
+
+    Attributes:
+        files: The files to translate.
+        unreadable: The folders that cannot be searched, each with the reason.
+        left_out: What is not translated: why -> how many files, links or hidden folders.
+    """
 
     files: list[PictureFile]
     unreadable: list[tuple[str, str]]
+    left_out: Mapping[str, int]
 
 
 def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
     """Finds the pictures and assigns outputs: files go directly into `out`, files of a folder keep its sub-folders.
 
-    Folders are searched to any depth, except for links to folders, hidden names, and `out` itself.
+    Folders are searched to any depth, except for links to folders, hidden names, and `out` itself. A file in them is a
+    picture as in ganserve/picture_formats.py.
 
     Args:
         inputs: Files and folders.
@@ -59,11 +66,13 @@ def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
             would replace an input.
     """
     unreadable: list[tuple[str, str]] = []
+    left_out: Counter[str] = Counter()
     by_output: dict[str, PictureFile] = {}
     place = _places()
     for path in inputs:
         found, unreadable_before = False, len(unreadable)
-        for source, relative in _pictures(path, out, unreadable):
+        left_out_here: Counter[str] = Counter()
+        for source, relative in _pictures(path, out, unreadable, left_out_here):
             found = True
             file = PictureFile(source, os.path.join(out, os.path.splitext(relative)[0] + extension))
             other = by_output.setdefault(place(file.output), file)
@@ -72,8 +81,10 @@ def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
                     f"{other.source} and {source} would both become {file.output}; rename one of them, or translate"
                     " them in two calls into different --out folders"
                 )
+        left_out += left_out_here
         if not found and len(unreadable) == unreadable_before:
-            raise InvalidRequest(f"{path}: holds no picture (looked for {', '.join(SUFFIXES)}); name another folder")
+            others = f" (left out: {counts(left_out_here)})" if left_out_here else ""
+            raise InvalidRequest(f"{path}: holds no picture, by suffix or by content{others}; name another folder")
     files = list(by_output.values())
     sources = {place(path): file.source for file in files for path in (file.source, _target(file.source))}
     for file in files:
@@ -81,7 +92,7 @@ def plan_translation(inputs: Sequence[str], out: str, extension: str) -> Plan:
             source = sources[output]
             what = "an input" if output == place(source) else f"the target of the link {source}"
             raise InvalidRequest(f"{file.output} is {what} and would be replaced; name another --out folder")
-    return Plan(files, unreadable)
+    return Plan(files, unreadable, left_out)
 
 
 def is_among(path: str, files: Sequence[PictureFile]) -> bool:
@@ -133,8 +144,10 @@ def _target(path: str) -> str:
     return os.path.realpath(path) if os.path.islink(path) else path
 
 
-def _pictures(path: str, out: str, unreadable: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yields (source, path relative to the output folder) of an input, sorted."""
+def _pictures(
+    path: str, out: str, unreadable: list[tuple[str, str]], left_out: Counter[str]
+) -> Iterator[tuple[str, str]]:
+    """Yields (source, path relative to the output folder) of an input, sorted; counts what it leaves out."""
     if not os.path.isdir(path):
         if not os.path.isfile(path):
             raise InvalidRequest(f"{path}: neither a file nor a folder; check the name")
@@ -146,29 +159,38 @@ def _pictures(path: str, out: str, unreadable: list[tuple[str, str]]) -> Iterato
 
     real_out = os.path.realpath(out)
     for folder, folders, names in os.walk(path, onerror=note):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not _is_hidden(name) and os.path.realpath(os.path.join(folder, name)) != real_out
-        )
+        searched = []
+        for name in sorted(folders):
+            if os.path.realpath(os.path.join(folder, name)) == real_out:
+                continue
+            if is_hidden(name):
+                left_out["hidden"] += 1
+            elif os.path.islink(os.path.join(folder, name)):
+                left_out["link to a folder"] += 1
+            else:
+                searched.append(name)
+        folders[:] = searched
         relative_folder = os.path.relpath(folder, path)
         for name in sorted(names):
-            if name.lower().endswith(SUFFIXES) and not _is_hidden(name):
-                relative = name if relative_folder == os.curdir else os.path.join(relative_folder, name)
-                yield os.path.join(folder, name), relative
+            source = os.path.join(folder, name)
+            if (reason := _why_left_out(source, name)) is None:
+                yield source, name if relative_folder == os.curdir else os.path.join(relative_folder, name)
+            else:
+                left_out[reason] += 1
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _why_left_out(path: str, name: str) -> str | None:
+    if os.path.isfile(path):
+        return why_left_out(PurePath(name), lambda: Path(path).open("rb"))
+    return "broken link" if os.path.islink(path) else "neither file nor folder"
 
 
 def _as_png(data: bytes) -> bytes:
     try:
-        picture = decode_picture(data, formats=_CONVERTED_FORMATS, max_pixels=MAX_PIXELS)
+        picture = decode_picture(data, formats=picture_formats(), max_pixels=MAX_PIXELS)
     except UnreadablePictureError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
-            formats = ", ".join(("PNG", "JPEG", *_CONVERTED_FORMATS))
-            raise UnreadablePictureError(f"unknown format (not {formats}); convert it to PNG") from error
+            raise UnreadablePictureError("is no picture, or in an unknown format; convert it to PNG") from error
         raise UnreadablePictureError(f"cannot be decoded ({error})") from error
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)  # sent once: fast compression matters more than size

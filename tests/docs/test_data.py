@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import ganserve.picture_formats as pictures_found
+from ganserve.picture_formats import picture_formats, picture_suffixes
 from tests.picture_files import noise
 from trainer.__main__ import main
 from trainer.cache_folder import CACHE_VARIABLE
 from trainer.config import override
 from trainer.data import image_files, pixel_store
 from trainer.data.datasets import load_images
-from trainer.data.picture_formats import picture_formats, picture_suffixes
 from trainer.data.unpaired import PARTS
 from trainer.metrics.scorer import FEWEST_IMAGES
 from trainer.presets import MODELS, PRESETS, choose_preset
@@ -125,7 +126,7 @@ def test_every_format_and_no_other_is_named() -> None:
 
 def test_every_reason_for_leaving_a_file_out_is_in_the_table() -> None:
     table = " ".join(re.findall(r"^\| (`.*?) \|", PAGE.partition("## Formats")[0], re.MULTILINE))
-    source = Path(image_files.__file__).read_text()
+    source = "".join(Path(file).read_text() for file in (image_files.__file__, pictures_found.__file__))
     reasons = {*re.findall(r'left_out\["([^"]+)"\]', source), *re.findall(r'"(hidden|without a suffix)"', source)}
     assert len(reasons) == 6
     assert all(f"`{reason}`" in table for reason in reasons)

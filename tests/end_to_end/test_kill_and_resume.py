@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 # 18 pictures in batches of 4: a pass over them ends with the steps 5, 9 and 14, and so a checkpoint is written.
 SMALL = ["--batch-size", "4", "--steps", "16", "--device", "cpu", "--seed", "3", "--eval-images", "16"]
+SMALL += ["--set", "log_every_steps=1"]  # the test waits for the line of a step
 KINDS = {
     "wgan": ["--preset", "wgan-digits", "--width", "0.1", "--n-critic", "3"],
     "pggan": ["--preset", "pggan-small", "--width", "0.05", "--stabilise-images", "12", "--fade-images", "50"],

@@ -54,4 +54,5 @@ def replace_runs(monkeypatch: pytest.MonkeyPatch, exported_runs: list[ExportedRu
         return exported_runs
 
     monkeypatch.setattr("trainer.runs.run_folder.load_generators", load_generators)
+    monkeypatch.setattr("trainer.runs.config_file.check_is_run", lambda _: None)
     return asked

@@ -224,6 +224,7 @@ def test_version_that_one_of_two_models_has_stops_both_before_any_work(
         pytest.param([], "give exactly one of a run folder, --module", id="nothing"),
         pytest.param(["run", "--module", "a:B"], "give exactly one of a run folder, --module", id="both"),
         pytest.param(["no-run"], "no-run: not a run folder", id="no-run"),
+        pytest.param(["."], ".: not a run folder (it has no config.json)", id="other-folder"),
         pytest.param(["run", "--weights", "own.pth"], "--weights is valid only with --module", id="weights-of-a-run"),
         pytest.param(
             ["run", "--latent-dim", "3"], "--latent-dim is valid only with --module", id="latent-dim-of-a-run"
@@ -318,9 +319,13 @@ def test_full_disk_gives_one_line(own: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "model.pt: No space left on device" in assert_one_line(run_cli(*own_flags()), exit_code=1)
 
 
-def test_help_and_invalid_flags_do_not_import_torch() -> None:
+_NO_WEIGHTS = ["--module", "a:B", "--weights", "none.pth", "--latent-dim", "3", "--name", "x"]
+
+
+def test_help_invalid_flags_and_missing_files_do_not_import_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; from exporter.__main__ import main; main()"
-    for flags, exit_code in ((["--help"], 0), (["run", "--latent-dim", "3"], 2)):
+    refused = (["run", "--latent-dim", "3"], ["no-run"], ["docs"], _NO_WEIGHTS)
+    for flags, exit_code in ((["--help"], 0), *((flags, 2) for flags in refused)):
         command = [sys.executable, "-c", code, *flags]
         result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
         assert result.returncode == exit_code, result.stderr

@@ -155,11 +155,6 @@ def test_other_contents_are_named(tmp_path: Path, value: object, message: str) -
         load(path)
 
 
-def test_weights_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--weights .*nothing\.pth: no such file$"):
-        load(tmp_path / "nothing.pth")
-
-
 def test_value_range_can_be_set(tmp_path: Path) -> None:
     path = tmp_path / "byte.pth"
     torch.save(generators.ByteRangeGenerator().state_dict(), path)

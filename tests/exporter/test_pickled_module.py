@@ -162,11 +162,6 @@ def test_junk_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^--pickle .*none\.pkl: no such file$"):
-        load(tmp_path / "none.pkl")
-
-
 @pytest.mark.parametrize("where", ["gone_nets", "__main__"])
 def test_a_class_that_cannot_be_imported_is_named(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(FlatGenerator):

@@ -42,10 +42,17 @@ def test_a_url_has_a_protocol(location: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("location", ["g.pth", "~/g.pth"])
-def test_a_path_is_used_as_it_is(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+def test_a_path_is_used_as_it_is(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "g.pth").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     with local_file(location, "--weights", ignore) as path:
-        assert path == Path(location.replace("~", "/home/me"))
+        assert path == Path(location.replace("~", str(tmp_path)))
+
+
+def test_no_location_is_no_file() -> None:
+    with local_file("", "", ignore) as path:
+        assert path == Path()
 
 
 def test_a_url_is_copied_and_the_copy_is_removed(memory: Any) -> None:
@@ -55,6 +62,16 @@ def test_a_url_is_copied_and_the_copy_is_removed(memory: Any) -> None:
         assert path.read_bytes() == memory.cat("/bucket/g.safetensors")
     assert not path.exists()
     assert begun == ["fetch memory://bucket/g.safetensors"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("none.pth", "no such file"), ("", "is a folder; name the file in it")])
+def test_what_is_no_file_gives_one_line(tmp_path: Path, name: str, message: str) -> None:
+    location = str(tmp_path / name)
+    with (
+        pytest.raises(InputError, match=rf"^--weights {location}: {message}$"),
+        local_file(location, "--weights", ignore),
+    ):
+        pass
 
 
 def test_a_file_url_is_read(tmp_path: Path) -> None:

@@ -252,6 +252,29 @@ def test_grouped_convolutions_of_other_kinds_are_accepted() -> None:
     assert isinstance(try_on(Grouped()), SpatialLatents)
 
 
+def test_a_scripted_part_is_named_with_its_remedy() -> None:
+    module = PerceptronGenerator()
+    with pytest.warns(FutureWarning, match="torch.jit.script"):
+        module.model[0] = torch.jit.script(module.model[0])
+    assert line_of(module) == (
+        "the module's model.0 is compiled by torch.jit.script, which cannot be exported to ONNX; build it without"
+        " torch.jit.script, which changes no weights"
+    )
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_autocast_is_refused_with_its_remedy(enabled: bool) -> None:
+    class Autocast(PerceptronGenerator):
+        def forward(self, z: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                return super().forward(z).float()
+
+    if enabled:
+        assert "take torch.autocast out of forward, or give it enabled=False" in line_of(Autocast())
+    else:
+        try_on(Autocast())
+
+
 class PartlyCompiled(PerceptronGenerator):
     def __init__(self) -> None:
         super().__init__()

@@ -44,6 +44,20 @@ def prefixed(state: State, *prefixes: str) -> dict[str, Any]:
     return {f"{prefix}{key}": value for prefix in prefixes for key, value in state.items()}
 
 
+class LazyGenerator(FlatGenerator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.main[0], self.main[1] = nn.LazyLinear(16), nn.LazyBatchNorm1d(0.8)
+
+
+def test_lazy_layers_take_their_shapes_from_the_weights(tmp_path: Path) -> None:
+    original, fresh = randomise(FlatGenerator()), LazyGenerator()
+    torch.save(original.state_dict(), tmp_path / "a.pth")
+    assert_loads(tmp_path / "a.pth", original, fresh=fresh)
+    latents = torch.randn(3, LATENT_DIM)
+    assert torch.equal(fresh.eval()(latents), original.eval()(latents))
+
+
 def other() -> State:
     """The weights of a discriminator, some with the generator's names."""
     return nn.Sequential(nn.Conv2d(3, 4, 4), nn.BatchNorm2d(4)).state_dict() | {"main.0.weight": torch.zeros(1)}
@@ -303,11 +317,6 @@ def test_a_layer_that_refuses_its_weights_gives_one_line(tmp_path: Path) -> None
     torch.save(nn.Linear(2, 2).state_dict(), path)
     with pytest.raises(InputError, match=r"does not fit the module: first second$"):
         load(path, Picky(2, 2))
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is a folder; name the file in it$"):
-        read_weights(tmp_path, "--weights", ignore)
 
 
 def test_the_only_one_is_picked_without_a_word() -> None:

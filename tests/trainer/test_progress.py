@@ -27,6 +27,17 @@ def test_brackets_are_printed_not_read_as_markup(quiet: Progress) -> None:
     assert printed(quiet) == "[step 1] [bold]\n"
 
 
+def test_a_terminal_breaks_lines_at_spaces_and_keeps_paths_whole() -> None:
+    path = "runs/" + "0001-" * 5 + "dcgan"
+    line = f"warning: the samples resemble each other, see {path} and more"
+    terminal = Progress(Console(file=io.StringIO(), width=24, force_terminal=True, highlight=False, soft_wrap=True))
+    terminal.say(line)
+    assert printed(terminal).splitlines() == ["warning: the samples", "resemble each other, see", path, "and more"]
+    file = Progress(Console(file=io.StringIO(), width=24, highlight=False, soft_wrap=True))
+    file.say(line)
+    assert printed(file) == f"{line}\n"
+
+
 def test_without_a_terminal_track_yields_all_items_without_a_bar(quiet: Progress) -> None:
     assert list(quiet.track([1, 2, 3], "decoding")) == [1, 2, 3]
     assert printed(quiet) == ""

@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from trainer.data import image_files, stacked_mnist
 from trainer.data.decoding import decode_all
@@ -55,8 +56,9 @@ class ImageData:
 
     @property
     def summary(self) -> str:
-        """The number of images, for the user."""
-        return f"{self.images_per_epoch} images"
+        """The number of images, for the user: "300 of 301 images" if one is unreadable."""
+        found = f" of {self.images_per_epoch + len(self.skipped)}" if self.skipped else ""
+        return f"{self.images_per_epoch}{found} images"
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -261,15 +263,11 @@ def batch_indices(seed: int, epoch: int, count: int) -> Tensor:
 
 def _resize(images: Tensor, size: tuple[int, int], progress: Progress) -> Tensor:
     """Images (N, C, H, W) stretched to another size."""
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as transforms
-
     if images.shape[-2:] == size:
         return images
     resized = torch.empty(*images.shape[:2], *size, dtype=torch.uint8)
     for start in progress.track(range(0, len(images), _RESIZE_CHUNK), "resizing"):
         chunk = images[start : start + _RESIZE_CHUNK]
-        resized[start : start + len(chunk)] = transforms.resize(
-            chunk, list(size), InterpolationMode.BICUBIC, antialias=True
-        )
+        # Exactly what torchvision's resize calls; importing that would take a second.
+        resized[start : start + len(chunk)] = interpolate(chunk, size, mode="bicubic", antialias=True)
     return resized

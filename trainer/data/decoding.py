@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ganserve.machine import usable_cores
+from ganserve.picture_formats import counts, picture_formats
 from ganserve.pictures import UnreadablePictureError, decode_picture, fit_picture
-from trainer.data.image_files import ImageFile, ImageSource, counts
-from trainer.data.picture_formats import picture_formats
+from trainer.data.image_files import ImageFile, ImageSource
 from trainer.data.pixel_store import Decoded, PixelStore
 from trainer.errors import UserError
 from trainer.progress import Progress

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from ganserve.picture_formats import counts, why_left_out
 from ganserve.pictures import UnreadablePictureError
-from trainer.data.picture_formats import is_picture, picture_suffixes
 from trainer.errors import UserError
 
 MAX_FILE_BYTES = 64 << 20
@@ -104,11 +104,6 @@ def open_source(path: Path) -> Iterator[ImageSource]:
         yield _source(flag, members, Counter())
 
 
-def counts(left_out: Mapping[str, int]) -> str:
-    """The reasons with their numbers: "20 x .heic, 1 x .db"."""
-    return ", ".join(f"{count:,} x {reason}" for reason, count in left_out.items())
-
-
 def _files_below(root: Path, left_out: Counter[str]) -> Iterator[Path]:
     """The files below a folder, relative to it. A folder is read once, whatever links lead to it."""
     read: set[tuple[int, int]] = set()
@@ -145,7 +140,7 @@ def _source(flag: str, found: Iterable[ImageFile], left_out: Counter[str]) -> Im
     """Keeps the files that have an image's suffix or content, and are not hidden."""
     files: list[ImageFile] = []
     for file in found:
-        if (reason := _why_left_out(file)) is None:
+        if (reason := why_left_out(file.path, file.open)) is None:
             files.append(file)
         else:
             left_out[reason] += 1
@@ -154,24 +149,6 @@ def _source(flag: str, found: Iterable[ImageFile], left_out: Counter[str]) -> Im
         others = f"; left out: {counts(sorted_counts)}" if left_out else ""
         raise UserError(f"{flag}: no images found, by suffix or by content{others}")
     return ImageSource(flag, files, sorted_counts)
-
-
-def _why_left_out(file: ImageFile) -> str | None:
-    """Why a file is not read; None if it is."""
-    if any(part.startswith(".") or part == "__MACOSX" for part in file.path.parts):
-        return "hidden"
-    suffix = file.path.suffix.lower()
-    if suffix in picture_suffixes() or _is_picture(file):
-        return None
-    return suffix or "without a suffix"
-
-
-def _is_picture(file: ImageFile) -> bool:
-    try:
-        with file.open() as content:
-            return is_picture(content)
-    except Exception:  # noqa: BLE001  # archives raise many exception types; the file is counted as left out
-        return False
 
 
 def _open_file(path: Path) -> IO[bytes]:

@@ -11,8 +11,8 @@ from typing import Final
 
 from PIL import Image
 
+from ganserve.picture_formats import picture_formats
 from trainer.data.image_files import ImageFile, open_source
-from trainer.data.picture_formats import picture_formats
 from trainer.data.unpaired import TRAINING_PARTS
 
 MOST_HEADERS: Final = 200  # read for the sizes
@@ -69,7 +69,7 @@ class Inspection:
             shape = "not square" if size[0] == size[1] else f"not of the shape {size[0]}x{size[1]}"
             lines.append(f"{shape}: {share}; their centre is used")
         if len(self.folders) > 1:
-            shown = _shortened({name or "top": count for name, count in self.folders.items()})
+            shown = _shortened({f"in {name}" if name else "at the top": n for name, n in self.folders.items()})
             one_set = "" if domains else "; taken as one set, without labels"
             lines.append(f"{_number(len(self.folders), 'folder')}: {shown}{one_set}")
         return lines
@@ -114,7 +114,7 @@ def _number(count: int, noun: str) -> str:
 
 
 def _shortened(counts: Mapping[str, int]) -> str:
-    """The first few counts: "120 cats, 119 dogs and 3 more"."""
+    """The first few counts: "120 in cats, 119 in dogs and 3 more"."""
     shown = [f"{count:,} {name}" for name, count in list(counts.items())[:_MOST_SHOWN]]
     more = len(counts) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

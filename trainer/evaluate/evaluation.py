@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +25,11 @@ from trainer.errors import UserError
 from trainer.evaluate.sources import Source
 from trainer.metrics.classifier import FeatureNetwork, classifier_of
 from trainer.metrics.floor import disjoint_sets
-from trainer.metrics.scorer import FEWEST_IMAGES, LABEL_MEASURES, Comparison, Scores, score
+from trainer.metrics.measure_names import LABEL_MEASURES, MOST_IMAGES
+from trainer.metrics.scorer import FEWEST_IMAGES, Comparison, Scores, score
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder, load_generators
 from trainer.training.kinds import KINDS, load_data
-
-MOST_IMAGES: Final = 10_000  # without --images
 
 
 @dataclass(frozen=True)

@@ -224,11 +224,6 @@ MEASURES: Final[dict[str, Measure]] = {
     "fid": Measure(("inception_fid",), _fid),
     "kid": Measure(("inception_kid",), _kid),
 }
-CHEAP_MEASURES: Final = ("swd", "ms-ssim")
-TRAINING_MEASURES: Final = (*CHEAP_MEASURES, "frechet", "precision-recall")
-DEFAULT_MEASURES: Final = ("swd", "ms-ssim", "frechet", "precision-recall", "density-coverage")
-LABEL_MEASURES: Final = ("modes",)
-INCEPTION_MEASURES: Final = ("fid", "kid")
 
 
 def measure_of(metric: str) -> str:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ganserve.files import replace_file
-from ganserve.grids import PADDING, labelled_lines
+from ganserve.grids import PADDING, image_grid, labelled_lines
 from trainer.config import AnyConfig
 from trainer.runs import charts
 
@@ -25,12 +25,9 @@ ROW_LABEL_PIXELS = 14  # width of the names left of four_row_image
 
 
 def grid_image(images: Tensor, columns: int = GRID_COLUMNS) -> Image.Image:
-    """A grid with 2 pixels between images (N, C, H, W) in [-1, 1]."""
-    from torchvision.utils import make_grid  # slow to import, so not at start-up
-
-    grid = make_grid(images.cpu(), nrow=columns, padding=PADDING, normalize=True, value_range=(-1, 1))
-    pixels = grid.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels)
+    """An RGB grid with 2 pixels between images (N, 1 or 3, H, W) in [-1, 1]."""
+    pixels = images.cpu().clamp(-1, 1).add(1).div(2).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    return image_grid(pixels.expand(-1, -1, -1, 3).numpy(), columns)
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -39,6 +39,7 @@ from trainer.errors import RunFolderError, UserError
 from trainer.models.architecture import Size
 from trainer.models.latent_layer import with_plain_layers
 from trainer.models.progressive import ProgressiveGenerator, plain
+from trainer.runs.config_file import CONFIG_FILE, check_is_run
 from trainer.runs.folder_lock import FolderLock
 from trainer.runs.metrics_log import MetricsLog
 from trainer.runs.state import (
@@ -108,7 +109,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.metrics = MetricsLog(path / "metrics.jsonl")
         self.evaluations = MetricsLog(path / "evaluations.jsonl")
-        self._config = path / "config.json"
+        self._config = path / CONFIG_FILE
         self._data = path / "data.json"
         self._lock = FolderLock(path)
 
@@ -149,10 +150,7 @@ class RunFolder:
             RunFolderError: it has no config.json.
         """
         run = cls(path)
-        if not run._config.is_file():
-            raise RunFolderError(
-                f"{path}: not a run folder (it has no config.json); give the folder that the trainer printed"
-            )
+        check_is_run(path)
         return run
 
     def locked(self) -> AbstractContextManager[bool]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ganserve.machine import limit_torch_threads
 from trainer.config import AnyConfig
+from trainer.data.datasets import is_own
 from trainer.errors import UserError
 from trainer.exits import EXIT_INTERRUPTED, StopOnSignal, mistakes_in_one_line
 from trainer.models import shown_size
@@ -104,13 +105,18 @@ def _run(
                 try:
                     data.of(cell.config)
                 except UserError as error:
-                    raise UserError(f"cell {cell.name}: {error}") from error
+                    raise UserError(f"cell {cell.name}: {error}{_remedy(cell.config)}") from error
             with StopOnSignal() as stop:
                 ended = Trials(folder, spec, data, progress, stop).run(wanted)
         results = write_report(folder, spec, cells, command, progress)
     print_results(results, progress)
     progress.say(f"report: {out / 'report.html'}; metrics: {out / 'trials.csv'} and {out / 'cells.csv'}")
     return ended
+
+
+def _remedy(config: AnyConfig) -> str:
+    is_lost = is_own(config.dataset) and not Path(config.dataset.partition(":")[2]).exists()
+    return "; if it has moved, say where it is with --set dataset=PATH" if is_lost else ""
 
 
 def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:

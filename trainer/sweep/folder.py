@@ -20,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from ganserve.files import replace_file
+from trainer.data.datasets import NAMES
 from trainer.errors import UserError
 from trainer.runs.folder_lock import FolderLock
 from trainer.runs.run_folder import RunFolder
@@ -127,4 +128,6 @@ class SweepFolder:
 def _trials_of(spec: Spec) -> tuple[object, ...]:
     """The part of a spec that decides its trials. Seeds may be added, and the report may change."""
     base = {name: value for name, value in spec.base.items() if name not in _MAY_DIFFER}
+    if base.get("dataset", NAMES[0]) not in NAMES:
+        base["dataset"] = "own pictures"  # which may move; trials.py compares their pixels
     return base, spec.axes, spec.is_quick

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trainer.config import AnyConfig, override
+from trainer.data.datasets import is_own
 from trainer.errors import TrainingDivergedError, UserError
 from trainer.models import shown_size
 from trainer.parallel import choose_device
@@ -14,7 +16,7 @@ from trainer.runs.run_folder import RunFolder
 from trainer.sweep.folder import Ending, SweepFolder
 from trainer.sweep.grid import Cell, resolve
 from trainer.sweep.spec import Spec
-from trainer.training.kinds import Data, check_can_train, load_with_config, with_absolute_paths
+from trainer.training.kinds import Data, check_can_train, load_with_config, sha256_of_data, with_absolute_paths
 from trainer.training.loop import train
 from trainer.training.session import Summary
 
@@ -60,8 +62,9 @@ class Trials:
         Returns whether all have ended; False means that the user stopped the sweep.
 
         Raises:
-            UserError: a run folder in the sweep belongs to another sweep.
+            UserError: a run folder in the sweep belongs to another sweep, or began with other images.
         """
+        self._check_data(wanted)
         queue = [(cell, seed) for seed in self.spec.seeds for cell in wanted]
         ended = self.folder.endings()
         for number, (cell, seed) in enumerate(queue, 1):
@@ -77,6 +80,20 @@ class Trials:
                 self.progress.say(f"{cell.name}, seed {seed}: {ending.text}; the sweep continues")
             self.folder.record(ending)
         return True
+
+    def _check_data(self, wanted: Sequence[Cell]) -> None:
+        """Raises UserError if data that has moved is not what the trials so far were trained on."""
+        for cell, seed in itertools.product(wanted, self.spec.seeds):
+            run = self.folder.run_of(cell, seed)
+            if run is None or not run.checkpoint_path("last").is_file():
+                continue
+            config, data = self.data.of(resolve(self.spec, cell.settings, seed))
+            moved = run.read_config().dataset != config.dataset
+            if moved and run.read_metadata().data_sha256 != sha256_of_data(data):
+                raise UserError(
+                    f"--out {self.folder.path}: the images of {config.dataset} are not those that this sweep began"
+                    " with; restore them, say where they are with --set dataset=PATH, or give another --out"
+                )
 
     def _run_trial(self, cell: Cell, seed: int) -> Ending | None:
         """Trains one trial to its end; None if the user stopped it. A stopped trial is saved."""
@@ -106,4 +123,5 @@ class Trials:
 
 def _comparable(config: AnyConfig) -> AnyConfig:
     """The config without settings that may change while a sweep runs: the device and the location of the data."""
-    return override(config, {"device": "auto", "precision": "fp32", "data_root": ""})
+    moved = {"dataset": "folder:moved"} if is_own(config.dataset) else {}
+    return override(config, {"device": "auto", "precision": "fp32", "data_root": "", **moved})

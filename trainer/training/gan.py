@@ -19,11 +19,9 @@ from trainer.data.pixel_store import chosen_rows
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork, check_informative, classifier_of
 from trainer.metrics.floor import disjoint_sets
+from trainer.metrics.measure_names import CHEAP_MEASURES, INCEPTION_MEASURES, TRAINING_MEASURES
 from trainer.metrics.scorer import (
-    CHEAP_MEASURES,
     FEWEST_IMAGES,
-    INCEPTION_MEASURES,
-    TRAINING_MEASURES,
     Comparison,
     Scores,
     measure_of,

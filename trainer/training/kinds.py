@@ -15,8 +15,8 @@ import torch
 
 from trainer.config import AnyConfig, CycleConfig, GanConfig, TrainConfig, override
 from trainer.data.dataset_names import without_path
-from trainer.data.datasets import NAMES, ImageData, load_images, normal_name
-from trainer.data.unpaired import UnpairedData, load_unpaired
+from trainer.data.datasets import NAMES, ImageData, load_images, normal_name, sha256_of
+from trainer.data.unpaired import UnpairedData, load_unpaired, sha256_of_unpaired
 from trainer.errors import UserError
 from trainer.metrics.inception import load_inception
 from trainer.metrics.scorer import FEWEST_IMAGES
@@ -30,6 +30,7 @@ from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
 
 Data: TypeAlias = ImageData | UnpairedData
+Decoded: TypeAlias = dict[tuple[object, ...], Data]  # by everything that decides the pixels
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,32 @@ KINDS: Final[dict[type[TrainConfig], Kind]] = {
 }
 
 
-def load_data(config: AnyConfig, progress: Progress) -> Data:
-    """Decodes the data set of a config.
+def load_data(config: AnyConfig, progress: Progress, decoded: Decoded | None = None) -> Data:
+    """Decodes the data set of a config, unless it is in `decoded`, to which it is added.
 
     Raises:
         UserError: it does not exist, is corrupt, or cannot be downloaded.
     """
-    return KINDS[type(config)].load(
-        config.dataset,
-        data_root=Path(config.data_root),
-        image_size=config.network.size,
-        max_corrupt_images=config.max_corrupt_images,
-        progress=progress,
-    )
+    settings = {
+        "data_root": Path(config.data_root),
+        "image_size": config.network.size,
+        "max_corrupt_images": config.max_corrupt_images,
+    }
+    decoded = {} if decoded is None else decoded
+    key = (type(config), config.dataset, *settings.values())
+    if key not in decoded:
+        decoded[key] = KINDS[type(config)].load(config.dataset, **settings, progress=progress)
+    return decoded[key]
 
 
-def load_with_config(config: AnyConfig, progress: Progress, *, resumed: bool = False) -> tuple[AnyConfig, Data]:
+def sha256_of_data(data: Data) -> str:
+    """SHA-256 of all pixels, as in the checkpoints of its runs."""
+    return sha256_of(data.images) if isinstance(data, ImageData) else sha256_of_unpaired(data)
+
+
+def load_with_config(
+    config: AnyConfig, progress: Progress, *, resumed: bool = False, decoded: Decoded | None = None
+) -> tuple[AnyConfig, Data]:
     """Decodes the data set; returns the config with its number of channels and with absolute paths, for --resume.
 
     Args:
@@ -70,13 +81,14 @@ def load_with_config(config: AnyConfig, progress: Progress, *, resumed: bool = F
         progress: for the user.
         resumed: the config is that of a run. If its networks are for RGB images, gray images become RGB, as they do
             for initial weights of such networks.
+        decoded: the data sets of other configs; those at the same size are not decoded again.
 
     Raises:
         UserError: as `load_data`.
     """
     config = with_absolute_paths(config)
     with first_before_others(config.dataset in NAMES):  # a download may be needed
-        data = load_data(config, progress)
+        data = load_data(config, progress, decoded)
     weights = config if resumed or not config.init_from else RunFolder.open(Path(config.init_from)).read_config()
     if (resumed or config.init_from) and weights.network.channels == 3:
         data = data.in_colour()

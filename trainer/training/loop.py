@@ -95,10 +95,10 @@ def train(
                 epoch_ended = session.epoch > epoch
                 planned = session.save_is_due(epoch_ended=epoch_ended)
                 scheduled = planned or session.finished
-                if state.step % config.log_every_steps == 0:
+                if state.step % config.log_every_steps == 0 or session.finished or interrupted:
                     session.log_steps()
                 if scheduled or interrupted or session.given_up:
-                    session.log_steps()
+                    session.log_steps(tell=False)
                     with together():  # the other processes wait for the first
                         if is_first():
                             session.save(planned=planned, scheduled=scheduled, epoch_ended=epoch_ended)

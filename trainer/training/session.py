@@ -175,8 +175,11 @@ class Session:
         training.restored(metadata.output_size, metadata.fade)
         return metadata.step
 
-    def log_steps(self) -> None:
-        """Reads the pending measurements, appends them to metrics.jsonl, and prints the newest.
+    def log_steps(self, *, tell: bool = True) -> None:
+        """Reads the pending measurements and appends them to metrics.jsonl.
+
+        Args:
+            tell: also print the newest.
 
         Raises:
             TrainingDivergedError: one of them is not finite.
@@ -198,6 +201,8 @@ class Session:
                 log.scalars(finite[-1]["step"], curves_of_steps(finite))
         if len(finite) < len(rows):
             raise TrainingDivergedError(self._diverged(rows[len(finite)]["step"], "a loss"))
+        if not tell:
+            return
         newest = dict(rows[-1])
         for row in reversed(rows):  # show the last value of what is not measured at every step
             newest |= {key: value for key, value in row.items() if newest[key] is None}
@@ -273,7 +278,7 @@ class Session:
         Raises:
             TrainingDivergedError: a weight is not finite.
         """
-        self.log_steps()
+        self.log_steps(tell=False)
         if not scheduled:
             self.progress.say(f"stopping after step {self.state.step}: saving a checkpoint")
         step, training, interval = self.state.step, self.training, self.config.evaluate_every_steps
@@ -332,7 +337,7 @@ class Session:
             log.flush()
 
     def _checkpoint(self, *, best: bool, epoch_ended: bool) -> None:
-        self.log_steps()
+        self.log_steps(tell=False)
         training, state = self.training, self.state
         tensors = [tensor for network in state.networks.values() for tensor in network.state_dict().values()]
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.claims.claims import CLAIMS, choose_claims
-from benchmarks.claims.subjects import FACES, SUBJECTS, Scale, Setting, check_images_name
+from benchmarks.claims.subjects import FACES, SUBJECTS, Scale, Setting, images_name
 from trainer.errors import UserError
 
 DOCS = Path(__file__).parents[3] / "docs" / "claims.md"
@@ -65,4 +65,12 @@ def test_claims_are_chosen_by_name_in_any_case_and_order() -> None:
 @pytest.mark.parametrize("name", ["faces.zip", "zip:", "zip:/not/there.zip", "folder:/not/there", ""])
 def test_a_missing_set_of_faces_is_refused(name: str) -> None:
     with pytest.raises(UserError, match="--anime"):
-        check_images_name(name)
+        images_name(name)
+
+
+def test_a_plain_path_names_the_set_of_faces(tmp_path: Path) -> None:
+    (tmp_path / "faces.zip").touch()
+    (tmp_path / "faces").mkdir()
+    for path, name in (("faces.zip", "zip"), ("faces", "folder"), ("faces/", "folder")):
+        assert images_name(f"{tmp_path}/{path}") == f"{name}:{tmp_path}/{path.rstrip('/')}"
+    assert images_name(f"zip:{tmp_path}/faces.zip") == f"zip:{tmp_path}/faces.zip"

@@ -65,6 +65,16 @@ def test_a_folder_becomes_a_folder_of_the_same_names(translate: Translate) -> No
     np.testing.assert_array_equal(pixels_of("out/deep/er/x.png"), 255 - picture(10))
 
 
+def test_what_is_left_out_is_counted_on_one_line(translate: Translate) -> None:
+    for name in ("in/a.png", "in/b", "in/.c.png"):
+        write(name, picture(0))
+    for name in ("in/x.txt", "in/y.txt", "in/z.heic"):
+        Path(name).write_text("no picture")
+    result = translate("in")
+    assert (result.exit_code, result.stderr) == (0, "left out: 2 x .txt, 1 x .heic, 1 x hidden\n")
+    assert files_below("out") == ["out/a.png", "out/b.png"]
+
+
 def test_png_and_jpeg_files_are_sent_untouched(server: FakeServer, translate: Translate) -> None:
     write("a.png", picture(0))
     write("b.jpg", picture(1), "JPEG")
@@ -97,7 +107,7 @@ def test_bad_files_are_named_and_do_not_stop_the_others(server: FakeServer, tran
         "in/broken.png: is no image",
         "in/empty.jpg: is empty",
         "in/large.png: is 9x9, not 3x4: give --resize",
-        "in/text.png: unknown format (not PNG, JPEG, WEBP, BMP, GIF, TIFF); convert it to PNG",
+        "in/text.png: is no picture, or in an unknown format; convert it to PNG",
     ]
     assert files_below("out") == [f"out/{index:02}.png" for index in range(17)]
     for index in range(17):
@@ -279,7 +289,9 @@ def test_the_target_of_an_input_link_is_kept(here: Path, translate: Translate) -
 
 def test_help_says_which_files_of_a_folder_are_skipped() -> None:
     shown = " ".join(run("translate", "--help").stdout.split())
-    assert "Hidden files and links to folders are skipped." in shown
+    assert (
+        "Hidden files, links to folders, and files that are no pictures by suffix or by content are left out" in shown
+    )
 
 
 def test_json_has_the_counts(translate: Translate) -> None:

@@ -20,10 +20,12 @@ def folder(tmp_path: Path) -> Path:
     root = tmp_path / "pictures"
     (root / "more").mkdir(parents=True)
     for level in LEVELS:
-        Image.new("L", (8, 6), level).save(root / ("more" if level == 50 else "") / f"{level}.png")
+        name = {50: "more/50.png", 90: "without suffix"}.get(level, f"{level}.png")
+        Image.new("L", (8, 6), level).save(root / name, "PNG")
     (root / "broken.png").write_bytes(b"no picture")
     Image.new("L", (8, 6), 30).save(root / ".hidden.png")
     (root / "notes.txt").write_text("text")
+    (root / "50.png").mkdir()
     return root
 
 

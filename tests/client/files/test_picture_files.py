@@ -12,7 +12,8 @@ from PIL import Image
 
 from client.errors import InvalidRequest
 from client.files import picture_files
-from client.files.picture_files import SUFFIXES, is_among, plan_translation, read_picture
+from client.files.picture_files import is_among, plan_translation, read_picture
+from ganserve.picture_formats import picture_suffixes
 from ganserve.pictures import UnreadablePictureError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 3, 3), dtype=np.uint8)
@@ -40,10 +41,28 @@ def test_a_folder_keeps_its_sub_folders_and_is_sorted(here: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_known_suffix_is_found(here: Path, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".jfif", ".avif", ".tga"])
+def test_suffixes_are_known_in_small_letters_and_capitals(here: Path, suffix: str) -> None:
     touch(f"in/a{suffix}", f"in/b{suffix.upper()}")
     assert list(planned("in", extension=".jpg").values()) == ["out/a.jpg", "out/b.jpg"]
+
+
+def test_content_decides_about_other_suffixes_and_the_rest_is_counted(here: Path) -> None:
+    touch("in/notes.txt", "in/more.txt", "in/c.png", "in/.git/x.png", "in/.hidden.png", "other/d.png")
+    Image.fromarray(PIXELS).save(here / "in" / "scan", "PNG")
+    Image.fromarray(PIXELS).save(here / "in" / "photo.dat", "WEBP")
+    os.mkfifo(here / "in" / "pipe.png")
+    (here / "in" / "gone.png").symlink_to("nowhere.png")
+    (here / "in" / "link").symlink_to("../other")
+    plan = plan_translation(["in", "other"], "out", ".png")
+    assert [file.source for file in plan.files] == ["in/c.png", "in/photo.dat", "in/scan", "other/d.png"]
+    assert plan.left_out == {
+        ".txt": 2,
+        "hidden": 2,
+        "link to a folder": 1,
+        "broken link": 1,
+        "neither file nor folder": 1,
+    }
 
 
 def test_files_given_by_name_may_have_any_extension(here: Path) -> None:
@@ -69,7 +88,7 @@ def test_two_inputs_with_the_same_output_are_refused(here: Path, inputs: tuple[s
 
 @given(
     names=st.dictionaries(
-        st.sampled_from("abc"), st.sets(st.sampled_from(SUFFIXES), min_size=1, max_size=3), min_size=1
+        st.sampled_from("abc"), st.sets(st.sampled_from(sorted(picture_suffixes())), min_size=1, max_size=3), min_size=1
     )
 )
 def test_outputs_are_distinct_or_refused(names: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -131,7 +150,7 @@ def test_links_to_folders_are_not_followed_and_links_to_files_are(here: Path) ->
     [
         ("nowhere", "nowhere: neither a file nor a folder; check the name"),
         ("", "neither a file nor a folder"),
-        ("empty", r"empty: holds no picture \(looked for \.png"),
+        ("empty", r"empty: holds no picture, by suffix or by content \(left out: 1 x \.txt\); name another folder"),
     ],
 )
 def test_inputs_without_a_picture_are_refused_by_name(here: Path, path: str, message: str) -> None:
@@ -224,7 +243,7 @@ def test_png_and_jpeg_files_are_read_unchanged_with_any_name(tmp_path: Path, fil
     assert read_picture(str(path)) == path.read_bytes()
 
 
-@pytest.mark.parametrize("file_format", ["WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("file_format", ["WEBP", "BMP", "TIFF", "GIF", "TGA", "PPM"])
 def test_other_formats_become_png(tmp_path: Path, file_format: str) -> None:
     path = tmp_path / "a.png"
     image = Image.fromarray(PIXELS if file_format != "GIF" else PIXELS[..., 0])
@@ -243,7 +262,7 @@ def test_transparent_pixels_become_white(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"hello", r"unknown format \(not PNG, JPEG, WEBP, BMP, GIF, TIFF\); convert it to PNG"),
+        (b"hello", "is no picture, or in an unknown format; convert it to PNG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "unknown format"),  # Pillow would start another program for this
         (b"BM" + bytes(60), "cannot be decoded|unknown format"),
         (b"GIF89a" + bytes(20), "cannot be decoded|unknown format"),

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from trainer.data.datasets import (
     ImageData,
@@ -34,6 +36,15 @@ def test_digits_are_the_1797_of_scikit_learn_at_any_size(quiet: Progress, size: 
     assert data.images.dtype == torch.uint8
     assert data.images.max() == 255
     assert data.images.min() == 0
+
+
+@pytest.mark.parametrize("size", [(32, 32), (28, 28), (4, 4), (20, 48)])
+def test_data_sets_are_resized_exactly_as_torchvision_resizes(
+    quiet: Progress, mnist_root: Path, size: tuple[int, int]
+) -> None:
+    original = load("mnist", quiet, mnist_root, size=28).images
+    resized = load_images("mnist", data_root=mnist_root, image_size=size, max_corrupt_images=0, progress=quiet).images
+    assert torch.equal(resized, resize(original, list(size), InterpolationMode.BICUBIC, antialias=True))
 
 
 def test_pixels_are_scaled_to_the_range_of_a_tanh() -> None:

@@ -37,8 +37,8 @@ def test_the_summary_names_sizes_crops_folders_and_reasons(messy: Path) -> None:
     first, cropped, folders = inspect(messy).lines()
     assert first == "my pictures: 4 pictures from 40x30 to 64x64 in 8 files"
     assert cropped == "not square: 33%; their centre is used"
-    assert folders == "3 folders: 1 top, 2 a, 1 b/deep; taken as one set, without labels"
-    assert inspect(messy).lines(domains=True)[-1] == "3 folders: 1 top, 2 a, 1 b/deep"
+    assert folders == "3 folders: 1 at the top, 2 in a, 1 in b/deep; taken as one set, without labels"
+    assert inspect(messy).lines(domains=True)[-1] == "3 folders: 1 at the top, 2 in a, 1 in b/deep"
 
 
 def test_pictures_are_not_cropped_to_their_own_shape(messy: Path) -> None:

@@ -21,7 +21,8 @@ from trainer.errors import UserError
 from trainer.evaluate import evaluation
 from trainer.evaluate.evaluation import Request, Result, evaluate, keep
 from trainer.evaluate.sources import Facts, LocalSource
-from trainer.metrics.scorer import DEFAULT_MEASURES, Comparison, Scores
+from trainer.metrics.measure_names import DEFAULT_MEASURES
+from trainer.metrics.scorer import Comparison, Scores
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
 

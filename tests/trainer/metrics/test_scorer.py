@@ -17,12 +17,13 @@ from trainer.errors import UserError
 from trainer.metrics import scorer
 from trainer.metrics.choosing import NEED_WEIGHTS, choosing_metrics
 from trainer.metrics.classifier import FeatureNetwork, feature_network
-from trainer.metrics.scorer import CHEAP_MEASURES, MEASURES, Comparison, measure_of, score, shown, to_pixels
+from trainer.metrics.measure_names import CHEAP_MEASURES, INCEPTION_MEASURES
+from trainer.metrics.scorer import MEASURES, Comparison, measure_of, score, shown, to_pixels
 from trainer.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("classifier_cache")
 
-WEIGHTLESS = [name for name in MEASURES if name not in scorer.INCEPTION_MEASURES]
+WEIGHTLESS = [name for name in MEASURES if name not in INCEPTION_MEASURES]
 
 
 def shapes(count: int, seed: int) -> Tensor:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.utils import make_grid
 
 from tests.trainer.conftest import small_config
 from trainer.runs import plots as figures
@@ -15,6 +17,14 @@ def test_a_grid_has_eight_columns_two_pixels_apart_and_maps_minus_1_and_1_to_bla
     grid = figures.grid_image(images)
     assert grid.size == (8 * 6 + 2, 2 * 6 + 2)
     assert [grid.getpixel((x, 3)) for x in (3, 9, 15)] == [(0, 0, 0), (255, 255, 255), (128, 128, 128)]
+
+
+@pytest.mark.parametrize("count", [1, 7, 17])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grid_is_that_of_torchvision(count: int, channels: int) -> None:
+    images = torch.randn(count, channels, 6, 5)
+    expected = make_grid(images, nrow=8, normalize=True, value_range=(-1, 1)).mul(255).round().to(torch.uint8)
+    assert np.array_equal(np.asarray(figures.grid_image(images)), expected.permute(1, 2, 0).numpy())
 
 
 def test_the_animation_ends_with_the_last_sample_and_is_thinned(tmp_path: Path) -> None:

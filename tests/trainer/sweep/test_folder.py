@@ -40,6 +40,14 @@ def test_a_folder_holds_one_sweep_whose_seeds_and_device_may_change(spec: Spec, 
     assert folder.read_spec() == more
 
 
+def test_pictures_of_a_sweep_may_move_but_not_become_a_built_in_data_set(spec: Spec, tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    for dataset in ("folder:old", "zip:/new/place.zip", "plain"):
+        folder.claim(msgspec.structs.replace(spec, base=spec.base | {"dataset": dataset}))
+    with pytest.raises(UserError, match="holds another sweep"):
+        folder.claim(msgspec.structs.replace(spec, base=spec.base | {"dataset": "digits"}))
+
+
 def test_endings_are_read_back_as_recorded(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     assert folder.endings() == {}

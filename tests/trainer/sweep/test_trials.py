@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from tests.trainer.sweep.conftest import TINY, WriteSpec, run, the_error, without_charts
@@ -161,6 +162,32 @@ def test_a_limit_trains_the_first_cells_and_later_runs_add_cells_and_seeds(
     assert [row["outcome"] for row in rows(tmp_path / "out")] == ["finished", "not begun"]
     assert run(spec_file(), "--out", tmp_path / "out").exit_code == 0
     assert_same(tmp_path / "out", unkilled)
+
+
+@pytest.mark.slow
+def test_a_sweep_continues_with_pictures_that_moved_and_refuses_others(spec_file: WriteSpec, tmp_path: Path) -> None:
+    old, new, out = tmp_path / "old", tmp_path / "new", tmp_path / "out"
+    old.mkdir()
+    for index in range(18):
+        Image.effect_noise((16, 16), 20 + 10 * index).save(old / f"{index:02}.png")
+    spec = TINY.replace('"digits"\nwidth', f'"folder:{old}"\nwidth').replace("[1e-4, 1e-3]", "[1e-4]")
+    spec = spec.replace("seeds = [0, 1]", "seeds = [0]")
+    assert run(spec_file(spec), "--out", out).exit_code == 0
+    before = weights(out)
+    old.rename(new)
+    assert "no such folder or zip file; if it has moved, say where it is with --set dataset=PATH" in the_error(
+        run(spec_file(spec), "--out", out)
+    )
+    more = spec_file(spec.replace("seeds = [0]", "seeds = [0, 1]"))
+    moved = run(more, "--out", out, "--set", f"dataset={new}")
+    assert moved.exit_code == 0, moved.output
+    assert [row["outcome"] for row in rows(out)] == ["finished"] * 2
+    assert all(torch.equal(tensor, weights(out)[name]) for name, tensor in before.items())
+    Image.new("L", (16, 16)).save(new / "00.png")
+    new.rename(tmp_path / "third")
+    assert "are not those that this sweep began with" in the_error(
+        run(more, "--out", out, "--set", f"dataset={tmp_path / 'third'}")
+    )
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, how: str) -> None:

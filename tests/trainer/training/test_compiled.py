@@ -185,7 +185,7 @@ def test_a_run_can_go_on_without_the_compiler_that_it_began_with(
     run = RunFolder.create(tmp_path, config)
     train(config, run, made_up_images(config), quiet)
     run.write_config(replace(config, compile_networks=True))
-    monkeypatch.setattr(command, "load_with_config", lambda config, _progress: (config, made_up_images(config)))
+    monkeypatch.setattr(command, "load_with_config", lambda config, _progress, **_: (config, made_up_images(config)))
     resume = ["--resume", str(run.path), "--steps", "2"]
     refused = CliRunner().invoke(main, resume)
     assert (refused.exit_code, refused.stderr.splitlines()[-1]) == (2, NO_COMPILER)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
-from trainer.config import AnyConfig
+from trainer.config import AnyConfig, override
 from trainer.data.datasets import ImageData
 from trainer.data.unpaired import UnpairedData
 from trainer.errors import UserError
@@ -16,7 +16,7 @@ from trainer.progress import Progress
 from trainer.training.base import Training
 from trainer.training.cyclegan import CycleTraining
 from trainer.training.gan import GanTraining
-from trainer.training.kinds import Data, check_can_train, growth_warning, load_data, new_training
+from trainer.training.kinds import Data, check_can_train, growth_warning, load_data, load_with_config, new_training
 
 
 def write_images(root: Path) -> str:
@@ -34,6 +34,16 @@ def test_a_config_loads_data_of_its_kind(config: AnyConfig, kind: type[Data], tm
     assert type(data) is kind
     images = data.images if isinstance(data, ImageData) else data.train_a
     assert images.shape == ((5, 1, 16, 16) if kind is ImageData else (3, 1, 32, 32))
+
+
+def test_configs_share_decoded_data_of_one_size_and_kind(tmp_path: Path, quiet: Progress) -> None:
+    config, decoded = growing_config(dataset=write_images(tmp_path)), dict[tuple[object, ...], Data]()
+    first, second = (load_with_config(config, quiet, decoded=decoded)[1] for _ in range(2))
+    assert first is second
+    larger = override(config, {"network.image_size": 32})
+    assert load_with_config(larger, quiet, decoded=decoded)[1].parts["images"].shape == (5, 1, 32, 32)
+    assert isinstance(load_with_config(cycle_config(dataset=config.dataset), quiet, decoded=decoded)[1], UnpairedData)
+    assert load_with_config(config, quiet)[1] is not first
 
 
 def test_unreadable_files_are_tolerated_up_to_the_configs_number(tmp_path: Path, quiet: Progress) -> None:

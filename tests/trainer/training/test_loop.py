@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -76,8 +77,10 @@ def test_samples_are_a_grid_of_64_images_at_the_size_of_then(model: str, tmp_pat
 def test_the_log_gives_losses_scores_speed_and_time_left(
     model: str, shown: tuple[str, ...], tmp_path: Path, quiet: Progress
 ) -> None:
-    run_training(small_config(model, first_preset(model), log_every_steps=2), tmp_path, quiet)
-    line = next(line for line in printed(quiet).splitlines() if "[step 2/4] " in line)
+    run_training(small_config(model, first_preset(model), log_every_steps=2, checkpoint_every_steps=1), tmp_path, quiet)
+    lines = [line for line in printed(quiet).splitlines() if re.match(r"\[step \d/4\] ", line)]
+    assert [line[:10] for line in lines] == ["[step 2/4]", "[step 4/4]"]
+    line = lines[0]
     for part in ("[step 2/4]", *shown, "images/s", "left"):
         assert part in line
 

@@ -5,9 +5,9 @@ import io
 import pytest
 from PIL import Image
 
+from ganserve.picture_formats import is_picture, picture_formats, picture_suffixes
 from tests.picture_files import encoded, noise
 from trainer.data.decoding import decode_image
-from trainer.data.picture_formats import is_picture, picture_formats, picture_suffixes
 
 Image.init()
 WRITTEN = sorted(set(picture_formats()) & Image.SAVE.keys() - {"XBM", "MSP"})
