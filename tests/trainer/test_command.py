@@ -485,7 +485,7 @@ def test_show_config_prints_every_flag_with_its_value_and_writes_nothing(tmp_pat
     result = run("--model", "wgan-gp", "--lr", "0.001", "--show-config", "--out", str(tmp_path / "runs"))
     assert result.exit_code == 0, result.output
     shown = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line.startswith("--")}
-    assert (shown["--generator-lr"], shown["--gp-weight"], shown["--n-critic"]) == ("0.001", "10", "2")
+    assert (shown["--generator-lr"], shown["--gp-weight"], shown["--n-critic"]) == ("0.001", "10", "1")
     assert list(tmp_path.iterdir()) == []
 
 

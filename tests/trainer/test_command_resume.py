@@ -58,7 +58,7 @@ def test_a_run_does_not_go_on_with_other_data(small_run: Path, tmp_path: Path) -
             {"generator_lr": 0.001, "discriminator_lr": 0.001},
             "--generator-lr 0.0004 -> 0.001, --disc",
         ),
-        (["--discriminator-lr", "0.002"], {"discriminator_lr": 0.002}, "note: --discriminator-lr 0.0001 -> 0.002."),
+        (["--discriminator-lr", "0.002"], {"discriminator_lr": 0.002}, "note: --discriminator-lr 0.0004 -> 0.002."),
         (["--batch-size", "8"], {"batch_size": 8}, ""),
     ],
 )

@@ -41,7 +41,7 @@ def test_every_field_of_the_config_is_shown_with_its_value(model: str) -> None:
 def test_the_value_is_that_of_the_preset_and_the_meaning_that_of_the_help() -> None:
     table = rows("wgan-gp")
     assert table["--gp-weight"][0] == "10"
-    assert table["--n-critic"][0] == "2"
+    assert table["--n-critic"][0] == "1"
     help_of = {flag["names"][0]: flag["help"] for flags in GROUPS.values() for flag in flags}
     assert " ".join(table["--gp-weight"][1:]) == help_of["--gp-weight"]
 
