@@ -353,7 +353,9 @@ def _note(line: str) -> None:
 @contextmanager
 def _printed_steps() -> Iterator[Callable[[str], None]]:
     """Yields a function that shows the next step, and prints the finished one with its duration."""
-    console = Console(file=sys.stderr)  # which stays that of the terminal while other code prints elsewhere
+    console = Console(
+        file=sys.stderr, emoji=False
+    )  # which stays that of the terminal while other code prints elsewhere
     step, began_s = "", 0.0
     with console.status("load the networks") as status:
 
@@ -427,7 +429,7 @@ def _print_table(title: str, headings: Iterable[str], rows: Iterable[Iterable[st
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 if __name__ == "__main__":

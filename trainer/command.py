@@ -153,7 +153,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(configs: list[AnyConfig], progress: Progress) -> None:
     """--dry-run: prints the configs, and on the standard error the data and time of one's own pictures."""
-    told = Progress(Console(stderr=True, highlight=False, soft_wrap=True))
+    told = Progress(Console(stderr=True, emoji=False, highlight=False, soft_wrap=True))
     decoded: Decoded = {}
     for config in configs:
         if is_own(config.dataset):

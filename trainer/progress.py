@@ -22,7 +22,9 @@ class Progress:
     """Writes bars and lines to one console, so that they do not overwrite each other."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+        self.console = console or Console(
+            emoji=False, highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140
+        )
 
     def say(self, line: str) -> None:
         """Prints a line above any bar, on a terminal broken at spaces.
@@ -34,7 +36,7 @@ class Progress:
         if self.console.is_terminal:  # which would break lines within words; paths stay whole, to be copied
             wrap = TextWrapper(self.console.width, break_long_words=False, break_on_hyphens=False)
             shown = "\n".join(map(wrap.fill, shown.split("\n")))
-        self.console.print(shown, markup=False)
+        self.console.print(shown, markup=False, emoji=False)
 
     def bar(self, *, clock: bool = True) -> RichProgress:
         """A bar; with `clock`, also counts, elapsed and remaining time. Prints nothing without a terminal."""

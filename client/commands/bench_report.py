@@ -34,7 +34,7 @@ def show_table(measurements: Sequence[Measurement]) -> None:
         table.add_column(name, justify="left" if name in {"load", "errors"} else "right")
     for cells in lines:
         table.add_row(*map(Text, cells))
-    Console().print(table)
+    Console(emoji=False).print(table)
 
 
 def _cells(measurement: Measurement) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def print_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
         table = Table(*header)
         for line in lines:
             table.add_row(*map(Text, line))  # Text, so that markup in the server's strings has no effect
-        Console().print(table)
+        Console(emoji=False).print(table)
     else:
         _print_aligned([header, *lines])
 
@@ -32,7 +32,7 @@ def print_section(title: str, lines: Sequence[Sequence[str]]) -> None:
             table.add_column(overflow="fold")
         for line in lines:
             table.add_row("", *map(Text, line))
-        console = Console()
+        console = Console(emoji=False)
         console.print(Text(title, style="bold"))
         console.print(table)
     else:

@@ -27,6 +27,11 @@ def test_brackets_are_printed_not_read_as_markup(quiet: Progress) -> None:
     assert printed(quiet) == "[step 1] [bold]\n"
 
 
+def test_names_between_colons_are_not_read_as_emoji(quiet: Progress) -> None:
+    quiet.say("on folder:two: 30 images")
+    assert printed(quiet) == "on folder:two: 30 images\n"
+
+
 def test_a_terminal_breaks_lines_at_spaces_and_keeps_paths_whole() -> None:
     path = "runs/" + "0001-" * 5 + "dcgan"
     line = f"warning: the samples resemble each other, see {path} and more"

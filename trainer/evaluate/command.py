@@ -32,7 +32,7 @@ _DEFAULT_CORRUPT_IMAGES = 50
 
 def run(flags: dict[str, Any], *, as_json: bool, out: Path | None) -> None:
     """Scores a source and prints the metrics; `flags` are those of the command line."""
-    progress = Progress(Console(stderr=True, highlight=False, soft_wrap=True)) if as_json else Progress()
+    progress = Progress(Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)) if as_json else Progress()
     limit_torch_threads()
     with mistakes_in_one_line("interrupted; nothing was written"):
         result, folder = _evaluate(_Flags(**flags), progress)
