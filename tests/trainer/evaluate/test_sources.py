@@ -139,7 +139,7 @@ def test_large_images_are_made_a_few_at_a_time(size: tuple[int, int] | None, row
 
 def test_a_run_makes_the_images_of_its_generator(quiet: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Linear(4, 36), nn.Tanh(), nn.Unflatten(1, (1, 6, 6)))
-    exported = SimpleNamespace(network=network, latent_dim=4, image_size=6)
+    exported = SimpleNamespace(network=network, latent_dim=4, size=(6, 6))
     monkeypatch.setattr(sources, "load_generators", lambda run, which: [exported] if which == "best" else [])
     source = open_run(Path("runs/1"), "best", "digits", torch.device("cpu"))
     assert source.facts == Facts("runs/1 (best)", "run", "digits", (6, 6))
