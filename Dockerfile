@@ -7,7 +7,8 @@ ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ARG EXTRAS=serve
-ENV UV_LINK_MODE=copy
+# The server runs on a read-only root, so it could not keep bytecode of its own.
+ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.9 && uv venv /venv
 WORKDIR /src
 # Dependencies first: they change less often than the code, so Docker can reuse their layer.

@@ -62,3 +62,7 @@ def test_the_health_check_tells_a_running_server_from_none(is_running: bool, mon
     [check] = arguments("HEALTHCHECK")
     _, *words = json.loads(check.partition("CMD ")[2])
     assert CliRunner().invoke(ganclient, words).exit_code == (0 if is_running else 1)
+
+
+def test_the_image_holds_bytecode_because_its_user_cannot_write_any() -> None:
+    assert any("UV_COMPILE_BYTECODE=1" in settings.split() for settings in arguments("ENV"))
