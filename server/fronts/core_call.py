@@ -94,7 +94,7 @@ class CoreCall:
             self._stop()
 
     def _stop(self) -> None:
-        """Ends the work for a client that has left."""
+        """Ends the work for a client that has left; each kind of call has its own."""
         raise NotImplementedError
 
 
