@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from ganserve.machine import memory_limit_bytes
 from server.access_log import AccessLog
 from server.config import ServerConfig
-from server.errors import ServerError, StartupError, UnknownMethod
+from server.errors import ServerError, StartupError
 from server.fronts.base import Call, Methods, Unary
 from server.gate import Gate
 from server.generator import service as generator
@@ -148,10 +148,11 @@ class Core:
 
         Raises:
             ServerError: the request is refused; the error holds the status.
+            LookupError: no service has this method.
         """
         method = self._unary_methods.get(path)
         if method is None:
-            raise UnknownMethod(f"no method {quote(path)}: name one such as /{generator.SERVICE}/Generate")
+            raise LookupError(f"no unary method {quote(path)}: name one such as /{generator.SERVICE}/Generate")
         return await answer_unary(method, body, call)
 
     @cached_property

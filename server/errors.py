@@ -104,10 +104,3 @@ class Unauthenticated(ServerError):  # noqa: N818 - named like the status
 
     code = grpc.StatusCode.UNAUTHENTICATED
     reason = "unauthenticated"
-
-
-class UnknownMethod(ServerError):  # noqa: N818 - named like the status
-    """No service has this method."""
-
-    code = grpc.StatusCode.UNIMPLEMENTED
-    reason = "unknown_method"

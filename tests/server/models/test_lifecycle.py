@@ -197,7 +197,7 @@ async def test_the_version_policy_decides_which_versions_are_served_and_broken_o
     server = await start_server()
     assert versions_of(server) == served
     for version in served[1:]:
-        model = server.catalog.find("tiny", version, InFlightRequest("ModelInfer", 0.0))
+        model = server.core.catalog.find("tiny", version, InFlightRequest("ModelInfer", 0.0))
         answer = await model.batcher.submit(LATENTS, PIXELS)
         np.testing.assert_array_equal(answer[OUTPUT_PIXELS], tiny_pixels(LATENTS, seed=version))
         model.leave()
@@ -213,7 +213,7 @@ async def test_an_invalid_config_is_logged_and_the_newest_version_served(
 ) -> None:
     write_config(repository, "version_policy {")
     server = await start_server()
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("tiny: its newest version is served, because ")
     assert versions_of(server) == [1]
@@ -226,7 +226,7 @@ async def test_a_config_that_becomes_invalid_changes_nothing(
     write_config(repository, "version_policy { all {} }")
     server = await start_server()
     write_config(repository, "version_policy {")
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("tiny: its settings stay, because ")
     assert versions_of(server) == [1, 2]
@@ -382,11 +382,11 @@ async def test_models_are_unloaded_while_another_one_loads(
 
     monkeypatch.setattr(models, "load_version", load_slowly)
     publish_tiny_bundle(repository, version=2)
-    loading = asyncio.create_task(server.models.load("tiny"))
+    loading = asyncio.create_task(server.core.models.load("tiny"))
     await began.wait()
-    assert next(entry.state for entry in server.models.index("tiny") if entry.version == 2) == "LOADING"
-    await asyncio.wait_for(server.models.unload("other"), 20)
-    assert "other" not in server.catalog
+    assert next(entry.state for entry in server.core.models.index("tiny") if entry.version == 2) == "LOADING"
+    await asyncio.wait_for(server.core.models.unload("other"), 20)
+    assert "other" not in server.core.catalog
     go.set()
     await loading
     assert versions_of(server) == [2]
@@ -412,13 +412,13 @@ async def test_following_unloads_what_left_the_folder(start_server: Start, repos
     publish_tiny_bundle(repository, version=2)
     server = await start_server()
     version_folder(repository, "tiny", 2).rename(tmp_path / "away")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
     version_folder(repository, "tiny", 1).rename(tmp_path / "away1")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == []
     (tmp_path / "away1").rename(version_folder(repository, "tiny", 1))
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
 
 
@@ -428,7 +428,7 @@ async def test_the_last_working_version_stays_when_only_broken_ones_are_left(
     server = await start_server()
     spoil(publish_tiny_bundle(repository, version=2))
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
 
 

@@ -106,7 +106,7 @@ async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_se
     server = await start_server()
     folder = version_folder(models, "tiny", 1)
     folder.rename(tmp_path / "away")  # so that it cannot be rebuilt yet
-    model = server.catalog["tiny"]
+    model = server.core.catalog["tiny"]
     break_engine(model.batcher)
     with pytest.raises(Unavailable, match="broke and is being rebuilt"):
         await pixels_of(server)
@@ -135,7 +135,7 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
     with caplog.at_level(logging.WARNING):
         server = await start_server(precision="bf16")
         await until(lambda: "tiny:1 is served in fp32" in caplog.text)
-    assert server.catalog["tiny"].precision == "fp32"
+    assert server.core.catalog["tiny"].precision == "fp32"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
@@ -160,7 +160,7 @@ async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
     start_server: Start, connect: Callable[[Server], grpc.aio.Channel], repository: Path, tmp_path: Path
 ) -> None:
     server = await start_server()
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
     break_engine(batcher)
     stub: Any = GeneratorStub

@@ -161,7 +161,7 @@ async def test_through_the_server_each_request_is_counted_logged_and_answered_ri
     start_server: Any, connect: Callable[[Server], grpc.aio.Channel], random_rows: Random, tmp_path: Path
 ) -> None:
     server = await start_server(front="core", access_log=str(tmp_path / "log"))
-    groups: Any = server.catalog["tiny"].batcher.groups
+    groups: Any = server.core.catalog["tiny"].batcher.groups
     groups.limits = replace(groups.limits, inline_rows=8)
     sent = [random_rows(1) for _ in range(300)]
     method: Any = connect(server).unary_unary(INFER)
@@ -170,7 +170,7 @@ async def test_through_the_server_each_request_is_counted_logged_and_answered_ri
     for rows, answer in zip(sent, answers, strict=True):
         raw = pb.ModelInferResponse.FromString(answer).raw_output_contents[0]
         np.testing.assert_allclose(np.frombuffer(raw, "<f4"), tiny_images(rows).ravel(), rtol=1e-5, atol=1e-6)
-    statistics = server.catalog["tiny"].statistics
+    statistics = server.core.catalog["tiny"].statistics
     assert statistics.answered == {("ModelInfer", "OK"): 301}
     snapshot = statistics.snapshot()
     assert (snapshot.inference_count, snapshot.success.count, snapshot.queue.count) == (301, 301, 301)
