@@ -137,7 +137,7 @@ def test_missing_weights_of_inception_are_reported_before_training(tmp_path: Pat
 
 def test_a_translator_cannot_be_deterministic_on_a_gpu() -> None:
     config = cycle_config(deterministic=True)
-    data = noise_domains(config)
+    data = noise_domains(paired=False)
     check_can_train(config, data, CPU)
     check_can_train(replace(config, deterministic=False), data, torch.device("cuda"))
     with pytest.raises(UserError, match=r"--deterministic: .* reflection padding on CUDA; leave it out, or .* cpu"):
