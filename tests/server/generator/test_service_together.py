@@ -34,7 +34,8 @@ def latents_of(rows: int, seed: int = 0) -> NDArray[np.float32]:
 
 def body_of(latents: NDArray[np.float32], **more: Any) -> bytes:
     tensor = pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=latents.shape, data=latents.tobytes())
-    body: bytes = pb.GenerateRequest(**{"model": "tiny", "latents": tensor} | more).SerializeToString()
+    fields: dict[str, Any] = {"model": "tiny", "latents": tensor, **more}
+    body: bytes = pb.GenerateRequest(**fields).SerializeToString()
     return body
 
 
