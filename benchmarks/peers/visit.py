@@ -100,8 +100,8 @@ def visit(
     launch = peer.prepare(graph, folder)
     with ServerProcess(launch.command, launch.environment, folder) as server:
         try:
-            port, cold_start_s = _wait_for_first_answer(server, launch, graph)
-            _wait_until_idle(server)
+            port, cold_start_s = wait_for_first_answer(server, launch, graph)
+            wait_until_idle(server)
             idle = server.memory()
             difference, sizes = _check(launch, port, graph, expected, peer.tolerance)
             record = Visit(peer.name, graph.name, round_number, cold_start_s, difference, idle, idle, server.count())
@@ -161,7 +161,7 @@ def _check(
     return largest, sizes
 
 
-def _wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedGraph) -> tuple[int, float]:
+def wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedGraph) -> tuple[int, float]:
     """Returns the port, and the seconds from the server's start to its first answer.
 
     Raises:
@@ -186,7 +186,7 @@ def _wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedG
     raise VisitError(f"{graph.name}: no answer within {_START_TIMEOUT_S:g} s ({last}); {_end_of(server.log)}")
 
 
-def _wait_until_idle(server: ServerProcess) -> None:
+def wait_until_idle(server: ServerProcess) -> None:
     """Waits, with a timeout, until the server has finished work after its first answer, such as loading engines."""
     deadline = time.monotonic() + _IDLE_TIMEOUT_S
     idle_checks = 0
