@@ -46,6 +46,8 @@ class Stream(NamedTuple):
     late_p99_ms: float
     answered_per_s: float = math.nan
     client_cores: float = math.nan
+    server_cores: float = math.nan  # here and below, its caller measures
+    other_cores: float = math.nan
 
 
 def arrivals_s(rate_per_s: float, seconds: float) -> NDArray[np.float64]:

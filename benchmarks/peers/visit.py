@@ -16,7 +16,7 @@ from benchmarks.peers import closed_loop, open_loop
 from benchmarks.peers.catalogue import Launch, Peer
 from benchmarks.peers.closed_loop import Cell, Load, LoadError
 from benchmarks.peers.open_loop import Stream
-from benchmarks.peers.process_table import Memory, ServerProcess
+from benchmarks.peers.process_table import Memory, ServerProcess, busy_s
 from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.wire import OpenInference, WrongAnswerError, check_images
 
@@ -135,11 +135,17 @@ def _measure(
         return
     for rate in programme.rates:
         message = launch.protocol.message(graph, 1)
+        began, machine_s, server_s = time.monotonic(), busy_s(), server.cpu_s()
         try:
             stream = open_loop.drive(server.log.parent, port, message, rate, programme.seconds)
         except LoadError as error:
             record.problems.append(f"{rate:g}/s: {error}")
             continue
+        wall_s = time.monotonic() - began
+        server_cores = (server.cpu_s() - server_s) / wall_s
+        # It includes the start of the client, which its own figure leaves out.
+        other_cores = max(0.0, (busy_s() - machine_s) / wall_s - server_cores - stream.client_cores)
+        stream = stream._replace(server_cores=server_cores, other_cores=other_cores)
         record.streams.append(stream)
         if stream.failed:
             record.problems.append(f"{rate:g}/s: {stream.failed} of {stream.sent} requests failed")
