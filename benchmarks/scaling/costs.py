@@ -12,16 +12,17 @@ from typing import Any
 class ThreadCosts:
     """CPU time of a thread that handles all that has come since its last turn.
 
+    `wake_s` is for a turn after a sleep; a busy thread goes from turn to turn.
     `row_s` is for each row of a request after the first: more bytes, and no more calls.
     """
 
-    turn_s: float = 0.0
+    wake_s: float = 0.0
     request_s: float = 0.0
     row_s: float = 0.0
 
-    def turn(self, requests: int, rows: int) -> float:
+    def turn(self, requests: int, rows: int, *, is_woken: bool) -> float:
         """Seconds of a turn that handles requests with `rows` rows together."""
-        return self.turn_s + requests * self.request_s + (rows - requests) * self.row_s
+        return is_woken * self.wake_s + requests * self.request_s + (rows - requests) * self.row_s
 
 
 @dataclass(frozen=True)

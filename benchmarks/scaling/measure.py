@@ -3,7 +3,7 @@
 Nothing here is a latency or a throughput of the server under an open load, so these may be predicted from it.
 
 The CPU time of the front is that of a server of a blank model, which has the same inputs and outputs and computes
-almost nothing. One caller gives the cost of a turn with one request; 32 callers that of larger turns.
+almost nothing. With one caller, each thread sleeps before each request; with 32 callers, it hardly does.
 """
 
 from __future__ import annotations
@@ -99,15 +99,9 @@ def fit_line(batches: list[tuple[int, float]]) -> tuple[float, float, float]:
     return float(intercept), float(slope), float(error)
 
 
-def solve_turns(one_s: float, many_s: float, requests: float) -> ThreadCosts:
-    """The costs of a turn and of a request, from the CPU time per request with one and with more requests per turn.
-
-    Raises:
-        ValueError: there were not more than one.
-    """
-    if requests <= 1:
-        raise ValueError(f"{requests:g} requests per turn do not tell the cost of a turn from that of a request")
-    request_s = max(0.0, (many_s - one_s / requests) / (1 - 1 / requests))
+def thread_costs(one_s: float, many_s: float) -> ThreadCosts:
+    """The costs of a thread, from its CPU time per request if it sleeps before each one, and if it never sleeps."""
+    request_s = max(0.0, many_s)
     return ThreadCosts(max(0.0, one_s - request_s), request_s)
 
 
@@ -205,13 +199,11 @@ class LoadedServer:
         closed_loop.drive(self._process, self._protocol, self._port, message, size, cell, seconds)
         return self._times(before, cell.rows, time.monotonic() - began)
 
-    def client_s(self, rate_per_s: float, seconds: float = _LOAD_S) -> tuple[float, float]:
-        """CPU time of the open loop's client per request, and the rows of a batch of the server."""
-        before, began = self._snapshot(), time.monotonic()
+    def client_s(self, rate_per_s: float, seconds: float = _LOAD_S) -> float:
+        """CPU time of the open loop's client per request."""
         message = self._protocol.message(self._graph, 1)
         stream = open_loop.drive(self._process.log.parent, self._port, message, rate_per_s, seconds)
-        times = self._times(before, 1, time.monotonic() - began)
-        return stream.client_cores / stream.answered_per_s, times.batch_rows
+        return stream.client_cores / stream.answered_per_s
 
     def _snapshot(self) -> tuple[dict[int, tuple[str, float]], int, int]:
         with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
@@ -281,22 +273,21 @@ def measure(model: str) -> tuple[ModelCosts, dict[str, Any]]:
                 for name, cell in cells.items():
                     taken[name].append(server.closed(cell))
             front = {name: _median(times) for name, times in taken.items()}
-            light_s, _ = server.client_s(_LIGHT_PER_S)
-            heavy_s, heavy_rows = server.client_s(_HEAVY_SHARE * front["many"].requests_per_s)
+            light_s = server.client_s(_LIGHT_PER_S)
+            heavy_s = server.client_s(_HEAVY_SHARE * front["many"].requests_per_s)
         with serving(graph) as server:
             queued = server.closed(Cell(1, 128))
     one, many, rows = front["one"], front["many"], front["rows"]
-    loop = solve_turns(
-        one.loop_s - idle.compute_s(1), many.loop_s - idle.compute_s(many.batch_rows) / many.batch_rows, many.batch_rows
-    )
-    network = solve_turns(one.others_s, many.others_s, many.batch_rows)
-    client = solve_turns(light_s / 2, heavy_s / 2, max(heavy_rows, 1.01))
+    many_compute_s = idle.compute_s(many.batch_rows) / many.batch_rows
+    loop = thread_costs(one.loop_s - idle.compute_s(1), many.loop_s - many_compute_s)
+    network = thread_costs(one.others_s, many.others_s)
+    client = thread_costs(light_s / 2, heavy_s / 2)
     more = MAX_BATCH_ROWS - 1
-    in_loop_s = idle.compute_s(MAX_BATCH_ROWS) if idle.limits.inline_rows >= MAX_BATCH_ROWS else loop.turn_s
-    loop_row_s = max(0.0, rows.loop_s - loop.turn(1, 1) - in_loop_s) / more
+    in_loop_s = idle.compute_s(MAX_BATCH_ROWS) if idle.limits.inline_rows >= MAX_BATCH_ROWS else 0.0
+    loop_row_s = max(0.0, rows.loop_s - loop.turn(1, 1, is_woken=True) - in_loop_s) / more
     network_row_s = max(0.0, rows.network_s - one.network_s) / more
     if not engines.limits.inline_rows:  # each request is queued, and its batch handed to a thread
-        loop = ThreadCosts(loop.turn_s, max(loop.request_s, queued.loop_s - loop.turn_s / queued.batch_rows))
+        loop = ThreadCosts(loop.wake_s, max(loop.request_s, queued.loop_s))
     costs = ModelCosts(
         model=model,
         cores=usable_cores(),
@@ -309,8 +300,8 @@ def measure(model: str) -> tuple[ModelCosts, dict[str, Any]]:
         min_share_rows=engines.limits.min_share_rows,
         wide_rows=engines.limits.wide_rows,
         quick_rows=engines.quick_rows,
-        loop=ThreadCosts(loop.turn_s, loop.request_s, loop_row_s),
-        network=ThreadCosts(network.turn_s, network.request_s, network_row_s),
+        loop=ThreadCosts(loop.wake_s, loop.request_s, loop_row_s),
+        network=ThreadCosts(network.wake_s, network.request_s, network_row_s),
         client=client,
         answer_bytes=graph.image_bytes,
     )
@@ -319,6 +310,6 @@ def measure(model: str) -> tuple[ModelCosts, dict[str, Any]]:
         "fit_error": engines.fit_error,
         "front": {name: times._asdict() for name, times in front.items()},
         "queued": queued._asdict(),
-        "client_s": {"light": light_s, "heavy": heavy_s, "heavy_rows": heavy_rows},
+        "client_s": {"light": light_s, "heavy": heavy_s},
     }
     return costs, raw

@@ -9,7 +9,6 @@ from benchmarks.scaling.costs import ModelCosts
 from benchmarks.scaling.simulation import Prediction, simulate
 
 _STEPS: Final = 7
-_FULL_TURN: Final = 32
 _BITS: Final = 8
 
 
@@ -41,7 +40,7 @@ class Need(NamedTuple):
 
 def front_limit_per_s(costs: ModelCosts, rows: int) -> float:
     """Requests per second of the event loop of one process, if computing took no time, as on a fast enough GPU."""
-    return _FULL_TURN / costs.loop.turn(_FULL_TURN, _FULL_TURN * rows)
+    return 1 / costs.loop.turn(1, rows, is_woken=False)
 
 
 def find_capacity(costs: ModelCosts, rows: int, p99_limit_ms: float, share: float, requests: int) -> Capacity:

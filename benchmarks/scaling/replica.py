@@ -10,7 +10,7 @@ from typing import Any, Final
 import simpy
 
 from benchmarks.scaling.cores import Cores
-from benchmarks.scaling.costs import ModelCosts
+from benchmarks.scaling.costs import ModelCosts, ThreadCosts
 from benchmarks.scaling.thread import Steps, TurnThread
 from server.scheduling.instances import GroupLimits, Instance, InstanceGroups, Share
 from server.scheduling.pacing import Pacing
@@ -91,22 +91,32 @@ class Replica:
         else:
             self._network.put(request)
 
-    def _client_turn(self, requests: list[SimulatedRequest]) -> Steps:
-        yield self.cores.work(self._costs.client.turn(len(requests), sum(request.rows for request in requests)))
+    def _thread_work(self, costs: ThreadCosts, requests: list[SimulatedRequest], *, is_woken: bool) -> simpy.Event:
+        rows = sum(request.rows for request in requests)
+        return self.cores.work(costs.turn(len(requests), rows, is_woken=is_woken))
+
+    def _client_turn(self, requests: list[SimulatedRequest], is_woken: bool) -> Steps:
+        yield self.cores.work(
+            self._costs.client.turn(len(requests), sum(request.rows for request in requests), is_woken=is_woken)
+        )
         for request in requests:
             if request.is_answered:
                 self._on_end(request)
             else:
                 self._network.put(request)
 
-    def _network_turn(self, requests: list[SimulatedRequest]) -> Steps:
-        yield self.cores.work(self._costs.network.turn(len(requests), sum(request.rows for request in requests)))
+    def _network_turn(self, requests: list[SimulatedRequest], is_woken: bool) -> Steps:
+        yield self.cores.work(
+            self._costs.network.turn(len(requests), sum(request.rows for request in requests), is_woken=is_woken)
+        )
         for request in requests:
             self.loop.put(request)
 
-    def _loop_turn(self, items: list[SimulatedRequest | _Finished | _Timer]) -> Steps:
+    def _loop_turn(self, items: list[SimulatedRequest | _Finished | _Timer], is_woken: bool) -> Steps:
         requests = [item for item in items if isinstance(item, SimulatedRequest)]
-        yield self.cores.work(self._costs.loop.turn(len(requests), sum(request.rows for request in requests)))
+        yield self.cores.work(
+            self._costs.loop.turn(len(requests), sum(request.rows for request in requests), is_woken=is_woken)
+        )
         for item in items:
             if isinstance(item, _Finished):
                 self._finish(item)

@@ -16,11 +16,11 @@ class TurnThread(Generic[_Item]):
 
     Args:
         environment: the clock.
-        turn: does the work of a turn.
+        turn: does the work of a turn; its second argument says whether the thread slept before.
         most: the most items of one turn.
     """
 
-    def __init__(self, environment: simpy.Environment, turn: Callable[[list[_Item]], Steps], most: int) -> None:
+    def __init__(self, environment: simpy.Environment, turn: Callable[[list[_Item], bool], Steps], most: int) -> None:
         self._environment = environment
         self._turn = turn
         self._most = most
@@ -38,10 +38,11 @@ class TurnThread(Generic[_Item]):
 
     def _run(self) -> Steps:
         while True:
-            if not self._inbox:
+            is_woken = not self._inbox
+            if is_woken:
                 self._wake = self._environment.event()
                 yield self._wake
             items, self._inbox = self._inbox[: self._most], self._inbox[self._most :]
             began = self._environment.now
-            yield from self._turn(items)
+            yield from self._turn(items, is_woken)
             self.busy_s += self._environment.now - began

@@ -15,5 +15,6 @@ def test_costs_are_read_as_they_were_saved(costs: ModelCosts, tmp_path: Path) ->
     assert json.loads(path.read_text())["when"] == "today"
 
 
-def test_a_turn_costs_once_and_rows_after_the_first_cost_less_than_requests() -> None:
-    assert ThreadCosts(10, 2, 0.5).turn(requests=3, rows=7) == pytest.approx(10 + 6 + 2)
+@pytest.mark.parametrize(("is_woken", "expected"), [(True, 18), (False, 8)])
+def test_waking_costs_once_and_rows_after_the_first_cost_less_than_requests(is_woken: bool, expected: float) -> None:
+    assert ThreadCosts(10, 2, 0.5).turn(requests=3, rows=7, is_woken=is_woken) == pytest.approx(expected)

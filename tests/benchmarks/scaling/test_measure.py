@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from benchmarks.peers.served_graph import ServedGraph
-from benchmarks.scaling.measure import fit_line, make_blank, solve_turns, thread_times_s
+from benchmarks.scaling.measure import fit_line, make_blank, thread_costs, thread_times_s
 
 
 def test_a_line_is_fitted_with_relative_errors() -> None:
@@ -27,11 +27,9 @@ def test_a_line_does_not_begin_below_zero() -> None:
     assert row_s == pytest.approx(0.00105, rel=0.05)
 
 
-def test_costs_of_turns_are_told_from_those_of_requests() -> None:
-    found = solve_turns(one_s=130e-6, many_s=30e-6 + 100e-6 / 20, requests=20)
-    assert (found.turn_s, found.request_s) == pytest.approx((100e-6, 30e-6))
-    with pytest.raises(ValueError, match="1 requests per turn"):
-        solve_turns(1, 1, 1)
+def test_costs_of_waking_are_told_from_those_of_requests() -> None:
+    found = thread_costs(one_s=130e-6, many_s=30e-6)
+    assert (found.wake_s, found.request_s) == pytest.approx((100e-6, 30e-6))
 
 
 def test_the_time_of_each_thread_is_measured() -> None:

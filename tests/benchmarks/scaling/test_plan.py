@@ -42,6 +42,6 @@ def test_a_load_needs_a_spare_replica_and_costs_by_cores(costs: ModelCosts) -> N
 
 
 def test_the_front_alone_makes_what_full_turns_of_its_loop_allow(costs: ModelCosts) -> None:
-    front = replace(costs, loop=ThreadCosts(turn_s=0.0032, request_s=0.0001, row_s=0.00001))
+    front = replace(costs, loop=ThreadCosts(wake_s=0.0032, request_s=0.0002, row_s=0.00001))
     assert front_limit_per_s(front, 1) == pytest.approx(5000)
     assert front_limit_per_s(front, 11) == pytest.approx(1 / 0.0003)

@@ -78,7 +78,7 @@ def test_more_rows_per_request_use_both_engines_for_one_request() -> None:
 
 
 def test_a_loaded_event_loop_handles_more_requests_per_turn() -> None:
-    costs = replace(PLAIN, batch_s=0.0, row_s=1e-6, inline_rows=64, loop=ThreadCosts(turn_s=0.001, request_s=0.00005))
+    costs = replace(PLAIN, batch_s=0.0, row_s=1e-6, inline_rows=64, loop=ThreadCosts(wake_s=0.001, request_s=0.00005))
     light, heavy = (simulate(costs, rate, 4) for rate in (100, 5000))
     assert light.batch_rows < 1.2
     assert heavy.batch_rows > 3

@@ -9,8 +9,8 @@ def test_a_turn_takes_all_that_came_during_the_one_before_up_to_the_limit() -> N
     environment = simpy.Environment()
     turns = []
 
-    def turn(items: list[int]) -> Steps:
-        turns.append(items)
+    def turn(items: list[int], is_woken: bool) -> Steps:
+        turns.append((items, is_woken))
         yield environment.timeout(1)
 
     thread = TurnThread(environment, turn, most=2)
@@ -24,5 +24,5 @@ def test_a_turn_takes_all_that_came_during_the_one_before_up_to_the_limit() -> N
 
     environment.process(arrivals())
     environment.run(until=20)
-    assert turns == [[0], [1, 2], [3], [4]]
+    assert turns == [([0], True), ([1, 2], False), ([3], False), ([4], True)]
     assert thread.busy_s == 4
