@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import click
 
 from benchmarks.report import machine, report
 from benchmarks.scaling.chart import draw
-from benchmarks.scaling.check import CurveError, compare
+from benchmarks.scaling.check import COMPARED, CurveError, compare
 from benchmarks.scaling.costs import ModelCosts
 from benchmarks.scaling.measure import measure
 from benchmarks.scaling.plan import find_capacity, front_limit_per_s, needs
@@ -55,9 +56,17 @@ def check_command(costs_file: Path, curves: tuple[Path, ...], out: Path) -> None
         rows = compare(costs, curves)
     except CurveError as error:
         raise click.ClickException(str(error)) from error
-    shown = [{key: f"{value:+.0%}" if key.endswith("error") else value for key, value in row.items()} for row in rows]
+    shown = [
+        {"requests/s": f"{row['rate_per_s']:g} ({row['load']})", "rounds": row["rounds"], "failed": row["failed"]}
+        | {f"{name}: measured / simulated": _both(row, name) for name in COMPARED.values()}
+        for row in rows
+    ]
     report(f"{costs.model}: measured and simulated", shown, None)
     out.write_text(json.dumps({"model": costs.model, "rows": rows}, indent=1) + "\n")
+
+
+def _both(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:,.4g} / {row[f'{name} simulated']:,.4g} ({row[f'{name} error']:+.0%})"
 
 
 @main.command("chart")
@@ -73,8 +82,8 @@ def chart_command(checks: tuple[Path, ...], out: Path) -> None:
 @click.option("--costs", "costs_file", type=_THERE, required=True, help="Written by `measure`.")
 @click.option("--rows", default="1,64", help="Rows of a request.")
 @click.option("--images-per-s", default="100,10000,1000000")
-@click.option("--p99-ms", type=click.FloatRange(0, min_open=True), default=250.0, help="Limit of the latency.")
-@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.7, help="Of what a replica can carry.")
+@click.option("--p99-ms", type=click.FloatRange(0, min_open=True), default=100.0, help="Limit of the latency.")
+@click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=0.4, help="Of what a replica can carry.")
 @click.option("--requests", type=click.IntRange(100), default=10_000, help="To simulate for each rate.")
 @click.option("--price", type=click.FloatRange(0, min_open=True), default=0.04, help="Of a core for an hour.")
 @click.option("--out", type=_FILE, required=True, help="JSON file to write.")
@@ -116,7 +125,8 @@ def plan_command(
             need = needs(costs, found, load, price)
             loads.append({"rows": count} | need._asdict())
     report(f"{costs.model}: one replica of {costs.cores} cores, p99 within {p99_ms:g} ms", replicas, None)
-    report(f"{costs.model}: replicas at {share:.0%}, one of them spare, {price:g} per core and hour", loads, None)
+    shown = [load | {"price_per_million": f"{load['price_per_million']:.3g}"} for load in loads]
+    report(f"{costs.model}: replicas at {share:.0%}, one of them spare, {price:g} per core and hour", shown, None)
     settings = {"p99_ms": p99_ms, "share": share, "price": price}
     document = {"model": costs.model, "settings": settings, "replicas": replicas, "loads": loads}
     out.write_text(json.dumps(document, indent=1) + "\n")

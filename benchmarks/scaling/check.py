@@ -12,7 +12,7 @@ from benchmarks.scaling.costs import ModelCosts
 from benchmarks.scaling.simulation import simulate
 
 DISTURBED_CORES: Final = 0.15  # of other programs; such measurements are left out
-_COMPARED: Final = {"answered_per_s": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"}
+COMPARED: Final = {"answered_per_s": "requests/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"}
 
 
 class CurveError(Exception):
@@ -61,7 +61,7 @@ def compare(
     for rate, streams in measured_streams(curves, costs.model, peer).items():
         predicted = simulate(costs, rate, requests / rate, with_client=True)._asdict()
         row: dict[str, Any] = {"load": f"{rate / saturated:.0%}", "rounds": len(streams)}
-        for field, name in _COMPARED.items():
+        for field, name in COMPARED.items():
             measured = statistics.median(stream[field] for stream in streams)
             row |= {name: measured, f"{name} simulated": predicted[field]}
             row[f"{name} error"] = predicted[field] / measured - 1

@@ -9,6 +9,7 @@ from benchmarks.scaling.costs import ModelCosts
 from benchmarks.scaling.simulation import Prediction, simulate
 
 _STEPS: Final = 7
+_LIMITS: Final = 20
 _BITS: Final = 8
 
 
@@ -51,14 +52,15 @@ def find_capacity(costs: ModelCosts, rows: int, p99_limit_ms: float, share: floa
         rows: of each request.
         p99_limit_ms: the limit.
         share: of that rate to plan with.
-        requests: to simulate for each rate.
+        requests: the least to simulate for each rate.
 
     Raises:
         ValueError: even an idle server takes longer.
     """
 
     def run(rate: float) -> Prediction:
-        return simulate(costs, rate, requests / rate, rows=rows)
+        seconds = max(requests / rate, _LIMITS * p99_limit_ms / 1e3)  # long enough for a backlog to grow past the limit
+        return simulate(costs, rate, seconds, rows=rows)
 
     def fits(found: Prediction) -> bool:
         return not found.refused and found.p99_ms <= p99_limit_ms
