@@ -81,8 +81,8 @@ def test_a_loaded_event_loop_handles_more_requests_per_turn() -> None:
     costs = replace(PLAIN, batch_s=0.0, row_s=1e-6, inline_rows=64, loop=ThreadCosts(wake_s=0.001, request_s=0.00005))
     light, heavy = (simulate(costs, rate, 4) for rate in (100, 5000))
     assert light.batch_rows < 1.2
-    assert heavy.batch_rows > 3
-    assert heavy.answered_per_s == pytest.approx(5000, rel=0.05)  # one request per turn would make 950
+    assert heavy.batch_rows > 2
+    assert heavy.answered_per_s == pytest.approx(5000, rel=0.05)  # waking for each would make 950
 
 
 def test_a_lone_row_runs_on_all_cores() -> None:
