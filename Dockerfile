@@ -57,7 +57,8 @@ USER 10001:10001
 # docker run --gpus all --user "$(id -u):$(id -g)" --volume .:/work ganserve-trainer trainer --model dcgan --device cuda
 FROM user AS trainer
 COPY --from=build-trainer /venv /venv
-ENV HOME=/tmp
+# Data sets and classifiers that it makes are kept in the mounted folder, too.
+ENV HOME=/work
 WORKDIR /work
 ENTRYPOINT ["python", "-m"]
 CMD ["trainer", "--help"]
