@@ -54,6 +54,7 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 # In numbers, so that Kubernetes can see that it is not root.
 USER 10001:10001
 
+# --compile needs a C++ compiler, which it has not.
 # docker run --gpus all --user "$(id -u):$(id -g)" --volume .:/work ganserve-trainer trainer --model dcgan --device cuda
 FROM user AS trainer
 COPY --from=build-trainer /venv /venv
