@@ -120,14 +120,19 @@ def server_flags(arguments: list[str]) -> dict[str, Any]:
     Raises:
         SystemExit: a flag does not exist, or its value is invalid.
     """
-    [entrypoint] = dockerfile("ENTRYPOINT")
+    [entrypoint] = dockerfile("ENTRYPOINT", "runtime")
     words = [*json.loads(entrypoint), *arguments]
     assert words[:3] == ["python", "-m", "server"]
     assert isinstance(server, click.Command)
     return server.make_context("server", words[3:]).params
 
 
-def dockerfile(instruction: str) -> list[str]:
-    """The arguments of each line of the Dockerfile with an instruction."""
-    begin = f"{instruction} "
-    return [line.removeprefix(begin) for line in _DOCKERFILE if line.startswith(begin)]
+def dockerfile(instruction: str, stage: str | None = None) -> list[str]:
+    """The arguments of each line of the Dockerfile, or of one of its stages, with an instruction."""
+    begin, found, here = f"{instruction} ", [], ""
+    for line in _DOCKERFILE:
+        if line.startswith("FROM "):
+            here = line.partition(" AS ")[2]
+        if line.startswith(begin) and stage in (None, here):
+            found.append(line.removeprefix(begin))
+    return found

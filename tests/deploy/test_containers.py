@@ -144,6 +144,10 @@ def test_the_image_has_the_version_of_the_project(host: Host) -> None:
         rf"(?:registry\.example\.org/)?ganserve:{re.escape(VERSION)}(?:-cuda)?", host.container["image"]
     )
     assert SERVICE["image"] == f"ganserve:{VERSION}"
+    assert (
+        f"image: registry.example.org/ganserve:{VERSION}\n"
+        in (manifests.DEPLOY / "kubernetes/sample-job.yaml").read_text()
+    )
 
 
 def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
