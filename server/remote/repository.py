@@ -126,6 +126,8 @@ class RemoteRepository:
                 raise
         if not target.is_file():
             raise BundleError(f"{self.where(path)}: is a folder, not a file; publish the model again")
+        size = target.stat().st_size
+        on_part(size, size)  # not every file system calls it
 
     def _list(self, folder: str) -> dict[str, bool]:
         """The names in a folder, and whether they are folders."""
