@@ -133,7 +133,9 @@ class RemoteRepository:
         """The names in a folder, and whether they are folders."""
         with self._one_line_errors(folder):
             entries = self._files.ls(self._path(folder), detail=True)
-        return {_last_part(entry["name"]): entry["type"] == "directory" for entry in entries}
+        is_folder = {entry["name"].rstrip("/"): entry["type"] == "directory" for entry in entries}
+        is_folder.pop(self._path(folder).rstrip("/"), None)  # S3 lists it if a key ends with its name and a slash
+        return {PurePosixPath(path).name: is_one for path, is_one in is_folder.items()}
 
     def _path(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}" if path else self._root
@@ -161,10 +163,6 @@ class RemoteRepository:
             raise RemoteUnavailable(
                 f"{where}: cannot be read ({first_line(error)}); check the connection and the credentials"
             ) from error
-
-
-def _last_part(path: str) -> str:
-    return PurePosixPath(path).name
 
 
 def _is_model_name(name: str) -> bool:
