@@ -55,6 +55,7 @@ TELEMETRY = "ORT_DISABLE_TELEMETRY"
 # Modules without a test file at the mirrored path: they only declare, and are tested with what uses them.
 DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
+    "server.remote.errors": "exceptions",
     "server.request": "the fields of a request",
     "trainer.errors": "exceptions",
     "trainer.training.base": "the interface of a training",

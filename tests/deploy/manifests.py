@@ -20,7 +20,7 @@ from server.__main__ import main as server
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
-KUSTOMIZATIONS: Final = ("base", "overlays/gpu", "overlays/keda", "overlays/gateway")
+KUSTOMIZATIONS: Final = ("base", "overlays/gpu", "overlays/keda", "overlays/gateway", "overlays/fetch-models")
 KUBERNETES_VERSIONS: Final = ("1.30", "1.37")  # the oldest and the newest that the files are for
 _SCHEMAS: Final = Path(__file__).parent / "schemas"
 _DOCKERFILE: Final = (ROOT / "Dockerfile").read_text().splitlines()

@@ -204,6 +204,7 @@ def test_everything_selects_the_pods_of_the_deployment(name: str) -> None:
     [
         ("base", "HorizontalPodAutoscaler"),
         ("overlays/gateway", "HorizontalPodAutoscaler"),
+        ("overlays/fetch-models", "HorizontalPodAutoscaler"),
         ("overlays/keda", "ScaledObject"),
         ("overlays/gpu", None),
     ],
@@ -249,7 +250,7 @@ def test_all_components_fit_together(tmp_path: Path) -> None:
     shutil.copytree(manifests.DEPLOY / "kubernetes", tmp_path / "kubernetes")
     mine = tmp_path / "mine"
     mine.mkdir()
-    components = "".join(f"- ../kubernetes/components/{name}\n" for name in ("gpu", "keda", "gateway"))
+    components = "".join(f"- ../kubernetes/components/{name}\n" for name in ("gpu", "keda", "gateway", "fetch-models"))
     image = "images:\n- {name: ganserve, newName: registry.test/ganserve}\n"
     (mine / "kustomization.yaml").write_text(f"resources: [../kubernetes/base]\ncomponents:\n{components}{image}")
     rendered = manifests.render(mine)
