@@ -25,7 +25,7 @@ from server.fronts.core_stream import StreamCoreCall
 from server.fronts.core_unary import UnaryCoreCall
 
 _CALLS_AHEAD: Final = 128  # calls that gRPC may hand over before the event loop asks for more
-_BURST: Final = 64  # events taken in one turn of the event loop, which others need, too
+_BURST: Final = 256  # events taken in one turn of the event loop, four per call; others need it, too
 _LINGER_S: Final = 0.0005  # gRPC rounds it up to milliseconds
 _METHOD_NOT_FOUND: Final = (grpc.StatusCode.UNIMPLEMENTED, b"Method not found!")  # as in grpcio
 _TOO_MANY_CALLS: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, b"Concurrent RPC limit exceeded!")
