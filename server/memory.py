@@ -1,4 +1,7 @@
-"""Keeps freed memory for the next answers, spares what is imported from collections, and compares what the server may need with the limit of its container."""
+"""Keeps freed memory for the next answers, and imports out of garbage collections.
+
+It also compares what the server may need with the limit of its container.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class UnaryCoreCall(CoreCall):
         self._task: SteppedTask | None = None
 
     def receive(self) -> None:
-        """Asks for the message, if the method admits the call and its deadline has not passed while it waited in gRPC."""
+        """Asks for the message, unless the deadline passed while the call waited in gRPC or the method refuses it."""
         try:
             if self.time_remaining() == 0:
                 raise DeadlinePassed("the deadline passed before the server could take the call up: allow more time")
