@@ -51,6 +51,7 @@ MAX_LINES = 500
 # Modules without a test file at the mirrored path: they only declare, and are tested with what uses them.
 DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
+    "server.ray_serve.context": "the interface of a call",
     "server.request": "the fields of a request",
     "trainer.errors": "exceptions",
     "trainer.training.base": "the interface of a training",
@@ -62,6 +63,7 @@ SCENARIOS = {
     "tests/exporter/gallery/test_gallery.py",
     "tests/server/engines/test_cuda_parity.py",
     "tests/server/models/test_bad_repositories.py",
+    "tests/server/ray_serve/test_cluster.py",
     "tests/server/rpc/test_abandoned_calls.py",
     "tests/server/security/test_both_ends.py",
     "tests/server/test_bursts.py",
