@@ -35,7 +35,7 @@ test-all: lint types ## The same plus the slow tests, which start and kill many 
 
 test-ray: $(INSTALLED) ## Try a Ray Serve cluster for at most 5 minutes, in .venv-ray; needs an idle machine
 	$(BIN)/uv venv --quiet --allow-existing .venv-ray
-	VIRTUAL_ENV=$(CURDIR)/.venv-ray $(BIN)/uv pip install --quiet --constraint requirements.lock --editable '.[ray]' onnx pytest pytest-asyncio pytest-timeout pyyaml
+	VIRTUAL_ENV=$(CURDIR)/.venv-ray $(BIN)/uv pip install --quiet --constraint requirements.lock --editable '.[ray]' hypothesis onnx pytest pytest-asyncio pytest-timeout pyyaml
 	timeout 300 .venv-ray/bin/python -m pytest -p no:xdist -o addopts=--import-mode=importlib -m ray tests/server/ray_serve
 
 soak: $(INSTALLED) ## Load a server at 80% for 20 minutes: does its memory grow, or its throughput fall?
