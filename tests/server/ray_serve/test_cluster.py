@@ -28,7 +28,7 @@ from ganserve.v1 import generator_pb2 as pb
 from tests.server.endless_graphs import loop_forever
 from tests.server.tiny_bundles import LATENT_DIM, publish_tiny_bundle, tiny_pixels
 
-pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 
 ROOT = Path(__file__).parents[3]
 GENERATE = "/ganserve.v1.Generator/Generate"
@@ -227,7 +227,7 @@ def test_it_grows_to_four_replicas_on_both_nodes(app: App) -> None:
     for replicas in (2, 4):
         with under_load(app) as outcomes:
             app.deploy(num_replicas=replicas)
-        assert not lost(outcomes)
+        assert not lost(outcomes), outcomes
     assert len(set(app.replicas.values())) == 2
 
 
@@ -236,7 +236,7 @@ def test_a_killed_replica_loses_nothing(app: App) -> None:
     with under_load(app) as outcomes:
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: victim not in app.replicas and len(app.replicas) == 4, 60)
-    assert not lost(outcomes)
+    assert not lost(outcomes), outcomes
 
 
 def test_a_rolling_update_loses_nothing_and_starts_no_process(app: App, models: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_rolling_update_loses_nothing_and_starts_no_process(app: App, models: 
     before = app.replicas.keys()
     with under_load(app) as outcomes:
         app.deploy(user_config={"versions": {"tiny": 2}})
-    assert not lost(outcomes)
+    assert not lost(outcomes), outcomes
     assert app.replicas.keys() == before
     with GanClient(app.address) as client:
         assert {client.info("tiny").version for _ in range(20)} == {2}
@@ -254,7 +254,7 @@ def test_a_killed_node_loses_nothing(app: App) -> None:
     with under_load(app) as outcomes:
         app.cluster.remove_node(app.second_node, allow_graceful=False)
         wait_until(lambda: len(set(app.replicas.values())) == 1, 60)
-    assert not lost(outcomes)
+    assert not lost(outcomes), outcomes
 
 
 def test_idle_engines_stop_replicas_and_rows_that_wait_start_them(app: App) -> None:
