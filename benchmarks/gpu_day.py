@@ -196,7 +196,9 @@ def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: f
             console.print(f"{name}: {STAGES[name].summary}")
             left_s = ends_s - time.monotonic()
             if STAGES[name].takes_the_rest:
-                limit_s = max(STAGES[name].limit_s, left_s - sum(STAGES[later].limit_s for later in stages[index + 1 :]))
+                limit_s = max(
+                    STAGES[name].limit_s, left_s - sum(STAGES[later].limit_s for later in stages[index + 1 :])
+                )
             else:
                 limit_s = STAGES[name].limit_s
             day.run(name, min(limit_s, left_s))

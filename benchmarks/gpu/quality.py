@@ -116,9 +116,7 @@ def train(settings: Settings, jobs: tuple[Job, ...], folders: Mapping[str, Path]
     return {"seconds": trained_s, "exit_codes": codes, "summary": summary}
 
 
-def score(
-    settings: Settings, job: Job, folder: Path, scores: Mapping[str, subprocess.Popen[str]]
-) -> dict[str, Any]:
+def score(settings: Settings, job: Job, folder: Path, scores: Mapping[str, subprocess.Popen[str]]) -> dict[str, Any]:
     """The scores of a job, and its last sample grid."""
     if job.needs and not (settings.data / job.needs).exists():
         raise Skip(f"{settings.data / job.needs} does not exist")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -188,8 +189,21 @@ def spent(settings: Settings) -> dict[str, Any]:
     kernels = [event for event in averages if event.device_type == torch.autograd.DeviceType.CUDA]
     busy_ms = sum(event.self_device_time_total for event in kernels) / 1e3 / steps
     launches = sum(event.count for event in kernels) / steps
-    summary = f"{busy_ms:.2f} ms of kernels, {launches:.0f} launches a step; kernels.txt has the largest"
-    return {"kernels_ms": busy_ms, "launches": launches, "summary": summary}
+    waits = _waits(training)
+    summary = f"{busy_ms:.2f} ms of kernels, {launches:.0f} launches and {len(waits)} waits a step; see kernels.txt"
+    return {"kernels_ms": busy_ms, "launches": launches, "waits": waits, "summary": summary}
+
+
+def _waits(training: Training) -> list[str]:
+    """Where a step waits for the GPU, which keeps it from running ahead."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            training.train_step(0.0)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return [f"{each.filename}:{each.lineno}" for each in caught if "synchronizing" in str(each.message)]
 
 
 def goal(settings: Settings, record: Record) -> dict[str, Any]:

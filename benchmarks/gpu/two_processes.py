@@ -1,6 +1,6 @@
 """The trainer under torchrun, with all processes on one GPU and gloo instead of NCCL, which needs a GPU per process.
 
-    torchrun --standalone --nproc-per-node 2 -m benchmarks.gpu.two_processes FLAGS OF THE TRAINER
+torchrun --standalone --nproc-per-node 2 -m benchmarks.gpu.two_processes FLAGS OF THE TRAINER
 """
 
 from __future__ import annotations

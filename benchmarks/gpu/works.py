@@ -96,7 +96,9 @@ def serve(settings: Settings, flags: Sequence[str]) -> dict[str, Any]:
         GanClient(address) as client,
     ):
         device = client.info(MODEL).device
-        images = np.concatenate([client.generate(MODEL, latents=part) for part in (inputs[:1], inputs[1:8], inputs[8:])])
+        images = np.concatenate(
+            [client.generate(MODEL, latents=part) for part in (inputs[:1], inputs[1:8], inputs[8:])]
+        )
         if not flags:
             grid = str(settings.keep / "served.png")
             run_module("client", "grid", "--model", MODEL, "--n", "64", "--out", grid, "--address", address)
@@ -140,6 +142,6 @@ def _version(package: str) -> str:
 def _nvidia_smi() -> str:
     query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.sm,power.draw", "--format=csv,noheader"]
     try:
-        return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
     except OSError as error:
         return str(error)

@@ -64,7 +64,10 @@ def check(folder: Path) -> list[Path]:
 
 def unpack(parts: Sequence[Path], target: Path) -> None:
     """Unpacks the archive that the parts hold."""
-    with lzma.open(io.BufferedReader(Joined(parts), 1 << 20)) as content, tarfile.open(fileobj=content, mode="r|") as tar:
+    with (
+        lzma.open(io.BufferedReader(Joined(parts), 1 << 20)) as content,
+        tarfile.open(fileobj=content, mode="r|") as tar,
+    ):
         tar.extractall(target, filter="data")
 
 

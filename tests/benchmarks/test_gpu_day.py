@@ -15,7 +15,6 @@ from benchmarks.gpu.stages import STAGES
 from server.engines.base import cuda_devices
 
 
-
 def dry_run(out: Path, work: Path, *flags: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(out), "--work", str(work), *flags]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=280)
