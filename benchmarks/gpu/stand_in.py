@@ -6,7 +6,8 @@ ONNX Runtime computes on the CPU; everything else, such as the choice of sizes a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 from unittest import mock
 
 _MODULES = ("onnx_cuda", "cuda_buffers", "sessions", "run_limit")
@@ -17,15 +18,13 @@ def cuda_stand_in() -> Iterator[None]:
     """While entered, this process has one CUDA device, as far as the server's engines can tell."""
     from tests.server.engines.fake_onnxruntime import OnnxRuntimeOnCpu
 
-    patches = [mock.patch(f"server.engines.{module}.onnxruntime", OnnxRuntimeOnCpu) for module in _MODULES]
-    patches += [mock.patch(f"server.engines.{module}.cuda_devices", lambda: 1) for module in ("onnx_cuda", "loading")]
-    for patch in patches:
-        patch.start()
-    try:
-        yield
-    finally:
+    patches: list[Any] = [mock.patch(f"server.engines.{module}.onnxruntime", OnnxRuntimeOnCpu) for module in _MODULES]
+    for module in ("onnx_cuda", "loading"):
+        patches.append(mock.patch(f"server.engines.{module}.cuda_devices", return_value=1))
+    with ExitStack() as stack:
         for patch in patches:
-            patch.stop()
+            stack.enter_context(patch)
+        yield
 
 
 if __name__ == "__main__":

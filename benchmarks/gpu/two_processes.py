@@ -13,7 +13,7 @@ from trainer.__main__ import main
 
 if __name__ == "__main__":
     with (
-        mock.patch("trainer.parallel.own_cuda_device", lambda: torch.device("cuda", 0)),
-        mock.patch("torch.distributed.is_nccl_available", lambda: False),
+        mock.patch("trainer.parallel.own_cuda_device", return_value=torch.device("cuda", 0)),
+        mock.patch("torch.distributed.is_nccl_available", return_value=False),
     ):
         main()
