@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 from unittest import mock
 
 _MODULES = ("onnx_cuda", "cuda_buffers", "sessions", "run_limit")
@@ -18,12 +17,11 @@ def cuda_stand_in() -> Iterator[None]:
     """While entered, this process has one CUDA device, as far as the server's engines can tell."""
     from tests.server.engines.fake_onnxruntime import OnnxRuntimeOnCpu
 
-    patches: list[Any] = [mock.patch(f"server.engines.{module}.onnxruntime", OnnxRuntimeOnCpu) for module in _MODULES]
-    for module in ("onnx_cuda", "loading"):
-        patches.append(mock.patch(f"server.engines.{module}.cuda_devices", return_value=1))
     with ExitStack() as stack:
-        for patch in patches:
-            stack.enter_context(patch)
+        for module in _MODULES:
+            stack.enter_context(mock.patch(f"server.engines.{module}.onnxruntime", OnnxRuntimeOnCpu))
+        for module in ("onnx_cuda", "loading"):
+            stack.enter_context(mock.patch(f"server.engines.{module}.cuda_devices", return_value=1))
         yield
 
 
