@@ -233,7 +233,7 @@ def _cuda(settings: Settings) -> Any:
 @contextmanager
 def _provider(changes: Mapping[str, str]) -> Iterator[None]:
     usual = onnx_cuda.provider_options
-    with mock.patch.object(onnx_cuda, "provider_options", lambda index: usual(index) | changes):
+    with mock.patch.object(onnx_cuda, "provider_options", lambda *settings: usual(*settings) | changes):
         yield
 
 
