@@ -116,7 +116,7 @@ def open_files() -> int:
 
 async def at_rest(server: Server, swaps: int, seconds: float, callers: Callers) -> dict[str, Any]:
     """One row of the table; call it while nothing is in flight."""
-    while server.models.open_batchers > 1:  # noqa: ASYNC110 - the old version is being freed
+    while server.core.models.open_batchers > 1:  # noqa: ASYNC110 - the old version is being freed
         await asyncio.sleep(0.01)
     gc.collect()
     before_mib = resident_mib(os.getpid())

@@ -7,37 +7,19 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health_pb2
 
-from ganserve.machine import memory_limit_bytes
 from server import daemon_threads
-from server.access_log import AccessLog
 from server.config import ServerConfig
+from server.core import Core, by_path
 from server.descriptors import raise_descriptor_limit
-from server.errors import StartupError
-from server.fronts.base import Front, Methods
+from server.fronts.base import Front
 from server.fronts.choice import choose_front
-from server.gate import Gate
-from server.generator.image_reader import MAX_THREADS, ImageReader
-from server.generator.service import SERVICE, GeneratorService
 from server.http.app import HttpApp
 from server.http.endpoint import HttpEndpoint
-from server.memory import resident_bytes, shortage
-from server.metrics import Metrics
-from server.model_control import service as model_control
-from server.model_control.service import ModelControlService
-from server.models.catalog import Catalog
-from server.models.lifecycle import Models
-from server.open_inference import service as inference
-from server.open_inference.service import InferenceService
 from server.quiet import wait_until_quiet
-from server.rpc import health, reflection
-from server.rpc.byte_budget import ByteBudget
-from server.rpc.handler import RequestHandler
-from server.rpc.parsing import MessageParser
+from server.rpc import reflection
 from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server
 from server.rpc.unsent import unsent_bytes
@@ -45,9 +27,6 @@ from server.security.access import Access
 from server.security.exposure import exposure_warnings
 from server.security.security import Security
 from server.signals import StopSignals, on_hangup
-
-if TYPE_CHECKING:
-    from server.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 _CLOSE_GRACE_S = 1.0  # without a drain
@@ -58,65 +37,37 @@ _CUT_OFF_EXIT_CODE = 1
 class Server:
     """A gRPC server and its HTTP port, on the running event loop.
 
-    Call `reserve`, `load` and `listen`; then optionally `retire` and `drain`; then `close`.
+    Call `reserve`, `core.load` and `listen`; then optionally `core.retire` and `drain`; then `close`.
+
+    Attributes:
+        core: answers the requests.
+        address: where gRPC listens; with the real port once it is known.
+        admin_address: where admin calls are answered; None for `address`.
+        metrics_address: of the HTTP port; None without one.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
-        self.catalog = Catalog()
-        self._gate = Gate()
-        self.metrics = Metrics(self.catalog, self._gate, config.usable_cores)
         self.security = Security(config)
+        self.core = Core(config)
         self.address = config.address
         self.admin_address = config.admin_address
         self.metrics_address = config.metrics_address
-        self.models = Models(self.catalog, config, self._gate)
-        self.metrics.watch_versions(self.models.failed_versions, lambda: self.models.load_counts)
-        self._image_reader = ImageReader(min(MAX_THREADS, config.usable_cores), config.max_queue_rows)
-        self._input_budget = ByteBudget(config.input_budget_bytes)
-        self.metrics.watch_input(lambda: self._image_reader.waiting_rows, lambda: self._input_budget.used_bytes)
-        self._health = health.Health()
         self._endpoint: HttpEndpoint | None = None
         self._reservations: list[Reservation] = []
         self._credentials: list[grpc.ServerCredentials | None] = []  # one per port, because gRPC consumes them
         self._stopping: asyncio.Task[None] | None = None
-        self._access_log = None if config.access_log is None else AccessLog.open(config.access_log)
-        self._tracer = None if config.otlp_endpoint is None else _open_tracer(config.otlp_endpoint)
-        self._generator = GeneratorService(self.catalog, self._image_reader, self._input_budget, config)
-        self._open_inference = InferenceService(
-            self.catalog, self.models, self._input_budget, MessageParser(), lambda: self._gate.is_ready, config
-        )
-        self._model_control = ModelControlService(self.models, config)
-        self._handlers: list[RequestHandler] = []
         self._make_front = choose_front(config.front)
-        self.metrics.watch_unsent(lambda: sum(handler.unsent_bytes for handler in self._handlers))
         self._server = self._make_server(self.security.access)
         # A server of its own, because a call does not say on which port it arrived.
         self._admin_server = None if config.admin_address is None else self._make_server(self.security.admin_access)
 
     def _make_server(self, access: Access | None) -> Front:
         """Returns a server with all services, whose calls are checked by `access`."""
-        handler = RequestHandler(
-            self._gate,
-            self.metrics,
-            self._access_log,
-            self.config.answer_budget_bytes,
-            self.config.max_concurrent_requests,
-            access=access,
-            tracer=self._tracer,
-        )
-        self._handlers.append(handler)
-        behaviours = self._generator.behaviours()
-        control = self._model_control.behaviours()
-        services: dict[str, Methods] = {
-            SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
-            model_control.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in control.items()},
-            inference.SERVICE: self._open_inference.methods(handler),
-            health.SERVICE: self._health.methods(),
-        }
+        handler = self.core.handler(access)
+        services = self.core.services(handler)
         services[reflection.SERVICE] = reflection.reflection_methods(services, handler)
-        methods = {f"/{name}/{method}": how for name, service in services.items() for method, how in service.items()}
-        return make_server(self._make_front, self.config, methods)
+        return make_server(self._make_front, self.config, by_path(services))
 
     @property
     def http_url(self) -> str | None:
@@ -141,23 +92,12 @@ class Server:
             self.security.access.control_at = str(self.admin_address)
         if self.config.metrics_address is not None:
             try:
-                app = HttpApp(self.metrics.registry, self._gate)
+                app = HttpApp(self.core.metrics.registry, self.core.gate)
                 tls = None if self.security.tls is None else self.security.tls.ssl_context()
                 self._endpoint = HttpEndpoint(app, self.config.metrics_address, tls)
             except OSError as error:
                 raise cannot_listen("--metrics-address", self.config.metrics_address, error) from error
             self.metrics_address = self._endpoint.address
-
-    async def load(self) -> None:
-        """Loads and warms up every model.
-
-        Raises:
-            StartupError: no model can be served.
-        """
-        await self.models.load_all()
-        limit_bytes = memory_limit_bytes()
-        if limit_bytes is not None and (warning := shortage(self.config, limit_bytes, resident_bytes())):
-            _log.warning("%s", warning)
 
     async def listen(self) -> None:
         """Opens the gRPC port and serves. Not before: for most balancers, an open port is a ready server.
@@ -168,15 +108,9 @@ class Server:
         bind(self._server, self.address, self._credentials[0])
         if self._admin_server is not None and self.admin_address is not None:
             bind(self._admin_server, self.admin_address, self._credentials[-1], "--admin-address")
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        self._gate.open()
+        await self.core.open()
         for server in self._servers:
             await server.start()
-
-    async def retire(self) -> None:
-        """Tells balancers and clients to go elsewhere, but serves those that have not noticed."""
-        self._gate.retire()
-        await self._health.enter_graceful_shutdown()
 
     async def drain(self) -> bool:
         """Finishes all requests, and accepts no call from then on.
@@ -189,20 +123,20 @@ class Server:
         Returns:
             False if the drain timeout has passed and some requests are not finished.
         """
-        await self.retire()
-        self.models.hurry()
+        await self.core.retire()
+        self.core.models.hurry()
         _log.info(
             "draining: finishing %d requests in at most %g s (--drain-timeout-s)",
-            self._gate.inside,
+            self.core.gate.inside,
             self.config.drain_timeout_s,
         )
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait((finishing,), timeout=self.config.drain_timeout_s)
         finishing.cancel()
-        self._gate.drain()
-        if self._gate.inside:
-            _log.warning("the drain timeout has passed: %d requests are cut off", self._gate.inside)
-        return not self._gate.inside
+        self.core.gate.drain()
+        if self.core.gate.inside:
+            _log.warning("the drain timeout has passed: %d requests are cut off", self.core.gate.inside)
+        return not self.core.gate.inside
 
     async def _finish(self) -> None:
         """Stops gRPC once it is quiet, and returns when no call is left that is a request.
@@ -212,14 +146,13 @@ class Server:
         """
         ports = {address.port for address in (self.address, self.admin_address) if address is not None}
         patience_s = min(_PATIENCE_S, self.config.drain_timeout_s / 2)
-        await wait_until_quiet(self._gate, lambda: unsent_bytes(ports), patience_s)
-        self._gate.drain()
-        self._health.end_watches()
+        await wait_until_quiet(self.core.gate, lambda: unsent_bytes(ports), patience_s)
+        self.core.end()
         self._stopping = asyncio.create_task(self._stop(math.inf))
         while not self._stopping.done():
-            await self._gate.wait_until_empty()
+            await self.core.gate.wait_until_empty()
             await asyncio.wait((self._stopping,), timeout=_PATIENCE_S)
-            if not self._gate.inside:
+            if not self.core.gate.inside:
                 return
 
     async def close(self) -> bool:
@@ -235,9 +168,7 @@ class Server:
             await self._stopping
         for reservation in self._reservations:
             reservation.close()
-        stopped = await self._image_reader.close()
-        await self.models.close()
-        await self.close_access_log()
+        stopped = await self.core.close()
         if self._endpoint is not None:
             await asyncio.to_thread(self._endpoint.close)
             self._endpoint = None
@@ -250,24 +181,6 @@ class Server:
     async def _stop(self, grace_s: float | None) -> None:
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
 
-    def reopen_access_log(self) -> None:
-        """Opens the file of the access log again, for programs that rotate it by renaming."""
-        if self._access_log is not None:
-            self._access_log.reopen()
-
-    async def close_access_log(self) -> None:
-        """Writes the remaining lines and spans, and closes the access log. Safe to call twice."""
-        if self._tracer is not None:
-            await asyncio.to_thread(self._tracer.close)
-            self._tracer = None
-        if self._access_log is not None:
-            await asyncio.to_thread(self._access_log.close)
-            self._access_log = None
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", SERVICE, inference.SERVICE):
-            await self._health.set(service, status)
-
 
 async def start(config: ServerConfig) -> Server:
     """Starts a server; its addresses then hold the real ports. The caller closes it.
@@ -278,7 +191,7 @@ async def start(config: ServerConfig) -> Server:
     server = Server(config)
     try:
         server.reserve()
-        await server.load()
+        await server.core.load()
         await server.listen()
     except BaseException:
         await server.close()
@@ -299,29 +212,29 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
     raise_descriptor_limit()
     stop = StopSignals()
     server = Server(config)
-    on_hangup(server.reopen_access_log)
+    on_hangup(server.core.reopen_access_log)
     stopping = asyncio.create_task(stop.received.wait())
     try:
         server.reserve()
-        loading = asyncio.create_task(server.load())
+        loading = asyncio.create_task(server.core.load())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             os._exit(0)  # no request was accepted yet, and a runtime that loads a model cannot be interrupted
         await loading
         await server.listen()
-        for model in server.catalog.versions():
+        for model in server.core.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
-        models = ", ".join(map(str, server.catalog.versions()))
+        models = ", ".join(map(str, server.core.catalog.versions()))
         where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", admin calls on {server.admin_address}"
         announce(f"ready: serving {models} on {server.address}, {where}{admin}")
         await stopping
-        await server.retire()
+        await server.core.retire()
         if not stop.hurried and config.lame_duck_s:
             _log.info("stopping: serving for %g s more (--lame-duck-s), until balancers notice", config.lame_duck_s)
             await asyncio.sleep(config.lame_duck_s)
         if not await server.drain():
-            await server.close_access_log()
+            await server.core.close_logs()
             os._exit(_CUT_OFF_EXIT_CODE)  # the threads of the engines may never end
     finally:
         stopping.cancel()
@@ -334,13 +247,3 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         os._exit(0)
     _log.info("stopped")
     return 0
-
-
-def _open_tracer(endpoint: str) -> Tracer:
-    try:
-        from server.tracing import open_tracer  # an optional extra
-    except ImportError as error:
-        raise StartupError(
-            f"--otlp-endpoint: needs OpenTelemetry ({error}); run pip install '.[otel]', or leave it out"
-        ) from error
-    return open_tracer(endpoint)

@@ -102,8 +102,8 @@ async def hold() -> AsyncIterator[Callable[..., HeldRun]]:
         config = server.config
         groups = InstanceGroups.of(held, config.max_batch_size)
         batcher = Batcher(groups, max_queue_rows=config.max_queue_rows, max_delay_s=0.0, name=name)
-        replaced.append((held, server.catalog[name].batcher))
-        server.catalog.add(replace(server.catalog[name], batcher=batcher))
+        replaced.append((held, server.core.catalog[name].batcher))
+        server.core.catalog.add(replace(server.core.catalog[name], batcher=batcher))
         return held
 
     yield hold_one

@@ -74,7 +74,7 @@ async def test_the_grpc_port_is_closed_until_the_models_are_ready(config: Server
         await asyncio.to_thread(lambda: urllib.request.urlopen(f"http://{server.metrics_address}/metrics").close())
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((server.address.host, server.address.port))
-        await server.load()
+        await server.core.load()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((server.address.host, server.address.port))
         await server.listen()
@@ -87,7 +87,7 @@ async def test_the_grpc_port_is_closed_until_the_models_are_ready(config: Server
 
 
 async def test_a_server_that_retires_says_so_and_serves_new_connections(server: Server, connect: Connect) -> None:
-    await server.retire()
+    await server.core.retire()
     channel = connect(server)
     for service in SERVICES:
         assert await health_of(channel, service) == NOT_SERVING
@@ -103,7 +103,7 @@ async def test_a_drain_answers_requests_that_come_while_others_are_in_progress(
     draining = asyncio.create_task(server.drain())
     await asyncio.gather(*(settle() for _ in range(20)))
     late = stub_of(connect(server)).Generate(one_row())
-    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
+    await until(lambda: server.core.catalog["tiny"].batcher.queued_rows == 1)
     assert not draining.done()
     held.release_all()
     assert await draining
@@ -133,7 +133,7 @@ async def test_a_drain_loses_no_answer_that_waits_in_the_kernel_for_a_slow_clien
     with Relay(server.address.port, delay_s=0.05, buffer_bytes=1 << 16).serve() as relay:
         async with grpc.aio.insecure_channel(relay.address) as channel:
             call = stub_of(channel).Generate(request)
-            await until(lambda: server._gate.entered == 1 and not server._gate.inside)
+            await until(lambda: server.core.gate.entered == 1 and not server.core.gate.inside)
             assert await server.drain()
             await server.close()
             assert await stub_of(channel).Generate(one_row()).code() == grpc.StatusCode.UNAVAILABLE  # sends a frame
@@ -149,9 +149,9 @@ async def test_a_drain_accepts_no_call_once_requests_keep_coming_and_finishes_ac
     accepted = [stub.Generate(one_row())]
     await held.started()
     accepted.append(stub.Generate(one_row()))  # waits in the queue
-    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 1)
+    await until(lambda: server.core.catalog["tiny"].batcher.queued_rows == 1)
     draining = asyncio.create_task(server.drain())
-    await until(lambda: server._gate.state == "draining")
+    await until(lambda: server.core.gate.state == "draining")
     await settle()  # now gRPC knows
     with pytest.raises(grpc.aio.AioRpcError) as error:  # CANCELLED until the channel has heard GOAWAY
         await stub.Generate(one_row())
@@ -309,7 +309,7 @@ async def test_the_http_port_tells_starting_ready_and_draining(config: ServerCon
         assert await http_status(server, "/healthz") == (200, "alive\n")
         assert await http_status(server, "/readyz") == (503, "starting\n")
         assert (await scrape(server))[key("ganserve_accepting_requests")] == 0
-        await server.load()
+        await server.core.load()
         await server.listen()
         assert await http_status(server, "/readyz") == (200, "ready\n")
         assert (await scrape(server))[key("ganserve_model_ready", model="tiny", version="1")] == 1
@@ -357,7 +357,7 @@ async def test_a_second_server_cannot_share_the_port_of_the_first(config: Server
 async def test_a_start_says_that_the_memory_of_the_container_is_too_small(
     start_server: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(app, "memory_limit_bytes", lambda: 1 << 30)
+    monkeypatch.setattr("server.core.memory_limit_bytes", lambda: 1 << 30)
     with caplog.at_level(logging.WARNING):
         await start_server()
     assert "this container may use 1024 MiB of memory" in caplog.text

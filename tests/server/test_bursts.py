@@ -47,7 +47,7 @@ async def burst(address: Address, count: int) -> Counter[str]:
 
 def refused(server: Server) -> float:
     labels = {"model": "", "version": "", "method": "Generate", "status": "RESOURCE_EXHAUSTED"}
-    return server.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
+    return server.core.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
 
 
 @pytest.mark.parametrize("count", [500, 3000, pytest.param(10_000, marks=pytest.mark.slow)])

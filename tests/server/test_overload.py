@@ -71,7 +71,7 @@ async def test_images_in_progress_are_bounded_in_bytes(
 ) -> None:
     size = len(request_message.SerializeToString()) + 3 * 72  # the message, and its rows
     server = await start_server(max_request_bytes=1000)
-    budget = server._input_budget
+    budget = server.core.input_budget
     budget._total_bytes = 2 * size
     held, stub = hold(server, "tiny-a2b"), stub_of(connect(server))
     accepted = [asyncio.ensure_future(stub.Translate(request_message)) for _ in range(2)]
@@ -98,7 +98,7 @@ async def test_large_latents_count_as_input_in_progress(
     start_server: Start, connect: Connect, hold: Callable[..., HeldRun]
 ) -> None:
     server = await start_server(max_request_rows=LARGE_ROWS, max_queue_rows=2 * LARGE_ROWS)
-    channel, budget, large = connect(server), server._input_budget, latents(LARGE_ROWS)
+    channel, budget, large = connect(server), server.core.input_budget, latents(LARGE_ROWS)
     held, stub = hold(server), stub_of(channel)
     budget._total_bytes = size = large.ByteSize()
     first = asyncio.ensure_future(stub.Generate(large))
@@ -120,7 +120,7 @@ async def test_no_latents_are_drawn_for_a_request_that_does_not_fit_into_the_que
     running = asyncio.ensure_future(stub.Generate(latents(1)))
     await held.started()
     waiting = asyncio.ensure_future(stub.Generate(latents(256)))
-    await until(lambda: server.catalog["tiny"].batcher.queued_rows == 256)
+    await until(lambda: server.core.catalog["tiny"].batcher.queued_rows == 256)
     drawn: list[Any] = []
     monkeypatch.setattr(generator, "read_latents", drawn.append)
     assert (await status_of(channel, "Generate", seeded(256).SerializeToString()))[0] is EXHAUSTED
@@ -140,7 +140,7 @@ async def test_latents_read_off_the_event_loop_reserve_room_in_the_queue(
         return read_latents(admitted)
 
     monkeypatch.setattr(generator, "read_latents", read)
-    queue = server.catalog["tiny"].batcher._queue
+    queue = server.core.catalog["tiny"].batcher._queue
     first = asyncio.ensure_future(stub_of(channel).Generate(seeded(LARGE_ROWS)))
     await until(lambda: queue.reserved_rows == LARGE_ROWS)
     assert (await status_of(channel, "Generate", seeded(256).SerializeToString()))[0] is EXHAUSTED
@@ -152,11 +152,11 @@ async def test_latents_read_off_the_event_loop_reserve_room_in_the_queue(
 async def test_tiny_files_count_as_the_rows_they_decode_to(start_server: Start, connect: Connect) -> None:
     server = await start_server()
     pixel = files(encoded(noise(1, 1, 3)), resize=True)
-    server._input_budget._total_bytes = len(pixel.SerializeToString()) + 71
+    server.core.input_budget._total_bytes = len(pixel.SerializeToString()) + 71
     code, details = await refusal(stub_of(connect(server)), pixel)
     assert code is EXHAUSTED
     assert "72 more do not fit" in details
-    assert server._input_budget.used_bytes == 0
+    assert server.core.input_budget.used_bytes == 0
 
 
 async def test_a_message_larger_than_any_latents_is_refused_before_parsing(
@@ -184,7 +184,7 @@ async def test_requests_above_the_concurrency_limit_are_refused(
 
 async def test_gauges_show_the_input_in_progress(server: Server, stub: Any, hold: Callable[..., HeldRun]) -> None:
     def value(name: str) -> float | None:
-        return server.metrics.registry.get_sample_value(f"ganserve_{name}")
+        return server.core.metrics.registry.get_sample_value(f"ganserve_{name}")
 
     assert (value("input_bytes"), value("unread_images")) == (0, 0)
     held = hold(server, "tiny-a2b")

@@ -149,7 +149,7 @@ async def test_concurrent_good_and_bad_requests_all_get_the_right_answers(
     publish_tiny_bundle(repository, "other", seed=SEEDS["other"])
     server = await start_server(max_batch_size=MAX_BATCH_ROWS)
     # Engines this tiny compute everything on the event loop, so those of one model imitate a large model.
-    server.catalog["other"].batcher.groups.limits = GroupLimits()
+    server.core.catalog["other"].batcher.groups.limits = GroupLimits()
     channel = connect(server)
     storm = Storm(channel)
     await asyncio.gather(*(storm.caller(number, REQUESTS // CALLERS) for number in range(CALLERS)))
@@ -160,10 +160,10 @@ async def test_concurrent_good_and_bad_requests_all_get_the_right_answers(
     assert storm.outcomes["refused"] > REQUESTS * 0.15
     health: Any = health_pb2_grpc.HealthStub(channel)
     assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
-    statistics = server.catalog["other"].statistics
+    statistics = server.core.catalog["other"].statistics
     done = statistics.snapshot()
     assert MAX_ROWS < max(statistics.batch_sizes()) <= MAX_BATCH_ROWS  # of several requests
     assert done.compute_infer.count > done.execution_count  # requests, and parts of them, in batches
     assert done.compute_infer.count > done.queue.count  # parts, and requests that were begun
-    assert all(model.batcher.queued_rows == 0 for model in server.catalog.values())
+    assert all(model.batcher.queued_rows == 0 for model in server.core.catalog.values())
     assert await server.drain()

@@ -280,7 +280,7 @@ async def test_a_request_larger_than_any_latents_is_refused_by_grpc(start_server
 
 
 async def wait_for_queue(server: Server, rows: int) -> None:
-    await until(lambda: server.catalog["tiny"].batcher.queued_rows == rows)
+    await until(lambda: server.core.catalog["tiny"].batcher.queued_rows == rows)
 
 
 async def describe(stub: Any, model: str = "tiny", version: int = 0) -> pb.DescribeModelResponse:
@@ -364,7 +364,7 @@ async def test_a_model_whose_engine_broke_is_described_as_not_ready(
     server: Server, stub: Any, hold: Callable[[Server], HeldRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hold(server)
-    monkeypatch.setattr(server.catalog["tiny"].batcher, "broken", True)
+    monkeypatch.setattr(server.core.catalog["tiny"].batcher, "broken", True)
     assert not (await describe(stub)).ready
 
 
@@ -373,12 +373,12 @@ async def test_requests_are_counted_and_logged_by_model(
 ) -> None:
     server = await start_server(access_log=str(tmp_path / "access.jsonl"))
     await describe(stub_of(connect(server)))
-    await server.close_access_log()
+    await server.core.close_logs()
     [line] = [json.loads(text) for text in (tmp_path / "access.jsonl").read_text().splitlines()]
     assert (line["method"], line["model"], line["version"], line["status"]) == ("DescribeModel", "tiny", 1, "OK")
     [sample] = [
         sample
-        for metric in server.metrics.collect()
+        for metric in server.core.metrics.collect()
         for sample in metric.samples
         if sample.name == "ganserve_requests_total" and sample.labels["method"] == "DescribeModel"
     ]

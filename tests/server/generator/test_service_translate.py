@@ -101,7 +101,7 @@ async def test_concurrent_clients_get_their_own_images(stub: Any) -> None:
 
 
 async def test_rows_of_different_callers_share_a_batch(server: Server, stub: Any) -> None:
-    batcher, batches = server.catalog["tiny-a2b"].batcher, []
+    batcher, batches = server.core.catalog["tiny-a2b"].batcher, []
     engine_run = batcher.groups.instances[0].run
 
     def run(inputs: NDArray[Any], outputs: frozenset[str]) -> Any:
@@ -222,7 +222,7 @@ async def test_metrics_count_translations_like_generations(server: Server, stub:
     await refusal(stub, files(b"hello"))
 
     def value(name: str, **labels: str) -> float | None:
-        return server.metrics.registry.get_sample_value(
+        return server.core.metrics.registry.get_sample_value(
             f"ganserve_{name}", {"model": "tiny-a2b", "version": "1", **labels}
         )
 
@@ -290,7 +290,7 @@ async def test_a_deadline_that_passes_ends_the_decoding(server: Server, stub: An
     assert await server.drain()  # the server sees it a moment after the client
     decoding.release_all()
     assert decoding.started <= 1
-    assert server.catalog["tiny-a2b"].batcher.queued_rows == 0
+    assert server.core.catalog["tiny-a2b"].batcher.queued_rows == 0
 
 
 async def test_a_call_that_is_cancelled_ends_the_decoding(server: Server, stub: Any, decoding: Decoding) -> None:

@@ -243,7 +243,7 @@ async def test_engines_that_are_loaded_too_late_are_freed(
 
     monkeypatch.setattr(InstanceGroups, "close", free)
     catalog = Catalog()
-    models = Models(catalog, replace(config, load_timeout_s=0.05), Gate())
+    models = Models(catalog, replace(config, load_timeout_s=1.5), Gate())
     try:
         await models.load_all()
         assert list(catalog) == ["tiny"]
@@ -260,10 +260,10 @@ async def test_a_load_that_never_ends_holds_up_neither_requests_nor_the_stop(
 ) -> None:
     server = await start_server(model_control="explicit")
     publish_tiny_bundle(config.models, "stalled")
-    loading = asyncio.create_task(server.models.load("stalled"))
+    loading = asyncio.create_task(server.core.models.load("stalled"))
     await until(lambda: any(thread.name == "load stalled:1" for thread in threading.enumerate()))
     latents = latents_from_seed(1, 2, 4)
-    images = (await server.catalog["tiny"].batcher.submit(latents, frozenset({"images"})))["images"]
+    images = (await server.core.catalog["tiny"].batcher.submit(latents, frozenset({"images"})))["images"]
     np.testing.assert_allclose(images, tiny_images(latents), atol=1e-5)
     assert await server.drain()
     with pytest.raises(Unavailable, match="the server is stopping"):
@@ -279,7 +279,7 @@ async def test_an_input_that_never_ends_holds_up_only_an_engine_and_not_for_long
 ) -> None:
     publish_tiny_bundle(bounded.models, "loops", change_graph=loop_forever_if_large)
     server = await start_server(compute_timeout_s=bounded.compute_timeout_s)
-    tiny, loops = server.catalog["tiny"].batcher, server.catalog["loops"].batcher
+    tiny, loops = server.core.catalog["tiny"].batcher, server.core.catalog["loops"].batcher
     endless = asyncio.create_task(loops.submit(np.full((1, 4), 1e6, np.float32), frozenset({"images"})))
     latents = latents_from_seed(1, 2, 4)
     images = (await tiny.submit(latents, frozenset({"images"})))["images"]

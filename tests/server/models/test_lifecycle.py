@@ -38,7 +38,7 @@ def fail(*_: Any) -> Any:
 
 
 async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
-    return (await server.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
+    return (await server.core.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
 
 
 @pytest.fixture(autouse=True)
@@ -52,19 +52,19 @@ def break_engine(batcher: Batcher) -> None:
 
 async def test_a_newer_version_replaces_the_old_one(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2, seed=7)
-    await server.models.load("tiny")
-    assert str(server.catalog["tiny"]) == "tiny:2"
+    await server.core.models.load("tiny")
+    assert str(server.core.catalog["tiny"]) == "tiny:2"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
 
 
 async def test_requests_in_flight_are_answered_by_the_old_version(server: Server, repository: Path) -> None:
-    old = server.catalog["tiny"]
+    old = server.core.catalog["tiny"]
     old.enter()  # like one whose request is still being read
     publish_tiny_bundle(repository, version=2, seed=7)
     with old.batcher.held():
         waiting = asyncio.create_task(old.batcher.submit(LATENTS, PIXELS))
         await until(lambda: old.batcher.queued_rows == 3)
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
     np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
     late = await old.batcher.submit(LATENTS, PIXELS)
     np.testing.assert_array_equal(late[OUTPUT_PIXELS], tiny_pixels(LATENTS))
@@ -77,48 +77,48 @@ async def test_a_broken_version_leaves_a_working_one_in_service(server: Server, 
     with pytest.raises(
         NotLoaded, match=r"^'tiny': version 2 was not loaded: tiny/2/model.onnx: its sha256 differs.*; version 1 is"
     ):
-        await server.models.load("tiny")
-    assert str(server.catalog["tiny"]) == "tiny:1"
+        await server.core.models.load("tiny")
+    assert str(server.core.catalog["tiny"]) == "tiny:1"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
 async def test_the_loaded_version_is_kept_if_no_other_works(server: Server, repository: Path) -> None:
     (version_folder(repository, "tiny", 1) / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(NotLoaded, match=r"version 1 was not loaded: .* sha256 differs .*; version 1 is served"):
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
 @pytest.mark.parametrize("name", ["other", "", "../tiny"])
 async def test_an_unknown_model_cannot_be_loaded_or_unloaded(server: Server, name: str) -> None:
     with pytest.raises(NotServed):
-        await server.models.load(name)
+        await server.core.models.load(name)
     with pytest.raises(NotServed):
-        await server.models.unload(name)
+        await server.core.models.unload(name)
 
 
 async def test_unloading_waits_for_requests_in_flight(server: Server) -> None:
-    batcher = server.catalog["tiny"].batcher
-    model = server.catalog["tiny"]
+    batcher = server.core.catalog["tiny"].batcher
+    model = server.core.catalog["tiny"]
     model.enter()
     with batcher.held():
         waiting = asyncio.create_task(batcher.submit(LATENTS, PIXELS))
-        unloading = asyncio.create_task(server.models.unload("tiny"))
-        await until(lambda: "tiny" not in server.catalog)
+        unloading = asyncio.create_task(server.core.models.unload("tiny"))
+        await until(lambda: "tiny" not in server.core.catalog)
         assert not unloading.done()
     np.testing.assert_array_equal((await waiting)[OUTPUT_PIXELS], tiny_pixels(LATENTS))
     assert not unloading.done()
     model.leave()
     await unloading
-    assert server.models.open_batchers == 0
-    await server.models.load("tiny")
+    assert server.core.models.open_batchers == 0
+    await server.core.models.load("tiny")
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
 async def test_the_index_lists_every_version_and_its_state(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     publish_tiny_bundle(repository, "other")
-    assert server.models.index() == [
+    assert server.core.models.index() == [
         IndexEntry("other", 1, "UNAVAILABLE", "not loaded"),
         IndexEntry("tiny", 1, "READY", "", is_default=True),
         IndexEntry("tiny", 2, "UNAVAILABLE", "not loaded"),
@@ -126,14 +126,14 @@ async def test_the_index_lists_every_version_and_its_state(server: Server, repos
 
 
 async def test_rows_waiting_for_a_replaced_version_fail(server: Server, repository: Path, tmp_path: Path) -> None:
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")  # so that it cannot be rebuilt
     break_engine(batcher)
     with batcher.held():
         waiting = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
         await until(lambda: batcher.queued_rows == 9)
     publish_tiny_bundle(repository, version=2, seed=7)
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS, seed=7))
@@ -153,15 +153,15 @@ async def test_a_load_continues_after_its_caller_gives_up(
 
     monkeypatch.setattr(models, "load_version", load_slowly)
     publish_tiny_bundle(repository, version=2, seed=7)
-    impatient = asyncio.create_task(server.models.load("tiny"))
+    impatient = asyncio.create_task(server.core.models.load("tiny"))
     await loading.wait()
     impatient.cancel()
-    again = asyncio.create_task(server.models.load("tiny"))
+    again = asyncio.create_task(server.core.models.load("tiny"))
     await settle()
     assert len(began) == 1
     go.set()
     await again
-    assert str(server.catalog["tiny"]) == "tiny:2"
+    assert str(server.core.catalog["tiny"]) == "tiny:2"
 
 
 def write_config(repository: Path, text: str) -> None:
@@ -170,7 +170,7 @@ def write_config(repository: Path, text: str) -> None:
 
 
 def versions_of(server: Server) -> list[int]:
-    return [model.card.version for model in server.catalog.versions("tiny")]
+    return [model.card.version for model in server.core.catalog.versions("tiny")]
 
 
 def spoil(folder: Path) -> None:
@@ -197,7 +197,7 @@ async def test_the_version_policy_decides_which_versions_are_served_and_broken_o
     server = await start_server()
     assert versions_of(server) == served
     for version in served[1:]:
-        model = server.catalog.find("tiny", version, InFlightRequest("ModelInfer", 0.0))
+        model = server.core.catalog.find("tiny", version, InFlightRequest("ModelInfer", 0.0))
         answer = await model.batcher.submit(LATENTS, PIXELS)
         np.testing.assert_array_equal(answer[OUTPUT_PIXELS], tiny_pixels(LATENTS, seed=version))
         model.leave()
@@ -213,7 +213,7 @@ async def test_an_invalid_config_is_logged_and_the_newest_version_served(
 ) -> None:
     write_config(repository, "version_policy {")
     server = await start_server()
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("tiny: its newest version is served, because ")
     assert versions_of(server) == [1]
@@ -226,7 +226,7 @@ async def test_a_config_that_becomes_invalid_changes_nothing(
     write_config(repository, "version_policy { all {} }")
     server = await start_server()
     write_config(repository, "version_policy {")
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("tiny: its settings stay, because ")
     assert versions_of(server) == [1, 2]
@@ -236,46 +236,46 @@ async def test_a_load_follows_a_changed_policy_and_labels(server: Server, reposi
     publish_tiny_bundle(repository, version=2)
     label = 'parameters { key: "version_label.stable" value { string_value: "1" } }'
     write_config(repository, "version_policy { all {} } " + label)
-    await server.models.load("tiny")
-    assert server.models.index("tiny") == [
+    await server.core.models.load("tiny")
+    assert server.core.models.index("tiny") == [
         IndexEntry("tiny", 1, "READY", "", ("stable",)),
         IndexEntry("tiny", 2, "READY", "", is_default=True),
     ]
     write_config(repository, "")
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     assert versions_of(server) == [2]
 
 
 async def test_a_policy_that_names_a_missing_version_is_an_error_of_the_load(server: Server, repository: Path) -> None:
     write_config(repository, "version_policy { specific { versions: [1, 9] } }")
     with pytest.raises(NotLoaded, match="version 9 was not loaded: it is not in the repository; version 1 is served"):
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
 
 
 async def test_all_served_versions_are_named_when_a_load_fails(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     write_config(repository, "version_policy { specific { versions: [1, 2, 9] } }")
     with pytest.raises(NotLoaded, match=r"it is not in the repository; versions 1, 2 are served$"):
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
 
 
 async def test_the_reason_of_a_failed_version_is_kept_until_it_loads(server: Server, repository: Path) -> None:
     spoil(publish_tiny_bundle(repository, version=2))
     with pytest.raises(NotLoaded):
-        await server.models.load("tiny")
-    old, new = server.models.index()
+        await server.core.models.load("tiny")
+    old, new = server.core.models.index()
     assert (old.state, old.reason, old.is_default) == ("READY", "", True)
     assert (new.state, new.is_default) == ("UNAVAILABLE", False)
     assert new.reason.startswith("tiny/2/model.onnx: its sha256 differs")
     assert str(repository) not in new.reason
-    assert server.models.failed_versions() == [("tiny", "2")]
-    assert server.models.load_counts == {"ok": 1, "failed": 1}
+    assert server.core.models.failed_versions() == [("tiny", "2")]
+    assert server.core.models.load_counts == {"ok": 1, "failed": 1}
     shutil.rmtree(version_folder(repository, "tiny", 2))
     publish_tiny_bundle(repository, version=2)
-    await server.models.load("tiny")
-    assert [entry.reason for entry in server.models.index()] == ["not loaded", ""]
-    assert server.models.failed_versions() == []
-    assert server.models.load_counts == {"ok": 2, "failed": 1}
+    await server.core.models.load("tiny")
+    assert [entry.reason for entry in server.core.models.index()] == ["not loaded", ""]
+    assert server.core.models.failed_versions() == []
+    assert server.core.models.load_counts == {"ok": 2, "failed": 1}
 
 
 async def test_any_error_of_one_version_is_its_own(
@@ -286,14 +286,14 @@ async def test_any_error_of_one_version_is_its_own(
     with pytest.raises(
         NotLoaded, match=r"version 2 was not loaded: loading failed \(RuntimeError: no device any more\);.*version 1 is"
     ):
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
 
 
 async def test_loading_again_without_a_change_loads_nothing(server: Server) -> None:
-    before = server.catalog["tiny"]
-    await server.models.load("tiny")
-    assert server.catalog["tiny"] is before
-    assert server.models.load_counts["ok"] == 1
+    before = server.core.catalog["tiny"]
+    await server.core.models.load("tiny")
+    assert server.core.catalog["tiny"] is before
+    assert server.core.models.load_counts["ok"] == 1
 
 
 async def test_a_rollback_serves_the_previous_version_until_another_is_chosen(server: Server, repository: Path) -> None:
@@ -301,58 +301,58 @@ async def test_a_rollback_serves_the_previous_version_until_another_is_chosen(se
         publish_tiny_bundle(repository, version=version, seed=version)
     spoil(version_folder(repository, "tiny", 2))
     with contextlib.suppress(NotLoaded):
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
     assert versions_of(server) == [3]
-    await server.models.roll_back("tiny")
+    await server.core.models.roll_back("tiny")
     assert versions_of(server) == [1]  # 2 does not work
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
     publish_tiny_bundle(repository, version=4)
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     assert versions_of(server) == [1]
-    assert [entry.version for entry in server.models.index() if entry.is_chosen] == [1]
-    assert server.models.index()[-1].reason == "newer than the chosen version"
+    assert [entry.version for entry in server.core.models.index() if entry.is_chosen] == [1]
+    assert server.core.models.index()[-1].reason == "newer than the chosen version"
     with pytest.raises(NotLoaded, match="tiny:1 has no older version"):
-        await server.models.roll_back("tiny")
-    await server.models.load("tiny", newest=True)
+        await server.core.models.roll_back("tiny")
+    await server.core.models.load("tiny", newest=True)
     assert versions_of(server) == [4]
-    assert not any(entry.is_chosen for entry in server.models.index())
+    assert not any(entry.is_chosen for entry in server.core.models.index())
 
 
 async def test_a_rollback_that_finds_no_working_version_changes_nothing(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     spoil(version_folder(repository, "tiny", 1))
     with pytest.raises(NotLoaded, match=r"version 1 was not loaded: .*; version 2 is served"):
-        await server.models.roll_back("tiny")
+        await server.core.models.roll_back("tiny")
     assert versions_of(server) == [2]
     publish_tiny_bundle(repository, version=3)
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     assert versions_of(server) == [3]
 
 
 async def test_with_all_versions_served_a_rollback_changes_only_the_default(server: Server, repository: Path) -> None:
     publish_tiny_bundle(repository, version=2)
     write_config(repository, "version_policy { all {} }")
-    await server.models.load("tiny")
-    await server.models.roll_back("tiny")
+    await server.core.models.load("tiny")
+    await server.core.models.roll_back("tiny")
     assert versions_of(server) == [1, 2]
-    assert str(server.catalog["tiny"]) == "tiny:1"
-    assert server.models.load_counts["ok"] == 2
+    assert str(server.core.catalog["tiny"]) == "tiny:1"
+    assert server.core.models.load_counts["ok"] == 2
 
 
 async def test_one_version_can_be_loaded_by_number_and_unloaded(server: Server, repository: Path) -> None:
     for version in (2, 3):
         publish_tiny_bundle(repository, version=version)
-    await server.models.load("tiny", 2)
+    await server.core.models.load("tiny", 2)
     assert versions_of(server) == [2]
     with pytest.raises(NotServed, match="version 9 of 'tiny' is not in the repository: use one of 1, 2, 3"):
-        await server.models.load("tiny", 9)
+        await server.core.models.load("tiny", 9)
     with pytest.raises(NotServed, match="version 3 of 'tiny' is not served"):
-        await server.models.unload("tiny", 3)
-    await server.models.unload("tiny", 2)
+        await server.core.models.unload("tiny", 3)
+    await server.core.models.unload("tiny", 2)
     assert versions_of(server) == []
-    assert [entry.reason for entry in server.models.index()] == ["not loaded", "unloaded", "not loaded"]
-    await server.models.load("tiny")
+    assert [entry.reason for entry in server.core.models.index()] == ["not loaded", "unloaded", "not loaded"]
+    await server.core.models.load("tiny")
     assert versions_of(server) == [3]
 
 
@@ -360,10 +360,10 @@ async def test_an_unloaded_version_leaves_the_others_and_its_place_empty(server:
     for version in (2, 3):
         publish_tiny_bundle(repository, version=version)
     write_config(repository, "version_policy { latest { num_versions: 2 } }")
-    await server.models.load("tiny")
-    await server.models.unload("tiny", 3)
+    await server.core.models.load("tiny")
+    await server.core.models.unload("tiny", 3)
     assert versions_of(server) == [2]
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [2]
 
 
@@ -382,11 +382,11 @@ async def test_models_are_unloaded_while_another_one_loads(
 
     monkeypatch.setattr(models, "load_version", load_slowly)
     publish_tiny_bundle(repository, version=2)
-    loading = asyncio.create_task(server.models.load("tiny"))
+    loading = asyncio.create_task(server.core.models.load("tiny"))
     await began.wait()
-    assert next(entry.state for entry in server.models.index("tiny") if entry.version == 2) == "LOADING"
-    await asyncio.wait_for(server.models.unload("other"), 20)
-    assert "other" not in server.catalog
+    assert next(entry.state for entry in server.core.models.index("tiny") if entry.version == 2) == "LOADING"
+    await asyncio.wait_for(server.core.models.unload("other"), 20)
+    assert "other" not in server.core.catalog
     go.set()
     await loading
     assert versions_of(server) == [2]
@@ -399,12 +399,12 @@ async def test_following_tries_a_broken_version_again_only_when_its_files_change
     graph = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(graph[:100])
     for _ in range(3):
-        await server.models.follow("tiny")
+        await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
-    assert server.models.load_counts == {"ok": 1, "failed": 1}
+    assert server.core.models.load_counts == {"ok": 1, "failed": 1}
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     (folder / "model.onnx").write_bytes(graph)
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [2]
 
 
@@ -412,13 +412,13 @@ async def test_following_unloads_what_left_the_folder(start_server: Start, repos
     publish_tiny_bundle(repository, version=2)
     server = await start_server()
     version_folder(repository, "tiny", 2).rename(tmp_path / "away")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
     version_folder(repository, "tiny", 1).rename(tmp_path / "away1")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == []
     (tmp_path / "away1").rename(version_folder(repository, "tiny", 1))
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
 
 
@@ -428,16 +428,16 @@ async def test_the_last_working_version_stays_when_only_broken_ones_are_left(
     server = await start_server()
     spoil(publish_tiny_bundle(repository, version=2))
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [1]
 
 
 async def test_following_leaves_an_unloaded_model_alone(server: Server, repository: Path) -> None:
-    await server.models.unload("tiny")
+    await server.core.models.unload("tiny")
     publish_tiny_bundle(repository, version=2)
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == []
-    await server.models.load("tiny")
+    await server.core.models.load("tiny")
     assert versions_of(server) == [2]
 
 
@@ -445,7 +445,7 @@ async def test_a_chosen_version_that_is_removed_is_no_longer_chosen(
     server: Server, repository: Path, tmp_path: Path
 ) -> None:
     publish_tiny_bundle(repository, version=2)
-    await server.models.load("tiny", 1)
+    await server.core.models.load("tiny", 1)
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
-    await server.models.follow("tiny")
+    await server.core.models.follow("tiny")
     assert versions_of(server) == [2]

@@ -143,17 +143,17 @@ async def test_a_polling_server_swaps_versions_in_and_out(
 ) -> None:
     server = await start_server(model_control="poll", poll_s=0.01)
     publish_tiny_bundle(repository, version=2, seed=7)
-    await until(lambda: str(server.catalog["tiny"]) == "tiny:2")
+    await until(lambda: str(server.core.catalog["tiny"]) == "tiny:2")
     broken = publish_tiny_bundle(repository, version=3)
     (broken / "model.onnx").write_bytes(b"no graph")
-    await until(lambda: server.models.failed_versions() == [("tiny", "3")])
-    assert [str(model) for model in server.catalog.versions()] == ["tiny:2"]
+    await until(lambda: server.core.models.failed_versions() == [("tiny", "3")])
+    assert [str(model) for model in server.core.catalog.versions()] == ["tiny:2"]
     publish_tiny_bundle(repository, "new")
-    await until(lambda: "new" in server.catalog)
+    await until(lambda: "new" in server.core.catalog)
     shutil.rmtree(broken)
     shutil.rmtree(version_folder(repository, "tiny", 2))
-    await until(lambda: str(server.catalog["tiny"]) == "tiny:1")
+    await until(lambda: str(server.core.catalog["tiny"]) == "tiny:1")
     shutil.rmtree(repository / "tiny")
-    await until(lambda: "tiny" not in server.catalog)
-    assert server.models.failed_versions() == []
+    await until(lambda: "tiny" not in server.core.catalog)
+    assert server.core.models.failed_versions() == []
     await asyncio.wait_for(server.close(), 20)

@@ -38,7 +38,7 @@ def fail(*_: Any) -> Any:
 
 
 async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
-    return (await server.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
+    return (await server.core.catalog[name].batcher.submit(LATENTS, PIXELS))[OUTPUT_PIXELS]
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +51,14 @@ def break_engine(batcher: Batcher) -> None:
 
 
 async def test_the_engines_of_an_old_version_are_freed_after_its_last_request(server: Server, repository: Path) -> None:
-    old = server.catalog["tiny"]
+    old = server.core.catalog["tiny"]
     engines = [weakref.ref(getattr(instance.run, "__self__")) for instance in old.batcher.groups.instances]  # noqa: B009 - of a method
     publish_tiny_bundle(repository, version=2)
     with old.in_use():
-        await server.models.load("tiny")
+        await server.core.models.load("tiny")
         await settle()
-        assert server.models.open_batchers == 2
-    await until(lambda: server.models.open_batchers == 1)
+        assert server.core.models.open_batchers == 2
+    await until(lambda: server.core.models.open_batchers == 1)
     assert not any(engine() for engine in engines)  # although `old` is still referenced
     with pytest.raises(Unavailable):
         await old.batcher.submit(LATENTS, PIXELS)
@@ -75,7 +75,7 @@ async def test_failed_requests_do_not_keep_a_version_open(
     good, bad = infer_request(LATENTS), infer_request(np.full((3, 4), np.nan, np.float32))
     seeded = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=3))
     too_many = pb.GenerateRequest(model="tiny", seeded=pb.SeededLatents(seed=1, count=1 << 30))
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     outcomes: list[Any] = [*await asyncio.gather(infer(bad), generate(too_many), return_exceptions=True)]
     with batcher.held():
         late = [infer(good, timeout=0.2), generate(seeded, timeout=0.2)]
@@ -90,14 +90,14 @@ async def test_failed_requests_do_not_keep_a_version_open(
     instance.run = run
     assert all(isinstance(outcome, grpc.aio.AioRpcError) for outcome in outcomes)
     assert await infer(good)
-    await until(lambda: server.catalog["tiny"].users == 0)
+    await until(lambda: server.core.catalog["tiny"].users == 0)
     if swapped:
         publish_tiny_bundle(repository, version=2)
-        await server.models.load("tiny")
-        await until(lambda: server.models.open_batchers == 1)
+        await server.core.models.load("tiny")
+        await until(lambda: server.core.models.open_batchers == 1)
     else:
-        await asyncio.wait_for(server.models.unload("tiny"), 20)
-        assert server.models.open_batchers == 0
+        await asyncio.wait_for(server.core.models.unload("tiny"), 20)
+        assert server.core.models.open_batchers == 0
 
 
 async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_server: Start, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_se
     server = await start_server()
     folder = version_folder(models, "tiny", 1)
     folder.rename(tmp_path / "away")  # so that it cannot be rebuilt yet
-    model = server.catalog["tiny"]
+    model = server.core.catalog["tiny"]
     break_engine(model.batcher)
     with pytest.raises(Unavailable, match="broke and is being rebuilt"):
         await pixels_of(server)
@@ -120,7 +120,7 @@ async def test_a_broken_engine_is_rebuilt_while_other_models_are_served(start_se
 
 
 async def test_rows_waiting_for_a_rebuild_are_computed_after_it(server: Server) -> None:
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     break_engine(batcher)
     with batcher.held():
         tasks = [asyncio.create_task(batcher.submit(LATENTS, PIXELS)) for _ in range(3)]
@@ -135,7 +135,7 @@ async def test_a_bundle_without_the_variant_is_served_in_fp32(start_server: Star
     with caplog.at_level(logging.WARNING):
         server = await start_server(precision="bf16")
         await until(lambda: "tiny:1 is served in fp32" in caplog.text)
-    assert server.catalog["tiny"].precision == "fp32"
+    assert server.core.catalog["tiny"].precision == "fp32"
     np.testing.assert_array_equal(await pixels_of(server), tiny_pixels(LATENTS))
 
 
@@ -148,7 +148,7 @@ async def test_a_failed_rebuild_is_retried_after_any_error(server: Server, monke
         return load(*args, **settings)
 
     monkeypatch.setattr(loading_module, "load_engine", load_at_last)
-    model = server.catalog["tiny"]
+    model = server.core.catalog["tiny"]
     break_engine(model.batcher)
     with pytest.raises(Unavailable):
         await pixels_of(server)
@@ -160,7 +160,7 @@ async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
     start_server: Start, connect: Callable[[Server], grpc.aio.Channel], repository: Path, tmp_path: Path
 ) -> None:
     server = await start_server()
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
     break_engine(batcher)
     stub: Any = GeneratorStub
@@ -178,9 +178,9 @@ async def test_a_stopping_server_does_not_wait_for_an_engine_to_be_rebuilt(
 async def test_a_reloaded_version_keeps_its_counters_and_a_new_one_starts_at_zero(
     server: Server, repository: Path
 ) -> None:
-    first = server.catalog["tiny"].statistics
-    await server.models.load("tiny")
-    assert server.catalog["tiny"].statistics is first
+    first = server.core.catalog["tiny"].statistics
+    await server.core.models.load("tiny")
+    assert server.core.catalog["tiny"].statistics is first
     publish_tiny_bundle(repository, version=2)
-    await server.models.load("tiny")
-    assert server.catalog["tiny"].statistics is not first
+    await server.core.models.load("tiny")
+    assert server.core.catalog["tiny"].statistics is not first

@@ -41,10 +41,10 @@ def random_rows() -> Random:
 @pytest.fixture
 def infer(server: Server) -> ModelInfer:
     """Answers from "tiny", which is computed at once up to 8 rows."""
-    batcher = server.catalog["tiny"].batcher
+    batcher = server.core.catalog["tiny"].batcher
     groups: Any = batcher.groups
     groups.limits = replace(groups.limits, inline_rows=8)
-    return server._open_inference._model_infer
+    return server.core._open_inference._model_infer
 
 
 async def alone(infer: ModelInfer, bodies: list[bytes]) -> list[bytes]:
@@ -127,7 +127,7 @@ async def test_a_request_that_is_late_is_left_over(infer: ModelInfer) -> None:
 async def test_all_are_left_over_while_others_wait_and_while_the_model_is_broken(
     infer: ModelInfer, server: Server
 ) -> None:
-    body, batcher = body_of(np.ones((1, 4), np.float32)), server.catalog["tiny"].batcher
+    body, batcher = body_of(np.ones((1, 4), np.float32)), server.core.catalog["tiny"].batcher
     await infer.infer(body, arrived())
     with batcher.held():
         assert infer.infer_together([body] * 2, [arrived()] * 2) == [None] * 2
@@ -153,7 +153,7 @@ async def test_the_batcher_of_a_larger_model_is_told_that_requests_follow(
 async def test_a_model_that_is_gone_is_left_over(infer: ModelInfer, server: Server) -> None:
     body = body_of(np.ones((1, 4), np.float32))
     await infer.infer(body, arrived())
-    server.catalog.remove("tiny")
+    server.core.catalog.remove("tiny")
     assert infer.infer_together([body] * 2, [arrived()] * 2) == [None] * 2
 
 
@@ -161,7 +161,7 @@ async def test_through_the_server_each_request_is_counted_logged_and_answered_ri
     start_server: Any, connect: Callable[[Server], grpc.aio.Channel], random_rows: Random, tmp_path: Path
 ) -> None:
     server = await start_server(front="core", access_log=str(tmp_path / "log"))
-    groups: Any = server.catalog["tiny"].batcher.groups
+    groups: Any = server.core.catalog["tiny"].batcher.groups
     groups.limits = replace(groups.limits, inline_rows=8)
     sent = [random_rows(1) for _ in range(300)]
     method: Any = connect(server).unary_unary(INFER)
@@ -170,7 +170,7 @@ async def test_through_the_server_each_request_is_counted_logged_and_answered_ri
     for rows, answer in zip(sent, answers, strict=True):
         raw = pb.ModelInferResponse.FromString(answer).raw_output_contents[0]
         np.testing.assert_allclose(np.frombuffer(raw, "<f4"), tiny_images(rows).ravel(), rtol=1e-5, atol=1e-6)
-    statistics = server.catalog["tiny"].statistics
+    statistics = server.core.catalog["tiny"].statistics
     assert statistics.answered == {("ModelInfer", "OK"): 301}
     snapshot = statistics.snapshot()
     assert (snapshot.inference_count, snapshot.success.count, snapshot.queue.count) == (301, 301, 301)

@@ -49,10 +49,10 @@ async def test_server_metadata_lists_the_extensions(client: Any) -> None:
 async def test_models_that_are_not_served_are_not_ready(client: Any, server: Server) -> None:
     assert not await client.is_model_ready("other")
     assert not await client.is_model_ready("tiny", "2")
-    card = server.catalog["tiny"].card
+    card = server.core.catalog["tiny"].card
     broken = FakeBatcher(card)
     broken.broken = True
-    server.catalog.add(served(card, broken))
+    server.core.catalog.add(served(card, broken))
     assert not await client.is_model_ready("tiny")
     assert await client.is_server_ready()
 
@@ -66,7 +66,7 @@ async def test_a_malformed_version_is_refused_by_every_method(client: Any) -> No
 
 
 async def test_a_server_that_retires_is_not_ready_but_answers(server: Server, client: Any) -> None:
-    await server.retire()
+    await server.core.retire()
     assert await client.is_server_live()
     assert not await client.is_server_ready()
     assert not await client.is_model_ready("tiny")

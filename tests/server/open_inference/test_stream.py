@@ -50,9 +50,9 @@ def stream(server: Server, connect: Callable[[Server], grpc.aio.Channel]) -> Cal
 @pytest.fixture
 def fake(server: Server) -> FakeBatcher:
     """The batcher of "tiny", which answers when the test releases it."""
-    card = server.catalog["tiny"].card
+    card = server.core.catalog["tiny"].card
     batcher = FakeBatcher(card, held=True)
-    server.catalog.add(served(card, batcher))
+    server.core.catalog.add(served(card, batcher))
     return batcher
 
 
@@ -88,7 +88,7 @@ async def test_a_malformed_message_is_one_error_in_the_stream(server: Server, co
 
 
 async def test_an_internal_error_fails_one_message_but_not_the_stream(stream: Any, server: Server) -> None:
-    card = server.catalog["tiny"].card
+    card = server.core.catalog["tiny"].card
 
     class Faulty(FakeBatcher):
         async def submit(self, inputs: Any, *more: Any) -> Any:
@@ -96,7 +96,7 @@ async def test_an_internal_error_fails_one_message_but_not_the_stream(stream: An
                 raise RuntimeError("secret detail")
             return await super().submit(inputs, *more)
 
-    server.catalog.add(served(card, Faulty(card)))
+    server.core.catalog.add(served(card, Faulty(card)))
     answers = [answer async for answer in stream(iter([numbered(0), numbered(1), numbered(2)]))]
     assert [bool(answer.error_message) for answer in answers] == [False, True, False]
     assert "secret" not in answers[1].error_message
@@ -155,7 +155,7 @@ async def test_a_closed_gate_answers_each_message_with_the_reason(
     await call.write(numbered(0))
     await until(lambda: len(fake.submitted) == 1)
     draining = asyncio.create_task(server.drain())
-    await until(lambda: server._gate.state == "draining")
+    await until(lambda: server.core.gate.state == "draining")
     await call.write(numbered(1))
     await settle()
     fake.release(0)
@@ -209,7 +209,7 @@ async def test_unread_answers_are_bounded_in_bytes(start_server: Start, connect:
 
     def answered(status: str) -> float:
         labels = {"model": "tiny", "version": "1", "method": "ModelStreamInfer", "status": status}
-        return server.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
+        return server.core.metrics.registry.get_sample_value("ganserve_requests_total", labels) or 0
 
     def all_answered(count: int) -> bool:
         return answered("OK") + answered("RESOURCE_EXHAUSTED") == count

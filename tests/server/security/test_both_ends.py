@@ -268,9 +268,9 @@ async def test_the_control_plane_needs_an_admin_token(
                         call(headers=caller.headers)
 
     await asyncio.to_thread(control, user)
-    assert "tiny" in server.catalog
+    assert "tiny" in server.core.catalog
     await asyncio.to_thread(control, admin)
-    assert "tiny" not in server.catalog
+    assert "tiny" not in server.core.catalog
 
 
 async def test_probes_need_no_token(start_server: Start, token_file: Path) -> None:

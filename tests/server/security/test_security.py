@@ -108,7 +108,7 @@ async def test_refused_calls_are_counted_and_nothing_of_them_is_parsed(start_ser
             assert await channel.stream_stream(path)(iter([garbage])).code() is grpc.StatusCode.UNAUTHENTICATED
     counted = {
         tuple(sample.labels.values()): sample.value
-        for family in server.metrics.collect()
+        for family in server.core.metrics.collect()
         for sample in family.samples
         if sample.name == "ganserve_rejections_total"
     }
