@@ -78,6 +78,8 @@ VARIATIONS: Final = (
     Engine("TF32", {"use_tf32": "1"}),
     Engine("EXHAUSTIVE", {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
     FP16_GRAPHS,
+    Engine("fp16, use_tf32 off", {"use_tf32": "0"}, precision="fp16"),
+    Engine("fp16, use_tf32 on", {"use_tf32": "1"}, precision="fp16"),
     Engine("NHWC", {"prefer_nhwc": "1"}),
     Engine("EXHAUSTIVE, one session for all sizes", {"cudnn_conv_algo_search": "EXHAUSTIVE"}, has_one_session=True),
 )
