@@ -38,6 +38,7 @@ _SHORTEST_S: Final = 5.0
 _POLL_S: Final = 0.5
 _GRACE_S: Final = 3.0
 _USER_ERROR: Final = 2
+_DRY_PATIENCE: Final = 6  # a dry run has as much more time: nobody waits for its GPU, and its machine may be busy
 
 
 class Day:
@@ -187,7 +188,8 @@ def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: f
         click.echo("gpu_day: the NVIDIA driver reports no device; on a CPU, give --dry-run", err=True)
         sys.exit(_USER_ERROR)
     signal.signal(signal.SIGTERM, _terminate)
-    ends_s = time.monotonic() + 60 * minutes
+    patience = _DRY_PATIENCE if is_dry else 1
+    ends_s = time.monotonic() + 60 * minutes * patience
     out.mkdir(parents=True, exist_ok=True)
     day = Day(out, work or Path(tempfile.mkdtemp(prefix="gpu-day-")), data, is_dry=is_dry)
     console = Console(width=150, highlight=False, emoji=False)

@@ -17,7 +17,7 @@ from server.engines.base import cuda_devices
 
 def dry_run(out: Path, work: Path, *flags: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(out), "--work", str(work), *flags]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=290)
     return finished, json.loads((out / "day.json").read_text())
 
 
