@@ -197,12 +197,10 @@ def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: f
         for index, name in enumerate(stages):
             console.print(f"{name}: {STAGES[name].summary}")
             left_s = ends_s - time.monotonic()
+            limit_s = STAGES[name].limit_s * patience
             if STAGES[name].takes_the_rest:
-                limit_s = max(
-                    STAGES[name].limit_s, left_s - sum(STAGES[later].limit_s for later in stages[index + 1 :])
-                )
-            else:
-                limit_s = STAGES[name].limit_s
+                later_s = patience * sum(STAGES[later].limit_s for later in stages[index + 1 :])
+                limit_s = max(limit_s, left_s - later_s)
             day.run(name, min(limit_s, left_s))
     finally:
         table = day.table()
