@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 import click
 
@@ -92,7 +92,10 @@ def pack(folders: dict[str, Path], keep: Callable[[Path], bool], parts: Parts) -
     def included(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         return member if member.isdir() or keep(Path(member.name)) else None
 
-    with lzma.open(parts, "wb", preset=6) as compressed, tarfile.open(fileobj=compressed, mode="w|") as archive:
+    with (
+        lzma.open(cast("IO[bytes]", parts), "wb", preset=6) as compressed,
+        tarfile.open(fileobj=compressed, mode="w|") as archive,
+    ):
         for name, folder in folders.items():
             archive.add(folder, name, filter=included)
 
