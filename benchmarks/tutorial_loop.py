@@ -106,7 +106,7 @@ class TutorialLoop:
     def use_channels_last(self) -> None:
         """Changes the memory layout of both networks, which the tutorial leaves as it is."""
         for network in (self._generator, self._discriminator):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
 
     def images_per_second(self, data: Dataset[Tensor], batch_size: int, seconds: float) -> float:
         """Iterates over shuffled batches for about `seconds`, after two warm-up iterations."""

@@ -84,7 +84,7 @@ VARIATIONS: Final = (
     Engine("EXHAUSTIVE, one session for all sizes", {"cudnn_conv_algo_search": "EXHAUSTIVE"}, has_one_session=True),
 )
 # The flags of the server, and the engine that computes the same in this process.
-SERVERS: Final = (
+SERVERS: Final[tuple[tuple[tuple[str, ...], Engine], ...]] = (
     ((), DEFAULT),
     (("--cuda-graphs",), GRAPHS),
     (("--precision", "fp16"), FP16),
@@ -235,7 +235,7 @@ def _cuda(settings: Settings) -> Any:
 @contextmanager
 def _provider(changes: Mapping[str, str]) -> Iterator[None]:
     usual = onnx_cuda.provider_options
-    with mock.patch.object(onnx_cuda, "provider_options", lambda *settings: usual(*settings) | changes):
+    with mock.patch.object(onnx_cuda, "provider_options", lambda *settings: usual(*settings) | dict(changes)):
         yield
 
 

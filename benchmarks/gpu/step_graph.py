@@ -19,7 +19,8 @@ class SideStream:
     """A stream for warm-ups and captures; on a CPU, nothing."""
 
     def __init__(self, device: torch.device) -> None:
-        self.stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        cuda: Any = torch.cuda
+        self.stream = cuda.Stream(device) if device.type == "cuda" else None
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.graphed_step import graphed
@@ -150,8 +151,9 @@ def tutorial(settings: Settings, *, is_resident: bool, is_channels_last: bool) -
 
 def defaults() -> dict[str, Any]:
     """How PyTorch computes in fp32 if nobody asks."""
-    convolutions, products = torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
-    benchmark = torch.backends.cudnn.benchmark
+    cudnn: Any = torch.backends.cudnn  # its stubs lack `conv`
+    convolutions, products = cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    benchmark = cudnn.benchmark
     summary = f"convolutions {convolutions}, matrix products {products}, cudnn.benchmark {benchmark}"
     return {"convolutions": convolutions, "products": products, "cudnn.benchmark": benchmark, "summary": summary}
 
@@ -191,7 +193,7 @@ def spent(settings: Settings) -> dict[str, Any]:
     (settings.keep / "kernels.txt").write_text(averages.table(sort_by=column, row_limit=40))
     if not is_cuda:
         raise Skip("no GPU whose kernels could be timed")
-    kernels = [event for event in averages if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in averages if event.device_type == DeviceType.CUDA]
     busy_ms = sum(event.self_device_time_total for event in kernels) / 1e3 / steps
     launches = sum(event.count for event in kernels) / steps
     waits = _waits(training)
@@ -274,7 +276,8 @@ def _result(batch_size: int, speeds: list[float]) -> dict[str, Any]:
 
 @contextmanager
 def _backends(cell: Cell) -> Iterator[None]:
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn  # its stubs lack `conv`
+    products = torch.backends.cuda.matmul
     before = cudnn.conv.fp32_precision, products.fp32_precision, cudnn.benchmark
     if cell.fp32 != "default":
         cudnn.conv.fp32_precision = products.fp32_precision = "ieee" if cell.fp32 == "exact" else "tf32"

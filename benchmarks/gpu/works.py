@@ -57,7 +57,7 @@ def about(settings: Settings) -> dict[str, Any]:
         "capability": f"{properties.major}.{properties.minor}",
         "multiprocessors": properties.multi_processor_count,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "nvidia-smi": _nvidia_smi(),
     }
     return facts | {"summary": f"{properties.name}, CUDA {torch.version.cuda}, cuDNN {facts['cudnn']}"}

@@ -52,7 +52,7 @@ def test_replays_compute_what_eager_steps_compute(name: str, device: str) -> Non
     training, config = new(name, device)
     with graphed(training, config):
         measured = steps(training)
-    exact = {"rtol": 0.0, "atol": 0.0} if device == "cpu" else {"rtol": 5e-2, "atol": 1e-2}
+    exact: Any = {"rtol": 0.0, "atol": 0.0} if device == "cpu" else {"rtol": 5e-2, "atol": 1e-2}
     for row, wanted in zip(measured, expected, strict=True):
         assert {key for key in row if row[key] is None} == {key for key in wanted if wanted[key] is None}
         for key, value in wanted.items():
