@@ -7,7 +7,6 @@ does not.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread  # before `_close_at_exit` is registered, because the last one is called first
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
@@ -50,7 +49,9 @@ class CoreThread:
         VersionNotLoaded: A model or version of `only` does not work.
     """
 
-    def __init__(self, models: Path, *, device: Device, cores: int | None, only: Mapping[str, int | None] | None) -> None:
+    def __init__(
+        self, models: Path, *, device: Device, cores: int | None, only: Mapping[str, int | None] | None
+    ) -> None:
         _check_installed()
         from server.config import ServerConfig
         from server.hosted_call import HostedCall
@@ -59,20 +60,23 @@ class CoreThread:
         self._make_call: type[HostedCall] = HostedCall
         self._lock = threading.Lock()
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop
+        self._loop, self._stop = asyncio.new_event_loop(), asyncio.Event()
         self._core: Core
-        self._stop: asyncio.Event
         started: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._live(config, only, started)),
-            name="ganserve-core",
-            daemon=True,
-        )
+
+        def live() -> None:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._live(config, only, started))
+
+        self._thread = threading.Thread(target=live, name="ganserve-core", daemon=True)
         _close_at_exit(self)
         self._thread.start()
         try:
             started.result()
-        except BaseException:  # such as Ctrl-C
+        except Exception:
+            self.close()
+            raise
+        except BaseException:  # Ctrl-C: whoever pressed it does not want to wait for a load
             self._closed = True
             self._ask_to_stop()
             raise
@@ -103,12 +107,11 @@ class CoreThread:
             self._thread.join()
 
     def _ask_to_stop(self) -> None:
-        with suppress(RuntimeError):  # the loop has ended by itself
+        with suppress(RuntimeError):  # it has ended by itself
             self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _live(self, config: ServerConfig, only: Mapping[str, int | None] | None, started: Future[None]) -> None:
         """Loads the models, and lives until `close`."""
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         stopping = asyncio.create_task(self._stop.wait())
         core: Core | None = None
         try:

@@ -95,9 +95,7 @@ class _Rpc:
 def _rpc(method: Method) -> _Rpc:
     described: Any = _file_of(method).DESCRIPTOR
     [service] = [found for found in described.services_by_name.values() if method in found.methods_by_name]
-    return _Rpc(
-        f"/{service.full_name}/{method}", GetMessageClass(service.methods_by_name[method].output_type)
-    )
+    return _Rpc(f"/{service.full_name}/{method}", GetMessageClass(service.methods_by_name[method].output_type))
 
 
 def _file_of(method: Method) -> Any:
