@@ -137,6 +137,8 @@ class CoreThread:
             async with asyncio.timeout(timeout_s):
                 return await self._core.answer(path, body, call)
         except ServerError as error:
+            if self._closed:
+                raise InvalidRequest(CLOSED) from error
             raise local_failure(error.code, str(error), timeout_s) from error
         except TimeoutError as error:
             raise DeadlineExceeded(
@@ -164,6 +166,8 @@ def _close_at_exit(core: CoreThread) -> None:
     atexit would be too late: Python ends the threads of all executors before that, and batches are computed in some.
     """
     if not _living:
+        import concurrent.futures.thread  # noqa: F401  (it registers what ends those threads; the last one goes first)
+
         threading._register_atexit(_close_all)  # type: ignore[attr-defined]  # no public function does this
     _living.add(core)
 

@@ -8,6 +8,7 @@ import pytest
 
 from client.commands.explore import connection_flags, page_address
 from client.commands.options import ConnectOptions
+from client.explore.commands_text import Commands
 from client.explore.page_server import HOST, Exposure
 from tests.client.test_main import error_of, run
 
@@ -74,3 +75,10 @@ def test_connection_flags_are_passed_on_without_the_token() -> None:
         *("--address", "host:1", "--tls", "--tls-roots", "roots.pem"),
         *("--tls-server-name", "name", "--token-file", "token"),
     ]
+
+
+def test_the_commands_on_the_page_of_local_models_name_their_folder() -> None:
+    connect = ConnectOptions("host:1", 3.0, False, None, None, None, None, None, Path("my models"))
+    assert connection_flags(connect) == ["--models", "my models"]
+    commands = Commands(connection_flags(connect))
+    assert (commands.place, commands.start_server()) == ("my models", "")

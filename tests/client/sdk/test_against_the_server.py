@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client import GanClient, InvalidRequest, UnknownModel
+from client import GanClient, InvalidRequest, LocalClient, UnknownModel
 from tests.client.fake_server import encoded
 from tests.client.test_main import run
 from tests.end_to_end.conftest import running_server
@@ -59,6 +59,22 @@ def test_every_image_format_is_generated(address: str) -> None:
         with pytest.raises(InvalidRequest, match=r"use GanClient\.generate"):
             client.translate(generator, IMAGES)
     assert (len(pixels), len(png), len(jpeg)) == (3, 3, 3)
+
+
+def test_a_client_without_a_server_gives_the_same_results(models: Path, address: str) -> None:
+    with GanClient(address) as client, LocalClient(models) as local:
+        for each in (
+            lambda any_client: any_client.generate("tiny", seed=3, count=300),
+            lambda any_client: any_client.generate("tiny", seed=3, count=2, format="float32"),
+            lambda any_client: any_client.generate_encoded("tiny", seed=3, count=3, format="jpeg"),
+            lambda any_client: any_client.interpolate("tiny", 1, 2, steps=9, loop=True),
+            lambda any_client: any_client.translate("tiny-a2b", IMAGES, format="float32"),
+            lambda any_client: any_client.card("tiny"),
+            lambda any_client: any_client.versions(),
+        ):
+            np.testing.assert_equal(each(local), each(client))
+        for model, theirs in zip(local.models(), client.models(), strict=True):
+            assert model == theirs
 
 
 def test_the_command_translates_a_folder_and_names_files_that_fail(
