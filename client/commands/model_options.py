@@ -73,7 +73,9 @@ def served_names(
     """
 
     def complete(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-        flags = {name: ctx.params.get(name) for name in CONNECT_FLAGS} | {"timeout_s": _COMPLETION_TIMEOUT_S}
+        flags: dict[str, Any] = {name: ctx.params.get(name) for name in CONNECT_FLAGS} | {
+            "timeout_s": _COMPLETION_TIMEOUT_S
+        }
         connect = ConnectOptions(**flags)
         if connect.models is not None:
             return [CompletionItem(name) for name in names_in(connect.models) if name.startswith(typed)]

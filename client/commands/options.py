@@ -187,7 +187,7 @@ def _with_flags(command: _Command, added: Mapping[str, Callable[[Any], Any]]) ->
         return command(*args, connect=connect, **flags)
 
     decorated: Any = with_connect
-    for option in reversed(added.values()):
+    for option in reversed(list(added.values())):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]  # still a command
 
