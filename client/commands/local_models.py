@@ -79,7 +79,6 @@ def _loading(models: Path, only: Mapping[str, int | None] | None) -> Iterator[No
     log = logging.getLogger("server")
     if not any(isinstance(handler, _Warnings) for handler in log.handlers):
         log.addHandler(_Warnings(logging.WARNING))
-        log.propagate = False
     what = "the models" if only is None else ", ".join(only)
     with waiting(f"loading {what} in {click.format_filename(models)} ..."):
         yield

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client.commands.local_models import names_in
+from client.commands.local_models import _Warnings, names_in
 from tests.client.commands.test_model_options import completions
 from tests.client.test_main import error_of, run
 from tests.server.tiny_bundles import publish_tiny_bundle, publish_tiny_translator
@@ -132,7 +132,12 @@ def test_a_broken_version_is_one_line_on_stderr(tmp_path: Path) -> None:
     assert result.exit_code == 0
     [line] = result.stderr.splitlines()
     assert line.startswith("warning: tiny:2 is broken and not served: ")
-    logging.getLogger("server").warning("two\nlines \x1b[2J")  # by another test: the handler stays
+
+
+def test_a_warning_of_the_server_is_one_printable_line(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("server.x", logging.WARNING, "", 0, "two\nlines %s", ("\x1b[2J",), None)
+    _Warnings().emit(record)
+    assert capsys.readouterr().err == "warning: two lines ?[2J\n"
 
 
 def test_names_are_completed_without_loading_anything(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
