@@ -259,7 +259,7 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.core.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.core.catalog.versions()))
-        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
+        where = "no metrics" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", admin calls on {server.admin_address}"
         rest = "" if server.rest_url is None else f" and {server.rest_url}"
         announce(f"ready: serving {models} on {server.address}{rest}, {where}{admin}")

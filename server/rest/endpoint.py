@@ -119,6 +119,8 @@ class Endpoint:
             raise Refusal(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a form is not read: send the file itself as the body of the request"
             )
+        if headers.get("content-encoding", "identity") != "identity":
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed: send it without Content-Encoding")
         size_bytes = self._size_bytes(headers)
         with self._input_budget.reserve(size_bytes if size_bytes >= THREAD_WORTHY_BYTES else 0):
             sent = Sent(sent.values, headers, await self._body(receive))
