@@ -40,7 +40,12 @@ from server.signals import ignore_unexpected_signals
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _SECONDS = click.FloatRange(0.001, MAX_SECONDS)
-_METAVARS = {"models": "FOLDER", "otlp_endpoint": "URL", "metrics_address": "HOST:PORT|none", "http_address": "HOST:PORT"}
+_METAVARS = {
+    "models": "FOLDER",
+    "otlp_endpoint": "URL",
+    "metrics_address": "HOST:PORT|none",
+    "http_address": "HOST:PORT",
+}
 _SOCKET_OR_PORT = "HOST:PORT|unix:PATH"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])

@@ -14,12 +14,13 @@ from server import daemon_threads
 from server.config import ServerConfig
 from server.core import Core, by_path
 from server.descriptors import connections_within, raise_descriptor_limit
+from server.errors import StartupError
 from server.fronts.base import Front
 from server.fronts.choice import choose_front
 from server.http.app import HttpApp
 from server.http.endpoint import HttpEndpoint
-from server.rest.host import RestHost
 from server.quiet import wait_until_quiet
+from server.rest.host import RestHost
 from server.rpc import reflection
 from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server

@@ -66,12 +66,18 @@ class Listener:
         self._loop.add_reader(self._listening, self._accept)
 
     def stop_accepting(self) -> None:
-        """Stops listening, and closes the connections on which no request has arrived. Safe to call twice."""
-        if self._listening.fileno() >= 0:
-            self._loop.remove_reader(self._listening)
+        """Accepts the connections that are waiting for it, and then stops listening. Safe to call twice."""
+        if self._listening.fileno() < 0:
+            return
+        self._loop.remove_reader(self._listening)
+        while self._accept():
+            pass  # the kernel would reset them
         if self._resuming is not None:
             self._resuming.cancel()
         self._listening.close()
+
+    def drop_waiting(self) -> None:
+        """Closes the connections on which no request has arrived."""
         for task, protocol in self._waiting.items():
             if not protocol.request_arrived.is_set():
                 task.cancel()
@@ -83,30 +89,36 @@ class Listener:
 
     async def close(self) -> None:
         """Stops listening and closes all connections."""
-        self.stop_accepting()
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening)
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._listening.close()
         tasks = [*self._waiting, *self._answering]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Accepts a connection; returns whether there was one."""
         try:
             connection, _ = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # the client has left
-            return
+            return False
         except OSError:  # most likely no file descriptor is left
             self._loop.remove_reader(self._listening)
             self._resuming = self._loop.call_later(_ACCEPT_PAUSE_S, self.start)
-            return
+            return False
         if len(self._waiting) + len(self._answering) >= self._max_connections and not self._drop_oldest():
             connection.close()
-            return
+            return True
         # asyncio sets this only for sockets that name their protocol. Without it, the end of an answer waits 40 ms.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         protocol = self._make_protocol()
         task = self._loop.create_task(self._serve(connection, protocol))
         self._waiting[task] = protocol
         task.add_done_callback(partial(self._ended, connection))
+        return True
 
     def _drop_oldest(self) -> bool:
         task = next(iter(self._waiting), None)

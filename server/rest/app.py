@@ -46,7 +46,7 @@ def make_app(methods: Methods, gate: Gate, input_budget: ByteBudget, max_body_by
     for operation in OPERATIONS:
         method = methods[operation.rpc]
         assert isinstance(method, Unary)
-        endpoint: Any = Endpoint(operation, method, input_budget, max_body_bytes)
+        endpoint: Any = Endpoint(operation, method, input_budget, max_body_bytes, gate)
         routes.append(Route(operation.path, endpoint, methods=[operation.method]))
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refuse})
     app.router.redirect_slashes = False

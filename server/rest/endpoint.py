@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -13,6 +14,7 @@ from google.protobuf.message import Message
 
 from server.errors import DeadlinePassed, InternalError, InvalidRequest, NotAllowed, ServerError
 from server.fronts.base import Unary
+from server.gate import Gate
 from server.hosted_call import HostedCall
 from server.limits import quote
 from server.rest.operation import Operation, Write
@@ -45,13 +47,17 @@ class Endpoint:
         method: the method of the core that answers it.
         input_budget: bounds the bytes of all bodies that are being read.
         max_body_bytes: limit for one body.
+        gate: tells whether clients should leave; answers then close their connections.
     """
 
-    def __init__(self, operation: Operation, method: Unary, input_budget: ByteBudget, max_body_bytes: int) -> None:
+    def __init__(
+        self, operation: Operation, method: Unary, input_budget: ByteBudget, max_body_bytes: int, gate: Gate
+    ) -> None:
         self._operation = operation
         self._method = method
         self._input_budget = input_budget
         self._max_body_bytes = max_body_bytes
+        self._gate = gate
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answers one request. The work for a client that leaves is cancelled."""
@@ -70,6 +76,8 @@ class Endpoint:
                     reply = error_reply(wrong_timeout)
                 else:
                     reply = await self._reply(scope, headers, receive, call)
+                if not self._gate.is_ready:
+                    reply = replace(reply, headers=[*reply.headers, ("connection", "close")])
                 await reply.send(send)
                 async with asyncio.timeout(STALL_S):
                     await connection.sent()
@@ -99,8 +107,9 @@ class Endpoint:
         except ServerError as error:
             return error_reply(error)
         except TimeoutError:
-            return error_reply(DeadlinePassed("the time of the request has passed: allow more, or ask for fewer rows"))
-        except Exception:  # details go to the log, not to the client
+            late = "the time of the request has passed: allow more (X-Request-Timeout-Ms), or ask for fewer rows"
+            return error_reply(DeadlinePassed(late))
+        except Exception:  # noqa: BLE001 - details go to the log, not to the client
             _log.exception("%s %s failed", self._operation.method, self._operation.path)
             return error_reply(InternalError())
 
@@ -143,17 +152,18 @@ class Endpoint:
         while True:
             try:
                 async with asyncio.timeout(BODY_STALL_S) as stall:
-                    message = await receive()
+                    received = await receive()
             except TimeoutError:
                 if not stall.expired():
                     raise
-                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, f"nothing of the body came in {BODY_STALL_S:g} s: send it") from None
-            if message["type"] == "http.disconnect":
+                message = f"nothing of the body came in {BODY_STALL_S:g} s: send it without a pause"
+                raise Refusal(HTTPStatus.REQUEST_TIMEOUT, message) from None
+            if received["type"] == "http.disconnect":
                 raise asyncio.CancelledError
-            body += message.get("body", b"")
+            body += received.get("body", b"")
             if len(body) > self._max_body_bytes:
                 raise self._too_large(f"more than {self._max_body_bytes} bytes")
-            if not message.get("more_body", False):
+            if not received.get("more_body", False):
                 return bytes(body)
 
     def _too_large(self, size: str) -> Refusal:
@@ -188,7 +198,5 @@ def _timeout_s(headers: dict[str, str]) -> tuple[float, InvalidRequest | None]:
         return DEFAULT_TIMEOUT_S, None
     if text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) <= MAX_TIMEOUT_MS:
         return int(text) / 1000, None
-    wrong = InvalidRequest(
-        f"X-Request-Timeout-Ms is {quote(text)}: send whole milliseconds, at most {MAX_TIMEOUT_MS}"
-    )
+    wrong = InvalidRequest(f"X-Request-Timeout-Ms is {quote(text)}: send whole milliseconds, at most {MAX_TIMEOUT_MS}")
     return DEFAULT_TIMEOUT_S, wrong

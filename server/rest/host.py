@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from contextlib import suppress
 from typing import Any, Final
 
 from uvicorn.server import ServerState
@@ -15,6 +16,7 @@ from server.http.protocol import uvicorn_config
 from server.rest.protocol import KeepAliveProtocol
 
 REQUEST_TIMEOUT_S: Final = 10.0  # from accepting a connection to the end of its first request's head
+FIRST_REQUEST_S: Final = 1.0  # for the requests of new connections, once the host stops
 IDLE_TIMEOUT_S: Final = 75.0  # from an answer to the end of the next request's head; longer than proxies keep one
 
 
@@ -59,14 +61,17 @@ class RestHost:
         """
         if self._listener is None:
             return
-        for connection in list(self._state.connections):
-            connection.shutdown()  # now if it is idle, otherwise after its answer
         self._listener.stop_accepting()
-        try:
+        for connection in list(self._state.connections):
+            if isinstance(connection, KeepAliveProtocol) and connection.cycle is not None:
+                connection.shutdown()  # now if it is idle, otherwise after its answer
+        with suppress(TimeoutError):
             async with asyncio.timeout(None if grace_s == math.inf else grace_s or 0):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FIRST_REQUEST_S):
+                        await self._listener.wait_until_closed()
+                self._listener.drop_waiting()
                 await self._listener.wait_until_closed()
-        except TimeoutError:
-            pass
         await self._listener.close()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)

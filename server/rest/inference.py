@@ -114,7 +114,10 @@ def operations() -> list[Operation]:
     bodies = {JSON: SCHEMA, BYTES: {"type": "string", "format": "binary"}}
     return [
         *_get(
-            "/v2", "ServerMetadata", "Name, version and extensions", lambda _: (pb.ServerMetadataRequest(), _write_server)
+            "/v2",
+            "ServerMetadata",
+            "Name, version and extensions",
+            lambda _: (pb.ServerMetadataRequest(), _write_server),
         ),
         *_get("/v2/models/stats", "ModelStatistics", "Counts and times of all models", statistics),
         *_get(

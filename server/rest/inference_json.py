@@ -109,7 +109,9 @@ def read_inference(sent: Sent) -> tuple[pb.ModelInferRequest, dict[str, bool]]:
     """
     text, raw = _split(sent)
     request = decode(text, _Request)
-    message = pb.ModelInferRequest(model_name=sent.text("model"), model_version=str(sent.values.get("version", "")), id=request.id)
+    message = pb.ModelInferRequest(
+        model_name=sent.text("model"), model_version=str(sent.values.get("version", "")), id=request.id
+    )
     binary = {"": _boolean("parameters", request.parameters, _BINARY_OUTPUT, default=False)}
     _add_parameters(message.parameters, "parameters", request.parameters)
     for index, tensor in enumerate(request.inputs):

@@ -1,4 +1,4 @@
-"""Pictures for people: the service ganserve.v1.Generator as addresses that a browser can open; a table of operations."""
+"""Pictures for people: the service ganserve.v1.Generator as addresses for browsers; a table of operations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Final
 
 import numpy as np
 from google.protobuf.message import Message
-from PIL import Image
 
 from ganserve.grids import image_grid, magnified
 from ganserve.v1 import generator_pb2 as pb
 from server.errors import InvalidRequest
 from server.generator.service import SERVICE
 from server.rest.operation import Operation, Write
-from server.rest.pages import index_page
+from server.rest.pages import CONTENT_SECURITY_POLICY, index_page
 from server.rest.parameter import Parameter
 from server.rest.plain import plain
 from server.rest.reply import HTML, PNG, Reply, json_reply
@@ -29,14 +28,18 @@ _MAX_DIGITS: Final = 18  # of a number that fits into 63 bits
 _PNG_LEVEL: Final = 1  # a third of the time of the default, for files that are a tenth larger
 
 _MODEL: Final = Parameter("model", "Name of the model; /v1/models lists all.")
-_VERSION: Final = Parameter("version", "Number of the version, or a label; by default, the default version.", default="")
+_VERSION: Final = Parameter(
+    "version", "Number of the version, or a label; by default, the default version.", default=""
+)
 _SEED: Final = Parameter("seed", "The same seed gives the same images.", "integer", 0)
 _COLUMNS: Final = Parameter(
     "columns", "Images per line; by default, the grid is a square.", "integer", 0, maximum=_MAX_IMAGES
 )
 _SCALE: Final = Parameter("scale", "Magnifies each pixel.", "integer", 1, 1, _MAX_SCALE)
 _COUNT: Final = Parameter("n", "Number of images.", "integer", 64, 1, _MAX_IMAGES)
-_RESIZE: Final = Parameter("resize", "Whether a picture of another size is resized and cropped.", "boolean", default=True)
+_RESIZE: Final = Parameter(
+    "resize", "Whether a picture of another size is resized and cropped.", "boolean", default=True
+)
 
 
 def _version(sent: Sent) -> dict[str, int | str]:
@@ -52,8 +55,9 @@ def _list(_: Sent) -> tuple[Message, Write]:
 
 
 def _index(_: Sent) -> tuple[Message, Write]:
+    policy = [("content-security-policy", CONTENT_SECURITY_POLICY)]
     return pb.ListModelsRequest(), lambda answer: Reply(
-        [index_page(pb.ListModelsResponse.FromString(answer).models)], HTML
+        [index_page(pb.ListModelsResponse.FromString(answer).models)], HTML, headers=policy
     )
 
 
@@ -67,9 +71,7 @@ def _describe(sent: Sent) -> tuple[Message, Write]:
 
 def _image(sent: Sent) -> tuple[Message, Write]:
     seeded = pb.SeededLatents(seed=sent.number("seed"), count=1)
-    request = pb.GenerateRequest(
-        model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PNG, **_version(sent)
-    )
+    request = pb.GenerateRequest(model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PNG, **_version(sent))
     return request, lambda answer: Reply([pb.GenerateResponse.FromString(answer).encoded.data[0]], PNG)
 
 

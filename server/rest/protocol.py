@@ -31,7 +31,8 @@ class KeepAliveProtocol(OneRequestProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begins with the connection."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(0)  # so that `flow` tells when the kernel has everything
+        # So that `flow` tells when the kernel has everything. With 0, a TLS transport never writes again.
+        transport.set_write_buffer_limits(1, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the request, if it is still being answered."""
