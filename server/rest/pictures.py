@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from google.protobuf.message import Message
@@ -27,6 +27,8 @@ _MAX_SCALE: Final = 16
 _MAX_DIGITS: Final = 18  # of a number that fits into 63 bits
 _PNG_LEVEL: Final = 1  # a third of the time of the default, for files that are a tenth larger
 
+_Request = TypeVar("_Request", pb.GenerateRequest, pb.TranslateRequest, pb.DescribeModelRequest)
+
 _MODEL: Final = Parameter("model", "Name of the model; /v1/models lists all.")
 _VERSION: Final = Parameter(
     "version", "Number of the version, or a label; by default, the default version.", default=""
@@ -42,12 +44,14 @@ _RESIZE: Final = Parameter(
 )
 
 
-def _version(sent: Sent) -> dict[str, int | str]:
-    """Returns the fields of a request that name a version."""
+def _with_version(request: _Request, sent: Sent) -> _Request:
+    """Adds the version to a request, a number or a label."""
     text = sent.text("version")
     if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS:
-        return {"version": int(text)}
-    return {"version_label": text}
+        request.version = int(text)
+    else:
+        request.version_label = text
+    return request
 
 
 def _list(_: Sent) -> tuple[Message, Write]:
@@ -66,13 +70,15 @@ def _describe(sent: Sent) -> tuple[Message, Write]:
         values = plain(pb.DescribeModelResponse.FromString(answer))
         return json_reply({**values, "card": json.loads(values["card"])})
 
-    return pb.DescribeModelRequest(model=sent.text("model"), **_version(sent)), write
+    return _with_version(pb.DescribeModelRequest(model=sent.text("model")), sent), write
 
 
 def _image(sent: Sent) -> tuple[Message, Write]:
     seeded = pb.SeededLatents(seed=sent.number("seed"), count=1)
-    request = pb.GenerateRequest(model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PNG, **_version(sent))
-    return request, lambda answer: Reply([pb.GenerateResponse.FromString(answer).encoded.data[0]], PNG)
+    request = pb.GenerateRequest(model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PNG)
+    return _with_version(request, sent), lambda answer: Reply(
+        [pb.GenerateResponse.FromString(answer).encoded.data[0]], PNG
+    )
 
 
 def _grid(sent: Sent) -> tuple[Message, Write]:
@@ -80,7 +86,9 @@ def _grid(sent: Sent) -> tuple[Message, Write]:
     request = pb.GenerateRequest(
         model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PIXELS, **_version(sent)
     )
-    return request, partial(_write_grid, columns=sent.number("columns"), scale=sent.number("scale"))
+    return _with_version(request, sent), partial(
+        _write_grid, columns=sent.number("columns"), scale=sent.number("scale")
+    )
 
 
 def _write_grid(answer: bytes, columns: int, scale: int) -> Reply:
@@ -94,15 +102,20 @@ def _write_grid(answer: bytes, columns: int, scale: int) -> Reply:
     return Reply([file.getbuffer()], PNG)
 
 
+def _write_first(answer: bytes, kind: type[pb.GenerateResponse | pb.TranslateResponse]) -> Reply:
+    return Reply([kind.FromString(answer).encoded.data[0]], PNG)
+
+
 def _translate(sent: Sent) -> tuple[Message, Write]:
     request = pb.TranslateRequest(
         model=sent.text("model"),
         encoded=pb.EncodedImages(data=[sent.body]),
         resize=bool(sent.values["resize"]),
         format=pb.IMAGE_FORMAT_PNG,
-        **_version(sent),
     )
-    return request, lambda answer: Reply([pb.TranslateResponse.FromString(answer).encoded.data[0]], PNG)
+    return _with_version(request, sent), lambda answer: Reply(
+        [pb.TranslateResponse.FromString(answer).encoded.data[0]], PNG
+    )
 
 
 def operations() -> list[Operation]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 
@@ -24,7 +23,7 @@ def plain(message: Message) -> dict[str, Any]:
     return values
 
 
-def _plain(field: FieldDescriptor, value: Any) -> Any:
+def _plain(field: Any, value: Any) -> Any:
     if field.message_type is not None:
         return plain(value)
     if field.enum_type is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ INPUT = {"name": "latents", "shape": [2, 4], "datatype": "FP32", "data": LATENTS
 RAW_INPUT = {"name": "latents", "shape": [2, 4], "datatype": "FP32", "parameters": {"binary_data_size": 32}}
 
 
-def sent(body: Any, raw: bytes = b"", **headers: str) -> Sent:
+def sent(body: Any, raw: bytes = b"", headers: Mapping[str, str] | None = None) -> Sent:
     text = body if isinstance(body, bytes) else json.dumps(body).encode()
     lengths = {HEADER_LENGTH: str(len(text))} if raw else {}
-    return Sent({"model": "tiny"}, {**lengths, **headers}, text + raw)
+    return Sent({"model": "tiny"}, {**lengths, **(headers or {})}, text + raw)
 
 
 @pytest.mark.parametrize("data", [LATENTS.tolist(), LATENTS.ravel().tolist(), [list(range(4)), list(range(4, 8))]])
@@ -107,7 +108,7 @@ def test_a_wrong_body_is_refused(body: Any, message: str) -> None:
 @pytest.mark.parametrize("length", ["0", "-1", "x", "9999", "²", ""])
 def test_a_wrong_length_of_the_json_is_refused(length: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^Inference-Header-Content-Length is "):
-        read_inference(sent({"inputs": [INPUT]}, **{HEADER_LENGTH: length}))
+        read_inference(sent({"inputs": [INPUT]}, headers={HEADER_LENGTH: length}))
 
 
 def test_bytes_that_belong_to_no_tensor_are_refused() -> None:
@@ -133,7 +134,8 @@ def answer(rows: int = 2) -> bytes:
     message.outputs.add(name="pixels", datatype="UINT8", shape=[rows, 2])
     message.raw_output_contents.append(np.arange(2 * rows, dtype="<f4").tobytes())
     message.raw_output_contents.append(bytes(range(2 * rows)))
-    return message.SerializeToString()
+    serialized: bytes = message.SerializeToString()
+    return serialized
 
 
 def test_an_answer_becomes_json() -> None:

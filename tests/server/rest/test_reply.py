@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ def test_a_missing_token_is_asked_for() -> None:
 
 
 def test_a_refusal_keeps_its_status() -> None:
-    assert error_reply(Refusal(reply.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large")).status == 413
+    assert error_reply(Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "large")).status == 413
 
 
 async def test_a_body_is_sent_in_pieces_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
