@@ -76,19 +76,18 @@ def _describe(sent: Sent) -> tuple[Message, Write]:
 def _image(sent: Sent) -> tuple[Message, Write]:
     seeded = pb.SeededLatents(seed=sent.number("seed"), count=1)
     request = pb.GenerateRequest(model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PNG)
-    return _with_version(request, sent), lambda answer: Reply(
-        [pb.GenerateResponse.FromString(answer).encoded.data[0]], PNG
-    )
+    return _with_version(request, sent), partial(_write_first, kind=pb.GenerateResponse)
+
+
+def _write_first(answer: bytes, kind: type[pb.GenerateResponse | pb.TranslateResponse]) -> Reply:
+    return Reply([kind.FromString(answer).encoded.data[0]], PNG)
 
 
 def _grid(sent: Sent) -> tuple[Message, Write]:
     seeded = pb.SeededLatents(seed=sent.number("seed"), count=sent.number("n"))
-    request = pb.GenerateRequest(
-        model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PIXELS, **_version(sent)
-    )
-    return _with_version(request, sent), partial(
-        _write_grid, columns=sent.number("columns"), scale=sent.number("scale")
-    )
+    request = pb.GenerateRequest(model=sent.text("model"), seeded=seeded, format=pb.IMAGE_FORMAT_PIXELS)
+    write = partial(_write_grid, columns=sent.number("columns"), scale=sent.number("scale"))
+    return _with_version(request, sent), write
 
 
 def _write_grid(answer: bytes, columns: int, scale: int) -> Reply:
@@ -113,9 +112,7 @@ def _translate(sent: Sent) -> tuple[Message, Write]:
         resize=bool(sent.values["resize"]),
         format=pb.IMAGE_FORMAT_PNG,
     )
-    return _with_version(request, sent), lambda answer: Reply(
-        [pb.TranslateResponse.FromString(answer).encoded.data[0]], PNG
-    )
+    return _with_version(request, sent), partial(_write_first, kind=pb.TranslateResponse)
 
 
 def operations() -> list[Operation]:
