@@ -29,7 +29,7 @@ def _get(path: str, method: str, summary: str, read: Callable[[Sent], tuple[Mess
     """Returns an operation, and the same for one version if it is about a model."""
     rpc = f"/{SERVICE}/{method}"
     if "{model}" not in path:
-        return [Operation("GET", path, rpc, summary, read)]
+        return [Operation("GET", path, rpc, f"{summary}.", read)]
     versioned = path.replace("{model}", "{model}/versions/{version}")
     return [
         Operation("GET", path, rpc, f"{summary}.", read, [_MODEL]),

@@ -101,10 +101,6 @@ def _write_grid(answer: bytes, columns: int, scale: int) -> Reply:
     return Reply([file.getbuffer()], PNG)
 
 
-def _write_first(answer: bytes, kind: type[pb.GenerateResponse | pb.TranslateResponse]) -> Reply:
-    return Reply([kind.FromString(answer).encoded.data[0]], PNG)
-
-
 def _translate(sent: Sent) -> tuple[Message, Write]:
     request = pb.TranslateRequest(
         model=sent.text("model"),
