@@ -262,8 +262,8 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         models = ", ".join(map(str, server.core.catalog.versions()))
         where = "no metrics" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", admin calls on {server.admin_address}"
-        rest = "" if server.rest_url is None else f" and {server.rest_url}"
-        announce(f"ready: serving {models} on {server.address}{rest}, {where}{admin}")
+        rest = "" if server.rest_url is None else f", HTTP API on {server.rest_url}"
+        announce(f"ready: serving {models} on {server.address}, {where}{admin}{rest}")
         await stopping
         await server.core.retire()
         if not stop.hurried and config.lame_duck_s:
