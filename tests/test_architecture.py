@@ -52,6 +52,8 @@ MAX_LINES = 500
 DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
     "server.request": "the fields of a request",
+    "server.rest.refusal": "an exception",
+    "server.rest.sent": "the fields of a request",
     "trainer.errors": "exceptions",
     "trainer.training.base": "the interface of a training",
 }
