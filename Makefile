@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-hour test test-all soak chaos lint types unit proto pages lock format clean
+.PHONY: help install demo first-hour test test-all image-test soak chaos lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: lint types unit ## Check style and types, and run the tests
 
 test-all: lint types ## The same plus the slow tests, which start and kill many processes
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+image-test: $(INSTALLED) ## Build the Dockerfile's targets without Docker, and run them on a read-only root; needs root
+	$(BIN)/python -m scripts.image_test $(TARGETS)
 
 soak: $(INSTALLED) ## Load a server at 80% for 20 minutes: does its memory grow, or its throughput fall?
 	$(BIN)/python -m benchmarks.soak

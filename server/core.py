@@ -99,10 +99,9 @@ class Core:
 
     def services(self, handler: RequestHandler) -> dict[str, Methods]:
         """Returns the methods of each service, which answer through `handler`."""
-        behaviours = self._generator.behaviours()
         control = self._model_control.behaviours()
         return {
-            generator.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in behaviours.items()},
+            generator.SERVICE: self._generator.methods(handler),
             model_control.SERVICE: {method: handler.unary(method, behaviour) for method, behaviour in control.items()},
             inference.SERVICE: self._open_inference.methods(handler),
             health.SERVICE: self._health.methods(),
