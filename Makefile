@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-hour test test-all test-ray soak chaos lint types unit proto pages lock format clean
+.PHONY: help install demo first-hour test test-all image-test test-ray soak chaos lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test-ray: $(INSTALLED) ## Try a Ray Serve cluster for at most 5 minutes, in .ven
 	$(BIN)/uv venv --quiet --allow-existing .venv-ray
 	VIRTUAL_ENV=$(CURDIR)/.venv-ray $(BIN)/uv pip install --quiet --constraint requirements.lock --editable '.[ray]' hypothesis onnx pytest pytest-asyncio pytest-timeout pyyaml
 	timeout 300 .venv-ray/bin/python -m pytest -p no:xdist -o addopts=--import-mode=importlib -m ray tests/server/ray_serve
+
+image-test: $(INSTALLED) ## Build the Dockerfile's targets without Docker, and run them on a read-only root; needs root
+	$(BIN)/python -m scripts.image_test $(TARGETS)
 
 soak: $(INSTALLED) ## Load a server at 80% for 20 minutes: does its memory grow, or its throughput fall?
 	$(BIN)/python -m benchmarks.soak

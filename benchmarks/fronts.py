@@ -30,6 +30,7 @@ from benchmarks.report import report
 from server.config import ServerConfig
 from server.fronts.base import Call, Unary
 from server.fronts.choice import choose_front
+from server.memory import keep_freed_memory
 from server.rpc.transport import make_server
 
 FRONTS: Final = ("core", "aio")
@@ -42,6 +43,7 @@ _TIME: Final = re.compile(r"finished in ([\d.]+)(m?s)")
 
 async def _serve(front: str, size: int) -> None:
     """Serves until stdin ends; prints the port, and then its processor time in seconds."""
+    keep_freed_memory()
     answer = bytes(size)
 
     async def handle(_: bytes, __: Call) -> bytes:

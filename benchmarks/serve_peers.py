@@ -105,6 +105,12 @@ def measure_round(
                     f"round {number + 1}: {peer.name}, {graph.name}, {cell}: other programs took"
                     f" {load.other_cores:.2f} cores during the measurement"
                 )
+        for stream in record.streams:
+            if stream.other_cores > _DISTURBED_CORES:
+                recorder.complain(
+                    f"round {number + 1}: {peer.name}, {graph.name}, {stream.rate_per_s:g}/s: other programs took"
+                    f" {stream.other_cores:.2f} cores during the measurement"
+                )
         speeds = ", ".join(f"{cell} {load.images_per_s:,.0f}" for cell, load in record.loads.items())
         click.echo(f"round {number + 1}: {peer.name}, {graph.name}: images/s {speeds}")
 

@@ -6,17 +6,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Final
 
 from exporter.errors import InputError
 from ganserve.foreign import first_line
+from ganserve.urls import UrlError, is_url, open_file_system
 
-_SEPARATOR: Final = "://"
-
-
-def is_url(location: str | Path) -> bool:
-    """Whether it names a file elsewhere, such as hf://user/repository/file.safetensors or s3://bucket/file.pth."""
-    return _SEPARATOR in str(location)
+__all__ = ["is_url", "local_file"]
 
 
 @contextmanager
@@ -50,19 +45,9 @@ def local_file(location: str, flag: str, begin: Callable[[str], None]) -> Iterat
 
 def _fetch(url: str, copy: Path, where: str) -> None:
     try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise InputError(f"{where}: URLs need fsspec; install ganserve[hub]") from error
-    try:
-        files, path = url_to_fs(url)
-    except ImportError as error:  # names the package of this kind of URL
-        raise InputError(
-            f"{where}: needs another package ({first_line(error)}); for hf://, install ganserve[hub]"
-        ) from error
-    except ValueError as error:  # an unknown protocol
-        raise InputError(
-            f"{where}: cannot be opened ({first_line(error)}); give a file, or a URL like hf:// or s3://"
-        ) from error
+        files, path = open_file_system(url)
+    except UrlError as error:
+        raise InputError(f"{where}: {error}") from error
     try:
         if files.isdir(path):
             raise InputError(f"{where}: is a folder; name the file in it")

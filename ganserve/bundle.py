@@ -57,6 +57,8 @@ __all__ = [
     "INPUT_LATENTS",
     "INPUT_PIXELS",
     "MAX_BATCH_ROWS",
+    "MAX_CARD_BYTES",
+    "MAX_GRAPH_BYTES",
     "MAX_STATEMENT",
     "MAX_VERSION",
     "ONNX_FILE",
@@ -79,6 +81,8 @@ __all__ = [
     "fitting_batch_rows",
     "list_models",
     "list_versions",
+    "move_into_place",
+    "parse_card",
     "proven_batch_rows",
     "publish",
     "read_card",
@@ -97,8 +101,8 @@ CARD_FILE = "card.json"
 SAMPLE_FILE = "sample.png"
 TRITON_CONFIG_FILE = "config.pbtxt"
 
-_MAX_CARD_BYTES = 1 << 20
-_MAX_GRAPH_BYTES = (2 << 30) - 1  # protobuf cannot parse a larger model.onnx
+MAX_CARD_BYTES = 1 << 20
+MAX_GRAPH_BYTES = (2 << 30) - 1  # protobuf cannot parse a larger model.onnx
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]*")
 _STAGING = ".staging"
@@ -183,16 +187,31 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / CARD_FILE
     try:
-        card = msgspec.json.decode(read_regular_file(path, _MAX_CARD_BYTES), type=Card)
+        content = read_regular_file(path, MAX_CARD_BYTES)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path}: not a valid card ({error}); export the model again") from error
+    card = parse_card(content, path)
     if (card.name, str(card.version)) != (folder.parent.name, folder.name):
         raise BundleError(
             f"{path}: is the card of {card.name}/{card.version}; export the model under this folder's name"
         )
     return card
+
+
+def parse_card(content: bytes, where: Path | str) -> Card:
+    """Decodes the content of a card.json.
+
+    Args:
+        content: At most `MAX_CARD_BYTES`.
+        where: It comes from, for the error.
+
+    Raises:
+        BundleError: The card is invalid.
+    """
+    try:
+        return msgspec.json.decode(content, type=Card)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{where}: not a valid card ({error}); export the model again") from error
 
 
 def read_verified_file(folder: Path, card: Card, file_name: str) -> bytes:
@@ -207,7 +226,7 @@ def read_verified_file(folder: Path, card: Card, file_name: str) -> bytes:
     if expected is None:
         raise BundleError(f"{folder / CARD_FILE}: lists no {file_name}; export the model again")
     try:
-        content = read_regular_file(path, _MAX_GRAPH_BYTES)
+        content = read_regular_file(path, MAX_GRAPH_BYTES)
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror}); export the model again") from error
     if hashlib.sha256(content).hexdigest() != expected:
@@ -266,15 +285,11 @@ def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]
         target = version_folder(repository, card.name, card.version)
         try:
             (folder / CARD_FILE).write_bytes(text)
-            folder.chmod(0o755)  # mkdtemp makes private folders, and the server may run as another user
             target.parent.mkdir(exist_ok=True)
             config = target.parent / TRITON_CONFIG_FILE
             if not (config.is_file() and _is_config_of(config, card)):
                 replace_file(config, triton_config(card).encode())
-            for path in folder.iterdir():
-                flush_to_disk(path)
-            folder.rename(target)
-            flush_to_disk(target.parent)
+            move_into_place(folder, target)
         except OSError as error:
             done = f"; already published: {', '.join(map(str, published))}" if published else ""
             raise BundleError(f"{target}: cannot be written ({error.strerror}){done}") from error
@@ -282,9 +297,26 @@ def publish(repository: Path, staged: Sequence[tuple[Path, Card]]) -> list[Path]
     return published
 
 
+def move_into_place(folder: Path, target: Path) -> None:
+    """Makes a complete folder from `staging_folder` a version of the repository, by one rename.
+
+    Args:
+        folder: With all files, and the card.
+        target: See `version_folder`; the folder of the model exists, and the version does not.
+
+    Raises:
+        OSError: It cannot be moved.
+    """
+    folder.chmod(0o755)  # mkdtemp makes private folders, and the server may run as another user
+    for path in folder.iterdir():
+        flush_to_disk(path)
+    folder.rename(target)
+    flush_to_disk(target.parent)
+
+
 def _is_config_of(config: Path, card: Card) -> bool:
     """Whether a config.pbtxt is the one of this card; an operator may have added lines to it."""
-    return read_regular_file(config, _MAX_CARD_BYTES).startswith(triton_config(card).encode())
+    return read_regular_file(config, MAX_CARD_BYTES).startswith(triton_config(card).encode())
 
 
 def check_publishable(repository: Path, card: Card) -> bytes:

@@ -180,7 +180,7 @@ _ROWS: Final = {
         _graph(
             "Busy CUDA devices",
             "percentunit",
-            "Share of the time that each device computes.",
+            "Share of the time that the engines of each device compute; above 100% if several models compute at once.",
             (
                 "sum by (instance, instance_group) (rate(ganserve_engine_busy_core_seconds_total"
                 f'{{{_JOB}, instance_group=~"cuda.*"}}{_RATE}))',

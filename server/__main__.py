@@ -1,4 +1,4 @@
-"""`python -m server` and `python -m server tune`: turns flags into a config and errors into exit codes.
+"""`python -m server`, and its commands `tune` and `fetch`: turns flags into a config and errors into exit codes.
 
 Imports the server and the tuner lazily, so that an invalid flag fails at once.
 """
@@ -21,6 +21,7 @@ from click.core import ParameterSource
 from click.types import OptionHelpExtra
 
 from ganserve.command_line import USER_ERROR, version_option
+from ganserve.urls import is_url
 from server import daemon_threads
 from server.config import (
     BACKENDS,
@@ -40,7 +41,12 @@ from server.signals import ignore_unexpected_signals
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _SECONDS = click.FloatRange(0.001, MAX_SECONDS)
-_METAVARS = {"models": "FOLDER", "otlp_endpoint": "URL", "metrics_address": "HOST:PORT|none"}
+_METAVARS = {
+    "models": "FOLDER|URL",
+    "otlp_endpoint": "URL",
+    "metrics_address": "HOST:PORT|none",
+    "http_address": "HOST:PORT",
+}
 _SOCKET_OR_PORT = "HOST:PORT|unix:PATH"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -71,6 +77,13 @@ class _AddressOrNoneType(click.ParamType[Address | None]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address | None:
         return None if value == "none" else _AddressType().convert(value, param, ctx)
+
+
+class _ModelsType(click.ParamType[Path | str]):
+    name = "folder|url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if is_url(value) else Path(value)
 
 
 class _IndicesType(click.ParamType[tuple[int, ...]]):
@@ -151,6 +164,25 @@ def _announce(line: str) -> None:
         _log.info("%s", line)
 
 
+def _config(flags: dict[str, Any], *, follow: bool) -> ServerConfig:
+    """The config from flags, with models at a URL fetched into a folder.
+
+    Args:
+        flags: By field.
+        follow: Fetch again later if the server follows the folder.
+
+    Raises:
+        StartupError: The models cannot be fetched.
+    """
+    models: Path | str = flags["models"]
+    if isinstance(models, str):
+        from server.remote.command import local_copy
+
+        every_s = flags["poll_s"] if follow and flags["model_control"] == "poll" else None
+        models = local_copy(models, every_s, _announce)
+    return ServerConfig(**{**flags, "models": models})
+
+
 _show_config = click.option(
     "--show-config",
     is_flag=True,
@@ -158,16 +190,21 @@ _show_config = click.option(
     help="Print the settings in effect, as a file for --config, and exit.",
 )
 
+_log_format = click.option(
+    "--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Format of the log."
+)
+
 
 @click.group(cls=_Group, invoke_without_command=True, context_settings=CONTEXT_SETTINGS, epilog=HELP)
 @config_option
-@_option("models", click.Path(path_type=Path), "Model repository to serve.")
+@_option("models", _ModelsType(), "Model repository to serve; one at a URL is fetched first.")
 @_option("address", _AddressType(takes_unix=True), "Address for gRPC; port 0 picks a free port.")
 @_option(
     "admin_address",
     _AddressType(takes_unix=True),
     "Address for loading and unloading models, instead of --address.",
 )
+@_option("http_address", _AddressType(), "Address for inference and pictures over HTTP; none by default.")
 @_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
 @_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")
@@ -216,9 +253,7 @@ _show_config = click.option(
 @_option("access_log", str, "Write one JSON line per request to this file; - is stdout.")
 @_option("otlp_endpoint", str, "Send spans to this OpenTelemetry collector, for example http://127.0.0.1:4317.")
 @click.option("--log-level", type=click.Choice(_LOG_LEVELS), default="info", show_default=True, help="Log level.")
-@click.option(
-    "--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Format of the log."
-)
+@_log_format
 @_option("load_timeout_s", click.FloatRange(1, 86_400), "Longest time to load one version of a model.")
 @_option("compute_timeout_s", click.FloatRange(1, 86_400), "Longest time that ONNX Runtime computes one batch.")
 @_option("lame_duck_s", click.FloatRange(0), "Time to keep serving after SIGTERM, for balancers to notice.")
@@ -241,14 +276,16 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
         return
     ignore_unexpected_signals()
     from server.app import serve
+    from server.memory import keep_freed_memory
 
+    keep_freed_memory()
     configure_logging(log_level, log_format)
     for name, meant in misspelt_variables(main, os.environ).items():
         _log.warning("the variable %s sets nothing: did you mean %s?", name, meant)
     # Pillow warns about odd metadata in uploaded files. Set once here, because catch_warnings affects all threads.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     with _one_line_errors(log_format):
-        sys.exit(asyncio.run(serve(ServerConfig(**flags), _announce)))
+        sys.exit(asyncio.run(serve(_config(flags, follow=True), _announce)))
 
 
 @main.command(
@@ -258,7 +295,7 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
     short_help="Measure the models and print the best flags.",
 )
 @config_option
-@_option("models", click.Path(path_type=Path), "Model repository to measure.")
+@_option("models", _ModelsType(), "Model repository to measure; one at a URL is fetched first.")
 @click.option("--model", multiple=True, help="Measure only this model; repeat for several.  [default: all]")
 @_option("device", click.Choice(DEVICES), "Device to compute on; auto uses CUDA if it is available.")
 @_option("cores", click.IntRange(1, 1024), "Cores to use.  [default: all that the process may use]")
@@ -284,7 +321,45 @@ def tune(context: click.Context, /, model: tuple[str, ...], seconds: float, *, s
 
     configure_logging("warning")
     with _one_line_errors():
-        measure(ServerConfig(**flags), model, seconds)
+        measure(_config(flags, follow=False), model, seconds)
+
+
+@main.command(
+    cls=SourcedErrors,
+    context_settings=CONTEXT_SETTINGS,
+    epilog="Credentials come from where the driver looks for them, such as AWS_ACCESS_KEY_ID or HF_TOKEN.",
+    short_help="Copy models from a bucket, a hub or a web server.",
+)
+@click.argument("url")
+@click.argument("folder", type=click.Path(path_type=Path), default=_DEFAULTS["models"])
+@click.option("--model", multiple=True, help="Fetch only this model; repeat for several.  [default: all]")
+@click.option(
+    "--every",
+    "every_s",
+    cls=_Option,
+    metavar="SECONDS",
+    type=click.FloatRange(0.1, 86_400),
+    help="Fetch again after this time, until SIGTERM or SIGINT.  [default: fetch once]",
+)
+@_log_format
+@version_option("fsspec", "s3fs")
+def fetch(url: str, folder: Path, model: tuple[str, ...], every_s: float | None, log_format: LogFormat) -> None:
+    """Copy the versions that are not in FOLDER yet from the model repository at URL.
+
+    URL is that of a model repository, such as s3://bucket/models, gs://bucket/models, hf://user/repository or
+    https://host/models, or that of one version. FOLDER is models/ if it is left out. Versions are checked against their
+    cards, and appear complete or not at all. Nothing is deleted; a config.pbtxt is replaced by that at URL.
+    """
+    from server.remote import command
+
+    configure_logging("info", log_format)
+    with _one_line_errors(log_format):
+        if not is_url(url):
+            raise StartupError(f"{url}: is no URL; give one such as s3://bucket/models, or copy the folder")
+        if every_s is None:
+            command.fetch(url, folder, model, click.echo)
+        else:
+            command.follow(url, folder, model, every_s)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class Metrics(Collector):
             [],
             [((), daemon_threads.abandoned())],
         )
-        yield _gauge("cores", "Processor cores that the server uses.", [], [((), self._cores)])
+        yield _gauge("cores", "Processor cores that the server may use.", [], [((), self._cores)])
         yield _gauge(
             "build_info",
             "Always 1; the labels give versions.",

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 # trained by two processes.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # also for tests that import onnxruntime before ganserve
+
 # Tests run in parallel, so the duration of an example means nothing.
 settings.register_profile("ganserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ganserve")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -24,7 +27,11 @@ ALLOWED = {
     "benchmarks": {"ganserve", "trainer", "exporter", "server", "client"},
 }
 # trainer.evaluate scores what a server serves, through the client's SDK (docs/decisions/0013).
-ALLOWED_TO_PACKAGES = {"trainer.evaluate": {"client"}}
+# One file of the SDK runs the server's core in the same process; NOT_LOADED keeps it from doing so before it is asked.
+ALLOWED_TO_PACKAGES = {
+    "trainer.evaluate": {"client"},
+    "client.sdk.core_thread": {"server.config", "server.core", "server.errors", "server.hosted_call"},
+}
 # What folders must not import, although both are in one stage.
 APART = {
     "server.generator": {"server.open_inference"},
@@ -45,14 +52,18 @@ NOT_LOADED = {
     "server.scheduling": {"grpc", "onnxruntime"},
     "exporter": {"trainer"},
     "server.engines": {"grpc"},
-    "client": {"torch", "onnxruntime", "onnx", "msgspec"},
+    "client": {"torch", "onnxruntime", "onnx", "msgspec", "server"},
 }
 MAX_LINES = 500
+TELEMETRY = "ORT_DISABLE_TELEMETRY"
 # Modules without a test file at the mirrored path: they only declare, and are tested with what uses them.
 DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
     "server.ray_serve.context": "the interface of a call",
+    "server.remote.errors": "exceptions",
     "server.request": "the fields of a request",
+    "server.rest.refusal": "an exception",
+    "server.rest.sent": "the fields of a request",
     "trainer.errors": "exceptions",
     "trainer.training.base": "the interface of a training",
 }
@@ -229,6 +240,15 @@ def test_every_test_file_of_a_stage_mirrors_a_module_or_is_a_known_scenario() ->
     begins = tuple(str(path).removesuffix(".py") + end for path in MIRRORED.values() for end in "._")
     files = {str(path.relative_to(ROOT)) for stage in PRODUCT for path in (ROOT / "tests" / stage).rglob("test_*.py")}
     assert {file for file in files if not file.startswith(begins)} == SCENARIOS
+
+
+@pytest.mark.parametrize("program", ["server", "exporter", "trainer.evaluate"])
+def test_programs_turn_off_the_telemetry_of_onnxruntime_before_they_import_it(program: str) -> None:
+    script = f"import os, sys, {program}.__main__; print(os.environ.get({TELEMETRY!r}), 'onnxruntime' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != TELEMETRY}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "1 False\n", done.stderr
 
 
 def test_no_file_is_named_utils_helpers_or_common() -> None:

@@ -193,13 +193,24 @@ def average_gradients(optimizer: Optimizer) -> None:
 
 def means_of_all(scalars: Sequence[Tensor]) -> list[Tensor]:
     """Means of scalars over the processes, on the CPU. All processes must call it, with equally many scalars."""
+    on_cpu = _on_cpu(scalars)
     if world_size() == 1 or not scalars:
-        return list(scalars)
-    # One exchange over the CPU; on a GPU it waits for the steps that measured the scalars.
-    stacked = torch.stack([scalar.to(scalars[0].device, torch.float64) for scalar in scalars]).cpu()
+        return on_cpu
+    stacked = torch.stack([scalar.double() for scalar in on_cpu])
     with _peers_may_be_lost():
         dist.all_reduce(stacked)
     return list(stacked / world_size())
+
+
+def _on_cpu(scalars: Sequence[Tensor]) -> list[Tensor]:
+    """The scalars on the CPU: those on a GPU in one copy, because each waits for the steps that measured them."""
+    values = list(scalars)
+    remote = [index for index, scalar in enumerate(values) if scalar.device.type != "cpu"]
+    if remote:
+        copied = torch.stack([values[index].double() for index in remote]).cpu()
+        for index, value in zip(remote, copied, strict=True):
+            values[index] = value
+    return values
 
 
 def any_of_all(flag: bool) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +11,7 @@ from trainer.config import AnyConfig, CycleConfig
 from trainer.data.dataset_names import without_path
 from trainer.data.inspection import Inspection
 from trainer.errors import UserError
+from trainer.memory import peak_memory_gb
 from trainer.models import flag_size, makes_size, shown_size
 from trainer.models.architecture import nearest_sizes
 from trainer.parallel import world_size
@@ -94,7 +93,7 @@ class Plan:
         if world_size() > 1 or config.compile_networks or (steps is not None and steps < _FEWEST_STEPS):
             return None
         seconds = estimate_s(config, self.data, self.device)
-        text = f"about {_duration(seconds)} on this machine, {_memory_gb(self.device):.1f} GB of memory"
+        text = f"about {_duration(seconds)} on this machine, {self._memory_gb():.1f} GB of memory"
         height, width = config.network.size
         larger = (2 * height, 2 * width)
         if self.inspection is None or min(larger) > min(_LARGEST_SUGGESTED, self.inspection.short_side):
@@ -105,6 +104,10 @@ class Plan:
             return text
         return f"{text}; --image-size {flag_size(larger)} takes about {_duration(other)}"
 
+    def _memory_gb(self) -> float:
+        memory = peak_memory_gb(self.device)
+        return memory.get("cuda_allocated_gb", memory["process_gb"])
+
 
 def _duration(seconds: float) -> str:
     """A rounded duration: "40 seconds", "5 minutes", "2.5 hours"."""
@@ -113,11 +116,3 @@ def _duration(seconds: float) -> str:
             count = round(seconds / length, 1 if seconds < 5 * length and unit != "minute" else 0)
             return f"{count:g} {unit}{'' if count == 1 else 's'}"
     return f"{max(1, round(seconds))} seconds"
-
-
-def _memory_gb(device: torch.device) -> float:
-    """The most memory so far: of this process, or on a GPU that of the tensors on it."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9

@@ -103,6 +103,11 @@ class ServerProcess:
     ) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The id of the started program."""
+        return self._process.pid
+
     def ended(self) -> bool:
         """Whether the started program has ended."""
         return self._process.poll() is not None

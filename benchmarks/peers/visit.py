@@ -16,7 +16,7 @@ from benchmarks.peers import closed_loop, open_loop
 from benchmarks.peers.catalogue import Launch, Peer
 from benchmarks.peers.closed_loop import Cell, Load, LoadError
 from benchmarks.peers.open_loop import Stream
-from benchmarks.peers.process_table import Memory, ServerProcess
+from benchmarks.peers.process_table import Memory, ServerProcess, busy_s
 from benchmarks.peers.served_graph import ServedGraph
 from benchmarks.peers.wire import OpenInference, WrongAnswerError, check_images
 
@@ -100,8 +100,8 @@ def visit(
     launch = peer.prepare(graph, folder)
     with ServerProcess(launch.command, launch.environment, folder) as server:
         try:
-            port, cold_start_s = _wait_for_first_answer(server, launch, graph)
-            _wait_until_idle(server)
+            port, cold_start_s = wait_for_first_answer(server, launch, graph)
+            wait_until_idle(server)
             idle = server.memory()
             difference, sizes = _check(launch, port, graph, expected, peer.tolerance)
             record = Visit(peer.name, graph.name, round_number, cold_start_s, difference, idle, idle, server.count())
@@ -135,11 +135,17 @@ def _measure(
         return
     for rate in programme.rates:
         message = launch.protocol.message(graph, 1)
+        began, machine_s, server_s = time.monotonic(), busy_s(), server.cpu_s()
         try:
             stream = open_loop.drive(server.log.parent, port, message, rate, programme.seconds)
         except LoadError as error:
             record.problems.append(f"{rate:g}/s: {error}")
             continue
+        wall_s = time.monotonic() - began
+        server_cores = (server.cpu_s() - server_s) / wall_s
+        # It includes the start of the client, which its own figure leaves out.
+        other_cores = max(0.0, (busy_s() - machine_s) / wall_s - server_cores - stream.client_cores)
+        stream = stream._replace(server_cores=server_cores, other_cores=other_cores)
         record.streams.append(stream)
         if stream.failed:
             record.problems.append(f"{rate:g}/s: {stream.failed} of {stream.sent} requests failed")
@@ -161,7 +167,7 @@ def _check(
     return largest, sizes
 
 
-def _wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedGraph) -> tuple[int, float]:
+def wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedGraph) -> tuple[int, float]:
     """Returns the port, and the seconds from the server's start to its first answer.
 
     Raises:
@@ -186,7 +192,7 @@ def _wait_for_first_answer(server: ServerProcess, launch: Launch, graph: ServedG
     raise VisitError(f"{graph.name}: no answer within {_START_TIMEOUT_S:g} s ({last}); {_end_of(server.log)}")
 
 
-def _wait_until_idle(server: ServerProcess) -> None:
+def wait_until_idle(server: ServerProcess) -> None:
     """Waits, with a timeout, until the server has finished work after its first answer, such as loading engines."""
     deadline = time.monotonic() + _IDLE_TIMEOUT_S
     idle_checks = 0

@@ -4,11 +4,18 @@ The code relies on this behaviour of ONNX Runtime:
 
 - It copies an input from host memory to the device once, when the input is bound. So inputs are bound on the device and
   updated in place before each run.
+- Updating an input copies it with the default stream of the current device and waits, and a run waits for its own
+  stream, so no other synchronisation is needed. The engine's thread has no other device.
 - It copies an output that is bound in host memory within the run, without the GIL. A CUDA graph replays kernels
   but not that copy. So with graphs, outputs are bound on the device and fetched afterwards, with the GIL held.
-- A captured graph reads and writes the memory that it was captured with, so every set of outputs has its own graph.
+- It computes all outputs, whichever are bound. So with graphs, all are bound, and one graph serves every request.
+- A captured graph reads and writes the memory that it was captured with.
+- A session that captures graphs does so in its first run, after two runs without, unless the run says otherwise. A
+  capture fails if anything allocates memory, which still happened after two runs in other projects.
 - Its Python API cannot allocate page-locked memory with the built-in CUDA provider: `OrtValue` knows the devices "cpu"
   and "cuda", and its host-accessible allocators belong to plugin providers. So host memory is pageable.
+
+docs/decisions/0011 names the sources.
 """
 
 from __future__ import annotations
@@ -19,13 +26,15 @@ from functools import partial
 from itertools import chain, combinations
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from server.engines.run_limit import RunLimit
 
+_RUNS_TO_WARM_UP = 2  # the second grows the arena again: ONNX Runtime then knows the pattern of the memory
 _RUNS_TO_CAPTURE = 2  # the second is a replay, so that a graph that cannot be replayed fails at load
-_FIRST_GRAPH_ID = 1  # 0 stands for a run without an id
+_NO_GRAPH = "-1"
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class BatchPlan:
         self._size = size
         self._limit = limit
         self._cuda_graphs = cuda_graphs
+        self._use_graph = False  # until the warm-up
         self._rows = buffers.rows[:size]
         self._outputs = {name: array[:size] for name, array in buffers.outputs.items()}
         device = ("cuda", device_index)
@@ -80,15 +90,15 @@ class BatchPlan:
             else value.ortvalue_from_numpy(array, "cpu")  # the same memory, no copy
             for name, array in self._outputs.items()
         }
-        self._bindings: dict[frozenset[str], tuple[Any, str]] = {}  # with the id of the graph
+        self._bindings: dict[frozenset[str], Any] = {}  # by the outputs that it computes into `_bound`
         names = sorted(self._outputs)
-        subsets = chain.from_iterable(combinations(names, count) for count in range(1, len(names) + 1))
-        for graph_id, wanted in enumerate(subsets, start=_FIRST_GRAPH_ID):
+        fewest = len(names) if cuda_graphs else 1
+        for wanted in chain.from_iterable(combinations(names, count) for count in range(fewest, len(names) + 1)):
             binding = session.io_binding()
             binding.bind_ortvalue_input(buffers.input_name, self._input)
             for name in wanted:
                 binding.bind_ortvalue_output(name, self._bound[name])
-            self._bindings[frozenset(wanted)] = (binding, str(graph_id))
+            self._bindings[frozenset(wanted)] = binding
 
     def run(self, inputs: NDArray[Any], outputs: frozenset[str]) -> dict[str, NDArray[Any]]:
         """Computes the wanted outputs of 1 to `size` rows; the caller owns the returned arrays.
@@ -102,23 +112,27 @@ class BatchPlan:
         if rows < self._size:
             self._rows[:rows] = inputs
             inputs = self._rows
-        self._input.update_inplace(inputs)
+        self._input.update_inplace(np.ascontiguousarray(inputs))  # some versions copy memory in the order it has
         self._limit.run(partial(self._compute, outputs))
         if self._cuda_graphs:
             return {name: self._bound[name].numpy()[:rows] for name in outputs}
         return {name: self._outputs[name][:rows].copy() for name in outputs}
 
     def _compute(self, outputs: frozenset[str], options: Any) -> None:
-        binding, graph_id = self._bindings[outputs]
-        if self._cuda_graphs:
-            options.add_run_config_entry("gpu_graph_id", graph_id)
+        if self._cuda_graphs and not self._use_graph:
+            options.add_run_config_entry("gpu_graph_id", _NO_GRAPH)
+        binding = self._bindings[frozenset(self._outputs) if self._cuda_graphs else outputs]
         self._session.run_with_iobinding(binding, options)
 
     def warm_up(self, inputs: NDArray[Any]) -> None:
-        """Runs `size` rows for every set of outputs, which makes cuDNN's plans, grows the arena and captures graphs."""
+        """Runs `size` rows with every binding, which makes cuDNN's plans, grows the arena and captures the graph."""
         for outputs in self._bindings:
-            for _ in range(_RUNS_TO_CAPTURE if self._cuda_graphs else 1):
+            for _ in range(_RUNS_TO_WARM_UP):
                 self.run(inputs, outputs)
+        if self._cuda_graphs:
+            self._use_graph = True
+            for _ in range(_RUNS_TO_CAPTURE):
+                self.run(inputs, frozenset(self._outputs))
 
     def close(self) -> None:
         """Frees the memory and the session, after the bindings that refer to both."""

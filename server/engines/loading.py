@@ -249,11 +249,15 @@ def _load_cuda_instances(folder: Path, card: Card, config: ServerConfig) -> Load
             instance.padded_rows, instance.close = engine.padded_rows, engine.close
             instances.append(instance)
             warm_up(engine, card, engine.sizes[-1])
+        limits = GroupLimits()
+        if len(instances) > 1:  # a batch that takes hardly longer than one row is not worth several devices
+            measured = measure_limits(instances[0], None, card, len(instances))
+            limits = replace(limits, min_share_rows=measured.min_share_rows)  # never inline: the engine has a thread
     except BaseException:
         close_instances(instances)
         raise
     devices = "cuda:" + ",".join(map(str, indices))
-    return LoadedInstances(InstanceGroups(instances), "onnx", devices, precision)
+    return LoadedInstances(InstanceGroups(instances, limits=limits), "onnx", devices, precision)
 
 
 def _read_cuda_graph(folder: Path, card: Card, precision: Precision) -> tuple[GraphFile, Precision]:

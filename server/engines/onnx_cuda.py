@@ -79,7 +79,7 @@ class CudaOnnxEngine:
         self.precision: Precision = precision
         self.cuda_graphs = cuda_graphs  # set to False at the first size whose graph cannot be captured
         self._device_index = device_index
-        self._provider_options = provider_options(device_index)
+        self._provider_options = provider_options(device_index, precision)
         self._path = graph.path
         self._content = graph.content  # until the sessions are made
         self._plans: dict[int, BatchPlan] = {}
@@ -230,14 +230,16 @@ class CudaOnnxEngine:
         )
 
 
-def provider_options(device_index: int) -> dict[str, str]:
+def provider_options(device_index: int, precision: Precision) -> dict[str, str]:
     """Options of ONNX Runtime's CUDA provider, without graphs."""
     return {
         "device_id": str(device_index),
         # DEFAULT is cuDNN's slow fallback mode; EXHAUSTIVE ranks more of its heuristics at every new shape.
         "cudnn_conv_algo_search": "HEURISTIC",
         "cudnn_conv_use_max_workspace": "1",
-        "use_tf32": "0",  # rounds factors to 10 bits, and the export has verified float32
+        # TF32 rounds the factors of float32 to 10 bits, and the export has verified float32. For convolutions, "0"
+        # excludes tensor cores in every type, and float16 is fast only on those.
+        "use_tf32": "1" if precision == "fp16" else "0",
         "prefer_nhwc": "0",
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from server.fronts.core_unary import UnaryCoreCall
 
 _CALLS_AHEAD: Final = 128  # calls that gRPC may hand over before the event loop asks for more
 _BURST: Final = 64  # events taken in one turn of the event loop, which others need, too
+_LINGER_S: Final = 0.0005  # gRPC rounds it up to milliseconds
 _METHOD_NOT_FOUND: Final = (grpc.StatusCode.UNIMPLEMENTED, b"Method not found!")  # as in grpcio
 _TOO_MANY_CALLS: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, b"Concurrent RPC limit exceeded!")
 
@@ -49,7 +51,8 @@ class CoreFront:
         self._calls: set[CoreCall] = set()
         self._inbox: dict[Unary, list[tuple[UnaryCoreCall, bytes]]] = {}  # by method
         self._first: Any = None  # the first event of a burst
-        self._turn = threading.Semaphore(0)  # the thread's, to wait for the next burst
+        self._turn = threading.Lock()  # released when the thread may wait for the next burst
+        self._turn.acquire()
         self._stopping = self._is_shut_down = self._is_over = False
         self._over = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -114,6 +117,9 @@ class CoreFront:
             _answer(method, calls)
         if inbox and event.completion_type == cygrpc.CompletionType.queue_timeout:
             event = poll(deadline=0)  # answering took time
+        if event.completion_type == cygrpc.CompletionType.queue_timeout and not self._calls:
+            # The next call is probably on its way, and nothing else is: waking the thread for it takes longer.
+            event = poll(deadline=time.time() + _LINGER_S)
         if event.completion_type == completed:
             self._first = event
             self._loop.call_soon(self._take_burst)  # after what else the loop has to do

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS
 from ganserve.v1 import generator_pb2 as pb
 from server.config import MESSAGE_OVERHEAD_BYTES, ServerConfig
-from server.errors import InvalidRequest
+from server.errors import InvalidRequest, ServerError
+from server.fronts.base import Methods
 from server.generator.encoding import ENCODERS
 from server.generator.image_reader import ImageReader
 from server.generator.images import AdmittedImages, admit_images
@@ -29,12 +33,13 @@ from server.limits import OUTPUT_OF, ImageFormat
 from server.models.catalog import Catalog, ServedModel
 from server.request import InFlightRequest
 from server.rpc.byte_budget import ByteBudget
-from server.rpc.handler import Behaviour
+from server.rpc.handler import Behaviour, RequestHandler
 from server.rpc.parsing import THREAD_WORTHY_BYTES, MessageParser, parse, parse_small, run_in_thread
 
 SERVICE: Final[str] = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
 _COSTLY_SEED_BYTES: Final = 4 << 10  # drawing fewer takes as long as reserving room for them: microseconds
+_TINY_BYTES: Final = 16 << 10  # of a request; a larger one gains little from company
 _ONLY: Final = {output: frozenset({output}) for output in (OUTPUT_IMAGES, OUTPUT_PIXELS)}
 
 
@@ -66,6 +71,14 @@ class GeneratorService:
             "DescribeModel": self.describe_model,
         }
 
+    def methods(self, handler: RequestHandler) -> Methods:
+        """Returns all methods by name."""
+        together = {"Generate": self.generate_together}
+        return {
+            method: handler.unary(method, behaviour, together=together.get(method))
+            for method, behaviour in self.behaviours().items()
+        }
+
     async def generate(self, body: bytes, request: InFlightRequest) -> bytes:
         """Answers a serialised GenerateRequest with a serialised GenerateResponse."""
         if len(body) > self._max_latents_bytes + MESSAGE_OVERHEAD_BYTES:
@@ -86,6 +99,55 @@ class GeneratorService:
                 admitted = await run_in_thread(admit_latents, sent, format_name(message), model.contract)
             del message, sent
             return await self._generate(model, admitted, request)
+
+    def generate_together(self, bodies: Sequence[bytes], requests: Sequence[InFlightRequest]) -> list[bytes | None]:
+        """Answers requests to tiny models that came together, and want images as tensors, as one batch per model.
+
+        Those to larger models are left to `generate`, and their rows get into one batch. Whatever is special about a
+        request, such as an error, is left to `generate`, too.
+
+        Args:
+            bodies: serialised GenerateRequests.
+            requests: one for each.
+
+        Returns:
+            For each request a serialised GenerateResponse, or None if `generate` has to answer it.
+        """
+        answers: list[bytes | None] = [None] * len(bodies)
+        alike: dict[tuple[ServedModel, ImageFormat], list[tuple[int, NDArray[Any]]]] = {}
+        now = asyncio.get_running_loop().time()
+        for index, body in enumerate(bodies):
+            read = self._read_tiny(body) if requests[index].deadline > now else None
+            if read is not None:
+                model, image_format, latents = read
+                alike.setdefault((model, image_format), []).append((index, latents))
+        for (model, image_format), sent in alike.items():
+            if not model.batcher.rows_at_once:
+                if len(sent) > 1:
+                    model.batcher.expect_more()  # otherwise the first of them would be a batch of its own
+                continue
+            for chosen in _within(sent, model.batcher.rows_at_once):
+                answered = [requests[index] for index, _ in chosen]
+                made = _generate_at_once(model, image_format, [latents for _, latents in chosen], answered)
+                for (index, _), answer in zip(chosen, made, strict=False):
+                    answers[index] = answer
+        return answers
+
+    def _read_tiny(self, body: bytes) -> tuple[ServedModel, ImageFormat, NDArray[Any]] | None:
+        """Returns the model, the format and the latents of a request; None if there is anything special about it."""
+        if len(body) > _TINY_BYTES:
+            return None
+        try:
+            message = parse(pb.GenerateRequest, body)
+            model = self._catalog.resolve(message.model, wanted_version(message))
+            if model is None:
+                return None
+            admitted = admit_latents(sent_latents(message), format_name(message), model.contract)
+            if admitted.image_format in ENCODERS or admitted.latents_bytes > _TINY_BYTES:
+                return None
+            return model, admitted.image_format, read_latents(admitted)
+        except ServerError:
+            return None
 
     async def _generate(self, model: ServedModel, admitted: AdmittedLatents, request: InFlightRequest) -> bytes:
         request.rows = admitted.rows
@@ -135,6 +197,50 @@ class GeneratorService:
     def _listed(self, model: ServedModel) -> pb.Model:
         labels = self._catalog.settings(model.card.name).labels_of(model.card.version)
         return model_message(model, labels, is_default=self._catalog.get(model.card.name) is model)
+
+
+def _within(sent: Sequence[tuple[int, NDArray[Any]]], most_rows: int) -> list[list[tuple[int, NDArray[Any]]]]:
+    """Divides requests, in their order, into batches of at most this many rows; leaves out those with more."""
+    batches: list[list[tuple[int, NDArray[Any]]]] = []
+    room = 0
+    for index, latents in sent:
+        rows = len(latents)
+        if rows > most_rows:
+            continue
+        if rows > room:
+            batches.append([])
+            room = most_rows
+        batches[-1].append((index, latents))
+        room -= rows
+    return batches
+
+
+def _generate_at_once(
+    model: ServedModel,
+    image_format: ImageFormat,
+    latents: Sequence[NDArray[Any]],
+    requests: Sequence[InFlightRequest],
+) -> list[bytes]:
+    """Returns the answers to requests with these latents; none if they have to be answered one by one."""
+    began_s = time.perf_counter()
+    output = OUTPUT_OF[image_format]
+    outputs = model.batcher.answer_at_once(np.concatenate(latents), _ONLY[output], len(requests))
+    if outputs is None:
+        return []
+    computed_s = time.perf_counter()
+    answers: list[bytes] = []
+    first = 0
+    for rows in map(len, latents):
+        images = outputs[output][first : first + rows]
+        answers.append(serialize_response(pb.GenerateResponse, model.card, images, image_format))
+        first += rows
+    encode_s = (time.perf_counter() - computed_s) / len(requests)
+    for request, sent in zip(requests, latents, strict=True):
+        request.model, request.version, request.rows = model.card.name, model.card.version, len(sent)
+        request.admission_s = began_s - request.began_s
+        request.compute_s = computed_s - began_s
+        request.encode_s = encode_s
+    return answers
 
 
 async def _compute(

@@ -20,7 +20,7 @@ from server.__main__ import main as server
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
-KUSTOMIZATIONS: Final = ("base", "overlays/gpu", "overlays/keda", "overlays/gateway")
+KUSTOMIZATIONS: Final = ("base", "overlays/gpu", "overlays/keda", "overlays/gateway", "overlays/fetch-models")
 KUBERNETES_VERSIONS: Final = ("1.30", "1.37")  # the oldest and the newest that the files are for
 _SCHEMAS: Final = Path(__file__).parent / "schemas"
 _DOCKERFILE: Final = (ROOT / "Dockerfile").read_text().splitlines()
@@ -120,14 +120,19 @@ def server_flags(arguments: list[str]) -> dict[str, Any]:
     Raises:
         SystemExit: a flag does not exist, or its value is invalid.
     """
-    [entrypoint] = dockerfile("ENTRYPOINT")
+    [entrypoint] = dockerfile("ENTRYPOINT", "runtime")
     words = [*json.loads(entrypoint), *arguments]
     assert words[:3] == ["python", "-m", "server"]
     assert isinstance(server, click.Command)
     return server.make_context("server", words[3:]).params
 
 
-def dockerfile(instruction: str) -> list[str]:
-    """The arguments of each line of the Dockerfile with an instruction."""
-    begin = f"{instruction} "
-    return [line.removeprefix(begin) for line in _DOCKERFILE if line.startswith(begin)]
+def dockerfile(instruction: str, stage: str | None = None) -> list[str]:
+    """The arguments of each line of the Dockerfile, or of one of its stages, with an instruction."""
+    begin, found, here = f"{instruction} ", [], ""
+    for line in _DOCKERFILE:
+        if line.startswith("FROM "):
+            here = line.partition(" AS ")[2]
+        if line.startswith(begin) and stage in (None, here):
+            found.append(line.removeprefix(begin))
+    return found

@@ -144,6 +144,10 @@ def test_the_image_has_the_version_of_the_project(host: Host) -> None:
         rf"(?:registry\.example\.org/)?ganserve:{re.escape(VERSION)}(?:-cuda)?", host.container["image"]
     )
     assert SERVICE["image"] == f"ganserve:{VERSION}"
+    assert (
+        f"image: registry.example.org/ganserve:{VERSION}\n"
+        in (manifests.DEPLOY / "kubernetes/sample-job.yaml").read_text()
+    )
 
 
 def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
@@ -200,6 +204,7 @@ def test_everything_selects_the_pods_of_the_deployment(name: str) -> None:
     [
         ("base", "HorizontalPodAutoscaler"),
         ("overlays/gateway", "HorizontalPodAutoscaler"),
+        ("overlays/fetch-models", "HorizontalPodAutoscaler"),
         ("overlays/keda", "ScaledObject"),
         ("overlays/gpu", None),
     ],
@@ -245,7 +250,7 @@ def test_all_components_fit_together(tmp_path: Path) -> None:
     shutil.copytree(manifests.DEPLOY / "kubernetes", tmp_path / "kubernetes")
     mine = tmp_path / "mine"
     mine.mkdir()
-    components = "".join(f"- ../kubernetes/components/{name}\n" for name in ("gpu", "keda", "gateway"))
+    components = "".join(f"- ../kubernetes/components/{name}\n" for name in ("gpu", "keda", "gateway", "fetch-models"))
     image = "images:\n- {name: ganserve, newName: registry.test/ganserve}\n"
     (mine / "kustomization.yaml").write_text(f"resources: [../kubernetes/base]\ncomponents:\n{components}{image}")
     rendered = manifests.render(mine)

@@ -87,8 +87,25 @@ def test_the_names_in_commands_exist() -> None:
     assert trigger["metadata"]["serverAddress"].removeprefix("http://") in PAGE
 
 
+def test_the_kustomization_is_applied_from_where_the_page_puts_it() -> None:
+    assert "kubectl apply -k .." in COMMANDS  # commands run in the project, and the file is in the folder above
+
+
+def test_the_certificate_is_valid_for_the_hosts_that_are_called() -> None:
+    [names] = re.findall(r"subjectAltName=(\S+)", PAGE)
+    hosts = {line.split("--address ")[1].split(":")[0] for line in COMMANDS if line.startswith("ganclient")}
+    assert hosts == {name.removeprefix("DNS:") for name in names.split(",") if name.startswith("DNS:")}
+
+
+def test_the_job_on_the_page_exists_and_its_target_is_one_of_the_dockerfile() -> None:
+    *_, job = yaml.safe_load_all((DEPLOY / "kubernetes" / "sample-job.yaml").read_text())
+    assert any(line.endswith(f" job/{job['metadata']['name']}") for line in COMMANDS)
+    stages = [line.split(" AS ")[1] for line in manifests.dockerfile("FROM")]
+    assert {*re.findall(r"--target ([\w-]+)", PAGE)} == {"server-gpu"} & {*stages}
+
+
 def test_the_paths_on_the_page_exist() -> None:
-    named = set(re.findall(r"\bdeploy/[\w./-]+", PAGE)) | {
+    named = set(re.findall(r"(?<![\w/])deploy/[\w./-]+", PAGE)) | {
         f"deploy/kubernetes/{name}" for name in re.findall(r"`(components/\w+)`", PAGE)
     }
     missing = [
@@ -99,11 +116,11 @@ def test_the_paths_on_the_page_exist() -> None:
 
 
 def test_the_flags_on_the_page_are_those_of_our_commands() -> None:
-    models: Any = ganclient.commands["models"]
-    ours = {option for command in (server, models) for of in command.params for option in of.opts}
+    commands: list[Any] = [server, ganclient.commands["models"], ganclient.commands["sample"]]
+    ours = {option for command in commands for of in command.params for option in of.opts}
     in_prose = set(re.findall(r"`(--[a-z-]+)", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)))
     asked = {flag for line in COMMANDS if line.startswith("ganclient") for flag in re.findall(r"--[a-z-]+", line)}
-    assert not (in_prose | asked) - ours - {"--build-arg"}
+    assert not (in_prose | asked) - ours - {"--target"}
 
 
 def test_the_page_says_what_versions_are_checked() -> None:

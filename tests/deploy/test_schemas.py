@@ -14,7 +14,8 @@ from tests.deploy.manifests import DEPLOY, KUSTOMIZATIONS, InvalidError, Manifes
 
 RENDERED = {f"kubernetes/{name}": manifests.kubernetes(name) for name in KUSTOMIZATIONS}
 RENDERED["monitoring"] = manifests.render(DEPLOY / "monitoring")
-RENDERED["models"] = tuple(yaml.safe_load_all((DEPLOY / "kubernetes" / "models.yaml").read_text()))
+for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+    RENDERED[path.stem] = tuple(yaml.safe_load_all(path.read_text()))
 RENDERED["kserve"] = tuple(manifests.load(f"kserve/{path.name}") for path in sorted((DEPLOY / "kserve").iterdir()))
 ALL = [
     pytest.param(manifest, id=f"{folder} {manifest['kind']}")

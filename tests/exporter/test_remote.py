@@ -85,7 +85,7 @@ def test_a_file_url_is_read(tmp_path: Path) -> None:
     [
         ("memory://bucket/other.pth", r"no such file; check the name, and your access to it$"),
         ("memory://bucket", r"is a folder; name the file in it$"),
-        ("odd://bucket/g.pth", r"cannot be opened \(.*odd.*\); give a file, or a URL like hf:// or s3://$"),
+        ("odd://bucket/g.pth", r"cannot be opened \(.*odd.*\); give a URL like s3://, gs://, hf:// or https://$"),
     ],
 )
 @pytest.mark.usefixtures("memory")
@@ -129,7 +129,7 @@ def test_without_the_extra_a_url_names_it(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(builtins, "__import__", without_fsspec)
     with (
-        pytest.raises(InputError, match=r"URLs need fsspec; install ganserve\[hub\]$"),
+        pytest.raises(InputError, match=r"hf:// needs another package \(.*\); run pip install fsspec huggingface_hub$"),
         local_file("hf://a/b/c", "", ignore),
     ):
         pass

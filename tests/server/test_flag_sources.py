@@ -38,9 +38,8 @@ def other_value(option: click.Option) -> Any:
     elif isinstance(kind, click.types.StringParamType | click.Path):
         value = "elsewhere"
     else:
-        value = {"host:port": "127.0.0.2:7", "host:port|none": "none", "indices": "0,1"}.get(kind.name) or str(
-            option.default
-        )
+        by_name = {"host:port": "127.0.0.2:7", "host:port|none": "none", "indices": "0,1", "folder|url": "elsewhere"}
+        value = by_name.get(kind.name) or str(option.default)
     return [value] if option.multiple else value
 
 

@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate
 
 from trainer.data import image_files, stacked_mnist
 from trainer.data.decoding import decode_all
+from trainer.data.pixel_store import chosen_rows
 from trainer.data.torchvision_sets import open_celeba, read_set
 from trainer.errors import UserError
 from trainer.progress import Progress
@@ -93,6 +94,22 @@ def on_device(images: Tensor, device: torch.device) -> Tensor:
         return images.to(device)
     except torch.OutOfMemoryError:
         return images
+
+
+def rows_on_device(images: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """`images[rows]` on the device, from `images` there or on the CPU; `rows` are on the CPU."""
+    return _sent(chosen_rows(images, _sent(rows, images.device)), device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. From the CPU to CUDA, the copy does not wait for the steps in progress there.
+
+    From pageable memory it would (NVIDIA, "API synchronization behavior"). PyTorch keeps page-locked memory until the
+    copy has ended.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def to_unit_range(images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ class MetricsLog:
     """The rows of one run, each with a `step` and a `kind`.
 
     - step: losses and scores of one step.
+    - resources: speed since the last such row, and memory (trainer/memory.py).
     - evaluation: metrics, and how they were measured.
     - floor: the same metrics of real images against other real images, before the first evaluation of an image size.
     - samples: how much the images of the sample grid differ.

@@ -16,13 +16,17 @@ from PIL import Image
 
 from trainer.config import AnyConfig
 
-# Measurement of a step -> chart; all others but the losses go to "training".
+# Measurement -> chart; all others but the losses go to "training".
 _GROUPS: Final = {
     "d_real": "score",
     "d_fake": "score",
     "d_fake_after": "score",
     "d_accuracy": "accuracy",
     "images_per_s": "speed",
+    "recent_images_per_s": "speed",
+    "process_gb": "memory",
+    "cuda_allocated_gb": "memory",
+    "cuda_reserved_gb": "memory",
 }
 _NO_CURVES: Final = {"kind", "step", "images"}
 
@@ -63,7 +67,7 @@ def public_settings(config: AnyConfig) -> dict[str, Any]:
 
 
 def curves_of_steps(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """One point per curve for consecutive step rows of metrics.jsonl: the mean of the values in them.
+    """One point per curve for consecutive rows of metrics.jsonl about steps: the mean of the values in them.
 
     metrics.jsonl keeps every row; one point per step and curve would cost more than a step on a fast device.
     """

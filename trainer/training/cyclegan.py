@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from trainer.augmentation import jittered_at_random, mirrored_at_random
 from trainer.config import CycleConfig
-from trainer.data.datasets import on_device, stream_indices, to_unit_range
-from trainer.data.pixel_store import chosen_rows
+from trainer.data.datasets import on_device, rows_on_device, stream_indices, to_unit_range
 from trainer.data.unpaired import UnpairedData, sha256_of_unpaired
 from trainer.errors import UserError
 from trainer.metrics.scorer import sizes_recorded
@@ -164,7 +163,7 @@ class CycleTraining(Training):
         for domain, images in enumerate(self._domains):
             seed = 2 * config.seed + domain
             indices = own_rows(stream_indices(seed, state.images_seen, self.batch_size, len(images)))
-            batch = to_unit_range(chosen_rows(images, indices.to(images.device)).to(state.device))
+            batch = to_unit_range(rows_on_device(images, indices, state.device))
             if config.jitter:
                 batch = jittered_at_random(batch)
             if config.mirror:

@@ -15,6 +15,7 @@ from trainer.data.datasets import ImageData
 from trainer.models.architecture import Size
 from trainer.models.growth import batch_sizes
 from trainer.training.base import Training
+from trainer.training.determinism import deterministic
 from trainer.training.kinds import Data, new_training
 
 _TIMED_S: Final = 2.0  # at each position
@@ -57,7 +58,9 @@ def estimate_s(config: AnyConfig, data: Data, device: torch.device, *, size: Siz
     settings = {"network.image_size": height, "network.image_width": width, "compile_networks": False}
     config = override(config, settings)
     config.check()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    devices = [device] if device.type == "cuda" else []
+    # cuBLAS reads its settings when it is first used, so here they must be those of the run.
+    with deterministic(device, wanted=config.deterministic), torch.random.fork_rng(devices=devices):
         training = new_training(config, _few(data, config), device)
         parts = 1 if config.growth is None else _GROWING_POSITIONS
         seconds = [_image_s(training, images * part // parts) for part in range(parts)]

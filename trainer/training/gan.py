@@ -14,7 +14,7 @@ from ganserve.latents import latents_from_seed
 from ganserve.traversal import USUAL_VALUES, line_labels, sheet_latents, usual_dimensions
 from trainer.augmentation import mirrored_at_random
 from trainer.config import GanConfig
-from trainer.data.datasets import ImageData, on_device, sha256_of, stream_indices, to_unit_range
+from trainer.data.datasets import ImageData, on_device, rows_on_device, sha256_of, stream_indices, to_unit_range
 from trainer.data.pixel_store import chosen_rows
 from trainer.errors import UserError
 from trainer.metrics.classifier import FeatureNetwork, check_informative, classifier_of
@@ -107,7 +107,7 @@ class GanTraining(Training):
             state.discriminator_optimizer.state.clear()
         state.trained_size = self.output_size
         indices = own_rows(stream_indices(self._config.seed, state.images_seen, self.batch_size, self.images_per_epoch))
-        pixels = chosen_rows(self._images, indices.to(self._images.device)).to(state.device)
+        pixels = rows_on_device(self._images, indices, state.device)
         reals = downscale(to_unit_range(pixels), self.output_size)
         if self._config.mirror:
             reals = mirrored_at_random(reals)

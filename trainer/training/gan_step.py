@@ -196,6 +196,7 @@ def _update_generator(
     loss.backward()  # type: ignore[no-untyped-call]
     average_gradients(state.generator_optimizer)
     state.generator_optimizer.step()
+    torch.clear_autocast_cache()  # it holds the old weights in bfloat16, for new fakes in the same step
     state.discriminator.requires_grad_(True)
     state.generator_steps += 1
     state.critic_steps_since_generator = 0

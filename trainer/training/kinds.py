@@ -126,8 +126,14 @@ def check_can_train(config: AnyConfig, data: Data, device: torch.device) -> None
 
     Raises:
         UserError: the data set is too small for a batch or an evaluation, the processes cannot share a batch evenly,
-            --compile is set and PyTorch's compiler does not work, or Inception's weights cannot be loaded.
+            --compile is set and PyTorch's compiler does not work, --deterministic is set and a network has no
+            deterministic algorithm, or Inception's weights cannot be loaded.
     """
+    if config.deterministic and device.type == "cuda" and isinstance(config, CycleConfig):
+        raise UserError(
+            "--deterministic: PyTorch has no deterministic gradient of cyclegan's reflection padding on CUDA; leave it"
+            " out, or give --device cpu"
+        )
     if config.compile_networks:
         check_compiler(device)
     batch_size, growth = config.batch_size, config.growth

@@ -18,6 +18,7 @@ import torch
 from ganserve.metrics import METRICS, STANDARD_ERROR
 from trainer.config import AnyConfig
 from trainer.errors import TrainingDivergedError, UserError
+from trainer.memory import peak_memory_gb
 from trainer.parallel import is_first, means_of_all, together
 from trainer.progress import Progress
 from trainer.runs import plots
@@ -70,6 +71,7 @@ class Session:
     floors: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # by image size
     began_s: float = field(default_factory=time.perf_counter)  # see `begin`
     images_at_start: int = 0
+    told: tuple[int, float] = (0, 0.0)  # images seen and seconds trained at the last row about resources
     verdict: Verdict = field(init=False)
     state: TrainingState = field(init=False)
     watch: Watch = field(init=False)
@@ -123,6 +125,7 @@ class Session:
         """Starts the clock of `seconds_left`: called before the first step of this process."""
         self.began_s = time.perf_counter()
         self.images_at_start = self.state.images_seen
+        self.told = (self.state.images_seen, self.train_seconds)
 
     def restore(self) -> int:
         """Restores the last checkpoint if there is one; returns its step, or 0.
@@ -195,10 +198,11 @@ class Session:
             )
         )
         finite = [row | {"images_per_s": round(self.images_per_s, 1)} for row in finite]
-        self.record(finite)
+        resources = [self._resources(finite[-1]["step"])] if finite else []
+        self.record(finite + resources)
         for log in self.logs:
             if finite:
-                log.scalars(finite[-1]["step"], curves_of_steps(finite))
+                log.scalars(finite[-1]["step"], curves_of_steps(finite) | curves_of_steps(resources))
         if len(finite) < len(rows):
             raise TrainingDivergedError(self._diverged(rows[len(finite)]["step"], "a loss"))
         if not tell:
@@ -211,6 +215,18 @@ class Session:
             f"[step {self.step_text}] {self.training.describe(newest)}"
             f" {self.images_per_s:.{digits}f} images/s {_clock(self.seconds_left)} left"
         )
+
+    def _resources(self, step: int) -> dict[str, Any]:
+        """The row about the speed since the last one, and about memory."""
+        images, seconds = self.state.images_seen - self.told[0], self.train_seconds - self.told[1]
+        self.told = (self.state.images_seen, self.train_seconds)
+        memory = {name: round(size, 3) for name, size in peak_memory_gb(self.state.device).items()}
+        return {
+            "kind": "resources",
+            "step": step,
+            "recent_images_per_s": round(images / max(seconds, 1e-9), 1),
+            **memory,
+        }
 
     def _read_pending(self) -> list[dict[str, Any]]:
         """The pending rows, with the mean of what each process measured on its share of the batch."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -26,32 +27,28 @@ async def test_every_request_is_sent_and_timed() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        result = await stream(port, b"1234", rate_per_s=200, seconds=0.2)
+        result = await asyncio.to_thread(stream, port, b"1234", 200, 0.2, 0.0)
     finally:
         await server.stop(None)
     assert result.sent == len(arrivals_s(200, 0.2)) > 10
     assert result.failed == 0
     assert 0 < result.p50_ms <= result.p99_ms
+    assert result.answered_per_s > 0
+    assert 0 < result.client_cores < 1
 
 
 async def test_requests_that_fail_are_counted_and_not_timed() -> None:
-    answered = 0
-
-    async def answer_the_first_few(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        nonlocal answered
-        answered += 1
-        if answered > 4:
-            await context.abort(grpc.StatusCode.INTERNAL, "no more")
-        return request
+    async def refuse(_: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return await context.abort(grpc.StatusCode.INTERNAL, "no")
 
     server = grpc.aio.server()
-    method: Any = grpc.unary_unary_rpc_method_handler(answer_the_first_few)
+    method: Any = grpc.unary_unary_rpc_method_handler(refuse)
     service = grpc.method_handlers_generic_handler("inference.GRPCInferenceService", {"ModelInfer": method})
     server.add_generic_rpc_handlers((service,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        result = await stream(port, b"1234", rate_per_s=200, seconds=0.1)
+        result = await asyncio.to_thread(stream, port, b"1234", 200, 0.1, 0.0)
     finally:
         await server.stop(None)
     assert result.failed == result.sent > 0

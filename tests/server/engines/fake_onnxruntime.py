@@ -50,7 +50,8 @@ class FakeOrtValue:
     def update_inplace(self, array: NDArray[Any]) -> None:
         if array.size != self.array.size:
             raise RuntimeError("The input size of numpy arrays does not match the size of the OrtValue.")
-        self.array[...] = array.reshape(self.array.shape)
+        # In the order that the memory has, as version 1.13 does.
+        self.array[...] = array.ravel(order="K").reshape(self.array.shape)
 
     def numpy(self) -> NDArray[Any]:
         return self.array.copy()
@@ -91,8 +92,8 @@ class FakeSession:
         self.size = options.dimensions.get("rows")
         self.device = ("cuda", int(self.provider_options.get("device_id", 0)))
         self.runs: list[frozenset[str]] = []  # computed batches, by the names of their outputs
-        self.replays: list[str] = []  # ids of the graphs
-        self._graphs: dict[str, FakeBinding] = {}
+        self.replays = 0
+        self._graph: FakeBinding | None = None
 
     @property
     def captures(self) -> bool:
@@ -129,20 +130,16 @@ class FakeSession:
     def run_with_iobinding(self, binding: FakeBinding, options: FakeOptions | None = None) -> None:
         if self.runtime.run_error is not None:
             raise RuntimeError(self.runtime.run_error)
-        graph_id = "-1"
-        if self.captures:
-            if self.size in self.runtime.uncapturable_sizes:
-                raise RuntimeError("Error in execution: CUDA failure 900: operation not permitted\nwhen capturing")
-            graph_id = "0" if options is None else options.entries.get("gpu_graph_id", "0")
-        captured = self._graphs.get(graph_id)
-        if captured is None:
+        graph = self.captures and (options is None or options.entries.get("gpu_graph_id") != "-1")
+        if graph and self.size in self.runtime.uncapturable_sizes:
+            raise RuntimeError("Error in execution: CUDA failure 900: operation not permitted\nwhen capturing")
+        if self._graph is None or not graph:
             self.runs.append(frozenset(binding.outputs))
             self._compute(binding, on_device_only=False)
-            if graph_id != "-1":
-                self._graphs[graph_id] = binding
+            self._graph = binding if graph else self._graph
         else:  # whatever is bound now
-            self.replays.append(graph_id)
-            self._compute(captured, on_device_only=True)
+            self.replays += 1
+            self._compute(self._graph, on_device_only=True)
 
     def _compute(self, binding: FakeBinding, *, on_device_only: bool) -> None:
         (value,) = binding.inputs.values()

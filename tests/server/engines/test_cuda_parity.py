@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ganserve.bundle import ONNX_FILE, BundleError, Card, example_rows, read_card
+from ganserve.bundle import ONNX_FILE, VARIANT_FILES, BundleError, Card, example_rows, read_card
 from server.engines.base import GraphFile, cuda_devices, warm_up
 from server.engines.onnx_cpu import OnnxEngine
 from server.engines.onnx_cuda import CudaOnnxEngine
@@ -137,6 +137,19 @@ def test_results_of_concurrent_threads_match_the_cpu(tmp_path: Path, cuda_graphs
     with ThreadPoolExecutor(8) as callers:
         for done in [callers.submit(check, number) for number in range(100)]:
             done.result()
+    engine.close()
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_the_pixels_of_float16_are_close_to_those_of_float32(exported: Path, cuda_graphs: bool) -> None:
+    card, path = read_card(exported), exported / VARIANT_FILES["fp16"]
+    graph = GraphFile(path, path.read_bytes())
+    engine = CudaOnnxEngine(graph, card, batch_rows=(1, MAX_ROWS), precision="fp16", cuda_graphs=cuda_graphs)
+    inputs = example_rows(card.input, 0, MAX_ROWS)
+    pixels = engine.run(inputs, BOTH)["pixels"].astype(int)
+    expected = OnnxEngine(graph_in(exported), card, 1).run(inputs, BOTH)["pixels"].astype(int)
+    assert (abs(pixels - expected) <= 1).mean() > 0.99
     engine.close()
 
 

@@ -135,6 +135,37 @@ def test_cuda_out_of_memory_gives_one_line_and_frees_loaded_engines(
     assert made == ["made", "closed"] * 2
 
 
+@pytest.mark.parametrize(
+    ("devices", "batch_s", "row_s", "shares"),
+    [
+        (2, 0.2e-3, 1e-6, [("cuda:0", 4)]),  # as most on a GPU: 4 rows take hardly longer than one
+        (2, 0.2e-3, 1e-3, [("cuda:0", 2), ("cuda:1", 2)]),
+        (1, 0.2e-3, 1e-3, [("cuda:0", 4)]),
+    ],
+)
+def test_a_request_is_split_among_cuda_devices_only_if_that_saves_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, devices: int, batch_s: float, row_s: float, shares: list[Any]
+) -> None:
+    cost = Cost(monkeypatch)
+
+    class Device:
+        sizes = (1, 2, 4)
+
+        def __init__(self, *_: Any, device_index: int, **__: Any) -> None:
+            self.device = f"cuda:{device_index}"
+            self.run = cost.instance(self.device, batch_s, row_s).run
+            self.padded_rows, self.close = int, int
+
+    monkeypatch.setattr("server.engines.loading.cuda_devices", lambda: devices)
+    monkeypatch.setattr("server.engines.loading.CudaOnnxEngine", Device)
+    monkeypatch.setattr("server.engines.loading.warm_up", lambda *_: None)
+    loaded = load_cuda_instances(folder, read_card(folder), ServerConfig())
+    assert loaded is not None
+    taken = loaded.groups.take(4, lone=True)
+    assert [(share.instance.group, share.rows) for share in taken] == shares
+    assert not any(share.inline for share in taken)
+
+
 def test_fp16_is_refused_on_the_cpu(folder: Path) -> None:
     with pytest.raises(StartupError, match="--precision fp16: needs CUDA"):
         load_instances(folder, read_card(folder), ServerConfig(precision="fp16", device="cpu"))

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -104,6 +106,36 @@ async def test_no_call_is_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert await call == b"x"
     gc.collect()
     assert not fronts[0]._calls
+
+
+async def test_the_event_loop_waits_for_calls_itself_only_while_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = asyncio.Event()
+
+    async def wait(_: bytes, __: Call) -> bytes:
+        await released.wait()
+        return b"late"
+
+    front = CoreFront({ECHO: Unary(echo), "/test.Service/Wait": Unary(wait)}, (), 9)
+    calls_at_waits: list[int] = []
+
+    def now() -> float:
+        calls_at_waits.append(len(front._calls))
+        return time.time()
+
+    monkeypatch.setattr("server.fronts.core.time", SimpleNamespace(time=now))
+    port = front.add_port("127.0.0.1:0")
+    await front.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        echoed: Any = channel.unary_unary(ECHO)
+        waiting: Any = channel.unary_unary("/test.Service/Wait")
+        late = waiting(b"x", timeout=60)
+        for _ in range(20):
+            assert await echoed(b"x", timeout=60) == b"x"
+        released.set()
+        assert await late == b"late"
+    await front.stop(None)
+    assert calls_at_waits
+    assert set(calls_at_waits) == {0}
 
 
 async def test_messages_that_come_together_are_offered_together_and_the_rest_is_answered_alone() -> None:

@@ -18,6 +18,7 @@ from trainer.data.datasets import (
     load_labels,
     load_test_images,
     normal_name,
+    rows_on_device,
     stream_indices,
     to_unit_range,
 )
@@ -50,6 +51,11 @@ def test_data_sets_are_resized_exactly_as_torchvision_resizes(
 def test_pixels_are_scaled_to_the_range_of_a_tanh() -> None:
     pixels = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
     assert to_unit_range(pixels).flatten().tolist() == [-1.0, 1.0]
+
+
+def test_rows_are_sent_in_the_order_asked_for() -> None:
+    images = torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2)
+    assert torch.equal(rows_on_device(images, torch.tensor([2, 0]), torch.device("cpu")), images[[2, 0]])
 
 
 def test_mnist_has_labels_and_test_images(quiet: Progress, mnist_root: Path) -> None:

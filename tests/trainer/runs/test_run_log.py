@@ -15,7 +15,7 @@ def test_a_point_is_the_mean_of_the_measured_values() -> None:
 
 
 def test_each_measurement_has_its_chart() -> None:
-    names = ["cycle_loss", "d_real", "d_fake", "d_fake_after", "d_accuracy", "images_per_s", "alpha"]
+    names = ["cycle_loss", "d_real", "d_fake", "d_fake_after", "d_accuracy", "images_per_s", "process_gb", "alpha"]
     assert list(curves_of_steps([dict.fromkeys(names, 1.0)])) == [
         "loss/cycle_loss",
         "score/d_real",
@@ -23,6 +23,7 @@ def test_each_measurement_has_its_chart() -> None:
         "score/d_fake_after",
         "accuracy/d_accuracy",
         "speed/images_per_s",
+        "memory/process_gb",
         "training/alpha",
     ]
 

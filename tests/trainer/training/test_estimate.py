@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 from msgspec.structs import replace
@@ -8,7 +11,7 @@ from tests.trainer.conftest import made_up_images, small_config, small_gan
 from tests.trainer.tiny_trainings import CPU
 from trainer.errors import UserError
 from trainer.presets import MODELS, PRESETS
-from trainer.training.base import Training
+from trainer.training.base import Measurements, Training
 from trainer.training.estimate import estimate_s, total_steps
 from trainer.training.gan import GanTraining
 
@@ -89,3 +92,26 @@ def test_a_growing_batch_size_has_no_known_number_of_steps() -> None:
     assert config.growth is not None
     growing = replace(config, growth=replace(config.growth, batch_sizes={16: 2}))
     assert total_steps(growing, 18) is None
+
+
+def test_a_deterministic_run_is_timed_with_its_own_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also because cuBLAS reads its settings once: after other steps, the run itself would fail."""
+    events: list[object] = []
+
+    @contextmanager
+    def noted(device: torch.device, *, wanted: bool) -> Iterator[None]:
+        events.append((device, wanted))
+        yield
+        events.append("left")
+
+    step = GanTraining.train_step
+
+    def note_step(training: GanTraining, progress: float) -> Measurements:
+        events.append("step")
+        return step(training, progress)
+
+    monkeypatch.setattr("trainer.training.estimate.deterministic", noted)
+    monkeypatch.setattr(GanTraining, "train_step", note_step)
+    config = small_gan("dcgan", "dcgan-digits", deterministic=True)
+    estimate_s(config, made_up_images(config), CPU)
+    assert (events[0], events[-1], set(events[1:-1])) == ((CPU, True), "left", {"step"})

@@ -183,3 +183,15 @@ def test_a_paired_generator_loss_leaves_the_reals_scores_alone() -> None:
     before = [parameter.clone() for parameter in state.discriminator.parameters()]
     _update_generator(state, config, reals, None)
     assert all(torch.equal(a, b) for a, b in zip(before, state.discriminator.parameters(), strict=True))
+
+
+def test_new_fakes_come_from_the_updated_generator_in_bfloat16_too() -> None:
+    config = small_gan("dcgan", "dcgan-digits", generator_first=True, reuse_fakes=False, generator_lr=0.1)
+    state, reals = start(config)
+    calls: list[tuple[Tensor, Tensor]] = []
+    state.generator.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+    with torch.autocast("cpu", torch.bfloat16):
+        train_step(state, config, reals)
+    (_, _), (latents, fakes) = calls  # for the generator's update, then for the discriminator's
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(state.generator(latents), fakes)

@@ -3,15 +3,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from msgspec.structs import replace
 from PIL import Image
 
+from tests.trainer.conftest import made_up_images, small_config
 from tests.trainer.tiny_trainings import CPU, cycle_config, growing_config, noise_domains, noise_images
 from trainer.config import AnyConfig, override
 from trainer.data.datasets import ImageData
 from trainer.data.unpaired import UnpairedData
 from trainer.errors import UserError
-from trainer.presets import PRESETS
+from trainer.presets import MODELS, PRESETS
 from trainer.progress import Progress
 from trainer.training.base import Training
 from trainer.training.cyclegan import CycleTraining
@@ -131,3 +133,32 @@ def test_missing_weights_of_inception_are_reported_before_training(tmp_path: Pat
     config = growing_config(inception_weights=str(tmp_path / "weights.pth"))
     with pytest.raises(UserError, match=r"^--inception-weights .*weights\.pth: not readable"):
         check_can_train(config, noise_images(config), CPU)
+
+
+def test_a_translator_cannot_be_deterministic_on_a_gpu() -> None:
+    config = cycle_config(deterministic=True)
+    data = noise_domains(paired=False)
+    check_can_train(config, data, CPU)
+    check_can_train(replace(config, deterministic=False), data, torch.device("cuda"))
+    with pytest.raises(UserError, match=r"--deterministic: .* reflection padding on CUDA; leave it out, or .* cpu"):
+        check_can_train(config, data, torch.device("cuda"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("in_memory", [True, False], ids=["on the device", "on the CPU"])
+@pytest.mark.parametrize("model", MODELS)
+def test_no_step_waits_for_the_gpu(model: str, in_memory: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not in_memory:
+        for module in ("gan", "cyclegan"):
+            monkeypatch.setattr(f"trainer.training.{module}.on_device", lambda images, _: images)
+    preset = next(name for owner, name in PRESETS if owner == model)
+    config = small_config(model, preset)
+    training = new_training(config, made_up_images(config), torch.device("cuda"))
+    training.train_step(0.0)  # reserves memory
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):
+            training.train_step(0.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -2,24 +2,44 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from msgspec.structs import replace
+from PIL import Image
 
 from tests.trainer.tiny_trainings import CPU, growing_config, noise_images, train_run
 from trainer.config import GanConfig
 from trainer.errors import TrainingDivergedError
 from trainer.progress import Progress
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.run_log import RunLog
 from trainer.training.base import Measurements
 from trainer.training.gan import GanTraining
 from trainer.training.session import Session
 
 New = Callable[..., Session]
+
+
+class Noted(RunLog):
+    """Keeps the points of curves."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, Mapping[str, float]]] = []
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self.points.append((step, values))
+
+    def text(self, step: int, name: str, line: str) -> None: ...
+
+    def image(self, step: int, name: str, image: Image.Image) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -47,6 +67,10 @@ def at(session: Session, step: int, images: int) -> Session:
 def pass_time(session: Session, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stops the clock some seconds after the start of the session."""
     monkeypatch.setattr("trainer.training.session.time.perf_counter", lambda: session.began_s + seconds)
+
+
+def step_rows(session: Session) -> list[dict[str, Any]]:
+    return [row for row in session.run.metrics.read() if row["kind"] == "step"]
 
 
 def printed(session: Session) -> list[str]:
@@ -82,7 +106,7 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
     session.pending = [(1, 18, measured(d_loss=0.5)), (2, 20, measured(d_loss=0.75))]
     session.log_steps()
     session.log_steps()
-    rows = list(session.run.metrics.read())
+    rows = step_rows(session)
     assert [(row["kind"], row["step"], row["images"], row["epoch"]) for row in rows] == [
         ("step", 1, 18, 1),
         ("step", 2, 20, 2),
@@ -96,12 +120,33 @@ def test_pending_steps_are_written_once_and_the_newest_is_told(new: New) -> None
     )
 
 
+def test_speed_and_memory_are_written_with_the_steps(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.training.session.peak_memory_gb", lambda _: {"process_gb": 1.23456})
+    session = at(new(), 0, 100)
+    session.train_seconds = 7.0  # of an earlier process
+    session.begin()
+    pass_time(session, 0.0, monkeypatch)
+    log = Noted()
+    session.logs = (log,)
+    for step, images, seconds in ((1, 118, 11.0), (2, 127, 11.5)):
+        at(session, step, images).pending = [(step, images, measured())]
+        session.train_seconds = seconds
+        session.log_steps()
+    rows = [row for row in session.run.metrics.read() if row["kind"] == "resources"]
+    assert rows == [
+        {"kind": "resources", "step": 1, "recent_images_per_s": 4.5, "process_gb": 1.235},
+        {"kind": "resources", "step": 2, "recent_images_per_s": 18.0, "process_gb": 1.235},
+    ]
+    points = [(step, values["speed/recent_images_per_s"], values["memory/process_gb"]) for step, values in log.points]
+    assert points == [(1, 4.5, 1.235), (2, 18.0, 1.235)]
+
+
 def test_what_a_step_does_not_measure_is_told_as_it_was_last(new: New) -> None:
     session = at(new(), 3, 12)
     session.pending = [(1, 4, measured(g_loss=7.0)), (2, 8, measured(g_loss=6.0)), (3, 12, measured(g_loss=None))]
     session.log_steps()
     assert " G 6.000 " in printed(session)[0]
-    assert [row["g_loss"] for row in session.run.metrics.read()] == [7.0, 6.0, None]
+    assert [row["g_loss"] for row in step_rows(session)] == [7.0, 6.0, None]
 
 
 def test_what_was_never_measured_is_told_as_a_dash(new: New) -> None:
@@ -117,7 +162,7 @@ def test_only_the_steps_before_a_loss_that_is_not_finite_are_written(bad: float,
     session.pending = [(1, 4, measured()), (2, 8, measured(d_loss=bad)), (3, 12, measured())]
     with pytest.raises(TrainingDivergedError, match=r"^step 2: a loss is NaN or infinite; there is no checkpoint"):
         session.log_steps()
-    assert [row["step"] for row in session.run.metrics.read()] == [1]
+    assert [row["step"] for row in step_rows(session)] == [1]
 
 
 @pytest.mark.parametrize(

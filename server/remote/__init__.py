@@ -1,0 +1,1 @@
+"""Models from elsewhere: `python -m server fetch`, and `--models URL`."""
