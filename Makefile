@@ -36,7 +36,7 @@ test-all: lint types ## The same plus the slow tests, which start and kill many 
 test-ray: $(INSTALLED) ## Try a Ray Serve cluster for at most 5 minutes, in .venv-ray; needs an idle machine
 	$(BIN)/uv venv --quiet --allow-existing .venv-ray
 	VIRTUAL_ENV=$(CURDIR)/.venv-ray $(BIN)/uv pip install --quiet --constraint requirements.lock --editable '.[ray]' hypothesis onnx pytest pytest-asyncio pytest-timeout pyyaml
-	timeout 300 .venv-ray/bin/python -m pytest -p no:xdist -o addopts=--import-mode=importlib -m ray tests/server/ray_serve
+	timeout --signal=INT 300 .venv-ray/bin/python -m pytest -p no:xdist -o addopts=--import-mode=importlib -m ray tests/server/ray_serve
 
 image-test: $(INSTALLED) ## Build the Dockerfile's targets without Docker, and run them on a read-only root; needs root
 	$(BIN)/python -m scripts.image_test $(TARGETS)

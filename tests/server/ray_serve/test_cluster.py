@@ -118,12 +118,15 @@ def access_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def app(models: Path, access_log: Path) -> Iterator[App]:
-    app = App(models, access_log)
-    try:
-        app.deploy(num_replicas=1)
-        yield app
-    finally:
-        app.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # no token in the user's home
+        app = App(models, access_log)
+        try:
+            app.deploy(num_replicas=1)
+            yield app
+        finally:
+            app.close()
 
 
 @pytest.fixture
