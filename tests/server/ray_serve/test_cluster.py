@@ -254,6 +254,7 @@ def test_a_rolling_update_loses_nothing_and_starts_no_process(app: App, models: 
 
 
 def test_a_killed_node_loses_nothing(app: App) -> None:
+    assert len(set(app.replicas.values())) == 2
     with under_load(app) as outcomes:
         app.cluster.remove_node(app.second_node, allow_graceful=False)
         wait_until(lambda: len(set(app.replicas.values())) == 1, 60)
