@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,13 @@ def publish_untrained(models: Path, model: str, preset: str) -> tuple[Path, Card
 
 
 @contextmanager
-def server_process(models: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server process; yields it and its address."""
-    flags = ["--models", str(models), "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
-    flags += ["--lame-duck-s", "0"]
-    with subprocess.Popen([sys.executable, "-m", "server", *flags], stdout=subprocess.PIPE, text=True) as process:
+def server_process(
+    models: Path, flags: Sequence[str] = (), module: str = "server"
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process with these flags; yields it and its address. `module` is the program to start."""
+    command = [sys.executable, "-m", module, "--models", str(models), "--address", "127.0.0.1:0"]
+    command += ["--metrics-address", "127.0.0.1:0", "--lame-duck-s", "0", *flags]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             ready = next(line for line in process.stdout if line.startswith("ready:"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from client import AsyncGanClient, GanClient, TlsOptions
+from client import AsyncGanClient, GanClient, LocalClient, TlsOptions
 
 with GanClient("127.0.0.1:50051") as client:
     images = client.generate("dcgan", seed=0, count=64)  # uint8 (64, height, width, channels)
@@ -15,6 +15,9 @@ with GanClient("127.0.0.1:50051") as client:
 
 with GanClient(["10.0.0.1:50051", "10.0.0.2:50051"], channels=4) as client:  # both, 4 requests in flight
     images = client.generate("dcgan", seed=0, count=100_000)
+
+with LocalClient("models") as client:  # the same calls without a server
+    images = client.generate("dcgan", seed=0, count=64)
 
 tls = TlsOptions(root_certificates=Path("authority.pem"))
 async with AsyncGanClient("gan.example.org:443", tls=tls, token="...") as client:  # the same calls as coroutines
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from client.sdk.aio_client import AsyncGanClient
     from client.sdk.chunking import Chunk, EncodedChunk
     from client.sdk.client import GanClient
+    from client.sdk.local_client import LocalClient
     from client.sdk.model_control import VersionInfo
     from client.sdk.model_info import ModelDescription, ModelInfo
     from client.sdk.security import TlsOptions
@@ -54,6 +58,7 @@ __all__ = [
     "GanClient",
     "GanClientError",
     "InvalidRequest",
+    "LocalClient",
     "ModelDescription",
     "ModelInfo",
     "ServerBusy",
@@ -73,6 +78,7 @@ _MODULES = {
     "Chunk": "client.sdk.chunking",
     "EncodedChunk": "client.sdk.chunking",
     "GanClient": "client.sdk.client",
+    "LocalClient": "client.sdk.local_client",
     "ModelDescription": "client.sdk.model_info",
     "ModelInfo": "client.sdk.model_info",
     "TlsOptions": "client.sdk.security",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -107,13 +108,20 @@ class Core:
             health.SERVICE: self._health.methods(),
         }
 
-    async def start(self) -> None:
-        """Loads every model and lets requests in.
+    async def start(self, only: Mapping[str, int | None] | None = None) -> None:
+        """Loads every model, or those of `only`, and lets requests in.
+
+        Args:
+            only: names of models, each with the version that becomes its default; None for what its policy says.
 
         Raises:
             StartupError: no model can be served.
+            ServerError: a model of `only` cannot be served.
         """
-        await self.load()
+        if only is None:
+            await self.load()
+        else:
+            await self.models.load_some(only)
         await self.open()
 
     async def load(self) -> None:

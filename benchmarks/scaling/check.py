@@ -41,7 +41,7 @@ def saturated_per_s(curves: Sequence[Path], model: str, peer: str) -> float:
     Raises:
         CurveError: there are none.
     """
-    loads = [
+    loads: list[float] = [
         load["images_per_s"]
         for visit in _visits(curves, model, peer)
         for cell, load in visit["loads"].items()

@@ -21,8 +21,6 @@ from client.commands.options import ConnectOptions, listed, number_of, server_op
 from client.commands.progress import TimeProgress
 from client.errors import GanClientError
 from client.files.images import check_output_file, save_file
-from client.sdk.channel import endpoint_of
-from client.sdk.client import GanClient
 from client.sdk.messages import AnyFormat, FileFormat, PixelFormat
 
 _INTERRUPTED: Final = 130
@@ -128,11 +126,11 @@ def bench(
     machine shares the processor with the client.
     """
     loads = _loads(concurrency, rates_per_s, arrivals, rows)
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         served = client.info(model, version)
     for number in rows:
         check_rows(served, number)
-    endpoint = connect.open(endpoint_of, channels=connections)
+    endpoint = connect.endpoint(channels=connections)
     plan = Plan(served, loads, image_format, warmup_s, seconds)
     measurements: list[Measurement] = []
     stopped: GanClientError | None = None

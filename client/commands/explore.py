@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.options import ConnectOptions, connection_options, whole_number
 from client.explore.commands_text import Commands
 from client.explore.explorer import Explorer
 from client.explore.page_server import HOST, Exposure, listening_socket, needs_token, page_server
 from client.explore.training_pictures import TrainingPictures
 from client.explore.watch import Watch
-from client.sdk.client import GanClient
 
 _CHECK_TIMEOUT_S = 3.0  # how soon the page reports that the server is gone
 _OTHER_FLAGS = ("tls_roots", "tls_key", "tls_certificate", "tls_server_name", "token_file")
@@ -75,7 +75,7 @@ def _host_names(_context: click.Context, _parameter: click.Parameter, values: tu
     help="Folder or .zip file of the training pictures, to find those nearest to a generated one.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
-@server_options
+@connection_options
 def explore(
     *,
     port: int,
@@ -98,13 +98,14 @@ def explore(
     pictures = None if dataset is None else TrainingPictures(dataset)
     with (
         listening_socket(port, host) as sock,
-        connect.open(GanClient) as client,
-        checks.open(GanClient) as checking,
+        connect.client() as client,
+        # Models in this process cannot be gone, and there is one set of them.
+        checks.client() if connect.models is None else nullcontext(client) as checking,
     ):
         page = page_address(exposure, sock.getsockname()[1])
 
         def ready() -> None:
-            click.echo(f"exploring {connect.address} at {page} (press Ctrl-C to stop)")
+            click.echo(f"exploring {connect.place} at {page} (press Ctrl-C to stop)")
             if open_page:
                 click.launch(page)
 
@@ -121,7 +122,9 @@ def page_address(exposure: Exposure, port: int) -> str:
 
 
 def connection_flags(connect: ConnectOptions) -> list[str]:
-    """The flags that connect another command to the same server; they may name a token file, but never hold a token."""
+    """The flags that give another command the same models; they may name a token file, but never hold a token."""
+    if connect.models is not None:
+        return ["--models", str(connect.models)]
     flags = ["--address", connect.address]
     flags += ["--tls"] if connect.tls else []
     for name in _OTHER_FLAGS:

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from client.commands.latent_rows import MAX_IMAGES, check_picture_size, random_seed, scale_option, served_generator
 from client.commands.model_options import model_options, seed_option
-from client.commands.options import ConnectOptions, server_options, whole_number, writable
+from client.commands.options import ConnectOptions, connection_options, whole_number, writable
 from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.files.images import check_output, save_image
-from client.sdk.client import GanClient
 from ganserve.grids import fitting_scale, grid_columns, image_grid, labelled_lines, magnified
 
 
@@ -41,7 +40,7 @@ from ganserve.grids import fitting_scale, grid_columns, image_grid, labelled_lin
 @scale_option()
 @click.option("--labels", is_flag=True, help="Number the lines by their first image, if they are high enough.")
 @output_options
-@server_options
+@connection_options
 def grid(
     model: str,
     n: int,
@@ -57,7 +56,7 @@ def grid(
     """Generate images and save them as a grid in one picture."""
     seed = random_seed() if seed is None else seed
     chunks: list[NDArray[np.uint8]] = []
-    with connect.open(GanClient) as client, ImageProgress(model, n) as progress:
+    with connect.client(model=model, version=version) as client, ImageProgress(model, n) as progress:
         served = served_generator(client, model, version)
         scale = scale or fitting_scale(served.height, served.width, n, columns)
         check_picture_size(served, n, scale)

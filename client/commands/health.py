@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from client.commands.model_options import served_names
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, connection_options
 from client.errors import AccessDenied, GanClientError, InvalidRequest, UnsupportedByServer
 from client.sdk.client import GanClient
 
@@ -24,14 +24,14 @@ _STARTING: Final = "the server answers, but is starting or draining"
     shell_complete=served_names(),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@server_options
+@connection_options
 def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
     """Check whether the server, or one of its models, is ready.
 
     Prints one line. Exits with 0 if ready, with 1 if not ready or unreachable, and with 2 for an invalid flag. Uses the
     gRPC health checking protocol, grpc.health.v1.
     """
-    with connect.open(GanClient) as client:
+    with connect.client(model=model) as client:
         try:
             reason = _server_reason(client) if model is None else _model_reason(client, model)
         except (AccessDenied, InvalidRequest):  # mistakes of the user
@@ -39,11 +39,11 @@ def health(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
         except GanClientError as error:
             reason = str(error)
     if as_json:
-        facts = {"serving": not reason, "address": connect.address, "model": model, "reason": reason}
+        facts = {"serving": not reason, "address": connect.place, "model": model, "reason": reason}
         click.echo(json.dumps(facts))
     else:
         what = "the server" if model is None else model
-        click.echo(f"not serving: {reason}" if reason else f"serving: {what} at {connect.address}")
+        click.echo(f"not serving: {reason}" if reason else f"serving: {what} at {connect.place}")
     if reason:
         click.get_current_context().exit(1)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from client.commands.card_page import sections_of
 from client.commands.model_options import served_names, version_option
-from client.commands.options import ConnectOptions, server_options, writable
+from client.commands.options import ConnectOptions, connection_options, writable
 from client.commands.picture_options import show_in_terminal
 from client.commands.tables import print_section
 from client.errors import InvalidRequest, UnsupportedByServer, one_line
@@ -36,7 +36,7 @@ _TOO_OLD = "the server is older than this client and does not send the model's c
     callback=writable(check_output),
     help="Save these images as a picture.",
 )
-@server_options
+@connection_options
 def info(
     model: str, version: int | str | None, as_json: bool, preview: bool, out: Path | None, connect: ConnectOptions
 ) -> None:
@@ -49,7 +49,7 @@ def info(
         raise click.UsageError("--preview and --json: both print to stdout; give one of them")
     description: ModelDescription | None = None
     sample: Image.Image | None = None
-    with connect.open(GanClient) as client:
+    with connect.client(model=model, version=version) as client:
         try:
             description = client.describe(model, version)
             listed = description.model

@@ -26,7 +26,7 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.options import ConnectOptions, connection_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import InvalidRequest, UnwritableOutput
 from client.files.animation import (
@@ -40,7 +40,6 @@ from client.files.animation import (
 from client.files.animation import SUFFIXES as ANIMATION_SUFFIXES
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
-from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import walk
 from ganserve.grids import fitting_scale, image_grid, magnified
@@ -104,7 +103,7 @@ def _picture_or_animation(_context: click.Context, _parameter: click.Parameter, 
 @scale_option(f"auto, or enough for {MIN_ANIMATION_SIDE} pixels in a GIF or MP4")
 @save_latents_option
 @output_options
-@server_options
+@connection_options
 def interpolate(
     *,
     model: str,
@@ -133,7 +132,7 @@ def interpolate(
     _check_flags(out, is_animation, from_seed, to_seed, anchors, fps)
     steps = steps or (_ANIMATION_STEPS if is_animation else _STRIP_STEPS)
     fps = fps or _FRAMES_PER_SECOND
-    with connect.open(GanClient) as client:
+    with connect.client(model=model, version=version) as client:
         served = served_generator(client, model, version)
         if latents is not None:
             stops = latents_of_file(served, latents, anchors, "--anchors")

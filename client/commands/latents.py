@@ -20,11 +20,10 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.options import ConnectOptions, connection_options, whole_number
 from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
 from client.files.images import check_output, check_output_folder, is_picture_name, save_image
-from client.sdk.client import GanClient
 from ganserve.grids import fitting_scale, image_grid, magnified, to_pil
 
 
@@ -65,7 +64,7 @@ def _is_folder(name: str) -> bool:
 )
 @scale_option()
 @output_options
-@server_options
+@connection_options
 def latents(
     *,
     file: str,
@@ -91,7 +90,7 @@ def latents(
     if scale is not None and not as_picture:
         raise click.BadParameter("applies to a grid, not to a folder; leave it out", param_hint="--scale")
     picture = None
-    with connect.open(GanClient) as client:
+    with connect.client(model=model, version=version) as client:
         served = served_generator(client, model, version)
         rows = latents_of_file(served, file)
         if as_picture:

@@ -9,7 +9,6 @@ import click
 from client.commands.model_options import served_names
 from client.commands.options import ConnectOptions, server_options, whole_number
 from client.commands.versions import print_versions
-from client.sdk.client import GanClient
 
 CHANGE_TIMEOUT_S: Final = 300.0  # loading large models, or answering the requests in flight, takes long
 
@@ -34,5 +33,5 @@ def load(model: str, version: int | None, newest: bool, as_json: bool, connect: 
     """
     if newest and version is not None:
         raise click.UsageError("--version and --newest: give only one of them")
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         print_versions(client.load(model, version, newest=newest), as_json=as_json)

@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from client.commands.local_models import names_in
 from client.commands.options import CONNECT_FLAGS, ConnectOptions, whole_number
 from client.errors import GanClientError
-from client.sdk.client import GanClient
 from client.sdk.model_info import Task
 
 _COMPLETION_TIMEOUT_S: Final = 1.0  # completion must feel instant
@@ -66,15 +66,21 @@ def seed_option(command: _Command) -> _Command:
 def served_names(
     task: Task | None = None,
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
-    """Shell completion of model names: those that the server lists, or none if it does not respond in time.
+    """Shell completion of model names: those that the server lists, or those in the folder of --models.
 
-    Names that need quoting are left out, because the user is about to run the completed line.
+    None if the server does not respond in time. Names that need quoting are left out, because the user is about to run
+    the completed line.
     """
 
     def complete(ctx: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-        flags = {name: ctx.params[name] for name in CONNECT_FLAGS} | {"timeout_s": _COMPLETION_TIMEOUT_S}
+        flags: dict[str, Any] = {name: ctx.params.get(name) for name in CONNECT_FLAGS} | {
+            "timeout_s": _COMPLETION_TIMEOUT_S
+        }
+        connect = ConnectOptions(**flags)
+        if connect.models is not None:
+            return [CompletionItem(name) for name in names_in(connect.models) if name.startswith(typed)]
         try:
-            with ConnectOptions(**flags).open(GanClient) as client:
+            with connect.client() as client:
                 served = client.models()
         except (GanClientError, click.UsageError):  # an error message would disturb the command line
             return []

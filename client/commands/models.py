@@ -7,9 +7,8 @@ import json
 
 import click
 
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, connection_options
 from client.commands.tables import print_table
-from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 
 _HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "backend")
@@ -17,7 +16,7 @@ _HEADER = ("name", "version", "kind", "dataset", "input", "image", "device", "ba
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all fields that the server sends.")
-@server_options
+@connection_options
 def models(as_json: bool, connect: ConnectOptions) -> None:
     """List the models that the server is ready to serve.
 
@@ -25,12 +24,12 @@ def models(as_json: bool, connect: ConnectOptions) -> None:
     x height x channels; a dash means that this client does not know the model's task. 'ganclient info MODEL' describes
     one model in detail.
     """
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         served = client.models()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(model) for model in served], indent=2))
     elif not served:
-        click.echo(f"no models are served at {connect.address}", err=True)
+        click.echo(f"no models are served at {connect.place}", err=True)
     else:
         print_table(_HEADER, [_cells(model) for model in served])
 

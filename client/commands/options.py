@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from client.commands.local_models import local_client, local_connection, refuse_flags_of_servers
 from client.errors import InvalidRequest, UnwritableOutput
 from client.sdk.addresses import DEFAULT_ADDRESS
-from client.sdk.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S
+from client.sdk.channel import DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S, Endpoint, endpoint_of
+from client.sdk.client import GanClient
 from client.sdk.security import MAX_TOKEN_CHARACTERS, TlsOptions
+from client.sdk.transport import BlockingConnection, Connection
 
 _TOKEN_VARIABLE: Final = "GANSERVE_TOKEN"  # noqa: S105  (the name of a variable)
 
@@ -81,7 +85,7 @@ def writable(check: Callable[[Path], None]) -> Callable[[click.Context, click.Pa
 
 @dataclass(frozen=True)
 class ConnectOptions:
-    """The values of the flags that `server_options` adds, under the same names."""
+    """The values of the flags that `connection_options` adds, under the same names."""
 
     address: str
     timeout_s: float
@@ -91,41 +95,99 @@ class ConnectOptions:
     tls_certificate: Path | None
     tls_server_name: str | None
     token_file: Path | None
+    models: Path | None = None
 
-    def open(self, kind: Callable[..., _Opened], *, channels: int = 1) -> _Opened:
-        """Returns `kind(address, timeout_s=..., channels=..., tls=..., token=...)`; `kind` is GanClient, for example.
+    @property
+    def place(self) -> str:
+        """What the command gets its images from, for messages: the address of the server, or the model repository."""
+        return self.address if self.models is None else click.format_filename(self.models)
+
+    def client(self, *, in_flight: int = 1, model: str | None = None, version: int | str | None = None) -> GanClient:
+        """Returns a client.
+
+        Args:
+            in_flight: How many requests of a large count may be in flight.
+            model: The only model that is needed; None if others may be.
+            version: The version of it that is needed.
+
+        Raises:
+            click.BadParameter: A flag has an invalid value, or a file cannot be read.
+            GanClientError: The models of --models cannot be loaded.
+        """
+        if self.models is None:
+            return self._to_server(GanClient, in_flight)
+        with _naming_the_flag({"models": "'--models'"}):
+            return local_client(
+                self.models, timeout_s=self.timeout_s, in_flight=max(2, in_flight), only=_only(model, version)
+            )
+
+    def connection(self, *, model: str, version: int | str | None) -> BlockingConnection:
+        """Returns a connection for requests to one model; arguments and errors are those of `client`."""
+        if self.models is None:
+            return self._to_server(Connection, 1)
+        with _naming_the_flag({"models": "'--models'"}):
+            return local_connection(self.models, timeout_s=self.timeout_s, only=_only(model, version))
+
+    def endpoint(self, *, channels: int) -> Endpoint:
+        """Returns where to connect to.
 
         Raises:
             click.BadParameter: A flag has an invalid value, or a file cannot be read.
         """
+        return self._to_server(endpoint_of, channels)
+
+    def _to_server(self, kind: Callable[..., _Opened], channels: int) -> _Opened:
         tls = TlsOptions(self.tls_roots, self.tls_key, self.tls_certificate, self.tls_server_name)
         token = os.environ.get(_TOKEN_VARIABLE) or None if self.token_file is None else _token_in(self.token_file)
         used_tls = tls if self.tls or tls != TlsOptions() else None
-        try:
+        flag_of = _FLAG_OF | ({"token": f"'{_TOKEN_VARIABLE}'"} if self.token_file is None else {})
+        with _naming_the_flag(flag_of):
             return kind(self.address, timeout_s=self.timeout_s, channels=channels, tls=used_tls, token=token)
-        except InvalidRequest as error:
-            field, _, reason = str(error).partition(": ")
-            hint = _FLAG_OF.get(field.split()[0])
-            if hint is None:
-                raise
-            if field == "token" and self.token_file is None:
-                hint = f"'{_TOKEN_VARIABLE}'"
-            reason = str(error) if field.startswith("address") else reason.replace(": turn TLS on", ": give --tls")
-            raise click.BadParameter(
-                reason.replace("client_certificate", "--tls-certificate"), param_hint=hint
-            ) from error
+
+
+@contextmanager
+def _naming_the_flag(flag_of: Mapping[str, str]) -> Iterator[None]:
+    """Turns an InvalidRequest that names an argument of the SDK into an error that names the flag.
+
+    Raises:
+        click.BadParameter: The argument has an invalid value.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        field, _, reason = str(error).partition(": ")
+        hint = flag_of.get(field.split()[0])
+        if hint is None:
+            raise
+        reason = str(error) if field.startswith("address") else reason.replace(": turn TLS on", ": give --tls")
+        raise click.BadParameter(reason.replace("client_certificate", "--tls-certificate"), param_hint=hint) from error
+
+
+def _only(model: str | None, version: int | str | None) -> dict[str, int | None] | None:
+    """Which models to load; a label is looked up once its model is loaded."""
+    return None if model is None else {model: version if isinstance(version, int) else None}
 
 
 def server_options(command: _Command) -> _Command:
-    """Adds the connection flags; the command gets their values as `connect`, a ConnectOptions."""
+    """Adds the flags that connect to a server; the command gets their values as `connect`, a ConnectOptions."""
+    return _with_flags(command, SERVER_FLAGS)
 
+
+def connection_options(command: _Command) -> _Command:
+    """Like `server_options`, with --models, for commands that can do without a server."""
+    return _with_flags(command, CONNECT_FLAGS)
+
+
+def _with_flags(command: _Command, added: Mapping[str, Callable[[Any], Any]]) -> _Command:
     @functools.wraps(command)
     def with_connect(*args: Any, **flags: Any) -> Any:
-        connect = ConnectOptions(**{name: flags.pop(name) for name in CONNECT_FLAGS})
+        connect = ConnectOptions(**{name: flags.pop(name) for name in added})
+        if connect.models is not None:
+            refuse_flags_of_servers(click.get_current_context())
         return command(*args, connect=connect, **flags)
 
     decorated: Any = with_connect
-    for option in reversed(CONNECT_FLAGS.values()):
+    for option in reversed(list(added.values())):
         decorated = option(decorated)
     return decorated  # type: ignore[no-any-return]  # still a command
 
@@ -134,7 +196,7 @@ def _file(flag: str, text: str) -> Callable[[Any], Any]:
     return click.option(flag, type=click.Path(path_type=Path), metavar="FILE", help=text)
 
 
-CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
+SERVER_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
     "address": click.option(
         "--address",
         default=DEFAULT_ADDRESS,
@@ -162,6 +224,14 @@ CONNECT_FLAGS: Final[dict[str, Callable[[Any], Any]]] = {
         help="Host name in the server's certificate.  [default: the host of --address]",
     ),
     "token_file": _file("--token-file", f"File with the bearer token.  [env var: {_TOKEN_VARIABLE}, the token itself]"),
+}
+CONNECT_FLAGS: Final = SERVER_FLAGS | {
+    "models": click.option(
+        "--models",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Model repository to load into this process, instead of --address; needs pip install '.[serve]'.",
+    ),
 }
 
 # The argument that begins an error message of the SDK -> the flag, as click names it.

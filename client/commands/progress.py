@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -76,3 +78,13 @@ class TimeProgress(_Bar):
         """Prints a line above the bar if the bar is visible. Control characters are replaced."""
         if not self.disable:
             self.console.print(Text(one_line(line)), soft_wrap=True)
+
+
+@contextmanager
+def waiting(label: str) -> Iterator[None]:
+    """Shows what the command waits for, on stderr if that is a terminal; the line disappears at the end."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with Console(stderr=True).status(escape(one_line(label))):
+        yield

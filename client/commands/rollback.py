@@ -8,7 +8,6 @@ from client.commands.load import CHANGE_TIMEOUT_S
 from client.commands.model_options import served_names
 from client.commands.options import ConnectOptions, server_options
 from client.commands.versions import print_versions
-from client.sdk.client import GanClient
 
 
 @click.command(context_settings={"default_map": {"timeout_s": CHANGE_TIMEOUT_S}})
@@ -22,5 +21,5 @@ def rollback(model: str, as_json: bool, connect: ConnectOptions) -> None:
     versions appear, until 'ganclient load MODEL --newest' or a restart of the server. Needs a server with
     --model-control explicit or poll.
     """
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         print_versions(client.rollback(model), as_json=as_json)

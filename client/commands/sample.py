@@ -14,7 +14,7 @@ import click
 
 from client.commands.interrupts import Interrupts
 from client.commands.model_options import model_options, seed_option
-from client.commands.options import ConnectOptions, server_options, whole_number
+from client.commands.options import ConnectOptions, connection_options, whole_number
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, one_line
 from client.files.images import is_picture_name
@@ -97,7 +97,7 @@ def _out(_ctx: click.Context, _param: click.Parameter, path: Path) -> Path:
     help="Number of concurrent requests.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@server_options
+@connection_options
 def sample(
     *,
     model: str,
@@ -137,7 +137,7 @@ def sample(
     begun_s = time.monotonic()
     with (
         OUTPUTS.get(out.suffix.lower(), FolderOutput)(out) as output,
-        connect.open(GanClient, channels=in_flight) as client,
+        connect.client(in_flight=in_flight, model=model, version=version) as client,
         Interrupts() as interrupts,
     ):
         if isinstance(version, str):

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, server_options, writable
+from client.commands.options import ConnectOptions, connection_options, writable
 from client.commands.progress import ImageProgress
 from client.errors import GanClientError, UnwritableOutput, one_line
 from client.files.images import check_output, check_output_folder, save_image
@@ -22,7 +22,6 @@ from client.files.picture_files import Plan, is_among, plan_translation
 from client.files.translation import Failures, FileTranslation
 from client.sdk.calls import Translator
 from client.sdk.messages import FileFormat
-from client.sdk.transport import Connection
 from ganserve.picture_formats import counts
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
@@ -59,7 +58,7 @@ _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
     help="Format of the output files.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@server_options
+@connection_options
 def translate(
     files_or_folders: tuple[str, ...],
     model: str,
@@ -80,7 +79,7 @@ def translate(
     plan = plan_translation(files_or_folders, str(out), _EXTENSIONS[file_format])
     if grid is not None and is_among(str(grid), plan.files):
         raise click.BadParameter(f"{grid} is one of the files to read or write; name another file", param_hint="--grid")
-    with connect.open(Connection) as connection, warnings.catch_warnings():
+    with connect.connection(model=model, version=version) as connection, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # warns about odd metadata
         translator = Translator(connection, model, version, resize=resize, image_format=file_format)
         pairs = None if grid is None else PairPicture(translator.served)

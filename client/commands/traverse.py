@@ -24,11 +24,10 @@ from client.commands.latent_rows import (
     served_generator,
 )
 from client.commands.model_options import model_options
-from client.commands.options import ConnectOptions, listed, number_of, server_options, whole_number, writable
+from client.commands.options import ConnectOptions, connection_options, listed, number_of, whole_number, writable
 from client.commands.picture_options import Output, output_options
 from client.files.images import check_output, save_image
 from client.files.latents import save_latents
-from client.sdk.client import GanClient
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import traversal
 from ganserve.grids import fitting_scale, image_grid, labelled_lines, magnified
@@ -76,7 +75,7 @@ _MAX_VALUE: Final = 1e30
 @scale_option()
 @save_latents_option
 @output_options
-@server_options
+@connection_options
 def traverse(
     *,
     model: str,
@@ -99,7 +98,7 @@ def traverse(
     dimension set to that value. A LIST is separated by commas.
     """
     check_one_source({"--seed": seed, "--latents": latents})
-    with connect.open(GanClient) as client:
+    with connect.client(model=model, version=version) as client:
         served = served_generator(client, model, version)
         dimensions = _fitting(served, dims)
         if latents is None:

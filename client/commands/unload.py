@@ -7,7 +7,6 @@ import click
 from client.commands.load import CHANGE_TIMEOUT_S
 from client.commands.model_options import served_names
 from client.commands.options import ConnectOptions, server_options, whole_number
-from client.sdk.client import GanClient
 
 
 @click.command(context_settings={"default_map": {"timeout_s": CHANGE_TIMEOUT_S}})
@@ -25,6 +24,6 @@ def unload(model: str, version: int | None, connect: ConnectOptions) -> None:
     Returns once its requests in flight are answered. 'ganclient load' serves it again. Needs a server with
     --model-control explicit or poll.
     """
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         client.unload(model, version)
     click.echo(f"unloaded {model}" + (f":{version}" if version else ""))

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import click
 
 from client.commands.model_options import served_names
-from client.commands.options import ConnectOptions, server_options
+from client.commands.options import ConnectOptions, connection_options
 from client.commands.tables import print_table
-from client.sdk.client import GanClient
 from client.sdk.model_control import VersionInfo
 
 _HEADER = ("model", "version", "state", "default", "labels", "reason")
@@ -20,14 +19,14 @@ _HEADER = ("model", "version", "state", "default", "labels", "reason")
 @click.command()
 @click.argument("model", required=False, shell_complete=served_names())
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@server_options
+@connection_options
 def versions(model: str | None, as_json: bool, connect: ConnectOptions) -> None:
     """List the versions in the server's model repository, of one model or of all.
 
     The default column shows which version answers requests that name none: 'newest', or 'chosen' after 'ganclient load
     --version' or 'ganclient rollback'. The reason column says why a version is not served.
     """
-    with connect.open(GanClient) as client:
+    with connect.client() as client:
         print_versions(client.versions(model), as_json=as_json)
 
 

@@ -52,7 +52,7 @@ class Page:
         returns = gr.Number(0, visible="hidden")  # how often the server has returned; a State has no change event
         query = gr.Textbox("", visible="hidden")  # of the page's address
         linked = gr.Textbox("", visible="hidden")  # the query of a link that is still to be shown
-        gr.HTML(page_header(_INTRODUCTION, self._explorer.commands.address), apply_default_css=False, padding=False)
+        gr.HTML(page_header(_INTRODUCTION, self._explorer.commands.place), apply_default_css=False, padding=False)
         with gr.Row(elem_id="picking"):
             pick = gr.Dropdown([], label="Model and version", elem_id="model", scale=4, min_width=200)
             refresh = gr.Button("Refresh", elem_id="refresh", scale=0, min_width=90)

@@ -64,14 +64,20 @@ class Commands:
         return self._text("interpolate", model, "--latents", file, "--steps", steps, "--loop", *flags, "--out", out)
 
     @property
-    def address(self) -> str:
-        """The address of the server."""
+    def place(self) -> str:
+        """The address of the server, or the folder of the models that this process has loaded."""
         flags = list(self.connection_flags)
-        return flags[flags.index("--address") + 1] if "--address" in flags else DEFAULT_ADDRESS
+        named = [flags[flags.index(flag) + 1] for flag in ("--models", "--address") if flag in flags]
+        return named[0] if named else DEFAULT_ADDRESS
 
     def start_server(self) -> str:
-        """The command that starts a server at the address; it does not know the server's folder of models."""
-        return shlex.join(["python", "-m", "server", "--models", "models", "--address", self.address])
+        """The command that starts a server at the address; it does not know the server's folder of models.
+
+        Empty if there is no server to start.
+        """
+        if "--models" in self.connection_flags:
+            return ""
+        return shlex.join(["python", "-m", "server", "--models", "models", "--address", self.place])
 
     def _text(self, command: str, model: ModelInfo, *arguments: object, first: str | None = None) -> str:
         words = ["ganclient", command]

@@ -166,7 +166,7 @@ class AsyncGanClient:
         loop: bool = False,
     ) -> NDArray[np.uint8]:
         """Generates images on the path from one latent to another; see `GanClient.interpolate`."""
-        catalog, ahead = self._connection.catalog, self._connection.endpoint.channels
+        catalog, ahead = self._connection.catalog, self._connection.ahead
         path = interpolated(catalog, model, (start, end), steps, method, version, ahead, loop=loop)
         return np.concatenate([chunk.images async for chunk in self._connection.run(path)])
 
@@ -290,14 +290,14 @@ class AsyncGanClient:
         self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]
     ) -> AsyncGenerator[_Chunk, None]:
         connection = self._connection
-        ahead = connection.endpoint.channels
+        ahead = connection.ahead
         return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
 
     def _translated(
         self, model: str, images: InputImages, version: int | str | None, reader: Reader[_Chunk], *, resize: bool
     ) -> AsyncGenerator[_Chunk, None]:
         connection, rows = self._connection, checked_images(images)
-        timeout_s = connection.endpoint.timeout_s
+        timeout_s = connection.timeout_s
         return connection.run(
             translated(connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
         )

@@ -34,7 +34,7 @@ from client.sdk.messages import (
 from client.sdk.model_info import ModelInfo
 from client.sdk.steps import Emit, Pause, Send, Steps, Wait
 from client.sdk.steps import Method as RpcMethod
-from client.sdk.transport import Connection
+from client.sdk.transport import BlockingConnection
 from client.sdk.walks import Method, walk
 from ganserve.latents import DISTRIBUTIONS
 from ganserve.v1 import generator_pb2
@@ -221,7 +221,7 @@ class Translator:
     """A `Translation` on a blocking connection.
 
     Args:
-        connection: To the server.
+        connection: To the server, or to local models.
         model: The name of a served model.
         version: A number or a label. None: the default version. The same for all requests.
         resize: Whether to resize and crop images to the model's size.
@@ -234,7 +234,7 @@ class Translator:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: BlockingConnection,
         model: str,
         version: int | str | None,
         *,
@@ -251,7 +251,7 @@ class Translator:
             version,
             resize=resize,
             image_format=image_format,
-            timeout_s=connection.endpoint.timeout_s,
+            timeout_s=connection.timeout_s,
         )
         self.chunks_of = self._translation.chunks_of
 

@@ -156,8 +156,7 @@ def endpoint_of(
     Raises:
         InvalidRequest: An argument is out of range; the message names it.
     """
-    if not 0 < timeout_s <= MAX_TIMEOUT_S:
-        raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
+    checked_timeout_s(timeout_s)
     target = target_of(address)
     metadata: tuple[tuple[str, str], ...] = ()
     if token is not None:
@@ -170,6 +169,17 @@ def endpoint_of(
         None if tls is None else tls.server_name,
         metadata,
     )
+
+
+def checked_timeout_s(timeout_s: float) -> float:
+    """Returns `timeout_s` if it is a deadline, in seconds.
+
+    Raises:
+        InvalidRequest: It is out of range.
+    """
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise InvalidRequest(f"timeout_s: must be more than 0 and at most {MAX_TIMEOUT_S:g}, not {timeout_s!r:.60}")
+    return timeout_s
 
 
 def is_any_ready(channels: Sequence[grpc.aio.Channel]) -> bool:

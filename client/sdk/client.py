@@ -23,7 +23,7 @@ from client.sdk.messages import Arrays, FileFormat, Files, PixelFormat, Reader
 from client.sdk.model_control import VersionInfo
 from client.sdk.model_info import MAX_SIDE, ModelDescription, ModelInfo
 from client.sdk.security import TlsOptions
-from client.sdk.transport import Connection
+from client.sdk.transport import BlockingConnection, Connection
 from client.sdk.walks import Method, traversal
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ class GanClient:
         tls: TlsOptions | None = None,
         token: str | None = None,
     ) -> None:
-        self._connection = Connection(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
+        self._connection: BlockingConnection = Connection(
+            address, timeout_s=timeout_s, channels=channels, tls=tls, token=token
+        )
 
     def generate(
         self,
@@ -226,7 +228,7 @@ class GanClient:
         Raises:
             GanClientError: The call failed; the subclass says why.
         """
-        catalog, ahead = self._connection.catalog, self._connection.endpoint.channels
+        catalog, ahead = self._connection.catalog, self._connection.ahead
         path = interpolated(catalog, model, (start, end), steps, method, version, ahead, loop=loop)
         return np.concatenate([chunk.images for chunk in self._connection.run(path)])
 
@@ -444,14 +446,14 @@ class GanClient:
         self, model: str, rows: Rows, version: int | str | None, reader: Reader[_Chunk]
     ) -> Generator[_Chunk, None, None]:
         connection = self._connection
-        ahead = connection.endpoint.channels
+        ahead = connection.ahead
         return connection.run(generated(connection.catalog, model, rows, version, reader, ahead))
 
     def _translated(
         self, model: str, images: InputImages, version: int | str | None, reader: Reader[_Chunk], *, resize: bool
     ) -> Generator[_Chunk, None, None]:
         connection, rows = self._connection, checked_images(images)
-        timeout_s = connection.endpoint.timeout_s
+        timeout_s = connection.timeout_s
         return connection.run(
             translated(connection.catalog, model, rows, version, reader, resize=resize, timeout_s=timeout_s)
         )

@@ -145,6 +145,22 @@ def failure_of(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) 
     return failure
 
 
+def local_failure(status: grpc.StatusCode, text: str, timeout_s: float | None) -> GanClientError:
+    """The error for a request that the models of this process refuse.
+
+    Args:
+        status: The status that a server would send.
+        text: Its message.
+        timeout_s: The deadline of the request, in seconds; None without one.
+    """
+    kind, text = _BY_STATUS.get(status, ServerFault), one_line(text)
+    if kind is DeadlineExceeded and timeout_s is not None:
+        text = f"no images within {timeout_s:g} s ({text}); raise the timeout, or request fewer images"
+    elif kind is ServerBusy and "try again" not in text:
+        text = f"{text}; try again later"
+    return kind(text)
+
+
 def _cause(error: grpc.RpcError, endpoint: Endpoint, *, is_connected: bool) -> GanClientError:
     address, status = endpoint.target.text, error.code()
     text = _readable(error.details() or status.name)

@@ -1,4 +1,4 @@
-"""Performs the steps of calls on gRPC channels: in the caller's thread or on an event loop."""
+"""Performs the steps of calls: in the caller's thread or on an event loop, on gRPC channels."""
 
 from __future__ import annotations
 
@@ -70,46 +70,18 @@ class _Run(Generic[_Value]):
             call.cancel()
 
 
-class _AnyConnection(ABC):
-    """What both kinds of connection share; arguments and errors are those of `endpoint_of`."""
+class BlockingConnection(ABC):
+    """Performs steps in the thread of the caller.
 
-    def __init__(
-        self,
-        address: Addresses = DEFAULT_ADDRESS,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        channels: int = 1,
-        tls: TlsOptions | None = None,
-        token: str | None = None,
-    ) -> None:
-        self.endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
-        self.catalog = Catalog(self.endpoint.target.text)
-        self._options = {"timeout": timeout_s, "metadata": self.endpoint.metadata}  # of each request
-        self._closed = False
-        self._prepare()
+    Attributes:
+        catalog: The models that are served.
+        timeout_s: The deadline of each request, in seconds.
+        ahead: How many requests of a large count may be in flight.
+    """
 
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Opens the channels, or prepares to open them at the first call."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Unsent:
-    """A request that is sent when it is waited for, as a blocking call, which needs no second thread."""
-
-    call: Callable[..., Any]
-    request: Any
-
-    def cancel(self) -> None:
-        """Does nothing: it is not sent yet, or was answered."""
-
-
-class Connection(_AnyConnection):
-    """A blocking connection to one server, or to several that serve the same; safe to share between threads."""
-
-    def _prepare(self) -> None:
-        self._channels = self.endpoint.open()
-        self._stubs = Stubs(self._channels)
+    catalog: Catalog
+    timeout_s: float
+    ahead: int
 
     def run(
         self, steps: Steps[_Value, Any], *, sleep: Callable[[float], object] = time.sleep
@@ -146,11 +118,17 @@ class Connection(_AnyConnection):
         [result] = self.run(emitted(steps))
         return result
 
+    @abstractmethod
     def close(self) -> None:
         """Closes the connection; later calls raise."""
-        self._closed = True
-        for channel in self._channels:
-            channel.close()
+
+    @abstractmethod
+    def _perform(self, step: Send | Wait) -> Any:
+        """Sends a request and returns its handle, which can be cancelled; or waits for a handle's response.
+
+        Raises:
+            GanClientError: The request failed.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +137,55 @@ class Connection(_AnyConnection):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _ServerConnection(ABC):
+    """What both kinds of connection to a server share; arguments and errors are those of `endpoint_of`."""
+
+    def __init__(
+        self,
+        address: Addresses = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        channels: int = 1,
+        tls: TlsOptions | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.endpoint = endpoint_of(address, timeout_s=timeout_s, channels=channels, tls=tls, token=token)
+        self.catalog = Catalog(self.endpoint.target.text)
+        self.timeout_s, self.ahead = self.endpoint.timeout_s, self.endpoint.channels
+        self._options = {"timeout": timeout_s, "metadata": self.endpoint.metadata}  # of each request
+        self._closed = False
+        self._prepare()
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Opens the channels, or prepares to open them at the first call."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Unsent:
+    """A request that is sent when it is waited for, as a blocking call, which needs no second thread."""
+
+    call: Callable[..., Any]
+    request: Any
+
+    def cancel(self) -> None:
+        """Does nothing: it is not sent yet, or was answered."""
+
+
+class Connection(_ServerConnection, BlockingConnection):
+    """A blocking connection to one server, or to several that serve the same; safe to share between threads."""
+
+    def _prepare(self) -> None:
+        self._channels = self.endpoint.open()
+        self._stubs = Stubs(self._channels)
+
+    def close(self) -> None:
+        """Closes the connection; later calls raise."""
+        self._closed = True
+        for channel in self._channels:
+            channel.close()
 
     def _perform(self, step: Send | Wait) -> Any:
         try:
@@ -201,7 +228,7 @@ def _is_connected(channel: grpc.Channel) -> bool:
     return not states or states[0] is grpc.ChannelConnectivity.READY  # most are, should the machine be too slow to tell
 
 
-class AsyncConnection(_AnyConnection):
+class AsyncConnection(_ServerConnection):
     """Like `Connection`, but for an event loop: that of its first call, which connects."""
 
     def _prepare(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -33,6 +33,7 @@ __all__ = ["IndexEntry", "Models"]
 _log = logging.getLogger(__name__)
 _UNLOAD_WAIT_S: Final = 30.0
 _MAX_REASON_LENGTH: Final = 500
+_MAX_LISTED: Final = 20  # names in a message
 
 
 class Models:
@@ -82,6 +83,26 @@ class Models:
         if self._config.model_control == "poll":
             poller = Poller(self.follow, self._applied, self._config.models, self._config.poll_s, self._tasks)
             self._tasks.start(poller.run())
+
+    async def load_some(self, wanted: Mapping[str, int | None]) -> None:
+        """Loads some models instead of all, each like `load`; but if the newest version is broken, an older one serves.
+
+        Raises:
+            StartupError: there is no repository.
+            NotServed: the repository has no such model or version.
+            NotLoaded: no version of a model works, or not the wanted one.
+            Unavailable: the device is not available.
+        """
+        names = await in_daemon_thread(names_to_serve, self._config)
+        for name, version in wanted.items():
+            if name not in names:
+                known = ", ".join(names[:_MAX_LISTED]) + (", ..." if len(names) > _MAX_LISTED else "")
+                raise NotServed(f"no model {quote(name)} is in {self._config.models}: use one of {known}")
+            try:
+                await self.load(name, version)
+            except NotLoaded:
+                if version is not None or name not in self._catalog:
+                    raise
 
     async def load(self, name: str, version: int | None = None, *, newest: bool = False) -> None:
         """Serves a model as its version policy says; a version that an operator chose stays the default.

@@ -21,10 +21,15 @@ COUNT = 300  # two requests
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     publish_tiny_bundle(models)
     publish_tiny_translator(models)
+    return models
+
+
+@pytest.fixture(scope="module")
+def address(models: Path) -> Iterator[str]:
     with running_server(models) as server:
         yield server.address
 
@@ -52,6 +57,29 @@ def test_folder_zip_and_npz_hold_the_images_of_the_sdk(address: str, generator: 
             assert archive.read(name) == file
             with Image.open(io.BytesIO(file)) as picture:
                 np.testing.assert_array_equal(np.asarray(picture).reshape(image.shape), image)
+
+
+@pytest.mark.parametrize("part", [[], ["--rows", "5..290"], ["--shards", "7", "--shard", "6"]], ids=" ".join)
+@pytest.mark.parametrize("out", ["folder", "a.zip", "a.tar", "a.npz"])
+def test_models_without_a_server_give_the_same_bytes(
+    models: Path, address: str, here: Path, out: str, part: list[str]
+) -> None:
+    made: list[dict[str, bytes]] = []
+    for flags in (["--address", address], ["--models", str(models)]):
+        place = here / str(len(made)) / out
+        words = ["sample", "--model", "tiny", "--n", str(COUNT), "--seed", "4", "--out", str(place), *part, *flags]
+        result = run(*words)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        made.append({str(file.relative_to(place)): file.read_bytes() for file in files if file.is_file()})
+    assert made[0]
+    assert made[0] == made[1]
+
+
+def test_a_server_and_no_server_take_turns_at_one_sample(models: Path, address: str, here: Path) -> None:
+    words = ["sample", "--model", "tiny", "--n", str(COUNT), "--seed", "4", "--out"]
+    assert run(*words, "whole.tar", "--address", address).exit_code == 0
+    assert run(*words, "whole.tar", "--models", str(models)).stdout.endswith("already complete\n")
 
 
 @pytest.mark.parametrize("flags", [["--concurrency", "2"], ["--rate", "50"]])

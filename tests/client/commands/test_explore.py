@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from client.commands.explore import connection_flags, page_address
 from client.commands.options import ConnectOptions
+from client.explore.commands_text import Commands
 from client.explore.page_server import HOST, Exposure
 from tests.client.test_main import error_of, run
+from tests.server.tiny_bundles import publish_tiny_bundle
 
 
 def test_a_port_in_use_prints_a_one_line_error() -> None:
@@ -74,3 +79,27 @@ def test_connection_flags_are_passed_on_without_the_token() -> None:
         *("--address", "host:1", "--tls", "--tls-roots", "roots.pem"),
         *("--tls-server-name", "name", "--token-file", "token"),
     ]
+
+
+def test_the_commands_on_the_page_of_local_models_name_their_folder() -> None:
+    connect = ConnectOptions("host:1", 3.0, False, None, None, None, None, None, Path("my models"))
+    assert connection_flags(connect) == ["--models", "my models"]
+    commands = Commands(connection_flags(connect))
+    assert (commands.place, commands.start_server()) == ("my models", "")
+
+
+@pytest.mark.slow
+def test_the_page_shows_models_that_the_command_loads_itself(tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    publish_tiny_bundle(tmp_path)
+    command = [sys.executable, "-m", "client", "explore", "--models", str(tmp_path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith(f"exploring {tmp_path} at http://127.0.0.1:")
+            with urllib.request.urlopen(f"{line.split()[3]}config", timeout=60) as page:
+                assert str(tmp_path) in page.read().decode()
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130

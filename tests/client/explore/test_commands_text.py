@@ -58,7 +58,7 @@ def test_numbers_and_file_names_are_parsed_back(tmp_path: object) -> None:
 
 def test_the_command_that_starts_the_server_names_its_address() -> None:
     assert COMMANDS.start_server() == "python -m server --models models --address 127.0.0.1:9"
-    assert Commands().address == "127.0.0.1:50051"
+    assert Commands().place == "127.0.0.1:50051"
 
 
 @given(NAMES)

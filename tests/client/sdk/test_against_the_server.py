@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from client import GanClient, InvalidRequest, UnknownModel
+from client import GanClient, InvalidRequest, LocalClient, UnknownModel
 from tests.client.fake_server import encoded
 from tests.client.test_main import run
 from tests.end_to_end.conftest import running_server
@@ -59,6 +59,22 @@ def test_every_image_format_is_generated(address: str) -> None:
         with pytest.raises(InvalidRequest, match=r"use GanClient\.generate"):
             client.translate(generator, IMAGES)
     assert (len(pixels), len(png), len(jpeg)) == (3, 3, 3)
+
+
+def test_a_client_without_a_server_gives_the_same_results(models: Path, address: str) -> None:
+    calls: list[Callable[[GanClient], object]] = [
+        lambda client: client.generate("tiny", seed=3, count=300),
+        lambda client: client.generate("tiny", seed=3, count=2, format="float32"),
+        lambda client: client.generate_encoded("tiny", seed=3, count=3, format="jpeg"),
+        lambda client: client.interpolate("tiny", 1, 2, steps=9, loop=True),
+        lambda client: client.translate("tiny-a2b", IMAGES, format="float32"),
+        lambda client: client.card("tiny"),
+        lambda client: client.models(),
+        lambda client: client.versions(),
+    ]
+    with GanClient(address) as remote, LocalClient(models) as local:
+        for call in calls:
+            np.testing.assert_equal(call(local), call(remote))
 
 
 def test_the_command_translates_a_folder_and_names_files_that_fail(

@@ -26,7 +26,7 @@ from client import (
 )
 from client.sdk.addresses import target_of
 from client.sdk.channel import Endpoint
-from client.sdk.failures import failure_of
+from client.sdk.failures import failure_of, local_failure
 from tests.client.fake_server import FakeServer
 from tests.client.raw_server import Talk, answers_http2, hangs_up, is_silent, raw_server, resets_streams, says
 
@@ -277,3 +277,23 @@ def test_a_deadline_that_the_server_reports_keeps_its_text(server: FakeServer, c
     server.failures.append((Code.DEADLINE_EXCEEDED, "10 rows were ahead"))
     with pytest.raises(DeadlineExceeded, match=r"within 20 s \(10 rows were ahead\); raise the timeout"):
         client.generate("dcgan")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "text"),
+    [
+        (Code.NOT_FOUND, UnknownModel, "because of this"),
+        (Code.INVALID_ARGUMENT, InvalidRequest, "because of this"),
+        (Code.RESOURCE_EXHAUSTED, ServerBusy, "because of this; try again later"),
+        (Code.DEADLINE_EXCEEDED, DeadlineExceeded, "no images within 5 s (because of this); raise the timeout, or"),
+        (Code.UNAVAILABLE, ServerUnreachable, "because of this"),
+        (Code.INTERNAL, ServerFault, "because of this"),
+    ],
+)
+def test_a_refusal_in_the_same_process_has_the_kind_of_its_status(
+    status: grpc.StatusCode, kind: type[GanClientError], text: str
+) -> None:
+    error = local_failure(status, "because\nof this", 5)
+    assert type(error) is kind
+    assert str(error).startswith(text)
+    assert str(error).isprintable()

@@ -13,6 +13,7 @@ import pytest
 from client import AccessDenied, AsyncGanClient, GanClient, InvalidRequest, ServerUnreachable, TlsOptions
 from client.sdk.addresses import target_of
 from client.sdk.security import checked_token
+from client.sdk.transport import Connection
 from tests.client.fake_server import FakeServer
 from tests.client.raw_server import raw_server
 from tests.client.sdk.certificates import NAME, Certificates, certificates
@@ -181,5 +182,5 @@ def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
 
 
 def test_a_token_is_not_in_the_repr_of_its_holder() -> None:
-    with GanClient("localhost:1", token="secret") as client:
-        assert "secret" not in repr(client._connection.endpoint)  # what a debugger would show
+    with Connection("localhost:1", token="secret") as connection:
+        assert "secret" not in repr(connection.endpoint)  # what a debugger would show

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_PIXELS, TRITON_CONFIG_FILE, version_folder
 from server.app import Server
+from server.config import ServerConfig
+from server.core import Core
 from server.errors import NotLoaded, NotServed, Unavailable
 from server.models import lifecycle as models
 from server.models import repository as repository_files
@@ -44,6 +46,21 @@ async def pixels_of(server: Server, name: str = "tiny") -> NDArray[Any]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "_REBUILD_PAUSES_S", (0.0, 0.01))
+
+
+@pytest.fixture
+async def start_core(config: ServerConfig) -> AsyncIterator[Start]:
+    """Starts cores with some models only; closes them at the end."""
+    cores: list[Core] = []
+
+    async def start_one(only: dict[str, int | None]) -> Core:
+        cores.append(Core(config))
+        await cores[-1].start(only)
+        return cores[-1]
+
+    yield start_one
+    for core in cores:
+        await core.close()
 
 
 def break_engine(batcher: Batcher) -> None:
@@ -449,3 +466,31 @@ async def test_a_chosen_version_that_is_removed_is_no_longer_chosen(
     version_folder(repository, "tiny", 1).rename(tmp_path / "away")
     await server.core.models.follow("tiny")
     assert versions_of(server) == [2]
+
+
+async def test_some_models_are_loaded_instead_of_all(start_core: Start, repository: Path) -> None:
+    publish_tiny_bundle(repository, "other")
+    publish_tiny_bundle(repository, "other", version=2)
+    core = await start_core({"other": None})
+    assert [str(model) for model in core.catalog.versions()] == ["other:2"]
+    core = await start_core({"other": 1})
+    assert [str(model) for model in core.catalog.versions()] == ["other:1"]
+    assert [entry.is_chosen for entry in core.models.index("other")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("only", "error", "text"),
+    [
+        ({"nope": None}, NotServed, "no model 'nope' is in .*: use one of tiny"),
+        ({"tiny": 7}, NotServed, "version 7 of 'tiny' is not in the repository"),
+        ({"tiny": 2}, NotLoaded, "version 2 was not loaded"),
+    ],
+)
+async def test_wanted_models_that_cannot_be_loaded_are_an_error(
+    start_core: Start, repository: Path, only: dict[str, int | None], error: type[Exception], text: str
+) -> None:
+    spoil(publish_tiny_bundle(repository, version=2))
+    with pytest.raises(error, match=text):
+        await start_core(only)
+    core = await start_core({"tiny": None})
+    assert [str(model) for model in core.catalog.versions()] == ["tiny:1"]

@@ -172,8 +172,13 @@ def test_without_poll_models_at_a_url_are_fetched_once(repository: Path, monkeyp
         return 0
 
     followed: list[object] = []
+
+    def local_copy(_: str, every_s: float | None, __: object) -> Path:
+        followed.append(every_s)
+        return repository
+
     monkeypatch.setattr("server.app.serve", serve)
-    monkeypatch.setattr("server.remote.command.local_copy", lambda *given: followed.append(given[1]) or repository)
+    monkeypatch.setattr("server.remote.command.local_copy", local_copy)
     for flags in ([], ["--model-control", "explicit"], ["--model-control", "poll", "--poll-s", "7"]):
         assert CliRunner().invoke(main, ["--models", "s3://bucket/models", *flags]).exit_code == 0
     assert followed == [None, None, 7]

@@ -16,18 +16,20 @@ class Terminal(io.StringIO):
 def test_on_a_terminal_it_shows_the_file_and_how_much_of_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     with FetchProgress() as bar:
         bar.show("tiny/1/model.onnx", 1_000_000, None)
         bar.show("tiny/[red]/model.onnx", 5_000_000, 20_000_000)
         bar.refresh()
-    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]  # our Terminal
+    shown = terminal.getvalue()
     assert "tiny/[red]/model.onnx" in shown
     assert "5.0/20.0 MB" in shown
 
 
 def test_elsewhere_it_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
     with FetchProgress() as bar:
         bar.show("tiny/1/model.onnx", 5, 20)
-    assert not sys.stderr.getvalue()  # type: ignore[attr-defined]  # our StringIO
+    assert not stream.getvalue()

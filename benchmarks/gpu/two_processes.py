@@ -1,0 +1,19 @@
+"""The trainer under torchrun, with all processes on one GPU and gloo instead of NCCL, which needs a GPU per process.
+
+torchrun --standalone --nproc-per-node 2 -m benchmarks.gpu.two_processes FLAGS OF THE TRAINER
+"""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import torch
+
+from trainer.__main__ import main
+
+if __name__ == "__main__":
+    with (
+        mock.patch("trainer.parallel.own_cuda_device", return_value=torch.device("cuda", 0)),
+        mock.patch("torch.distributed.is_nccl_available", return_value=False),
+    ):
+        main()

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import gpu_day
+from benchmarks.gpu.stages import STAGES
+from server.engines.base import cuda_devices
+
+
+def dry_run(out: Path, work: Path, *flags: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(out), "--work", str(work), *flags]
+    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=290)
+    return finished, json.loads((out / "day.json").read_text())
+
+
+def statuses(stage: dict[str, Any]) -> dict[str, str]:
+    return {name: result["status"] for name, result in stage["measurements"].items()}
+
+
+def test_a_dry_run_makes_the_measurements_of_training_and_serving(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    finished, day = dry_run(out, tmp_path / "work", "--stages", "training,serving")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    for name in ("training", "serving"):
+        assert day["stages"][name]["state"] == "complete"
+        assert set(statuses(day["stages"][name]).values()) == {"done", "skipped"}
+        assert f"{name}.log" in zipfile.ZipFile(out / f"{name}.zip").namelist()
+    training, serving = (day["stages"][name]["measurements"] for name in ("training", "serving"))
+    assert training["the goal"]["ratio"] > 0
+    assert serving["engine gan28: CUDA graphs"]["pixel_difference"] <= 1
+    assert serving["server gan28: --cuda-graphs"]["loads"]["1x2"]["images_per_s"] > 0
+    table = (out / "table.txt").read_text()
+    assert all(name in table for name in (*training, *serving))
+    assert table.strip().splitlines()[-1] in finished.stdout
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_all_stages(tmp_path: Path) -> None:
+    finished, day = dry_run(tmp_path / "out", tmp_path / "work")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert list(day["stages"]) == list(STAGES)
+    results = {name: statuses(stage) for name, stage in day["stages"].items()}
+    assert set(results["determinism"].values()) == {"done"}
+    assert results["quality"] == {"train all at once": "done", "dcgan digits": "done", "dcgan of nothing": "skipped"}
+    skipped = "skipped" if cuda_devices() == 0 else "done"
+    assert results["works"].pop("tests that need a GPU") == skipped
+    assert set(results["works"].values()) == {"done"}
+    assert {"keep/trained.png", "keep/served.png"} <= set(zipfile.ZipFile(tmp_path / "out" / "works.zip").namelist())
+
+
+def stage_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Replaces the stage `works` by a module with this body of `run(settings, record)`."""
+    (tmp_path / "stage_of_a_test.py").write_text(f"def run(settings, record):\n    {body}\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import benchmarks.gpu.stages as stages\n"
+        "stages.STAGES['works'] = stages.Stage('stage_of_a_test', 100, 'a test')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+
+
+def run_stage(tmp_path: Path, limit_s: float) -> dict[str, Any]:
+    day = gpu_day.Day(tmp_path, tmp_path / "work", tmp_path, is_dry=True)
+    day.run("works", limit_s)
+    stage: dict[str, Any] = json.loads((tmp_path / "day.json").read_text())["stages"]["works"]
+    return stage
+
+
+def test_a_stage_goes_on_in_another_process_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "import os; record.measure('crash', lambda: os.abort()); record.measure('next', lambda: {'summary': 'yes'})"
+    stage_program(tmp_path, monkeypatch, body)
+    stage = run_stage(tmp_path, 60)
+    assert stage["state"] == "complete"
+    assert statuses(stage) == {"crash": "failed", "next": "done"}
+
+
+def test_a_stage_that_fails_outside_a_measurement_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage_program(tmp_path, monkeypatch, "raise ValueError('no such luck')")
+    assert run_stage(tmp_path, 60)["state"] == "exit code 1: ValueError: no such luck"
+
+
+def test_a_stage_ends_at_its_limit_with_what_it_has_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = (
+        "import subprocess, sys, time; record.measure('quick', lambda: {'summary': 'yes'});"
+        " subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
+    )
+    stage_program(tmp_path, monkeypatch, body)
+    stage = run_stage(tmp_path, 6)
+    assert stage["state"] == "stopped at its limit of 6 s"
+    assert statuses(stage) == {"quick": "done"}
+
+
+def test_a_stage_without_time_is_not_begun(tmp_path: Path) -> None:
+    assert run_stage(tmp_path, 2)["state"] == "not begun: 2 s left"
+
+
+def test_an_unknown_stage_is_an_error() -> None:
+    result = CliRunner().invoke(gpu_day.main, ["--stages", "works,lunch", "--dry-run"])
+    assert result.exit_code == 2
+    assert "'lunch': choose from works, training" in result.output
+
+
+@pytest.mark.skipif(cuda_devices() > 0, reason="CUDA works here")
+def test_without_a_gpu_only_a_dry_run_is_possible(tmp_path: Path) -> None:
+    result = CliRunner().invoke(gpu_day.main, ["--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "give --dry-run" in result.output
+    assert not (tmp_path / "out").exists()
