@@ -276,10 +276,9 @@ def main(context: click.Context, /, log_level: str, log_format: LogFormat, *, sh
         return
     ignore_unexpected_signals()
     from server.app import serve
-    from server.memory import keep_freed_memory, spare_imports_from_collection
+    from server.memory import keep_freed_memory
 
     keep_freed_memory()
-    spare_imports_from_collection()
     configure_logging(log_level, log_format)
     for name, meant in misspelt_variables(main, os.environ).items():
         _log.warning("the variable %s sets nothing: did you mean %s?", name, meant)

@@ -1,11 +1,7 @@
-"""Keeps freed memory for the next answers, and imports out of garbage collections.
-
-It also compares what the server may need with the limit of its container.
-"""
+"""Keeps freed memory for the next answers, and compares what the server may need with the limit of its container."""
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import Final
@@ -25,15 +21,6 @@ def keep_freed_memory() -> None:
     MALLOC_TRIM_THRESHOLD_, remain in effect.
     """
     bytearray(_LARGEST_STEP_BYTES)  # never written, so it takes no memory
-
-
-def spare_imports_from_collection() -> None:
-    """Exempts all objects that exist now from garbage collection.
-
-    Call it after the imports and before models are loaded: what is imported stays, and is nearly all that a full
-    collection looks at, which stops every request for 10 to 25 ms. Models must remain collectable.
-    """
-    gc.freeze()
 
 
 def resident_bytes() -> int:

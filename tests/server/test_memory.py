@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import platform
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from server.config import ServerConfig
-from server.memory import resident_bytes, shortage, spare_imports_from_collection
+from server.memory import resident_bytes, shortage
 
 MIB = 1 << 20
 CONFIG = ServerConfig()
@@ -44,17 +43,6 @@ def new_pages_per_answer(kept: str) -> float:
 def test_answers_get_the_memory_of_earlier_ones() -> None:
     assert new_pages_per_answer("given back") > 10  # 49 pages hold 200,000 bytes
     assert new_pages_per_answer("kept") < 1
-
-
-def test_what_is_imported_is_spared_from_collection_and_what_comes_later_is_not() -> None:
-    try:
-        spare_imports_from_collection()
-        later: list[object] = []
-        examined = gc.get_objects()
-    finally:
-        gc.unfreeze()
-    assert any(each is later for each in examined)
-    assert not any(each is vars(sys) for each in examined)
 
 
 def test_a_limit_that_models_and_requests_fit_into_is_not_mentioned() -> None:
