@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from server.errors import DeadlinePassed, InternalError, ServerError
+from server.errors import InternalError, ServerError
 from server.fronts.base import CANCELLATION_S, Unary, empty_call
 from server.fronts.core_call import NO_FLAGS, CoreCall, given_up_status, initial_metadata, ok_status, status_of
 from server.fronts.core_library import cygrpc
@@ -43,10 +43,8 @@ class UnaryCoreCall(CoreCall):
         self._task: SteppedTask | None = None
 
     def receive(self) -> None:
-        """Asks for the message, unless the deadline passed while the call waited in gRPC or the method refuses it."""
+        """Asks for the message, if the method admits the call."""
         try:
-            if self.time_remaining() == 0:
-                raise DeadlinePassed("the deadline passed before the server could take the call up: allow more time")
             self.method.admit(self)
         except ServerError as error:
             self._refuse(error)
