@@ -1,16 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import gpu_day
+from benchmarks.gpu.__main__ import RECORD_FILE
+from benchmarks.gpu.record import RUNNING, read_results
 from benchmarks.gpu.stages import STAGES
 from server.engines.base import cuda_devices
 
@@ -86,15 +92,68 @@ def test_a_stage_that_fails_outside_a_measurement_says_why(tmp_path: Path, monke
     assert run_stage(tmp_path, 60)["state"] == "exit code 1: ValueError: no such luck"
 
 
+def move_clock(monkeypatch: pytest.MonkeyPatch, work: Path, seconds: Callable[[], float]) -> None:
+    """Moves the clock of the day forward while its stage makes the measurement `long`."""
+
+    def monotonic() -> float:
+        long = read_results(work / "works" / RECORD_FILE).get("long", {})
+        return time.monotonic() + (seconds() if long.get("status") == RUNNING else 0.0)
+
+    monkeypatch.setattr(gpu_day, "time", SimpleNamespace(monotonic=monotonic, strftime=time.strftime))
+
+
+ENDLESS = "record.measure('quick', lambda: {'summary': 'yes'}); record.measure('long', lambda: time.sleep(600))"
+
+
 def test_a_stage_ends_at_its_limit_with_what_it_has_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = (
-        "import subprocess, sys, time; record.measure('quick', lambda: {'summary': 'yes'});"
-        " subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); time.sleep(600)"
-    )
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    child = f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], stdout=open({str(pipe)!r}, 'w'))"
+    stage_program(tmp_path, monkeypatch, f"import subprocess, sys, time; {child}; {ENDLESS}")
+    move_clock(monkeypatch, tmp_path / "work", lambda: 1000.0)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    stage = run_stage(tmp_path, 200)
+    os.set_blocking(reader, True)
+    assert os.read(reader, 1) == b""  # nobody is left who could write
+    os.close(reader)
+    assert stage["state"] == "stopped at its limit of 200 s"
+    assert statuses(stage) == {"quick": "done", "long": "stopped"}
+    assert "limit of 200 s" in stage["measurements"]["long"]["summary"]
+
+
+def test_what_is_in_work_when_the_day_is_interrupted_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> float:
+        raise KeyboardInterrupt
+
+    stage_program(tmp_path, monkeypatch, f"import time; {ENDLESS}")
+    move_clock(monkeypatch, tmp_path / "work", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, 200)
+    stage = json.loads((tmp_path / "day.json").read_text())["stages"]["works"]
+    assert stage["state"] == "stopped"
+    assert statuses(stage) == {"quick": "done", "long": "stopped"}
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code", "last_line"),
+    [
+        ("record.measure('one', lambda: {})", 0, "1 done, 0 skipped, 0 failed, 0 stopped"),
+        ("record.measure('one', lambda: 1 / 0)", 1, "0 done, 0 skipped, 1 failed, 0 stopped"),
+        ("raise ValueError", 1, "not complete: works"),
+        (f"import time; {ENDLESS}", 1, "not complete: works"),
+    ],
+    ids=["complete", "a measurement failed", "a stage failed", "a stage was stopped"],
+)
+def test_the_exit_code_says_whether_everything_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, exit_code: int, last_line: str
+) -> None:
     stage_program(tmp_path, monkeypatch, body)
-    stage = run_stage(tmp_path, 6)
-    assert stage["state"] == "stopped at its limit of 6 s"
-    assert statuses(stage) == {"quick": "done"}
+    move_clock(monkeypatch, tmp_path / "work", lambda: 10_000.0)
+    monkeypatch.setattr(gpu_day.signal, "signal", lambda *_: None)  # of this process
+    flags = ["--dry-run", "--stages", "works", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    result = CliRunner().invoke(gpu_day.main, flags)
+    assert result.exit_code == exit_code
+    assert result.output.splitlines()[-1].startswith(last_line)
 
 
 def test_a_stage_without_time_is_not_begun(tmp_path: Path) -> None:
