@@ -91,7 +91,7 @@ def run(settings: Settings, record: Record) -> None:
 def train(settings: Settings, jobs: tuple[Job, ...], folders: Mapping[str, Path]) -> dict[str, Any]:
     """Starts a trainer per job, and stops all as a user would, so that each saves a checkpoint and samples."""
     began_s = time.monotonic()
-    ends_s = began_s + settings.choose(max(15.0, settings.left_s - _SCORING_S - _STOP_S), 120.0)
+    ends_s = began_s + settings.choose(max(15.0, settings.left_s - _SCORING_S - _STOP_S), 300.0)
     trainers: dict[str, subprocess.Popen[str]] = {}
     for job in jobs:
         if not job.needs or (settings.data / job.needs).exists():

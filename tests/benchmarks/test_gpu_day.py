@@ -21,9 +21,14 @@ from benchmarks.gpu.stages import STAGES
 from server.engines.base import cuda_devices
 
 
-def dry_run(out: Path, work: Path, *flags: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
-    command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(out), "--work", str(work), *flags]
-    finished = subprocess.run(command, check=False, capture_output=True, text=True, timeout=290)
+def dry_run(
+    tmp_path: Path, *flags: str, timeout_s: float = 290
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "benchmarks.gpu_day", "--dry-run", "--out", str(out), "--work"]
+    finished = subprocess.run(
+        [*command, str(tmp_path / "work"), *flags], check=False, capture_output=True, text=True, timeout=timeout_s
+    )
     return finished, json.loads((out / "day.json").read_text())
 
 
