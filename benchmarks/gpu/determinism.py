@@ -88,11 +88,11 @@ def two_processes(settings: Settings) -> dict[str, Any]:
 
 
 def _flags(settings: Settings, model: str, *, is_deterministic: bool = True) -> list[str]:
-    steps, every = (int(settings.choose(*pair)) for pair in ((300, 60), (50, 20)))
+    steps, every = (int(settings.choose(*pair)) for pair in ((300, 100), (50, 20)))
     flags = ["--model", model, "--dataset", "digits", "--seed", "3", "--steps", str(steps)]
     flags += ["--set", f"checkpoint_every_steps={every}", "--device", settings.device_name]
     flags += ["--deterministic"] if is_deterministic else []
-    return [*flags, *(["--width", "0.1"] if settings.is_dry else [])]
+    return [*flags, *settings.tiny_flags]
 
 
 def _start(settings: Settings, folder: str, flags: Sequence[str]) -> subprocess.Popen[str]:

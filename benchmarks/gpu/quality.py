@@ -68,7 +68,7 @@ JOBS: Final = (
     ),
 )
 _DRY_JOBS: Final = (
-    Job("dcgan digits", ("--model", "dcgan", "--dataset", "digits", "--width", "0.1")),
+    Job("dcgan digits", ("--model", "dcgan", "--dataset", "digits")),
     Job("dcgan of nothing", ("--model", "dcgan", "--dataset", "zip:{data}/none.zip"), "none.zip"),
 )
 
@@ -97,6 +97,7 @@ def train(settings: Settings, jobs: tuple[Job, ...], folders: Mapping[str, Path]
         if not job.needs or (settings.data / job.needs).exists():
             flags = [flag.format(data=settings.data) for flag in job.flags]
             flags += [] if "--images" in flags else ["--steps", "4"] if settings.is_dry else _ENDLESS
+            flags += settings.tiny_flags
             flags += ["--device", settings.device_name, "--out", str(folders[job.name])]
             trainers[job.name] = _start(command("trainer", *flags))
     while time.monotonic() < ends_s and any(trainer.poll() is None for trainer in trainers.values()):

@@ -65,7 +65,7 @@ def about(settings: Settings) -> dict[str, Any]:
 
 def train(settings: Settings) -> dict[str, Any]:
     """Trains a DCGAN on the built-in digits."""
-    flags = ["--steps", "8", "--width", "0.1"] if settings.is_dry else ["--steps", "200"]
+    flags = ["--steps", str(int(settings.choose(200, 8))), *settings.tiny_flags]
     flags += ["--device", settings.device_name, "--out", str(settings.work / "runs")]
     run_folder = last_line(run_module("trainer", "--model", MODEL, "--dataset", "digits", *flags))
     samples = sorted((run_folder / "samples").glob("*.png"))
