@@ -2,7 +2,8 @@
 # docker build --target server-gpu --tag ganserve:cuda .        the same with the CUDA libraries for onnxruntime
 # docker build --target trainer --tag ganserve-trainer .        the trainer and the exporter
 # docker run --publish 50051:50051 --volume ./models:/models:ro ganserve
-# With other extras of pyproject.toml: --build-arg EXTRAS=serve,otel
+# HTTP as well: docker run ... ganserve --address 0.0.0.0:50051 --http-address 0.0.0.0:8080
+# With other extras of pyproject.toml: --build-arg EXTRAS=serve,http,otel
 # With a base that cannot change: --build-arg PYTHON_IMAGE=python:3.12.12-slim-bookworm@sha256:DIGEST
 
 ARG PYTHON_IMAGE=python:3.12.12-slim-bookworm
@@ -24,7 +25,7 @@ RUN uv build --wheel --out-dir /wheel
 
 # Dependencies first: they change less often than the code, so builds can reuse their layer.
 FROM uv AS build-server
-ARG EXTRAS=serve
+ARG EXTRAS=serve,http
 RUN uv pip install --constraint requirements.lock --requirement pyproject.toml \
     $(printf -- '--extra %s ' $(echo "$EXTRAS" | tr , ' '))
 # Half of the size, of no use without the CUDA libraries.
@@ -33,7 +34,7 @@ COPY --from=wheel /wheel /wheel
 RUN uv pip install --no-deps /wheel/*.whl
 
 FROM uv AS build-server-gpu
-ARG EXTRAS=serve,cuda
+ARG EXTRAS=serve,http,cuda
 RUN uv pip install --constraint requirements.lock --requirement pyproject.toml \
     $(printf -- '--extra %s ' $(echo "$EXTRAS" | tr , ' '))
 COPY --from=wheel /wheel /wheel

@@ -41,7 +41,12 @@ from server.signals import ignore_unexpected_signals
 
 _PACKAGES = (("onnxruntime-gpu", "onnxruntime"), "grpcio")
 _SECONDS = click.FloatRange(0.001, MAX_SECONDS)
-_METAVARS = {"models": "FOLDER|URL", "otlp_endpoint": "URL", "metrics_address": "HOST:PORT|none"}
+_METAVARS = {
+    "models": "FOLDER|URL",
+    "otlp_endpoint": "URL",
+    "metrics_address": "HOST:PORT|none",
+    "http_address": "HOST:PORT",
+}
 _SOCKET_OR_PORT = "HOST:PORT|unix:PATH"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -199,6 +204,7 @@ _log_format = click.option(
     _AddressType(takes_unix=True),
     "Address for loading and unloading models, instead of --address.",
 )
+@_option("http_address", _AddressType(), "Address for inference and pictures over HTTP; none by default.")
 @_option("metrics_address", _AddressOrNoneType(), "Address for metrics and health over HTTP; none opens no HTTP port.")
 @_option("tls_certificate", click.Path(path_type=Path), "PEM file with the server's certificate and its chain.")
 @_option("tls_key", click.Path(path_type=Path), "PEM file with the private key of the certificate.")

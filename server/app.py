@@ -13,12 +13,14 @@ import grpc
 from server import daemon_threads
 from server.config import ServerConfig
 from server.core import Core, by_path
-from server.descriptors import raise_descriptor_limit
+from server.descriptors import connections_within, raise_descriptor_limit
+from server.errors import StartupError
 from server.fronts.base import Front
 from server.fronts.choice import choose_front
 from server.http.app import HttpApp
 from server.http.endpoint import HttpEndpoint
 from server.quiet import wait_until_quiet
+from server.rest.host import RestHost
 from server.rpc import reflection
 from server.rpc.reservation import Reservation, refuse_shared_ports
 from server.rpc.transport import bind, cannot_listen, make_server
@@ -43,7 +45,8 @@ class Server:
         core: answers the requests.
         address: where gRPC listens; with the real port once it is known.
         admin_address: where admin calls are answered; None for `address`.
-        metrics_address: of the HTTP port; None without one.
+        http_address: of the HTTP API; None without it.
+        metrics_address: of the port for metrics; None without one.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -52,6 +55,7 @@ class Server:
         self.core = Core(config)
         self.address = config.address
         self.admin_address = config.admin_address
+        self.http_address = config.http_address
         self.metrics_address = config.metrics_address
         self._endpoint: HttpEndpoint | None = None
         self._reservations: list[Reservation] = []
@@ -61,6 +65,7 @@ class Server:
         self._server = self._make_server(self.security.access)
         # A server of its own, because a call does not say on which port it arrived.
         self._admin_server = None if config.admin_address is None else self._make_server(self.security.admin_access)
+        self._rest_host = None if config.http_address is None else self._make_rest_host()
 
     def _make_server(self, access: Access | None) -> Front:
         """Returns a server with all services, whose calls are checked by `access`."""
@@ -69,10 +74,30 @@ class Server:
         services[reflection.SERVICE] = reflection.reflection_methods(services, handler)
         return make_server(self._make_front, self.config, by_path(services))
 
+    def _make_rest_host(self) -> RestHost:
+        """Returns the host of the HTTP API, whose calls are checked like those of `address`."""
+        try:
+            from server.rest.app import make_app  # an optional extra
+        except ImportError as error:
+            raise StartupError(
+                f"--http-address: needs Starlette ({error}); run pip install '.[http]', or leave it out"
+            ) from error
+        methods = by_path(self.core.services(self.core.handler(self.security.access)))
+        app = make_app(methods, self.core.gate, self.core.input_budget, self.config.max_message_bytes)
+        tls = None if self.security.tls is None else self.security.tls.ssl_context()
+        return RestHost(app, connections_within(self.config.max_connections), tls)
+
     @property
     def http_url(self) -> str | None:
-        """The root of the HTTP port, for example http://127.0.0.1:9095; None if it is not open."""
+        """The root of the port for metrics, for example http://127.0.0.1:9095; None if it is not open."""
         return None if self._endpoint is None else self._endpoint.url
+
+    @property
+    def rest_url(self) -> str | None:
+        """The root of the HTTP API, for example http://127.0.0.1:8080; None without it."""
+        if self.http_address is None:
+            return None
+        return f"{'http' if self.security.tls is None else 'https'}://{self.http_address}"
 
     def reserve(self) -> None:
         """Opens the HTTP port and reserves those for gRPC, so that all are known before the models load.
@@ -90,6 +115,9 @@ class Server:
             self._reservations.append(Reservation(self.config.admin_address, "--admin-address"))
             self.admin_address = self._reservations[-1].address
             self.security.access.control_at = str(self.admin_address)
+        if self.config.http_address is not None:
+            self._reservations.append(Reservation(self.config.http_address, "--http-address"))
+            self.http_address = self._reservations[-1].address
         if self.config.metrics_address is not None:
             try:
                 app = HttpApp(self.core.metrics.registry, self.core.gate)
@@ -100,7 +128,7 @@ class Server:
             self.metrics_address = self._endpoint.address
 
     async def listen(self) -> None:
-        """Opens the gRPC port and serves. Not before: for most balancers, an open port is a ready server.
+        """Opens the ports for requests and serves. Not before: for most balancers, an open port is a ready server.
 
         Raises:
             StartupError: the address is no longer available.
@@ -111,6 +139,11 @@ class Server:
         await self.core.open()
         for server in self._servers:
             await server.start()
+        if self._rest_host is not None and self.http_address is not None:
+            try:
+                self._rest_host.start(self.http_address)
+            except OSError as error:
+                raise cannot_listen("--http-address", self.http_address, error) from error
 
     async def drain(self) -> bool:
         """Finishes all requests, and accepts no call from then on.
@@ -144,7 +177,8 @@ class Server:
         The gate alone does not tell: a call enters it once its message has arrived completely, and leaves it once gRPC
         has taken the answer, which may still wait for a slow client. Streams that are idle may never end.
         """
-        ports = {address.port for address in (self.address, self.admin_address) if address is not None}
+        addresses = (self.address, self.admin_address, self.http_address)
+        ports = {address.port for address in addresses if address is not None}
         patience_s = min(_PATIENCE_S, self.config.drain_timeout_s / 2)
         await wait_until_quiet(self.core.gate, lambda: unsent_bytes(ports), patience_s)
         self.core.end()
@@ -179,7 +213,8 @@ class Server:
         return [self._server] if self._admin_server is None else [self._server, self._admin_server]
 
     async def _stop(self, grace_s: float | None) -> None:
-        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        hosts: list[Front | RestHost] = [*self._servers, *([self._rest_host] if self._rest_host else [])]
+        await asyncio.gather(*(host.stop(grace_s) for host in hosts))
 
 
 async def start(config: ServerConfig) -> Server:
@@ -225,9 +260,10 @@ async def serve(config: ServerConfig, announce: Callable[[str], None]) -> int:
         for model in server.core.catalog.versions():
             announce(f"model {model}: {model.backend} on {model.device}, {model.precision}")
         models = ", ".join(map(str, server.core.catalog.versions()))
-        where = "no HTTP port" if server.http_url is None else f"metrics on {server.http_url}/metrics"
+        where = "no metrics" if server.http_url is None else f"metrics on {server.http_url}/metrics"
         admin = "" if server.admin_address is None else f", admin calls on {server.admin_address}"
-        announce(f"ready: serving {models} on {server.address}, {where}{admin}")
+        rest = "" if server.rest_url is None else f", HTTP API on {server.rest_url}"
+        announce(f"ready: serving {models} on {server.address}, {where}{admin}{rest}")
         await stopping
         await server.core.retire()
         if not stop.hurried and config.lame_duck_s:

@@ -77,6 +77,7 @@ class ServerConfig:
     address: Address = Address("127.0.0.1", 50051)
     admin_address: Address | None = None  # where models are loaded and unloaded; None: on `address`
     metrics_address: Address | None = Address("127.0.0.1", 9095)  # None opens no HTTP port
+    http_address: Address | None = None  # of the HTTP API; None: gRPC only
     tls_certificate: Path | None = None  # PEM files, read again once they change; None: no TLS
     tls_key: Path | None = None
     tls_client_ca: Path | None = None  # of the certificates that clients must have; None: they need none

@@ -10,7 +10,7 @@ import click
 GENERAL: Final = "General"  # where also those stand that no section names
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     GENERAL: ("config", "models", "show_config", "version"),
-    "Addresses": ("address", "admin_address", "metrics_address"),
+    "Addresses": ("address", "admin_address", "http_address", "metrics_address"),
     "Security": ("tls_certificate", "tls_key", "tls_client_ca", "token_file", "admin_token_file"),
     "Models": ("model_control", "poll_s", "load_timeout_s"),
     "Compute": (

@@ -61,6 +61,8 @@ DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
     "server.remote.errors": "exceptions",
     "server.request": "the fields of a request",
+    "server.rest.refusal": "an exception",
+    "server.rest.sent": "the fields of a request",
     "trainer.errors": "exceptions",
     "trainer.training.base": "the interface of a training",
 }

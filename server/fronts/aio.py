@@ -74,9 +74,17 @@ class AioFront:
         methods: what it serves.
         options: channel arguments of gRPC.
         max_calls: the most calls at once.
+        alone: whether only this front brings calls to the event loop; of no use here.
     """
 
-    def __init__(self, methods: Methods, options: Sequence[tuple[str, int]], max_calls: int) -> None:
+    def __init__(
+        self,
+        methods: Methods,
+        options: Sequence[tuple[str, int]],
+        max_calls: int,
+        *,
+        alone: bool = True,
+    ) -> None:
         self._server = grpc.aio.server(maximum_concurrent_rpcs=max_calls, options=list(options))
         self._server.add_generic_rpc_handlers((_Handlers(methods),))
 

@@ -127,13 +127,16 @@ class Front(Protocol):
 class MakeFront(Protocol):
     """The constructor of a front."""
 
-    def __call__(self, methods: Methods, options: Sequence[tuple[str, int]], max_calls: int) -> Front:
+    def __call__(
+        self, methods: Methods, options: Sequence[tuple[str, int]], max_calls: int, *, alone: bool = True
+    ) -> Front:
         """Returns a front without ports.
 
         Args:
             methods: what it serves.
             options: channel arguments of gRPC.
             max_calls: the most calls at once; further ones are refused with RESOURCE_EXHAUSTED, in no metric.
+            alone: whether only this front brings calls to the event loop.
         """
 
 

@@ -40,11 +40,15 @@ class CoreFront:
         methods: what it serves.
         options: channel arguments of gRPC.
         max_calls: the most calls at once.
+        alone: whether only this front brings calls to the event loop, so that it may keep an idle one waiting.
     """
 
-    def __init__(self, methods: Methods, options: Sequence[tuple[str, int]], max_calls: int) -> None:
+    def __init__(
+        self, methods: Methods, options: Sequence[tuple[str, int]], max_calls: int, *, alone: bool = True
+    ) -> None:
         self._methods = {path.encode(): method for path, method in methods.items()}
         self._max_calls = max_calls
+        self._alone = alone
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(list(options), False)
         self._server.register_completion_queue(self._queue)
@@ -117,7 +121,7 @@ class CoreFront:
             _answer(method, calls)
         if inbox and event.completion_type == cygrpc.CompletionType.queue_timeout:
             event = poll(deadline=0)  # answering took time
-        if event.completion_type == cygrpc.CompletionType.queue_timeout and not self._calls:
+        if event.completion_type == cygrpc.CompletionType.queue_timeout and self._alone and not self._calls:
             # The next call is probably on its way, and nothing else is: waking the thread for it takes longer.
             event = poll(deadline=time.time() + _LINGER_S)
         if event.completion_type == completed:

@@ -49,15 +49,9 @@ class HttpApp:
 
     def __init__(self, registry: CollectorRegistry, gate: Gate) -> None:
         self._registry = registry
-        self._gate = gate
         self._scrapes = 0
         self._pages = asyncio.Semaphore(MAX_PAGES)
-        self._health: dict[str, Callable[[], Answer]] = {
-            "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
-            "/readyz": lambda: _text(self._ready_status(), self._gate.state),
-            "/v2/health/live": lambda: _json(HTTPStatus.OK, {"live": True}),
-            "/v2/health/ready": lambda: _json(self._ready_status(), {"ready": self._gate.is_ready}),
-        }
+        self._health = health_answers(gate)
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answers one request; its body is not read."""
@@ -81,9 +75,6 @@ class HttpApp:
             finally:
                 self._scrapes -= 1
 
-    def _ready_status(self) -> HTTPStatus:
-        return HTTPStatus.OK if self._gate.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-
     def _metrics(self, scope: _Scope) -> Answer:
         try:
             encode, content_type = choose_encoder(_header(scope, "accept"))
@@ -96,6 +87,20 @@ class HttpApp:
             headers.append(("Content-Encoding", "gzip"))
             body = gzip.compress(body, _GZIP_LEVEL)
         return Answer(HTTPStatus.OK, headers, body)
+
+
+def health_answers(gate: Gate) -> dict[str, Callable[[], Answer]]:
+    """Returns what answers each path about health."""
+
+    def ready_status() -> HTTPStatus:
+        return HTTPStatus.OK if gate.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+
+    return {
+        "/healthz": lambda: _text(HTTPStatus.OK, "alive"),
+        "/readyz": lambda: _text(ready_status(), gate.state),
+        "/v2/health/live": lambda: _json(HTTPStatus.OK, {"live": True}),
+        "/v2/health/ready": lambda: _json(ready_status(), {"ready": gate.is_ready}),
+    }
 
 
 def _header(scope: _Scope, name: str) -> str:

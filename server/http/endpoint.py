@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
-from uvicorn import Config
 from uvicorn.server import ServerState
 
 from server.config import Address
 from server.http.app import HttpApp
-from server.http.listener import Listener
-from server.http.protocol import OneRequestProtocol
-
-_BACKLOG: Final = 128
+from server.http.listener import Listener, listen_on
+from server.http.protocol import OneRequestProtocol, uvicorn_config
 
 
 class HttpEndpoint:
@@ -38,27 +34,12 @@ class HttpEndpoint:
     """
 
     def __init__(self, app: HttpApp, address: Address, tls: ssl.SSLContext | None = None, **limits: Any) -> None:
-        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
-        self._listening = socket.create_server(
-            (address.host, address.port), family=family, backlog=_BACKLOG, dualstack_ipv6=family == socket.AF_INET6
-        )
-        self._listening.setblocking(False)
+        self._listening = listen_on(address)
         self.address = Address(address.host, self._listening.getsockname()[1])
         self.url = f"{'http' if tls is None else 'https'}://{self.address}"
         self._tls = tls
         self._limits = limits
-        self._config = Config(
-            app,
-            http=OneRequestProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            proxy_headers=False,
-            log_config=None,
-            log_level="error",  # without a warning for every request that is not HTTP
-            access_log=False,
-        )
-        self._config.load()
+        self._config = uvicorn_config(app, OneRequestProtocol)
         self._loop = asyncio.new_event_loop()
         self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)

@@ -19,6 +19,7 @@ def refuse_shared_ports(config: ServerConfig) -> None:
     flags = {
         "--address": config.address,
         "--admin-address": config.admin_address,
+        "--http-address": config.http_address,
         "--metrics-address": config.metrics_address,
     }
     for (flag, address), (other, same) in combinations(flags.items(), 2):

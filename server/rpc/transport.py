@@ -34,7 +34,8 @@ def make_server(make_front: MakeFront, config: ServerConfig, methods: Methods) -
     """Returns a gRPC server without ports, for the running event loop."""
     # Only a bound for what `CallLimit` does not count: health, reflection. Its refusals are in no metric.
     max_calls = config.max_concurrent_requests + OTHER_CALLS
-    return make_front(methods, list(_options(config)), max_calls)
+    alone = config.http_address is None and config.admin_address is None
+    return make_front(methods, list(_options(config)), max_calls, alone=alone)
 
 
 def _options(config: ServerConfig) -> Iterator[tuple[str, int]]:

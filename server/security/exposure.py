@@ -8,25 +8,26 @@ from server.config import Address, ServerConfig
 
 
 def exposure_warnings(config: ServerConfig) -> list[str]:
-    """Returns one line per gRPC address that other machines can reach without protection, or that has no use.
+    """Returns one line per address for requests that other machines can reach without protection, or that has no use.
 
     Args:
         config: the settings.
     """
     warnings = []
-    if not _is_local(config.address):
-        lacks = _lacks(config)
+    addresses = {"--address": config.address, "--http-address": config.http_address}
+    reachable = {flag: address for flag, address in addresses.items() if address is not None and not _is_local(address)}
+    lacks = _lacks(config)
+    for flag, address in reachable.items():
         if lacks:
             warnings.append(
-                f"--address {config.address}: other machines can reach it {lacks};"
-                " see Security in docs/server-reference.md"
+                f"{flag} {address}: other machines can reach it {lacks}; see Security in docs/server-reference.md"
             )
-        has_admin = config.admin_address is not None or config.admin_token_file is not None
-        if config.model_control != "none" and not has_admin:
-            warnings.append(
-                f"--model-control {config.model_control}: every caller of {config.address} may load and unload models;"
-                " set --admin-address or --admin-token-file"
-            )
+    has_admin = config.admin_address is not None or config.admin_token_file is not None
+    if reachable and config.model_control != "none" and not has_admin:
+        warnings.append(
+            f"--model-control {config.model_control}: every caller of {' and '.join(map(str, reachable.values()))} may"
+            " load and unload models; set --admin-address or --admin-token-file"
+        )
     if config.admin_address is not None and config.model_control == "none":
         warnings.append(
             f"--admin-address {config.admin_address}: has no use, because clients may not load models; add"

@@ -46,7 +46,11 @@ def test_every_target_is_tested_and_the_server_is_the_default() -> None:
 
 def test_every_target_has_the_extras_of_its_programs() -> None:
     extras = {target: dockerfile("ARG", f"build-{target}") for target in image_test.TARGETS}
-    assert extras == {"server": ["EXTRAS=serve"], "server-gpu": ["EXTRAS=serve,cuda"], "trainer": ["EXTRAS=export"]}
+    assert extras == {
+        "server": ["EXTRAS=serve,http"],
+        "server-gpu": ["EXTRAS=serve,http,cuda"],
+        "trainer": ["EXTRAS=export"],
+    }
 
 
 def test_the_trainer_image_runs_our_programs() -> None:

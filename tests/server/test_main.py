@@ -122,7 +122,7 @@ def test_it_serves_even_if_stdout_cannot_be_written(repository: Path) -> None:
 def test_without_an_http_port_it_serves_grpc_only(launch: Launch) -> None:
     process = launch("--metrics-address", "none")
     lines, address = wait_until_ready(process)
-    assert lines[-1] == f"ready: serving tiny:1 on {address}, no HTTP port"
+    assert lines[-1] == f"ready: serving tiny:1 on {address}, no metrics"
     with grpc.insecure_channel(address) as channel:
         assert generate(channel, 1).result(timeout=20).images.shape[0] == 1
 

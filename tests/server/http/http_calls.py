@@ -50,6 +50,14 @@ def read_all(connection: socket.socket) -> bytes:
     return received
 
 
+def read_until(connection: socket.socket, marker: bytes) -> bytes:
+    """Reads until a text has come, or the server closes the connection."""
+    received = b""
+    while marker not in received and (chunk := connection.recv(65536)):
+        received += chunk
+    return received
+
+
 def is_closed_by_the_server(connection: socket.socket) -> bool:
     """Waits until the server has closed the connection; fails after a while."""
     try:

@@ -86,6 +86,19 @@ async def connect() -> AsyncIterator[Callable[..., Any]]:
         await channel.close()
 
 
+@pytest.mark.parametrize(
+    ("changes", "alone"), [({}, True), ({"http_address": LOOPBACK}, False), ({"admin_address": LOOPBACK}, False)]
+)
+def test_a_front_beside_another_host_knows_that_it_is_not_alone(changes: dict[str, Address], alone: bool) -> None:
+    given: dict[str, Any] = {}
+
+    def make_front(*_: Any, **how: Any) -> Any:
+        given.update(how)
+
+    make_server(make_front, ServerConfig(**changes), {})
+    assert given == {"alone": alone}
+
+
 async def test_an_address_in_use_is_named_with_the_reason(serve: Serve, front: str) -> None:
     address = await serve()
     second = make_server(FRONTS[front], ServerConfig(), {})

@@ -29,6 +29,16 @@ def test_an_open_address_gets_one_line(host: str) -> None:
     assert " and without authentication (--token-file or --tls-client-ca)" in line
 
 
+def test_an_open_http_address_gets_one_line_too() -> None:
+    http = Address("0.0.0.0", 8080)
+    [line] = warnings(http_address=http)
+    assert line.startswith("--http-address 0.0.0.0:8080: other machines can reach it without TLS")
+    assert len(warnings(address=OPEN, http_address=http)) == 2
+    assert not warnings(http_address=Address("127.0.0.1", 8080))
+    [line] = warnings(http_address=http, **TLS, token_file=FILE, model_control="explicit")
+    assert "every caller of 0.0.0.0:8080 may load" in line
+
+
 @pytest.mark.parametrize(
     ("settings", "named", "unnamed"),
     [

@@ -1,0 +1,1 @@
+"""The HTTP API: a second host of the core, beside gRPC."""
