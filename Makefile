@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo first-hour test test-all image-test soak chaos lint types unit proto pages lock format clean
+.PHONY: help install demo first-hour test test-all image-test test-ray soak chaos lint types unit proto pages lock format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,7 +31,12 @@ first-hour: $(INSTALLED) ## Walk from a folder of drawings to the browser under 
 test: lint types unit ## Check style and types, and run the tests
 
 test-all: lint types ## The same plus the slow tests, which start and kill many processes
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -m "not ray"
+
+test-ray: $(INSTALLED) ## Try a Ray Serve cluster for at most 5 minutes, in .venv-ray; needs an idle machine
+	$(BIN)/uv venv --quiet --allow-existing .venv-ray
+	VIRTUAL_ENV=$(CURDIR)/.venv-ray $(BIN)/uv pip install --quiet --constraint requirements.lock --editable '.[ray]' hypothesis onnx pytest pytest-asyncio pytest-timeout pyyaml
+	timeout --signal=INT 300 .venv-ray/bin/python -m pytest -p no:xdist -o addopts=--import-mode=importlib -m ray tests/server/ray_serve
 
 image-test: $(INSTALLED) ## Build the Dockerfile's targets without Docker, and run them on a read-only root; needs root
 	$(BIN)/python -m scripts.image_test $(TARGETS)
@@ -72,4 +77,4 @@ format: $(INSTALLED) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove everything that the commands above create
-	rm -rf $(VENV) demo first-hour .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-ray demo first-hour .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -59,6 +59,7 @@ TELEMETRY = "ORT_DISABLE_TELEMETRY"
 # Modules without a test file at the mirrored path: they only declare, and are tested with what uses them.
 DECLARATIONS = {
     "exporter.errors": "exceptions and their exit codes",
+    "server.ray_serve.context": "the interface of a call",
     "server.remote.errors": "exceptions",
     "server.request": "the fields of a request",
     "server.rest.refusal": "an exception",
@@ -73,6 +74,7 @@ SCENARIOS = {
     "tests/exporter/gallery/test_gallery.py",
     "tests/server/engines/test_cuda_parity.py",
     "tests/server/models/test_bad_repositories.py",
+    "tests/server/ray_serve/test_cluster.py",
     "tests/server/rpc/test_abandoned_calls.py",
     "tests/server/security/test_both_ends.py",
     "tests/server/test_bursts.py",

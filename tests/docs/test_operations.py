@@ -101,7 +101,18 @@ def test_every_section_but_the_last_has_commands() -> None:
 
 def test_flags_metrics_and_signals_on_the_page_are_those_of_serving() -> None:
     serving = serving_page.TEXT
-    others = {"--fail", "--cacert", "--ulimit", "--restarts", "--through", "--tls-roots", "--out", "--model", "--n"}
+    others = {
+        "--fail",
+        "--cacert",
+        "--ulimit",
+        "--restarts",
+        "--through",
+        "--tls-roots",
+        "--out",
+        "--model",
+        "--n",
+        "--collectors",
+    }
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)) - others - {"--newest"}
     assert not {flag for flag in flags if f"`{flag}`" not in serving}
     assert not {name for name in re.findall(r"ganserve_[a-z_]+", PAGE) if f"`{name}`" not in serving}

@@ -89,7 +89,7 @@ async def connect() -> AsyncIterator[Callable[..., Any]]:
 @pytest.mark.parametrize(
     ("changes", "alone"), [({}, True), ({"http_address": LOOPBACK}, False), ({"admin_address": LOOPBACK}, False)]
 )
-def test_a_front_beside_another_host_knows_that_it_is_not_alone(changes: dict[str, Address], alone: bool) -> None:
+def test_a_front_beside_another_host_knows_that_it_is_not_alone(changes: dict[str, Any], alone: bool) -> None:
     given: dict[str, Any] = {}
 
     def make_front(*_: Any, **how: Any) -> Any:
