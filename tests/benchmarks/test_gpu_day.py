@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -155,7 +156,7 @@ def test_the_exit_code_says_whether_everything_was_measured(
 ) -> None:
     stage_program(tmp_path, monkeypatch, body)
     move_clock(monkeypatch, tmp_path / "work", lambda: 10_000.0)
-    monkeypatch.setattr(gpu_day.signal, "signal", lambda *_: None)  # of this process
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # of this process
     flags = ["--dry-run", "--stages", "works", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
     result = CliRunner().invoke(gpu_day.main, flags)
     assert result.exit_code == exit_code
