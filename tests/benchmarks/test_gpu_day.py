@@ -52,7 +52,7 @@ def test_a_dry_run_begins_every_stage(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1300)
 def test_a_dry_run_of_all_stages(tmp_path: Path) -> None:
-    finished, day = dry_run(tmp_path, timeout_s=1200)  # a minute and a half on two idle cores
+    finished, day = dry_run(tmp_path, timeout_s=1200)  # a minute on two idle cores
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert {name: stage["state"] for name, stage in day["stages"].items()} == dict.fromkeys(STAGES, "complete")
     results = {name: statuses(stage) for name, stage in day["stages"].items()}
