@@ -27,11 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpu.__main__ import RECORD_FILE
-from benchmarks.gpu.record import DONE, FAILED, RESTART, SKIPPED, read_results
+from benchmarks.gpu.record import DONE, FAILED, RESTART, SKIPPED, STOPPED, end_running, read_results
 from benchmarks.gpu.stages import STAGES
 from benchmarks.report import machine
 from ganserve.files import replace_file
 from server.engines.base import cuda_devices
+
+COMPLETE: Final = "complete"  # the state of a stage that has reached its end
 
 _MAX_RESTARTS: Final = 4
 _SHORTEST_S: Final = 5.0
@@ -49,10 +51,11 @@ class Day:
         work: for runs and models, which stay there.
         data: the folder of the data sets.
         is_dry: whether to run on a CPU.
+        most: make only the first measurements of each stage, at most this many.
     """
 
-    def __init__(self, out: Path, work: Path, data: Path, *, is_dry: bool) -> None:
-        self._out, self._work, self._data, self._is_dry = out, work, data, is_dry
+    def __init__(self, out: Path, work: Path, data: Path, *, is_dry: bool, most: int | None = None) -> None:
+        self._out, self._work, self._data, self._is_dry, self._most = out, work, data, is_dry, most
         self._stages: dict[str, dict[str, Any]] = {}
         self._about = {"when": time.strftime("%Y-%m-%d %H:%M"), "dry_run": is_dry, "machine": machine()}
 
@@ -69,19 +72,30 @@ class Day:
         while (left_s := ends_s - time.monotonic()) > 0:
             command = [sys.executable, "-u", "-m", "benchmarks.gpu", name, "--limit-s", f"{left_s:.1f}"]
             command += ["--work", str(work), "--data", str(self._data)]
+            command += ["--measurements", str(self._most)] if self._most else []
             command += ["--dry-run"] if self._is_dry else []
             command += ["--restarts"] if restarts_left else []
-            code = self._follow(name, command, log, began_s, ends_s)
+            try:
+                code = self._follow(name, command, log, began_s, ends_s)
+            except BaseException:  # as after Ctrl-C: the results must not look as if the stage were running
+                self._finish(name, began_s, "stopped", STOPPED)
+                raise
             restarts_left -= 1
             if code is None:
-                self._note(name, began_s, f"stopped at its limit of {limit_s:.0f} s")
-            elif code == 0:
-                self._note(name, began_s, "complete")
-            elif restarts_left >= 0 and (code == RESTART or code < 0):  # below 0: ended by a signal, as after a crash
-                continue
-            else:
-                self._note(name, began_s, f"exit code {code}: {_last_line(log)}")
-            break
+                break
+            if code == 0:
+                self._finish(name, began_s, COMPLETE, FAILED)
+                return
+            if restarts_left < 0 or (code != RESTART and code > 0):  # below 0: ended by a signal, as after a crash
+                self._finish(name, began_s, f"exit code {code}: {_last_line(log)}", FAILED)
+                return
+        self._finish(name, began_s, f"stopped at its limit of {limit_s:.0f} s", STOPPED)
+
+    def _finish(self, name: str, began_s: float, state: str, cut_off: str) -> None:
+        """Notes how a stage has ended, with the status `cut_off` for the measurement that was running, if any."""
+        work = self._work / name
+        end_running(work / RECORD_FILE, cut_off, f"{state}, during this measurement")
+        self._note(name, began_s, state)
         self._pack(name, work)
 
     def _follow(self, name: str, command: Sequence[str], log: Path, began_s: float, ends_s: float) -> int | None:
@@ -133,9 +147,9 @@ class Day:
         return sum(result["status"] == status for result in results)
 
     @property
-    def broken(self) -> list[str]:
-        """The stages that ended with an error."""
-        return [name for name, stage in self._stages.items() if stage["state"].startswith("exit code")]
+    def incomplete(self) -> list[str]:
+        """The stages that ended with an error, were stopped, or had no time left to begin."""
+        return [name for name, stage in self._stages.items() if stage["state"] != COMPLETE]
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -181,9 +195,14 @@ def _terminate(number: int, _: FrameType | None) -> None:
 )
 @click.option("--work", type=click.Path(path_type=Path, file_okay=False), help="For runs.  [default: a temporary one]")
 @click.option("--minutes", type=click.FloatRange(0.1, 60), default=8.8, help="Time for all stages.")
+@click.option(
+    "--measurements", "most", type=click.IntRange(1), help="Make only the first N of each stage.", metavar="N"
+)
 @click.option("--dry-run", "is_dry", is_flag=True, help="On a CPU, as small as possible, to test the program.")
-def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: float, *, is_dry: bool) -> None:
-    """Makes all measurements that need a GPU. Exits with 1 if some failed."""
+def main(
+    stages: list[str], data: Path, out: Path, work: Path | None, minutes: float, most: int | None, *, is_dry: bool
+) -> None:
+    """Makes all measurements that need a GPU. Exits with 1 if one failed, or if a stage is not complete."""
     if not is_dry and not cuda_devices():
         click.echo("gpu_day: the NVIDIA driver reports no device; on a CPU, give --dry-run", err=True)
         sys.exit(_USER_ERROR)
@@ -191,7 +210,7 @@ def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: f
     patience = _DRY_PATIENCE if is_dry else 1
     ends_s = time.monotonic() + 60 * minutes * patience
     out.mkdir(parents=True, exist_ok=True)
-    day = Day(out, work or Path(tempfile.mkdtemp(prefix="gpu-day-")), data, is_dry=is_dry)
+    day = Day(out, work or Path(tempfile.mkdtemp(prefix="gpu-day-")), data, is_dry=is_dry, most=most)
     console = Console(width=150, highlight=False, emoji=False)
     try:
         for index, name in enumerate(stages):
@@ -207,9 +226,11 @@ def main(stages: list[str], data: Path, out: Path, work: Path | None, minutes: f
         console.print(table)
         with (out / "table.txt").open("w") as file:
             Console(file=file, width=150).print(table)
-    failed = day.count(FAILED)
-    console.print(f"{day.count(DONE)} done, {day.count(SKIPPED)} skipped, {failed} failed; written to {out}")
-    sys.exit(1 if failed or day.broken else 0)
+    counts = ", ".join(f"{day.count(status)} {status}" for status in (DONE, SKIPPED, FAILED, STOPPED))
+    console.print(f"{counts}; written to {out}")
+    if day.incomplete:
+        console.print(f"not complete: {', '.join(day.incomplete)}")
+    sys.exit(1 if day.incomplete or day.count(FAILED) else 0)
 
 
 if __name__ == "__main__":

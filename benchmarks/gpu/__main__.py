@@ -21,12 +21,13 @@ RECORD_FILE = "record.json"
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), required=True)
 @click.option("--limit-s", type=float, required=True)
 @click.option("--restarts", is_flag=True, help="Exit with 75 after a failed measurement.")
+@click.option("--measurements", "most", type=int, help="Make only the first measurements, at most this many.")
 @click.option("--dry-run", "is_dry", is_flag=True)
-def main(name: str, work: Path, data: Path, limit_s: float, *, restarts: bool, is_dry: bool) -> None:
+def main(name: str, work: Path, data: Path, limit_s: float, *, restarts: bool, most: int | None, is_dry: bool) -> None:
     """Makes the measurements of a stage."""
     work.mkdir(parents=True, exist_ok=True)
     settings = Settings(work.absolute(), data.absolute(), time.monotonic() + limit_s, is_dry)
-    record = Record(work / RECORD_FILE, lambda: settings.left_s, restarts=restarts)
+    record = Record(work / RECORD_FILE, lambda: settings.left_s, restarts=restarts, most=most)
     importlib.import_module(STAGES[name].module).run(settings, record)
 
 

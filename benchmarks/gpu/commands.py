@@ -35,7 +35,8 @@ def finish(process: subprocess.Popen[str], timeout_s: float | None = None) -> st
     text, _ = process.communicate(timeout=timeout_s)
     print(text, flush=True)
     if process.returncode:
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
+        lines = [line.strip() for line in text.splitlines() if any(map(str.isalnum, line))]  # torchrun draws lines
+        last = lines[-1] if lines else "no output"
         raise CommandFailed(f"exit code {process.returncode}: {last}")
     return text
 

@@ -68,7 +68,7 @@ JOBS: Final = (
     ),
 )
 _DRY_JOBS: Final = (
-    Job("dcgan digits", ("--model", "dcgan", "--dataset", "digits", "--width", "0.1")),
+    Job("dcgan digits", ("--model", "dcgan", "--dataset", "digits")),
     Job("dcgan of nothing", ("--model", "dcgan", "--dataset", "zip:{data}/none.zip"), "none.zip"),
 )
 
@@ -78,6 +78,8 @@ def run(settings: Settings, record: Record) -> None:
     jobs = _DRY_JOBS if settings.is_dry else JOBS
     trained = {job.name: settings.work / "runs" / job.name.replace(" ", "-") for job in jobs}
     record.measure("train all at once", partial(train, settings, jobs, trained), needs_s=settings.choose(50, 0))
+    if record.is_full:
+        return
     scores: dict[str, subprocess.Popen[str]] = {}
     for job in jobs:
         if run_folder := _run_in(trained[job.name]):
@@ -89,12 +91,13 @@ def run(settings: Settings, record: Record) -> None:
 def train(settings: Settings, jobs: tuple[Job, ...], folders: Mapping[str, Path]) -> dict[str, Any]:
     """Starts a trainer per job, and stops all as a user would, so that each saves a checkpoint and samples."""
     began_s = time.monotonic()
-    ends_s = began_s + settings.choose(max(15.0, settings.left_s - _SCORING_S - _STOP_S), 120.0)
+    ends_s = began_s + settings.choose(max(15.0, settings.left_s - _SCORING_S - _STOP_S), 300.0)
     trainers: dict[str, subprocess.Popen[str]] = {}
     for job in jobs:
         if not job.needs or (settings.data / job.needs).exists():
             flags = [flag.format(data=settings.data) for flag in job.flags]
             flags += [] if "--images" in flags else ["--steps", "4"] if settings.is_dry else _ENDLESS
+            flags += settings.tiny_flags
             flags += ["--device", settings.device_name, "--out", str(folders[job.name])]
             trainers[job.name] = _start(command("trainer", *flags))
     while time.monotonic() < ends_s and any(trainer.poll() is None for trainer in trainers.values()):

@@ -18,6 +18,7 @@ RESTART: Final = 75  # exit code of a stage that wants to go on in a new process
 DONE: Final = "done"
 FAILED: Final = "failed"
 SKIPPED: Final = "skipped"
+STOPPED: Final = "stopped"  # in work when the stage was stopped
 RUNNING: Final = "running"
 
 
@@ -36,17 +37,18 @@ class Record:
         left_s: returns the seconds left for the stage.
         restarts: after a failed measurement, end the process with the code RESTART, because an error on a GPU can break
             everything after it.
+        most: make only the first measurements, at most this many.
     """
 
-    def __init__(self, path: Path, left_s: Callable[[], float], *, restarts: bool = False) -> None:
+    def __init__(
+        self, path: Path, left_s: Callable[[], float], *, restarts: bool = False, most: int | None = None
+    ) -> None:
         self._path = path
+        self._most = most
         self._left_s = left_s
         self._restarts = restarts
+        end_running(path, FAILED, "the process ended during this measurement")
         self._results: dict[str, dict[str, Any]] = read_results(path)
-        for result in self._results.values():
-            if result["status"] == RUNNING:
-                result |= {"status": FAILED, "summary": "the process ended during this measurement"}
-        self._write()
 
     def measure(self, name: str, measurement: Callable[[], Mapping[str, Any]], *, needs_s: float = 0.0) -> None:
         """Calls `measurement` and records what it returns; its key "summary" is one line for the table.
@@ -56,7 +58,7 @@ class Record:
             measurement: raises `Skip` if this machine cannot make it, and any other exception if it fails.
             needs_s: the time that it takes, about; with less left, it is skipped.
         """
-        if name in self._results:
+        if name in self._results or self.is_full:
             return
         if self._left_s() < needs_s:
             self._end(name, SKIPPED, {"summary": f"{max(0.0, self._left_s()):.0f} s left, needs about {needs_s:.0f} s"})
@@ -79,6 +81,11 @@ class Record:
             measured["took_s"] = round(time.monotonic() - began_s, 1)
             self._end(name, DONE, measured)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no more measurements are to be made."""
+        return self._most is not None and len(self._results) >= self._most
+
     def value(self, name: str, key: str) -> Any:
         """A recorded value; None if there is none."""
         return self._results.get(name, {}).get(key)
@@ -89,7 +96,7 @@ class Record:
         print(f"   {status}: {result.get('summary', '')}", flush=True)
 
     def _write(self) -> None:
-        replace_file(self._path, json.dumps(self._results, indent=1, default=str).encode() + b"\n")
+        _write(self._path, self._results)
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -100,3 +107,16 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     results: dict[str, dict[str, Any]] = json.loads(text)
     return results
+
+
+def end_running(path: Path, status: str, summary: str) -> None:
+    """Gives the measurement that is running in the file of a record, if any, another status; its process has ended."""
+    results = read_results(path)
+    for result in results.values():
+        if result["status"] == RUNNING:
+            result |= {"status": status, "summary": summary}
+            _write(path, results)
+
+
+def _write(path: Path, results: Mapping[str, Any]) -> None:
+    replace_file(path, json.dumps(results, indent=1, default=str).encode() + b"\n")

@@ -40,6 +40,11 @@ class Settings:
         return "cpu" if self.is_dry else "cuda"
 
     @property
+    def tiny_flags(self) -> list[str]:
+        """Flags of the trainer for a dry run: a narrow network, small batches and few images to score."""
+        return ["--width", "0.1", "--batch-size", "8", "--eval-images", "16"] if self.is_dry else []
+
+    @property
     def device(self) -> torch.device:
         """Where PyTorch computes."""
         import torch

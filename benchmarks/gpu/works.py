@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from benchmarks.gpu.commands import last_line, run_module
 from benchmarks.gpu.record import Record, Skip
@@ -48,8 +47,10 @@ def about(settings: Settings) -> dict[str, Any]:
 
     facts: dict[str, Any] = {"machine": machine(), "providers": onnxruntime.get_available_providers()}
     facts["packages"] = {name: version for name in _PACKAGES if (version := _version(name))}
-    if settings.device.type == "cpu":
+    if settings.is_dry:
         return facts | {"device": "cpu", "summary": "cpu, for a dry run"}
+    import torch
+
     properties = torch.cuda.get_device_properties(0)
     facts |= {
         "device": properties.name,
@@ -65,7 +66,7 @@ def about(settings: Settings) -> dict[str, Any]:
 
 def train(settings: Settings) -> dict[str, Any]:
     """Trains a DCGAN on the built-in digits."""
-    flags = ["--steps", "8", "--width", "0.1"] if settings.is_dry else ["--steps", "200"]
+    flags = ["--steps", str(int(settings.choose(200, 8))), *settings.tiny_flags]
     flags += ["--device", settings.device_name, "--out", str(settings.work / "runs")]
     run_folder = last_line(run_module("trainer", "--model", MODEL, "--dataset", "digits", *flags))
     samples = sorted((run_folder / "samples").glob("*.png"))

@@ -80,3 +80,11 @@ def test_a_measurement_during_which_the_process_died_has_failed(path: Path) -> N
     record = Record(path, lambda: 100.0)
     record.measure("crash", must_not_run)
     assert read_results(path)["crash"]["summary"] == "the process ended during this measurement"
+
+
+def test_a_record_makes_only_as_many_measurements_as_it_may(path: Path) -> None:
+    record = Record(path, lambda: 100.0, most=1)
+    record.measure("first", lambda: {"summary": "one"})
+    record.measure("second", must_not_run)
+    assert record.is_full
+    assert list(read_results(path)) == ["first"]

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.gpu.record import Record
-from benchmarks.gpu.serving import DEFAULT, SERVERS, OneSessionEngine, goal
+from benchmarks.gpu.record import Record, Skip
+from benchmarks.gpu.serving import DEFAULT, GRAPHS, SERVERS, Engine, OneSessionEngine, goal, in_process
+from benchmarks.gpu.settings import Settings
 from benchmarks.gpu.stand_in import cuda_stand_in
 from ganserve.bundle import OUTPUT_PIXELS, example_rows, read_card
 from server.engines.base import read_graph
@@ -30,6 +32,18 @@ def test_one_session_computes_every_size(tmp_path: Path) -> None:
             )
         engine.close()
     assert len(sessions) == 1
+
+
+@pytest.mark.parametrize("engine", [DEFAULT, GRAPHS], ids=lambda engine: engine.name)
+def test_an_engine_computes_the_pixels_of_the_cpu_and_is_timed(tmp_path: Path, engine: Engine) -> None:
+    publish_tiny_bundle(tmp_path / "graphs" / "tiny" / "models")
+    settings = Settings(tmp_path, tmp_path, math.inf, is_dry=True)
+    measured = in_process(settings, "tiny", engine)
+    assert measured["pixel_difference"] == 0
+    assert set(measured["ms"]) == {"1", "8"}
+    assert all(0 < measured["ms"][rows] <= measured["p99_ms"][rows] for rows in measured["ms"])
+    with pytest.raises(Skip, match="another is not exported"):
+        in_process(settings, "another", engine)
 
 
 @pytest.mark.parametrize(("share", "p50_ms", "is_reached"), [(0.95, 0.8, True), (0.85, 0.8, False), (0.95, 1.2, False)])
