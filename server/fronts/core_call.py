@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ _FOREVER_S: Final = 1e12  # gRPC spells "no deadline" as a time in the far futur
 _OK: Final = 0
 
 
-class CoreCall:
+class CoreCall(ABC):
     """A call of gRPC's core. For the event loop only.
 
     gRPC is asked for batches of operations; each names what to call with its event once it is complete.
@@ -93,9 +94,9 @@ class CoreCall:
             self.cancelled = True
             self._stop()
 
+    @abstractmethod
     def _stop(self) -> None:
-        """Ends the work for a client that has left; each kind of call has its own."""
-        raise NotImplementedError
+        """Ends the work for a client that has left."""
 
 
 def initial_metadata() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -222,25 +222,14 @@ def _generate_at_once(
     requests: Sequence[InFlightRequest],
 ) -> list[bytes]:
     """Returns the answers to requests with these latents; none if they have to be answered one by one."""
-    began_s = time.perf_counter()
     output = OUTPUT_OF[image_format]
-    outputs = model.batcher.answer_at_once(np.concatenate(latents), _ONLY[output], len(requests))
-    if outputs is None:
-        return []
-    computed_s = time.perf_counter()
-    answers: list[bytes] = []
-    first = 0
-    for rows in map(len, latents):
-        images = outputs[output][first : first + rows]
-        answers.append(serialize_response(pb.GenerateResponse, model.card, images, image_format))
-        first += rows
-    encode_s = (time.perf_counter() - computed_s) / len(requests)
-    for request, sent in zip(requests, latents, strict=True):
-        request.model, request.version, request.rows = model.card.name, model.card.version, len(sent)
-        request.admission_s = began_s - request.began_s
-        request.compute_s = computed_s - began_s
-        request.encode_s = encode_s
-    return answers
+    rows = [len(sent) for sent in latents]
+
+    def serialize(outputs: Mapping[str, NDArray[Any]]) -> list[bytes]:
+        parts = np.split(outputs[output], np.cumsum(rows[:-1]))
+        return [serialize_response(pb.GenerateResponse, model.card, images, image_format) for images in parts]
+
+    return model.answer_at_once(np.concatenate(latents), _ONLY[output], requests, rows, serialize)
 
 
 async def _compute(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ganserve.bundle import Card
 from server.limits import Contract
+from server.request import InFlightRequest
 from server.scheduling.batcher import Batcher
 from server.statistics import ModelStatistics
 
@@ -53,6 +58,40 @@ class ServedModel:
             yield
         finally:
             self.leave()
+
+    def answer_at_once(
+        self,
+        inputs: NDArray[Any],
+        outputs: frozenset[str],
+        requests: Sequence[InFlightRequest],
+        rows: Sequence[int],
+        serialize: Callable[[Mapping[str, NDArray[Any]]], list[bytes]],
+    ) -> list[bytes]:
+        """Answers requests that came together as one batch, on the event loop.
+
+        Args:
+            inputs: the rows of all requests, in their order.
+            outputs: names of the outputs to compute.
+            requests: what to fill in.
+            rows: number of rows of each request.
+            serialize: makes the answer to each request from the outputs of all rows.
+
+        Returns:
+            The answers; none if the requests have to be answered one by one.
+        """
+        began_s = time.perf_counter()
+        arrays = self.batcher.answer_at_once(inputs, outputs, len(requests))
+        if arrays is None:
+            return []
+        computed_s = time.perf_counter()
+        answers = serialize(arrays)
+        encode_s = (time.perf_counter() - computed_s) / len(requests)
+        for request, count in zip(requests, rows, strict=True):
+            request.model, request.version, request.rows = self.card.name, self.card.version, count
+            request.admission_s = began_s - request.began_s
+            request.compute_s = computed_s - began_s
+            request.encode_s = encode_s
+        return answers
 
     async def unused(self) -> None:
         """Returns when the model has no users; remove it from the catalog first."""

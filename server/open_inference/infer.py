@@ -170,16 +170,10 @@ def _infer_alike(
     inputs = admitted.read(values)
     if not np.isfinite(inputs).all():
         return []
-    began_s = time.perf_counter()
-    arrays = model.batcher.answer_at_once(inputs, admitted.output_set, len(requests))
-    if arrays is None:
-        return []
-    computed_s = time.perf_counter()
-    answers = serialize_alike(model.contract, arrays, admitted.outputs, admitted.rows)
-    encode_s = (time.perf_counter() - computed_s) / len(requests)
-    for request in requests:
-        request.model, request.version, request.rows = model.card.name, model.card.version, admitted.rows
-        request.admission_s = began_s - request.began_s
-        request.compute_s = computed_s - began_s
-        request.encode_s = encode_s
-    return answers
+    return model.answer_at_once(
+        inputs,
+        admitted.output_set,
+        requests,
+        [admitted.rows] * len(requests),
+        lambda arrays: serialize_alike(model.contract, arrays, admitted.outputs, admitted.rows),
+    )
