@@ -70,6 +70,23 @@ async def test_tls_covers_the_port(start_server: Start, tmp_path: Path) -> None:
     assert len(large.body) == int(large.headers["content-length"]) > 10_000
 
 
+async def test_a_client_needs_a_certificate_if_the_server_names_authorities(
+    start_server: Start, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair, own = authority.issue("server"), authority.issue("client")
+    server = await start_server(
+        http_address=ANY_PORT, tls_certificate=pair.certificate, tls_key=pair.key, tls_client_ca=authority.roots
+    )
+    assert server.http_address is not None
+    context = ssl.create_default_context(cafile=str(authority.roots))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.to_thread(tls_request, server.http_address, "/v1/models/tiny/image.png", context)
+    context.load_cert_chain(own.certificate, own.key)
+    reply = await asyncio.to_thread(tls_request, server.http_address, "/v1/models/tiny/image.png", context)
+    assert (reply.status, reply.headers["content-type"]) == (200, "image/png")
+
+
 async def test_the_port_opens_only_when_the_models_are_loaded(config: ServerConfig) -> None:
     server = Server(replace(config, http_address=ANY_PORT))
     try:
