@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ _FOREVER_S: Final = 1e12  # gRPC spells "no deadline" as a time in the far futur
 _OK: Final = 0
 
 
-class CoreCall(ABC):
+class CoreCall:
     """A call of gRPC's core. For the event loop only.
 
     gRPC is asked for batches of operations; each names what to call with its event once it is complete.
@@ -94,9 +93,9 @@ class CoreCall(ABC):
             self.cancelled = True
             self._stop()
 
-    @abstractmethod
     def _stop(self) -> None:
-        """Ends the work for a client that has left."""
+        """Ends the work for a client that has left; each kind of call has its own."""
+        raise NotImplementedError
 
 
 def initial_metadata() -> Any:
