@@ -199,7 +199,7 @@ class TestCancellation:
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
-                events.append((call.time_remaining() or 0) <= 0)
+                events.append((call.time_remaining() or 0) < 1)  # the client's clock may be a little ahead
                 raise
             return body
 
