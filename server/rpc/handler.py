@@ -42,6 +42,8 @@ StreamBehaviour = Callable[[AsyncIterator[bytes], StreamCall], Awaitable[None]]
 REQUEST_ID_KEY: Final = "x-request-id"
 MAX_REQUEST_ID_LENGTH: Final = 128
 
+_CLOCK_SLACK_S: Final = 0.01  # between the clocks of a client and of the server
+
 _log = logging.getLogger(__name__)
 
 
@@ -217,9 +219,9 @@ class RequestHandler:
                 _log.error("%s, see the lines above", _failure(request, call))
             raise
         except asyncio.CancelledError:
-            # gRPC cancels both when the client disconnects and when its deadline passes.
+            # gRPC cancels both when the client disconnects and when its deadline passes, which it may notice first.
             remaining_s = call.time_remaining()
-            late = remaining_s is not None and remaining_s <= 0
+            late = remaining_s is not None and remaining_s <= _CLOCK_SLACK_S
             status = grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
             reason = DeadlinePassed.reason if late else ""
             raise
