@@ -122,14 +122,16 @@ class GrpcConnection:
                 break
             if kind == _DATA:
                 self._received_bytes += after - place - 9
-                number, size = self._open[stream]
-                self._open[stream] = (number, size + after - place - 9)
             elif kind not in (_HEADERS, _RST_STREAM):
                 self._control(kind, flags, bytes(read[place + 9 : after]), stream)
-            if kind == _RST_STREAM:
-                ended.append((self._open.pop(stream)[0], 0))
-            elif kind in (_DATA, _HEADERS) and flags & _END_STREAM:
-                ended.append(self._open.pop(stream))
+            if stream in self._open:  # a server may still reset a stream that has ended
+                number, size = self._open[stream]
+                if kind == _DATA:
+                    size += after - place - 9
+                self._open[stream] = (number, size)
+                if kind == _RST_STREAM or (flags & _END_STREAM and kind in (_DATA, _HEADERS)):
+                    del self._open[stream]
+                    ended.append((number, 0 if kind == _RST_STREAM else size))
             place = after
         del read[:place]
         if self._received_bytes > _WINDOW // 2:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from typing import Any
 
 import grpc
@@ -105,6 +106,22 @@ async def test_a_server_that_stops_ends_the_connection() -> None:
             await asyncio.to_thread(wait_for_the_end)
     finally:
         connection.close()
+
+
+def test_a_reset_of_an_ended_stream_changes_nothing() -> None:
+    empty_data_that_ends_stream_1 = bytes((0, 0, 0, 0, 1, 0, 0, 0, 1))
+    reset_of_stream_1 = bytes((0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = GrpcConnection(listener.getsockname()[1], MODEL_INFER, b"1")
+        try:
+            connection.request(7)
+            with listener.accept()[0] as peer:
+                peer.sendall(empty_data_that_ends_stream_1 + reset_of_stream_1 * 2)
+                assert select.select([connection.socket], [], [], _TIMEOUT_S)[0]
+                assert connection.receive() == [(7, 0)]
+            assert connection.unanswered == 0
+        finally:
+            connection.close()
 
 
 def test_a_message_that_needs_two_frames_is_refused() -> None:
