@@ -17,6 +17,7 @@ from exporter.graph import SpatialLatents
 from exporter.signature import PLAIN, AdaptedNetwork, Signature, describe, items_of, looks_like_images
 from ganserve.bundle import LatentInput, RowInput
 from ganserve.foreign import first_line
+from ganserve.wording import counted
 
 _ROWS: Final = 2
 _FIRST_WEIGHTS: Final = 4  # whose sizes are tried as the latent size
@@ -173,7 +174,8 @@ def _is_channels_last(output: Any, rows: int, signature: Signature) -> bool:
     shape = tuple(output.shape)
     if output.ndim == 0 or len(output) != rows:
         raise InputError(
-            f"the module's forward returns {describe(output)} for {rows} rows; it must return one image per row"
+            f"the module's forward returns {describe(output)} for {counted(rows, 'row')}; it must return one image per"
+            " row"
         )
     row = shape[1:]
     wanted = signature.output_image

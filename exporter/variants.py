@@ -26,6 +26,7 @@ from exporter.torchscript import write_torchscript
 from exporter.verify import Runner, open_runner
 from ganserve.bundle import VARIANT_FILES, Fidelity, ImageInput, RowInput, example_rows, proven_batch_rows
 from ganserve.foreign import first_line
+from ganserve.wording import counted
 
 # A variant is published only if it reaches both.
 MIN_WITHIN_ONE_LEVEL: Final = 0.999  # share of pixel values
@@ -165,7 +166,7 @@ def measure_fidelity(reference: ServedGraph, run: Runner, row_input: RowInput) -
         forms = [(array.dtype, array.shape) for array in (actual_images, actual)]
         if forms != [(array.dtype, array.shape) for array in (expected_images, expected)]:
             raise ParityError(
-                f"returns {forms[0][0]} {forms[0][1]} and {forms[1][0]} {forms[1][1]} for {len(batch)} rows"
+                f"returns {forms[0][0]} {forms[0][1]} and {forms[1][0]} {forms[1][1]} for {counted(len(batch), 'row')}"
             )
         differences = np.abs(actual.astype(np.int16) - expected.astype(np.int16))
         differences[~np.isfinite(actual_images).transpose(0, 2, 3, 1)] = 255

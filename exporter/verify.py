@@ -29,6 +29,7 @@ from ganserve.bundle import (
 )
 from ganserve.foreign import first_line
 from ganserve.machine import usable_cores
+from ganserve.wording import counted
 
 IMAGE_TOLERANCE: Final = 1e-4  # for images in -1 .. 1; grows with the value range
 PIXEL_TOLERANCE: Final = 1  # grey levels: a value halfway between two levels may round either way
@@ -125,7 +126,7 @@ def prove_parity(reference: ServedGraph, folder: Path, row_input: RowInput) -> l
             images, pixels = reference(torch.from_numpy(batch))
         expected = (images.numpy(), pixels.numpy())
         if not np.isfinite(expected[0]).all():
-            raise ParityError(f"the network returns NaN or infinity for {rows} rows; try another checkpoint")
+            raise ParityError(f"the network returns NaN or infinity for {counted(rows, 'row')}; try another checkpoint")
         differences = {name: _compare(name, run, batch, expected, tolerance) for name, run in runners.items()}
         results.append(
             Parity(
@@ -176,7 +177,7 @@ def open_runner(path: Path, input_name: str) -> Runner:
 
 def _compare(name: str, run: Runner, batch: NDArray[Any], expected: Arrays, tolerance: float) -> tuple[float, int]:
     """Returns the largest differences of images and pixels."""
-    where = f"{name} at {len(batch)} rows"
+    where = f"{name} at {counted(len(batch), 'row')}"
     try:
         actual = run(batch)
     except Exception as error:  # each runtime raises its own errors

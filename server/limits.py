@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_IMAGES, OUTPUT_PIXELS, Card, LatentInput
+from ganserve.wording import counted
 from server.config import ServerConfig
 from server.errors import InvalidRequest
 
@@ -104,7 +105,8 @@ class Contract:
                 return f"one {image_format} image is larger than a response may be: ask for format PIXELS or PNG"
             return (
                 f"{rows} {image_format} images of {card.channels}x{card.height}x{card.width} are {response_bytes}"
-                f" bytes, and a response holds {config.max_response_bytes}: ask for at most {fitting} rows at a time"
+                f" bytes, and a response holds {config.max_response_bytes}: ask for at most"
+                f" {counted(fitting, 'row')} at a time"
             )
         return f"{rows} rows are too many for one request: ask for at most {fitting} at a time"
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from client.bench.loads import ClosedLoad, Load
 from client.bench.session import Measurement, Plan
 from client.commands.tables import print_table
+from ganserve.wording import counted
 
 _HEADER: Final = ("load", "rows", "images/s", "requests/s", "p50 ms", "p90 ms", "p99 ms", "errors")
 
@@ -60,7 +61,7 @@ def line(measurement: Measurement) -> str:
 
 def rows_of(load: Load) -> str:
     """The size of a request, such as "8 rows per request"."""
-    return f"{load.rows} row{'' if load.rows == 1 else 's'} per request"
+    return f"{counted(load.rows, 'row')} per request"
 
 
 def remarks(measurements: Sequence[Measurement]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from client.sdk.model_info import ModelDescription, ModelInfo
 from ganserve.metrics import METRICS
+from ganserve.wording import counted
 
 _NONE: Final = "-"
 _MAX_TEXT: Final = 200  # characters shown of a value
@@ -88,20 +89,18 @@ def _take(card: dict[str, Any], key: str, empty: _Kind) -> _Kind:
 
 
 def _shapes(model: ModelInfo) -> list[tuple[str, ...]]:
-    images = f"images of {model.width}x{model.height} pixels (width x height), {_channels(model.channels)}"
+    images = f"images of {model.width}x{model.height} pixels (width x height), {counted(model.channels, 'channel')}"
     match model.task:
         case "generate":
             distribution = f", {model.latent_distribution}" if model.latent_distribution else ""
             return [("takes", f"latents of {model.latent_dim} numbers{distribution}"), ("gives", images)]
         case "translate":
-            taken = f"images of {model.input_width}x{model.input_height} pixels, {_channels(model.input_channels)}"
+            taken = (
+                f"images of {model.input_width}x{model.input_height} pixels, {counted(model.input_channels, 'channel')}"
+            )
             return [("takes", taken), ("gives", images)]
         case "unknown":
             return [("task", "unknown to this client; update it")]
-
-
-def _channels(count: int) -> str:
-    return "1 channel" if count == 1 else f"{count} channels"
 
 
 def _metrics(training: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from client.commands.picture_options import Output, output_options
 from client.commands.progress import ImageProgress
 from client.files.images import check_output, save_image
 from ganserve.grids import fitting_scale, grid_columns, image_grid, labelled_lines, magnified
+from ganserve.wording import counted
 
 
 @click.command()
@@ -68,6 +69,5 @@ def grid(
         per_line = min(columns or grid_columns(n), n)
         picture = labelled_lines(picture, [str(first) for first in range(0, n, per_line)])
     save_image(picture, out)
-    noun = "image" if n == 1 else "images"
     facts: dict[str, object] = {"model": model, "version": served.version, "images": n, "seed": seed}
-    output.report(out, facts, f"{n} {noun} of {model}:{served.version} (seed {seed})", picture)
+    output.report(out, facts, f"{counted(n, 'image')} of {model}:{served.version} (seed {seed})", picture)

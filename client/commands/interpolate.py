@@ -43,6 +43,7 @@ from client.files.latents import save_latents
 from client.sdk.model_info import ModelInfo
 from client.sdk.walks import walk
 from ganserve.grids import fitting_scale, image_grid, magnified
+from ganserve.wording import counted
 
 _STRIP_STEPS: Final = 10
 _ANIMATION_STEPS: Final = 40
@@ -178,7 +179,8 @@ def interpolate(
         "fps": fps if is_animation else None,
     }
     seconds = f", {len(rows) / fps:.3g} s" if is_animation else ""
-    summary = f"{len(rows)} images of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
+    count = counted(len(rows), "image")
+    summary = f"{count} of {served.name}:{served.version} through {len(stops)} anchors{seconds} ({source})"
     output.report(out, facts, summary, picture)
 
 

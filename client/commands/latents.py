@@ -25,6 +25,7 @@ from client.commands.picture_options import Output, output_options
 from client.errors import UnwritableOutput
 from client.files.images import check_output, check_output_folder, is_picture_name, save_image
 from ganserve.grids import fitting_scale, image_grid, magnified, to_pil
+from ganserve.wording import counted
 
 
 def _picture_or_folder(_context: click.Context, _parameter: click.Parameter, name: str) -> Path:
@@ -103,8 +104,9 @@ def latents(
             else:
                 _save_each(images, out, len(rows))
     facts: dict[str, object] = {"model": served.name, "version": served.version, "images": len(rows), "latents": file}
-    noun = "image" if len(rows) == 1 else "images"
-    output.report(out, facts, f"{len(rows)} {noun} of {served.name}:{served.version} (latents of {file})", picture)
+    output.report(
+        out, facts, f"{counted(len(rows), 'image')} of {served.name}:{served.version} (latents of {file})", picture
+    )
 
 
 def _save_each(images: Iterator[NDArray[np.uint8]], folder: Path, count: int) -> None:

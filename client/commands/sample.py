@@ -27,6 +27,7 @@ from client.samples.sampling import Sampling, Wanted
 from client.samples.tar_output import TarOutput
 from client.samples.zip_output import ZipOutput
 from client.sdk.client import GanClient
+from ganserve.wording import counted
 
 _INTERRUPTED: Final = 130
 _IN_FLIGHT: Final = 2  # the server computes one request while the client writes another
@@ -211,7 +212,7 @@ def _raise_with_remedy(error: GanClientError, sampling: Sampling, record: Sample
 def _summary(sampling: Sampling, record: SampleRecord, out: Path) -> str:
     name = click.format_filename(out)
     count = len(record.rows)
-    images = "1 image" if count == 1 else f"{count} images"
+    images = counted(count, "image")
     part = f", {record.first_row}..{record.end_row} of {record.count}" if count < record.count else ""
     what = f"of {record.model}:{record.version} (seed {record.seed}{part})"
     if sampling.rows_done < count:

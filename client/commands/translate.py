@@ -23,6 +23,7 @@ from client.files.translation import Failures, FileTranslation
 from client.sdk.calls import Translator
 from client.sdk.messages import FileFormat
 from ganserve.picture_formats import counts
+from ganserve.wording import counted
 
 _EXTENSIONS: Final[dict[FileFormat, str]] = {"png": ".png", "jpeg": ".jpg"}
 
@@ -137,7 +138,7 @@ def _run(
 
 
 def _summary(done: _Done, out: Path) -> str:
-    parts = [f"{_counted(done.written, 'image')} of {done.model}:{done.version} -> {_folder(out)}"]
+    parts = [f"{counted(done.written, 'image')} of {done.model}:{done.version} -> {_folder(out)}"]
     if done.failed:
         parts.append(f"{done.failed} failed")
     if done.left:
@@ -152,7 +153,7 @@ def _save_pairs(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
         return
     save_image(pairs.picture(), grid)
     if not quiet:
-        click.echo(f"{name}: {_counted(len(pairs), 'pair')} of input and output")
+        click.echo(f"{name}: {counted(len(pairs), 'pair')} of input and output")
 
 
 def _save_partial(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
@@ -161,10 +162,6 @@ def _save_partial(pairs: PairPicture, grid: Path, *, quiet: bool) -> None:
         _save_pairs(pairs, grid, quiet=quiet)
     except UnwritableOutput as error:
         click.echo(one_line(str(error)), err=True)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _folder(path: Path) -> str:

@@ -27,6 +27,7 @@ from ganserve.bundle import (
     read_verified_file,
 )
 from ganserve.foreign import first_line
+from ganserve.wording import counted
 from server.config import Backend, Precision
 from server.errors import StartupError
 
@@ -95,13 +96,13 @@ def warm_up(engine: Engine, card: Card, max_rows: int) -> None:
             results = engine.run(example_rows(card.input, 0, rows), frozenset(card.outputs))
         except Exception as error:
             raise BundleError(
-                f"the graph fails on {rows} rows ({first_line(error)}); export the model again"
+                f"the graph fails on {counted(rows, 'row')} ({first_line(error)}); export the model again"
             ) from error
         for name, (dtype, shape) in card.outputs.items():
             actual = (str(results[name].dtype), results[name].shape)
             if actual != (dtype, (rows, *shape)):
                 raise BundleError(
-                    f"{name} are {actual[0]} {actual[1]} for {rows} rows, but the card says"
+                    f"{name} are {actual[0]} {actual[1]} for {counted(rows, 'row')}, but the card says"
                     f" {dtype} {(rows, *shape)}; export the model again"
                 )
         if not np.isfinite(results[OUTPUT_IMAGES]).all():

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from ganserve.wording import counted
 from server.config import Backend, Precision
 
 MAX_NARROW_INSTANCES: Final = 8  # with more cores, each engine gets more threads, so that batches stay few and large
@@ -25,10 +26,8 @@ class Layout:
     threads: int  # per engine
 
     def __str__(self) -> str:
-        engines = "engine" if self.engines == 1 else "engines"
-        threads = "thread" if self.threads == 1 else "threads"
-        precision = "" if self.precision == "fp32" else f" {self.precision}"
-        return f"{self.engines}{precision} {engines} x {self.threads} {threads}"
+        precision = "" if self.precision == "fp32" else f"{self.precision} "
+        return f"{counted(self.engines, f'{precision}engine')} x {counted(self.threads, 'thread')}"
 
 
 def automatic_layout(cores: int, engines: int | None = None) -> Layout:

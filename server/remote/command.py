@@ -17,6 +17,7 @@ from typing import Final
 from rich.filesize import decimal
 
 from ganserve.bundle import BundleError, list_models
+from ganserve.wording import counted
 from server.errors import StartupError
 from server.remote.errors import RemoteError, RemoteUnavailable
 from server.remote.fetch import Fetcher, Outcome
@@ -57,14 +58,10 @@ def fetch(url: str, folder: Path, names: Sequence[str], say: Callable[[str], Non
 
 
 def _summary(outcome: Outcome, folder: Path) -> str:
-    counts = f"{_versions(len(outcome.fetched))} fetched, {len(outcome.present)} there already"
+    counts = f"{counted(len(outcome.fetched), 'version')} fetched, {len(outcome.present)} there already"
     if not outcome.fetched and not outcome.present:
         return counts
     return f"{counts}; serve with: python -m server --models {shlex.quote(str(folder))}"
-
-
-def _versions(count: int) -> str:
-    return f"{count} version" if count == 1 else f"{count} versions"
 
 
 def follow(url: str, folder: Path, names: Sequence[str], every_s: float) -> None:

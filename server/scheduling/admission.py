@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from ganserve.wording import counted
 from server.errors import DeadlinePassed, QueueFull, ServerError
 from server.scheduling.queue import PRIORITY_STEP_S, RowQueue, urgency_of
 from server.scheduling.service_times import ServiceTimes
@@ -107,11 +108,11 @@ class Admission:
         own_s = self._times.request_s(rows, max_batch_rows)
         if own_s > left_s:
             return DeadlinePassed(
-                f"{rows} rows of {self._name!r} take about {_milliseconds(own_s)} ms, and the deadline is in"
-                f" {_milliseconds(left_s)} ms: allow more time, or send fewer"
+                f"computing {counted(rows, 'row')} of {self._name!r} takes about {_milliseconds(own_s)} ms, and the"
+                f" deadline is in {_milliseconds(left_s)} ms: allow more time, or send fewer"
             )
         return QueueFull(
-            f"{rows} rows of {self._name!r} would wait about {_milliseconds(wait_s)} ms and take"
+            f"{counted(rows, 'row')} of {self._name!r} would wait about {_milliseconds(wait_s)} ms and take"
             f" {_milliseconds(own_s)} ms, and the deadline is in {_milliseconds(left_s)} ms: try again after a pause,"
             " or allow more time",
             self._times.retry_after_ms(self._queue.rows),

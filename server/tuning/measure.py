@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ganserve.bundle import OUTPUT_PIXELS, BundleError, Card, example_rows
 from ganserve.foreign import first_line
+from ganserve.wording import counted
 from server.engines.layouts import Layout
 from server.engines.loading import failures_as_bundle_errors
 from server.scheduling.instances import Instance, close_instances
@@ -137,7 +138,7 @@ class _LayoutRun:
             try:
                 rate = self._rate(rows, left_s / (len(sizes) - index))
             except Exception as error:
-                reason = f"the graph fails on {rows} rows ({first_line(error)})"
+                reason = f"the graph fails on {counted(rows, 'row')} ({first_line(error)})"
                 if not index:
                     raise BundleError(f"{reason}; export the model again") from error
                 _log.warning("%s: %s, so larger batches are not measured", self.card.name, reason)

@@ -59,7 +59,7 @@ def test_the_maximum_rows_follow_from_the_tightest_limit(card: Card, limits: dic
 def test_a_response_that_would_be_too_large_is_refused_with_the_count_that_fits() -> None:
     contract = contract_of(GENERATOR, replace(CONFIG, max_response_bytes=5 * 72))
     contract.check_rows("rows", 5, ImageFormat.PIXELS)
-    with pytest.raises(InvalidRequest, match=r"5 FLOAT32 images of 3x4x6 are 1440 bytes.* ask for at most 1 rows"):
+    with pytest.raises(InvalidRequest, match=r"5 FLOAT32 images of 3x4x6 are 1440 bytes.* ask for at most 1 row "):
         contract.check_rows("rows", 5, ImageFormat.FLOAT32)
     tight = contract_of(GENERATOR, replace(CONFIG, max_response_bytes=72))
     with pytest.raises(InvalidRequest, match="one FLOAT32 image is larger than a response may be"):

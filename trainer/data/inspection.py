@@ -12,6 +12,7 @@ from typing import Final
 from PIL import Image
 
 from ganserve.picture_formats import picture_formats
+from ganserve.wording import counted
 from trainer.data.image_files import ImageFile, open_source
 from trainer.data.unpaired import TRAINING_PARTS
 
@@ -63,7 +64,7 @@ class Inspection:
             domains: trainA and trainB are two sets.
         """
         total = self.pictures + sum(self.left_out.values())
-        lines = [f"{self.name}: {_number(self.pictures, 'picture')}{self._size_text()} in {_number(total, 'file')}"]
+        lines = [f"{self.name}: {counted(self.pictures, 'picture')}{self._size_text()} in {counted(total, 'file')}"]
         if (cropped := sum(width * size[0] != height * size[1] for width, height in self.sizes)) > 0:
             share = "all" if cropped == len(self.sizes) else f"{max(1, round(100 * cropped / len(self.sizes)))}%"
             shape = "not square" if size[0] == size[1] else f"not of the shape {size[0]}x{size[1]}"
@@ -71,7 +72,7 @@ class Inspection:
         if len(self.folders) > 1:
             shown = _shortened({f"in {name}" if name else "at the top": n for name, n in self.folders.items()})
             one_set = "" if domains else "; taken as one set, without labels"
-            lines.append(f"{_number(len(self.folders), 'folder')}: {shown}{one_set}")
+            lines.append(f"{counted(len(self.folders), 'folder')}: {shown}{one_set}")
         return lines
 
     def _size_text(self) -> str:
@@ -107,10 +108,6 @@ def _size_of(file: ImageFile) -> tuple[int, int] | None:
                 return image.size
     except Exception:  # noqa: BLE001  # readers of formats and archives raise anything on hostile files
         return None
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _shortened(counts: Mapping[str, int]) -> str:

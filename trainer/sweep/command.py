@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from ganserve.machine import limit_torch_threads
+from ganserve.wording import counted
 from trainer.config import AnyConfig
 from trainer.data.datasets import is_own
 from trainer.errors import UserError
@@ -142,7 +143,9 @@ def _print_grid(spec: Spec, cells: list[Cell], progress: Progress) -> None:
     progress.console.print(table)
     trials = len(cells) * len(spec.seeds)
     shown = "" if total is None else f", about {total:,} images in total"
-    progress.say(f"{len(cells)} cells, {len(spec.seeds)} seeds: {trials} trials{shown}")
+    progress.say(
+        f"{counted(len(cells), 'cell')}, {counted(len(spec.seeds), 'seed')}: {counted(trials, 'trial')}{shown}"
+    )
 
 
 def estimated_images(config: AnyConfig) -> int | None:

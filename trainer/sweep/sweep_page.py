@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from ganserve.files import replace_file
+from ganserve.wording import counted
 from trainer.models import shown_size
 from trainer.progress import Progress
 from trainer.report.page import Detail, Page, Strip, Table, TableCell, picture_of_file, write_page
@@ -45,7 +46,7 @@ def sweep_page(results: Results) -> Page:
     spec = results.spec
     records = _records(results.trials)
     groups = {cell.name: _records(results.of(cell)) for cell in results.cells}
-    seeds = f"{len(spec.seeds)} seed{'s' if len(spec.seeds) > 1 else ''} ({', '.join(map(str, spec.seeds))})"
+    seeds = f"{counted(len(spec.seeds), 'seed')} ({', '.join(map(str, spec.seeds))})"
     charts = []
     names = _own_metrics(results)
     if names:
@@ -56,7 +57,7 @@ def sweep_page(results: Results) -> Page:
         label=_QUICK if spec.is_quick else "",
         lead=[
             *([spec.reproduces] if spec.reproduces else []),
-            f"{len(results.cells)} cells, {seeds}, trained on {_data(results)}.",
+            f"{counted(len(results.cells), 'cell')}, {seeds}, trained on {_data(results)}.",
             *_collapses(results),
             f"To run or continue the sweep: {results.command}",
         ],
