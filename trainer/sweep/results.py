@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from ganserve.metrics import METRICS
+from ganserve.wording import counted
 from trainer.metrics.choosing import is_best
 from trainer.progress import Progress
 from trainer.report.parts import label_of, metric_names, shown_metric
@@ -26,6 +27,7 @@ from trainer.sweep.grid import Cell
 from trainer.sweep.spec import Spec
 
 WHENS = ("end", "best")  # the last evaluation, and that of the best checkpoint; a spec may add moments
+_SHOWN_WARNINGS = 10  # in the terminal
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def cells_csv(results: Results) -> str:
 
 
 def print_results(results: Results, progress: Progress) -> None:
-    """Prints how the trials ended, and the metrics at the end: mean and standard deviation over seeds."""
+    """Prints how the trials ended, the metrics at the end (mean and standard deviation over seeds), and warnings."""
     trials_table = RichTable(title="Trials")
     for heading in ("cell", "ended", "images/s"):
         trials_table.add_column(heading, overflow="fold")
@@ -202,6 +204,16 @@ def print_results(results: Results, progress: Progress) -> None:
             table.add_row(headings[0] if row == 0 else "", escape(cell.name), value, headings[1] if row == 0 else "")
         table.add_section()
     progress.console.print(table)
+    warnings = [
+        f"warning: {cell.name}, seed {trial.seed}, step {step:,}: {text}"
+        for cell in results.cells
+        for trial in results.of(cell)
+        for step, text in (trial.record.warnings if trial.record else [])
+    ]
+    for line in warnings[:_SHOWN_WARNINGS]:
+        progress.say(line)
+    if len(warnings) > _SHOWN_WARNINGS:
+        progress.say(f"{counted(len(warnings) - _SHOWN_WARNINGS, 'more warning')}: see the report")
 
 
 def shown_summary(name: str, found: Summary | None, *, mark: bool = False, seeds: int = 0) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from trainer.sweep.results import Results, cells_csv, shown_summary, trials_csv
+from trainer.progress import Progress
+from trainer.sweep.results import Results, cells_csv, print_results, shown_summary, trials_csv
 
 
 def test_means_and_sample_deviations_are_over_the_seeds_that_finished(results: Results) -> None:
@@ -62,3 +65,28 @@ def test_a_summary_is_shown_as_mean_deviation_and_count(results: Results) -> Non
     assert shown_summary(name, results.summary(low, name, "end")) == "11.50 \N{PLUS-MINUS SIGN} 2.12 (n 2)"
     assert shown_summary(name, results.summary(high, name, "end"), mark=True) == "11.00 (n 1) *"
     assert shown_summary(name, None) == "-"
+
+
+def test_warnings_are_printed_after_the_tables(results: Results) -> None:
+    shown = _printed(_warned(results, 2))
+    assert shown[-2:] == [
+        "warning: low, seed 0, step 0: it looks bad",
+        "warning: low, seed 0, step 1: it looks bad",
+    ]
+
+
+def test_beyond_ten_warnings_the_report_has_the_rest(results: Results) -> None:
+    assert _printed(_warned(results, 11))[-1] == "1 more warning: see the report"
+
+
+def _warned(results: Results, count: int) -> Results:
+    first, *others = results.trials
+    assert first.record is not None
+    warned = replace(first.record, warnings=[(step, "it looks bad") for step in range(count)])
+    return replace(results, trials=[replace(first, record=warned), *others])
+
+
+def _printed(results: Results) -> list[str]:
+    output = io.StringIO()
+    print_results(results, Progress(Console(file=output, width=140)))
+    return output.getvalue().splitlines()
