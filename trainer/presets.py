@@ -20,7 +20,7 @@ from trainer.models.growth import GrowthConfig
 from trainer.progress import Progress
 
 DataKind = Literal["digits", "mnist", "fashion-mnist", "images"]
-_LIKE: dict[str, DataKind] = {"stacked-mnist": "mnist", "cifar10": "images", "celeba": "images"}
+_LIKE: dict[str, DataKind] = {"stacked-mnist": "digits", "cifar10": "images", "celeba": "images"}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
     [
         ("gan", "fashion-mnist", "gan-digits"),
         ("dcgan", "mnist", "dcgan-mnist"),
-        ("dcgan", "stacked-mnist", "dcgan-mnist"),
+        ("dcgan", "stacked-mnist", "dcgan-digits"),
         ("wgan", "mnist", "wgan-digits"),
         ("dcgan", "zip:faces.zip", "dcgan64-k4"),
         ("wgan-gp", "fashion-mnist", "wgan-gp-digits"),
@@ -45,8 +45,8 @@ def test_the_data_set_chooses_the_preset(model: str, dataset: str, preset: str) 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_stacked_mnist_has_the_recipe_of_mnist(model: str) -> None:
-    assert choose_preset(model, None, "stacked-mnist").preset == choose_preset(model, None, "mnist").preset
+def test_stacked_mnist_has_the_recipe_of_digits(model: str) -> None:
+    assert choose_preset(model, None, "stacked-mnist").preset == choose_preset(model, None, "digits").preset
 
 
 def gan_preset(model: str, preset: str) -> GanConfig:
