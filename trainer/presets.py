@@ -108,6 +108,7 @@ _MLP28: dict[str, Any] = {"lr": 5e-5, "n_critic": 5, "epochs": 30}
 # The loss of R3GAN (Huang et al. 2024), which is best on digits.
 _RELATIVISTIC: dict[str, Any] = {"objective": "relativistic", "r1": 1.0, "r2": 1.0}
 _RELATIVISTIC_DCGAN: dict[str, Any] = {"lr": 4e-4, "betas": (0.0, 0.99), "critic_norm": "none"} | _RELATIVISTIC
+_R3: dict[str, Any] = {"penalty_every": 4, "steps": 5000} | _RELATIVISTIC_DCGAN
 _SHORT_AVERAGE: dict[str, Any] = {"ema_decay": 0.99}  # for short runs
 _PENALTY_DIGITS: dict[str, Any] = {"critic_norm": "layer", "steps": 2000} | _HALF | _PAPER_ADAM | _SHORT_AVERAGE
 
@@ -177,6 +178,7 @@ RECIPES = (
         steps=5000,
         batch_size=128,
     ),
+    _preset("dcgan", "dcgan64-r3", "images", "as dcgan-r3, at 64x64", "dcgan-k4", 64, **_R3),
     _preset("dcgan", "dcgan64-k4", "images", "the PyTorch tutorial's", "dcgan-k4", 64, **_TUTORIAL),
     _preset("dcgan", "dcgan64-k5", "images", "5x5 kernels, saturating loss", "dcgan-k5", 64, **_SATURATING),
     _preset(
@@ -186,9 +188,7 @@ RECIPES = (
         "R3GAN's loss, no norm in the discriminator",
         "dcgan-k4",
         32,
-        penalty_every=4,
-        steps=5000,
-        **_RELATIVISTIC_DCGAN,
+        **_R3,
     ),
     _preset(
         "wgan",

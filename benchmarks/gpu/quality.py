@@ -55,7 +55,7 @@ _ENDLESS: Final = ("--steps", "1000000")
 _PGGAN64: Final = ("--image-size", "64", "--width", "4", "--batch-size", "64", "--images", "100000000")
 
 JOBS: Final = (
-    Job("dcgan64 faces", ("--model", "dcgan", "--preset", "dcgan64-k4", "--dataset", f"zip:{{data}}/{_FACES}"), _FACES),
+    Job("dcgan64 faces", ("--model", "dcgan", "--preset", "dcgan64-r3", "--dataset", f"zip:{{data}}/{_FACES}"), _FACES),
     Job(
         "cyclegan emoji 64 px",
         ("--model", "cyclegan", "--preset", "cyclegan-64", "--dataset", f"zip:{{data}}/{_EMOJI}"),

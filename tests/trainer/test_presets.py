@@ -28,7 +28,7 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
         ("dcgan", "mnist", "dcgan-mnist"),
         ("dcgan", "stacked-mnist", "dcgan-digits"),
         ("wgan", "mnist", "wgan-digits"),
-        ("dcgan", "zip:faces.zip", "dcgan64-k4"),
+        ("dcgan", "zip:faces.zip", "dcgan64-r3"),
         ("wgan-gp", "fashion-mnist", "wgan-gp-digits"),
         ("wgan-div", "folder:faces", "wgan-div"),
         ("gan", "folder:faces", "mlp-anime64"),
@@ -36,7 +36,7 @@ def test_every_model_has_a_valid_recipe_for_every_data_set(model: str, dataset: 
         ("pggan", "folder:faces", "pggan-anime128"),
         ("cyclegan", "fashion-mnist", "cyclegan-digits"),
         ("cyclegan", "folder:horse2zebra", "cyclegan-small"),
-        ("dcgan", "cifar10", "dcgan64-k4"),
+        ("dcgan", "cifar10", "dcgan64-r3"),
         ("gan", "celeba", "mlp-anime64"),
     ],
 )
