@@ -17,6 +17,7 @@ from client.sdk.messages import AnyFormat, Request, Response, check_response, ge
 from client.sdk.model_info import ModelInfo
 from ganserve.latents import DISTRIBUTIONS, NORMAL, latents_from_seed
 from ganserve.v1 import generator_pb2
+from ganserve.wording import counted
 
 _VARIANTS: Final = 16  # different requests, sent in turn
 _MAX_HELD_BYTES: Final = 64 << 20  # of all variants
@@ -34,7 +35,7 @@ def check_rows(served: ModelInfo, rows: int) -> None:
     if served.max_request_bytes:
         largest = min(largest, max(1, max_input_bytes(served) // _row_bytes(served)))
     if rows > largest:
-        raise InvalidRequest(f"--rows: at most {largest} rows per request for {served.name!r}, not {rows}")
+        raise InvalidRequest(f"--rows: at most {counted(largest, 'row')} per request for {served.name!r}, not {rows}")
 
 
 def requests_of(served: ModelInfo, rows: int, image_format: AnyFormat) -> Sequence[Request]:

@@ -96,7 +96,7 @@ def test_each_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("generator", "message"),
     [
         pytest.param(
-            FixedBatchGenerator(), r"^model\.pt at 1 rows .*must keep the batch size dynamic", id="fixed-batch"
+            FixedBatchGenerator(), r"^model\.pt at 1 row .*must keep the batch size dynamic", id="fixed-batch"
         ),
     ],
 )

@@ -303,11 +303,11 @@ def test_edited_triton_config_gives_one_line_before_any_work(own: Path, monkeypa
 
 def test_file_that_does_not_match_exits_with_1(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
-        raise ParityError("model.pt at 1 rows differs")
+        raise ParityError("model.pt at 1 row differs")
 
     monkeypatch.setattr("exporter.export.prove_parity", fail)
     monkeypatch.setattr("exporter.export.write_onnx", lambda *_, **settings: settings.get("from_trace", True))
-    assert "model.pt at 1 rows differs" in assert_one_line(run_cli(*own_flags()), exit_code=1)
+    assert "model.pt at 1 row differs" in assert_one_line(run_cli(*own_flags()), exit_code=1)
     assert list((own / "models").iterdir()) == []
 
 

@@ -140,7 +140,7 @@ def test_difference_above_the_tolerance_is_refused(
     exported: Exported, monkeypatch: pytest.MonkeyPatch, images: float, pixels: int, message: str
 ) -> None:
     alter_onnx(monkeypatch, images, pixels)
-    with pytest.raises(ParityError, match=rf"^model\.onnx at 1 rows.*{message}"):
+    with pytest.raises(ParityError, match=rf"^model\.onnx at 1 row.*{message}"):
         verify.prove_parity(exported.graph, exported.folder, exported.card.input)
 
 
@@ -161,5 +161,5 @@ def test_tolerance_grows_with_the_value_range(exported: Exported, monkeypatch: p
 
 def test_input_with_another_name_is_refused(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganserve.bundle.LatentInput.name", "other")
-    with pytest.raises(ParityError, match=r"^model\.onnx at 1 rows does not run .*other"):
+    with pytest.raises(ParityError, match=r"^model\.onnx at 1 row does not run .*other"):
         verify.prove_parity(exported.graph, exported.folder, exported.card.input)

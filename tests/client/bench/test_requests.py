@@ -21,7 +21,7 @@ def test_rows_per_request_respect_the_servers_limit() -> None:
     check_rows(GENERATOR, 8)
     with pytest.raises(InvalidRequest, match=r"^--rows: at most 8 rows per request for 'dcgan', not 9"):
         check_rows(GENERATOR, 9)
-    with pytest.raises(InvalidRequest, match="--rows: at most 1 rows per request"):
+    with pytest.raises(InvalidRequest, match="--rows: at most 1 row per request"):
         check_rows(dataclasses.replace(TRANSLATOR, max_request_bytes=1), 2)
 
 

@@ -36,7 +36,7 @@ def test_an_endless_graph_fails_the_warm_up_in_one_line_and_prints_nothing(
     folder = publish_tiny_bundle(tmp_path, change_graph=loop_forever)
     engine = engine_of(folder, 0.1)
     capfd.readouterr()
-    with pytest.raises(BundleError, match=r"on 1 rows \(RunTooLong: a run was ended after 0\.1 s; raise") as error:
+    with pytest.raises(BundleError, match=r"on 1 row \(RunTooLong: a run was ended after 0\.1 s; raise") as error:
         warm_up(engine, read_card(folder), 4)
     assert "\n" not in str(error.value)
     assert capfd.readouterr() == ("", "")

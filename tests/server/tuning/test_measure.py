@@ -141,7 +141,7 @@ def test_a_graph_that_fails_on_one_row_is_broken() -> None:
         raise RuntimeError("no such node")
 
     world = FakeTime()
-    with pytest.raises(BundleError, match=r"fails on 1 rows \(RuntimeError: no such node\); export the model again"):
+    with pytest.raises(BundleError, match=r"fails on 1 row \(RuntimeError: no such node\); export the model again"):
         measure(world, broken, 5.0)
     assert world.closed == 4
 
