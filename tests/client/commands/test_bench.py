@@ -116,7 +116,7 @@ def test_an_unreachable_server_prints_a_one_line_error(here: Path) -> None:
         (["--concurrency", "0"], "'--concurrency': must be a whole number in 1 .. 4096, not '0'"),
         (["--concurrency", "1,,2"], "'--concurrency': must be a whole number in 1 .. 4096, not ''"),
         (["--rows", "1,many"], "'--rows': must be a whole number in 1 .. 65536, not 'many'"),
-        (["--rows", "1025"], "--rows: at most 1024 rows per request for 'dcgan', not 1025"),
+        (["--rows", "1025"], "--rows: at most 1,024 rows per request for 'dcgan', not 1025"),
         (["--rate", "nan"], "'--rate': must be requests per second in 0.01 .. 100000, not 'nan'"),
         (["--rate", "-1"], "'--rate': must be requests per second"),
         (["--seconds", "0"], "'--seconds': must be seconds in 0.1 .. 86400, not '0'"),

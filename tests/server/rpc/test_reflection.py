@@ -43,6 +43,7 @@ async def test_a_token_is_needed_like_everywhere(start_server: Any, connect: Con
     (tmp_path / "tokens").write_text("secret")
     stub = stub_of(connect(await start_server(token_file=tmp_path / "tokens")))
     request = pb.ServerReflectionRequest(list_services="")
-    assert "carries no token" in await stub.ServerReflectionInfo(iter([request])).details()
+    # Nothing is written: grpc.aio may report a write to a refused call instead of the refusal.
+    assert "carries no token" in await stub.ServerReflectionInfo().details()
     stream = stub.ServerReflectionInfo(iter([request]), metadata=[("authorization", "Bearer secret")])
     assert (await stream.read()).list_services_response.service
