@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ganserve.wording import counted
 from server.errors import InvalidRequest
 from server.limits import Contract, Tensor, check_finite, quote, show_shape
 from server.models.model_settings import LABEL
@@ -156,10 +157,10 @@ def _check_response(rows: int, outputs: tuple[str, ...], contract: Contract) -> 
     limit = contract.config.max_response_bytes
     if rows * row_bytes > limit:
         fitting = limit // row_bytes
-        fewer = f"ask for at most {fitting} rows at a time" if fitting else "ask for output 'pixels' only"
+        fewer = f"ask for at most {counted(fitting, 'row')} at a time" if fitting else "ask for output 'pixels' only"
         names = " and ".join(outputs)
         raise InvalidRequest(
-            f"{names} of {rows} rows are {rows * row_bytes} bytes, and a response holds {limit}: {fewer}"
+            f"{names} of {counted(rows, 'row')} are {rows * row_bytes} bytes, and a response holds {limit}: {fewer}"
         )
 
 
