@@ -20,7 +20,7 @@ class _ProxyServer(Protocol):
 
 
 class ProxyHandler(grpc.GenericRpcHandler):
-    """One service: messages stay bytes, and replicas are told the deadline.
+    """One gRPC service, which passes messages on as bytes and gives replicas the deadline of the caller.
 
     Ray replaces the functions in `_method_handlers`, an attribute of grpc's own handlers, with its own when this is
     added to its server. It must therefore be read at each call.

@@ -65,7 +65,7 @@ class Replica:
             for name in sorted(self.core.catalog.keys() - versions.keys()):
                 try:
                     await self.core.models.load(name, newest=True)
-                except (NotLoaded, NotServed) as error:  # nobody asked for it by its number
+                except (NotLoaded, NotServed) as error:  # no caller to report it to
                     _log.error("%s: what is served stays as it is: %s", name, error)
 
     async def check_health(self) -> None:
