@@ -13,8 +13,8 @@ TIMEOUT_KEY: Final = "x-ganserve-timeout-ms"
 class TimedContext:
     """Passes everything on to the context of gRPC, except that its metadata has the deadline.
 
-    Ray copies the metadata of a call to the replica, but not its deadline. Without a deadline, a replica computes rows for
-    callers that have given up.
+    Ray copies the metadata of a call to the replica, but not its deadline. Without a deadline, a replica computes rows
+    for callers that have given up.
 
     Args:
         context: the context of grpc.aio.
